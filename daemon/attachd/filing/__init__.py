@@ -1,0 +1,1 @@
+"""Moves to done and failed: never overwrites, durable, resumable."""

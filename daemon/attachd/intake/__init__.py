@@ -1,0 +1,1 @@
+"""From the folder to the journal: ignoring, routing, settling, scanning, watching."""

@@ -1,0 +1,1 @@
+"""Jira over HTTP, and nothing else: requests out, fates and faults back."""

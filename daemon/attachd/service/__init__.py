@@ -1,0 +1,1 @@
+"""The running process: threads, signals, locks, health, logs."""
