@@ -1,1 +1,10 @@
 """A Jira for the demo and the tests, with a web page and faults on demand. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from attachd.standin.faults import Fault, Faults
+from attachd.standin.records import Attachment, Issue, Request
+from attachd.standin.server import Standin
+from attachd.standin.store import Store
+
+__all__ = ["Attachment", "Fault", "Faults", "Issue", "Request", "Standin", "Store"]

@@ -1,0 +1,76 @@
+"""What all verbs share: which configuration, as whom, and how a mistake is told."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attachd import config
+from attachd.config import Config
+from attachd.model import Mistake
+from attachd.service import starting
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="The configuration file.",
+        show_default=False,
+        rich_help_panel="Which attachd",
+    ),
+]
+Instance = Annotated[
+    str | None,
+    typer.Option("--instance", metavar="NAME", help="Stands for /etc/attachd/NAME.toml.", show_default=False,
+                 rich_help_panel="Which attachd"),
+]  # fmt: skip
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of words for people.")]
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """End with a user's mistake printed, one line for each problem, and its exit code."""
+    try:
+        yield
+    except Mistake as mistake:
+        for problem in mistake.problems:
+            print(f"attachd: {problem}", file=sys.stderr)
+        raise typer.Exit(mistake.exit_code) from None
+
+
+def load(file: Path | None, instance: str | None, *, check_token: bool = True) -> Config:
+    """Find and read the configuration. Raises ``model.Mistake``."""
+    return config.load(config.find(file, instance, os.environ), check_token=check_token)
+
+
+def act_as_owner(state: Path) -> None:
+    """As root, go on as the owner of the state folder, so that no verb leaves files there that the service cannot use."""
+    if os.geteuid() != 0 or not state.is_dir():
+        return
+    owner = state.stat()
+    if owner.st_uid == 0:
+        return
+    try:
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:
+        os.setgroups([owner.st_gid])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+def prepared(file: Path | None, instance: str | None, *, check_token: bool = True) -> tuple[Config, Path]:
+    """The configuration and the state folder, acting as the folder's owner. Raises ``model.Mistake``."""
+    where = config.find(file, instance, os.environ)
+    quick = config.load(where, check_token=False)
+    state = starting.state_folder(quick, os.environ)
+    act_as_owner(state)
+    return config.load(where, check_token=check_token), state

@@ -1,0 +1,175 @@
+"""``run`` and ``once``: the service itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Annotated
+
+import structlog
+import typer
+
+from attachd.cli import common
+from attachd.clock import Clock
+from attachd.config import Config
+from attachd.journal import report
+from attachd.model import Scope, Word, printable
+from attachd.service import logs, notify, starting
+from attachd.service.running import Engine
+
+log = structlog.get_logger()
+
+#: How often the main thread tells the service manager how it is going, in seconds.
+STATUS_SECONDS = 5.0
+
+AdoptInbox = Annotated[
+    bool,
+    typer.Option(
+        "--adopt-inbox", help="Take over an inbox whose marker is missing or another's: writes it anew, once."
+    ),
+]
+AdoptSite = Annotated[
+    bool,
+    typer.Option(
+        "--adopt-site", help="Go on with files that were begun under another jira.url: both are the same site."
+    ),
+]
+
+
+def run(
+    config: common.ConfigFile = None, instance: common.Instance = None, adopt_inbox: AdoptInbox = False,
+    adopt_site: AdoptSite = False,
+) -> None:  # fmt: skip
+    """Run the service in the foreground, until SIGTERM."""
+    with common.mistakes_told():
+        settings, held = _start(config, instance, adopt_inbox, adopt_site)
+        engine = Engine(held)
+        stop = _stop_on_signals(engine)
+        engine.start()
+    notify.send(ready=True, status="started")
+    log.info("service.started", inbox=str(settings.folders.inbox), site=settings.jira.url, state=str(held.state))
+    while not engine.ended.wait(STATUS_SECONDS):
+        notify.send(status=_status_line(engine))
+    notify.send(stopping=True)
+    _end(engine, settings.limits.stop_seconds if stop.is_set() else 0.0)
+
+
+def once(
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="S", min=0, help="End after so many seconds without progress.")
+    ] = 300.0,
+    adopt_inbox: AdoptInbox = False,
+    adopt_site: AdoptSite = False,
+) -> None:
+    """Take what is in the inbox, wait for the verdicts, and end.
+
+    Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait or are in doubt.
+    """
+    with common.mistakes_told():
+        settings, held = _start(config, instance, adopt_inbox, adopt_site)
+        began = held.desk.clock.now()
+        engine = Engine(held)
+        _stop_on_signals(engine)
+        engine.start()
+    reason = _wait_for_verdicts(engine, wait)
+    code = _conclude(engine, began, reason)
+    _end(engine, settings.limits.stop_seconds, code)
+
+
+def _start(
+    file: common.ConfigFile, instance: common.Instance, adopt_inbox: bool, adopt_site: bool
+) -> tuple[Config, starting.Held]:
+    settings, _ = common.prepared(file, instance)
+    os.umask(0o007)
+    logs.configure(settings.log)
+    held = starting.start(settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site)
+    return settings, held
+
+
+def _stop_on_signals(engine: Engine) -> threading.Event:
+    asked = threading.Event()
+
+    def stop(number: int, _: object) -> None:
+        asked.set()
+        engine.ended.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    logs.report_crashes(engine.ended.set)
+    return asked
+
+
+def _end(engine: Engine, seconds: float, code: int = 0) -> None:
+    """Stop the threads and leave. A thread that crashed ends the process with its traceback and status 1."""
+    log.info("service.stopping", seconds=seconds)
+    ended = engine.stop(seconds)
+    crashed = engine.crashed
+    if crashed is not None:
+        log.critical("service.crashed", exc_info=crashed)
+        code = 1
+    log.info("service.stopped", drained=ended)
+    if ended:
+        engine.held.release()
+    logs.flush()
+    sys.stdout.flush()
+    # A thread that hangs in a system call must not keep the process: what it was doing is in the journal.
+    os._exit(code) if not ended else sys.exit(code)
+
+
+def _status_line(engine: Engine) -> str:
+    found = report.summary(engine.desk.journal)
+    pauses = report.active_pauses(engine.desk.journal, engine.desk.clock.now())
+    parts = [
+        f"{found.counts[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found.counts[w]
+    ]
+    if not engine.desk.guard.sight.there:
+        parts.append("the inbox is not there")
+    return "; ".join([", ".join(parts) or "idle", *(f"paused: {pause.reason}" for pause in pauses)])
+
+
+# --- once -------------------------------------------------------------------------------------------------------
+
+
+def _wait_for_verdicts(engine: Engine, patience: float) -> str:
+    """Wait until all is decided; returns why it ends before that, "" if it does not."""
+    progress, since = None, time.monotonic()
+    while not engine.ended.wait(0.05 if engine.scanned.is_set() else 0.01):
+        if not engine.scanned.is_set():
+            continue
+        if not engine.desk.guard.sight.there:
+            return engine.desk.guard.sight.reason
+        left = report.unfinished(engine.desk.journal)
+        if left == report.stuck(engine.desk.journal):
+            return ""
+        wide = [p for p in report.active_pauses(engine.desk.journal, engine.desk.clock.now())
+                if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)]  # fmt: skip
+        if wide:
+            return wide[0].reason
+        now = report.summary(engine.desk.journal).progress
+        if now != progress:
+            progress, since = now, time.monotonic()
+        elif time.monotonic() - since > patience:
+            return f"nothing has changed for {patience:g} seconds"
+    return "it was told to stop"
+
+
+def _conclude(engine: Engine, began: float, reason: str) -> int:
+    """Print what became of the files, and choose the exit code."""
+    journal = engine.desk.journal
+    failed, left, strays = report.failed_since(journal, began), report.unfinished(journal), report.strays(journal)
+    attached = report.attached_since(journal, began)
+    print(f"{attached} attached, {failed} failed, {left + sum(s.files for s in strays)} waiting")
+    for row in report.failures_since(journal, began):
+        print(f"failed: {printable(row.path)}: {row.reason}")
+    for stray in strays:
+        print(f"waiting: {stray.files} in {printable(stray.folder) or 'the inbox itself'}: {stray.reason}")
+    for row in report.troubled(journal):
+        print(f"waiting: {printable(row.path)}: {row.blocked or row.reason}")
+    if reason:
+        print(f"ended early: {reason}")
+    return 3 if failed else 4 if left or strays or not engine.desk.guard.sight.there else 0

@@ -1,0 +1,163 @@
+"""``status``: how it stands, for people and for programs, with the daemon up or down."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+from attachd.cli import common
+from attachd.config import Config
+from attachd.filing import guard
+from attachd.journal import database, report
+from attachd.journal.database import Journal
+from attachd.journal.pauses import Pause
+from attachd.journal.rows import Row
+from attachd.model import Cure, Mistake, Problem, printable, word
+from attachd.service import locks
+
+
+def status(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
+    """Show what waits, what is being sent, what is paused and until when, and the last verdicts."""
+    with common.mistakes_told():
+        settings, state = common.prepared(config, instance, check_token=False)
+        journal = open_existing(state)
+        try:
+            found = collect(settings, state, journal, time.time())
+        finally:
+            journal.close()
+    if as_json:
+        json.dump(found, sys.stdout, indent=2)
+        print()
+    else:
+        for line in lines(found, time.time()):
+            print(line)
+
+
+def open_existing(state: Path) -> Journal:
+    """Open the journal for reading. Raises ``model.Mistake`` (1) where there is none yet."""
+    journal = database.open_for_reading(state)
+    if journal is None:
+        raise Mistake(
+            Problem(str(state), "has no journal yet.", "`attachd run` or `attachd once` makes one."), exit_code=1
+        )
+    return journal
+
+
+def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict[str, Any]:
+    """Everything that ``status`` knows, as it is printed with ``--json``; times are seconds since the epoch."""
+    summary = report.summary(journal)
+    holder = locks.holder(state / "lock")
+    return {
+        "config": str(settings.file),
+        "state": str(state),
+        "inbox": str(settings.folders.inbox),
+        "inbox_there": guard.read_marker(settings.folders.inbox) is not None,
+        "site": settings.jira.url,
+        "running": {"pid": holder.pid, "host": holder.host} if holder else None,
+        "files": {str(name): count for name, count in summary.counts.items()},
+        "held": summary.held,
+        "oldest_waiting": summary.oldest,
+        "sending": [_file(row) for row in report.sending(journal)],
+        "pauses": [_pause(pause) for pause in report.active_pauses(journal, now)],
+        "strays": [_stray(stray) for stray in report.strays(journal)],
+        "waiting_for": [_file(row) for row in report.troubled(journal)],
+        "last": [_file(row) for row in report.last_verdicts(journal)],
+    }
+
+
+def _file(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.ident,
+        "file": printable(row.path),
+        "issue": row.asked,
+        "resolved": row.lane,
+        "word": str(word(row.state, row.blocked)),
+        "bytes": row.size,
+        "since": row.since,
+        "tries": row.tries,
+        "attachment": row.attachment,
+        "reason": row.blocked or row.reason,
+        "next": row.due or None,
+        "target": printable(row.target) if row.target else None,
+    }
+
+
+def _pause(pause: Pause) -> dict[str, Any]:
+    return {"scope": str(pause.scope), "subject": pause.subject, "kind": pause.kind, "reason": pause.reason,
+            "since": pause.since, "until": None if pause.cure is Cure.HAND else pause.until, "ends_by": str(pause.cure)}  # fmt: skip
+
+
+def _stray(stray: report.Stray) -> dict[str, Any]:
+    return {
+        "folder": printable(stray.folder) or ".",
+        "files": stray.files,
+        "reason": stray.reason,
+        "since": stray.since,
+    }
+
+
+# --- In words ---------------------------------------------------------------------------------------------------
+
+
+def lines(found: dict[str, Any], now: float) -> list[str]:
+    """The same for people, most pressing first."""
+    running = found["running"]
+    daemon = f"running (process {running['pid']} on {running['host']})" if running else "not running"
+    text = [f"attachd    {daemon}", f"config     {found['config']}", f"state      {found['state']}",
+            f"inbox      {found['inbox']}{'' if found['inbox_there'] else '  (is not there)'}", f"site       {found['site']}"]  # fmt: skip
+    files = found["files"]
+    text.append(
+        "files      " + ", ".join(f"{files[name]} {name}" for name in files if files[name] or name == "waiting")
+    )
+    if found["oldest_waiting"]:
+        text.append(f"oldest     waiting for {span(now - found['oldest_waiting'])}")
+    text += [f"paused     {_until(pause)}: {pause['reason']}" for pause in found["pauses"]]
+    text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
+    text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}" for row in found["waiting_for"]]
+    text += [
+        f"sending    {row['file']} ({size(row['bytes'])}, since {span(now - row['since'])})" for row in found["sending"]
+    ]
+    text += [_last(row) for row in found["last"]]
+    return text
+
+
+def _until(pause: dict[str, Any]) -> str:
+    if pause["until"] is None:
+        return "until `attachd resume`"
+    moment = clock(pause["until"])
+    return f"until {moment}" if pause["ends_by"] == "time" else f"next try {moment}"
+
+
+def _last(row: dict[str, Any]) -> str:
+    result = f"attachment {row['attachment']}" if row["word"] == "attached" else row["reason"] or ""
+    return f"{row['word']:<10} {clock(row['since'])}  {row['file']}  {result}"
+
+
+def clock(moment: float) -> str:
+    """A time of day; with the date where it is not today."""
+    then = datetime.datetime.fromtimestamp(moment).astimezone()
+    today = datetime.datetime.now().astimezone().date()
+    return then.strftime("%H:%M:%S" if then.date() == today else "%Y-%m-%d %H:%M")
+
+
+def span(seconds: float) -> str:
+    """A length of time in one or two units."""
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
+def size(count: float) -> str:
+    """A number of bytes in a unit that suits it."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,133 @@
+"""``demo``: everything at once on one machine, to drop a file and watch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from attachd.standin import Standin
+
+#: The settings of the demo: quick, because the only writers are a person and a file manager.
+_CONFIG = """\
+# The configuration of `attachd demo`; sample-config.toml explains every key.
+[folders]
+inbox = "inbox"
+done = "done"
+failed = "failed"
+state = "state"
+
+[jira]
+url = "{url}"
+
+[jira.auth]
+user = "demo@example.com"
+token = {{ file = "token" }}
+
+[settle]
+quiet_seconds = 1.0
+quiet_seconds_unproven = 1.0
+empty_seconds = 3.0
+
+[fuse]
+hold_minutes = 0.25
+"""
+_ISSUES = {
+    "DEMO-1": "Printer on the third floor jams",
+    "DEMO-2": "Measurement series of the new sensor",
+    "DEMO-3": "Nightly build",
+}
+_FIRST_FILE = "Welcome to attachd.\n\nThis file was dropped into inbox/DEMO-1/ and is now attached to DEMO-1.\n"
+
+
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder", help="Where inbox, done and failed go; a temporary folder if not given.", show_default=False
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", help="Port of the web page; 0 for any that is free.", min=0, max=65535)
+    ] = 8436,
+) -> None:
+    """Run a stand-in Jira with a web page, an inbox and the daemon: drop a file and watch."""
+    try:
+        from attachd.standin import Standin
+    except ImportError as error:
+        print(
+            f"attachd: the demo needs its extra packages ({error.name}): pip install 'attachd[demo]'", file=sys.stderr
+        )
+        raise typer.Exit(1) from None
+    with tempfile.TemporaryDirectory(prefix="attachd-demo-") as temporary:
+        home = (folder or Path(temporary)).absolute()
+        home.mkdir(parents=True, exist_ok=True)
+        # A signal while the parts are being started must still tidy up.
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        with _jira(Standin, home, port) as jira:
+            config = _prepare(home, jira.url)
+            daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])
+            try:
+                _explain(home, jira.url, config)
+                _drop_first_file(home)
+                while not ended.wait(0.3) and daemon.poll() is None:
+                    pass
+            finally:
+                daemon.terminate()
+                code = daemon.wait()
+    if not ended.is_set():
+        raise typer.Exit(code or 1)
+
+
+def _jira(make: type[Standin], home: Path, port: int) -> Standin:
+    """The stand-in; on another port if the usual one is taken."""
+    jira = make(home / "jira", port, issues=list(_ISSUES))
+    try:
+        jira.start()
+    except OSError:
+        jira = make(home / "jira", 0, issues=list(_ISSUES))
+        jira.start()
+    for key, summary in _ISSUES.items():
+        jira.store.add_issue(key, summary=summary)
+    return jira
+
+
+def _prepare(home: Path, url: str) -> Path:
+    for name in ("inbox", "done", "failed", *(f"inbox/{key}" for key in _ISSUES)):
+        (home / name).mkdir(exist_ok=True)
+    token = home / "token"
+    if not token.exists():
+        os.close(os.open(token, os.O_CREAT | os.O_WRONLY, 0o600))
+        token.write_text("standin-token\n", "utf-8")
+    config = home / "config.toml"
+    config.write_text(_CONFIG.format(url=url), "utf-8")
+    return config
+
+
+def _drop_first_file(home: Path) -> None:
+    """Write it beside the inbox and rename it in, as a careful sender would."""
+    hidden = home / "welcome.txt"
+    hidden.write_text(_FIRST_FILE, "utf-8")
+    hidden.rename(home / "inbox" / "DEMO-1" / "welcome.txt")
+
+
+def _explain(home: Path, url: str, config: Path) -> None:
+    print(f"""
+attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
+
+  1. Open the issues in a browser:   {url}/
+  2. Drop a file into a folder:      cp FILE {home}/inbox/DEMO-1/
+                                     (a folder is an issue: DEMO-1, DEMO-2, DEMO-3; any other key does not exist)
+  3. See what became of it:          ls {home}/done/DEMO-1 {home}/failed
+                                     attachd status -c {config}
+""", flush=True)  # fmt: skip

@@ -1,0 +1,209 @@
+"""The rules that types and ranges cannot say. Each is given plain values and yields what is wrong with them."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import os
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from attachd.model import Problem
+
+_PROJECT = re.compile(r"[A-Z][A-Z0-9_]*")
+#: What no issue's key looks like; a pattern that accepts one of them would let a folder's name out of its place.
+_NO_KEYS = ("", ".", "..", "A/B-1", "A-1/..", "A B-1", "A-1?x", "A-1\n")
+#: Path segments of Jira's pages: with them the address was copied from a browser.
+_PAGES = frozenset({"browse", "rest", "secure", "issues", "login.jsp"})
+
+
+def folders_apart(inbox: Path, done: Path, failed: Path, state: Path | None) -> Iterator[Problem]:
+    """No two of the three folders may be or contain one another, and the state folder must be outside of all."""
+    folders = {"inbox": inbox, "done": done, "failed": failed}
+    for (first, one), (second, other) in itertools.combinations(folders.items(), 2):
+        if relation := _relation(other, one):
+            yield Problem(second, f"{relation} folders.{first} ({one}).", "Give each of the three a folder of its own.")
+    for name, folder in folders.items():
+        if state and (relation := _relation(state, folder)) and relation != _CONTAINS:
+            yield Problem("state", f"{relation} folders.{name} ({folder}).", "Put it where nobody drops files.")
+
+
+_SAME, _INSIDE, _CONTAINS = "is the same folder as", "lies inside", "contains"
+
+
+def _relation(one: Path, other: Path) -> str | None:
+    """Say how *one* lies to *other*, as they are written or with symlinks resolved; None if they are apart."""
+    pairs = ((os.path.normpath(one), os.path.normpath(other)), (os.path.realpath(one), os.path.realpath(other)))
+    for mine, theirs in pairs:
+        if mine == theirs:
+            return _SAME
+        if _below(mine, theirs):
+            return _INSIDE
+        if _below(theirs, mine):
+            return _CONTAINS
+    return None
+
+
+def _below(inner: str, outer: str) -> bool:
+    return inner.startswith(outer.rstrip("/") + "/")
+
+
+def key_pattern(text: str) -> Iterator[Problem]:
+    """It must compile, and must not accept what cannot be a key."""
+    try:
+        pattern = re.compile(text, re.ASCII)
+    except (re.error, OverflowError, RecursionError) as error:
+        yield Problem("", f"is no regular expression: {error}.", "See Python's “re” module for the syntax.")
+        return
+    for wrong in _NO_KEYS:
+        if pattern.fullmatch(wrong):
+            yield Problem("", f"also accepts {wrong!r}, which is no issue key.", "Allow only what your keys look like.")
+            return
+
+
+def projects(names: Sequence[str]) -> Iterator[Problem]:
+    """Each must be a project's key."""
+    for name in names:
+        if not _PROJECT.fullmatch(name):
+            upper = name.strip().upper()
+            remedy = (
+                f"Write “{upper}”." if _PROJECT.fullmatch(upper) else "Write the part of an issue's key before “-”."
+            )
+            yield Problem("", f"{name!r} is no project key (capital letters, digits and “_”).", remedy)
+
+
+def aliases(targets: Mapping[str, str], pattern: str, served: Sequence[str], *, numeric_ids: bool) -> Iterator[Problem]:
+    """Each must be a folder's name, and lead to an issue of a project that is *served* (none named: every one)."""
+    key = re.compile(pattern, re.ASCII)
+    for name, target in targets.items():
+        number = target.isascii() and target.isdigit()
+        if not name.strip() or "/" in name or name in (".", ".."):
+            yield Problem(
+                "", f"{name!r} cannot be a folder's name.", "An alias is the name of one folder in the inbox."
+            )
+        elif not key.fullmatch(target) and not (numeric_ids and number):
+            yield Problem(name, f"leads to {target!r}, which is no issue key.", "Write a key, as in “FIN-12”.")
+        elif served and (number or target.rpartition("-")[0] not in served):
+            what = f"leads to {target!r}, which is in no project that folders.projects names."
+            yield Problem(name, what, "Add the project there, or correct the key.")
+
+
+def ignore(patterns: Sequence[str]) -> Iterator[Problem]:
+    """Each must be a pattern in the syntax of .gitignore."""
+    import pathspec
+
+    for pattern in patterns:
+        try:
+            pathspec.GitIgnoreSpec.from_lines([pattern])
+        except ValueError:
+            yield Problem("", f"{pattern!r} is no pattern.", "The syntax is that of .gitignore, as in “*.bak”.")
+
+
+def looks(seconds: Sequence[float]) -> Iterator[Problem]:
+    """There must be one at least, each later than the one before."""
+    if not seconds:
+        yield Problem("", "is empty.", "At least one look is needed before anything is sent again.")
+    elif any(later <= earlier for earlier, later in itertools.pairwise(seconds)):
+        yield Problem("", "must grow from entry to entry.", "Each is counted from the upload, as in [5, 30, 120].")
+
+
+def readable(file: Path | None) -> Iterator[Problem]:
+    """A file that is named must be there, and be one that this user may read."""
+    if file is None:
+        return
+    try:
+        if not file.is_file():
+            yield Problem(
+                "", f"{file} is no file." if file.exists() else f"{file} does not exist.", "Correct the path."
+            )
+        elif not os.access(file, os.R_OK):
+            yield Problem("", f"{file} cannot be read by this user.", "Change the file's owner, group or mode.")
+    except OSError as error:
+        yield Problem("", f"{file} cannot be read: {error.strerror}.", "Change the owner or mode of its folders.")
+
+
+# --- Addresses --------------------------------------------------------------------------------------------------
+
+
+def url(text: str) -> Iterator[Problem]:
+    """It must be the address of a Jira: a host, perhaps a port and a base path, nothing else. Never echoes it."""
+    if wrong := _wrong_address(text):
+        yield Problem("", wrong, "Write it as in “https://jira.example.com”; who signs in stands in [jira.auth].")
+    elif pages := _PAGES & set(urllib.parse.urlsplit(text).path.lower().split("/")):
+        yield Problem("", f"is the address of a page (“/{min(pages)}”).", "Leave out that part and what follows it.")
+
+
+def proxy(text: str | None) -> Iterator[Problem]:
+    """It must be the address of a proxy that is spoken to in HTTP. Never echoes it."""
+    if text is None:
+        return
+    remedy = "Write it as in “http://proxy.example.com:3128”; signing in at a proxy is not supported."
+    if wrong := _wrong_address(text):
+        yield Problem("", wrong, remedy)
+    elif urllib.parse.urlsplit(text).path not in ("", "/"):
+        yield Problem("", "has a path.", remedy)
+
+
+def _wrong_address(text: str) -> str | None:
+    if not text.isprintable() or set(text) & set(" \\"):
+        return "contains a space, a backslash or a control character."
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "is no address: its host or its port cannot be read."
+    if parts.scheme not in ("https", "http"):
+        return "does not begin with “https://”."
+    if "@" in parts.netloc:
+        return "contains a user's name or a password."
+    if not host or port == 0:
+        return "names no host." if not host else "is no address: its port is 0."
+    if "?" in text or "#" in text:
+        return "has a query (“?”) or a fragment (“#”)."
+    return None
+
+
+def tidy(text: str) -> str:
+    """Bring the address of a site into its one form: scheme and host in lower case, no slash at the end."""
+    parts = urllib.parse.urlsplit(text)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.lower(), parts.path.rstrip("/"), "", ""))
+
+
+def transport(address: str, allow_http: bool, cert: Path | None, key: Path | None) -> Iterator[Problem]:
+    """A token travels in the clear over http, so it has to be asked for; a client's key is of no use alone."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme == "http" and not allow_http and not _loopback(parts.hostname or ""):
+        yield Problem(
+            "url",
+            "is http: the token and every file could be read on the way.",
+            "Write https; or, if you accept that, set jira.allow_http = true.",
+        )
+    if key and not cert:
+        yield Problem("client_key_file", "is given without client_cert_file.", "Name the certificate too.")
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def auth(kind: str, user: str | None, *, has_token: bool) -> Iterator[Problem]:
+    """Each kind needs its own keys, and a token that is not sent is a misunderstanding."""
+    if kind == "anonymous":
+        if has_token:
+            yield Problem("token", 'is given, but kind = "anonymous" sends none.', "Choose another kind, or remove it.")
+        return
+    if kind == "basic" and not user:
+        yield Problem(
+            "user", 'is missing; kind = "basic" needs it.', "On Jira Cloud it is the account's e-mail address."
+        )
+    if user and (":" in user or not user.isprintable()):
+        yield Problem("user", "contains “:” or a control character, which no user's name can.", "Correct it.")
+    if not has_token:
+        yield Problem("token", f'is missing; kind = "{kind}" needs it.', 'Write token = { file = "token" }.')

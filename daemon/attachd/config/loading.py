@@ -1,0 +1,180 @@
+"""From a file to a valid configuration, or to everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from attachd import model
+from attachd.config import pending, wording
+from attachd.config.schema import Config, Tables
+from attachd.config.tables import Context
+
+#: Where the configuration of a system service is.
+SYSTEM_FOLDER = Path("/etc/attachd")
+FILE_NAME = "config.toml"
+
+
+def load(path: Path, *, environ: Mapping[str, str] = os.environ, check_token: bool = True) -> Config:
+    """Read the file at *path*. Raises ``model.Mistake`` (78) with every problem that it has.
+
+    Without *check_token* the token's source is not looked at, for verbs that do not speak to Jira: a systemd
+    credential, for one, can be read by the service alone.
+    """
+    path = path.absolute()
+    return parse(_text(path), base=path.parent, environ=environ, file=path, check_token=check_token)
+
+
+def parse(
+    source: str | Mapping[str, Any],
+    *,
+    base: Path,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+    check_token: bool = True,
+) -> Config:
+    """Make a configuration of TOML text or of the tables themselves; relative paths count from *base*."""
+    file = file or base / FILE_NAME
+    tables = dict(source) if isinstance(source, Mapping) else _tables(source, file)
+    found: list[model.Problem] = list(pending.problems(tables))
+    valid = None
+    try:
+        valid = Tables.model_validate(tables, context=Context(base, environ, check_token))
+    except pydantic.ValidationError as error:
+        told = tuple(f"{problem.where}." for problem in found)
+        found += [problem for problem in wording.problems(error) if not f"{problem.where}.".startswith(told)]
+    if found or valid is None:
+        raise model.Mistake(*found)
+    return Config.model_construct(file=file, **dict(valid))
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise model.Mistake(_unreadable(path, error)) from None
+    try:
+        # Editors on Windows begin a file with a byte order mark.
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        what = f"is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}."
+        raise model.Mistake(model.Problem(str(path), what, "Save the file as UTF-8.")) from None
+
+
+def _unreadable(path: Path, error: OSError) -> model.Problem:
+    remedies = {
+        FileNotFoundError: "“attachd init” makes one; sample-config.toml shows every key.",
+        PermissionError: "Let this user read it, or run attachd as the user of the service.",
+        IsADirectoryError: f"Name the file in it, as in {path / FILE_NAME}.",
+    }
+    reason = "does not exist." if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}."
+    return model.Problem(str(path), reason, remedies.get(type(error), "Correct the path."))
+
+
+def _tables(text: str, file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise model.Mistake(_syntax(str(error), file)) from None
+    except (ValueError, RecursionError):
+        # Integers of thousands of digits, and lists within lists within lists.
+        what = "cannot be read as TOML: it has a number with too many digits, or lists nested too deeply."
+        raise model.Mistake(model.Problem(str(file), what)) from None
+
+
+def _syntax(message: str, file: Path) -> model.Problem:
+    """Put the place first; tomllib appends it to its message, which never quotes more than a character or a key."""
+    at = re.fullmatch(
+        r"(?s)(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", message
+    )
+    what = at["what"] if at else message
+    place = f"line {at['line']}, column {at['column']}" if at and at["line"] else "end of the file"
+    plain = next((words for start, words in _SYNTAX.items() if what.startswith(start)), f"{what}.")
+    return model.Problem(f"{file}, {place}", plain, "TOML is described at https://toml.io.")
+
+
+_SYNTAX: Mapping[str, str] = {
+    "Invalid value": "a value is missing or not understood; texts need quotes, yes and no are true and false.",
+    "Expected newline or end of document": "something follows a value in the same line; texts need quotes.",
+    "Expected '='": "a key has no “=” and value after it.",
+    "Expected ']'": "a table's name in [brackets] does not end.",
+    "Unterminated string": "a text in quotes does not end.",
+    "Unclosed": "a list or an inline table does not end.",
+    "Cannot overwrite a value": "a key is given twice, or as a value and as a table.",
+    "Cannot declare": "a table is given twice.",
+    "Cannot mutate": "a table in {braces} is complete; nothing can be added to it.",
+    "Unescaped '\\'": "a “\\” in double quotes begins an escape; write “\\\\”, or use 'single quotes'.",
+    "Illegal character": "a line break or control character stands where none may be.",
+    "Found invalid character": "a line break or control character stands where none may be.",
+}
+
+
+# --- Which file -------------------------------------------------------------------------------------------------
+
+
+def find(argument: Path | None, instance: str | None, environ: Mapping[str, str]) -> Path:
+    """Say which file counts: the one that was named, else the first that exists where one may be.
+
+    Raises ``model.Mistake``: 78 naming every place where none was found, 2 where what was asked for makes no sense.
+    """
+    if argument and instance:
+        raise _usage("--instance", "cannot be given together with -c.", "Give one of them.")
+    places = list(_places(argument, instance, environ))
+    for place in places:
+        if _exists(place):
+            return place
+    looked = ", ".join(map(str, places))
+    raise model.Mistake(
+        model.Problem(
+            "", f"No configuration found; looked at {looked}.", "“attachd init” makes one; -c FILE names one."
+        )
+    )
+
+
+def _places(argument: Path | None, instance: str | None, environ: Mapping[str, str]) -> Iterator[Path]:
+    if argument:
+        yield argument
+    elif instance:
+        yield _of_instance(instance)
+    elif named := environ.get("ATTACHD_CONFIG"):
+        yield Path(named)
+    else:
+        yield from _of_user(environ)
+        yield SYSTEM_FOLDER / FILE_NAME
+
+
+def _of_instance(name: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9_@:-][A-Za-z0-9_.@:-]*", name):
+        raise _usage("--instance", f"{name!r} is no instance's name.", f"It stands for {SYSTEM_FOLDER}/NAME.toml.")
+    return SYSTEM_FOLDER / f"{name}.toml"
+
+
+def _of_user(environ: Mapping[str, str]) -> Iterator[Path]:
+    """XDG says that a relative $XDG_CONFIG_HOME is to be ignored."""
+    home = environ.get("XDG_CONFIG_HOME", "")
+    if not home.startswith("/"):
+        home = os.path.join(environ.get("HOME", ""), ".config")
+    if home.startswith("/"):
+        yield Path(home, "attachd", FILE_NAME)
+
+
+def _exists(path: Path) -> bool:
+    """A file behind a folder that this user may not enter counts as there: reading it then says what is wrong."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _usage(where: str, what: str, remedy: str) -> model.Mistake:
+    return model.Mistake(model.Problem(where, what, remedy), exit_code=2)

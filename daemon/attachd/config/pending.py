@@ -1,0 +1,44 @@
+"""Keys that are agreed on, and whose function is not built yet. The table shrinks with time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attachd.model import Problem
+
+#: The key and, where only one of its values is meant, that value. All defaults of the others are false in a condition.
+PENDING: Mapping[tuple[str, ...], str | None] = {
+    ("folders", "link_notes"): None,
+    ("jira", "auth", "kind"): "oauth2",
+    ("jira", "auth", "token", "keyring"): None,
+    ("settle", "ready_suffix"): None,
+    ("settle", "min_bytes"): None,
+    ("settle", "max_bytes"): None,
+    ("settle", "min_age_seconds"): None,
+    ("settle", "max_age_seconds"): None,
+    ("upload", "max_bytes_per_second"): None,
+    ("limits", "give_up_days"): None,
+    ("retention", "done_days"): None,
+    ("retention", "failed_days"): None,
+    ("retention", "history_days"): None,
+    ("folder",): None,
+    ("web",): None,
+    ("metrics",): None,
+    ("hooks",): None,
+}
+
+
+def problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield each key that asks for something which would silently not happen."""
+    for path, value in PENDING.items():
+        given = _value(tables, path)
+        if given == value if value else given:
+            what = f"“{value}” is not supported" if value else "is not supported"
+            yield Problem(".".join(path), f"{what} by this version yet.", "Remove it.")
+
+
+def _value(tables: Any, path: tuple[str, ...]) -> Any:
+    for step in path:
+        tables = tables.get(step) if isinstance(tables, Mapping) else None
+    return tables

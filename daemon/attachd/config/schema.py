@@ -1,0 +1,232 @@
+"""Every key of the configuration with its type, its range and its default; the names are those of the TOML file.
+
+The cross-checks within a table run where all of its own keys are of the right type, so that one wrong key does not
+hide what is wrong elsewhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from attachd.config import checks, secrets
+from attachd.config.tables import AbsolutePath, Table, Texts, complain
+
+#: An upper bound for what is certainly a slip of the finger.
+_DAY = 86_400.0
+_TEBIBYTE = 2**40
+
+Seconds = Annotated[float, Field(ge=0, le=7 * _DAY)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=7 * _DAY)]
+TimeOut = Annotated[float, Field(gt=0, le=_DAY)]
+Minutes = Annotated[float, Field(ge=0, le=60 * 24 * 365)]
+Hours = Annotated[float, Field(gt=0, le=24 * 365)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
+Bytes = Annotated[int, Field(ge=0, le=_TEBIBYTE)]
+PositiveBytes = Annotated[int, Field(gt=0, le=_TEBIBYTE)]
+Url = Annotated[
+    str, pydantic.AfterValidator(lambda url: _checked(checks.url, url)), pydantic.AfterValidator(checks.tidy)
+]
+
+
+def _checked(check: Any, value: Any) -> Any:
+    complain(check(value))
+    return value
+
+
+class Folders(Table):
+    """Where files come from and go to."""
+
+    inbox: AbsolutePath
+    done: AbsolutePath = Field(default_factory=lambda data: data["inbox"].parent / "done")
+    failed: AbsolutePath = Field(default_factory=lambda data: data["inbox"].parent / "failed")
+    state: AbsolutePath | None = None
+    share_status: Literal["counts", "names", "off"] = "counts"
+    nested: Literal["flatten", "ignore"] = "flatten"
+    projects: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.projects, names))] = ()
+    key_pattern: Annotated[str, pydantic.AfterValidator(lambda text: _checked(checks.key_pattern, text))] = (
+        "[A-Z][A-Z0-9_]*-[1-9][0-9]*"
+    )
+    numeric_ids: bool = False
+    link_notes: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _apart(self) -> Self:
+        complain(checks.folders_apart(self.inbox, self.done, self.failed, self.state))
+        return self
+
+
+class Auth(Table):
+    """As whom the files are attached."""
+
+    kind: Literal["basic", "bearer", "oauth2", "anonymous"] = "basic"
+    user: str | None = None
+    token: Annotated[secrets.TokenSource | None, pydantic.BeforeValidator(secrets.refuse_literal)] = None
+    token_expires: datetime.date | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> Self:
+        complain(checks.auth(self.kind, self.user, has_token=self.token is not None))
+        return self
+
+
+class Jira(Table):
+    """Which Jira, and how it is reached; ``url`` is without a slash at its end."""
+
+    url: Url
+    deployment: Literal["auto", "cloud", "datacenter"] = "auto"
+    ca_file: Annotated[AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(checks.readable, file))] = (
+        None
+    )
+    client_cert_file: Annotated[
+        AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(checks.readable, file))
+    ] = None
+    client_key_file: Annotated[
+        AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(checks.readable, file))
+    ] = None
+    proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.proxy, url))] = None
+    allow_http: bool = False
+    auth: Auth = Field(default_factory=Auth, validate_default=True)
+
+    @pydantic.model_validator(mode="after")
+    def _safe(self) -> Self:
+        complain(checks.transport(self.url, self.allow_http, self.client_cert_file, self.client_key_file))
+        return self
+
+
+class Settle(Table):
+    """When a file counts as finished."""
+
+    quiet_seconds: Seconds = 2.0
+    quiet_seconds_unproven: Seconds = 30.0
+    empty_seconds: Seconds = 60.0
+    incomplete_seconds: Seconds = 600.0
+    rescan_seconds: PositiveSeconds = 30.0
+    ready_suffix: str = ""
+    min_bytes: Bytes | None = None
+    max_bytes: Bytes | None = None
+    min_age_seconds: Seconds | None = None
+    max_age_seconds: Seconds | None = None
+    ignore: Annotated[Texts, pydantic.AfterValidator(lambda patterns: _checked(checks.ignore, patterns))] = ()
+
+
+class Upload(Table):
+    """How files are sent."""
+
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    connect_seconds: TimeOut = 10.0
+    stall_seconds: TimeOut = 60.0
+    reply_seconds: TimeOut = 60.0
+    slowest_bytes_per_second: PositiveBytes = 262_144
+    max_bytes_per_second: Bytes = 0
+
+
+class Batch(Table):
+    """How many small files share a request at the most."""
+
+    max_files: Annotated[int, Field(ge=1, le=1000)] = 60
+    max_bytes: PositiveBytes = 33_554_432
+
+
+class Doubt(Table):
+    """When an issue is looked at after an upload whose outcome is unknown."""
+
+    looks_seconds: Annotated[
+        tuple[PositiveSeconds, ...],
+        Field(strict=False),
+        pydantic.AfterValidator(lambda looks: _checked(checks.looks, looks)),
+    ] = (5.0, 30.0, 120.0)
+    give_up_hours: Hours = 24.0
+
+
+class Fuse(Table):
+    """How long a refusal is held back while nothing shows that the account is in order."""
+
+    hold_minutes: Minutes = 2.0
+
+
+class Limits(Table):
+    """When people are told, and what stops a mistake from growing."""
+
+    warn_after_minutes: Minutes = 60.0
+    remind_hours: Hours = 24.0
+    give_up_days: Days = 0
+    issue_files_per_hour: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    stop_seconds: Seconds = 60.0
+
+
+class Retention(Table):
+    """How long what is finished is kept; 0 keeps it."""
+
+    done_days: Days = 0
+    failed_days: Days = 0
+    history_days: Days = 0
+
+
+class Log(Table):
+    """What the service writes to stderr."""
+
+    format: Literal["auto", "console", "journald", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    file_names: bool = True
+
+
+class Web(Table):
+    """A page on a unix socket or a loopback port."""
+
+    listen: str | None = None
+
+
+class Metrics(Table):
+    """A folder for Prometheus' textfile collector."""
+
+    textfile: AbsolutePath | None = None
+
+
+class Hooks(Table):
+    """Who is told of verdicts and pauses."""
+
+    url: str | None = None
+    secret: secrets.TokenSource | None = None
+    command: Texts | None = None
+    events: Texts = ()
+    issue_comment: bool = False
+
+
+class Tables(Table):
+    """The configuration file as a whole."""
+
+    folders: Folders
+    aliases: dict[str, str] = Field(default_factory=dict)
+    jira: Jira
+    settle: Settle = Settle()
+    upload: Upload = Upload()
+    batch: Batch = Batch()
+    doubt: Doubt = Doubt()
+    fuse: Fuse = Fuse()
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+    log: Log = Log()
+    folder: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    web: Web = Web()
+    metrics: Metrics = Metrics()
+    hooks: Hooks = Hooks()
+
+    @pydantic.field_validator("aliases")
+    @classmethod
+    def _aliases_lead_to_issues(cls, aliases: dict[str, str], info: pydantic.ValidationInfo) -> dict[str, str]:
+        folders = info.data.get("folders")
+        if folders is not None:
+            keys, served = folders.key_pattern, folders.projects
+            complain(checks.aliases(aliases, keys, served, numeric_ids=folders.numeric_ids))
+        return aliases
+
+
+class Config(Tables):
+    """A configuration that was found valid, with the file that it came from."""
+
+    file: Path

@@ -1,0 +1,270 @@
+"""Where the token comes from, and the one value that holds it.
+
+A secret never stands in the configuration, an error, a log line or a command line: every message here says where it was
+looked for, none says what was found.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import pydantic
+
+from attachd import model
+from attachd.config.tables import AbsolutePath, Context, Table, Texts, complain
+
+#: How long a command may take to print the secret.
+COMMAND_SECONDS = 30.0
+#: More than any token is long; what is longer is another file.
+MAXIMUM_BYTES = 65_536
+_KEY = "jira.auth.token"
+_MASK = "********"
+_VISIBLE = re.compile(r"[ -~]*")
+
+
+class Secret:
+    """A text that shows itself only through ``reveal``: not in a message, a log, a traceback or a pickle."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        """Hold *text*."""
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the secret itself, for the request that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Secret({_MASK!r})"
+
+    def __str__(self) -> str:
+        return _MASK
+
+    def __format__(self, spec: str) -> str:
+        return _MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text, other._text)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
+
+
+class TokenSource(Table):
+    """Where a secret is read from: exactly one of these."""
+
+    file: AbsolutePath | None = None
+    env: str | None = None
+    credential: str | None = None
+    command: Texts | None = None
+    keyring: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _usable(self, info: pydantic.ValidationInfo) -> Self:
+        complain(_wrong_choice(self))
+        if isinstance(info.context, Context) and info.context.check_token and self.command is None:
+            complain(_unreadable(self, info.context))
+        return self
+
+
+def refuse_literal(value: Any) -> Any:
+    """Refuse a secret that was written into the configuration, without repeating it."""
+    if isinstance(value, str):
+        complain([model.Problem("", "must not stand in the configuration itself.", _ELSEWHERE)])
+    return value
+
+
+_ELSEWHERE = (
+    'Write it to a file that only the service can read (mode 0600), name that file: token = { file = "token" }, '
+    "and make a new token where others may have read this one."
+)
+
+
+def _wrong_choice(source: TokenSource) -> Iterator[model.Problem]:
+    given = [name for name, value in source if value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        yield model.Problem("", f"needs exactly one of file, env, credential and command; found {found}.", "Keep one.")
+    elif source.command is not None and not (source.command and all(source.command)):
+        yield model.Problem("command", "is empty.", 'Write program and words, as in ["pass", "show", "jira"].')
+    elif source.credential is not None and not re.fullmatch(r"(?!\.\.?$)[^/\0]+", source.credential):
+        yield model.Problem("credential", "is no credential's name.", "Write the name that stands in LoadCredential=.")
+    elif source.env is not None and not re.fullmatch(r"[^=\0]+", source.env):
+        yield model.Problem("env", "is no variable's name.", 'Write it without “$”, as in { env = "JIRA_TOKEN" }.')
+
+
+def _unreadable(source: TokenSource, context: Context) -> Iterator[model.Problem]:
+    if source.keyring is not None:
+        return
+    try:
+        read(source, environ=context.environ, base=context.base, where="")
+    except model.Mistake as mistake:
+        yield from mistake.problems
+
+
+def read(source: TokenSource, *, environ: Mapping[str, str], base: Path, where: str = _KEY) -> Secret:
+    """Read the secret anew from its *source*; a relative file counts from *base*.
+
+    Raises ``model.Mistake`` that says at the key *where* what is wrong and what to do, and never what was read.
+    """
+    try:
+        return Secret(_clean(_raw(source, environ, base)))
+    except model.Mistake as mistake:
+        raise model.Mistake(*(replace(problem, where=where) for problem in mistake.problems)) from None
+
+
+def _unusable(what: str, remedy: str) -> model.Mistake:
+    return model.Mistake(model.Problem("", what, remedy))
+
+
+def _raw(source: TokenSource, environ: Mapping[str, str], base: Path) -> bytes:
+    if source.file is not None:
+        return _from_file(base / source.file, environ)
+    if source.credential is not None:
+        return _from_credential(source.credential, environ)
+    if source.env is not None:
+        return _from_environment(source.env, environ)
+    if source.command:
+        return _from_command(source.command, environ)
+    raise _unusable("names a source that this version cannot read.", "Use file, env, credential or command.")
+
+
+def _clean(raw: bytes) -> str:
+    """Take the line end away that editors add; what is left must fit into a header as it is."""
+    text = raw.decode("latin-1").rstrip(" \t\r\n")
+    if not text:
+        raise _unusable("is empty.", "Put the token there, as one line.")
+    if not _VISIBLE.fullmatch(text):
+        raise _unusable(
+            "contains a line break, a control character or one that is not ASCII.",
+            "Put the token there alone, as one line of plain text without a byte order mark.",
+        )
+    return text
+
+
+# --- The sources ------------------------------------------------------------------------------------------------
+
+
+def _from_environment(name: str, environ: Mapping[str, str]) -> bytes:
+    if name not in environ:
+        raise _unusable("names a variable that is not set.", "Set it for the service, or use a file.")
+    return os.fsencode(environ[name])
+
+
+def _from_credential(name: str, environ: Mapping[str, str]) -> bytes:
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise _unusable(
+            "names a credential, but $CREDENTIALS_DIRECTORY is not set.",
+            "Credentials exist only inside a systemd unit with LoadCredential=NAME:PATH.",
+        )
+    return _from_file(Path(folder, name), environ)
+
+
+def _from_file(path: Path, environ: Mapping[str, str]) -> bytes:
+    try:
+        content = _read(path, environ)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it has no possible name"
+        raise _unusable(f"names a file that cannot be read: {reason}.", _CREATE) from None
+    if len(content) > MAXIMUM_BYTES:
+        raise _unusable(f"names {path}, which is too large to hold a token.", "Name the file that holds it alone.")
+    return content
+
+
+def _read(path: Path, environ: Mapping[str, str]) -> bytes:
+    # Non-blocking, because a FIFO would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _refuse_open_file(path, os.fstat(descriptor), environ)
+        return os.read(descriptor, MAXIMUM_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+#: The name is not repeated where there is no such file: now and then it is the token itself.
+_CREATE = (
+    "Make it with the token as its only line, owned by the service's user, mode 0600; or correct the path, "
+    "which counts from the configuration file if it is relative."
+)
+_CLOSE = "It must be 0600, or 0640 with root's or the service's group: chmod 0600 {path}"
+
+
+def _refuse_open_file(path: Path, status: os.stat_result, environ: Mapping[str, str]) -> None:
+    """Refuse what is no plain file, and what others can read or change."""
+    if not stat.S_ISREG(status.st_mode):
+        raise _unusable(f"names {path}, which is no plain file.", "Name a file that holds the token as its only line.")
+    if _is_credential(path, environ):
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o027:
+        raise _unusable(f"names {path}, which others can read or change (mode {mode:04o}).", _CLOSE.format(path=path))
+    if mode & 0o040 and status.st_gid not in _groups():
+        group = f"group {status.st_gid}, which is neither root's nor the service's, can read (mode {mode:04o})"
+        raise _unusable(f"names {path}, which {group}.", _CLOSE.format(path=path))
+
+
+def _groups() -> set[int]:
+    return {0, os.getgid(), os.getegid(), *os.getgroups()}
+
+
+def _is_credential(path: Path, environ: Mapping[str, str]) -> bool:
+    """Tell whether systemd made the file: it guards the folder as a whole, the modes within differ by its version."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and os.path.realpath(path).startswith(os.path.realpath(folder or "") + "/")
+
+
+def _from_command(words: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
+    """Run the command without a shell, in a session of its own, so that a time-out ends all that it started."""
+    try:
+        process = subprocess.Popen(  # noqa: S603
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environ),
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it contains a NUL"
+        raise _unusable(f"names a command that does not start: {reason}.", _TRY_IT) from None
+    with process:
+        output, complaint = _finish(process, words[0])
+    if process.returncode:
+        raise _unusable(_failed(words[0], process.returncode, output, complaint), _TRY_IT)
+    return output
+
+
+_TRY_IT = "Run it by hand as the service's user, with the service's environment."
+
+
+def _finish(process: subprocess.Popen[bytes], name: str) -> tuple[bytes, bytes]:
+    try:
+        return process.communicate(timeout=COMMAND_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise _unusable(f"names the command {name!r}, which took more than {COMMAND_SECONDS:g} s.", _TRY_IT) from None
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _failed(name: str, status: int, output: bytes, complaint: bytes) -> str:
+    """Name the exit status and the first line of stderr, unless what was printed as the secret is in it."""
+    first = next(iter(complaint.strip().splitlines()), b"")[:200]
+    secret = output.strip()
+    said = f" and says “{model.printable(first)}”" if first and not (secret and secret in first) else ""
+    how = f"ends with exit status {status}" if status > 0 else f"was ended by signal {-status}"
+    return f"names the command {name!r}, which {how}{said}."

@@ -1,0 +1,129 @@
+"""What pydantic found, in words for the person who wrote the file. Values that may be secret are never repeated."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+from attachd import model
+from attachd.config.schema import Tables
+from attachd.config.tables import PROBLEMS, Table
+
+_Loc = Sequence[int | str]
+
+#: What pydantic calls an error, and what the value has to be.
+_MUST_BE: Mapping[str, str] = {
+    "bool_type": "true or false, without quotes",
+    "date_type": "a date without quotes, as in 2027-03-01",
+    "dict_type": "a table of names and texts",
+    "finite_number": "a finite number",
+    "float_type": "a number, without quotes and without a unit",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number, without quotes and without a unit",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "model_type": "a table",
+    "path_type": "a path in quotes",
+    "string_type": "a text in quotes",
+    "tuple_type": "a list, as in [1, 2]",
+}
+_KINDS = (
+    (bool, "true or false"),
+    (str, "a text"),
+    (int, "a number"),
+    (float, "a number"),
+    (list, "a list"),
+    (dict, "a table"),
+)
+#: What is shorter is quoted.
+_SHORT = 40
+#: A consequence of another error, which is told itself.
+_CONSEQUENCE = "default_factory_not_called"
+
+
+def problems(error: pydantic.ValidationError) -> Iterator[model.Problem]:
+    """Yield each thing that is wrong, in the order of the file's keys."""
+    for details in error.errors(include_url=False):
+        if details["type"] == PROBLEMS:
+            yield from _ours(details)
+        elif details["type"] != _CONSEQUENCE:
+            yield _theirs(details)
+
+
+def _ours(details: ErrorDetails) -> Iterator[model.Problem]:
+    for problem in details["ctx"][PROBLEMS]:
+        loc = (*details["loc"], problem.where) if problem.where else details["loc"]
+        yield model.Problem(key(loc), problem.what, problem.remedy)
+
+
+def _theirs(details: ErrorDetails) -> model.Problem:
+    loc = details["loc"]
+    if details["type"] == "missing":
+        return model.Problem(key(loc), "is missing.", "sample-config.toml shows every key.")
+    if details["type"] == "extra_forbidden":
+        return model.Problem(key(loc), "is not a key that attachd knows.", _nearest(loc))
+    must_be = _MUST_BE.get(details["type"], "of another kind").format_map(details.get("ctx", {}))
+    return model.Problem(key(loc), f"{_entry(loc)}is {_found(details)}.", f"It must be {must_be}.")
+
+
+def _found(details: ErrorDetails) -> str:
+    """Say what stands there: the value where it cannot be a secret, else of what kind it is."""
+    value = details["input"]
+    if details["type"].startswith(("greater", "less", "finite")) and len(str(value)) < _SHORT:
+        return str(value)
+    if details["type"] == "literal_error" and isinstance(value, str) and "auth" not in details["loc"]:
+        return f"“{value[:_SHORT]}”"
+    return next((name for kind, name in _KINDS if isinstance(value, kind)), "something else")
+
+
+def _entry(loc: _Loc) -> str:
+    return "".join(f"entry {step + 1} " for step in loc if isinstance(step, int))
+
+
+def key(loc: _Loc) -> str:
+    """Write a place as TOML does: tables and key with dots between them, quoted where they have to be."""
+    names = (step for step in loc if isinstance(step, str))
+    return ".".join(name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name) for name in names)
+
+
+def _nearest(loc: _Loc) -> str:
+    """Point to the key that was probably meant: one of that table by its spelling, or of that name in another table."""
+    *above, name = map(str, loc)
+    known = _keys_of(above)
+    if close := difflib.get_close_matches(name.lower().replace("-", "_"), known, 1):
+        return f"Did you mean “{key([*above, *close])}”?"
+    elsewhere = [path for path in _all_keys(Tables) if path[-1] == name]
+    if elsewhere:
+        return f"“{name}” belongs into [{key(elsewhere[0][:-1])}]."
+    return f"Known here: {', '.join(known)}."
+
+
+def _keys_of(path: Sequence[str]) -> list[str]:
+    table: type[Table] = Tables
+    for step in path:
+        table = dict(_tables(table))[step]
+    return list(table.model_fields)
+
+
+def _all_keys(table: type[Table]) -> Iterator[tuple[str, ...]]:
+    below = dict(_tables(table))
+    for name in table.model_fields:
+        yield (name,)
+        if name in below:
+            yield from ((name, *rest) for rest in _all_keys(below[name]))
+
+
+def _tables(table: type[Table]) -> Iterator[tuple[str, type[Table]]]:
+    for name, info in table.model_fields.items():
+        for choice in (info.annotation, *typing.get_args(info.annotation)):
+            if isinstance(choice, type) and issubclass(choice, Table):
+                yield name, choice

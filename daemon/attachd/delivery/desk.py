@@ -1,0 +1,107 @@
+"""What the workers share: the journal, the site, the folders, and which lanes are being served at this moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from attachd.clock import Clock
+from attachd.config import Config
+from attachd.delivery.outcome import Doubts
+from attachd.delivery.pacing import Pacer
+from attachd.delivery.site import Site
+from attachd.filing.guard import Guard
+from attachd.jira.auth import Credentials
+from attachd.journal.database import Journal
+
+
+class Bell:
+    """Wakes all workers: something may be there to do. A ring while nobody waits is not lost."""
+
+    def __init__(self) -> None:
+        """Start silent."""
+        self._condition = threading.Condition()
+        self._rings = 0
+
+    def ring(self) -> None:
+        """Wake everybody who waits."""
+        with self._condition:
+            self._rings += 1
+            self._condition.notify_all()
+
+    def count(self) -> int:
+        """How often it has rung: ask before looking for work, and pass it to ``wait``."""
+        with self._condition:
+            return self._rings
+
+    def wait(self, heard: int, seconds: float) -> None:
+        """Wait for a ring after the *heard* ones, at most so many seconds."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._rings != heard, seconds)
+
+
+@dataclass(slots=True)
+class Desk:
+    """Made once per process. The sets are guarded by ``lock``; everything else is safe to share by itself.
+
+    ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary. ``secret_changed`` tells whether the token's source has changed since it was last read.
+    """
+
+    journal: Journal
+    config: Config
+    clock: Clock
+    site: Site
+    guard: Guard
+    credentials: Credentials
+    stopping: threading.Event = field(default_factory=threading.Event)
+    cutting: threading.Event = field(default_factory=threading.Event)
+    bell: Bell = field(default_factory=Bell)
+    secret_changed: Callable[[], bool] = lambda: False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pacer: Pacer = field(default_factory=Pacer)
+    lanes: set[str] = field(default_factory=set)
+    filing: set[int] = field(default_factory=set)
+    probing: bool = False
+    note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    progress: dict[int, Callable[[], int]] = field(default_factory=dict)
+
+    @property
+    def doubts(self) -> Doubts:
+        """How long and how often is looked for what is in doubt."""
+        return Doubts(self.config.doubt.looks_seconds, self.config.doubt.give_up_hours * 3600)
+
+    def reply_seconds(self, size: int) -> float:
+        """How long the reply to a body of *size* bytes may take after its last byte."""
+        upload = self.config.upload
+        return float(upload.reply_seconds) + size / upload.slowest_bytes_per_second
+
+    def busy(self) -> set[str]:
+        """The lanes that are being served."""
+        with self.lock:
+            return set(self.lanes)
+
+    def take(self, lane: str) -> bool:
+        """Reserve a lane for the calling worker; False if another has it."""
+        with self.lock:
+            if lane in self.lanes:
+                return False
+            self.lanes.add(lane)
+            return True
+
+    def give_back(self, lane: str) -> None:
+        """Release a lane."""
+        with self.lock:
+            self.lanes.discard(lane)
+
+    @contextmanager
+    def filed_by_us(self, row_ids: list[int]) -> Iterator[None]:
+        """Reserve rows for filing, so that no other worker moves the same file."""
+        with self.lock:
+            self.filing.update(row_ids)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.filing.difference_update(row_ids)

@@ -1,0 +1,173 @@
+"""Looking whether what is in doubt has arrived: one listing of an issue serves all its files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from attachd.delivery import blame, outcome, pausing, policy, recording
+from attachd.delivery.desk import Desk
+from attachd.delivery.reconciling import Absent, Arrived, Finding, Unclear, reconcile
+from attachd.jira import listing
+from attachd.jira.client import Client
+from attachd.jira.exchange import Exchange, Reply
+from attachd.journal import database, queue, rows
+from attachd.journal.rows import Row
+from attachd.model import State, Stored, printable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A usable listing, and what the journal knew when it was asked for."""
+
+    listing: listing.Listing
+    attempt: int
+
+
+def look(desk: Desk, client: Client, lane: str) -> list[Row]:
+    """Look at an issue for all its files in doubt. Returns the rows that have a verdict now."""
+    seen = ask(desk, client, lane)
+    with desk.journal.transaction() as connection:
+        doubted = queue.in_doubt(connection, lane)
+    if not isinstance(seen, Seen):
+        return _unusable(desk, client, doubted, seen)
+    findings = find(desk, client, doubted, lane, seen)
+    return _conclude(desk, doubted, findings)
+
+
+def ask(desk: Desk, client: Client, lane: str) -> Seen | Exchange:
+    """Ask Jira for an issue's attachments and remember which there were; the raw outcome where it is not usable."""
+    attempt = _last_attempt(desk)
+    outcome_ = desk.site.hear(policy.asked(lambda: client.listing(desk.site.version, lane), desk.stopping))
+    if not isinstance(outcome_, Reply) or outcome_.status != 200:
+        return outcome_
+    parsed = listing.parse_listing(outcome_.json)
+    return Seen(parsed, attempt) if parsed else outcome_
+
+
+def _last_attempt(desk: Desk) -> int:
+    with desk.journal.transaction() as connection:
+        return int(database.get(connection, "attempt") or 0)
+
+
+def find(desk: Desk, client: Client, doubted: Sequence[Row], lane: str, seen: Seen) -> dict[int, Finding]:
+    """Hold rows against a listing; where only the content tells, compare it (Cloud hands it out, Data Center does not)."""
+    with desk.journal.transaction() as connection:
+        credited = queue.credited(connection, [a.id for a in seen.listing.attachments])
+        before = queue.listed_before(connection, lane)
+        queue.remember_listing(connection, lane, [a.id for a in seen.listing.attachments], seen.attempt)
+        if seen.listing.key and seen.listing.key != lane:
+            queue.merge_lane(connection, lane, seen.listing.key)
+            log.info("issue.moved", issue=lane, now=seen.listing.key)
+    findings = reconcile(doubted, seen.listing, credited, before, desk.site.author)
+    if desk.site.cloud:
+        _compare_contents(desk, client, doubted, findings)
+    return findings
+
+
+def _compare_contents(desk: Desk, client: Client, doubted: Sequence[Row], findings: dict[int, Finding]) -> None:
+    sums: dict[str, bytes | None] = {}
+    taken: set[str] = set()
+    for row in doubted:
+        finding = findings[row.id]
+        if not isinstance(finding, Unclear):
+            continue
+        for candidate in finding.candidates:
+            if candidate.id not in sums:
+                sums[candidate.id] = client.content_sha256(
+                    desk.site.version, candidate.id, row.size, desk.reply_seconds(row.size)
+                )
+        findings[row.id] = _by_content(row, finding, sums, taken)
+
+
+def _by_content(row: Row, finding: Unclear, sums: Mapping[str, bytes | None], taken: set[str]) -> Finding:
+    for candidate in finding.candidates:
+        if sums[candidate.id] == row.sha256 and candidate.id not in taken:
+            taken.add(candidate.id)
+            return Arrived(candidate)
+    unknown = tuple(c for c in finding.candidates if sums[c.id] is None)
+    return Unclear(unknown) if unknown else Absent()
+
+
+def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding]) -> list[Row]:
+    now = desk.clock.now()
+    changed: list[Row] = []
+    with desk.journal.transaction() as connection:
+        for row in (rows.one(connection, each.id) for each in doubted):
+            if row.state is not State.DOUBTFUL:
+                continue
+            values = _after(desk, connection, row, findings[row.id], now)
+            if values:
+                recording.apply(connection, row, values, now)
+                if values.get("state") not in (None, State.DOUBTFUL):
+                    changed.append(rows.one(connection, row.id))
+    for row in changed:
+        recording.tell(row)
+    return [row for row in changed if row.state in (State.ATTACHED, State.REFUSED)]
+
+
+def _after(desk: Desk, connection: sqlite3.Connection, row: Row, finding: Finding, now: float) -> outcome.Values:
+    match finding:
+        case Arrived(attachment):
+            return outcome.attached(
+                Stored(attachment.id, attachment.name, "found in the issue after a doubtful answer"), now
+            )
+        case Unclear(candidates):
+            ids = ", ".join(a.id for a in candidates)
+            if desk.site.cloud:
+                return outcome.unusable(row, f"the content of attachment {ids} cannot be read", now, desk.doubts)
+            return outcome.refused(f"attachment {ids} may be this file; {outcome.PERSON}", now, may_be_attached=True)
+        case Absent():
+            if row.due > now:
+                return {}
+            if row.missing >= 2 and row.looks + 1 >= len(desk.doubts.looks_seconds):
+                reason = "it was not attached, and is gone from the inbox"
+                return {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason}
+            others = queue.accepted_since(connection, row.doubt_attempt or 0, row.id)
+            longest = desk.reply_seconds(row.size)
+            return outcome.not_found(row, now, desk.doubts, others_accepted=others, longest=longest)
+
+
+def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchange) -> list[Row]:
+    """The listing proves nothing. Whose fault that is may pause more than this issue; the files stay in doubt."""
+    now = desk.clock.now()
+    reason, fault, unseen = blame.of_listing(desk, client, answer)
+    changed: list[Row] = []
+    with desk.journal.transaction() as connection:
+        for row in doubted:
+            if row.due > now:
+                continue
+            if unseen and row.brief:
+                # A request that Jira declined as a whole, for an issue that it does not show: asked again singly.
+                values = outcome.back(row, now) | {"share": 1}
+            else:
+                values = outcome.unusable(row, reason, now, desk.doubts)
+            recording.apply(connection, row, values, now)
+            if values.get("state") is State.REFUSED:
+                changed.append(rows.one(connection, row.id))
+    for row in changed:
+        recording.tell(row)
+    if fault is not None:
+        pausing.pause(desk, fault)
+    return changed
+
+
+def report_extra(desk: Desk, client: Client, row: Row) -> None:
+    """After a repeated attempt succeeded: say so if an earlier one came to light too. Nothing is ever deleted."""
+    seen = ask(desk, client, row.lane)
+    if not isinstance(seen, Seen):
+        return
+    with desk.journal.transaction() as connection:
+        credited = queue.credited(connection, [a.id for a in seen.listing.attachments])
+        before = queue.listed_before(connection, row.lane)
+    others = seen.listing.attachments
+    finding = reconcile([row], listing.Listing(seen.listing.key, tuple(a for a in others if a.id != row.attachment)),
+                        credited, before, desk.site.author)[row.id]  # fmt: skip
+    if isinstance(finding, Arrived):
+        log.warning("file.extra_copy_found", id=row.ident, issue=row.lane, file=printable(row.path),
+                    attachment=row.attachment, extra=finding.attachment.id)  # fmt: skip

@@ -1,0 +1,93 @@
+"""Getting to know the site before the first file is sent, and finding out whether it is well again."""
+
+from __future__ import annotations
+
+import structlog
+
+from attachd.delivery import pausing, policy
+from attachd.delivery import site as site_
+from attachd.delivery.desk import Desk
+from attachd.jira.client import Client
+from attachd.jira.exchange import Reply
+from attachd.journal.pauses import Pause
+from attachd.model import Cure, Fault, Mistake, Scope
+
+log = structlog.get_logger()
+
+
+def introduce(desk: Desk, client: Client) -> Fault | None:
+    """Learn which API the site speaks, who we are there and what time it has; None when all is known.
+
+    Each row that is sent holds our author id and the server's time, so nothing is sent before both are known.
+    """
+    with desk.site.lock:
+        if desk.site.introduced:
+            return None
+        return _learn(desk, client)
+
+
+def _learn(desk: Desk, client: Client) -> Fault | None:
+    site = desk.site
+    if not site.version or not site.clock_known:
+        found = site_.deployment(site.hear(policy.asked(client.server_info, desk.stopping)))
+        if isinstance(found, Fault):
+            return found
+        site.version = site.version or found
+    if not desk.credentials.anonymous:
+        account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version), desk.stopping)))
+        if isinstance(account, Fault):
+            return account
+        site.author = account
+    site.introduced = True
+    log.info("site.met", url=site.url, api=site.version, account=site.author or "anonymous")
+    return None
+
+
+def probe(desk: Desk, client: Client, held: Pause) -> None:
+    """Ask something harmless; if it is answered, uploads are let through again, else the pause grows."""
+    fault = _ask(desk, client, held)
+    if fault is None:
+        pausing.open_for_a_try(desk, held)
+    else:
+        pausing.pause(desk, fault)
+
+
+def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
+    site = desk.site
+    try:
+        changed = desk.credentials.reload()
+    except Mistake as mistake:
+        return unreadable_token(mistake)
+    if changed:
+        site.introduced = False
+    if held.scope is not Scope.ACCOUNT or desk.credentials.anonymous:
+        found = site_.deployment(site.hear(policy.asked(client.server_info, desk.stopping)))
+        return _as(found, held) if isinstance(found, Fault) else None
+    account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version or "2"), desk.stopping)))
+    if isinstance(account, Fault):
+        return _as(account, held)
+    site.author = account
+    return None
+
+
+def _as(fault: Fault, held: Pause) -> Fault:
+    """A probe that fails keeps its own pause up, whatever the reason is now."""
+    return Fault(held.scope, fault.kind, fault.reason, held.subject, fault.wait, Cure.PROBE)
+
+
+def unreadable_token(mistake: Mistake) -> Fault:
+    """The token cannot be read: that is the account's trouble, and no file's."""
+    return Fault(Scope.ACCOUNT, "token", f"the token cannot be read: {mistake}", cure=Cure.PROBE)
+
+
+def limits(desk: Desk, client: Client, *, fresh: bool) -> site_.Limits | None:
+    """The site's limits; *fresh*: at most 60 s old, as a refusal wants it. None where Jira does not tell them."""
+    site = desk.site
+    age = desk.clock.boot() - site.limits.at if site.limits else None
+    if age is None or (fresh and age > site_.LIMITS_SECONDS):
+        outcome = site.hear(policy.asked(lambda: client.attachment_meta(site.version), desk.stopping))
+        known = site_.limits(outcome, desk.clock.boot())
+        if known is None and isinstance(outcome, Reply):
+            known = site_.Limits(True, None, desk.clock.boot())
+        site.limits = known
+    return site.limits

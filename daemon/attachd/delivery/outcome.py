@@ -1,0 +1,147 @@
+"""Which state follows which answer: pure functions from a row and a fate, or a look, to the columns that change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from attachd.delivery import policy
+from attachd.journal.rows import Row
+from attachd.model import Contested, Fate, InDoubt, Misstored, NotDelivered, Refused, State, Stored
+
+Values = dict[str, Any]
+
+#: Rounds of doubt of one file alone, with another file accepted meanwhile, after which a person must look.
+ROUNDS = 3
+#: Rounds that end in a 200 that proves nothing.
+NONSENSE_ROUNDS = 2
+PERSON = "it may be attached: look at the issue, then move the file back into its folder to send it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """How long and how often is looked for what is in doubt."""
+
+    looks_seconds: Sequence[float]
+    give_up_seconds: float
+
+
+def after(row: Row, fate: Fate, now: float, doubts: Doubts) -> Values:
+    """What becomes of a row that was SENDING (or, found by the look before a repeated attempt, READY)."""
+    match fate:
+        case Stored():
+            return attached(fate, now)
+        case Misstored():
+            return refused(fate.reason, now) | {"attachment": fate.attachment, "stored_as": fate.name}
+        case Refused():
+            return refused(fate.reason, now)
+        case Contested():
+            return back(row, now) | {
+                "contested": fate.status,
+                "contested_at": row.contested_at or now,
+                "reason": fate.reason,
+            }
+        case NotDelivered():
+            return back(row, now) | {"reason": fate.reason}
+        case InDoubt():
+            return doubtful(row, fate, now, doubts)
+        case _:
+            assert_never(fate)
+
+
+def attached(fate: Stored, now: float) -> Values:
+    """Jira holds it."""
+    return {
+        "state": State.ATTACHED,
+        "since": now,
+        "verdict_at": now,
+        "attachment": fate.attachment,
+        "stored_as": fate.name,
+        "reason": fate.remark or None,
+        "blocked": None,
+        "contested": None,
+        "due": 0,
+        "wait": 0,
+    }
+
+
+def refused(reason: str, now: float, *, may_be_attached: bool = False) -> Values:
+    """A verdict about this file or its issue."""
+    values: Values = {"state": State.REFUSED, "since": now, "verdict_at": now, "reason": reason}
+    return values | {"may_be_attached": int(may_be_attached), "blocked": None, "contested": None, "due": 0, "wait": 0}
+
+
+def back(row: Row, now: float) -> Values:
+    """It was not delivered: it waits for the next attempt, or is withdrawn if its content is gone from the path."""
+    if not row.at_path:
+        return {"state": State.READY, "since": now}
+    return {"state": State.READY, "since": now, "due": now + 1.0, "wait": 1.0}
+
+
+def behind_others(row: Row, now: float) -> Values:
+    """Its upload met a fault that may be its own: other files are tried before it, so that one file never stops all."""
+    wait = policy.file_wait(row.site_faults)
+    return (
+        {"site_faults": row.site_faults + 1, "due": now + wait, "wait": wait} if row.site_faults else {"site_faults": 1}
+    )
+
+
+def doubtful(row: Row, fate: InDoubt, now: float, doubts: Doubts) -> Values:
+    """It may have been stored: the first doubtful attempt is remembered for as long as the row lives."""
+    alone = fate.share == 1 and not fate.brief
+    wait = 0.0 if fate.brief else doubts.looks_seconds[0]
+    return {
+        "state": State.DOUBTFUL,
+        "since": now,
+        "reason": fate.reason,
+        "doubt_attempt": row.doubt_attempt if row.ever_doubtful else row.attempt,
+        "doubt_at": row.doubt_at if row.ever_doubtful else row.sent_at,
+        "looks": 0,
+        "brief": int(fate.brief),
+        "share": fate.share,
+        "rounds": row.rounds + int(alone),
+        "nonsense": row.nonsense + int(fate.nonsense),
+        "blind_since": None,
+        "due": now + wait,
+        "wait": wait,
+    }
+
+
+def orphaned(row: Row, now: float, doubts: Doubts) -> Values:
+    """A process died while sending it. Without a checksum it was never complete on the wire."""
+    if row.sha256 is None:
+        return back(row, now) | {"reason": "the program was ended before the file was sent whole"}
+    fate = InDoubt("the program was ended before Jira's answer was known")
+    return doubtful(row, fate, now, doubts)
+
+
+def not_found(row: Row, now: float, doubts: Doubts, *, others_accepted: bool, longest: float) -> Values:
+    """A usable look did not show it. After the last look of the round it may be sent again, or a person must look.
+
+    *longest* is the time-out of its reply: the last look is not made before that is over.
+    """
+    looks = row.looks + 1
+    if not row.brief and looks < len(doubts.looks_seconds):
+        step = doubts.looks_seconds[looks] - doubts.looks_seconds[looks - 1]
+        if looks == len(doubts.looks_seconds) - 1:
+            step = max(step, longest - doubts.looks_seconds[looks - 1])
+        return {"looks": looks, "blind_since": None, "due": now + step, "wait": step}
+    if row.nonsense >= NONSENSE_ROUNDS:
+        return refused(f"{row.reason}, {row.nonsense} times; {PERSON}", now, may_be_attached=True)
+    if row.rounds >= ROUNDS and others_accepted:
+        return refused(
+            f"{row.reason}, {row.rounds} times, while other files were accepted; {PERSON}", now, may_be_attached=True
+        )
+    return back(row, now) | {"looks": looks, "blind_since": None}
+
+
+def unusable(row: Row, reason: str, now: float, doubts: Doubts) -> Values:
+    """The look showed nothing that can be relied on: an unreadable answer is not an empty list."""
+    blind = row.blind_since if row.blind_since is not None else now
+    if now - blind >= doubts.give_up_seconds:
+        hours = doubts.give_up_seconds / 3600
+        return refused(f"the issue's attachments could not be read for {hours:g} hours ({reason}); {PERSON}", now,
+                       may_be_attached=True)  # fmt: skip
+    wait = min(policy.file_wait(1 + int((now - blind) // 60)), 900.0)
+    return {"blind_since": blind, "due": now + wait, "wait": wait}

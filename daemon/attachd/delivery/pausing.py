@@ -1,0 +1,126 @@
+"""Faults become pauses, pauses end: by time, by a probe that succeeds, by an accepted file, or by hand."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from attachd.delivery import policy
+from attachd.delivery.desk import Desk
+from attachd.journal import pauses
+from attachd.journal.pauses import Pause
+from attachd.model import Cure, Fault, Scope
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the pauses of this moment let through."""
+
+    uploads: bool
+    looks: bool
+    issues: frozenset[str]
+    projects: frozenset[str]
+
+    def lets(self, lane: str) -> bool:
+        """Whether a file of this lane may be sent."""
+        return self.uploads and lane not in self.issues and project(lane) not in self.projects
+
+
+def project(issue: str) -> str:
+    """The project of an issue key."""
+    return issue.rpartition("-")[0]
+
+
+def gate(found: Sequence[Pause], now: float) -> Gate:
+    """Say what may be sent, and whether issues may be looked at. Pure."""
+    active = [pause for pause in found if pause.holds(now)]
+    wide = {pause.scope for pause in active if not pause.subject}
+    looks = not wide & {Scope.SITE, Scope.ACCOUNT}
+    by_hand = {p.subject for p in active if p.scope is Scope.OPERATOR and p.subject}
+    return Gate(
+        uploads=looks and not wide & {Scope.ENDPOINT, Scope.OPERATOR},
+        looks=looks,
+        issues=frozenset({p.subject for p in active if p.scope is Scope.ISSUE} | by_hand),
+        projects=frozenset(p.subject for p in active if p.scope is Scope.PROJECT),
+    )
+
+
+def extended(earlier: Pause | None, fault: Fault, now: float) -> Pause:
+    """The pause that a fault makes: longer each time in a row, at least what Jira asked for, probed at least every 2 h."""
+    times = earlier.times + 1 if earlier and earlier.kind == fault.kind else 1
+    wait = policy.growing(fault.kind, times)
+    if fault.wait is not None:
+        wait = max(fault.wait, 1.0) + policy.growing("rate-limit", 1) / 4
+    wait = min(wait, policy.LONGEST_SECONDS)
+    since = earlier.since if earlier and earlier.holds(now) else now
+    return Pause(fault.scope, fault.subject, fault.kind, fault.reason, fault.cure, since, now + wait, wait, times)
+
+
+def pause(desk: Desk, fault: Fault) -> None:
+    """Hold up what the fault reaches. A cause is told once while it lasts."""
+    now = desk.clock.now()
+    with desk.journal.transaction() as connection:
+        earlier = next(
+            (p for p in pauses.read(connection) if (p.scope, p.subject) == (fault.scope, fault.subject)), None
+        )
+        if earlier and earlier.cure is Cure.HAND and fault.cure is not Cure.HAND:
+            return
+        made = extended(earlier, fault, now)
+        pauses.put(connection, made)
+    if earlier is None or earlier.kind != made.kind or made.times == 1:
+        log.warning("delivery.paused", scope=made.scope, subject=made.subject, kind=made.kind, reason=made.reason,
+                    seconds=round(made.wait, 1))  # fmt: skip
+
+
+def relieve(connection: sqlite3.Connection, lane: str) -> list[Pause]:
+    """A file of *lane* was accepted: nothing that held it up is wrong any more. Returns what ended."""
+    over = {
+        (Scope.SITE, ""),
+        (Scope.ACCOUNT, ""),
+        (Scope.ENDPOINT, ""),
+        (Scope.ISSUE, lane),
+        (Scope.PROJECT, project(lane)),
+    }
+    ended = [p for p in pauses.read(connection) if (p.scope, p.subject) in over and p.cure is not Cure.HAND]
+    for each in ended:
+        pauses.drop(connection, each.scope, each.subject)
+    return ended
+
+
+def tell_ended(desk: Desk, ended: Sequence[Pause]) -> None:
+    """Say once that what was paused goes on."""
+    if ended:
+        desk.bell.ring()
+    for each in ended:
+        log.info("delivery.resumed", scope=each.scope, subject=each.subject, kind=each.kind)
+
+
+def due_probe(desk: Desk, now: float) -> Pause | None:
+    """The pause that is to be probed now, if any: its time has come, or the token was changed."""
+    waiting = [p for p in _read(desk) if p.cure is Cure.PROBE]
+    for each in waiting:
+        if each.until <= now or (each.scope is Scope.ACCOUNT and desk.secret_changed()):
+            return each
+    return None
+
+
+def open_for_a_try(desk: Desk, held: Pause) -> None:
+    """The probe succeeded: uploads are let through again, but only an accepted one makes it forgotten."""
+    with desk.journal.transaction() as connection:
+        pauses.put(connection, replace(held, cure=Cure.TIME, until=0.0))
+    tell_ended(desk, [held])
+
+
+def current(desk: Desk) -> Gate:
+    """The gate as it is now."""
+    return gate(_read(desk), desk.clock.now())
+
+
+def _read(desk: Desk) -> list[Pause]:
+    with desk.journal.transaction() as connection:
+        return pauses.read(connection)

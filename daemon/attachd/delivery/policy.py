@@ -1,0 +1,94 @@
+"""How long and how often: tenacity's policies, asked as pure functions; nothing here sleeps but the in-call tries.
+
+Long waits stand in the journal and hold no worker. What tenacity makes itself are the few tries within one call, where
+the answer was lost and asking again is harmless.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import tenacity
+
+from attachd.jira.exchange import Broken, Exchange, Reply, Stage
+
+#: Where a pause that Jira gave no time for begins, and where it stops growing, in seconds.
+_GROWTH = {
+    "server-error": (5.0, 300.0),
+    "rate-limit": (2.0, 300.0),
+    "unreachable": (5.0, 300.0),
+    "network": (5.0, 300.0),
+    "certificate": (60.0, 900.0),
+    "captcha": (600.0, 3600.0),
+    "disk": (10.0, 300.0),
+}
+_OTHERS = (15.0, 900.0)
+#: A longer wait than this is broken up: Jira's quotas may be lifted early.
+LONGEST_SECONDS = 7200.0
+
+
+class Stopped(Exception):
+    """The service is stopping: the call gives up between two tries."""
+
+
+def growing(kind: str, times: int) -> float:
+    """How long the *times*-th pause of one kind in a row takes: doubling, up to a limit, and never quite the same."""
+    first, most = _GROWTH.get(kind, _OTHERS)
+    # The jitter is added behind the limit: wait_exponential_jitter loses it there (tenacity 9.2).
+    policy = tenacity.wait_exponential(multiplier=first / 2, max=most) + tenacity.wait_random(0, first / 4)
+    return _ask(policy, times)
+
+
+def file_wait(times: int) -> float:
+    """How long one file waits after the *times*-th trouble that only it had: up to an hour."""
+    return _ask(tenacity.wait_exponential(multiplier=15, max=3600) + tenacity.wait_random(0, 3), times)
+
+
+def _ask(policy: Callable[[tenacity.RetryCallState], float], times: int) -> float:
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.attempt_number = min(max(1, times), 32)
+    return float(policy(state))
+
+
+def asked(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
+    """Ask Jira something harmless, up to three times where no answer came. Raises ``Stopped``."""
+    return _tries(call, lambda outcome: isinstance(outcome, Broken) or _overloaded(outcome), 3, stopping)
+
+
+def connected(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
+    """Send a file, a second time only where no connection came about and so nothing was sent."""
+    try:
+        return _tries(
+            call, lambda outcome: isinstance(outcome, Broken) and outcome.stage is Stage.CONNECTING, 2, stopping
+        )
+    except Stopped:
+        return Broken(Stage.CONNECTING, "the service is stopping")
+
+
+def _overloaded(outcome: Exchange) -> bool:
+    return isinstance(outcome, Reply) and outcome.status in (502, 504)
+
+
+def _tries(
+    call: Callable[[], Exchange], again: Callable[[Exchange], bool], times: int, stopping: threading.Event
+) -> Exchange:
+    def sleep(seconds: float) -> None:
+        # tenacity's own sleep_using_event makes one more attempt when the event is set.
+        if stopping.wait(seconds):
+            raise Stopped
+
+    policy = tenacity.Retrying(
+        retry=tenacity.retry_if_result(again),
+        wait=tenacity.wait_exponential(multiplier=0.2, max=2) + tenacity.wait_random(0, 0.1),
+        stop=tenacity.stop_after_attempt(times),
+        sleep=sleep,
+        retry_error_callback=_last,
+    )
+    return policy(call)
+
+
+def _last(state: tenacity.RetryCallState) -> Exchange:
+    assert state.outcome is not None
+    outcome: Exchange = state.outcome.result()
+    return outcome

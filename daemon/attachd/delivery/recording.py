@@ -1,0 +1,83 @@
+"""The verdict, made durable: fates into rows, before any file moves and before any fault is acted upon."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from attachd.delivery import outcome, pausing
+from attachd.delivery.desk import Desk
+from attachd.journal import queue, rows
+from attachd.journal.pauses import Pause
+from attachd.journal.rows import Row
+from attachd.model import Fate, Fault, InDoubt, Misstored, State, Stored, printable
+
+log = structlog.get_logger()
+
+
+def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault | None) -> list[Row]:
+    """Write down what became of each file of a request; returns the rows as they are now."""
+    now = desk.clock.now()
+    ended: list[Pause] = []
+    with desk.journal.transaction() as connection:
+        for row, fate in zip(batch, fates, strict=True):
+            current = rows.one(connection, row.id)
+            believed = credible(connection, current, fate)
+            values = outcome.after(current, believed, now, desk.doubts)
+            if fault is not None and not isinstance(believed, Stored) and values["state"] is State.READY:
+                values |= outcome.behind_others(current, now)
+            apply(connection, current, values, now)
+        if any(isinstance(fate, Stored) for fate in fates):
+            ended = pausing.relieve(connection, batch[0].lane)
+        written = [rows.one(connection, row.id) for row in batch]
+    for row in written:
+        tell(row)
+    pausing.tell_ended(desk, ended)
+    if fault is not None:
+        pausing.pause(desk, fault)
+    return written
+
+
+def credible(connection: sqlite3.Connection, row: Row, fate: Fate) -> Fate:
+    """An attachment id belongs to one row for ever: one that is already credited proves nothing about this file."""
+    if isinstance(fate, Stored | Misstored):
+        owner = queue.credited(connection, [fate.attachment]).get(fate.attachment, row.id)
+        if owner != row.id:
+            reason = f"Jira answered with attachment {fate.attachment}, which is that of another file (F{owner})"
+            return InDoubt(reason, nonsense=True)
+    return fate
+
+
+def apply(connection: sqlite3.Connection, row: Row, values: dict[str, Any], now: float) -> None:
+    """Change a row; one that is to be sent again although its content left the path is withdrawn instead."""
+    rows.change(connection, row.id, values)
+    if values.get("state") is State.READY and not row.at_path:
+        reason = "its content was replaced in the inbox before it was attached"
+        gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
+        rows.change(connection, row.id, gone)
+
+
+def tell(row: Row) -> None:
+    """Log what became of a file, once."""
+    about = log.bind(id=row.ident, issue=row.lane, file=printable(row.path))
+    match row.state:
+        case State.ATTACHED:
+            about.info(
+                "file.attached",
+                attachment=row.attachment,
+                bytes=row.size,
+                **({"remark": row.reason} if row.reason else {}),
+            )
+        case State.REFUSED:
+            about.warning("file.refused", reason=row.reason, may_be_attached=bool(row.may_be_attached))
+        case State.DOUBTFUL:
+            about.warning("file.doubted", reason=row.reason)
+        case State.WITHDRAWN:
+            about.info("file.withdrawn", reason=row.reason)
+        case State.READY | State.SEEN:
+            about.info("file.postponed", reason=row.reason or row.blocked or "")
+        case _:
+            about.debug("file.changed", state=row.state)

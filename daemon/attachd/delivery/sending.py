@@ -1,0 +1,240 @@
+"""One request: the files opened and held, the intent durable, the bytes sent, the answer judged and recorded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import structlog
+
+from attachd.delivery import looking, meeting, opening, outcome, pausing, policy, recording
+from attachd.delivery.desk import Desk
+from attachd.delivery.reconciling import Absent, Arrived, Finding
+from attachd.jira import multipart, verdict
+from attachd.jira.client import Client
+from attachd.jira.exchange import Broken, Exchange, Reply
+from attachd.journal import queue, rows
+from attachd.journal.rows import Row
+from attachd.model import Contested, Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A row whose file is open."""
+
+    row: Row
+    descriptor: int
+
+    @property
+    def part(self) -> multipart.Part:
+        """The file as a part of a body."""
+        row = self.row
+        return multipart.Part(self.descriptor, row.name, row.size, row.mtime_ns, row.ctime_ns)
+
+
+def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
+    """Send what can be sent of *batch* in one request. Returns the rows as they are afterwards."""
+    with contextlib.ExitStack() as stack:
+        loaded = [file for row in batch if (file := _load(desk, stack, row))]
+        loaded = _within_limits(desk, client, loaded)
+        if not loaded:
+            return _now(desk, batch)
+        if loaded[0].row.ever_doubtful and not _still_missing(desk, client, loaded[0].row):
+            return _now(desk, batch)
+        return _send(desk, client, loaded)
+
+
+def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
+    with desk.journal.transaction() as connection:
+        return [rows.one(connection, row.id) for row in batch]
+
+
+def _load(desk: Desk, stack: contextlib.ExitStack, row: Row) -> Loaded | None:
+    found = stack.enter_context(opening.held(desk.guard.inbox, row, desk.guard.epoch))
+    if isinstance(found, int):
+        return Loaded(row, found)
+    _set_aside(desk, row, found)
+    return None
+
+
+def _set_aside(desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSame | opening.Unreadable) -> None:
+    now = desk.clock.now()
+    values: dict[str, Any]
+    match found:
+        case opening.NotThere():
+            wait = desk.config.settle.rescan_seconds
+            values = {"due": now + wait, "wait": wait, "reason": "it is not at its place; the next scan finds out why"}
+        case opening.NotTheSame():
+            values = settling(desk, "it changed before it was sent")
+        case opening.Unreadable(reason):
+            values = settling(desk, reason) | {"blocked": reason}
+        case _:
+            assert_never(found)
+    with desk.journal.transaction() as connection:
+        rows.change(connection, row.id, values)
+
+
+def settling(desk: Desk, reason: str) -> dict[str, Any]:
+    """The columns of a file that has to settle anew."""
+    return {"state": State.SEEN, "since": desk.clock.now(), "quiet_boot": desk.clock.boot(), "reason": reason,
+            "sha256": None, "contested": None}  # fmt: skip
+
+
+def _within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loaded]:
+    """Refuse before a byte is sent what Jira would refuse; the limit is asked anew before any refusal."""
+    known = meeting.limits(desk, client, fresh=False)
+    if known and (not known.enabled or any(known.largest and f.row.size > known.largest for f in loaded)):
+        known = meeting.limits(desk, client, fresh=True)
+    if known and not known.enabled:
+        reason = "attachments are disabled in this Jira (attachment/meta says so)"
+        pausing.pause(desk, Fault(Scope.SITE, "disabled", reason, cure=Cure.TIME, wait=60))
+        return []
+    too_large = [f for f in loaded if known and known.largest and f.row.size > known.largest]
+    now = desk.clock.now()
+    for file in too_large:
+        reason = f"it has {file.row.size} bytes, and this Jira allows {known.largest if known else 0}"
+        with desk.journal.transaction() as connection:
+            rows.change(connection, file.row.id, outcome.refused(reason, now))
+            written = rows.one(connection, file.row.id)
+        recording.tell(written)
+    return [f for f in loaded if f not in too_large]
+
+
+def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
+    """The look directly before a repeated attempt; False if it must not be sent now."""
+    seen = looking.ask(desk, client, row.lane)
+    now = desk.clock.now()
+    if not isinstance(seen, looking.Seen):
+        _cannot_look(desk, row, seen)
+        return False
+    finding = looking.find(desk, client, [row], row.lane, seen)[row.id]
+    if isinstance(finding, Absent):
+        return True
+    with desk.journal.transaction() as connection:
+        rows.change(connection, row.id, _found_before(desk, row, finding, now))
+        written = rows.one(connection, row.id)
+    recording.tell(written)
+    return False
+
+
+def _found_before(desk: Desk, row: Row, finding: Finding, now: float) -> dict[str, Any]:
+    if isinstance(finding, Arrived):
+        remark = "an earlier attempt had arrived after all"
+        return outcome.attached(Stored(finding.attachment.id, finding.attachment.name, remark), now)
+    if desk.site.cloud:
+        wait = policy.file_wait(row.tries)
+        return {"due": now + wait, "wait": wait, "reason": "an attachment that may be this file cannot be read"}
+    return outcome.refused(f"an attachment in the issue may be this file; {outcome.PERSON}", now, may_be_attached=True)
+
+
+def _cannot_look(desk: Desk, row: Row, answer: Exchange) -> None:
+    now = desk.clock.now()
+    if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
+        fate = Contested(answer.status, "; ".join(answer.words))
+        with desk.journal.transaction() as connection:
+            rows.change(connection, row.id, outcome.after(row, fate, now, desk.doubts))
+        return
+    wait = policy.file_wait(row.tries)
+    reason = "the issue has to be looked at before it is sent again, and cannot be read now"
+    with desk.journal.transaction() as connection:
+        rows.change(connection, row.id, {"due": now + wait, "wait": wait, "reason": reason})
+    if isinstance(answer, Broken):
+        pausing.pause(desk, verdict.unreachable(answer))
+    elif answer.status == 401:
+        pausing.pause(desk, verdict.account(answer))
+
+
+def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
+    batch = [file.row for file in loaded]
+
+    def before_end(sums: Sequence[bytes]) -> None:
+        with desk.journal.transaction() as connection:
+            queue.checksums(connection, batch, sums)
+
+    try:
+        body = multipart.Body([file.part for file in loaded], before_end, desk.cutting.is_set)
+    except (multipart.Changed, OSError) as error:
+        # Which of them it was shows when each is opened again; nothing was sent of any.
+        return _unreadable(desk, batch, error)
+    _intend(desk, batch, body)
+    answer = _exchange(desk, client, batch, body)
+    if isinstance(answer, Broken) and answer.ours is not None:
+        return _unreadable(desk, batch, answer.ours)
+    judged = verdict.judge(answer, [verdict.Sent(row.name, row.size) for row in batch], batch[0].lane)
+    return recording.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault)
+
+
+def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> None:
+    with desk.journal.transaction() as connection:
+        queue.intend(
+            connection,
+            batch,
+            author=desk.site.author,
+            site=desk.site.url,
+            sent_at=desk.site.now(),
+            now=desk.clock.now(),
+            checksums=body.checksums if body.buffered else None,
+        )
+    for row in batch:
+        log.debug(
+            "file.sending", id=row.ident, issue=row.lane, file=printable(row.path), bytes=row.size, tries=row.tries + 1
+        )
+
+
+def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.Body) -> Exchange:
+    reply_seconds = desk.reply_seconds(body.length)
+    for row in batch:
+        desk.progress[row.id] = lambda: body.sent
+    try:
+        return desk.site.hear(
+            policy.connected(
+                lambda: client.upload(desk.site.version, batch[0].lane, body, reply_seconds), desk.stopping
+            )
+        )
+    finally:
+        for row in batch:
+            desk.progress.pop(row.id, None)
+
+
+def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]:
+    """This machine could not read a file while it was being sent: nothing of the request was delivered.
+
+    Which file it was shows when each is opened again, alone if the disk failed.
+    """
+    now = desk.clock.now()
+    failing = isinstance(error, OSError)
+    reason = f"it cannot be read: {error}" if failing else str(error)
+    with desk.journal.transaction() as connection:
+        for row in (rows.one(connection, each.id) for each in batch):
+            values = outcome.back(row, now) | {"reason": reason, "share": 1 if failing else row.share}
+            if failing and len(batch) == 1 and row.at_path:
+                values = settling(desk, reason) | {"blocked": reason}
+            recording.apply(connection, row, values, now)
+    log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].lane, reason=reason)
+    return _now(desk, batch)
+
+
+def _with_checksums(desk: Desk, loaded: Sequence[Loaded], fates: Sequence[Fate]) -> list[Fate]:
+    """A row in doubt needs a checksum, and an answer may come before a streamed body has reached its end.
+
+    Where the file cannot be read any more, the body never did: it was not delivered.
+    """
+    return [_with_checksum(desk, file, fate) for file, fate in zip(loaded, fates, strict=True)]
+
+
+def _with_checksum(desk: Desk, file: Loaded, fate: Fate) -> Fate:
+    with desk.journal.transaction() as connection:
+        known = rows.one(connection, file.row.id).sha256
+    if known is not None or not isinstance(fate, InDoubt):
+        return fate
+    try:
+        sha256 = multipart.checksum(file.part)
+    except (multipart.Changed, OSError) as error:
+        return NotDelivered(str(error))
+    with desk.journal.transaction() as connection:
+        rows.change(connection, file.row.id, {"sha256": sha256})
+    return fate

@@ -1,0 +1,116 @@
+"""What is known of the site while the process runs: which API, who we are there, its clock, its limits.
+
+Shared by all workers. Nothing of it outlives the process: it is asked again at each start.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from attachd.clock import Clock
+from attachd.jira import listing, verdict
+from attachd.jira.exchange import Broken, Exchange, Reply
+from attachd.model import Cure, Fault, Scope
+
+#: How old the limits may be before a file is refused for them, in seconds.
+LIMITS_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``GET attachment/meta``: whether files may be attached at all, and the largest size (None: unknown)."""
+
+    enabled: bool
+    largest: int | None
+    at: float
+
+
+class Site:
+    """One Jira. ``version`` is "" until it is known which API it speaks."""
+
+    def __init__(self, url: str, deployment: str, clock: Clock) -> None:
+        """*deployment* is the configuration's: auto, cloud or datacenter."""
+        self.url = url
+        self.version = {"cloud": "3", "datacenter": "2"}.get(deployment, "")
+        self.author: str | None = None
+        self.introduced = False
+        self.limits: Limits | None = None
+        self.lock = threading.Lock()
+        self._clock = clock
+        self._ahead: float | None = None
+
+    @property
+    def cloud(self) -> bool:
+        """Whether it is Jira Cloud."""
+        return self.version == "3"
+
+    def hear(self, outcome: Exchange) -> Exchange:
+        """Set our idea of the server's clock by a reply's ``Date``; pass the reply on."""
+        if isinstance(outcome, Reply) and outcome.date is not None:
+            self._ahead = outcome.date - self._clock.boot()
+        return outcome
+
+    @property
+    def clock_known(self) -> bool:
+        """Whether a reply with a date has been seen by this process."""
+        return self._ahead is not None
+
+    def now(self) -> float:
+        """The server's time; CLOCK_BOOTTIME carries it on, so that our own clock may be set meanwhile."""
+        return self._clock.now() if self._ahead is None else self._ahead + self._clock.boot()
+
+
+def deployment(outcome: Exchange) -> str | Fault:
+    """Read ``serverInfo``: the version of the API ("3" on Cloud, else "2"), or why it cannot be known."""
+    if isinstance(outcome, Broken):
+        return verdict.unreachable(outcome)
+    answer = outcome.json
+    if outcome.status == 200 and isinstance(answer, dict) and {"deploymentType", "version", "baseUrl"} & answer.keys():
+        return "3" if answer.get("deploymentType") == "Cloud" else "2"
+    return not_jira(outcome)
+
+
+def who(outcome: Exchange) -> str | Fault:
+    """Read ``myself``: our account id there, or what is wrong."""
+    if isinstance(outcome, Broken):
+        return verdict.unreachable(outcome)
+    if outcome.status == 200 and not verdict.failed_login(outcome):
+        account = listing.account_id(outcome.json)
+        if account:
+            return account
+    return not_jira(outcome) if outcome.status != 200 else _account(outcome)
+
+
+def _account(reply: Reply) -> Fault:
+    if verdict.failed_login(reply):
+        return verdict.account(reply)
+    reason = "the site answers with a web page where Jira's answer was expected; a login page or a wrong base path"
+    return Fault(Scope.ACCOUNT, "login-page", reason, cure=Cure.PROBE)
+
+
+def not_jira(reply: Reply) -> Fault:
+    """What an unexpected answer to a harmless question says about the world."""
+    if reply.status == 429:
+        return verdict.throttled(reply, "")
+    if reply.status in (401, 403) or reply.header("x-authentication-denied-reason"):
+        return verdict.account(reply)
+    if 300 <= reply.status < 400:
+        return verdict.redirected(reply)
+    if reply.status >= 500:
+        return Fault(
+            Scope.SITE, "server-error", f"Jira answered {reply.status}: it has trouble of its own", cure=Cure.PROBE
+        )
+    if reply.status == 200:
+        return _account(reply)
+    return verdict.stranger(reply)
+
+
+def limits(outcome: Exchange, boot: float) -> Limits | None:
+    """Read ``attachment/meta``; None where it tells nothing (it may be closed to us: that is no reason to wait)."""
+    answer: Any = outcome.json if isinstance(outcome, Reply) and outcome.status == 200 else None
+    if not isinstance(answer, dict) or not isinstance(answer.get("enabled"), bool):
+        return None
+    largest = answer.get("uploadLimit")
+    return Limits(answer["enabled"], largest if isinstance(largest, int) and largest > 0 else None, boot)

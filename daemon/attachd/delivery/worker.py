@@ -1,0 +1,183 @@
+"""One worker's step: what is most pressing is done, once. The loop around it is the service's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attachd.delivery import blame, carrying, looking, meeting, outcome, pausing, recording, sending
+from attachd.delivery.desk import Desk
+from attachd.jira.client import Client
+from attachd.journal import pauses, queue, rows
+from attachd.journal.rows import Row
+from attachd.model import Mistake, Scope, State
+
+#: Files up to this size share a request.
+SMALL_BYTES = 1024 * 1024
+#: A worker looks for work this often even if nothing rings: the wall clock may have been set.
+LONGEST_IDLE_SECONDS = 30.0
+#: How often the token's source is looked at while the account is paused.
+SECRET_SECONDS = 2.0
+#: How many files are moved for one sync of their folders.
+FILED_AT_ONCE = 100
+
+
+def adopt_orphans(desk: Desk) -> None:
+    """At the start: rows that an earlier process left SENDING are in doubt, or (no checksum) were never complete.
+
+    Looks begin anew: their seconds count from the start of this process.
+    """
+    now = desk.clock.now()
+    with desk.journal.transaction() as connection:
+        for row in queue.orphans(connection):
+            recording.apply(connection, row, outcome.orphaned(row, now, desk.doubts), now)
+        first = desk.doubts.looks_seconds[0]
+        connection.execute(
+            "UPDATE file SET due = max(due, ?), wait = max(wait, ?) WHERE state = 'DOUBTFUL' AND brief = 0",
+            (now + first, first),
+        )
+
+
+def step(desk: Desk, client: Client) -> bool:
+    """Do the next thing; False if there was nothing to do. Raises what is neither the world's nor the user's fault."""
+    try:
+        return _file(desk) or blame.review(desk) or _probe(desk, client) or _look(desk, client) or _send(desk, client)
+    except Mistake as mistake:
+        # The token is read when it is first needed; that it cannot be read holds everything, and fails nothing.
+        pausing.pause(desk, meeting.unreadable_token(mistake))
+        return True
+
+
+def idle_seconds(desk: Desk) -> float:
+    """How long a worker that found nothing to do may sleep, unless the bell rings."""
+    now = desk.clock.now()
+    with desk.journal.transaction() as connection:
+        due = queue.next_due(connection, now)
+        paused = any(p.scope is Scope.ACCOUNT and p.holds(now) for p in pauses.read(connection))
+    waits = [LONGEST_IDLE_SECONDS, desk.pacer.soonest(desk.clock.boot())]
+    waits.append(due - now if due is not None else None)
+    waits.append(SECRET_SECONDS if paused else None)
+    return max(0.01, min(wait for wait in waits if wait is not None))
+
+
+def _file(desk: Desk) -> bool:
+    with desk.lock:
+        taken = set(desk.filing)
+    with desk.journal.transaction() as connection:
+        verdicts = queue.with_verdict(connection, desk.clock.now(), FILED_AT_ONCE, taken)
+    return bool(verdicts) and carrying.carry(desk, verdicts) > 0
+
+
+def _probe(desk: Desk, client: Client) -> bool:
+    now = desk.clock.now()
+    with desk.lock:
+        if desk.probing:
+            return False
+        desk.probing = True
+    try:
+        held = pausing.due_probe(desk, now)
+        if held is None:
+            return False
+        meeting.probe(desk, client, held)
+        return True
+    finally:
+        with desk.lock:
+            desk.probing = False
+
+
+def _look(desk: Desk, client: Client) -> bool:
+    gate = pausing.current(desk)
+    if not gate.looks:
+        return False
+    with desk.journal.transaction() as connection:
+        due = queue.doubtful_lanes(connection, desk.clock.now(), desk.busy())
+    for lane in due:
+        if desk.take(lane):
+            try:
+                if _met(desk, client):
+                    _file_these(desk, looking.look(desk, client, lane))
+                return True
+            finally:
+                desk.give_back(lane)
+    return False
+
+
+def _send(desk: Desk, client: Client) -> bool:
+    claimed = claim(desk)
+    if claimed is None:
+        return False
+    lane, batch = claimed
+    try:
+        if not _met(desk, client):
+            return True
+        desk.pacer.count(lane, desk.clock.boot())
+        written = sending.send(desk, client, batch)
+        for row in written:
+            if row.state is State.READY and row.contested is not None:
+                blame.settle(desk, client, row)
+        for row in written:
+            if row.state is State.ATTACHED and row.ever_doubtful:
+                looking.report_extra(desk, client, row)
+        _file_these(desk, written)
+        return True
+    finally:
+        desk.give_back(lane)
+
+
+def _met(desk: Desk, client: Client) -> bool:
+    if desk.site.introduced:
+        return True
+    fault = meeting.introduce(desk, client)
+    if fault is not None:
+        pausing.pause(desk, fault)
+    return fault is None
+
+
+def _file_these(desk: Desk, written: Sequence[Row]) -> None:
+    with desk.journal.transaction() as connection:
+        fresh = [rows.one(connection, row.id) for row in written]
+    verdicts = [row for row in fresh if row.state in (State.ATTACHED, State.REFUSED)]
+    if verdicts:
+        carrying.carry(desk, verdicts)
+
+
+def claim(desk: Desk) -> tuple[str, list[Row]] | None:
+    """Reserve the lane whose turn it is, and choose what goes in one request; None if nothing may be sent now."""
+    gate = pausing.current(desk)
+    if not gate.uploads or not desk.guard.sight.there or desk.stopping.is_set():
+        return None
+    now, boot = desk.clock.now(), desk.clock.boot()
+    busy = desk.busy()
+    with desk.journal.transaction() as connection:
+        for lane in queue.lanes(connection):
+            if lane in busy or not gate.lets(lane) or desk.pacer.wait(lane, boot):
+                continue
+            candidates = queue.sendable(connection, lane, now, desk.guard.epoch, desk.config.batch.max_files)
+            batch = together(candidates, desk.config.batch.max_files, desk.config.batch.max_bytes)
+            if batch and desk.take(lane):
+                return lane, batch
+    return None
+
+
+def together(candidates: Sequence[Row], max_files: int, max_bytes: int) -> list[Row]:
+    """Choose what shares a request: the first file, and if it is small the small ones behind it. Pure.
+
+    Never two of one stored name, never one that was ever in doubt, never more than each file's own share allows.
+    """
+    if not candidates:
+        return []
+    chosen, names, size, most = [candidates[0]], {candidates[0].name}, candidates[0].size, max_files
+    if not _shares(candidates[0]):
+        return chosen
+    most = min(most, candidates[0].share)
+    for row in candidates[1:]:
+        most_with = min(most, row.share)
+        fits = len(chosen) < most_with and size + row.size <= max_bytes
+        if _shares(row) and row.name not in names and fits:
+            chosen.append(row)
+            names.add(row.name)
+            size, most = size + row.size, most_with
+    return chosen
+
+
+def _shares(row: Row) -> bool:
+    return row.size <= SMALL_BYTES and row.share > 1 and not row.ever_doubtful

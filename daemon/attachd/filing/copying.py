@@ -1,0 +1,119 @@
+"""A file moves to another device: a copy that is proven and durable before anybody sees it under its name."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from attachd.filing import numbering, recognising, renaming
+from attachd.filing.recognising import Pin
+
+_PURPOSE = b"copy"
+
+#: Answers of a file system that has no modes or times of its own (FAT, some shares).
+_INAPPLICABLE = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+#: Temporary copies that this process is writing (folder's device, inode, name): all others are left from a crash.
+_writing: set[tuple[int, int, bytes]] = set()
+_writing_lock = threading.Lock()
+
+
+def copy(
+    source: int, to_folder: int, new: bytes, pin: Pin, sha256: bytes | None, reserving: renaming.Reserving
+) -> bool:
+    """Copy an open file to a new name, with mode and times. False if the source is not, or no longer, the pinned file.
+
+    Under the new name stands all of it, synchronised and read back, or nothing. Raises OSError: EEXIST where the name
+    is taken, EIO where what was written reads differently.
+    """
+    with _temporary(to_folder, new) as (name, written):
+        digest = _pour(source, written)
+        if Pin.of(os.fstat(source)) != pin or sha256 not in (None, digest):
+            return False
+        _dress(written, os.fstat(source))
+        os.fsync(written)
+        if _reread(written) != digest:
+            raise OSError(errno.EIO, "the copy reads differently from what was written", new)
+        renaming.rename(to_folder, name, to_folder, new, reserving)
+    return True
+
+
+def discard(folder: int, new: bytes) -> None:
+    """Remove what a crash left of a copy to this name."""
+    name = numbering.hidden(_PURPOSE, new)
+    if recognising.status_of(folder, name):
+        with suppress(FileNotFoundError, FileExistsError), _alone(folder, name):
+            os.unlink(name, dir_fd=folder)
+
+
+@contextmanager
+def _temporary(folder: int, new: bytes) -> Iterator[tuple[bytes, int]]:
+    """Give an empty file under a name derived from *new*, in place of what a crash left there; gone at the end."""
+    name = numbering.hidden(_PURPOSE, new)
+    with _alone(folder, name), suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    with _alone(folder, name):
+        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            yield name, file
+        finally:
+            os.close(file)
+            with suppress(FileNotFoundError):  # Renamed, if all went well.
+                os.unlink(name, dir_fd=folder)
+
+
+@contextmanager
+def _alone(folder: int, name: bytes) -> Iterator[None]:
+    """Keep out other threads that copy to the same name. Raises FileExistsError for the second one."""
+    status = os.fstat(folder)
+    key = (status.st_dev, status.st_ino, name)
+    with _writing_lock:
+        if key in _writing:
+            raise FileExistsError(errno.EEXIST, "another file is being copied to this name", name)
+        _writing.add(key)
+    try:
+        yield
+    finally:
+        with _writing_lock:
+            _writing.discard(key)
+
+
+def _pour(source: int, written: int) -> bytes:
+    """Write all of the source; return the SHA-256 of what was read."""
+    digest = hashlib.sha256()
+    while chunk := os.read(source, recognising.CHUNK):
+        digest.update(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(written, rest) :]
+    return digest.digest()
+
+
+def _dress(written: int, status: os.stat_result) -> None:
+    """Give the copy mode and times of the original, where the file system has them; never set-user-id."""
+    with _if_applicable():
+        os.fchmod(written, stat.S_IMODE(status.st_mode) & 0o777)
+    with _if_applicable():
+        os.utime(written, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@contextmanager
+def _if_applicable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _INAPPLICABLE:
+            raise
+
+
+def _reread(written: int) -> bytes:
+    """Return the SHA-256 of what the disk holds: synchronised pages are dropped from the cache first."""
+    with suppress(OSError):
+        os.posix_fadvise(written, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.lseek(written, 0, os.SEEK_SET)
+    return recognising.digest_from(written)

@@ -1,0 +1,108 @@
+"""The mount guard: whether the inbox that lies at the configured path is the one that the journal knows.
+
+An unmounted inbox looks like an empty one. So each inbox carries a marker with an id of its own, ``.attachd/id``; where
+it is missing or another, the inbox *is not there*: everything waits, nothing is withdrawn, no folder is created.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = ".attachd"
+MARKER = "id"
+LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What ``.attachd/id`` says: the inbox's own id, and which state folder keeps its journal."""
+
+    inbox: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One look at the inbox: ``mount`` changes when another file system (or the same one again) lies at the path."""
+
+    there: bool
+    reason: str = ""
+    mount: tuple[int, int, int] = (0, 0, 0)
+
+
+def read_marker(inbox: Path) -> Marker | None:
+    """Read the marker; None where there is none that makes sense."""
+    try:
+        content = json.loads((inbox / FOLDER / MARKER).read_text("utf-8"))
+        return Marker(str(content["inbox"]), str(content["state"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_marker(inbox: Path, marker: Marker) -> None:
+    """Write the marker, atomically and durably, making ``.attachd`` where it is missing. Raises ``OSError``."""
+    folder = inbox / FOLDER
+    folder.mkdir(mode=0o755, exist_ok=True)
+    fresh = folder / f"{MARKER}.{secrets.token_hex(4)}"
+    fresh.write_text(json.dumps({"inbox": marker.inbox, "state": marker.state}) + "\n", "utf-8")
+    for path in (fresh, folder, inbox):
+        if path == folder:
+            fresh.rename(folder / MARKER)
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def new_id() -> str:
+    """An id for an inbox that has none yet."""
+    return secrets.token_hex(8)
+
+
+class Guard:
+    """Looks at the inbox and remembers the last look; shared by intake and delivery.
+
+    ``epoch`` numbers the times in which device and inode numbers may be compared; intake raises it after a remount.
+    """
+
+    def __init__(self, inbox: Path, inbox_id: str, epoch: int) -> None:
+        """Guard *inbox*, whose marker must say *inbox_id*."""
+        self.inbox = inbox
+        self.inbox_id = inbox_id
+        self.epoch = epoch
+        self.sight = Sight(False, "it has not been looked at yet")
+
+    def look(self) -> Sight:
+        """Look now. Never raises: what cannot be read is not there, and the reason says why."""
+        self.sight = self._look()
+        return self.sight
+
+    def _look(self) -> Sight:
+        try:
+            descriptor = os.open(self.inbox, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            return Sight(False, f"the inbox {self.inbox} cannot be opened ({error.strerror}); is it mounted?")
+        try:
+            status = os.fstat(descriptor)
+            mount = (status.st_dev, status.st_ino, _mount_id(descriptor))
+        finally:
+            os.close(descriptor)
+        marker = read_marker(self.inbox)
+        if marker is None:
+            return Sight(False, f"{self.inbox} carries no marker of attachd: it is not mounted, or the marker was deleted "
+                         "(`attachd run --adopt-inbox` writes a new one, once)")  # fmt: skip
+        if marker.inbox != self.inbox_id:
+            return Sight(False, f"{self.inbox} is another inbox than the one that the journal knows "
+                         "(`attachd run --adopt-inbox` takes it over, once)")  # fmt: skip
+        return Sight(True, mount=mount)
+
+
+def _mount_id(descriptor: int) -> int:
+    """The id of the mount that a descriptor lies on (proc(5), fdinfo); 0 where /proc does not tell."""
+    with suppress(OSError, ValueError), open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as lines:
+        return next((int(line.split()[1]) for line in lines if line.startswith("mnt_id:")), 0)
+    return 0

@@ -1,0 +1,151 @@
+"""The note beside a failed file that says why, in words for people who never see a shell.
+
+Nobody can be kept from moving a note with its file, so a note is known by its name and its first line, wherever it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from attachd.filing import durability, numbering, places, recognising, renaming
+
+_MIDDLE, _EXTENSION = b".why", b".txt"
+
+#: The ends that a note's name can have; the number stands where ``numbering`` puts it. Some shares change the case.
+_NAME = re.compile(rb"\.why(?: \(\d+\))?\.txt\Z", re.IGNORECASE)
+
+#: The first line up to the name of the file, which may be cut off; an editor may have put a byte order mark before it.
+_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?attachd note (\S+) - why ")
+
+#: Bytes that hold the first line up to the row's ident.
+FIRST_BYTES = 256
+
+_PURPOSE = b"note"
+
+#: Errors that say that this folder takes no note: it is gone, not ours to write, or takes no such name.
+_UNWELCOME = places.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+
+
+def note_name(file_name: bytes) -> bytes:
+    """Return ``NAME.why.txt``; a name too long for that is cut on a character boundary."""
+    return next(_names(file_name))
+
+
+def _names(file_name: bytes) -> Iterator[bytes]:
+    return numbering.series(file_name, _MIDDLE, _EXTENSION)
+
+
+def render(*, ident: str, file: str, issue: str, when: str, reason: str, words: str, remedy: str) -> bytes:
+    """Write the note: UTF-8, CRLF. *ident* (no white space) names the row, *words* are Jira's own, and may be empty."""
+    lines = [
+        f"attachd note {ident} - why {_line(file)} was not attached",
+        "",
+        f"File:   {_line(file)}",
+        f"Issue:  {_line(issue)}",
+        f"When:   {_line(when)}",
+        f"Reason: {_line(reason)}",
+        *_quoted(words),
+        "",
+        f"What to do: {_line(remedy)}",
+        "",
+        f"To try again, move the file back into the folder {_line(issue)} of the inbox.",
+        "This note then disappears by itself.",
+        "",
+    ]
+    return "\r\n".join(lines).encode("utf-8", "backslashreplace")
+
+
+def _quoted(words: str) -> list[str]:
+    lines = [_line(line) for line in words.splitlines()]
+    return ["", "Jira says:", *(f"  {line}" for line in lines if line)] if any(lines) else []
+
+
+def _line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def is_note(name: bytes, first_bytes: bytes) -> str | None:
+    """Return the ident of the row that a note belongs to, judged by its name and first line, or None: it is no note."""
+    line = _FIRST_LINE.match(first_bytes)
+    return line[1].decode("utf-8", "replace") if line and _NAME.search(name) else None
+
+
+def write(root: Path, beside: bytes, content: bytes, ident: str) -> bytes | None:
+    """Put a note beside a file of this relative path, and return the note's own; durable, and whole or not there.
+
+    It never replaces a file, and is not written twice for one *ident*. None where the folder is gone or may not be
+    written. Other errors are raised: OSError.
+    """
+    above, file_name = places.divide(beside)
+    try:
+        with places.folder(root, above) as folder:
+            name = _write_once(folder, file_name, content, ident)
+            durability.synchronise(folder)
+    except OSError as error:
+        if error.errno not in _UNWELCOME or not root.is_dir():
+            raise
+        return None
+    return b"/".join([above, name]) if above else name
+
+
+def _write_once(folder: int, file_name: bytes, content: bytes, ident: str) -> bytes:
+    temporary = numbering.hidden(_PURPOSE, file_name + ident.encode())
+    names = _names(file_name)
+    try:
+        _prepare(folder, temporary, content)
+        while True:
+            name = next(names)
+            if _ident_of(folder, name) == ident:
+                return name
+            with suppress(FileExistsError):  # Taken: the next number.
+                renaming.rename(folder, temporary, folder, name, renaming.Reserving())
+                return name
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+
+
+def _prepare(folder: int, temporary: bytes, content: bytes) -> None:
+    """Write the note under a dot-name, in place of what a crash left there."""
+    with suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _ident_of(folder: int, name: bytes) -> str | None:
+    """Return the ident in the first line of a file, or None for what is no note or cannot be read."""
+    status = recognising.status_of(folder, name)
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None
+    try:
+        file = os.open(name, recognising.READ, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        return is_note(name, os.read(file, FIRST_BYTES))
+    finally:
+        os.close(file)
+
+
+def remove(root: Path, relative: bytes, ident: str) -> bool:
+    """Remove a note whose first line still says *ident*, and nothing else; False where it does not. Raises OSError."""
+    above, name = places.divide(relative)
+    with places.folder_if_there(root, above) as folder:
+        if folder is None or _ident_of(folder, name) != ident:
+            return False
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        return True

@@ -1,0 +1,85 @@
+"""Folders below a root, reached one component at a time, so that no symlink leads out of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from attachd.filing import durability
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+#: Errors of a walk that mean: there is nothing under this path. A symlink in place of a folder gives ENOTDIR or ELOOP.
+NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+def split(relative: bytes) -> list[bytes]:
+    """Take a relative path apart; empty for the root itself. Raises OSError for one that could lead out of its root."""
+    parts = [part for part in relative.split(b"/") if part not in (b"", b".")]
+    if relative.startswith(b"/") or b".." in parts or b"\0" in relative:
+        raise OSError(errno.EINVAL, "not a path below a folder", relative)
+    return parts
+
+
+def divide(relative: bytes) -> tuple[bytes, bytes]:
+    """Return the folder and the last name of a relative path."""
+    *parents, name = split(relative) or [b""]
+    if not name:
+        raise OSError(errno.EINVAL, "no file name", relative)
+    return b"/".join(parents), name
+
+
+@contextmanager
+def folder(
+    root: Path, relative: bytes, *, create: bool = False, passing: Callable[[int], None] | None = None
+) -> Iterator[int]:
+    """Open ``root/relative`` as a directory descriptor, never through a symlink below the root. Raises OSError.
+
+    With *create* missing folders are made, their mode from the umask, and the folder above each is synchronised.
+    *passing* is called with the descriptor of every folder on the way, the root and the last one included.
+    """
+    here = os.open(root, _FOLDER)
+    try:
+        for part in split(relative):
+            if passing:
+                passing(here)
+            below = _enter(here, part, create=create)
+            os.close(here)
+            here = below
+        if passing:
+            passing(here)
+        yield here
+    finally:
+        os.close(here)
+
+
+@contextmanager
+def folder_if_there(root: Path, relative: bytes) -> Iterator[int | None]:
+    """As ``folder``, but None where there is no such folder. Raises OSError where the root itself is missing."""
+    with ExitStack() as stack:
+        try:
+            here = stack.enter_context(folder(root, relative))
+        except OSError as error:
+            if error.errno not in NOWHERE or not root.is_dir():
+                raise
+            yield None
+        else:
+            yield here
+
+
+def _enter(above: int, part: bytes, *, create: bool) -> int:
+    try:
+        return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+    except FileNotFoundError:
+        if not create:
+            raise
+    try:
+        os.mkdir(part, 0o777, dir_fd=above)
+    except FileExistsError:
+        pass  # Somebody made it in between; what it is shows when it is opened.
+    else:
+        durability.synchronise(above)
+    return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=above)

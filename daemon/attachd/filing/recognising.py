@@ -1,0 +1,116 @@
+"""How a file is known again, before and after it was moved."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from attachd.filing import places
+
+#: O_NOFOLLOW against symlinks; O_NONBLOCK because opening a FIFO would wait for its writer (open(2)).
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: Bytes read at once.
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How a file is known again. *inode* is (device, inode) while it may be trusted: same boot, same mount.
+
+    Where that says nothing (a restart, another device), size and *sha256* decide; without that too, size and time.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: tuple[int, int] | None
+    sha256: bytes | None
+
+
+class Found(Enum):
+    """What is at a path."""
+
+    OURS = auto()  #: the very file
+    OTHER = auto()  #: something else, of any type
+    NOTHING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One file at one moment: enough to tell directly afterwards, without reading, whether it is still this one."""
+
+    inode: tuple[int, int]
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Pin:
+        """Take what a stat said."""
+        return cls((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+
+
+def look(root: Path, relative: bytes, identity: Identity, *, copied: bool = False) -> Found:
+    """Say whether the file under this path is the one that *identity* describes; *copied*: or reads the same.
+
+    Follows no symlink and waits for no FIFO. Raises OSError, also where the root itself is missing.
+    """
+    above, name = places.divide(relative)
+    with places.folder_if_there(root, above) as folder:
+        return Found.NOTHING if folder is None else examine(folder, name, identity, copied=copied)[0]
+
+
+def examine(folder: int, name: bytes, identity: Identity, *, copied: bool = False) -> tuple[Found, Pin | None]:
+    """As ``look``, in an open folder; with what pins the thing that was found."""
+    status = status_of(folder, name)
+    if status is None:
+        return Found.NOTHING, None
+    pin = Pin.of(status)
+    if not stat.S_ISREG(status.st_mode) or pin.size != identity.size:
+        return Found.OTHER, pin
+    same = (pin.inode, pin.mtime_ns) == (identity.inode, identity.mtime_ns)
+    if not same and (copied or identity.inode is None or identity.inode[0] != pin.inode[0]):
+        same = _reads_the_same(folder, name, identity, pin)
+    return Found.OURS if same else Found.OTHER, pin
+
+
+def _reads_the_same(folder: int, name: bytes, identity: Identity, pin: Pin) -> bool:
+    if identity.sha256 is None or not identity.size:  # Every empty file has the same checksum: it says nothing.
+        return pin.mtime_ns == identity.mtime_ns
+    return digest_of(folder, name, pin) == identity.sha256
+
+
+def status_of(folder: int, name: bytes) -> os.stat_result | None:
+    """Return what the name itself is (a symlink is not followed), or None where there is nothing."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def digest_of(folder: int, name: bytes, pin: Pin) -> bytes | None:
+    """Return the SHA-256 of the pinned file, or None if it is no longer this file or changes while it is read."""
+    try:
+        file = os.open(name, READ, dir_fd=folder)
+    except OSError as error:
+        if error.errno in places.NOWHERE:
+            return None
+        raise
+    try:
+        if Pin.of(os.fstat(file)) != pin:
+            return None
+        digest = digest_from(file)
+        return digest if Pin.of(os.fstat(file)) == pin else None
+    finally:
+        os.close(file)
+
+
+def digest_from(file: int) -> bytes:
+    """Return the SHA-256 of what is left to read from this descriptor."""
+    digest = hashlib.sha256()
+    while chunk := os.read(file, CHUNK):
+        digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,103 @@
+"""Renames that never replace a file, also where the file system cannot promise it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from attachd.filing import recognising
+
+_RENAME_NOREPLACE = 1  #: linux/fs.h
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+#: Answers of a file system or kernel without RENAME_NOREPLACE (rename(2); NFS gives EINVAL).
+_UNABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+#: Errors that say that the new name, or a folder on the way to it, is taken by something else.
+IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY})
+
+
+@dataclass(frozen=True, slots=True)
+class Reserving:
+    """How a name is reserved where renames always replace.
+
+    *reserved* is told (device, inode) of an empty file at the target before it is renamed over; *resumed* is what an
+    earlier run was told, so that its reservation is recognised.
+    """
+
+    reserved: Callable[[int, int], None] | None = None
+    resumed: tuple[int, int] | None = None
+
+
+def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
+    """Rename at once or raise OSError: EEXIST where anything has the new name, EINVAL or ENOSYS where it cannot be.
+
+    By ctypes, because Python has no renameat2(2). The one place that tests replace: their fakes cannot see it.
+    """
+    if not hasattr(_LIBC, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    answer = _LIBC.renameat2(
+        ctypes.c_int(from_folder),
+        ctypes.c_char_p(name),
+        ctypes.c_int(to_folder),
+        ctypes.c_char_p(new),
+        ctypes.c_uint(_RENAME_NOREPLACE),
+    )
+    if answer:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), name, None, new)
+
+
+def rename(from_folder: int, name: bytes, to_folder: int, new: bytes, reserving: Reserving) -> None:
+    """Rename without replacing anything but an empty reservation of ours. Raises OSError: EEXIST, EXDEV and others."""
+    if reserving.resumed and is_reservation(to_folder, new, reserving.resumed):
+        os.rename(name, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+        return
+    try:
+        rename_noreplace(from_folder, name, to_folder, new)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
+        _rename_over_reservation(from_folder, name, to_folder, new, reserving)
+
+
+def _rename_over_reservation(from_folder: int, name: bytes, to_folder: int, new: bytes, reserving: Reserving) -> None:
+    reservation = _reserve(to_folder, new)
+    try:
+        if reserving.reserved:
+            reserving.reserved(*reservation)
+        # Who writes into the reservation between this look and the rename loses that; nothing narrower exists on NFS.
+        if not is_reservation(to_folder, new, reservation):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+        os.rename(name, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+    except BaseException:
+        release(to_folder, new, reservation)
+        raise
+
+
+def _reserve(folder: int, name: bytes) -> tuple[int, int]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    file = os.open(name, flags, 0o600, dir_fd=folder)
+    try:
+        return recognising.Pin.of(os.fstat(file)).inode
+    finally:
+        os.close(file)
+
+
+def is_reservation(folder: int, name: bytes, reservation: tuple[int, int]) -> bool:
+    """Say whether the name still is the empty file that was reserved."""
+    status = recognising.status_of(folder, name)
+    if status is None or not stat.S_ISREG(status.st_mode) or status.st_size:
+        return False
+    return (status.st_dev, status.st_ino) == reservation
+
+
+def release(folder: int, name: bytes, reservation: tuple[int, int]) -> None:
+    """Remove a reservation that is no longer wanted, if it is still one."""
+    if is_reservation(folder, name, reservation):
+        os.unlink(name, dir_fd=folder)

@@ -1,0 +1,57 @@
+"""Takes our file out of a folder, and gives back what turned out to be somebody else's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from attachd.filing import numbering, places, recognising, renaming
+from attachd.filing.durability import Dirty
+from attachd.filing.recognising import Found, Identity
+
+_PURPOSE = b"gone"
+
+
+def put_back(folder: int, name: bytes, inbox: Path, source: bytes, dirty: Dirty) -> bytes:
+    """Move whatever is under *name* to the first free path for *source* in the inbox, and return that. Raises OSError.
+
+    Its own name, if nobody has taken it meanwhile: there a person expects it.
+    """
+    while True:
+        free = numbering.choose(inbox, source)
+        above, new = places.divide(free)
+        try:
+            with places.folder(inbox, above, create=True) as back:
+                renaming.rename(folder, name, back, new, renaming.Reserving())
+                dirty.touch(folder)
+                dirty.touch(back)
+                return free
+        except OSError as error:
+            if error.errno not in renaming.IN_THE_WAY:
+                raise  # Else it was taken since it was chosen.
+
+
+def remove(folder: int, inbox: Path, source: bytes, identity: Identity, dirty: Dirty) -> None:
+    """Remove our file from the inbox, and nothing else. Raises OSError.
+
+    There is no unlink by inode: it is renamed aside first, and what was renamed is looked at before it is lost. What
+    somebody put under this name a moment ago is put back.
+    """
+    name = places.divide(source)[1]
+    aside = numbering.hidden(_PURPOSE, name)
+    try:
+        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileNotFoundError:
+        return
+    settle(folder, inbox, source, identity, filed=True, dirty=dirty)
+
+
+def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed: bool, dirty: Dirty) -> None:
+    """Deal with what ``remove`` set aside, perhaps before a crash: ours goes if it is *filed*, all else is put back."""
+    aside = numbering.hidden(_PURPOSE, places.divide(source)[1])
+    found, _ = recognising.examine(folder, aside, identity, copied=True)
+    if found is Found.OURS and filed:
+        os.unlink(aside, dir_fd=folder)
+        dirty.touch(folder)
+    elif found is not Found.NOTHING:
+        put_back(folder, aside, inbox, source, dirty)

@@ -1,0 +1,225 @@
+"""What intake finds out by touching files: whether one can be taken, whose content it is, what is gone.
+
+A settled file must be readable now and movable afterwards; else it is blocked, and never sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sqlite3
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from attachd.filing import notes, places, refusing
+from attachd.filing.guard import Guard
+from attachd.intake.observing import Evidence, Look, judge
+from attachd.intake.walking import Entry
+from attachd.journal import admission, database
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.model import Fingerprint, State, printable
+
+log = structlog.get_logger()
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHUNK = 1024 * 1024
+
+
+class Candidate(Protocol):
+    """A file of a listing, with the row at its path if there is one."""
+
+    @property
+    def entry(self) -> Entry:
+        """The file."""
+
+    @property
+    def row(self) -> Row | None:
+        """The row at its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """It can be taken; ``sha256`` only where it was asked for."""
+
+    sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """It cannot be taken; *reason* is a sentence for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """It changed or vanished while it was looked at: the next scan looks again."""
+
+
+def examine(inbox: Path, path: bytes, print_: Fingerprint, *, checksum: bool) -> Free | Bar | Moving:
+    """Open the file as it will be opened for sending, and see whether its folder would let it go."""
+    above, name = places.divide(path)
+    try:
+        with places.folder(inbox, above) as folder:
+            reason = refusing.bar(folder, name, refusing.shown(inbox, above))
+            if reason:
+                return Bar(reason)
+            descriptor = os.open(name, _READ, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return Moving()
+        return Bar(_why_unreadable(inbox, path, error))
+    try:
+        return _examine_open(descriptor, print_, checksum=checksum)
+    except OSError as error:
+        return Bar(f"it cannot be read: {error.strerror}")
+    finally:
+        os.close(descriptor)
+
+
+def _examine_open(descriptor: int, print_: Fingerprint, *, checksum: bool) -> Free | Moving:
+    if not _is(os.fstat(descriptor), print_):
+        return Moving()
+    if not checksum:
+        return Free()
+    digest = hashlib.sha256()
+    while chunk := os.read(descriptor, _CHUNK):
+        digest.update(chunk)
+    return Free(digest.digest()) if _is(os.fstat(descriptor), print_) else Moving()
+
+
+def _is(status: os.stat_result, print_: Fingerprint) -> bool:
+    return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev) == (
+        print_.size, print_.mtime_ns, print_.ino, print_.dev)  # fmt: skip
+
+
+def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
+    above, name = places.divide(path)
+    try:
+        with places.folder(inbox, above) as folder:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return f"it cannot be read: {error.strerror}"
+    owner = f"owner {status.st_uid}, group {status.st_gid}, mode {stat.filemode(status.st_mode)}"
+    return f"it cannot be read ({error.strerror}; {owner}); let attachd's group read it (chmod g+r)"
+
+
+def remove_note(inbox: Path, path: bytes) -> bool:
+    """Remove a note of ours that was dragged back along with its file; False if it is none."""
+    above, name = places.divide(path)
+    if not name.lower().endswith(b".txt") or b".why" not in name.lower():
+        return False
+    try:
+        with places.folder(inbox, above) as folder:
+            descriptor = os.open(name, _READ, dir_fd=folder)
+            try:
+                ours = stat.S_ISREG(os.fstat(descriptor).st_mode) and notes.is_note(
+                    name, os.read(descriptor, notes.FIRST_BYTES)
+                )
+            finally:
+                os.close(descriptor)
+            if ours:
+                os.unlink(name, dir_fd=folder)
+    except OSError:
+        return False
+    return bool(ours)
+
+
+def lies_there(inbox: Path, path: bytes) -> bool | None:
+    """Whether anything lies at a path; None where that cannot be known (a folder that may not be opened)."""
+    above, name = places.divide(path)
+    try:
+        with places.folder(inbox, above) as folder:
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        return False if error.errno in places.NOWHERE else None
+    return True
+
+
+# --- Evidence ---------------------------------------------------------------------------------------------------
+
+
+def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate]) -> Evidence:
+    """Find out what judging these files needs: checksums, and which rows' own paths are empty now."""
+    evidence = Evidence()
+    for each in found:
+        entry, row = each.entry, each.row
+        if row is not None:
+            if judge(row, entry.print, guard.epoch, {}) is Look.READ:
+                evidence.sums[entry.path] = _sum(guard.inbox, entry)
+            continue
+        with journal.transaction() as connection:
+            renamed = admission.at_inode(connection, entry.print, guard.epoch)
+            elsewhere = admission.sent_elsewhere(connection, key, entry.print.size, guard.epoch)
+        evidence.gone |= {r.path for r in [*renamed, *elsewhere] if lies_there(guard.inbox, r.path) is False}
+        if any(r.path in evidence.gone for r in elsewhere):
+            evidence.sums[entry.path] = _sum(guard.inbox, entry)
+    return evidence
+
+
+def _sum(inbox: Path, entry: Entry) -> bytes | None:
+    result = examine(inbox, entry.path, entry.print, checksum=True)
+    return result.sha256 if isinstance(result, Free) else None
+
+
+def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, evidence: Evidence) -> list[Row]:
+    """Rows whose file this may be under a new name: the same inode, or sent before a restart with the same content.
+
+    A hard link is no rename: the row's own path must be empty.
+    """
+    renamed = [r for r in admission.at_inode(connection, entry.print, epoch) if r.path in evidence.gone]
+    if renamed:
+        return renamed
+    sha256 = evidence.sums.get(entry.path)
+    if sha256 is None:
+        return []
+    sent = admission.sent_elsewhere(connection, key, entry.print.size, epoch)
+    return [r for r in sent if r.path in evidence.gone and r.sha256 == sha256][:1]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a new file may be attached already: earlier failures of its size, or a journal that was lost at *since*."""
+
+    earlier: tuple[Row, ...]
+    since: float | None
+
+
+def doubts(journal: Journal, key: str, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
+    """Which settled files have to be looked up before they are sent for the first time."""
+    suspicious: dict[bytes, Doubt] = {}
+    with journal.transaction() as connection:
+        lost_at = database.get(connection, "lost_before")
+        for each in found:
+            changed = each.entry.print.ctime_ns / 1e9
+            earlier = tuple(admission.uncertain(connection, key, each.entry.print.size))
+            since = changed if lost_at is not None and changed <= lost_at else None
+            if earlier or since is not None:
+                suspicious[each.entry.path] = Doubt(earlier, since)
+    return suspicious
+
+
+def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Moment, apart: float) -> None:
+    """Count complete listings, *apart* seconds from each other, that did not show these rows' files.
+
+    Two make it certain: what was never sent is withdrawn then, what has a verdict is closed by delivery.
+    """
+    with journal.transaction() as connection:
+        for row_id in row_ids:
+            row = admission.still_at_path(connection, row_id)
+            if row is None:
+                continue
+            if row.state is State.SEEN:
+                admission.withdraw(connection, row, moment, "")
+            elif row.missing_boot is None or moment.boot - row.missing_boot >= apart or row.missing_boot > moment.boot:
+                missing = admission.count_missing(connection, row, moment)
+                if missing >= 2 and row.state is State.READY:
+                    admission.withdraw(connection, row, moment, "it was taken out of the inbox before it was sent")
+                    log.info("file.withdrawn", id=row.ident, issue=row.asked, file=printable(row.path))

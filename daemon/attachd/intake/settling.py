@@ -1,0 +1,187 @@
+"""From a listing to the journal: known files are recognised, new ones noted, settled ones made ready.
+
+Reading (checksums, whether a file can be taken) is done first, outside any transaction; what is then written is written
+only if the row is still as it was when it was judged.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from attachd.clock import Clock
+from attachd.config import Config
+from attachd.filing.guard import Guard
+from attachd.intake import observing, reading, routing
+from attachd.intake.observing import Look
+from attachd.intake.walking import Entry
+from attachd.jira import names
+from attachd.journal import admission, database
+from attachd.journal.admission import Moment, Place
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.model import State, printable
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a chunk of a listing came to."""
+
+    known: int = 0
+    new: int = 0
+    settles: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file of a listing, with the row at its path if there is one."""
+
+    entry: Entry
+    row: Row | None
+
+
+class Settling:
+    """Works through the listing of one folder, whose files go to the issue *key*."""
+
+    def __init__(self, journal: Journal, config: Config, clock: Clock, guard: Guard, key: str) -> None:
+        """Make one for one folder of one scan."""
+        self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
+
+    def look(self, entries: Sequence[Entry]) -> Seen:
+        """Recognise, note and settle these files."""
+        entries = [entry for entry in entries if not reading.remove_note(self._guard.inbox, entry.path)]
+        seen = Seen(known=len(entries))
+        self._recognise(entries, seen)
+        self._settle(entries, seen)
+        return seen
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
+
+    def _rows(self, entries: Sequence[Entry]) -> list[Found]:
+        with self._journal.transaction() as connection:
+            at = admission.at_paths(connection, [entry.path for entry in entries])
+        return [Found(entry, at.get(entry.path)) for entry in entries]
+
+    # --- Which row is whose -------------------------------------------------------------------------------------
+
+    def _recognise(self, entries: Sequence[Entry], seen: Seen) -> None:
+        epoch = self._guard.epoch
+        open_ = [
+            f
+            for f in self._rows(entries)
+            if f.row is None or observing.judge(f.row, f.entry.print, epoch, {}) is not Look.NOTHING
+        ]
+        if not open_:
+            return
+        evidence = reading.gather(self._journal, self._guard, self._key, open_)
+        moment = self._moment()
+        with self._journal.transaction() as connection:
+            current = admission.at_paths(connection, [found.entry.path for found in open_])
+            for found in open_:
+                if current.get(found.entry.path) == found.row:
+                    seen.new += self._write(connection, found, evidence, moment)
+
+    def _write(
+        self, connection: sqlite3.Connection, found: Found, evidence: observing.Evidence, moment: Moment
+    ) -> bool:
+        """Write down what one file means. True if it is a new one."""
+        if found.row is None:
+            return not self._follow(connection, found.entry, evidence, moment) and self._add(
+                connection, found.entry, moment
+            )
+        row, now = found.row, found.entry.print
+        match observing.judge(row, now, moment.epoch, evidence.sums):
+            case Look.ADOPT:
+                admission.adopt(connection, row, now, moment)
+            case Look.SETTLE_ANEW:
+                admission.settle_anew(connection, row, now, moment)
+            case Look.REPLACED:
+                log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
+                admission.detach(connection, row, moment, "its content was replaced before it was attached")
+                return self._add(connection, found.entry, moment)
+            case Look.READ | Look.NOTHING:
+                pass
+        return False
+
+    def _add(self, connection: sqlite3.Connection, entry: Entry, moment: Moment) -> bool:
+        row_id = admission.add(connection, self._place(entry), entry.print, moment)
+        log.debug("file.seen", id=f"F{row_id}", issue=self._key, file=printable(entry.path), bytes=entry.print.size)
+        return True
+
+    def _place(self, entry: Entry) -> Place:
+        name = routing.flatten(entry.path.split(b"/")[1:])
+        return Place(entry.path, self._key, names.stored_name(name))
+
+    def _follow(
+        self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment
+    ) -> bool:
+        """Let a row go with its file that was renamed. True if the file has a row now.
+
+        Within the issue the row follows. To another issue an unsent row follows; a sent one keeps its verdict and loses
+        the path, and the file is a new job there.
+        """
+        for row in reading.former(connection, self._key, entry, moment.epoch, evidence):
+            if row.asked == self._key or not observing.is_sent(row):
+                log.info(
+                    "file.moved", id=row.ident, issue=self._key, file=printable(entry.path), was=printable(row.path)
+                )
+                admission.follow(connection, row, self._place(entry), entry.print, moment)
+                return True
+            admission.detach(connection, row, moment, "it was moved to another issue's folder")
+        return False
+
+    # --- Which are finished -------------------------------------------------------------------------------------
+
+    def _needed(self, size: int) -> float:
+        settle = self._config.settle
+        return observing.quiet_needed(size, quiet=settle.quiet_seconds_unproven, empty=settle.empty_seconds)
+
+    def _settle(self, entries: Sequence[Entry], seen: Seen) -> None:
+        moment = self._moment()
+        ripe: list[Found] = []
+        for found in self._rows(entries):
+            if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
+                continue
+            at = observing.settled_at(found.row, self._needed(found.row.size))
+            if at <= moment.boot:
+                ripe.append(found)
+            else:
+                seen.settles = at if seen.settles is None else min(at, seen.settles)
+        if ripe:
+            self._admit(ripe)
+
+    def _admit(self, ripe: Sequence[Found]) -> None:
+        doubts = reading.doubts(self._journal, self._key, ripe)
+        results = [(f, reading.examine(self._guard.inbox, f.entry.path, f.entry.print,
+                                       checksum=f.entry.path in doubts)) for f in ripe]  # fmt: skip
+        now = self._clock.now()
+        with self._journal.transaction() as connection:
+            current = admission.at_paths(connection, [found.entry.path for found in ripe])
+            for found, result in results:
+                if found.row is not None and current.get(found.entry.path) == found.row:
+                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now)
+
+    def _admit_one(
+        self, connection: sqlite3.Connection, row: Row, result: reading.Free | reading.Bar | reading.Moving,
+        doubt: reading.Doubt | None, now: float,
+    ) -> None:  # fmt: skip
+        match result:
+            case reading.Moving():
+                return
+            case reading.Bar(reason):
+                if row.blocked != reason:
+                    log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=reason)
+                    admission.block(connection, row, reason)
+            case reading.Free(sha256):
+                earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
+                if doubt and sha256 and (earlier or doubt.since is not None):
+                    attempt = int(database.get(connection, "attempt") or 0)
+                    admission.doubtful(connection, row, sha256, now, earlier, doubt.since or now, attempt)
+                else:
+                    admission.ready(connection, row.id, now)

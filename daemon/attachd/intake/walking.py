@@ -1,0 +1,83 @@
+"""What lies below a folder of the inbox: by directory descriptors, never through a link, nothing opened but folders."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from attachd.model import Fingerprint
+
+#: Deeper trees are not looked into: each level holds a descriptor.
+DEPTH = 32
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Hidden = Callable[[bytes, bool], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One regular file: its path below the inbox, and what it looks like."""
+
+    path: bytes
+    print: Fingerprint
+
+
+@dataclass(slots=True)
+class Walk:
+    """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then."""
+
+    hidden: Hidden
+    nested: bool = True
+    troubles: list[tuple[bytes, str]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was seen, so that what is missing is really missing. "Cannot list" is never "empty"."""
+        return not self.troubles
+
+    def below(self, parent: int, path: bytes, depth: int = 0) -> Iterator[Entry]:
+        """Yield the regular files of the folder *path*, whose name is looked up in the descriptor *parent*."""
+        try:
+            folder = os.open(path.rpartition(b"/")[2], _FOLDER, dir_fd=parent)
+        except OSError as error:
+            self.troubles.append((path, error.strerror or str(error)))
+            return
+        try:
+            yield from self._entries(folder, path, depth)
+        finally:
+            os.close(folder)
+
+    def _entries(self, folder: int, path: bytes, depth: int) -> Iterator[Entry]:
+        folders = []
+        try:
+            with os.scandir(folder) as listing:
+                for item in listing:
+                    here = path + b"/" + os.fsencode(item.name)
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append(here)
+                    elif item.is_file(follow_symlinks=False) and not self.hidden(here, False):
+                        entry = _entry(item, here)
+                        if entry:
+                            yield entry
+        except OSError as error:
+            self.troubles.append((path, error.strerror or str(error)))
+        if self.nested and depth < DEPTH:
+            for below in folders:
+                if not self.hidden(below, True):
+                    yield from self.below(folder, below, depth + 1)
+
+
+def _entry(item: os.DirEntry[str], path: bytes) -> Entry | None:
+    """Stat one name; None if it is gone or no regular file any more."""
+    try:
+        status = item.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return Entry(path, fingerprint(status)) if stat.S_ISREG(status.st_mode) else None
+
+
+def fingerprint(status: os.stat_result) -> Fingerprint:
+    """What stat(2) tells of a content."""
+    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)

@@ -1,0 +1,50 @@
+"""Who we are to Jira: the header that each request carries, from a token that may change while we run."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+
+
+class Credentials:
+    """The ``Authorization`` header's value; read again on ``reload``, shared by all workers.
+
+    Basic and bearer as in Atlassian's "Basic auth for REST APIs" and "Personal access tokens"; sent without being asked,
+    because Jira does not challenge where it allows anonymous use.
+    """
+
+    def __init__(self, kind: str, user: str, read: Callable[[], str] | None) -> None:
+        """*read* returns the token, and raises ``model.Mistake`` where it cannot be had."""
+        self._kind = kind
+        self._user = user
+        self._read = read
+        self._lock = threading.Lock()
+        self._token: str | None = None
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether requests carry no credentials at all."""
+        return self._read is None
+
+    def header(self) -> str | None:
+        """The header's value, None for anonymous. Raises ``model.Mistake`` where the token cannot be read."""
+        if self._read is None:
+            return None
+        with self._lock:
+            if self._token is None:
+                self._token = self._read()
+            token = self._token
+        if self._kind == "bearer":
+            return f"Bearer {token}"
+        return "Basic " + base64.b64encode(f"{self._user}:{token}".encode()).decode()
+
+    def reload(self) -> bool:
+        """Read the token again; True if it is another one now. Raises ``model.Mistake``; the old one is kept then."""
+        if self._read is None:
+            return False
+        fresh = self._read()
+        with self._lock:
+            changed = fresh != self._token
+            self._token = fresh
+        return changed

@@ -1,0 +1,167 @@
+"""The calls of Jira's REST API that we make, each returning what it came to; nothing is judged here.
+
+Cloud has them under ``/rest/api/3``, Data Center under ``/rest/api/2`` only; a base path of the site (``/jira``,
+``/ex/jira/{cloudId}``) is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ssl
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import httpcore
+import httpx
+
+from attachd.jira import auth, multipart, transport
+from attachd.jira.exchange import Broken, Exchange, Reply, Stage
+
+#: Exceptions that prove that nothing was sent (delivery.md 2, first row).
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+
+
+class Client:
+    """One worker's connection to one site. Not for sharing between threads."""
+
+    def __init__(
+        self, url: str, credentials: auth.Credentials, wire: httpx.BaseTransport, *, timeouts: transport.Timeouts,
+        deadline: transport.Deadline, user_agent: str,
+    ) -> None:  # fmt: skip
+        """*wire* is what ``transport.transport`` made with the same *deadline*; *url* has no slash at its end."""
+        self._url = url
+        self._credentials = credentials
+        self._timeouts = timeouts
+        self._deadline = deadline
+        self._http = transport.client(wire, user_agent)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def upload(self, version: str, issue: str, body: multipart.Body, reply_seconds: float) -> Exchange:
+        """``POST issue/{key}/attachments``; *reply_seconds* is what the reply may take after the last byte."""
+        headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
+        url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}/attachments"
+        return self._exchange("POST", url, reply_seconds, headers=headers, body=body)
+
+    def listing(self, version: str, issue: str) -> Exchange:
+        """``GET issue/{key}?fields=attachment``: whether the issue is there, its key now, and what it holds."""
+        url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}?fields=attachment"
+        return self._exchange("GET", url, self._timeouts.reply)
+
+    def myself(self, version: str) -> Exchange:
+        """``GET myself``: the only call that is never anonymous, so that 401 means the credentials are bad."""
+        return self._exchange("GET", f"{self._url}/rest/api/{version}/myself", self._timeouts.reply)
+
+    def server_info(self) -> Exchange:
+        """``GET serverInfo``: Cloud or not, and its clock; answers anybody. Version 2 is there on both."""
+        return self._exchange("GET", f"{self._url}/rest/api/2/serverInfo", self._timeouts.reply)
+
+    def attachment_meta(self, version: str) -> Exchange:
+        """``GET attachment/meta``: whether attachments are enabled, and the largest size in bytes."""
+        return self._exchange("GET", f"{self._url}/rest/api/{version}/attachment/meta", self._timeouts.reply)
+
+    def content_sha256(self, version: str, attachment: str, size: int, reply_seconds: float) -> bytes | None:
+        """The SHA-256 of what Jira holds (Cloud only); None where it cannot be had or is not of *size*.
+
+        ``redirect=false`` makes Jira send the bytes itself, so that no other host ever sees our credentials.
+        """
+        url = f"{self._url}/rest/api/{version}/attachment/content/{quote(attachment, safe='')}?redirect=false"
+        digest, read = hashlib.sha256(), 0
+        try:
+            self._deadline.start(reply_seconds)
+            with self._stream("GET", url, reply_seconds, {}, None) as response:
+                if response.status_code not in (200, 206):
+                    return None
+                for chunk in response.iter_bytes():
+                    digest.update(chunk)
+                    read += len(chunk)
+        except (httpx.HTTPError, httpcore.ReadTimeout):
+            return None
+        finally:
+            self._deadline.clear()
+        return digest.digest() if read == size else None
+
+    def _exchange(
+        self, method: str, url: str, reply_seconds: float, *, headers: dict[str, str] | None = None,
+        body: multipart.Body | None = None,
+    ) -> Exchange:  # fmt: skip
+        """Make one request. What the world answers is returned; ``model.Mistake`` of the token and bugs are raised."""
+        started = body is None
+        content = _marked(body, self._deadline, reply_seconds) if body else None
+        if started:
+            self._deadline.start(reply_seconds)
+        try:
+            with self._stream(method, url, reply_seconds, headers or {}, content) as response:
+                return _read(response, body is None or body.exhausted)
+        except (httpx.HTTPError, httpx.InvalidURL, httpcore.ReadTimeout) as error:
+            return _broken(error, body)
+        except (multipart.Changed, multipart.Cut, OSError) as error:
+            if body is None or body.exhausted:
+                return Broken(Stage.REPLY, str(error))
+            return Broken(Stage.SENDING, str(error), ours=error)
+        finally:
+            self._deadline.clear()
+
+    @contextlib.contextmanager
+    def _stream(
+        self, method: str, url: str, reply_seconds: float, headers: dict[str, str], content: Iterator[bytes] | None
+    ) -> Iterator[httpx.Response]:
+        authorization = self._credentials.header()
+        if authorization:
+            headers = {**headers, "Authorization": authorization}
+        limits = httpx.Timeout(
+            connect=self._timeouts.connect, write=self._timeouts.stall, read=reply_seconds, pool=self._timeouts.connect
+        )
+        with self._http.stream(method, url, headers=headers, content=content, timeout=limits) as response:
+            yield response
+
+
+def _marked(body: multipart.Body, deadline: transport.Deadline, reply_seconds: float) -> Iterator[bytes]:
+    """Pass the body on; the reply's time begins when the last of it has been taken."""
+    yield from body
+    deadline.start(reply_seconds)
+
+
+def _read(response: httpx.Response, exhausted: bool) -> Reply:
+    """Read the answer's body as far as it comes: the status line alone already decides most."""
+    chunks: list[bytes] = []
+    size, whole = 0, True
+    try:
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > transport.REPLY_BYTES:
+                whole = False
+                break
+    except (httpx.HTTPError, httpcore.ReadTimeout):
+        whole = False
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Reply(response.status_code, headers, b"".join(chunks), whole, exhausted)
+
+
+def _broken(error: Exception, body: multipart.Body | None) -> Broken:
+    """Say how far a request came. httpx's class alone does not tell: a ReadError comes with and without a commit."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, _NEVER_SENT):
+        return Broken(Stage.CONNECTING, text, certificate=_is_certificate(error))
+    if body is not None and body.exhausted:
+        return Broken(Stage.REPLY, text)
+    return Broken(Stage.SENDING, text)
+
+
+def _is_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

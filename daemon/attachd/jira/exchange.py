@@ -1,0 +1,93 @@
+"""What a request came to, before anybody judges it: a reply, or the place where it broke."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete status line. ``body`` may be cut (``whole`` is False then); ``exhausted`` tells of the request's body.
+
+    Header names are in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    whole: bool
+    exhausted: bool
+
+    def header(self, name: str) -> str:
+        """One header, "" where it is missing."""
+        return self.headers.get(name.lower(), "")
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON; None where it is none (an HTML page, cut, or empty although labelled JSON)."""
+        if not self.whole or len(self.body) == 0:
+            return None
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What Jira says in its own error shapes, each message once; empty where the answer is not Jira's JSON.
+
+        The shapes that occur are in Jira's REST documentation ("Status codes") and in what gateways answer.
+        """
+        body = self.json
+        if not isinstance(body, dict):
+            return ()
+        errors = body.get("errors")
+        named = errors.values() if isinstance(errors, dict) else errors if isinstance(errors, list) else []
+        listed = body.get("errorMessages")
+        found = [*(listed if isinstance(listed, list) else []), *named, body.get("errorMessage"), body.get("message")]
+        return tuple(dict.fromkeys(str(message).strip() for message in found if message))
+
+    @property
+    def is_jira(self) -> bool:
+        """Whether the body is Jira's own error JSON, so that it was Jira that answered and not a proxy."""
+        body = self.json
+        return isinstance(body, dict) and bool(body.keys() & {"errorMessages", "errors", "errorMessage"})
+
+    @property
+    def date(self) -> float | None:
+        """The server's clock when it answered (seconds since the epoch), from the ``Date`` header (RFC 9110, 6.6.1)."""
+        return parse_date(self.header("date"))
+
+
+class Stage(Enum):
+    """How far a request came before it broke."""
+
+    CONNECTING = "connecting"  #: nothing was sent
+    SENDING = "sending"  #: the body never reached its closing boundary
+    REPLY = "reply"  #: the whole body may have arrived
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """No status line came. ``ours`` is set where the cause lies on this machine: the file changed or cannot be read."""
+
+    stage: Stage
+    error: str
+    certificate: bool = False
+    ours: Exception | None = None
+
+
+Exchange = Reply | Broken
+
+
+def parse_date(text: str) -> float | None:
+    """Read an HTTP date; None where it is missing or none."""
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None

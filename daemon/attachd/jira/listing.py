@@ -1,0 +1,78 @@
+"""What an issue holds, as far as Jira tells us: the attachments in its ``attachment`` field."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One attachment. ``created`` in seconds since the epoch; it and ``author`` are None where Jira leaves them out."""
+
+    id: str
+    name: str
+    size: int
+    author: str | None
+    created: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All attachments of an issue, under the key that Jira answered with."""
+
+    key: str
+    attachments: tuple[Attachment, ...]
+
+
+def parse_listing(issue: Any) -> Listing | None:
+    """Read ``GET issue/{key}?fields=attachment``; None where it proves nothing.
+
+    A missing ``attachment`` field is not an empty list (JRA-27637), and an entry without id, name or size spoils all.
+    """
+    if not isinstance(issue, dict) or not isinstance(issue.get("fields"), dict):
+        return None
+    entries = issue["fields"].get("attachment")
+    if not isinstance(entries, list):
+        return None
+    found = [parse_attachment(entry) for entry in entries]
+    return Listing(str(issue.get("key") or ""), tuple(a for a in found if a)) if all(found) else None
+
+
+def parse_attachments(answer: Any) -> Sequence[Attachment] | None:
+    """Read the answer to an upload: a list, or one object as the Data Center document has it; None where it is neither."""
+    entries = answer if isinstance(answer, list) else [answer]
+    found = [parse_attachment(entry) for entry in entries]
+    return [a for a in found if a] if found and all(found) else None
+
+
+def parse_attachment(entry: Any) -> Attachment | None:
+    """Read one attachment; None where id, name or size is missing. The id is text or a number, depending on the call."""
+    if not isinstance(entry, dict):
+        return None
+    identity, name, size = entry.get("id"), entry.get("filename"), entry.get("size")
+    if not identity or not isinstance(name, str) or not isinstance(size, int):
+        return None
+    return Attachment(str(identity), name, size, account_id(entry.get("author")), parse_time(entry.get("created")))
+
+
+def account_id(user: Any) -> str | None:
+    """Who a user is: ``accountId`` on Cloud, ``key`` or ``name`` on Data Center; None for nobody."""
+    if not isinstance(user, dict):
+        return None
+    return next((str(user[field]) for field in ("accountId", "key", "name") if user.get(field)), None)
+
+
+def parse_time(value: Any) -> float | None:
+    """Read ``created``: ISO 8601 with an offset without colon, or milliseconds since the epoch; both occur."""
+    if isinstance(value, int | float):
+        return value / 1000
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment.timestamp() if moment.tzinfo else None

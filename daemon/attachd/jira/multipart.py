@@ -1,0 +1,152 @@
+"""The body of an upload: multipart/form-data as Jira reads it, of a true length, from descriptors that are held.
+
+Written by ourselves for three reasons: Jira wants a Content-Length (chunked bodies draw 411), the file name as raw UTF-8
+without ``filename*`` (500 on Data Center), and only who makes the body knows whether its closing boundary was ever
+handed over, which alone tells "incomplete on the wire" from "in doubt".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+#: Bodies up to this many bytes are made as one buffer, checksums first.
+BUFFERED_BYTES = 4 * 1024 * 1024
+#: What is read at once from a larger file; measured as fast as curl (16 KiB costs twice the time).
+READ_BYTES = 256 * 1024
+
+
+class Changed(Exception):
+    """The file is no longer what was claimed: it shrank, grew or was written to while it was being sent."""
+
+
+class Cut(Exception):
+    """The service is stopping: what was sent so far ends before its closing boundary, and so was not delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a body: an open descriptor, the stored name, and what was claimed of it."""
+
+    descriptor: int
+    name: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Body:
+    """Parts as a request body; each ``iter`` makes it anew from byte 0.
+
+    ``length`` is the exact Content-Length. ``exhausted`` is true once a closing boundary may have been handed over (for
+    one buffer: with the first write). ``checksums`` holds the SHA-256 of each part as far as they are known.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        before_end: Callable[[Sequence[bytes]], None] | None = None,
+        cut: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Call *before_end* with all checksums before the closing boundary of a streamed body leaves.
+
+        A streamed body raises ``Cut`` in the middle when *cut* says so. The constructor raises ``Changed`` or ``OSError`` where a body small enough for one buffer cannot be read.
+        """
+        self.parts = parts
+        self.boundary = secrets.token_hex(16)
+        self.checksums: tuple[bytes, ...] = ()
+        self.exhausted = False
+        self.sent = 0
+        self._before_end = before_end
+        self._cut = cut
+        self._heads = [self._head(part) for part in parts]
+        self._end = f"\r\n--{self.boundary}--\r\n".encode()
+        self.length = sum(map(len, self._heads)) + sum(part.size for part in parts) + len(self._end)
+        self._buffer = self._buffered() if self.length <= BUFFERED_BYTES else None
+
+    @property
+    def content_type(self) -> str:
+        """The header that goes with it."""
+        return f"multipart/form-data; boundary={self.boundary}"
+
+    @property
+    def buffered(self) -> bool:
+        """Whether the body is one buffer, so that its checksums are known before anything is sent."""
+        return self._buffer is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the body. Raises ``Changed`` or ``OSError`` before the closing boundary, never after."""
+        self.exhausted = False
+        self.sent = 0
+        for chunk in self._whole() if self._buffer is not None else self._streamed():
+            yield chunk
+            self.sent += len(chunk)
+
+    def _whole(self) -> Iterator[bytes]:
+        assert self._buffer is not None
+        self.exhausted = True
+        yield self._buffer
+
+    def _streamed(self) -> Iterator[bytes]:
+        checksums = []
+        for head, part in zip(self._heads, self.parts, strict=True):
+            yield head
+            digest = hashlib.sha256()
+            for chunk in read_claimed(part):
+                if self._cut():
+                    raise Cut("the service was stopped while the file was being sent")
+                digest.update(chunk)
+                yield chunk
+            checksums.append(digest.digest())
+        self.checksums = tuple(checksums)
+        for part in self.parts:
+            assert_unchanged(part)
+        if self._before_end:
+            self._before_end(self.checksums)
+        self.exhausted = True
+        yield self._end
+
+    def _buffered(self) -> bytes:
+        contents = [b"".join(read_claimed(part)) for part in self.parts]
+        for part in self.parts:
+            assert_unchanged(part)
+        self.checksums = tuple(hashlib.sha256(content).digest() for content in contents)
+        pieces = [piece for pair in zip(self._heads, contents, strict=True) for piece in pair]
+        return b"".join([*pieces, self._end])
+
+    def _head(self, part: Part) -> bytes:
+        lead = "" if part is self.parts[0] else "\r\n"
+        kind = mimetypes.guess_type(part.name, strict=False)[0] or "application/octet-stream"
+        disposition = f'Content-Disposition: form-data; name="file"; filename="{part.name}"'
+        return f"{lead}--{self.boundary}\r\n{disposition}\r\nContent-Type: {kind}\r\n\r\n".encode()
+
+
+def read_claimed(part: Part) -> Iterator[bytes]:
+    """Read exactly the claimed size from byte 0, whatever the file has become. Raises ``Changed`` where it is shorter."""
+    position = 0
+    while position < part.size:
+        chunk = os.pread(part.descriptor, min(READ_BYTES, part.size - position), position)
+        if not chunk:
+            raise Changed(f"it has shrunk to {position} bytes while {part.size} were being sent")
+        position += len(chunk)
+        yield chunk
+
+
+def assert_unchanged(part: Part) -> None:
+    """Raise ``Changed`` if the open file is not what was claimed any more."""
+    now = os.fstat(part.descriptor)
+    if (now.st_size, now.st_mtime_ns) != (part.size, part.mtime_ns):
+        raise Changed("it was written to while it was being sent")
+
+
+def checksum(part: Part) -> bytes:
+    """The SHA-256 of the claimed bytes. Raises ``Changed`` or ``OSError``."""
+    digest = hashlib.sha256()
+    for chunk in read_claimed(part):
+        digest.update(chunk)
+    assert_unchanged(part)
+    return digest.digest()

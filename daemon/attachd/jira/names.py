@@ -1,0 +1,83 @@
+"""The names under which files are attached: such as Jira stores unchanged, so that they are recognised afterwards.
+
+What Jira declines, trims or decodes is in Apache Commons FileUpload (``ParameterParser``) and in the list of characters
+that classic Jira forbids; a name beyond a part header's 512 bytes is refused (CVE-2025-48976).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+
+#: Bytes of a stored name in UTF-8.
+LONGEST = 240
+
+#: Bytes of the longest ending that is kept when a name is shortened; what is longer is no extension.
+_LONGEST_EXTENSION = 32
+
+#: What a file is called whose own name comes to nothing.
+UNNAMED = "unnamed"
+
+#: Forbidden by Jira; C0, DEL, C1; line and paragraph separator; bidirectional controls (UAX #9), which disguise
+#: extensions; surrogates, which UTF-8 does not have. Without ``?`` nothing looks like an RFC 2047 encoded word.
+_UNWANTED = re.compile(
+    '["\\\\/:?*<>|\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]'
+)
+
+#: Trimmed like white space: it is as invisible, and some trim it.
+_INVISIBLE = "\u200b\ufeff"
+
+#: Belongs to the character before it: marks, joiners and variation selectors (Cf, Mn), skin tones.
+_EXTENDING = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
+
+
+def stored_name(name: bytes) -> str:
+    """Return the name to send for a file of this name or path; the same again for what it returns.
+
+    Base name, NFC, unwanted characters as ``_``, bytes that are no UTF-8 as ``%FF``, trimmed, at most 240 bytes with
+    the extension kept.
+    """
+    base = name.rstrip(b"/").rpartition(b"/")[2]
+    return _shortened(comparable(_text(base)))
+
+
+def comparable(name: str) -> str:
+    """Return the form in which a name that was sent and a name that Jira reports are compared."""
+    return _trimmed(_UNWANTED.sub("_", unicodedata.normalize("NFC", name)))
+
+
+def _text(name: bytes) -> str:
+    return "".join(
+        f"%{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char
+        for char in name.decode("utf-8", "surrogateescape")
+    )
+
+
+def _trimmed(name: str) -> str:
+    """Strip both ends; what is then empty, or a path in its own right, gets a name."""
+    while name != (stripped := name.strip().strip(_INVISIBLE)):
+        name = stripped
+    return name if name.strip(".") else UNNAMED
+
+
+def _shortened(name: str) -> str:
+    if len(name.encode()) <= LONGEST:
+        return name
+    stem, extension = os.path.splitext(name)
+    if len(extension.encode()) > _LONGEST_EXTENSION:
+        stem, extension = name, ""
+    return _trimmed(_cut(stem, LONGEST - len(extension.encode())) + extension)
+
+
+def _cut(text: str, size: int) -> str:
+    """Keep at most *size* bytes, whole characters, and no letter without its marks (unless there is nothing else)."""
+    kept = text.encode()[:size].decode("utf-8", "ignore")
+    end = len(kept)
+    while end and end < len(text) and _extends(text[end]):
+        end -= 1
+    return kept[:end].rstrip("\u200d") or kept
+
+
+def _extends(char: str) -> bool:
+    return unicodedata.category(char).startswith("M") or _EXTENDING.match(char) is not None

@@ -1,0 +1,260 @@
+"""What intake writes: files seen, settled, changed, moved, gone; folders that are no issue's.
+
+Every function takes an open transaction, so that thousands of files are admitted in one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attachd.journal import rows
+from attachd.model import Fingerprint, State
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file lies and where it is to go: the path below inbox, the folder's key, the name that is sent."""
+
+    path: bytes
+    asked: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When: the wall clock for people, CLOCK_BOOTTIME and the epoch for decisions."""
+
+    now: float
+    boot: float
+    epoch: int
+
+
+def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[bytes, rows.Row]:
+    """The unfinished rows of what lies at *paths* (at most some thousands)."""
+    marks = ",".join("?" * len(paths))
+    found = connection.execute(
+        rows.SELECT + f"WHERE path IN ({marks}) AND generation = 0 AND finished_at IS NULL", paths
+    )
+    return {row.path: row for row in map(rows.from_sql, found)}
+
+
+def at_inode(connection: sqlite3.Connection, print_: Fingerprint, epoch: int) -> list[rows.Row]:
+    """Unfinished rows that had this inode, size and mtime in this epoch: the file may have been renamed."""
+    found = connection.execute(
+        rows.SELECT + "WHERE ino = ? AND dev = ? AND epoch = ? AND size = ? AND mtime_ns = ? AND generation = 0"
+        " AND finished_at IS NULL",
+        (print_.ino, print_.dev, epoch, print_.size, print_.mtime_ns),
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def sent_elsewhere(connection: sqlite3.Connection, asked: str, size: int, epoch: int) -> list[rows.Row]:
+    """Sent rows of this issue and size that an earlier epoch left: only their SHA-256 tells whether a file is theirs."""
+    found = connection.execute(
+        rows.SELECT + "WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ? AND size = ?"
+        " AND generation = 0 AND epoch < ? AND sha256 IS NOT NULL AND target IS NULL",
+        (asked, size, epoch),
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def uncertain(connection: sqlite3.Connection, asked: str, size: int) -> list[rows.Row]:
+    """Failed rows of this issue and size whose content may be attached all the same."""
+    found = connection.execute(
+        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND asked = ? AND size = ?", (asked, size)
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def add(connection: sqlite3.Connection, place: Place, print_: Fingerprint, moment: Moment) -> int:
+    """Note a file that no row knows; it is SEEN, and settles. Returns the row's id."""
+    added = connection.execute(
+        "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
+        " quiet_boot) VALUES (?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?)",
+        (
+            *(place.path, place.asked, place.asked, place.asked, place.name),
+            *(print_.size, print_.mtime_ns, print_.ctime_ns, print_.dev, print_.ino, moment.epoch),
+            *(moment.now, moment.now, moment.boot),
+        ),
+    )
+    return int(added.lastrowid or 0)
+
+
+def identity(print_: Fingerprint, epoch: int) -> dict[str, object]:
+    """The columns that tie a row to what lies on disk now."""
+    return {
+        "size": print_.size,
+        "mtime_ns": print_.mtime_ns,
+        "ctime_ns": print_.ctime_ns,
+        "dev": print_.dev,
+        "ino": print_.ino,
+        "epoch": epoch,
+        "missing": 0,
+        "missing_boot": None,
+    }
+
+
+def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
+    """The content of an unsent row changed: what was known of it is forgotten, it is SEEN as of now."""
+    fresh = {
+        "sha256": None,
+        "contested": None,
+        "contested_at": None,
+        "site_faults": 0,
+        "share": 60,
+        "due": 0,
+        "wait": 0,
+    }
+    values = identity(print_, moment.epoch) | fresh | {"quiet_boot": moment.boot, "blocked": None, "reason": None}
+    if row.state != State.SEEN:
+        values |= {"state": State.SEEN, "since": moment.now}
+    rows.change(connection, row.id, values)
+
+
+def detach(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: str) -> None:
+    """The path holds other content now: the row keeps its verdict and loses the path.
+
+    What was never sent, or is to be sent again, can no longer be sent: it is withdrawn.
+    """
+    rows.change(connection, row.id, {"generation": row.id})
+    if row.state == State.READY:
+        withdraw(connection, row, moment, why)
+
+
+def withdraw(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: str) -> None:
+    """The file was taken away before it was sent; one that was only SEEN leaves no trace."""
+    if row.state == State.SEEN:
+        connection.execute("DELETE FROM file WHERE id = ?", (row.id,))
+        return
+    values = {"state": State.WITHDRAWN, "since": moment.now, "finished_at": moment.now, "reason": why}
+    rows.change(connection, row.id, values)
+
+
+def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: Fingerprint, moment: Moment) -> None:
+    """The file was renamed: its row goes with it. Only for the same issue, or for a row that was never sent."""
+    lane = connection.execute("SELECT lane FROM moved WHERE asked = ?", (place.asked,)).fetchone()
+    where = {"path": place.path, "asked": place.asked, "lane": lane[0] if lane else place.asked}
+    name = (
+        {} if row.state in ("SENDING", "DOUBTFUL", "ATTACHED", "REFUSED") or row.ever_doubtful else {"name": place.name}
+    )
+    rows.change(connection, row.id, identity(print_, moment.epoch) | where | name)
+
+
+def ready(connection: sqlite3.Connection, row_id: int, now: float) -> None:
+    """Settled and routed: it may be sent."""
+    rows.change(connection, row_id, {"state": State.READY, "since": now, "blocked": None, "due": 0, "wait": 0})
+
+
+def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
+    """The same content: the row takes over how it looks now. One that had been missing goes on where it was."""
+    due = (
+        {"due": 0, "wait": 0}
+        if row.missing and row.state in ("ATTACHED", "REFUSED", "READY") and row.contested is None
+        else {}
+    )
+    rows.change(connection, row.id, identity(print_, moment.epoch) | due)
+
+
+def block(connection: sqlite3.Connection, row: rows.Row, reason: str) -> None:
+    """It has settled, but cannot be taken; it is looked at again with every scan."""
+    rows.change(connection, row.id, {"blocked": reason})
+
+
+def doubtful(
+    connection: sqlite3.Connection, row: rows.Row, sha256: bytes, now: float, earlier: rows.Row | None, made_at: float,
+    attempt: int,
+) -> None:  # fmt: skip
+    """Its content may be attached already, by the attempt of an *earlier* row or (a lost journal) since *made_at*.
+
+    It takes over the earlier attempt's number, time and stored name; without an earlier row, nothing in the issue can
+    have been seen too early to be it.
+    """
+    values = {
+        "state": State.DOUBTFUL,
+        "since": now,
+        "sha256": sha256,
+        "doubt_attempt": 0,
+        "doubt_at": made_at,
+        "reason": "its content may be attached already; the issue is looked at first",
+        "blocked": None,
+        "due": 0,
+        "wait": 0,
+        "looks": 0,
+        "brief": 0,
+        "share": 1,
+    }
+    if earlier:
+        values |= {
+            "brief": 1,
+            "doubt_attempt": earlier.doubt_attempt if earlier.doubt_attempt is not None else earlier.attempt or attempt,
+            "doubt_at": earlier.doubt_at if earlier.doubt_at is not None else earlier.sent_at or made_at,
+            "name": earlier.name,
+            "author": earlier.author,
+            "site": earlier.site,
+        }
+        rows.change(connection, earlier.id, {"may_be_attached": 0})
+    rows.change(connection, row.id, values)
+
+
+def still_at_path(connection: sqlite3.Connection, row_id: int) -> rows.Row | None:
+    """The row as it is now, if it is still unfinished and what lies (or lay) at its path."""
+    found = connection.execute(
+        rows.SELECT + "WHERE id = ? AND generation = 0 AND finished_at IS NULL", (row_id,)
+    ).fetchone()
+    return rows.from_sql(found) if found else None
+
+
+def count_missing(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> int:
+    """Count one complete listing that did not show the row's file; from the second on delivery may close it at once."""
+    missing = row.missing + 1
+    due = {"due": 0, "wait": 0} if missing >= 2 and row.state in ("ATTACHED", "REFUSED") else {}
+    rows.change(connection, row.id, {"missing": missing, "missing_boot": moment.boot} | due)
+    return missing
+
+
+def folders(connection: sqlite3.Connection) -> list[bytes]:
+    """The folders of the inbox in which unfinished rows lie; one index look-up each."""
+    found: list[bytes] = []
+    after = b""
+    while True:
+        path = connection.execute(
+            "SELECT min(path) FROM file WHERE path > ? AND generation = 0 AND finished_at IS NULL", (after,)
+        ).fetchone()[0]
+        if path is None:
+            return found
+        found.append(path.partition(b"/")[0])
+        after = found[-1] + b"0"
+
+
+def under(connection: sqlite3.Connection, folder: bytes, after: bytes, limit: int) -> list[rows.Row]:
+    """Unfinished rows that lie below *folder* of the inbox, in the order of their paths, beginning behind *after*."""
+    found = connection.execute(
+        rows.SELECT + "WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL ORDER BY path LIMIT ?",
+        (max(after, folder + b"/"), folder + b"0", limit),  # "0" is the byte behind "/"
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def count_under(connection: sqlite3.Connection, folder: bytes) -> int:
+    """How many unfinished rows lie below *folder* of the inbox."""
+    counted = connection.execute(
+        "SELECT count(*) FROM file WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL",
+        (folder + b"/", folder + b"0"),
+    )
+    return int(counted.fetchone()[0])
+
+
+def set_strays(connection: sqlite3.Connection, strays: dict[bytes, tuple[str, int]], now: float) -> None:
+    """Remember the folders that are no issue's (``b""`` is the inbox itself): folder to reason and number of files."""
+    known = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT folder, reason, files FROM stray")}
+    for folder in known.keys() - strays.keys():
+        connection.execute("DELETE FROM stray WHERE folder = ?", (folder,))
+    for folder, (reason, files) in strays.items():
+        if known.get(folder) != (reason, files):
+            connection.execute(
+                "INSERT INTO stray VALUES (?, ?, ?, ?) ON CONFLICT (folder)"
+                " DO UPDATE SET reason = excluded.reason, files = excluded.files",
+                (folder, reason, files, now),
+            )

@@ -1,0 +1,193 @@
+"""The journal's file: opened, created, migrated, and changed in transactions that are durable when they return.
+
+SQLite in WAL mode with ``synchronous=FULL``: NORMAL loses acknowledged transactions at a power cut, and a lost one is a
+file attached twice. One connection and a lock serve all threads; each transaction is short and does no other I/O.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import shutil
+import sqlite3
+import threading
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attachd import model
+
+#: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
+VERSION = 1
+#: From version N to N + 1: a script each. A copy of the old file is kept beside it.
+MIGRATIONS: Mapping[int, str] = {}
+FILE_NAME = "journal.db"
+
+
+class Journal:
+    """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Wrap an open *connection* to *path*; use ``open_journal`` or ``open_for_reading``."""
+        self.path = path
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Change the journal: everything within is durable when this returns, or nothing of it is.
+
+        ``BEGIN IMMEDIATE``, because a deferred transaction that reads first and writes later fails at once when another
+        process wrote in between (https://sqlite.org/lang_transaction.html).
+        """
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def transaction_for_reading(self) -> Iterator[sqlite3.Connection]:
+        """Read several things; works on a journal that was opened for reading."""
+        with self._lock:
+            yield self._connection
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
+        """Read; the list is complete, so that no snapshot stays open (an open one lets the WAL grow without end)."""
+        with self._lock:
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def value(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
+        """Read the first column of the first row; None where there is none."""
+        found = self.rows(sql, parameters)
+        return found[0][0] if found else None
+
+    def close(self) -> None:
+        """Close it; the last connection also folds the WAL back into the file."""
+        with self._lock:
+            self._connection.close()
+
+
+def get(connection: sqlite3.Connection, key: str) -> Any:
+    """Read one of the journal's own facts (site, inbox id, epoch ...); None where it is not known."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def put(connection: sqlite3.Connection, key: str, value: str | float) -> None:
+    """Write one of the journal's own facts."""
+    connection.execute(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+    )
+
+
+def increment(connection: sqlite3.Connection, key: str) -> int:
+    """Count *key* up by one and return it; the first is 1."""
+    put(connection, key, (get(connection, key) or 0) + 1)
+    return int(get(connection, key))
+
+
+def open_journal(folder: Path) -> Journal:
+    """Open the journal in *folder*, creating the folder (0700) and it where they are missing.
+
+    Raises ``model.Mistake`` (78) for a journal of a later version, and where it is damaged or cannot be written.
+    """
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = _connect(f"file:{urllib.parse.quote(str(path))}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _bring_up_to_date(path, connection)
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise _unusable(path, error) from error
+    return Journal(path, connection)
+
+
+def open_for_reading(folder: Path) -> Journal | None:
+    """Open it without changing anything, also beside a running daemon; None where there is no journal."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=ro")
+        _refuse_newer(path, _version(connection))
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, error) from error
+    return Journal(path, connection)
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
+    version = _version(connection)
+    _refuse_newer(path, version)
+    if version == 0:
+        schema = importlib.resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
+        _run(connection, schema, VERSION)
+        _sync_folder(path.parent)
+        return
+    for step in range(version, VERSION):
+        _keep_copy(path, connection, step)
+        _run(connection, MIGRATIONS[step], step + 1)
+
+
+def _run(connection: sqlite3.Connection, script: str, version: int) -> None:
+    """Run *script* and set the version as one transaction: a crash leaves the old journal, or none."""
+    connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {version};\nCOMMIT;")
+
+
+def _keep_copy(path: Path, connection: sqlite3.Connection, version: int) -> None:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    copy = path.with_name(f"{path.name}.version-{version}")
+    if not copy.exists():
+        partial = copy.with_name(f"{copy.name}.part")
+        shutil.copy2(path, partial)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.rename(copy)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    if version > VERSION:
+        raise model.Mistake(
+            model.Problem(
+                str(path),
+                f"is of version {version}, written by a later attachd; this one knows version {VERSION}.",
+                "Install that later version again, or restore the copy that it kept beside the journal.",
+            )
+        )
+
+
+def _unusable(path: Path, error: Exception) -> model.Mistake:
+    return model.Mistake(
+        model.Problem(
+            str(path),
+            f"cannot be used as the journal: {error}.",
+            "Check the folder's owner, its mode and the free space; if the file is damaged, move it aside: "
+            "files in the inbox are then looked up in Jira before anything is sent.",
+        )
+    )

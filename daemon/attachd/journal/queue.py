@@ -1,0 +1,217 @@
+"""What delivery reads and writes: who is next, the intent, the verdict, the move.
+
+Every step is repeatable: a process that dies between two of them leaves a row from which the same loop goes on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from attachd.journal import database, rows
+from attachd.model import State
+
+#: Lanes are read in groups, because most often the first will do.
+_LANES_AT_ONCE = 64
+
+
+def lanes(connection: sqlite3.Connection) -> Iterator[str]:
+    """Issues with files that are READY, the one served longest ago first, one never served before all others."""
+    served, issue = -1, ""
+    while True:
+        found = connection.execute(
+            "SELECT served, issue FROM lane WHERE ready > 0 AND (served, issue) > (?, ?) ORDER BY served, issue LIMIT ?",
+            (served, issue, _LANES_AT_ONCE),
+        ).fetchall()
+        yield from (record[1] for record in found)
+        if len(found) < _LANES_AT_ONCE:
+            return
+        served, issue = found[-1][0], found[-1][1]
+
+
+def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, limit: int) -> list[rows.Row]:
+    """The first files of *lane* that may be sent now, in the order in which they were seen.
+
+    None while an answer of this issue is contested, and none whose stored name and size are those of a file in doubt:
+    the two could not be told apart in a listing. Rows of an earlier epoch wait for the scan to find their file again.
+    """
+    if connection.execute(
+        "SELECT 1 FROM file WHERE state = 'READY' AND contested IS NOT NULL AND lane = ?", (lane,)
+    ).fetchone():
+        return []
+    found = connection.execute(
+        rows.SELECT
+        + "AS f WHERE state = 'READY' AND lane = ? AND due <= ? AND epoch = ? AND blocked IS NULL AND NOT EXISTS"
+        " (SELECT 1 FROM file AS d WHERE d.state = 'DOUBTFUL' AND d.lane = f.lane AND d.name = f.name AND d.size = f.size)"
+        " ORDER BY id LIMIT ?",
+        (lane, now, epoch, limit),
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def intend(
+    connection: sqlite3.Connection, batch: Sequence[rows.Row], *, author: str | None, site: str, sent_at: float,
+    now: float, checksums: Sequence[bytes] | None,
+) -> int:  # fmt: skip
+    """Write down that these rows are about to be sent, in one request. Durable before the first byte leaves.
+
+    Returns the attempt's number. *checksums* only where the whole body is one buffer.
+    """
+    attempt = database.increment(connection, "attempt")
+    for position, row in enumerate(batch):
+        values: dict[str, Any] = {
+            "state": State.SENDING,
+            "since": now,
+            "attempt": attempt,
+            "tries": row.tries + 1,
+            "author": author,
+            "site": site,
+            "sent_at": sent_at,
+            "sha256": checksums[position] if checksums else None,
+            "contested": None,
+        }
+        rows.change(connection, row.id, values)
+    connection.execute(
+        "INSERT INTO lane (issue, served) VALUES (?, ?) ON CONFLICT (issue) DO UPDATE SET served = excluded.served",
+        (batch[0].lane, attempt),
+    )
+    return attempt
+
+
+def checksums(connection: sqlite3.Connection, batch: Sequence[rows.Row], sums: Sequence[bytes]) -> None:
+    """Write down what is about to be complete on the wire. Durable before the closing boundary leaves."""
+    for row, sha256 in zip(batch, sums, strict=True):
+        rows.change(connection, row.id, {"sha256": sha256})
+
+
+def orphans(connection: sqlite3.Connection) -> list[rows.Row]:
+    """Rows that a process left SENDING when it died."""
+    return [rows.from_sql(record) for record in connection.execute(rows.SELECT + "WHERE state = 'SENDING'")]
+
+
+def doubtful_lanes(connection: sqlite3.Connection, now: float, busy: Collection[str]) -> list[str]:
+    """Issues with files in doubt whose next look is due, the most overdue first."""
+    found = connection.execute(
+        "SELECT lane FROM file WHERE state = 'DOUBTFUL' AND due <= ? GROUP BY lane ORDER BY min(due) LIMIT ?",
+        (now, len(busy) + 1),
+    )
+    return [record[0] for record in found if record[0] not in busy]
+
+
+def in_doubt(connection: sqlite3.Connection, lane: str) -> list[rows.Row]:
+    """All files of an issue that are in doubt: one listing serves them all."""
+    found = connection.execute(rows.SELECT + "WHERE state = 'DOUBTFUL' AND lane = ? ORDER BY id", (lane,))
+    return [rows.from_sql(record) for record in found]
+
+
+def credited(connection: sqlite3.Connection, attachments: Sequence[str]) -> dict[str, int]:
+    """Which of these attachment ids the journal credits to a row, and to which."""
+    found: dict[str, int] = {}
+    for start in range(0, len(attachments), 500):
+        some = attachments[start : start + 500]
+        marks = ",".join("?" * len(some))
+        found |= dict(
+            connection.execute(f"SELECT attachment, id FROM file WHERE attachment IN ({marks})", some).fetchall()  # noqa: S608
+        )
+    return found
+
+
+def listed_before(connection: sqlite3.Connection, lane: str) -> dict[str, int]:
+    """Ids that listings of this issue have shown, each with the number of the last attempt before the first of these."""
+    found = connection.execute("SELECT attachment, attempt FROM listed WHERE lane = ?", (lane,))
+    return dict(found.fetchall())
+
+
+def remember_listing(connection: sqlite3.Connection, lane: str, attachments: Collection[str], attempt: int) -> None:
+    """Remember what a listing showed; *attempt* is the last attempt that was begun before it was asked for."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", [(lane, attachment, attempt) for attachment in attachments]
+    )
+
+
+def merge_lane(connection: sqlite3.Connection, lane: str, resolved: str) -> None:
+    """Jira answered for *lane* with another key (a moved issue): from now on both are one lane."""
+    connection.execute("UPDATE OR REPLACE moved SET lane = ? WHERE lane = ?", (resolved, lane))
+    connection.execute("INSERT OR REPLACE INTO moved VALUES (?, ?)", (lane, resolved))
+    connection.execute("UPDATE file SET lane = ? WHERE lane = ? AND finished_at IS NULL", (resolved, lane))
+    connection.execute("UPDATE OR IGNORE listed SET lane = ? WHERE lane = ?", (resolved, lane))
+
+
+def with_verdict(connection: sqlite3.Connection, now: float, limit: int, busy: Collection[int]) -> list[rows.Row]:
+    """Rows whose verdict is durable and whose file is still to be moved."""
+    found = connection.execute(
+        rows.SELECT + "WHERE state IN ('ATTACHED', 'REFUSED') AND due <= ? ORDER BY due, id LIMIT ?",
+        (now, limit + len(busy)),
+    )
+    return [row for row in map(rows.from_sql, found) if row.id not in busy][:limit]
+
+
+def targeted(connection: sqlite3.Connection) -> list[rows.Row]:
+    """Rows whose target is chosen: after a restart or a remount these are closed before any file is matched to a row."""
+    found = connection.execute(
+        rows.SELECT + "WHERE state IN ('ATTACHED', 'REFUSED') AND target IS NOT NULL ORDER BY id"
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def finish(connection: sqlite3.Connection, row: rows.Row, now: float, extra: Mapping[str, Any]) -> None:
+    """The file is where its verdict put it, durably: the row is closed."""
+    state = State.DONE if row.state is State.ATTACHED else State.FAILED
+    rows.change(connection, row.id, {"state": state, "since": now, "finished_at": now, **extra})
+
+
+def next_due(connection: sqlite3.Connection, now: float) -> float | None:
+    """When the next thing that waits for a time is due (wall clock, later than *now*); None where nothing does."""
+    found = connection.execute(
+        "SELECT min(due) FROM (SELECT min(due) AS due FROM file WHERE state = 'READY' AND due > 0 AND due > :now"
+        " UNION ALL SELECT min(due) FROM file WHERE state = 'DOUBTFUL' AND due > :now"
+        " UNION ALL SELECT min(due) FROM file WHERE state IN ('ATTACHED', 'REFUSED') AND due > :now"
+        " UNION ALL SELECT min(until) FROM pause WHERE until > :now)",
+        {"now": now},
+    )
+    value = found.fetchone()[0]
+    return float(value) if value is not None else None
+
+
+def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int) -> bool:
+    """Whether another file was accepted by a later attempt."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND attempt > ? AND id <> ? LIMIT 1", (attempt, other_than)
+    )
+    return found.fetchone() is not None
+
+
+def contested(connection: sqlite3.Connection) -> list[rows.Row]:
+    """Rows whose refusal by Jira is held until it is known who is to blame."""
+    found = connection.execute(rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' ORDER BY contested_at")
+    return [rows.from_sql(record) for record in found]
+
+
+def witnesses(connection: sqlite3.Connection, since: float, other_than: str) -> list[str]:
+    """Issues that accepted a file since then, the latest first."""
+    found = connection.execute(
+        "SELECT lane FROM file WHERE attachment IS NOT NULL AND verdict_at >= ? AND lane <> ?"
+        " GROUP BY lane ORDER BY max(verdict_at) DESC LIMIT 50",
+        (since, other_than),
+    )
+    return [record[0] for record in found]
+
+
+def accepted_after(connection: sqlite3.Connection, moment: float, like: str = "%") -> bool:
+    """Whether an issue whose key matches the LIKE pattern accepted a file after *moment*."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND verdict_at > ? AND lane LIKE ? ESCAPE '!' LIMIT 1",
+        (moment, like),
+    )
+    return found.fetchone() is not None
+
+
+def noted(connection: sqlite3.Connection, folder: str) -> list[rows.Row]:
+    """Failed rows of one folder of ``failed`` that have a note there."""
+    prefix = folder.encode("utf-8", "surrogateescape")
+    found = connection.execute(
+        rows.SELECT + "WHERE note IS NOT NULL AND note > ? AND note < ? AND state = 'FAILED'",
+        (prefix + b"/", prefix + b"0"),
+    )
+    return [rows.from_sql(record) for record in found]

@@ -1,0 +1,103 @@
+"""What people ask the journal: how many, which, why, since when. Reads only; works beside a running daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attachd.journal import pauses, rows
+from attachd.journal.database import Journal
+from attachd.journal.pauses import Pause
+from attachd.journal.rows import Row
+from attachd.model import State, Word, word
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A folder that is no issue's, with files in it."""
+
+    folder: bytes
+    reason: str
+    files: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The journal in numbers. ``counts`` has every word; ``oldest`` is when the oldest unfiled file was seen."""
+
+    counts: dict[Word, int]
+    oldest: float | None
+    held: int
+    progress: tuple[int, ...]
+
+
+def summary(journal: Journal) -> Summary:
+    """Count files by word. ``progress`` changes whenever any file gets on."""
+    counts = dict.fromkeys(Word, 0)
+    for record in journal.rows("SELECT state, blocked IS NOT NULL, count(*) FROM file GROUP BY 1, 2"):
+        counts[word(State(record[0]), "blocked" if record[1] else None)] += record[2]
+    oldest = journal.value("SELECT min(seen_at) FROM file WHERE finished_at IS NULL")
+    held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
+    marks = journal.rows("SELECT count(*), coalesce(sum(finished_at IS NOT NULL), 0), coalesce(sum(tries), 0),"
+                         " coalesce(sum(looks), 0), coalesce(sum(state <> 'SEEN'), 0) FROM file")[0]  # fmt: skip
+    return Summary(counts, oldest, held, tuple(marks))
+
+
+def unfinished(journal: Journal) -> int:
+    """How many files are not filed yet."""
+    return int(journal.value("SELECT count(*) FROM file WHERE finished_at IS NULL"))
+
+
+def stuck(journal: Journal) -> int:
+    """How many of them wait for a person: blocked, before they could be sent."""
+    return int(journal.value("SELECT count(*) FROM file WHERE state = 'SEEN' AND blocked IS NOT NULL"))
+
+
+def failed_since(journal: Journal, moment: float) -> int:
+    """How many files have been refused since *moment*."""
+    return int(
+        journal.value("SELECT count(*) FROM file WHERE state IN ('REFUSED', 'FAILED') AND verdict_at >= ?", (moment,))
+    )
+
+
+def strays(journal: Journal) -> list[Stray]:
+    """The folders that are no issue's."""
+    return [Stray(*record) for record in journal.rows("SELECT folder, reason, files, since FROM stray ORDER BY folder")]
+
+
+def active_pauses(journal: Journal, now: float) -> list[Pause]:
+    """What holds files up now."""
+    with journal.transaction_for_reading() as connection:
+        return [pause for pause in pauses.read(connection) if pause.holds(now)]
+
+
+def sending(journal: Journal) -> list[Row]:
+    """What is being sent."""
+    return _rows(journal, "WHERE state = 'SENDING' ORDER BY attempt LIMIT 100")
+
+
+def troubled(journal: Journal, limit: int = 20) -> list[Row]:
+    """Files that wait for more than their turn: blocked, held, in doubt."""
+    return _rows(journal, "WHERE finished_at IS NULL AND (blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL')"
+                          " ORDER BY since LIMIT ?", limit)  # fmt: skip
+
+
+def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:
+    """What was finished last, the latest first."""
+    return _rows(journal, "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT ?", limit)
+
+
+def _rows(journal: Journal, rest: str, *parameters: object) -> list[Row]:
+    return [rows.from_sql(record) for record in journal.rows(rows.SELECT + rest, parameters)]
+
+
+def attached_since(journal: Journal, moment: float) -> int:
+    """How many files Jira has accepted since *moment*."""
+    return int(
+        journal.value("SELECT count(*) FROM file WHERE state IN ('ATTACHED', 'DONE') AND verdict_at >= ?", (moment,))
+    )
+
+
+def failures_since(journal: Journal, moment: float, limit: int = 100) -> list[Row]:
+    """What has been refused since *moment*."""
+    return _rows(journal, "WHERE state IN ('REFUSED', 'FAILED') AND verdict_at >= ? ORDER BY id LIMIT ?", moment, limit)

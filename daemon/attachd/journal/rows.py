@@ -1,0 +1,115 @@
+"""One file as the journal knows it, and the one way in which its row is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attachd.model import Fingerprint, State
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table ``file``; ``schema.sql`` explains each column."""
+
+    id: int
+    path: bytes
+    generation: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    dev: int
+    ino: int
+    epoch: int
+    missing: int
+    missing_boot: float | None
+    asked: str
+    lane: str
+    resolved: str | None
+    name: str
+    state: State
+    since: float
+    seen_at: float
+    quiet_boot: float
+    blocked: str | None
+    due: float
+    wait: float
+    share: int
+    reason: str | None
+    tries: int
+    attempt: int | None
+    sha256: bytes | None
+    author: str | None
+    site: str | None
+    sent_at: float | None
+    doubt_attempt: int | None
+    doubt_at: float | None
+    looks: int
+    brief: int
+    rounds: int
+    nonsense: int
+    blind_since: float | None
+    may_be_attached: int
+    contested: int | None
+    contested_at: float | None
+    site_faults: int
+    attachment: str | None
+    stored_as: str | None
+    verdict_at: float | None
+    root: str | None
+    target: bytes | None
+    reserved_dev: int | None
+    reserved_ino: int | None
+    note: bytes | None
+    finished_at: float | None
+
+    @property
+    def ident(self) -> str:
+        """The one id of this file in logs, notes and history."""
+        return f"F{self.id}"
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the file looked like when it was last observed."""
+        return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.dev, self.ino)
+
+    @property
+    def at_path(self) -> bool:
+        """Whether this row is what lies at its path (and not a content that was there before)."""
+        return self.generation == 0
+
+    @property
+    def ever_doubtful(self) -> bool:
+        """Whether an earlier attempt may still come to light: it is looked for before each further one."""
+        return self.doubt_attempt is not None
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "  # noqa: S608 - the columns are the dataclass's own
+
+
+def from_sql(record: sqlite3.Row) -> Row:
+    """Read a record that ``SELECT`` returned."""
+    values: dict[str, Any] = dict(zip(COLUMNS, record, strict=True))
+    values["state"] = State(values["state"])
+    return Row(**values)
+
+
+def one(connection: sqlite3.Connection, row_id: int) -> Row:
+    """Read one row as it is now. Raises ``LookupError`` where there is none."""
+    record = connection.execute(SELECT + "WHERE id = ?", (row_id,)).fetchone()
+    if record is None:
+        raise LookupError(f"no file F{row_id} in the journal")
+    return from_sql(record)
+
+
+def change(connection: sqlite3.Connection, row_id: int, values: Mapping[str, Any]) -> None:
+    """Set columns of one row. The triggers and CHECKs of the schema refuse what must not be."""
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    statement = f"UPDATE file SET {assignments} WHERE id = :_id"  # noqa: S608 - the names are columns, the values bound
+    done = connection.execute(statement, {**values, "_id": row_id})
+    if done.rowcount != 1:
+        raise LookupError(f"no file F{row_id} in the journal")

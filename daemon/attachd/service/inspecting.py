@@ -1,0 +1,208 @@
+"""What ``check`` finds: each thing tried for real, as the service would do it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from attachd.clock import Clock
+from attachd.config import Config
+from attachd.delivery import policy
+from attachd.delivery import site as site_
+from attachd.filing import guard, renaming
+from attachd.jira import client, transport
+from attachd.jira.exchange import Exchange, Reply
+from attachd.model import Fault, Mistake
+from attachd.service import locks, starting
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``check``."""
+
+    what: str
+    result: Literal["ok", "warning", "failed"]
+    detail: str
+    remedy: str = ""
+
+
+def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline: bool) -> list[Finding]:
+    """Try everything. The configuration itself was found valid before."""
+    findings = [Finding("configuration", "ok", str(config.file))]
+    findings += _scope(config)
+    findings += _folders(config, state)
+    findings += _lock(state)
+    if not offline:
+        try:
+            findings += _jira(config, environ)
+        except Mistake as mistake:
+            findings += [Finding(p.where or "credentials", "failed", p.what, p.remedy) for p in mistake.problems]
+    return findings
+
+
+def _scope(config: Config) -> Iterator[Finding]:
+    if not config.folders.projects:
+        yield Finding("folders.projects", "warning", "files for every project are accepted",
+                      'list the projects that are served, e.g. projects = ["TEST"]')  # fmt: skip
+    if config.jira.auth.kind == "anonymous":
+        yield Finding("jira.auth", "warning", "files are attached anonymously", "use a service account's token")
+
+
+def _folders(config: Config, state: Path) -> Iterator[Finding]:
+    missing = {problem.where: problem for problem in starting.missing_folders(config, state)}
+    for name in ("inbox", "done", "failed"):
+        path: Path = getattr(config.folders, name)
+        where = f"folders.{name}"
+        if where in missing:
+            yield Finding(where, "failed", missing[where].what, missing[where].remedy)
+        elif not path.is_dir():
+            yield Finding(where, "warning", f"{path} is not there now", "mount it; files wait until then")
+        else:
+            yield _try_folder(where, path)
+    if not missing and config.folders.inbox.is_dir() and config.folders.done.is_dir():
+        yield _try_rename(config)
+
+
+def _try_folder(where: str, path: Path) -> Finding:
+    """Create, rename and delete a file, as the service will."""
+    trial = path / f".attachd-{secrets.token_hex(4)}"
+    renamed = trial.with_name(trial.name + "-renamed")
+    try:
+        trial.write_bytes(b"")
+        trial.rename(renamed)
+        renamed.unlink()
+    except OSError as error:
+        trial.unlink(missing_ok=True)
+        return Finding(
+            where, "failed", f"{path}: {error.strerror}", f"let user {os.geteuid()} write there (owner, mode, mount)"
+        )
+    return Finding(where, "ok", str(path))
+
+
+def _try_rename(config: Config) -> Finding:
+    """Whether a move is one rename, and whether that refuses to replace a file."""
+    name = os.fsencode(f".attachd-{secrets.token_hex(4)}")
+    inbox, done = config.folders.inbox, config.folders.done
+    source, target = os.path.join(bytes(inbox), name), os.path.join(bytes(done), name)
+    descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (inbox, done)]
+    try:
+        os.close(os.open(source, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        renaming.rename_noreplace(descriptors[0], name, descriptors[1], name)
+    except OSError as error:
+        detail = (
+            f"a move from inbox to done is not one rename ({error.strerror}): files are copied, compared and deleted"
+        )
+        return Finding("move", "warning", detail, "put done and failed on the inbox's file system")
+    finally:
+        for path in (source, target):
+            if os.path.lexists(path):
+                os.unlink(path)
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return Finding("move", "ok", "one rename, which never replaces a file")
+
+
+def _lock(state: Path) -> Iterator[Finding]:
+    holder = locks.holder(state / "lock") if state.is_dir() else None
+    yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
+
+
+# --- Jira -------------------------------------------------------------------------------------------------------
+
+
+def _jira(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    deadline = transport.Deadline()
+    wire = transport.transport(starting.tls_context(config), config.jira.proxy, deadline)
+    upload = config.upload
+    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, min(upload.reply_seconds, 30.0))
+    asker = client.Client(config.jira.url, starting.make_credentials(config, environ), wire, timeouts=timeouts,
+                          deadline=deadline, user_agent=starting.USER_AGENT)  # fmt: skip
+    with closing(asker):
+        yield from _ask(config, asker)
+
+
+def _ask(config: Config, asker: client.Client) -> Iterator[Finding]:
+    clock = Clock()
+    known = site_.Site(config.jira.url, config.jira.deployment, clock)
+    answer = known.hear(_once(asker.server_info))
+    version = site_.deployment(answer)
+    if isinstance(version, Fault):
+        yield Finding("jira.url", "failed", version.reason, "check jira.url, the proxy and the network")
+        return
+    yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if version == '3' else 'Data Center'}")
+    if isinstance(answer, Reply) and answer.date is not None:
+        yield _skew(answer.date - clock.now())
+    known.version = known.version or version
+    yield from _account(config, asker, known)
+    yield _limits(site_.limits(_once(lambda: asker.attachment_meta(known.version)), clock.boot()))
+    yield from _issues(config, asker, known)
+
+
+def _once(call: Callable[[], Exchange]) -> Exchange:
+    return policy.asked(call, threading.Event())
+
+
+def _skew(seconds: float) -> Finding:
+    if abs(seconds) < 60:
+        return Finding("clock", "ok", f"differs from Jira's by {seconds:.0f} s")
+    return Finding("clock", "warning", f"differs from Jira's by {seconds:.0f} s", "set this machine's clock (NTP)")
+
+
+def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+    if config.jira.auth.kind == "anonymous":
+        return
+    who = site_.who(_once(lambda: asker.myself(known.version)))
+    if isinstance(who, Fault):
+        yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))
+    else:
+        yield Finding("jira.auth", "ok", f"Jira knows us as {who}")
+
+
+def _token_remedy(config: Config, fault: Fault) -> str:
+    if fault.kind == "refused" and config.jira.url.endswith(".atlassian.net"):
+        return ("make a new API token; a scoped token works only at https://api.atlassian.com/ex/jira/CLOUD-ID "
+                f"(the id is at {config.jira.url}/_edge/tenant_info)")  # fmt: skip
+    return "check jira.auth: kind, user and token"
+
+
+def _limits(known: site_.Limits | None) -> Finding:
+    if known is None:
+        return Finding("limits", "warning", "Jira does not tell its limits", "")
+    if not known.enabled:
+        return Finding(
+            "limits", "failed", "attachments are disabled in this Jira", "have them enabled by its administrator"
+        )
+    return Finding(
+        "limits", "ok", f"files up to {known.largest} bytes" if known.largest else "no limit of size is told"
+    )
+
+
+def _issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+    """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
+    from attachd.intake import routing  # here, because only this check needs it
+
+    folders = config.folders
+    router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+    names = sorted(path.name for path in folders.inbox.iterdir() if path.is_dir()) if folders.inbox.is_dir() else []
+    for name in [name for name in names if not name.startswith(".") and name != guard.FOLDER][:50]:
+        routed = router.route(os.fsencode(name))
+        if isinstance(routed, routing.Unrouted):
+            yield Finding(f"inbox/{name}", "warning", routed.reason)
+            continue
+        answer = _once(lambda key=routed.key: asker.listing(known.version, key))  # type: ignore[misc]
+        if isinstance(answer, Reply) and answer.status == 200:
+            yield Finding(f"inbox/{name}", "ok", f"{routed.key} is there")
+        else:
+            said = "; ".join(answer.words) or str(answer.status) if isinstance(answer, Reply) else answer.error
+            yield Finding(
+                f"inbox/{name}",
+                "warning",
+                f"{routed.key}: {said}",
+                "correct the folder's name, or the account's rights",
+            )

@@ -1,0 +1,218 @@
+"""What a log line says: an event and its keys, without secrets, in exactly one line.
+
+Everything that reaches a line passes ``_plain``. File names are the droppers' to choose, so neither a line break nor an
+escape sequence in one may forge a record or reach a terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import itertools
+import json
+import math
+import re
+import sys
+import traceback
+import urllib.parse
+from collections.abc import Callable, Mapping, MutableMapping
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from attachd import model
+
+MASK = "********"
+#: Longer texts and lists are cut: one warning of a library must not fill the journal.
+MAXIMUM_CHARACTERS = 4_096
+MAXIMUM_TRACEBACK = 32_768
+MAXIMUM_ENTRIES = 100
+#: A shorter secret would blacken half of every line.
+MINIMUM_SECRET = 4
+
+_SECRET_KEY = re.compile(
+    r"(?:.*[_-])?(?:authorization|cookies?|credentials?|passphrase|passwd|password|secrets?|token|api_?key)",
+    re.IGNORECASE,
+)
+#: A scheme and what follows it, unless that is a word of a sentence about the scheme.
+_SCHEME = re.compile(
+    r"\b(bearer|basic)(\s+|\s*:\s*)(?!(?:access|auth|authentication|authorization|realm|tokens?)(?![\w+/.~-]))[^\s\"',;]+",
+    re.IGNORECASE,
+)
+_NAME_KEYS = frozenset({"file", "path", "target", "name"})
+_BARE = re.compile(r"[^\s\"=\[\]{}]+")
+
+Fields = Mapping[str, Any]
+Render = Callable[[Fields], str]
+
+#: The longest first, so that none is left over around a shorter one.
+_hidden: tuple[str, ...] = ()
+
+
+def hide(secret: str) -> None:
+    """Mask *secret* from now on wherever it turns up, as it is or as a URL, a header, ``repr`` or JSON write it."""
+    global _hidden
+    if len(secret) < MINIMUM_SECRET:
+        return
+    forms = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")}
+    forms.add(base64.b64encode(secret.encode()).decode())
+    _hidden = tuple(sorted({*_hidden, *forms}, key=len, reverse=True))
+
+
+class Lines:
+    """Makes one line of each event. It never raises: what cannot be shown is said to be so."""
+
+    def __init__(self, render: Render, file_names: bool = True) -> None:
+        """Use *render* for the format; without *file_names* the names of files are left out."""
+        self._render = render
+        self._file_names = file_names
+
+    def __call__(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
+        """Be the last processor of structlog."""
+        try:
+            return self.line(method, event)
+        except Exception as error:  # noqa: BLE001 A value that cannot be shown must not fail an upload.
+            shown = {"about": str(event.get("event", ""))[:200], "reason": type(error).__name__}
+            return self.line("error", {"event": "log.failed", **shown})
+
+    def line(self, method: str, event: Mapping[str, Any]) -> bytes:
+        """Return the line with its end."""
+        fields = dict(event)
+        if (exception := _exception(fields.pop("exc_info", None))) is not None:
+            fields["exception"] = _traceback(exception, messages=self._file_names)
+        level = structlog.processors.add_log_level(None, method, {})["level"]
+        told = {"level": level, "event": str(fields.pop("event", ""))} | fields | {"level": level}
+        return f"{self._render(_plain(told, file_names=self._file_names))}\n".encode()
+
+
+# --- What may be shown ------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any, *, file_names: bool) -> Any:
+    """Reduce *value* to what JSON knows, with secrets and, if asked for, file names taken out."""
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _of_key(str(key), below, file_names=file_names) for key, below in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(below, file_names=file_names) for below in itertools.islice(value, MAXIMUM_ENTRIES)]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and math.isfinite(value) and not _has_secret(str(value)):
+        return value
+    return _text(_words(value, file_names=file_names))
+
+
+def _of_key(key: str, value: Any, *, file_names: bool) -> Any:
+    if _SECRET_KEY.fullmatch(key):
+        return MASK
+    if key in _NAME_KEYS and not file_names:
+        return "-"
+    if key == "exception":
+        return _text(str(value), MAXIMUM_TRACEBACK)
+    return _plain(value, file_names=file_names)
+
+
+def _words(value: Any, *, file_names: bool) -> str:
+    if isinstance(value, bytes):
+        return model.printable(value)
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}" if file_names else type(value).__name__
+    return str(value)
+
+
+def _text(text: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
+    text = _masked(_encodable(text))
+    return text if len(text) <= maximum else f"{text[:maximum]}… ({len(text) - maximum} characters more)"
+
+
+def _encodable(text: str) -> str:
+    r"""Show the bytes of a name that is not UTF-8 as ``\x..``; they came as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        named = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+        return named.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def _masked(text: str) -> str:
+    for secret in _hidden:
+        text = text.replace(secret, MASK)
+    return _SCHEME.sub(rf"\1\2{MASK}", text)
+
+
+def _has_secret(text: str) -> bool:
+    return any(secret in text for secret in _hidden)
+
+
+# --- Tracebacks -------------------------------------------------------------------------------------------------
+
+
+def _exception(exc_info: Any) -> BaseException | None:
+    """Find the exception that *exc_info* means, in any of the forms that logging knows."""
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    found: BaseException | None = (exc_info if isinstance(exc_info, tuple) else sys.exc_info())[1] if exc_info else None
+    return found
+
+
+def _traceback(error: BaseException, *, messages: bool) -> str:
+    """Format without the locals of frames; without *messages* also without what an exception says of a file."""
+    if messages:
+        return "".join(traceback.format_exception(error)).rstrip()
+    return f"{_frames(error.__traceback__)}{type(error).__qualname__}"
+
+
+def _frames(trace: TracebackType | None) -> str:
+    return "".join(["Traceback (most recent call last):\n", *traceback.format_tb(trace)]) if trace else ""
+
+
+# --- Formats ----------------------------------------------------------------------------------------------------
+
+
+#: Syslog's numbers, as sd-daemon(3) wants them in front of a line.
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
+
+
+def json_line(fields: Fields) -> str:
+    """Render an object that any JSON reader takes, with the time in UTC."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+    return _one_line(json.dumps({"timestamp": f"{now}Z", **fields}, ensure_ascii=False))
+
+
+def journal_line(fields: Fields) -> str:
+    """Render for journald, which adds the time itself and takes the priority from the prefix."""
+    level, event, *rest = fields.items()
+    return _one_line(f"<{PRIORITIES[level[1]]}>{' '.join([event[1], *(f'{k}={_value(v)}' for k, v in rest)])}")
+
+
+def console_line(fields: Fields, *, colours: bool) -> str:
+    """Render for a terminal; a traceback alone takes more than one line, each of them indented."""
+    (_, level), (_, event), *rest = ((key, value) for key, value in fields.items() if key != "exception")
+    paint = _paint if colours else _plainly
+    time = paint("2", f"{datetime.datetime.now().astimezone():%H:%M:%S}")
+    keys = (f"{paint('36', _one_line(key))}={_one_line(_value(value))}" for key, value in rest)
+    head = " ".join([time, paint(_COLOURS[level], f"{level:<8}"), paint("1", _one_line(event)), *keys])
+    trace = (f"    {_one_line(line)}" for line in str(fields.get("exception", "")).splitlines())
+    return "\n".join([head, *trace])
+
+
+def _paint(colour: str, text: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def _plainly(_colour: str, text: str) -> str:
+    return text
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and _BARE.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

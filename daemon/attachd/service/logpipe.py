@@ -1,0 +1,124 @@
+"""Where log lines go: through a bounded queue and one thread, so that nobody waits for whoever reads the log.
+
+A pipe whose reader stalls blocks the writer, and one whose reader is gone raises in it; neither may happen to an
+upload. Lines are lost only where they cannot be written: while the reader stalls and the queue is full, or once it is
+gone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+#: What is kept in memory for a reader that stalls.
+CAPACITY_BYTES = 4 * 1024 * 1024
+#: How long to wait for a full pipe before looking again.
+_POLL_MILLISECONDS = 1000
+
+Sink = Callable[[bytes], None]
+
+
+class Pipe:
+    """Writes lines in the order in which they were put. No method raises or waits for the reader without a limit."""
+
+    def __init__(self, sink: Sink, notice: Callable[[int], bytes]) -> None:
+        """Write to *sink*; *notice* makes the line that says how many were dropped, as soon as one gets through."""
+        self._sink = sink
+        self._notice = notice
+        self._changed = threading.Condition()
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._writing = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        """Have *line* written, or count it where the queue is full."""
+        with self._changed:
+            if self._closed or self._size + len(line) > CAPACITY_BYTES:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._size += len(line)
+            self._changed.notify_all()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all that was put is written, at most *seconds*; tell whether it was."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._lines and not self._writing, seconds)
+
+    def close(self, seconds: float) -> bool:
+        """Write what there is within *seconds* and end the thread; tell whether it ended, or the reader holds it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            lines, dropped = self._take()
+            if not lines:
+                return
+            lost = dropped + sum(not self._written(line) for line in lines)
+            told = lost > 0 and self._written(self._notice(lost))
+            self._done(0 if told else lost)
+
+    def _take(self) -> tuple[list[bytes], int]:
+        """Wait for lines and take them all, with the number of those that were dropped after them; none is the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._closed)
+            taken = list(self._lines), self._dropped
+            self._lines.clear()
+            self._size = self._dropped = 0
+            self._writing = bool(taken[0])
+            return taken
+
+    def _done(self, untold: int) -> None:
+        with self._changed:
+            self._dropped += untold
+            self._writing = False
+            self._changed.notify_all()
+
+    def _written(self, line: bytes) -> bool:
+        try:
+            self._sink(line)
+        except (OSError, ValueError):  # ValueError: a stream object that was closed.
+            return False
+        return True
+
+
+def descriptor_sink(descriptor: int) -> Sink:
+    """Write whole lines to *descriptor*, whether or not somebody made it non-blocking."""
+
+    def write(line: bytes) -> None:
+        rest = memoryview(line)
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:
+                _wait_for_room(descriptor)
+
+    return write
+
+
+def stream_sink(stream: TextIO) -> Sink:
+    """Write to a stream that has no descriptor."""
+
+    def write(line: bytes) -> None:
+        stream.write(line.decode())
+        stream.flush()
+
+    return write
+
+
+def _wait_for_room(descriptor: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    poll.poll(_POLL_MILLISECONDS)

@@ -1,0 +1,66 @@
+"""Words to the service manager by sd_notify(3): a datagram to the socket that $NOTIFY_SOCKET names."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+
+#: How long a service manager that does not read may hold its caller.
+_SEND_SECONDS = 1.0
+#: What ``systemctl status`` shows in a line, and more.
+_MAXIMUM_STATUS = 500
+
+
+def send(
+    *,
+    ready: bool = False,
+    stopping: bool = False,
+    watchdog: bool = False,
+    status: str | None = None,
+    extend_timeout_usec: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Tell the service manager, in one datagram; do nothing where there is none. Never raises."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    words = "\n".join(_words(ready, stopping, watchdog, status, extend_timeout_usec))
+    if not words or not address.startswith(("/", "@")):
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(_SEND_SECONDS)
+            channel.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            channel.send(words.encode())
+    except (OSError, ValueError):
+        pass  # Nothing depends on it but the service manager, which has time-outs of its own.
+
+
+def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Say how long the service manager waits for ``watchdog``; None where it does not wait for this process."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        microseconds = int(environ.get("WATCHDOG_USEC", ""))
+    except ValueError:
+        return None
+    return microseconds / 1_000_000 if microseconds > 0 else None
+
+
+def _words(
+    ready: bool, stopping: bool, watchdog: bool, status: str | None, extend_timeout_usec: int | None
+) -> Iterator[str]:
+    if ready:
+        yield "READY=1"
+    if stopping:
+        yield "STOPPING=1"
+    if watchdog:
+        yield "WATCHDOG=1"
+    if status is not None:
+        yield f"STATUS={_one_line(status)[:_MAXIMUM_STATUS]}"
+    if extend_timeout_usec is not None:
+        yield f"EXTEND_TIMEOUT_USEC={extend_timeout_usec}"
+
+
+def _one_line(text: str) -> str:
+    """A line break would begin another word, and a file's name is in a status now and then."""
+    return "".join(c if c.isprintable() else "?" for c in text)

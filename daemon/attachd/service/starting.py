@@ -1,0 +1,260 @@
+"""From a valid configuration to a desk that is ready: folders, locks, journal, marker, site, credentials.
+
+Nothing is created or changed before everything that can be wrong with the configuration was found right.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from attachd import __version__
+from attachd.clock import Clock
+from attachd.config import Config, secrets
+from attachd.delivery.desk import Desk
+from attachd.delivery.site import Site
+from attachd.filing import guard as guard_
+from attachd.filing.guard import Guard
+from attachd.jira import auth, client, transport
+from attachd.journal import database
+from attachd.journal.database import Journal
+from attachd.model import Mistake, Problem
+from attachd.service import locks, logs
+
+log = structlog.get_logger()
+
+#: Exit code for an inbox or a state folder that another process holds (EX_TEMPFAIL, sysexits.h).
+HELD = 75
+USER_AGENT = f"attachd/{__version__}"
+
+
+@dataclass(slots=True)
+class Held:
+    """What a running service holds until it ends."""
+
+    desk: Desk
+    state: Path
+    state_lock: locks.Lock
+    inbox_lock: locks.Lock | None
+
+    def release(self) -> None:
+        """Give everything back."""
+        self.desk.journal.close()
+        for lock in (self.inbox_lock, self.state_lock):
+            if lock is not None:
+                lock.release()
+
+
+def state_folder(config: Config, environ: Mapping[str, str]) -> Path:
+    """Where the journal is: the configuration, systemd, the path in the inbox's marker, or the user's own state folder."""
+    if config.folders.state is not None:
+        return config.folders.state
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].partition(":")[0])
+    marker = guard_.read_marker(config.folders.inbox)
+    if marker is not None:
+        return Path(marker.state)
+    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local/state")
+    return Path(base) / "attachd"
+
+
+def start(
+    config: Config, *, clock: Clock, environ: Mapping[str, str], adopt_inbox: bool = False, adopt_site: bool = False
+) -> Held:
+    """Take hold of everything. Raises ``model.Mistake``: 78 for what the user has to change, 75 for who holds it."""
+    state = state_folder(config, environ)
+    problems = missing_folders(config, state)
+    if problems:
+        raise Mistake(*problems)
+    # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_lock = _take(state / "lock", state, f"the state folder {state}")
+    journal = database.open_journal(state)
+    inbox_lock: locks.Lock | None = None
+    try:
+        _check_site(journal, config, adopt_site=adopt_site)
+        if config.folders.inbox.is_dir():
+            inbox_lock = _take_inbox(journal, config.folders.inbox, state)
+        guard = _mark(journal, config, state, clock, adopt=adopt_inbox)
+        _remember(journal, config)
+    except BaseException:
+        journal.close()
+        for lock in (inbox_lock, state_lock):
+            if lock is not None:
+                lock.release()
+        raise
+    return Held(_desk(config, journal, guard, clock, environ), state, state_lock, inbox_lock)
+
+
+def missing_folders(config: Config, state: Path) -> list[Problem]:
+    """Folders that are not there and that no journal knows. One that is known and absent is waited for."""
+    known = known_folders(state)
+    problems = []
+    for name in ("inbox", "done", "failed"):
+        path: Path = getattr(config.folders, name)
+        if not path.is_dir() and known.get(name) != str(path):
+            what = f"{path} is not a folder." if path.exists() else f"the folder {path} does not exist."
+            problems.append(Problem(f"folders.{name}", what, f"Make it (mkdir {path}), or correct the path."))
+    return problems
+
+
+def known_folders(state: Path) -> dict[str, str]:
+    """The folders that the journal has worked with."""
+    journal = database.open_for_reading(state)
+    if journal is None:
+        return {}
+    try:
+        found = journal.rows("SELECT key, value FROM meta WHERE key LIKE 'folder.%'")
+        return {row["key"].partition(".")[2]: row["value"] for row in found}
+    finally:
+        journal.close()
+
+
+def _remember(journal: Journal, config: Config) -> None:
+    with journal.transaction() as connection:
+        for name in ("inbox", "done", "failed"):
+            database.put(connection, f"folder.{name}", str(getattr(config.folders, name)))
+
+
+def _take(path: Path, state: Path, what: str) -> locks.Lock:
+    try:
+        taken = locks.take(path, state)
+    except OSError as error:
+        raise Mistake(
+            Problem(str(path), f"cannot be opened: {error.strerror}.", "Check the folder's owner and mode.")
+        ) from error
+    if isinstance(taken, locks.Holder):
+        raise Mistake(
+            Problem("", f"{what} is held by {taken}.", "Stop that one first, or use another inbox."), exit_code=HELD
+        )
+    if isinstance(taken, locks.NoLocks):
+        raise Mistake(
+            Problem("", f"{taken.reason}, so two daemons could not be kept apart.", "Use another file system.")
+        )
+    return taken
+
+
+def _take_inbox(journal: Journal, inbox: Path, state: Path) -> locks.Lock | None:
+    """Take the inbox's lock; None while the mount guard says that the inbox is not there (then it is taken later)."""
+    known = journal.value("SELECT value FROM meta WHERE key = 'inbox'")
+    marker = guard_.read_marker(inbox)
+    if known is not None and (marker is None or marker.inbox != known):
+        return None
+    folder = inbox / guard_.FOLDER
+    try:
+        folder.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        what = f"{inbox} cannot be written: {error.strerror}."
+        raise Mistake(
+            Problem("folders.inbox", what, "attachd has to create, rename and delete files there.")
+        ) from error
+    return _take(folder / guard_.LOCK, state, f"the inbox {inbox}")
+
+
+def _mark(journal: Journal, config: Config, state: Path, clock: Clock, *, adopt: bool) -> Guard:
+    """Make sure which inbox is ours. A marker without a journal means that the journal was lost: everything is in doubt."""
+    inbox = config.folders.inbox
+    marker = guard_.read_marker(inbox)
+    known = journal.value("SELECT value FROM meta WHERE key = 'inbox'")
+    identity = str(known or (marker.inbox if marker else guard_.new_id()))
+    if (known is None and marker is None) or (adopt and inbox.is_dir()):
+        guard_.write_marker(inbox, guard_.Marker(identity, str(state)))
+    with journal.transaction() as connection:
+        database.put(connection, "inbox", identity)
+        if known is None and marker is not None:
+            database.put(connection, "lost_before", clock.now())
+            log.warning(
+                "journal.lost", inbox=str(inbox), remedy="files now in the inbox are looked up before they are sent"
+            )
+        epoch = database.increment(connection, "epoch")
+    return Guard(inbox, identity, epoch)
+
+
+def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
+    """The journal knows its site: what is in doubt there cannot be looked up at another."""
+    known = journal.value("SELECT value FROM meta WHERE key = 'site'")
+    url = config.jira.url
+    unfinished = journal.value("SELECT count(*) FROM file WHERE finished_at IS NULL AND state <> 'SEEN'")
+    if known is not None and known != url and unfinished and not adopt_site:
+        what = f"the journal has {unfinished} unfinished files for {known}, and the configuration names {url}."
+        raise Mistake(
+            Problem("jira.url", what, "Let them finish there first; or, if both are the same site, give --adopt-site.")
+        )
+    with journal.transaction() as connection:
+        database.put(connection, "site", url)
+
+
+# --- The desk ---------------------------------------------------------------------------------------------------
+
+
+def _desk(config: Config, journal: Journal, guard: Guard, clock: Clock, environ: Mapping[str, str]) -> Desk:
+    site = Site(config.jira.url, config.jira.deployment, clock)
+    credentials = make_credentials(config, environ)
+    return Desk(journal, config, clock, site, guard, credentials, secret_changed=_watch_secret(config))
+
+
+def make_credentials(config: Config, environ: Mapping[str, str]) -> auth.Credentials:
+    """The credentials that the configuration names; the token is read when it is first needed."""
+    source = config.jira.auth.token
+    if source is None:
+        return auth.Credentials("anonymous", "", None)
+
+    def read() -> str:
+        text = secrets.read(source, environ=environ, base=config.file.parent).reveal()
+        logs.hide(text)
+        return text
+
+    return auth.Credentials(config.jira.auth.kind, config.jira.auth.user or "", read)
+
+
+class _Watched:
+    """Tells whether the token's file has changed since it was asked last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            status = self._path.stat()
+            return status.st_mtime_ns, status.st_ino
+        return None
+
+    def __call__(self) -> bool:
+        now = self._look()
+        changed, self._seen = now != self._seen, now
+        return changed
+
+
+def _watch_secret(config: Config) -> _Watched:
+    source = config.jira.auth.token
+    file = source.file if source is not None and source.file is not None else config.file
+    return _Watched(config.file.parent / file)
+
+
+def make_client(desk: Desk, context: ssl.SSLContext) -> client.Client:
+    """A connection of its own for one worker."""
+    upload = desk.config.upload
+    deadline = transport.Deadline()
+    wire = transport.transport(context, desk.config.jira.proxy, deadline)
+    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, upload.reply_seconds)
+    return client.Client(
+        desk.config.jira.url, desk.credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT
+    )
+
+
+def tls_context(config: Config) -> ssl.SSLContext:
+    """The TLS context that all clients share. Raises ``model.Mistake`` where the configured files cannot be used."""
+    jira = config.jira
+    files = (jira.ca_file, jira.client_cert_file, jira.client_key_file)
+    try:
+        return transport.Tls(*(str(file) if file else None for file in files)).context()
+    except (OSError, ssl.SSLError) as error:
+        where = "jira.client_cert_file" if jira.client_cert_file else "jira.ca_file"
+        raise Mistake(Problem(where, f"cannot be used: {error}.", "It must hold certificates in PEM form.")) from error

@@ -1,0 +1,120 @@
+"""One request on its way through the stand-in, with all that its endpoint and its fault need to know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+
+from attachd.standin.access import Caller
+from attachd.standin.faults import Fault, Faults
+from attachd.standin.limits import Bucket, IssueWrites
+from attachd.standin.records import Request, RequestLog
+from attachd.standin.store import Store
+from attachd.standin.wire import Wire
+
+
+class Over(Exception):  # noqa: N818  not an error
+    """The exchange has ended without a reply in the ordinary way: it was cut, or all was said on the wire."""
+
+
+class Struck(Exception):  # noqa: N818  not an error
+    """The fault strikes in the midst of the body."""
+
+
+@dataclass
+class Site:
+    """What all requests share."""
+
+    store: Store
+    faults: Faults
+    log: RequestLog
+    origin: str  #: scheme, host and port
+    writes: IssueWrites = field(init=False)
+    bucket: Bucket = field(init=False)
+    _later: set[asyncio.TimerHandle] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Begin with no limit touched."""
+        self.writes = IssueWrites(self.store)
+        self.bucket = Bucket(self.store)
+
+    @property
+    def base(self) -> str:
+        """The address under which the REST paths stand."""
+        return self.origin + self.store.base_path
+
+    def later(self, delay: float, act: Callable[[], None]) -> None:
+        """Do something *delay* seconds from now, unless the server is stopped before."""
+
+        def run() -> None:
+            self._later.discard(handle)
+            act()
+
+        handle = asyncio.get_running_loop().call_later(delay, run)
+        self._later.add(handle)
+
+    def forget_later(self) -> None:
+        """Drop what was to be done later, as the end of a process does."""
+        for handle in self._later:
+            handle.cancel()
+        self._later.clear()
+
+
+@dataclass
+class Exchange:
+    """One request, the connection it came on, what is logged of it, and what goes wrong with it."""
+
+    site: Site
+    http: HttpRequest
+    wire: Wire
+    record: Request
+    fault: Fault | None
+    who: Caller
+
+    @property
+    def store(self) -> Store:
+        """What the site holds."""
+        return self.site.store
+
+    @property
+    def declared(self) -> int | None:
+        """How many bytes the client said it would send."""
+        length = self.http.headers.get("content-length", "")
+        return int(length) if length.isdigit() else None
+
+    @property
+    def breaks_at(self) -> int | None:
+        """After how many bytes of the body the fault strikes, if it does so there: never after the closing boundary."""
+        if self.fault is None or self.fault.kind not in ("reset", "close", "stall") or self.fault.point != "body":
+            return None
+        return min(self.fault.bytes or 0, max(0, (self.declared or 0) - len("-\r\n")))
+
+    async def body(self) -> AsyncGenerator[bytes, None]:
+        """Read the body, counting; raise ``Struck`` where the fault strikes in its midst."""
+        breaks_at = self.breaks_at
+        async with aclosing(self._arriving()) as chunks:
+            async for chunk in chunks:
+                excess = 0 if breaks_at is None else self.record.bytes_received + len(chunk) - breaks_at
+                taken = chunk[: len(chunk) - excess] if excess > 0 else chunk
+                self.record.bytes_received += len(taken)
+                if taken:
+                    yield taken
+                if self.record.bytes_received == breaks_at:
+                    raise Struck
+        self.record.complete = True
+
+    async def _arriving(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async with aclosing(self.http.stream()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ClientDisconnect:
+            rest, whole = self.wire.left_behind()
+            yield rest
+            if not whole:
+                raise

@@ -1,0 +1,59 @@
+"""What a stand-in can be told to be. Everything here may be changed while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+#: Bytes a file may have where nobody changed the default: 1 GiB on Cloud, 10 MiB on Data Center.
+UPLOAD_LIMITS = {"Cloud": 1 << 30, "Server": 10 << 20}
+
+
+@dataclass(eq=False)
+class Settings:
+    """The switches of a stand-in, as attributes of its store."""
+
+    deployment: str = "Cloud"  #: "Cloud" or "Server" (Data Center says "Server" too)
+    base_path: str = ""
+    user: str = "demo@example.com"
+    token: str = "standin-token"  # noqa: S105  the made-up secret of a made-up server
+    account_id: str = "712020:00000000-0000-4000-8000-000000000001"
+
+    #: Wrong credentials make an anonymous caller, who sees no issue (404); otherwise they draw a 401 everywhere.
+    anonymous_fallthrough: bool = True
+    auto_issues: bool = False  #: every well-formed key exists as soon as it is asked for
+    projects: set[str] = field(default_factory=set)  #: where ``auto_issues`` counts; empty: everywhere
+    read_only: set[str] = field(default_factory=set)  #: issue keys and project keys whose uploads draw a 403
+    invisible: set[str] = field(default_factory=set)  #: issue keys and project keys that draw a 404
+
+    attachments_enabled: bool = True
+    upload_limit: int = 0  #: bytes in one file; 0 at the start: the default of the deployment
+    files_per_request: int = 60
+    attachment_limit: int = 2000  #: attachments on one issue
+    part_header_limit: int = 512  #: bytes in the headers of one part, as in Commons FileUpload 1.6
+    atomic: bool = True  #: a request is stored as a whole or not at all; otherwise part by part, as they arrive
+    hide_attachment_field: bool = False
+    shuffle: bool = False  #: the reply lists the attachments in the reverse order of the parts
+    created_as_millis: bool = False
+    clock_skew: float = 0.0  #: seconds by which this server's clock is ahead
+
+    inbox: str = "inbox"  #: where the page tells people to drop files
+
+    limits: bool = False
+    limit_scale: float = 1.0  #: shrinks the windows of the limits
+    count_files_as_writes: bool = False
+    bucket_size: int = 50  #: requests that Data Center grants at once, and ...
+    bucket_fill: int = 10  #: ... how many more each second
+
+    @property
+    def cloud(self) -> bool:
+        """Whether Cloud is played, rather than Data Center."""
+        return self.deployment == "Cloud"
+
+    def configure(self, changes: dict[str, Any]) -> None:
+        """Set attributes by name, lists becoming sets; an unknown name is an error and changes nothing."""
+        known = {f.name for f in fields(Settings)}
+        if unknown := sorted(set(changes) - known):
+            raise ValueError(f"no such setting: {', '.join(unknown)}")
+        for name, value in changes.items():
+            setattr(self, name, set(value) if isinstance(getattr(self, name), set) else value)

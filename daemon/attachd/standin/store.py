@@ -1,0 +1,271 @@
+"""What the stand-in holds, on disk, so that a restart keeps it and an oracle can read it.
+
+``folder/files/ID`` are the bytes; ``folder/log.jsonl`` is the append-only truth about everything else: one line for
+each issue, move, commit (all files of a request in one line), deletion and request.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import json
+import mimetypes
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from attachd.standin.records import Attachment, Issue, Part
+from attachd.standin.settings import UPLOAD_LIMITS, Settings
+
+KEY = re.compile(r"[A-Z][A-Z0-9_]*-[1-9][0-9]*")
+FIRST_ISSUE_ID = 10_001
+FIRST_ATTACHMENT_ID = 20_001
+
+
+class Store(Settings):
+    """Issues, attachments and settings of one stand-in. Any thread may use it."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        """Open *folder*, making it if need be, and read what an earlier stand-in stored there."""
+        super().__init__(**settings)
+        self.upload_limit = self.upload_limit or UPLOAD_LIMITS[self.deployment]
+        self.folder = folder
+        self.incoming = folder / "incoming"
+        self._files = folder / "files"
+        self._lock = threading.RLock()
+        self._issues: dict[int, Issue] = {}
+        self._keys: dict[str, int] = {}
+        self._attachments: dict[str, Attachment] = {}
+        self._last_issue, self._last_attachment = FIRST_ISSUE_ID - 1, FIRST_ATTACHMENT_ID - 1
+        self.version = 0  #: grows with everything that the web page could show
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        for directory in (self.incoming, self._files):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._log_path = folder / "log.jsonl"
+        self._replay()
+        self._clean()
+        self._log: int | None = None
+
+    # --- the log -------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the log for writing; a closed store can still be read."""
+        with self._lock:
+            if self._log is None:
+                self._log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def close(self) -> None:
+        """Close the log."""
+        with self._lock:
+            if self._log is not None:
+                os.close(self._log)
+                self._log = None
+
+    def note(self, event: str, **values: Any) -> None:
+        """Append one line to the log, in one write: a reader never sees two lines mixed."""
+        line = json.dumps({"event": event, "time": time.time(), **values}, ensure_ascii=False) + "\n"
+        data = line.encode("utf-8", "surrogatepass")
+        with self._lock:
+            if self._log is None:
+                with self._log_path.open("ab") as log:
+                    log.write(data)
+            else:
+                os.write(self._log, data)
+
+    def _replay(self) -> None:
+        if not self._log_path.exists():
+            return
+        whole, _, torn = self._log_path.read_bytes().rpartition(b"\n")
+        for line in whole.splitlines():
+            self._apply(json.loads(line))
+        if torn:
+            os.truncate(self._log_path, len(whole) + 1)
+
+    def _clean(self) -> None:
+        """Remove bytes that a process left behind which died before it could note them, or after it noted their end."""
+        for path in self._files.iterdir():
+            if path.name not in self._attachments:
+                path.unlink()
+
+    def _apply(self, entry: dict[str, Any]) -> None:
+        match entry["event"]:
+            case "issue":
+                self._remember_issue(Issue(entry["id"], entry["key"], entry["summary"]))
+            case "move":
+                self._rename(entry["old"], entry["new"])
+            case "commit":
+                for values in entry["attachments"]:
+                    self._remember(Attachment(**values | {"path": self._files / values["id"]}))
+            case "delete":
+                self._attachments.pop(entry["id"], None)
+            case _:
+                pass  # requests are for the reader of the log
+
+    # --- issues --------------------------------------------------------------------------------------------------
+
+    def add_issue(self, key: str, summary: str = "") -> Issue:
+        """Make the issue *key*, or give it another summary."""
+        with self._lock:
+            known = self._keys.get(key.upper())
+            number = known if known is not None else self._last_issue + 1
+            issue = Issue(number, self._issues[number].key if known is not None else key, summary)
+            self.note("issue", id=issue.id, key=issue.key, summary=issue.summary)
+            return self._remember_issue(issue)
+
+    def _remember_issue(self, issue: Issue) -> Issue:
+        self._issues[issue.id] = issue
+        self._keys[issue.key.upper()] = issue.id
+        self._last_issue = max(self._last_issue, issue.id)
+        self.version += 1
+        return issue
+
+    def move_issue(self, old: str, new: str) -> None:
+        """Give *old* the key *new*. The old key goes on leading to it; what both hold comes together."""
+        with self._lock:
+            if old.upper() not in self._keys:
+                self.add_issue(old)
+            self.note("move", old=old, new=new)
+            self._rename(old, new)
+
+    def _rename(self, old: str, new: str) -> None:
+        moved = self._issues[self._keys[old.upper()]]
+        target = self._issues.get(self._keys.get(new.upper(), moved.id), moved)
+        former, target.key = moved.key, new
+        self._keys = {key: target.id if number == moved.id else number for key, number in self._keys.items()}
+        self._keys[new.upper()] = target.id
+        if target is not moved:
+            del self._issues[moved.id]
+        for attachment in list(self._attachments.values()):
+            if attachment.issue in (former, new):
+                self._attachments[attachment.id] = replace(attachment, issue=new)
+        self.version += 1
+
+    def find_issue(self, key_or_id: str) -> Issue | None:
+        """Find an issue by key in any case, former key or number; make it where ``auto_issues`` says so."""
+        with self._lock:
+            if key_or_id.isascii() and key_or_id.isdigit():
+                return self._issues.get(int(key_or_id))
+            number = self._keys.get(key_or_id.upper())
+            if number is not None:
+                return self._issues[number]
+            return self.add_issue(key_or_id.upper()) if self._springs_up(key_or_id.upper()) else None
+
+    def _springs_up(self, key: str) -> bool:
+        project = key.rpartition("-")[0]
+        return self.auto_issues and KEY.fullmatch(key) is not None and (not self.projects or project in self.projects)
+
+    def issues(self) -> list[Issue]:
+        """List the issues in the order in which they were made."""
+        with self._lock:
+            return [replace(issue) for issue in self._issues.values()]
+
+    # --- attachments ---------------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """Tell this server's time in milliseconds since the epoch."""
+        return int((time.time() + self.clock_skew) * 1000)
+
+    def http_date(self) -> str:
+        """Tell this server's time as HTTP does."""
+        return email.utils.formatdate(time.time() + self.clock_skew, usegmt=True)
+
+    def set_aside(self, part: Part) -> Part:
+        """Give a part that is to be stored later bytes of its own."""
+        path = self.incoming / os.urandom(12).hex()
+        os.link(part.path, path)
+        return replace(part, path=path)
+
+    def prepare(self, issue: Issue, parts: Iterable[Part]) -> list[Attachment]:
+        """Give each of *parts* an id; nothing is stored yet."""
+        with self._lock:
+            prepared = []
+            for part in parts:
+                self._last_attachment += 1
+                number = str(self._last_attachment)
+                prepared.append(
+                    Attachment(
+                        id=number,
+                        issue=issue.key,
+                        filename=part.filename,
+                        size=part.size,
+                        sha256=part.sha256,
+                        created=self.now_ms(),
+                        author=self.author,
+                        mime=part.mime,
+                        path=self._files / number,
+                    )
+                )
+            return prepared
+
+    def keep(self, attachments: Sequence[Attachment], parts: Sequence[Part]) -> None:
+        """Store *attachments*, whose bytes are in *parts*: all of them, or none if the process dies before the line."""
+        for attachment, part in zip(attachments, parts, strict=True):
+            # A link, so that the same part can be stored twice.
+            os.link(part.path, attachment.path)
+        with self._lock:
+            self.note("commit", attachments=[described(attachment) for attachment in attachments])
+            for attachment in attachments:
+                self._remember(attachment)
+
+    def _remember(self, attachment: Attachment) -> None:
+        self._attachments[attachment.id] = attachment
+        self._last_attachment = max(self._last_attachment, int(attachment.id))
+        self.version += 1
+
+    def attach(self, key: str, filename: str, data: bytes, *, author: str = "", created: int = 0) -> Attachment:
+        """Put a file on an issue as if somebody else had done so; *created* in milliseconds since the epoch."""
+        issue = self.find_issue(key) or self.add_issue(key)
+        mime = mimetypes.guess_type(filename)[0] or "application/octet-stream"
+        part = Part(self.incoming / os.urandom(8).hex(), filename, mime, len(data), hashlib.sha256(data).hexdigest())
+        part.path.write_bytes(data)
+        (plain,) = self.prepare(issue, [part])
+        attachment = replace(plain, author=author or plain.author, created=created or plain.created)
+        self.keep([attachment], [part])
+        part.path.unlink()
+        return attachment
+
+    @property
+    def author(self) -> str:
+        """Who the account is in the answers: the account id on Cloud, the user name on Data Center."""
+        return self.account_id if self.cloud else self.user
+
+    def attachments(self, key: str) -> list[Attachment]:
+        """List what is on an issue, oldest first."""
+        with self._lock:
+            number = self._keys.get(key.upper())
+            return [] if number is None else self.of_issue(self._issues[number])
+
+    def of_issue(self, issue: Issue) -> list[Attachment]:
+        """List what is on *issue*, oldest first."""
+        with self._lock:
+            return [attachment for attachment in self._attachments.values() if attachment.issue == issue.key]
+
+    def all_attachments(self) -> list[Attachment]:
+        """List everything that is stored, oldest first."""
+        with self._lock:
+            return list(self._attachments.values())
+
+    def attachment(self, attachment_id: str) -> Attachment | None:
+        """Find one attachment."""
+        with self._lock:
+            return self._attachments.get(attachment_id)
+
+    def delete(self, attachment_id: str) -> None:
+        """Take an attachment away; its id is never given again."""
+        with self._lock:
+            gone = self._attachments.pop(str(attachment_id))
+            self.note("delete", id=gone.id)
+            self.version += 1
+        gone.path.unlink(missing_ok=True)
+
+
+def described(attachment: Attachment) -> dict[str, Any]:
+    """Show an attachment as JSON values."""
+    names = ("id", "issue", "filename", "size", "sha256", "created", "author", "mime")
+    return {name: getattr(attachment, name) for name in names} | {"path": str(attachment.path)}

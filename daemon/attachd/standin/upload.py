@@ -1,0 +1,187 @@
+"""``POST issue/{key}/attachments``: taking files in, and deciding what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from attachd.standin import shapes
+from attachd.standin.access import concerned, visible
+from attachd.standin.exchange import Exchange, Struck
+from attachd.standin.faults import Fault
+from attachd.standin.limits import refusal_headers
+from attachd.standin.multipart import Intake, Malformed
+from attachd.standin.records import Attachment, Issue, Part
+
+
+async def upload(x: Exchange) -> Response:
+    """Take the files of one request in: all or none of them, unless the settings or the fault say otherwise."""
+    issue = x.store.find_issue(x.http.path_params["key"])
+    reply = _refused_by_head(x, issue)
+    if reply is not None or issue is None:
+        async for _ in x.body():
+            pass
+        return reply or shapes.refusal(404, shapes.NOT_THERE)
+    return await _taken_in(x, issue)
+
+
+async def _taken_in(x: Exchange, issue: Issue) -> Response:
+    reply: Response | None = None
+    intake: Intake | None = None
+    try:
+        intake = _intake(x)
+        async for chunk in x.body():
+            if reply is None:
+                reply = _fed(x, issue, intake, chunk)
+    except Malformed as error:
+        reply = _malformed(error)
+        async for _ in x.body():
+            pass
+    except (ClientDisconnect, Struck):
+        if intake is not None and reply is None:
+            _keep_arrived(x, issue, intake)
+        raise
+    finally:
+        if intake is not None:
+            intake.discard()
+    return reply or _malformed(Malformed("Processing of multipart/form-data request failed. Stream ended unexpectedly"))
+
+
+def _intake(x: Exchange) -> Intake:
+    store = x.store
+    return Intake(
+        store.incoming,
+        x.http.headers.get("content-type", ""),
+        header_limit=store.part_header_limit,
+        size_limit=store.upload_limit,
+        file_limit=store.files_per_request,
+    )
+
+
+def _fed(x: Exchange, issue: Issue, intake: Intake, chunk: bytes) -> Response | None:
+    """Feed the next bytes in; the closing boundary settles the matter, whatever may follow it."""
+    try:
+        intake.feed(chunk)
+    except Malformed as error:
+        _keep_arrived(x, issue, intake)
+        return _malformed(error)
+    finally:
+        x.record.files = len(intake.parts)
+    return _settled(x, issue, intake) if intake.closed else None
+
+
+def _malformed(error: Malformed) -> Response:
+    if not error.told:
+        return Response(b"", error.status, media_type="application/json")
+    return shapes.refusal(error.status, str(error))
+
+
+def _refused_by_head(x: Exchange, issue: Issue | None) -> Response | None:
+    """Judge what can be judged before the body, in the order in which Jira's filters stand."""
+    headers = x.http.headers
+    if headers.get("x-atlassian-token") != "no-check" or headers.get("user-agent", "").startswith("Mozilla/"):
+        return shapes.xsrf_refusal()
+    if x.declared is None:
+        return shapes.proxy_page(411, "Length Required")
+    if issue is None or not visible(x.store, x.who, issue):
+        return shapes.refusal(404, shapes.NOT_THERE)
+    if not x.store.attachments_enabled:
+        return shapes.refusal(403, "Attachments are disabled.")
+    if concerned(issue, x.store.read_only):
+        return shapes.refusal(403, shapes.MAY_NOT_ATTACH)
+    return None
+
+
+def _settled(x: Exchange, issue: Issue, intake: Intake) -> Response:
+    refusal = _refused_by_content(x, issue, intake.parts)
+    if refusal is not None:
+        _keep_arrived(x, issue, intake)
+        return refusal
+    headers: dict[str, str] = {}
+    if x.store.limits and x.store.cloud:
+        writes = len(intake.parts) if x.store.count_files_as_writes else 1
+        grant = x.site.writes.admit(issue.id, writes, time.monotonic())
+        headers = grant.headers
+        if grant.wait:
+            headers |= refusal_headers("jira-per-issue-on-write", grant.wait, x.store.now_ms() / 1000)
+            return shapes.refusal(429, "Too many writes to this issue.", headers=headers)
+    stored = _stored(x, issue, intake.parts)
+    shown = [shapes.attachment(x.store, x.site.base, one) for one in stored]
+    return JSONResponse(shown[::-1] if x.store.shuffle else shown, headers=headers)
+
+
+def _refused_by_content(x: Exchange, issue: Issue, parts: list[Part]) -> Response | None:
+    store = x.store
+    if len(parts) > store.files_per_request:
+        return shapes.refusal(413, f"A request may have {store.files_per_request} files at the most.")
+    if any(part.too_large for part in parts):
+        return shapes.refusal(
+            413 if store.cloud else 404,
+            f"The file exceeds its maximum permitted size of {store.upload_limit} bytes.",
+        )
+    if len(store.of_issue(issue)) + len(parts) > store.attachment_limit:
+        return shapes.refusal(413, f"An issue may have {store.attachment_limit} attachments at the most.")
+    return None
+
+
+def _stored(x: Exchange, issue: Issue, parts: list[Part]) -> list[Attachment]:
+    """Store the files as far as the fault lets them be; the answer speaks of all of them."""
+    fault = x.fault
+    if fault is None:
+        return _keep(x, issue, parts)
+    parts = [replace(part, filename=_new_name(fault, part.filename)) for part in parts]
+    if fault.kind == "late":
+        _keep_later(x, issue, parts, fault.delay or 0.0)
+    if not fault.stores:
+        return x.store.prepare(issue, parts)
+    if fault.kind == "half":
+        count = len(parts) // 2 if fault.count is None else fault.count
+        return _keep(x, issue, parts[:count])
+    stored = _keep(x, issue, parts)
+    if fault.kind == "twice":
+        _keep(x, issue, parts)
+    return stored
+
+
+def _new_name(fault: Fault, name: str) -> str:
+    if fault.name is not None:
+        return fault.name
+    stem, extension = os.path.splitext(name)
+    return f"{stem}-renamed{extension}" if fault.kind == "rename" else name
+
+
+def _keep_later(x: Exchange, issue: Issue, parts: list[Part], delay: float) -> None:
+    aside = [x.store.set_aside(part) for part in parts]
+
+    def keep() -> None:
+        attachments = x.store.prepare(issue, aside)
+        x.store.keep(attachments, aside)
+        for part in aside:
+            part.path.unlink()
+        _noted(x, attachments)
+
+    x.site.later(delay, keep)
+
+
+def _keep(x: Exchange, issue: Issue, parts: list[Part]) -> list[Attachment]:
+    attachments = x.store.prepare(issue, parts)
+    x.store.keep(attachments, parts)
+    _noted(x, attachments)
+    return attachments
+
+
+def _noted(x: Exchange, attachments: list[Attachment]) -> None:
+    x.record.committed += [attachment.id for attachment in attachments]
+    x.site.log.touch()
+
+
+def _keep_arrived(x: Exchange, issue: Issue, intake: Intake) -> None:
+    """Where requests are not atomic, what has arrived whole stays, whatever becomes of the rest."""
+    if x.store.atomic:
+        return
+    whole = [part for part in intake.parts[: x.store.files_per_request] if part.whole and not part.too_large]
+    _keep(x, issue, whole)

@@ -1,0 +1,211 @@
+"""The web page's HTML. Every text that came from outside goes through ``shown``."""
+
+from __future__ import annotations
+
+import datetime
+import html
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from attachd.standin import preview
+from attachd.standin.records import Attachment, Issue
+from attachd.standin.store import Store
+
+#: How much the overview shows; the issue's page has the rest.
+FILES_PER_CARD = 4
+CARDS = 60
+
+#: Joiners inside emoji and Indic or Persian words: invisible, harmless, and ugly when spelt out.
+_JOINERS = "\u200c\u200d"
+
+
+def shown(text: str, keep: str = "") -> str:
+    """Make a text harmless: escaped for HTML, and whatever cannot be seen (controls, bidi marks) made visible."""
+    return html.escape("".join(c if c.isprintable() or c in _JOINERS or c in keep else _spelt_out(c) for c in text))
+
+
+def _spelt_out(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def human(size: int) -> str:
+    """Say a size as people do."""
+    if size < 1000:
+        return f"{size} B"
+    power = next((power for power in (1, 2, 3) if size < 999.5 * 1000**power), 4)
+    amount, unit = size / 1000**power, ("kB", "MB", "GB", "TB")[power - 1]
+    return f"{amount:.0f} {unit}" if amount >= 9.95 else f"{amount:.1f} {unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Say how many of something there are."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\u202f")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One issue with its attachments, newest first."""
+
+    issue: Issue
+    files: Sequence[Attachment]
+
+    @property
+    def freshness(self) -> tuple[int, int]:
+        """Order issues by their newest attachment; those without any by their own age."""
+        return (int(self.files[0].id) if self.files else 0, self.issue.id)
+
+
+def subjects(store: Store) -> list[Subject]:
+    """Sort all attachments by issue, the most recent first."""
+    files: dict[str, list[Attachment]] = {}
+    for attachment in reversed(store.all_attachments()):
+        files.setdefault(attachment.issue, []).append(attachment)
+    found = [Subject(issue, files.get(issue.key, [])) for issue in store.issues()]
+    return sorted(found, key=lambda subject: subject.freshness, reverse=True)
+
+
+# --- whole pages ----------------------------------------------------------------------------------------------------
+
+
+def document(store: Store, title: str, fragment: str, content: str) -> str:
+    """Put a page around *content*, which *fragment* is the address of."""
+    base = html.escape(store.base_path)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{shown(title)}</title>
+<link rel="icon" type="image/svg+xml" href="{base}/__standin__/icon.svg">
+<link rel="stylesheet" href="{base}/__standin__/style.css">
+<script src="{base}/__standin__/app.js" defer></script>
+</head>
+<body>
+<header class="top">
+<a class="brand" href="{base}/"><img src="{base}/__standin__/icon.svg" alt="" width="28" height="28">Stand-in Jira</a>
+<p class="live" role="status" hidden>live</p>
+<p class="note">Not Jira, but a stand-in for the demo and the tests. Everything stays on this machine.</p>
+</header>
+<main data-fragment="{html.escape(fragment)}" data-version="{store.version}">
+{content}
+</main>
+</body>
+</html>
+"""
+
+
+def overview(store: Store) -> str:
+    """Show all issues as cards."""
+    found = subjects(store)
+    if not any(subject.files for subject in found):
+        return _nothing(store, [subject.issue.key for subject in found])
+    cards = "\n".join(_card(store, subject) for subject in found[:CARDS])
+    more = f'<p class="more">and {counted(len(found) - CARDS, "issue")} more</p>' if len(found) > CARDS else ""
+    return f'<p class="total">{_total(found)}</p>\n<div class="cards">\n{cards}\n</div>\n{more}'
+
+
+def issue(store: Store, subject: Subject) -> str:
+    """Show one issue with all of its attachments."""
+    key, files = subject.issue.key, subject.files
+    heading = f'<h1><span class="key">{shown(key)}</span> <bdi>{shown(subject.issue.summary)}</bdi></h1>'
+    way_back = f'<p class="back"><a href="{html.escape(store.base_path)}/">All issues</a></p>'
+    if not files:
+        return f'{way_back}\n{heading}\n<p class="hint">{_hint(store, key)}</p>'
+    tiles = "\n".join(_tile(store, it) for it in files)
+    size = human(sum(it.size for it in files))
+    total = f'<p class="total">{counted(len(files), "attachment")}, {size}</p>'
+    return f'{way_back}\n{heading}\n{total}\n<ul class="tiles">\n{tiles}\n</ul>'
+
+
+def missing(key: str) -> str:
+    """Show that there is no such issue."""
+    heading = f'<h1>There is no issue <bdi class="key">{shown(key)}</bdi></h1>'
+    return f'{heading}\n<p class="back"><a href="../">All issues</a></p>'
+
+
+# --- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _nothing(store: Store, keys: list[str]) -> str:
+    key = min(keys, default="DEMO-1")
+    also = f"<p class='more'>Issues: {shown(', '.join(sorted(keys)[:CARDS]))}</p>" if len(keys) > 1 else ""
+    return f"""<section class="empty">
+<h1>No attachments yet</h1>
+<p>{_hint(store, key)}</p>
+<pre>cp report.pdf {shown(store.inbox)}/{shown(key)}/</pre>
+<p>It appears here as soon as it is attached.</p>
+{also}
+</section>"""
+
+
+def _hint(store: Store, key: str) -> str:
+    return f"Drop a file into <code>{shown(store.inbox)}/{shown(key)}/</code>"
+
+
+def _total(found: Iterable[Subject]) -> str:
+    sizes = [it.size for subject in found for it in subject.files]
+    issues = counted(sum(1 for _ in found), "issue")
+    return f"{issues}, {counted(len(sizes), 'attachment')}, {human(sum(sizes))}"
+
+
+def _card(store: Store, subject: Subject) -> str:
+    key, files = shown(subject.issue.key), subject.files
+    link = f"{html.escape(store.base_path)}/browse/{key}"
+    rows = "\n".join(_row(store, it) for it in files[:FILES_PER_CARD])
+    content = (
+        f'<ul class="files">\n{rows}\n</ul>' if files else f'<p class="hint">{_hint(store, subject.issue.key)}</p>'
+    )
+    left = len(files) - FILES_PER_CARD
+    more = f'<p class="more"><a href="{link}">and {counted(left, "attachment")} more</a></p>' if left > 0 else ""
+    summary = f"<p class='summary'><bdi>{shown(subject.issue.summary)}</bdi></p>" if subject.issue.summary else ""
+    return f"""<section class="card">
+<h2><a class="key" href="{link}">{key}</a> <span class="count">{counted(len(files), "attachment")}</span></h2>
+{summary}
+{content}
+{more}
+</section>"""
+
+
+def _row(store: Store, it: Attachment) -> str:
+    return f"""<li class="file" data-id="{it.id}">
+{_picture(store, it)}
+<div class="about">{_name(store, it)}
+<p class="facts">{_facts(it)}</p></div>
+</li>"""
+
+
+def _tile(store: Store, it: Attachment) -> str:
+    return f"""<li class="tile" data-id="{it.id}">
+{_picture(store, it)}
+{_name(store, it)}
+<p class="facts">{_facts(it)}</p>
+<p class="facts" title="SHA-256">{it.sha256[:16]}…</p>
+</li>"""
+
+
+def _name(store: Store, it: Attachment) -> str:
+    link = f"{html.escape(store.base_path)}/__standin__/download/{it.id}"
+    name = shown(it.filename)
+    return f'<a class="name" href="{link}" title="{name}" download><bdi>{name}</bdi></a>'
+
+
+def _facts(it: Attachment) -> str:
+    at = datetime.datetime.fromtimestamp(it.created / 1000, datetime.UTC).astimezone()
+    same_day = at.date() == datetime.datetime.now(datetime.UTC).astimezone().date()
+    text = at.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M")
+    return f'{human(it.size)} · <time datetime="{at.isoformat(timespec="seconds")}">{text}</time>'
+
+
+def _picture(store: Store, it: Attachment) -> str:
+    if preview.image_type(it.path) is not None:
+        source = f"{html.escape(store.base_path)}/__standin__/preview/{it.id}"
+        return f'<div class="picture"><img src="{source}" alt="" loading="lazy"></div>'
+    lines = preview.first_lines(it.path)
+    if lines:
+        text = shown(lines, keep="\n\t")
+        return f'<div class="picture text"><pre dir="auto">{text}</pre></div>'
+    extension = os.path.splitext(it.filename)[1].lstrip(".").upper()
+    badge = shown(extension) if 0 < len(extension) <= 5 and extension.isalnum() else "FILE"
+    return f'<div class="picture badge"><span>{"EMPTY" if it.size == 0 else badge}</span></div>'
