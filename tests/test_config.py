@@ -255,7 +255,7 @@ def test_a_folder_in_place_of_the_file_is_said_to_be_one(tmp_path: Path) -> None
         ('[folders]\ninbox = "a', "end of the file", "a text in quotes does not end"),
         ("[folders]\n[folders]", "line 2, column 9", "a table is given twice"),
         ("[log]\nlevel = 1\nlevel = 2\n", "line 3, column 10", "a key is given twice"),
-        ('[folders]\ninbox = "C:\\q"', "line 2, column 13", "begins an escape"),
+        ('[folders]\ninbox = "C:\\q"', "line 2, column 14", "begins an escape"),
         ('[folders]\ninbox = "a\nb"', "line 2, column 11", "a line break or control character"),
         ("= 1", "line 1, column 1", "Invalid statement"),
     ],

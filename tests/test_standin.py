@@ -55,7 +55,13 @@ def client(jira: Standin) -> Iterator[httpx.Client]:
 
 def calling(jira: Standin, auth: Any = AUTH, version: int = 3, **options: Any) -> httpx.Client:
     headers = {"X-Atlassian-Token": "no-check", "User-Agent": "test"}
-    return httpx.Client(base_url=f"{jira.url}/rest/api/{version}/", auth=auth, headers=headers, timeout=10, **options)
+    return httpx.Client(
+        base_url=f"{jira.url}/rest/api/{version}/",
+        auth=auth,
+        headers=headers,
+        timeout=10,
+        **{"verify": False} | options,
+    )
 
 
 def post(client: httpx.Client, *files: tuple[str, bytes], key: str = "TEST-1", **options: Any) -> httpx.Response:
@@ -349,7 +355,7 @@ def test_what_is_said_about_the_account_and_the_site(jira: Standin, client: http
     info = client.get("serverInfo").json()
     fits("ServerInformation", info)
     assert (info["baseUrl"], info["deploymentType"]) == (jira.url, "Cloud")
-    assert "cloudId" in httpx.get(f"{jira.url}/_edge/tenant_info").json()
+    assert "cloudId" in httpx.get(f"{jira.url}/_edge/tenant_info", verify=False).json()
     unknown = client.get("nonsense")
     assert (unknown.status_code, "errorMessages" in unknown.json()) == (404, False)
 
@@ -410,7 +416,7 @@ def test_wrong_credentials_look_like_a_missing_issue_on_cloud(jira: Standin) -> 
 )
 def test_schemes_of_authentication(jira: Standin, header: str | None, status: int) -> None:
     headers = {"Authorization": header} if header else {}
-    assert httpx.get(f"{jira.url}/rest/api/3/myself", headers=headers).status_code == status
+    assert httpx.get(f"{jira.url}/rest/api/3/myself", headers=headers, verify=False).status_code == status
 
 
 # --- Data Center ----------------------------------------------------------------------------------------------------
@@ -547,6 +553,13 @@ def test_another_stand_in_finds_what_the_first_stored(opened: Open) -> None:
     assert json.loads(lines[-1])["attachments"][0]["filename"] == "c"
 
 
+def test_what_cannot_start_leaves_nothing_open(jira: Standin, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="in use"), Standin(tmp_path, jira.port):
+        pass
+    with pytest.raises(OSError, match="No such file"), Standin(tmp_path, tls=(tmp_path / "none", tmp_path / "none")):
+        pass
+
+
 def test_an_attachment_of_somebody_else(jira: Standin, client: httpx.Client) -> None:
     jira.store.attach("TEST-1", "a.txt", b"hello", author="another", created=1_665_041_567_000)
 
@@ -560,8 +573,8 @@ def test_a_site_below_a_gateway_s_path(opened: Open) -> None:
     jira = opened(issues=["TEST-1"], base_path="/ex/jira/123")
     with calling(jira) as client:
         assert post(client).json()[0]["self"].startswith(f"{jira.url}/rest/api/3/attachment/")
-    assert httpx.get(f"http://127.0.0.1:{jira.port}/rest/api/3/serverInfo").status_code == 404
-    assert httpx.get(f"http://127.0.0.1:{jira.port}/_edge/tenant_info").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{jira.port}/rest/api/3/serverInfo", verify=False).status_code == 404
+    assert httpx.get(f"http://127.0.0.1:{jira.port}/_edge/tenant_info", verify=False).status_code == 200
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
@@ -648,7 +661,9 @@ def test_memory_stays_flat_while_a_large_file_comes_in(process: tuple[subprocess
 
     assert answer.json()[0]["size"] == 64 * MIB
     assert peak(child.pid) - before < 8 * MIB
-    assert httpx.get(f"{url}/__standin__/attachments").json()[1]["sha256"] == digest(body(), len(head), len(tail))
+    assert httpx.get(f"{url}/__standin__/attachments", verify=False).json()[1]["sha256"] == digest(
+        body(), len(head), len(tail)
+    )
 
 
 def peak(pid: int) -> int:

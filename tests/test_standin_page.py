@@ -22,7 +22,7 @@ def jira(tmp_path: Path) -> Iterator[Standin]:
 
 
 def page(jira: Standin, path: str = "/") -> httpx.Response:
-    return httpx.get(jira.url + path)
+    return httpx.get(jira.url + path, verify=False)
 
 
 def test_an_empty_page_says_what_to_do(jira: Standin) -> None:
@@ -133,7 +133,7 @@ def test_the_fragment_is_sent_again_only_when_something_changed(jira: Standin) -
     assert f"data-version={tag}" in page(jira).text
 
     def again() -> httpx.Response:
-        return httpx.get(f"{jira.url}/__standin__/fragment", headers={"If-None-Match": tag})
+        return httpx.get(f"{jira.url}/__standin__/fragment", headers={"If-None-Match": tag}, verify=False)
 
     assert again().status_code == 304
     jira.store.attach("TEST-1", "new.txt", b"1")
@@ -142,7 +142,7 @@ def test_the_fragment_is_sent_again_only_when_something_changed(jira: Standin) -
 
 def test_a_page_elsewhere_whose_name_points_here_reads_nothing(jira: Standin) -> None:
     for path in ("/", "/__standin__/fragment", "/__standin__/attachments", "/__standin__/requests"):
-        answer = httpx.get(jira.url + path, headers={"Host": "rebound.example"})
+        answer = httpx.get(jira.url + path, headers={"Host": "rebound.example"}, verify=False)
         assert answer.status_code == 400
 
 
@@ -162,7 +162,7 @@ def test_below_a_path_every_link_has_it(tmp_path: Path) -> None:
         assert 'href="/jira/browse/TEST-1"' in text
         for path in ("style.css", "app.js", f"preview/{it.id}", f"download/{it.id}", "fragment"):
             assert f'"/jira/__standin__/{path}"' in text
-            assert httpx.get(f"http://127.0.0.1:{jira.port}/jira/__standin__/{path}").status_code == 200
+            assert httpx.get(f"http://127.0.0.1:{jira.port}/jira/__standin__/{path}", verify=False).status_code == 200
         assert f"{jira.url}/__standin__/app.js" in root.headers["content-security-policy"]
 
 

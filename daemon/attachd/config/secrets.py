@@ -6,7 +6,6 @@ looked for, none says what was found.
 
 from __future__ import annotations
 
-import hmac
 import os
 import re
 import signal
@@ -54,7 +53,7 @@ class Secret:
         return _MASK
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._text, other._text)
+        return isinstance(other, Secret) and self._text == other._text
 
     def __hash__(self) -> int:
         return hash(self._text)

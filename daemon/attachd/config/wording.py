@@ -24,12 +24,12 @@ _MUST_BE: Mapping[str, str] = {
     "dict_type": "a table of names and texts",
     "finite_number": "a finite number",
     "float_type": "a number, without quotes and without a unit",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:.15g}",
+    "greater_than_equal": "at least {ge:.15g}",
     "int_from_float": "a whole number",
     "int_type": "a whole number, without quotes and without a unit",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:.15g}",
+    "less_than_equal": "at most {le:.15g}",
     "literal_error": "{expected}",
     "model_type": "a table",
     "path_type": "a path in quotes",
@@ -98,12 +98,14 @@ def key(loc: _Loc) -> str:
 def _nearest(loc: _Loc) -> str:
     """Point to the key that was probably meant: one of that table by its spelling, or of that name in another table."""
     *above, name = map(str, loc)
+    elsewhere = next((path for path in _all_keys(Tables) if path[-1] == name), None)
+    if elsewhere:
+        return (
+            f"“{name}” belongs into [{key(elsewhere[:-1])}]." if elsewhere[1:] else f"[{name}] is a table of its own."
+        )
     known = _keys_of(above)
     if close := difflib.get_close_matches(name.lower().replace("-", "_"), known, 1):
         return f"Did you mean “{key([*above, *close])}”?"
-    elsewhere = [path for path in _all_keys(Tables) if path[-1] == name]
-    if elsewhere:
-        return f"“{name}” belongs into [{key(elsewhere[0][:-1])}]."
     return f"Known here: {', '.join(known)}."
 
 

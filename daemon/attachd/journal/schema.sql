@@ -82,6 +82,8 @@ CREATE TABLE file (
 CREATE UNIQUE INDEX file_at_path ON file (path) WHERE generation = 0 AND finished_at IS NULL;
 CREATE UNIQUE INDEX file_identity ON file (path, size, mtime_ns, generation) WHERE finished_at IS NULL;
 CREATE UNIQUE INDEX file_attachment ON file (attachment) WHERE attachment IS NOT NULL;
+-- Two files never wait for one name: what is put back after a swap could be the other's.
+CREATE UNIQUE INDEX file_target ON file (root, target) WHERE target IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX file_inode ON file (ino, dev) WHERE finished_at IS NULL;
 CREATE INDEX file_seen ON file (quiet_boot) WHERE state = 'SEEN';
 CREATE INDEX file_ready ON file (lane, due) WHERE state = 'READY';

@@ -32,7 +32,7 @@ MAXIMUM_ENTRIES = 100
 MINIMUM_SECRET = 4
 
 _SECRET_KEY = re.compile(
-    r"(?:.*[_-])?(?:authorization|cookies?|credentials?|passphrase|passwd|password|secrets?|token|api_?key)",
+    r"(?:.*[_-])?(?:authorization|cookies?|credentials?|passphrase|passwd|password|secrets?|token|api[_-]?key)",
     re.IGNORECASE,
 )
 #: A scheme and what follows it, unless that is a word of a sentence about the scheme.

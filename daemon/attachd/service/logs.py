@@ -136,7 +136,7 @@ class _Output:
 
 def _take_logging() -> None:
     """Take over the standard ``logging`` and ``warnings``; the root's level keeps what is below WARNING away."""
-    root, handler, level = logging.getLogger(), _Foreign(), logging.getLogger().level
+    root, handler, level = logging.getLogger(), Foreign(), logging.getLogger().level
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
@@ -145,7 +145,7 @@ def _take_logging() -> None:
     _undo.callback(logging.captureWarnings, False)
 
 
-class _Foreign(logging.Handler):
+class Foreign(logging.Handler):
     """Passes the records of libraries on."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -99,13 +99,19 @@ class Standin:
         """Listen; connections are accepted when this returns."""
         if self._thread is not None:
             return
-        self.store.open()
-        listener = self._reserved or _bound(self.port)
-        self._reserved = None
-        self.port = listener.getsockname()[1]
+        if self._reserved is None:
+            self._reserved = _bound(self.port)
+            self.port = self._reserved.getsockname()[1]
         site = Site(self.store, self.faults, self.log, self._origin)
+        try:
+            config = self._config(site)
+        except BaseException:
+            self.close()
+            raise
+        self.store.open()
+        listener, self._reserved = self._reserved, None
         ready = threading.Event()
-        serving = self._serve(site, self._config(site), listener, ready)
+        serving = self._serve(site, config, listener, ready)
         self._thread = threading.Thread(target=asyncio.run, args=(serving,), name="standin", daemon=True)
         self._thread.start()
         ready.wait()
@@ -140,10 +146,12 @@ class Standin:
     async def _serve(self, site: Site, config: Config, listener: socket.socket, ready: threading.Event) -> None:
         state = ServerState()
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-        server = await self._loop.create_server(
-            lambda: Wire(config, state, self._strike), sock=listener, ssl=config.ssl, backlog=1024
-        )
-        ready.set()
+        try:
+            server = await self._loop.create_server(
+                lambda: Wire(config, state, self._strike), sock=listener, ssl=config.ssl, backlog=1024
+            )
+        finally:
+            ready.set()
         await self._ended.wait()
         server.close()
         site.forget_later()

@@ -42,6 +42,7 @@ class Store(Settings):
         self._issues: dict[int, Issue] = {}
         self._keys: dict[str, int] = {}
         self._attachments: dict[str, Attachment] = {}
+        self._on_issue: dict[str, dict[str, Attachment]] = {}
         self._last_issue, self._last_attachment = FIRST_ISSUE_ID - 1, FIRST_ATTACHMENT_ID - 1
         self.version = 0  #: grows with everything that the web page could show
         shutil.rmtree(self.incoming, ignore_errors=True)
@@ -103,7 +104,7 @@ class Store(Settings):
                 for values in entry["attachments"]:
                     self._remember(Attachment(**values | {"path": self._files / values["id"]}))
             case "delete":
-                self._attachments.pop(entry["id"], None)
+                self._forget(entry["id"])
             case _:
                 pass  # requests are for the reader of the log
 
@@ -141,9 +142,9 @@ class Store(Settings):
         self._keys[new.upper()] = target.id
         if target is not moved:
             del self._issues[moved.id]
-        for attachment in list(self._attachments.values()):
-            if attachment.issue in (former, new):
-                self._attachments[attachment.id] = replace(attachment, issue=new)
+        together = self._on_issue.pop(former, {}) | self._on_issue.pop(new, {})
+        for number in sorted(together, key=int):
+            self._remember(replace(together[number], issue=new))
         self.version += 1
 
     def find_issue(self, key_or_id: str) -> Issue | None:
@@ -215,6 +216,7 @@ class Store(Settings):
 
     def _remember(self, attachment: Attachment) -> None:
         self._attachments[attachment.id] = attachment
+        self._on_issue.setdefault(attachment.issue, {})[attachment.id] = attachment
         self._last_attachment = max(self._last_attachment, int(attachment.id))
         self.version += 1
 
@@ -244,7 +246,7 @@ class Store(Settings):
     def of_issue(self, issue: Issue) -> list[Attachment]:
         """List what is on *issue*, oldest first."""
         with self._lock:
-            return [attachment for attachment in self._attachments.values() if attachment.issue == issue.key]
+            return list(self._on_issue.get(issue.key, {}).values())
 
     def all_attachments(self) -> list[Attachment]:
         """List everything that is stored, oldest first."""
@@ -259,10 +261,15 @@ class Store(Settings):
     def delete(self, attachment_id: str) -> None:
         """Take an attachment away; its id is never given again."""
         with self._lock:
-            gone = self._attachments.pop(str(attachment_id))
+            gone = self._forget(str(attachment_id))
             self.note("delete", id=gone.id)
-            self.version += 1
         gone.path.unlink(missing_ok=True)
+
+    def _forget(self, attachment_id: str) -> Attachment:
+        gone = self._attachments.pop(attachment_id)
+        del self._on_issue[gone.issue][attachment_id]
+        self.version += 1
+        return gone
 
 
 def described(attachment: Attachment) -> dict[str, Any]:

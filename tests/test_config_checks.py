@@ -1,0 +1,473 @@
+"""What a configuration may not say: each with the key, what is wrong there, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from attachd import config
+from attachd.config import checks
+from attachd.model import Mistake, Problem
+
+HEAD = {
+    "folders": '[folders]\ninbox = "/srv/inbox"',
+    "jira": '[jira]\nurl = "http://localhost"',
+    "jira.auth": '[jira.auth]\nkind = "anonymous"',
+}
+
+
+def tables(**replaced: str) -> str:
+    """Write a valid configuration with some of its tables replaced or added; a dot in a name is written ``__``."""
+    parts = HEAD | {name.replace("__", "."): f"[{name.replace('__', '.')}]\n{text}" for name, text in replaced.items()}
+    return "\n".join(parts.values())
+
+
+def problem(text: str, base: Path = Path("/srv")) -> Problem:
+    """Parse what has one problem."""
+    with pytest.raises(Mistake) as caught:
+        config.parse(text, base=base, environ={"JIRA_TOKEN": "not-a-token"})
+    (found,) = caught.value.problems
+    return found
+
+
+def test_the_head_is_valid() -> None:
+    config.parse(tables(), base=Path("/srv"))
+
+
+# --- Types and ranges -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "what", "remedy"),
+    [
+        ("settle", 'quiet_seconds = "2"', "is a text.", "a number, without quotes and without a unit."),
+        ("settle", "quiet_seconds = true", "is true or false.", "a number, without quotes and without a unit."),
+        ("settle", "quiet_seconds = -0.5", "is -0.5.", "at least 0."),
+        ("settle", "quiet_seconds = 604801", "is 604801.", "at most 604800."),
+        ("settle", "quiet_seconds = nan", "is nan.", "a finite number."),
+        ("settle", "quiet_seconds = inf", "is inf.", "a finite number."),
+        ("settle", "rescan_seconds = 0", "is 0.", "more than 0."),
+        ("settle", 'ignore = "*.bak"', "is a text.", "a list, as in [1, 2]."),
+        ("settle", 'ignore = ["a", 2]', "entry 2 is a number.", "a text in quotes."),
+        ("upload", "parallel = 0", "is 0.", "at least 1."),
+        ("upload", "parallel = 65", "is 65.", "at most 64."),
+        ("upload", "parallel = 4.0", "is a number.", "a whole number, without quotes and without a unit."),
+        ("upload", "parallel = 4.5", "is a number.", "a whole number, without quotes and without a unit."),
+        ("upload", 'parallel = "many"', "is a text.", "a whole number, without quotes and without a unit."),
+        ("upload", "slowest_bytes_per_second = 0", "is 0.", "more than 0."),
+        ("batch", "max_files = 0", "is 0.", "at least 1."),
+        ("batch", f"max_bytes = {2**80}", f"is {2**80}.", "at most 1099511627776."),
+        ("doubt", "looks_seconds = 5", "is a number.", "a list, as in [1, 2]."),
+        ("doubt", "looks_seconds = [0]", "entry 1 is 0.", "more than 0."),
+        ("doubt", 'looks_seconds = [5, "30"]', "entry 2 is a text.", "a number, without quotes and without a unit."),
+        ("doubt", "give_up_hours = 0", "is 0.", "more than 0."),
+        ("limits", "issue_files_per_hour = -1", "is -1.", "at least 0."),
+        ("log", 'level = "INFO"', "is “INFO”.", "'debug', 'info', 'warning' or 'error'."),
+        ("log", 'format = "text"', "is “text”.", "'auto', 'console', 'journald' or 'json'."),
+        ("log", "level = 3", "is a number.", "'debug', 'info', 'warning' or 'error'."),
+        ("log", 'file_names = "no"', "is a text.", "true or false, without quotes."),
+        ("log", "file_names = 0", "is a number.", "true or false, without quotes."),
+        ("aliases", "Invoices = 12", "is a number.", "a text in quotes."),
+        ("jira.auth", 'kind = "ldap"', "is a text.", "'basic', 'bearer', 'oauth2' or 'anonymous'."),
+        ("jira.auth", 'token_expires = "2027-03-01"', "is a text.", "a date without quotes, as in 2027-03-01."),
+        ("jira.auth", "token_expires = 2027-03-01T00:00:00", "is something else.", "a date without quotes"),
+        ("jira.auth", "user = 5", "is a number.", "a text in quotes."),
+        ("jira.auth", "token = 5", "is a number.", "a table."),
+    ],
+)
+def test_a_wrong_type_or_number_is_told_in_plain_words(table: str, line: str, what: str, remedy: str) -> None:
+    found = problem(tables(**{table.replace(".", "__"): line}))
+
+    assert found.where == f"{table}.{line.split(' = ')[0]}"
+    assert found.what == what
+    assert found.remedy.startswith(f"It must be {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "what"),
+    [
+        ("settle = 5", "settle", "is a number."),
+        ("folder = 5", "folder", "is not supported by this version yet."),
+        ("aliases = []", "aliases", "is a list."),
+    ],
+)
+def test_a_table_has_to_be_one(line: str, where: str, what: str) -> None:
+    found = problem(f"{line}\n{tables()}")
+
+    assert (found.where, found.what) == (where, what)
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "remedy"),
+    [
+        ("settle", "quiet_second", "Did you mean “settle.quiet_seconds”?"),
+        ("settle", "Quiet-Seconds", "Did you mean “settle.quiet_seconds”?"),
+        ("settle", "parallel", "“parallel” belongs into [upload]."),
+        ("jira.auth", "url", "“url” belongs into [jira]."),
+        ("jira.auth", "usr", "Did you mean “jira.auth.user”?"),
+        ("upload", "xyz", "Known here: parallel, connect_seconds"),
+        ("upload", '"odd key"', "Known here: parallel, connect_seconds"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_one_that_was_meant(table: str, key: str, remedy: str) -> None:
+    text = f'{key} = "x"' if table != "jira.auth" else f'kind = "anonymous"\n{key} = "x"'
+
+    found = problem(tables(**{table.replace(".", "__"): text}))
+
+    assert found.where == f"{table}.{key}"
+    assert found.what == "is not a key that attachd knows."
+    assert found.remedy.startswith(remedy)
+
+
+def test_an_unknown_table_is_told_with_the_one_that_was_meant() -> None:
+    assert problem(tables(uploads="")).remedy == "Did you mean “upload”?"
+    assert problem(tables(auth="")).remedy == "“auth” belongs into [jira]."
+    assert problem(tables(settle__batch="")).remedy == "[batch] is a table of its own."
+
+
+# --- Folders ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folders", "where", "what"),
+    [
+        ({"done": "/srv/inbox"}, "folders.done", "is the same folder as folders.inbox (/srv/inbox)."),
+        ({"done": "/srv/x/../inbox/"}, "folders.done", "is the same folder as folders.inbox (/srv/inbox)."),
+        ({"done": "/srv/inbox/done"}, "folders.done", "lies inside folders.inbox (/srv/inbox)."),
+        ({"failed": "/srv/inbox/a/b"}, "folders.failed", "lies inside folders.inbox (/srv/inbox)."),
+        ({"failed": "/srv/done/failed"}, "folders.failed", "lies inside folders.done (/srv/done)."),
+        ({"inbox": "/srv/done"}, "folders.done", "is the same folder as folders.inbox (/srv/done)."),
+        ({"done": "/", "failed": "/srv/f"}, "folders.done", "contains folders.inbox (/srv/inbox)."),
+        ({"state": "/srv/inbox/.state"}, "folders.state", "lies inside folders.inbox (/srv/inbox)."),
+        ({"state": "/srv/done"}, "folders.state", "is the same folder as folders.done (/srv/done)."),
+        ({"state": "/srv/failed/x"}, "folders.state", "lies inside folders.failed (/srv/failed)."),
+    ],
+)
+def test_folders_have_to_lie_apart(folders: dict[str, str], where: str, what: str) -> None:
+    lines = {"inbox": "/srv/inbox"} | folders
+    with pytest.raises(Mistake) as caught:
+        config.parse(tables(folders="\n".join(f"{k} = '{v}'" for k, v in lines.items())), base=Path("/srv"))
+
+    assert any((found.where, found.what) == (where, what) and found.remedy for found in caught.value.problems)
+
+
+def test_a_state_folder_around_the_others_is_no_mistake() -> None:
+    config.parse(tables(folders='inbox = "/srv/inbox"\nstate = "/srv"'), base=Path("/srv"))
+
+
+def test_folders_whose_names_begin_alike_lie_apart() -> None:
+    config.parse(tables(folders='inbox = "/srv/in"\ndone = "/srv/in-done"\nstate = "/srv/in2"'), base=Path("/srv"))
+
+
+def test_folders_have_to_lie_apart_behind_symlinks_too(tmp_path: Path) -> None:
+    (tmp_path / "inbox/sub").mkdir(parents=True)
+    (tmp_path / "done").symlink_to("inbox/sub")
+
+    found = problem(tables(folders='inbox = "inbox"'), tmp_path)
+
+    assert (found.where, found.what) == ("folders.done", f"lies inside folders.inbox ({tmp_path}/inbox).")
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ('""', "is empty."),
+        ('"  "', "is empty."),
+        ('"~/inbox"', "begins with “~”"),
+        ('"a\\tb"', "contains control characters."),
+    ],
+)
+def test_a_path_has_to_be_one(path: str, what: str) -> None:
+    found = problem(tables(folders=f"inbox = {path}"))
+
+    assert found.where == "folders.inbox"
+    assert found.what.startswith(what)
+    assert found.remedy
+
+
+# --- Keys, projects, aliases, patterns --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "what"),
+    [
+        ("[A-Z", "is no regular expression: unterminated character set"),
+        ("(a", "is no regular expression: missing ), unterminated subpattern"),
+        (".*", "also accepts '', which is no issue key."),
+        ("[^/]+", "also accepts '.', which is no issue key."),
+        ("[A-Z]+( [A-Z]+)?-[0-9]+", "also accepts 'A B-1'"),
+        ("[A-Z/]+-[0-9]+", "also accepts 'A/B-1'"),
+    ],
+)
+def test_a_key_pattern_accepts_keys_alone(pattern: str, what: str) -> None:
+    found = problem(tables(folders=f"inbox = 'inbox'\nkey_pattern = '{pattern}'"))
+
+    assert found.where == "folders.key_pattern"
+    assert found.what.startswith(what)
+    assert found.remedy
+
+
+@pytest.mark.parametrize("pattern", ["[A-Z]+-[0-9]+", "(TEST|FIN)-[1-9][0-9]{0,4}", r"\w+-\d+"])
+def test_a_key_pattern_may_be_narrower_or_wider(pattern: str) -> None:
+    folders = config.parse(tables(folders=f"inbox = 'inbox'\nkey_pattern = '{pattern}'"), base=Path("/srv")).folders
+
+    assert folders.key_pattern == pattern
+
+
+@pytest.mark.parametrize(
+    ("project", "remedy"),
+    [
+        ("test", "Write “TEST”."),
+        (" TEST", "Write “TEST”."),
+        ("TEST-1", "Write the part of an issue's key before “-”."),
+        ("", "Write the part of an issue's key before “-”."),
+        ("TÄST", "Write the part of an issue's key before “-”."),
+    ],
+)
+def test_a_project_has_to_be_a_key(project: str, remedy: str) -> None:
+    found = problem(tables(folders=f"inbox = 'inbox'\nprojects = ['FIN', '{project}']"))
+
+    assert found.where == "folders.projects"
+    assert found.what.startswith(repr(project))
+    assert found.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("alias", "where", "what"),
+    [
+        ("Invoices = 'FIN'", "aliases.Invoices", "leads to 'FIN', which is no issue key."),
+        ("Invoices = 'fin-12'", "aliases.Invoices", "leads to 'fin-12', which is no issue key."),
+        ("'In voices' = '../x'", 'aliases."In voices"', "leads to '../x', which is no issue key."),
+        ("Invoices = '10012'", "aliases.Invoices", "leads to '10012', which is no issue key."),
+        ('Invoices = "FIN-12\\n"', "aliases.Invoices", "leads to 'FIN-12\\n', which is no issue key."),
+        ("'a/b' = 'FIN-12'", "aliases", "'a/b' cannot be a folder's name."),
+        ("'' = 'FIN-12'", "aliases", "'' cannot be a folder's name."),
+        ("'..' = 'FIN-12'", "aliases", "'..' cannot be a folder's name."),
+    ],
+)
+def test_an_alias_leads_from_a_folder_to_an_issue(alias: str, where: str, what: str) -> None:
+    found = problem(tables(aliases=alias))
+
+    assert (found.where, found.what) == (where, what)
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    ("folders", "target", "valid"),
+    [
+        ("numeric_ids = true", "10012", True),
+        ("numeric_ids = true", "10０12", False),
+        ("projects = ['FIN']", "FIN-12", True),
+        ("projects = ['TEST']", "FIN-12", False),
+        ("projects = ['FIN']\nnumeric_ids = true", "10012", False),
+        ("key_pattern = '[a-z]+-[0-9]+'", "fin-12", True),
+    ],
+)
+def test_an_alias_is_judged_by_the_rules_for_folders(folders: str, target: str, valid: bool) -> None:
+    text = tables(folders=f"inbox = 'inbox'\n{folders}", aliases=f"Invoices = '{target}'")
+
+    if valid:
+        assert config.parse(text, base=Path("/srv")).aliases == {"Invoices": target}
+    else:
+        assert problem(text).where == "aliases.Invoices"
+
+
+@pytest.mark.parametrize("pattern", ["!", "a\\"])
+def test_an_ignore_pattern_has_to_be_one(pattern: str) -> None:
+    found = problem(tables(settle=f"ignore = ['*.bak', '{pattern}']"))
+
+    assert found.where == "settle.ignore"
+    assert found.what == f"{pattern!r} is no pattern."
+    assert ".gitignore" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("looks", "what"),
+    [
+        ("[]", "is empty."),
+        ("[5, 5]", "must grow from entry to entry."),
+        ("[5, 30, 10]", "must grow from entry to entry."),
+    ],
+)
+def test_looks_come_one_after_the_other(looks: str, what: str) -> None:
+    found = problem(tables(doubt=f"looks_seconds = {looks}"))
+
+    assert (found.where, found.what) == ("doubt.looks_seconds", what)
+    assert found.remedy
+
+
+# --- Jira -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("jira.example.com", "does not begin with “https://”."),
+        ("ftp://jira.example.com", "does not begin with “https://”."),
+        ("", "does not begin with “https://”."),
+        ("https://", "names no host."),
+        ("https:///jira", "names no host."),
+        ("https://jira.example.com:99999", "is no address"),
+        ("https://jira.example.com:x", "is no address"),
+        ("https://jira.example.com:0", "is no address"),
+        ("https://[::1", "is no address"),
+        ("https://me:word@jira.example.com", "contains a user's name or a password."),
+        ("https://me@jira.example.com", "contains a user's name or a password."),
+        ("https://jira.example.com/?a=b", "has a query"),
+        ("https://jira.example.com/#x", "has a query"),
+        ("https://jira.example.com?", "has a query"),
+        ("https://jira.example com", "contains a space"),
+        (" https://jira.example.com", "contains a space"),
+        ("https://jira.example.com\\\\x", "contains a space, a backslash"),
+        ("https://jira.example.com\\t", "contains a space, a backslash or a control character."),
+        ("https://jira.example.com/browse/TEST-1", "is the address of a page (“/browse”)."),
+        ("https://jira.example.com/jira/rest/api/2", "is the address of a page (“/rest”)."),
+        ("http://jira.example.com", "is http: "),
+        ("http://127.0.0.1.example.com", "is http: "),
+        ("http://128.0.0.1", "is http: "),
+        ("http://localhost.example.com", "is http: "),
+        ("http://[::2]", "is http: "),
+    ],
+)
+def test_the_url_is_the_address_of_a_site(url: str, what: str) -> None:
+    found = problem(tables(jira=f'url = "{url}"'))
+
+    assert found.where == "jira.url"
+    assert found.what.startswith(what)
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    ("proxy", "what"),
+    [
+        ("proxy.example.com:3128", "does not begin"),
+        ("socks5://proxy.example.com", "does not begin"),
+        ("http://me:word@proxy.example.com", "contains a user's name or a password."),
+        ("http://proxy.example.com/x", "has a path."),
+        ("http://", "names no host."),
+    ],
+)
+def test_the_proxy_is_the_address_of_one(proxy: str, what: str) -> None:
+    found = problem(tables(jira=f'url = "https://jira.example.com"\nproxy = "{proxy}"'))
+
+    assert found.where == "jira.proxy"
+    assert found.what.startswith(what)
+    assert "http://proxy.example.com:3128" in found.remedy
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy.example.com:3128", "https://proxy.example.com/"])
+def test_a_proxy_is_taken(proxy: str) -> None:
+    settings = config.parse(tables(jira=f'url = "https://jira.example.com"\nproxy = "{proxy}"'), base=Path("/srv"))
+
+    assert settings.jira.proxy == proxy
+
+
+@pytest.mark.parametrize(
+    ("auth", "where", "what"),
+    [
+        ("", "jira.auth.user", 'is missing; kind = "basic" needs it.'),
+        ("kind = 'basic'", "jira.auth.token", 'is missing; kind = "basic" needs it.'),
+        ("kind = 'basic'\nuser = ''", "jira.auth.user", 'is missing; kind = "basic" needs it.'),
+        ("kind = 'basic'\nuser = 'a:b'", "jira.auth.user", "contains “:” or a control character"),
+        ("kind = 'bearer'", "jira.auth.token", 'is missing; kind = "bearer" needs it.'),
+        ("kind = 'anonymous'\ntoken = { env = 'JIRA_TOKEN' }", "jira.auth.token", "is given, but"),
+        ("kind = 'oauth2'", "jira.auth.kind", "“oauth2” is not supported by this version yet."),
+    ],
+)
+def test_each_kind_of_signing_in_needs_its_own_keys(auth: str, where: str, what: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        config.parse(tables(jira__auth=auth), base=Path("/srv"), environ={"JIRA_TOKEN": "not-a-token"})
+
+    assert any(found.where == where and found.what.startswith(what) and found.remedy for found in caught.value.problems)
+
+
+def test_a_client_key_without_its_certificate_is_of_no_use(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch()
+
+    found = problem(tables(jira='url = "https://jira.example.com"\nclient_key_file = "key.pem"'), tmp_path)
+
+    assert found.where == "jira.client_key_file"
+    assert found.remedy == "Name the certificate too."
+
+
+@pytest.mark.parametrize("key", ["ca_file", "client_cert_file", "client_key_file"])
+def test_a_file_that_is_named_has_to_be_there(tmp_path: Path, key: str) -> None:
+    (tmp_path / "folder").mkdir()
+    text = f'url = "https://jira.example.com"\n{key} = '
+
+    assert problem(tables(jira=f'{text} "none.pem"'), tmp_path).what == f"{tmp_path}/none.pem does not exist."
+    assert problem(tables(jira=f'{text} "folder"'), tmp_path).what == f"{tmp_path}/folder is no file."
+
+
+def test_files_that_are_there_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").touch()
+    keys = "\n".join(f'{key} = "a.pem"' for key in ("ca_file", "client_cert_file", "client_key_file"))
+
+    jira = config.parse(tables(jira=f'url = "https://jira.example.com"\n{keys}'), base=tmp_path).jira
+
+    assert jira.ca_file == jira.client_cert_file == jira.client_key_file == tmp_path / "a.pem"
+
+
+def test_a_file_that_this_user_may_not_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "ca.pem"
+    file.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    (found,) = checks.readable(file)
+
+    assert found.what == f"{file} cannot be read by this user."
+    assert found.remedy
+
+
+def test_a_file_behind_a_locked_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(path: Path, **_options: bool) -> os.stat_result:
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    monkeypatch.setattr(Path, "stat", locked)
+
+    (found,) = checks.readable(tmp_path / "ca.pem")
+
+    assert found.what.endswith("cannot be read: Permission denied.")
+
+
+# --- What has no function yet -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("folders", "inbox = 'inbox'\nlink_notes = true"),
+        ("settle", "ready_suffix = '.ready'"),
+        ("settle", "min_bytes = 1"),
+        ("settle", "max_bytes = 1"),
+        ("settle", "min_age_seconds = 1"),
+        ("settle", "max_age_seconds = 1"),
+        ("upload", "max_bytes_per_second = 1"),
+        ("limits", "give_up_days = 1"),
+        ("retention", "done_days = 1"),
+        ("retention", "failed_days = 1"),
+        ("retention", "history_days = 1"),
+    ],
+)
+def test_a_key_without_a_function_is_refused_instead_of_doing_nothing(table: str, line: str) -> None:
+    found = problem(tables(**{table: line}))
+
+    assert found.where == f"{table}.{line.splitlines()[-1].split(' = ')[0]}"
+    assert found.what == "is not supported by this version yet."
+    assert found.remedy == "Remove it."
+
+
+@pytest.mark.parametrize(
+    "text", ["[web]\nlisten = 'x'", "[metrics]\ntextfile = 'x'", "[hooks]\nurl = 'x'", "[[folder]]\nmatch = 'x'"]
+)
+def test_a_table_without_a_function_is_refused(text: str) -> None:
+    assert problem(f"{tables()}\n{text}").what == "is not supported by this version yet."
+
+
+def test_a_keyring_is_refused() -> None:
+    text = tables(jira__auth="kind = 'bearer'\ntoken = { keyring = 'jira' }")
+
+    assert problem(text).where == "jira.auth.token.keyring"

@@ -1,0 +1,332 @@
+"""Random lives of files: people drop, rename, replace, move and take back; Jira fails in every way; the process dies anywhere.
+
+Whatever happens: nothing lost, nothing attached twice, nothing overwritten. And when all is quiet again, everything
+that people left in the inbox has its verdict.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from world import Fault, World
+
+from attachd.filing import renaming
+from attachd.journal.database import Journal
+
+ISSUES = ("TEST-1", "TEST-2", "OPS-7")
+NAMES = ("log.txt", "report.pdf", "a/log.txt")
+SIZES = (5, 6)
+FIXED_MTIME = 1_700_000_000_000_000_000
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class Fuse:
+    """Counts the points at which the process can die, and dies at the one that is set."""
+
+    left: int | None = None
+
+    @classmethod
+    def point(cls) -> None:
+        if cls.left is not None:
+            cls.left -= 1
+            if cls.left < 0:
+                cls.left = None
+                raise Crash
+
+
+class CrashingJournal(Journal):
+    """Dies before a transaction is durable, or just after."""
+
+    @contextmanager
+    def transaction(self) -> Iterator:
+        with super().transaction() as connection:
+            yield connection
+            Fuse.point()
+        Fuse.point()
+
+
+_real_rename = renaming.rename_noreplace
+
+
+def crashing_rename(*arguments) -> None:
+    Fuse.point()
+    _real_rename(*arguments)
+    Fuse.point()
+
+
+FAULTS = st.sampled_from([
+    Fault(breaks=httpx.ConnectError, early=True),
+    Fault(breaks=httpx.ReadError),
+    Fault(breaks=httpx.ReadError, commit="all"),
+    Fault(breaks=httpx.ReadTimeout, commit="all"),
+    Fault(breaks=httpx.ReadTimeout, commit=40.0),
+    Fault(breaks=httpx.RemoteProtocolError, commit="half"),
+    Fault(breaks=httpx.ReadTimeout, commit="all", rename="other name.bin"),
+    Fault(status=500, body={"errorMessages": []}, commit="all"),
+    Fault(status=500, body=b""),
+    Fault(status=502, body=b"<html>", commit=60.0),
+    Fault(status=503, body=b"", headers={"retry-after": "7"}),
+    Fault(status=200, body=b"<html>login", commit=None),
+    Fault(status=200, body=[], commit="all"),
+    Fault(status=400, body={"errorMessages": ["one of them is bad"]}, commit="half"),
+    Fault(status=413, body={"errorMessages": ["too large"]}),
+    Fault(status=413, body=b"<html>nginx"),
+    Fault(status=429, body={}, headers={"retry-after": "3", "ratelimit-reason": "jira-per-issue-on-write"}),
+    Fault(status=401, body={"message": "expired"}),
+    Fault(status=404, body={"errorMessages": ["no such issue"], "errors": {}}),
+    Fault(status=302, body=b"", headers={"location": "https://login.example.com/"}),
+    Fault(rename="renamed by Jira.bin"),
+])  # fmt: skip
+
+LOOK_FAULTS = st.sampled_from([
+    Fault(status=500, body=b""),
+    Fault(status=200, body={"key": "TEST-1", "fields": {}}),
+    Fault(status=200, body=b"<html>"),
+])  # fmt: skip
+
+
+class Lives(RuleBasedStateMachine):
+    """Each content is unique, so that the oracle can follow it wherever it goes."""
+
+    deployment = "Cloud"
+
+    @initialize()
+    def begin(self) -> None:
+        structlog.configure(processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)])
+        Fuse.left = None
+        renaming.rename_noreplace = crashing_rename
+        self.home = Path(tempfile.mkdtemp(prefix="lives-"))
+        self.world = World(self.home, deployment=self.deployment)
+        self.crashing()
+        self.world.jira.before = Fuse.point
+        self.number = 0
+        self.allowed: Counter[tuple[str, bytes]] = Counter()  # how often an issue may hold a content
+        self.alive: set[bytes] = set()  # contents that nobody destroyed
+
+    def crashing(self) -> None:
+        self.world.desk.journal.__class__ = CrashingJournal
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "world"):
+                self.quiet()
+        finally:
+            renaming.rename_noreplace = _real_rename
+            structlog.reset_defaults()
+            if hasattr(self, "world"):
+                self.world.end()
+                shutil.rmtree(self.home)
+
+    # --- what people do -----------------------------------------------------------------------------------------
+
+    def content_at(self, path: Path) -> bytes | None:
+        return path.read_bytes() if path.is_file() else None
+
+    def inbox_files(self) -> list[Path]:
+        return [p for p in sorted(self.world.inbox.rglob("*")) if p.is_file() and ".attachd" not in p.parts]
+
+    def destroy(self, path: Path) -> None:
+        """Somebody puts another file onto this path, or deletes it."""
+        content = self.content_at(path)
+        if content is not None:
+            self.alive.discard(content)
+
+    @rule(issue=st.sampled_from(ISSUES), name=st.sampled_from(NAMES), size=st.sampled_from(SIZES), fixed=st.booleans())
+    def drop(self, issue: str, name: str, size: int, fixed: bool) -> None:
+        self.number += 1
+        content = f"{self.number:04d}".encode().ljust(size, b".")
+        self.destroy(self.world.inbox / issue / name)
+        self.world.drop(f"{issue}/{name}", content, FIXED_MTIME if fixed else int(self.world.clock.time * 1e9))
+        self.alive.add(content)
+        self.allowed[issue, content] += 1
+
+    def pick(self, files: list[Path], index: int) -> Path:
+        return files[index % len(files)]
+
+    @precondition(lambda self: self.inbox_files())
+    @rule(index=st.integers(0, 9), name=st.sampled_from(NAMES), issue=st.sampled_from(ISSUES), stay=st.booleans())
+    def rename(self, index: int, name: str, issue: str, stay: bool) -> None:
+        source = self.pick(self.inbox_files(), index)
+        old = source.relative_to(self.world.inbox).parts[0]
+        target = self.world.inbox / (old if stay else issue) / name
+        if source == target:
+            return
+        content = source.read_bytes()
+        self.destroy(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        self.alive.add(content)
+        new = target.relative_to(self.world.inbox).parts[0]
+        if new != old:
+            self.allowed[new, content] += 1
+
+    @precondition(lambda self: self.inbox_files())
+    @rule(index=st.integers(0, 9))
+    def delete(self, index: int) -> None:
+        path = self.pick(self.inbox_files(), index)
+        self.destroy(path)
+        path.unlink()
+
+    def failed_files(self) -> list[Path]:
+        return [p for p in sorted(self.world.failed.rglob("*")) if p.is_file() and ".why" not in p.name]
+
+    @precondition(lambda self: self.failed_files())
+    @rule(index=st.integers(0, 9), with_note=st.booleans())
+    def take_back(self, index: int, with_note: bool) -> None:
+        """The retry of people who have no shell. It never makes a second copy."""
+        source = self.pick(self.failed_files(), index)
+        target = self.world.inbox / source.relative_to(self.world.failed)
+        content = source.read_bytes()
+        self.destroy(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        self.alive.add(content)
+        note = source.with_name(source.name + ".why.txt")
+        if with_note and note.exists():
+            note.rename(target.with_name(note.name))
+
+    # --- what the world does ------------------------------------------------------------------------------------
+
+    @rule(fault=FAULTS)
+    def jira_fails(self, fault: Fault) -> None:
+        self.world.jira.faults.append(fault)
+
+    @rule(fault=LOOK_FAULTS)
+    def listing_fails(self, fault: Fault) -> None:
+        self.world.jira.look_faults.append(fault)
+
+    @rule(seconds=st.sampled_from([0.5, 6.0, 31.0, 95.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.clock.advance(seconds)
+
+    @rule()
+    def remount(self) -> None:
+        """The same folder on another mount: all device and inode numbers that the journal knows are wrong."""
+        self.world.scanner._mount = (1, 2, 3)
+        with self.world.desk.journal.transaction() as connection:
+            connection.execute("UPDATE file SET dev = dev + 1000, ino = ino + 1 WHERE finished_at IS NULL")
+        self.world.scan()
+
+    @rule()
+    def unmounted_for_a_while(self) -> None:
+        away = self.home / "away"
+        self.world.inbox.rename(away)
+        self.world.inbox.mkdir()
+        self.world.scan()
+        self.world.clock.advance(65.0)
+        self.world.scan()
+        self.world.work()
+        assert list(self.world.inbox.iterdir()) == []
+        self.world.inbox.rmdir()
+        away.rename(self.world.inbox)
+
+    # --- what the program does ----------------------------------------------------------------------------------
+
+    @rule()
+    def scan(self) -> None:
+        self.world.scan()
+
+    @rule(steps=st.integers(1, 4))
+    def work(self, steps: int) -> None:
+        for _ in range(steps):
+            self.world.step()
+
+    @rule(point=st.integers(0, 60), during_start=st.booleans())
+    def die(self, point: int, during_start: bool) -> None:
+        """Die at some point of a scan and of what follows, or (once more) of the start after that."""
+        Fuse.left = point
+        try:
+            self.world.scan()
+            self.world.work()
+        except Crash:
+            pass
+        Fuse.left = point // 4 if during_start else None
+        try:
+            self.world.restart()
+            self.crashing()
+            self.world.scan()
+        except Crash:
+            Fuse.left = None
+            self.world.restart()
+        Fuse.left = None
+        self.crashing()
+
+    # --- what must hold -----------------------------------------------------------------------------------------
+
+    def places(self) -> Counter[bytes]:
+        world = self.world
+        return Counter(
+            content
+            for folder in (world.inbox, world.done, world.failed)
+            for name, content in world.files(folder).items()
+            if ".why" not in name
+        )
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        if hasattr(self, "world"):
+            places = self.places()
+            assert {content: places[content] for content in self.alive} == dict.fromkeys(self.alive, 1)
+
+    @invariant()
+    def nothing_is_attached_twice(self) -> None:
+        if hasattr(self, "world"):
+            held = Counter((s.issue, s.content) for s in self.world.jira.stored)
+            assert {key: n for key, n in held.items() if n > self.allowed[key]} == {}
+
+    @invariant()
+    def what_is_done_is_attached(self) -> None:
+        if hasattr(self, "world"):
+            held = {(s.issue, s.content) for s in self.world.jira.stored}
+            done = {(name.partition("/")[0], content) for name, content in self.world.files(self.world.done).items()}
+            assert done <= held
+
+    def quiet(self) -> None:
+        """No more faults: everything that is left gets its verdict."""
+        Fuse.left = None
+        self.world.jira.faults.clear()
+        self.world.jira.look_faults.clear()
+        self.world.settle(hours=60)
+        self.nothing_is_lost()
+        self.nothing_is_attached_twice()
+        self.what_is_done_is_attached()
+        left = {name: content for name, content in self.world.files(self.world.inbox).items() if content in self.alive}
+        assert left == {}, [(r.path, r.state, r.reason, r.due - self.world.clock.time) for r in self.world.unfinished()]
+        for path in self.failed_files():
+            notes = list(path.parent.glob("*.why*"))
+            assert notes, f"{path} failed and nothing says why"
+
+
+class LivesOnDataCenter(Lives):
+    """The same where Jira does not hand contents out, so that only a person can settle a tie."""
+
+    deployment = "Server"
+
+
+LENGTH = int(os.environ.get("ATTACHD_LIVES", "60"))
+_settings = settings(
+    max_examples=LENGTH,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+TestLives = pytest.mark.timeout(900)(Lives.TestCase)
+TestLives.settings = _settings
+TestLivesOnDataCenter = pytest.mark.timeout(900)(LivesOnDataCenter.TestCase)
+TestLivesOnDataCenter.settings = _settings

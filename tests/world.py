@@ -1,0 +1,366 @@
+"""A small world to test delivery in: a clock that tests move, a Jira in memory, real folders and a real journal.
+
+The Jira behaves (it stores, lists, forgets nothing) and can be told to misbehave once: ``faults`` holds what the next
+uploads meet. Nothing here knows how attachd works inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+
+from attachd import config
+from attachd.clock import Clock
+from attachd.delivery import carrying, worker
+from attachd.delivery.desk import Desk
+from attachd.intake.scanning import Report, Scanner
+from attachd.jira import client, transport
+from attachd.journal import rows
+from attachd.journal.rows import Row
+from attachd.service import starting
+
+SITE = "https://jira.example.com"
+ACCOUNT = "712020:robot"
+
+
+class FakeClock(Clock):
+    """Both clocks, moved by the test."""
+
+    def __init__(self) -> None:
+        self.time, self.since_boot = 1_800_000_000.0, 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def boot(self) -> float:
+        return self.since_boot
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+        self.since_boot += seconds
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the Jira in memory holds."""
+
+    id: str
+    issue: str
+    name: str
+    content: bytes
+    created: float
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass
+class Fault:
+    """What one upload meets. ``commit``: None for nothing stored, "all", "half", or seconds for a late commit."""
+
+    commit: str | float | None = None
+    status: int | None = None  # answered so; None with ``breaks`` unset answers normally
+    breaks: type[Exception] | None = None  # raised at the client
+    early: bool = False  # before the body was read
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+    rename: str = ""  # the stored name is changed so
+
+
+class MemoryJira(httpx.BaseTransport):
+    """Jira as a transport: what a request would do to the server, without a socket."""
+
+    def __init__(self, clock: FakeClock, deployment: str = "Cloud") -> None:
+        self.clock, self.deployment = clock, deployment
+        self.stored: list[Stored] = []
+        self.late: list[tuple[float, Stored]] = []
+        self.faults: list[Fault] = []
+        self.look_faults: list[Fault] = []
+        self.token = "Basic " + __import__("base64").b64encode(b"robot@example.com:not-a-secret").decode()
+        self.missing: set[str] = set()
+        self.forbidden: set[str] = set()
+        self.moved: dict[str, str] = {}
+        self.limit = 10**9
+        self.enabled = True
+        self.requests: list[tuple[str, str]] = []
+        self.uploads: list[list[str]] = []
+        self.hide_field = False
+        self._ids = itertools.count(10_001)
+        self._lock = threading.Lock()
+        self.before: Callable[[], None] = lambda: None
+
+    # --- what tests ask ---
+
+    def on(self, issue: str) -> list[Stored]:
+        return [s for s in self.stored if s.issue == issue]
+
+    def names(self, issue: str) -> list[str]:
+        return [s.name for s in self.on(issue)]
+
+    # --- the transport ---
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with self._lock:
+            self._commit_late()
+            path = unquote(request.url.path)
+            self.requests.append((request.method, path))
+            self.before()
+            return self._answer(request, path)
+
+    def _commit_late(self) -> None:
+        due = [s for at, s in self.late if at <= self.clock.time]
+        self.late = [(at, s) for at, s in self.late if at > self.clock.time]
+        self.stored += due
+
+    def _answer(self, request: httpx.Request, path: str) -> httpx.Response:
+        if path.endswith("/serverInfo"):
+            return self._reply(200, {"deploymentType": self.deployment, "baseUrl": SITE, "version": "x"})
+        known = request.headers.get("authorization") == self.token
+        if path.endswith("/myself"):
+            return self._reply(200, {"accountId": ACCOUNT}) if known else self._reply(401, {"message": "no"})
+        if path.endswith("/attachment/meta"):
+            return self._reply(200, {"enabled": self.enabled, "uploadLimit": self.limit})
+        if match := re.search(r"/attachment/content/(\d+)$", path):
+            found = [s for s in self.stored if s.id == match[1]]
+            return httpx.Response(200, content=found[0].content) if found else self._reply(404, _error("gone"))
+        match = re.search(r"/issue/([^/]+)(/attachments)?$", path)
+        assert match, path
+        issue = self.moved.get(match[1], match[1])
+        if request.method == "POST":
+            return self._upload(request, issue, known)
+        return self._list(issue, known)
+
+    def _list(self, issue: str, known: bool) -> httpx.Response:
+        if self.look_faults:
+            fault = self.look_faults.pop(0)
+            if fault.breaks:
+                raise fault.breaks("as told")
+            return self._reply(fault.status or 200, fault.body)
+        if issue in self.missing or not known:
+            return self._reply(404, _error("Issue does not exist or you do not have permission to see it."))
+        fields = {} if self.hide_field else {"attachment": [self._entry(s) for s in self.on(issue)]}
+        return self._reply(200, {"key": issue, "fields": fields})
+
+    def _upload(self, request: httpx.Request, issue: str, known: bool) -> httpx.Response:
+        fault = self.faults.pop(0) if self.faults else Fault()
+        if fault.early:
+            return self._end(fault, [])
+        body = b"".join(request.stream)  # type: ignore[arg-type]
+        assert len(body) == int(request.headers["content-length"])
+        files = _parts(body, request.headers["content-type"])
+        self.uploads.append([name for name, _ in files])
+        if (refusal := self._refusal(issue, known, files)) and fault.status is None and fault.breaks is None:
+            return refusal
+        fresh = [
+            Stored(str(next(self._ids)), issue, fault.rename or name, content, self.clock.time)
+            for name, content in files
+        ]
+        if isinstance(fault.commit, float):
+            self.late += [
+                (self.clock.time + fault.commit, replace(s, created=self.clock.time + fault.commit)) for s in fresh
+            ]
+            return self._end(fault, fresh)
+        if fault.commit == "half":
+            fresh = fresh[: len(fresh) // 2]
+        if fault.commit or (fault.status is None and fault.breaks is None):
+            self.stored += fresh
+        return self._end(fault, fresh)
+
+    def _refusal(self, issue: str, known: bool, files: list[tuple[str, bytes]]) -> httpx.Response | None:
+        if issue in self.missing or not known:
+            return self._reply(404, _error("Issue does not exist or you do not have permission to see it."))
+        if issue in self.forbidden:
+            return self._reply(403, _error("You do not have permission to create attachments for this issue."))
+        if any(len(content) > self.limit for _, content in files):
+            return self._reply(413, _error("too large"))
+        return None
+
+    def _end(self, fault: Fault, fresh: list[Stored]) -> httpx.Response:
+        if fault.breaks:
+            raise fault.breaks("as told")
+        if fault.status is None:
+            return self._reply(200, [self._entry(s) for s in fresh], fault.headers)
+        return self._reply(fault.status, fault.body, fault.headers)
+
+    def _entry(self, stored: Stored) -> dict[str, Any]:
+        return {"id": stored.id, "filename": stored.name, "size": len(stored.content),
+                "created": int(stored.created * 1000), "author": {"accountId": ACCOUNT}}  # fmt: skip
+
+    def _reply(self, status: int, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        base = {"date": formatdate(self.clock.time, usegmt=True)}
+        kind = {} if isinstance(body, bytes) else {"content-type": "application/json"}
+        return httpx.Response(status, content=content, headers=base | kind | (headers or {}))
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {"errorMessages": [text], "errors": {}}
+
+
+def _parts(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
+    boundary = b"--" + content_type.partition("boundary=")[2].encode()
+    assert body.startswith(boundary + b"\r\n")
+    assert body.endswith(b"\r\n" + boundary + b"--\r\n")
+    pieces = body[len(boundary) + 2 : -(len(boundary) + 6)].split(b"\r\n" + boundary + b"\r\n")
+    found = []
+    for piece in pieces:
+        head, _, content = piece.partition(b"\r\n\r\n")
+        name = re.search(rb'name="file"; filename="(.*)"\r\n', head + b"\r\n")
+        assert name, head
+        found.append((name[1].decode(), content))
+    return found
+
+
+class Impatient(threading.Event):
+    """A stop signal on which nobody waits: the tries within one call follow each other at once."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
+class World:
+    """Folders, a journal, a Jira, and the program's own steps on them; ``restart`` is a new process."""
+
+    def __init__(self, home: Path, *, deployment: str = "Cloud", **tables: dict[str, Any]) -> None:
+        self.home, self.clock = home, FakeClock()
+        self.jira = MemoryJira(self.clock, deployment)
+        self.inbox, self.done, self.failed = home / "inbox", home / "done", home / "failed"
+        for folder in (self.inbox, self.done, self.failed):
+            folder.mkdir()
+        token = home / "token"
+        token.write_text("not-a-secret\n")
+        token.chmod(0o600)
+        self.tables = tables
+        self.running = False
+        self.restart()
+
+    def configuration(self) -> config.Config:
+        base: dict[str, dict[str, Any]] = {
+            "folders": {"inbox": str(self.inbox), "state": str(self.home / "state")},
+            "jira": {"url": SITE, "auth": {"user": "robot@example.com", "token": {"file": str(self.home / "token")}}},
+            "settle": {"quiet_seconds": 0.0, "quiet_seconds_unproven": 0.0, "empty_seconds": 0.0},
+        }
+        for name, table in self.tables.items():
+            base[name] = base.get(name, {}) | table
+        return config.parse(base, base=self.home)
+
+    def restart(self, **options: bool) -> None:
+        """End the process, if one runs, and start another."""
+        self.end()
+        self.held = starting.start(self.configuration(), clock=self.clock, environ={}, **options)
+        self.desk: Desk = self.held.desk
+        self.desk.stopping = Impatient()
+        self.client = self.connect()
+        worker.adopt_orphans(self.desk)
+        self.scanner = Scanner(self.desk.journal, self.desk.config, self.clock, self.desk.guard)
+        self.running = True
+
+    def connect(self) -> client.Client:
+        timeouts = transport.Timeouts(1.0, 1.0, 1.0)
+        return client.Client(
+            SITE, self.desk.credentials, self.jira, timeouts=timeouts, deadline=transport.Deadline(), user_agent="test"
+        )
+
+    def end(self) -> None:
+        if self.running:
+            self.client.close()
+            self.held.release()
+            self.running = False
+
+    # --- what people do ---
+
+    def drop(self, path: str | bytes, content: bytes = b"content", mtime_ns: int | None = None) -> Path:
+        """Write a file and rename it into the inbox, over whatever is there."""
+        target = self.inbox / os.fsdecode(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.home / "fresh"
+        fresh.write_bytes(content)
+        if mtime_ns is not None:
+            os.utime(fresh, ns=(mtime_ns, mtime_ns))
+        os.rename(fresh, target)
+        return target
+
+    # --- what the program does ---
+
+    def scan(self) -> Report:
+        """One full scan, as the service makes it."""
+        if self.scanner.remounted():
+            carrying.close_moved(self.desk)
+        report = self.scanner.scan()
+        if report.there:
+            carrying.drop_notes(self.desk)
+        return report
+
+    def step(self) -> bool:
+        return worker.step(self.desk, self.client)
+
+    def work(self, most: int = 200) -> int:
+        """Work until there is nothing to do now."""
+        for count in range(most):
+            if not self.step():
+                return count
+        raise AssertionError(f"still busy after {most} steps")
+
+    def deliver(self) -> None:
+        """Scan, then work."""
+        self.scan()
+        self.work()
+
+    def settle(self, hours: float = 30.0) -> None:
+        """Let time pass, scanning and working, until nothing is left to be done or the hours are over."""
+        until = self.clock.time + hours * 3600
+        while self.clock.time < until:
+            self.scan()
+            self.work()
+            if not self.unfinished():
+                return
+            self.clock.advance(31.0)
+
+    # --- what tests ask ---
+
+    def rows(self, rest: str = "") -> list[Row]:
+        return [rows.from_sql(record) for record in self.desk.journal.rows(f"{rows.SELECT} {rest} ORDER BY id")]
+
+    def row(self, path: str) -> Row:
+        """The newest row of a path."""
+        return [row for row in self.rows() if row.path == os.fsencode(path)][-1]
+
+    def unfinished(self) -> list[Row]:
+        return self.rows("WHERE finished_at IS NULL")
+
+    def states(self) -> list[str]:
+        return [str(row.state) for row in self.rows()]
+
+    def files(self, folder: Path) -> dict[str, bytes]:
+        """Everything in a folder, by relative path, without our own files."""
+        found = {
+            str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        }
+        return {name: content for name, content in found.items() if not name.startswith(".attachd")}
+
+    def pauses(self) -> set[str]:
+        found = self.desk.journal.rows("SELECT scope, kind, until, cure FROM pause")
+        return {f"{r[0]}:{r[1]}" for r in found if r[3] != "time" or r[2] > self.clock.time}
+
+
+@contextmanager
+def world(home: Path, **options: Any) -> Iterator[World]:
+    made = World(home, **options)
+    try:
+        yield made
+    finally:
+        made.end()
