@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from attachd import config
-from attachd.config import loading
+from attachd.config import loading, schema
 from attachd.model import Mistake, Problem
 
 MINIMAL = """
@@ -55,15 +57,13 @@ def test_an_absolute_path_stays() -> None:
 
 def test_values_come_as_the_types_that_the_rooms_expect() -> None:
     text = MINIMAL.replace("[jira.auth]", "[jira.auth]\ntoken_expires = 2027-03-01")
-    settings = parse(
-        text + '[doubt]\nlooks_seconds = [1, 2]\n[settle]\nignore = ["*.bak"]\n[aliases]\n"In 1" = "FIN-12"'
-    )
+    found = parse(text + '[doubt]\nlooks_seconds = [1, 2]\n[settle]\nignore = ["*.bak"]\n[aliases]\n"In 1" = "FIN-12"')
 
-    assert settings.doubt.looks_seconds == (1.0, 2.0)
-    assert settings.settle.ignore == ("*.bak",)
-    assert settings.aliases == {"In 1": "FIN-12"}
-    assert settings.jira.auth.token_expires == datetime.date(2027, 3, 1)
-    assert settings.file == Path("/srv/attachd/config.toml")
+    assert found.doubt.looks_seconds == (1.0, 2.0)
+    assert found.settle.ignore == ("*.bak",)
+    assert found.aliases == {"In 1": "FIN-12"}
+    assert found.jira.auth.token_expires == datetime.date(2027, 3, 1)
+    assert found.file == Path("/srv/attachd/config.toml")
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_a_configuration_can_be_made_of_tables() -> None:
         "jira": {"url": "http://localhost", "auth": {"kind": "anonymous"}},
     }
 
-    settings = config.parse(tables, base=Path("/"))
+    found = config.parse(tables, base=Path("/"))
 
-    assert settings.folders.failed == Path("/drop/failed")
-    assert settings.jira.auth.kind == "anonymous"
+    assert found.folders.failed == Path("/drop/failed")
+    assert found.jira.auth.kind == "anonymous"
 
 
 def test_a_configuration_does_not_change() -> None:
@@ -182,6 +182,58 @@ def test_no_message_repeats_what_may_be_a_secret(line: str, secret: str) -> None
     assert secret not in "\n".join(map(repr, found))
 
 
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["basic", "https://x", "~", "/a", "TEST-1", "\0"]),
+    st.dates(),
+    st.datetimes(),
+    st.lists(st.integers() | st.text(max_size=3), max_size=3),
+    st.dictionaries(st.text(max_size=5) | st.sampled_from(["file", "env", "x"]), st.text(max_size=3), max_size=2),
+)
+
+
+def _tables(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(st.sampled_from(keys) | st.text(max_size=5), _VALUES, max_size=4)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "folders": _tables(*schema.Folders.model_fields) | _VALUES,
+            "aliases": _VALUES,
+            "jira": st.builds(
+                dict.__or__,
+                _tables(*schema.Jira.model_fields),
+                st.dictionaries(st.just("auth"), _tables(*schema.Auth.model_fields)),
+            )
+            | _VALUES,
+            "settle": _tables(*schema.Settle.model_fields) | _VALUES,
+            "doubt": _tables(*schema.Doubt.model_fields) | _VALUES,
+            "folder": _VALUES,
+            "hooks": _tables(*schema.Hooks.model_fields) | _VALUES,
+            "log": _tables(*schema.Log.model_fields) | _VALUES,
+        },
+    )
+)
+def test_whatever_stands_in_a_file_it_is_valid_or_a_mistake_in_plain_words(tables: dict[str, Any]) -> None:
+    try:
+        config.parse(tables, base=Path("/srv"), environ={})
+    except Mistake as mistake:
+        for problem in mistake.problems:
+            assert problem.where
+            assert problem.what
+            assert problem.remedy
+            assert "pydantic" not in str(problem)
+            assert "of another kind" not in str(problem)
+            assert str(problem).isprintable()
+
+
 # --- The file ---------------------------------------------------------------------------------------------------
 
 
@@ -189,10 +241,10 @@ def test_a_file_is_loaded_and_remembered(tmp_path: Path) -> None:
     file = tmp_path / "attachd.toml"
     file.write_text(MINIMAL)
 
-    settings = config.load(file, environ=ENVIRON)
+    found = config.load(file, environ=ENVIRON)
 
-    assert settings.file == file
-    assert settings.folders.inbox == tmp_path / "in/inbox"
+    assert found.file == file
+    assert found.folders.inbox == tmp_path / "in/inbox"
 
 
 def test_a_file_is_found_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def test_the_head_is_valid() -> None:
         ("limits", "issue_files_per_hour = -1", "is -1.", "at least 0."),
         ("log", 'level = "INFO"', "is “INFO”.", "'debug', 'info', 'warning' or 'error'."),
         ("log", 'format = "text"', "is “text”.", "'auto', 'console', 'journald' or 'json'."),
+        ("log", 'level = "\\u001b[2J"', r"is “\x1b[2J”.", "'debug', 'info', 'warning' or 'error'."),
         ("log", "level = 3", "is a number.", "'debug', 'info', 'warning' or 'error'."),
         ("log", 'file_names = "no"', "is a text.", "true or false, without quotes."),
         ("log", "file_names = 0", "is a number.", "true or false, without quotes."),

@@ -226,7 +226,9 @@ def test_a_command_that_prints_nothing_gives_an_empty_secret() -> None:
 
 
 def test_a_command_that_does_not_exist_is_told_without_its_name() -> None:
-    assert problem(TokenSource(command=(WORD,))).what.startswith("names a command that does not start: No such file")
+    what = problem(TokenSource(command=(WORD,)), environ={"PATH": "/usr/bin"}).what
+
+    assert what == "names a command that does not start: No such file or directory."
 
 
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(

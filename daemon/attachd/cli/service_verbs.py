@@ -16,7 +16,7 @@ from attachd.cli import common
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.journal import report
-from attachd.model import Scope, Word, printable
+from attachd.model import Cure, Scope, Word, printable
 from attachd.service import logs, notify, starting
 from attachd.service.running import Engine
 
@@ -148,6 +148,8 @@ def _wait_for_verdicts(engine: Engine, patience: float) -> str:
             return ""
         wide = [p for p in report.active_pauses(engine.desk.journal, engine.desk.clock.now())
                 if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)]  # fmt: skip
+        # One whose next probe is due is not looked at before that was made.
+        wide = [p for p in wide if p.cure is Cure.HAND or p.until > engine.desk.clock.now()]
         if wide:
             return wide[0].reason
         now = report.summary(engine.desk.journal).progress

@@ -51,7 +51,13 @@ _CONSEQUENCE = "default_factory_not_called"
 
 
 def problems(error: pydantic.ValidationError) -> Iterator[model.Problem]:
-    """Yield each thing that is wrong, in the order of the file's keys."""
+    """Yield each thing that is wrong, in the order of the file's keys, as texts that any terminal may show."""
+    for problem in _problems(error):
+        texts = (problem.where, problem.what, problem.remedy)
+        yield model.Problem(*(model.printable(text.encode("utf-8", "surrogatepass")) for text in texts))
+
+
+def _problems(error: pydantic.ValidationError) -> Iterator[model.Problem]:
     for details in error.errors(include_url=False):
         if details["type"] == PROBLEMS:
             yield from _ours(details)

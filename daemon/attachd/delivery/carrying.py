@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import structlog
 
 from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
-from attachd.filing import moving, notes
+from attachd.filing import moving, notes, refusing
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
@@ -53,7 +54,7 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
                 with desk.journal.transaction() as connection:
                     current = rows.one(connection, row.id)
                 if current.state in (State.ATTACHED, State.REFUSED):
-                    results.append((current, _carry(desk, current, dirty)))
+                    results.append((current, _carry_or_explain(desk, current, dirty)))
             dirty.sync()
         except OSError as error:
             _disk_trouble(desk, verdicts, error)
@@ -97,6 +98,17 @@ def _disk_trouble(desk: Desk, verdicts: Sequence[Row], error: OSError) -> None:
     pausing.pause(desk, Fault(Scope.SITE, "disk", reason))
 
 
+def _carry_or_explain(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
+    """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised."""
+    try:
+        return _carry(desk, row, dirty)
+    except OSError as error:
+        if error.errno not in refusing.PERSONAL:
+            raise
+        reason = refusing.explain(error, desk.guard.inbox, row.path, _root(desk, row), row.target or wanted(row))
+        return Postponed(reason, blocked=True)
+
+
 def _carry(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
     if not row.at_path and row.target is None:
         return Closed(
@@ -133,16 +145,31 @@ def wanted(row: Row) -> bytes:
 
 
 def _targeted(desk: Desk, row: Row) -> Row:
-    """Choose the name, and make it durable before the file moves."""
+    """Choose the name, and make it durable before the file moves.
+
+    A name that was chosen before a crash, and has since been given to a file that is filed there, is chosen anew.
+    """
     if row.target is not None:
-        return row
-    target = moving.choose(_root(desk, row), wanted(row))
-    return _change(desk, row, {"root": _root_name(row), "target": target})
+        with desk.journal.transaction() as connection:
+            if not queue.belongs_to_another(connection, _root_name(row), row.target, row.id):
+                return row
+    return _retarget(desk, row)
 
 
 def _retarget(desk: Desk, row: Row) -> Row:
-    target = moving.choose(_root(desk, row), wanted(row))
-    return _change(desk, row, {"target": target, "reserved_dev": None, "reserved_ino": None})
+    root = _root_name(row)
+
+    def promised(target: bytes) -> bool:
+        with desk.journal.transaction() as connection:
+            return queue.promised(connection, root, target, row.id)
+
+    while True:
+        target = moving.choose(_root(desk, row), wanted(row), promised)
+        try:
+            return _change(desk, row, {"root": root, "target": target, "reserved_dev": None, "reserved_ino": None})
+        except sqlite3.IntegrityError:
+            # Another worker promised the name to its file since it was chosen.
+            continue
 
 
 def _change(desk: Desk, row: Row, values: dict[str, Any]) -> Row:

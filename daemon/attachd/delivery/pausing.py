@@ -109,6 +109,22 @@ def due_probe(desk: Desk, now: float) -> Pause | None:
     return None
 
 
+def probe_at_start(desk: Desk) -> None:
+    """A new process probes at once what an earlier one was waiting for: somebody may have put it right meanwhile.
+
+    Not where each try feeds the CAPTCHA counter of a shared account, and not what Jira gave a time for.
+    """
+    with desk.journal.transaction() as connection:
+        for each in pauses.read(connection):
+            if each.cure is Cure.PROBE and each.kind != "captcha" and not _is_password(desk):
+                pauses.put(connection, replace(each, until=0.0))
+
+
+def _is_password(desk: Desk) -> bool:
+    """Basic authentication outside Cloud is by password, perhaps a person's; a token's refusals lock nobody out."""
+    return desk.config.jira.auth.kind == "basic" and desk.site.version == "2"
+
+
 def open_for_a_try(desk: Desk, held: Pause) -> None:
     """The probe succeeded: uploads are let through again, but only an accepted one makes it forgotten."""
     with desk.journal.transaction() as connection:

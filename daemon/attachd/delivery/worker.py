@@ -28,6 +28,9 @@ def adopt_orphans(desk: Desk) -> None:
     """
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
+        pauses.tame(connection, now)
+    pausing.probe_at_start(desk)
+    with desk.journal.transaction() as connection:
         for row in queue.orphans(connection):
             recording.apply(connection, row, outcome.orphaned(row, now, desk.doubts), now)
         first = desk.doubts.looks_seconds[0]

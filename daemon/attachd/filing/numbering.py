@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from attachd.filing import places, recognising
@@ -54,30 +54,35 @@ def hidden(purpose: bytes, name: bytes) -> bytes:
     return b".attachd-%s-%s" % (purpose, hashlib.blake2b(name, digest_size=12).hexdigest().encode())
 
 
-def choose(root: Path, wanted: bytes) -> bytes:
+def choose(root: Path, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
     """Return the first free path for *wanted* below the root, its folders numbered too where something bars the way.
 
-    Everything that is not a real folder bars a folder, and everything bars a file; symlinks are never followed. What is
-    free now may be taken a moment later: only a rename that does not replace decides. Raises OSError.
+    Everything that is not a real folder bars a folder, and everything bars a file; symlinks are never followed. A path
+    that was *promised* to another file counts as taken. What is free now may be taken a moment later: only a rename that
+    does not replace decides. Raises OSError.
     """
     *folders, name = places.split(wanted)
     chosen: list[bytes] = []
     for part in folders:
-        chosen.append(_free(root, chosen, part, folder=True))
-    return b"/".join([*chosen, _free(root, chosen, name, folder=False)])
+        chosen.append(_free(root, chosen, series(part, b"", b""), _bars_folder))
+    above = b"/".join([*chosen, b""])
+    return above + _free(root, chosen, (n for n in numbered(name) if not promised(above + n)), _bars_file)
 
 
-def _free(root: Path, above: list[bytes], wanted: bytes, *, folder: bool) -> bytes:
-    candidates = series(wanted, b"", b"") if folder else numbered(wanted)
+def _free(root: Path, above: list[bytes], candidates: Iterator[bytes], bars: Callable[[int, bytes], bool]) -> bytes:
     try:
         with places.folder(root, b"/".join(above)) as here:
-            return next(name for name in candidates if _fits(here, name, folder=folder))
+            return next(name for name in candidates if not bars(here, name))
     except FileNotFoundError:
         if not above:
             raise
         return next(candidates)  # A folder that is still to be made holds nothing.
 
 
-def _fits(here: int, name: bytes, *, folder: bool) -> bool:
+def _bars_folder(here: int, name: bytes) -> bool:
     status = recognising.status_of(here, name)
-    return status is None or (folder and stat.S_ISDIR(status.st_mode))
+    return status is not None and not stat.S_ISDIR(status.st_mode)
+
+
+def _bars_file(here: int, name: bytes) -> bool:
+    return recognising.status_of(here, name) is not None

@@ -155,6 +155,23 @@ def targeted(connection: sqlite3.Connection) -> list[rows.Row]:
     return [rows.from_sql(record) for record in found]
 
 
+def promised(connection: sqlite3.Connection, root: str, target: bytes, row_id: int) -> bool:
+    """Whether an unfinished row other than *row_id* is on its way to this name."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE root = ? AND target = ? AND finished_at IS NULL AND id <> ?", (root, target, row_id)
+    )
+    return found.fetchone() is not None
+
+
+def belongs_to_another(connection: sqlite3.Connection, root: str, target: bytes, row_id: int) -> bool:
+    """Whether a finished row was filed under this name: what lies there is that one's, and is never put back."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE root = ? AND target = ? AND finished_at IS NOT NULL AND id <> ?",
+        (root, target, row_id),
+    )
+    return found.fetchone() is not None
+
+
 def finish(connection: sqlite3.Connection, row: rows.Row, now: float, extra: Mapping[str, Any]) -> None:
     """The file is where its verdict put it, durably: the row is closed."""
     state = State.DONE if row.state is State.ATTACHED else State.FAILED

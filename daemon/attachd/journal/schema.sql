@@ -96,6 +96,7 @@ CREATE INDEX file_contested ON file (contested_at) WHERE contested IS NOT NULL A
 CREATE INDEX file_uncertain ON file (asked, size) WHERE may_be_attached = 1 AND state = 'FAILED';
 CREATE INDEX file_accepted ON file (verdict_at, lane) WHERE attachment IS NOT NULL;
 CREATE INDEX file_finished ON file (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX file_filed ON file (target, root) WHERE target IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX file_noted ON file (note) WHERE note IS NOT NULL;
 
 -- The transitions. SEEN rows were promised nothing and may be deleted; finished rows never change their state again.

@@ -1,0 +1,23 @@
+"""Fixtures of the system tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from installation import Jira, Place
+
+
+@pytest.fixture
+def jira(tmp_path: Path) -> Iterator[Jira]:
+    made = Jira(tmp_path / "jira")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, jira: Jira) -> Place:
+    home = tmp_path / "place"
+    home.mkdir()
+    return Place(home, jira.url)
