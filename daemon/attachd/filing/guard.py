@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +77,28 @@ class Guard:
         self.inbox_id = inbox_id
         self.epoch = epoch
         self.sight = Sight(False, "it has not been looked at yet")
+        self._claim: Callable[[], str] | None = None
+        self._claimed: tuple[int, int, int] | None = None
+        self._lock = threading.Lock()
+
+    def claim_with(self, claim: Callable[[], str]) -> None:
+        """Call *claim* whenever another mount lies at the path: it takes the inbox's lock, or says who has it.
+
+        What lies there now is ours already.
+        """
+        self._claimed = self.look().mount if self.look().there else None
+        self._claim = claim
 
     def look(self) -> Sight:
         """Look now. Never raises: what cannot be read is not there, and the reason says why."""
-        self.sight = self._look()
-        return self.sight
+        with self._lock:
+            sight = self._look()
+            if sight.there and self._claim and sight.mount != self._claimed:
+                reason = self._claim()
+                sight = Sight(False, reason) if reason else sight
+                self._claimed = None if reason else sight.mount
+            self.sight = sight
+            return sight
 
     def _look(self) -> Sight:
         try:

@@ -149,17 +149,18 @@ def lies_there(inbox: Path, path: bytes) -> bool | None:
 def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate]) -> Evidence:
     """Find out what judging these files needs: checksums, and which rows' own paths are empty now."""
     evidence = Evidence()
+    unknown = [each.entry for each in found if each.row is None]
     for each in found:
-        entry, row = each.entry, each.row
-        if row is not None:
-            if judge(row, entry.print, guard.epoch, {}) is Look.READ:
-                evidence.sums[entry.path] = _sum(guard.inbox, entry)
-            continue
-        with journal.transaction() as connection:
-            renamed = admission.at_inode(connection, entry.print, guard.epoch)
-            elsewhere = admission.sent_elsewhere(connection, key, entry.print.size, guard.epoch)
-        evidence.gone |= {r.path for r in [*renamed, *elsewhere] if lies_there(guard.inbox, r.path) is False}
-        if any(r.path in evidence.gone for r in elsewhere):
+        if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
+            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
+    with journal.transaction() as connection:
+        renamed = [r for entry in unknown for r in admission.at_inode(connection, entry.print, guard.epoch)]
+        sizes = {entry.print.size for entry in unknown}
+        elsewhere = {size: admission.sent_elsewhere(connection, key, size, guard.epoch) for size in sizes}
+    former_rows = [*renamed, *(row for rows in elsewhere.values() for row in rows)]
+    evidence.gone = {path for path in {row.path for row in former_rows} if lies_there(guard.inbox, path) is False}
+    for entry in unknown:
+        if any(row.path in evidence.gone for row in elsewhere[entry.print.size]):
             evidence.sums[entry.path] = _sum(guard.inbox, entry)
     return evidence
 

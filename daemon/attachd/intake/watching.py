@@ -6,6 +6,7 @@ when trees are moved; so nothing is ever concluded from an event, and nothing is
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from pathlib import Path
@@ -36,6 +37,12 @@ _EVENTS = [
     DirMovedEvent,
     DirDeletedEvent,
 ]
+
+
+# A clean stop is logged as an error by watchdog 7.1, because its emitter is asked once more after it has ended.
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: "thread is inactive" not in record.getMessage()
+)
 
 
 class Doorbell(FileSystemEventHandler):

@@ -118,7 +118,8 @@ def detach(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: s
 
     What was never sent, or is to be sent again, can no longer be sent: it is withdrawn.
     """
-    rows.change(connection, row.id, {"generation": row.id})
+    due = {"due": 0, "wait": 0} if row.state in (State.ATTACHED, State.REFUSED) else {}
+    rows.change(connection, row.id, {"generation": row.id} | due)
     if row.state == State.READY:
         withdraw(connection, row, moment, why)
 

@@ -89,7 +89,25 @@ def start(
             if lock is not None:
                 lock.release()
         raise
-    return Held(_desk(config, journal, guard, clock, environ), state, state_lock, inbox_lock)
+    held = Held(_desk(config, journal, guard, clock, environ), state, state_lock, inbox_lock)
+    guard.claim_with(lambda: _claim_again(held))
+    return held
+
+
+def _claim_again(held: Held) -> str:
+    """Another mount lies at the inbox's path: take the lock that is there. Held by another, the inbox is not ours now."""
+    if held.inbox_lock is not None:
+        held.inbox_lock.release()
+        held.inbox_lock = None
+    inbox = held.desk.guard.inbox
+    try:
+        taken = locks.take(inbox / guard_.FOLDER / guard_.LOCK, held.state)
+    except OSError as error:
+        return f"the lock of {inbox} cannot be taken: {error.strerror}"
+    if isinstance(taken, locks.Lock):
+        held.inbox_lock = taken
+        return ""
+    return f"the inbox {inbox} is held by {taken}" if isinstance(taken, locks.Holder) else taken.reason
 
 
 def missing_folders(config: Config, state: Path) -> list[Problem]:

@@ -1,0 +1,377 @@
+"""The journal: its invariants, its versions, and what is durable when."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attachd.journal import admission, database, pauses, queue, rows
+from attachd.journal.admission import Moment, Place
+from attachd.journal.database import Journal
+from attachd.model import Cure, Fingerprint, Mistake, Scope, State
+
+NOW = Moment(1_800_000_000.0, 100.0, 1)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = database.open_journal(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def added(journal: Journal, path: bytes = b"TEST-1/a.txt", *, ready: bool = True, size: int = 3, name: str = "") -> int:
+    issue = path.partition(b"/")[0].decode()
+    place = Place(path, issue, name or path.rpartition(b"/")[2].decode("utf-8", "replace"))
+    with journal.transaction() as connection:
+        row_id = admission.add(connection, place, Fingerprint(size, 5, 6, 7, 8), NOW)
+        if ready:
+            admission.ready(connection, row_id, NOW.now)
+    return row_id
+
+
+def row(journal: Journal, row_id: int) -> rows.Row:
+    with journal.transaction() as connection:
+        return rows.one(connection, row_id)
+
+
+def change(journal: Journal, row_id: int, **values: object) -> None:
+    with journal.transaction() as connection:
+        rows.change(connection, row_id, values)
+
+
+def sending(journal: Journal, row_id: int, checksum: bytes | None = b"c" * 32) -> None:
+    with journal.transaction() as connection:
+        sums = [checksum] if checksum else None
+        queue.intend(connection, [rows.one(connection, row_id)], author="me", site="https://x", sent_at=1.0, now=2.0, checksums=sums)  # fmt: skip
+
+
+def test_it_is_written_ahead_and_synchronised_in_full(journal: Journal) -> None:
+    """NORMAL loses acknowledged transactions at a power cut, and a lost one is a file attached twice."""
+    assert journal.value("PRAGMA journal_mode") == "wal"
+    assert journal.value("PRAGMA synchronous") == 2
+
+
+def test_the_folder_is_for_the_service_alone(tmp_path: Path, journal: Journal) -> None:
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+ALLOWED = {
+    "SEEN": {"READY", "DOUBTFUL"},
+    "READY": {"SEEN", "SENDING", "ATTACHED", "REFUSED", "WITHDRAWN"},
+    "SENDING": {"SEEN", "READY", "DOUBTFUL", "ATTACHED", "REFUSED"},
+    "DOUBTFUL": {"READY", "ATTACHED", "REFUSED", "WITHDRAWN"},
+    "ATTACHED": {"DONE"},
+    "REFUSED": {"FAILED"},
+    "DONE": set(),
+    "FAILED": set(),
+    "WITHDRAWN": set(),
+}
+ROUTES = {
+    "SEEN": [],
+    "READY": ["READY"],
+    "SENDING": ["READY", "SENDING"],
+    "DOUBTFUL": ["READY", "SENDING", "DOUBTFUL"],
+    "ATTACHED": ["READY", "SENDING", "ATTACHED"],
+    "REFUSED": ["READY", "REFUSED"],
+    "DONE": ["READY", "SENDING", "ATTACHED", "DONE"],
+    "FAILED": ["READY", "REFUSED", "FAILED"],
+    "WITHDRAWN": ["READY", "WITHDRAWN"],
+}
+
+
+def go(journal: Journal, row_id: int, state: str) -> None:
+    """Take a row to a state with all that the CHECKs ask of it."""
+    needs: dict[str, object] = {"attempt": 1, "sent_at": 1.0, "site": "x", "sha256": b"c" * 32}
+    if state == "DOUBTFUL":
+        needs |= {"doubt_attempt": 1, "doubt_at": 1.0}
+    if state in ("ATTACHED", "DONE"):
+        needs |= {"attachment": f"A{row_id}", "verdict_at": 1.0}
+    if state in ("REFUSED", "FAILED"):
+        needs |= {"reason": "no", "verdict_at": 1.0}
+    needs["finished_at"] = 1.0 if state in ("DONE", "FAILED", "WITHDRAWN") else None
+    change(journal, row_id, state=state, **needs)
+
+
+@pytest.mark.parametrize("before", list(ALLOWED))
+@pytest.mark.parametrize("after", list(ALLOWED))
+def test_a_row_goes_only_the_ways_that_are_drawn(journal: Journal, before: str, after: str) -> None:
+    row_id = added(journal, ready=False)
+    for state in ROUTES[before]:
+        go(journal, row_id, state)
+    if after == before:
+        return
+    if after in ALLOWED[before]:
+        go(journal, row_id, after)
+        assert row(journal, row_id).state == after
+    else:
+        with pytest.raises(sqlite3.IntegrityError):
+            go(journal, row_id, after)
+        assert row(journal, row_id).state == before
+
+
+@pytest.mark.parametrize(
+    ("state", "broken"),
+    [
+        ("SENDING", {"sent_at": None}),
+        ("DOUBTFUL", {"sha256": None}),
+        ("ATTACHED", {"attachment": None}),
+        ("ATTACHED", {"root": "failed", "target": b"TEST-1/a"}),
+        ("REFUSED", {"root": "done", "target": b"TEST-1/a"}),
+        ("READY", {"root": "done", "target": b"TEST-1/a"}),
+        ("REFUSED", {"reason": None}),
+        ("READY", {"size": -1}),
+        ("READY", {"generation": 99}),
+        ("READY", {"finished_at": 1.0}),
+        ("READY", {"sha256": b"short"}),
+    ],
+)
+def test_the_database_holds_the_invariants(journal: Journal, state: str, broken: dict[str, object]) -> None:
+    row_id = added(journal, ready=False)
+    for step in ROUTES[state]:
+        go(journal, row_id, step)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        change(journal, row_id, **broken)
+
+
+def test_one_unfinished_row_for_what_lies_at_a_path(journal: Journal) -> None:
+    added(journal)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        added(journal)
+
+
+def test_a_finished_row_never_matches(journal: Journal) -> None:
+    go(journal, added(journal), "WITHDRAWN")
+
+    assert added(journal) == 2
+
+
+def test_an_attachment_belongs_to_one_row_for_ever(journal: Journal) -> None:
+    first, second = added(journal, b"TEST-1/a"), added(journal, b"TEST-1/b")
+    for row_id in (first, second):
+        sending(journal, row_id)
+    change(journal, first, state="ATTACHED", attachment="7", verdict_at=1.0)
+    go(journal, first, "DONE")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        change(journal, second, state="ATTACHED", attachment=f"A{first}", verdict_at=1.0)
+
+
+def test_two_files_are_never_promised_one_name(journal: Journal) -> None:
+    for path in (b"TEST-1/a", b"TEST-1/b"):
+        go(journal, added(journal, path), "REFUSED")
+    change(journal, 1, root="failed", target=b"TEST-1/x")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        change(journal, 2, root="failed", target=b"TEST-1/x")
+
+
+def test_an_unfinished_file_is_never_forgotten(journal: Journal) -> None:
+    added(journal)
+
+    with pytest.raises(sqlite3.IntegrityError), journal.transaction() as connection:
+        connection.execute("DELETE FROM file")
+
+
+def test_a_transaction_that_fails_changes_nothing(journal: Journal) -> None:
+    row_id = added(journal)
+
+    with pytest.raises(ZeroDivisionError), journal.transaction() as connection:
+        rows.change(connection, row_id, {"reason": "half"})
+        raise ZeroDivisionError
+    assert row(journal, row_id).reason is None
+
+
+def test_undecodable_names_are_kept_as_they_are(journal: Journal) -> None:
+    row_id = added(journal, b"TEST-1/caf\xe9\n.txt")
+
+    assert row(journal, row_id).path == b"TEST-1/caf\xe9\n.txt"
+
+
+def test_a_journal_of_a_later_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    database.open_journal(tmp_path).close()
+    with sqlite3.connect(tmp_path / "journal.db") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = (tmp_path / "journal.db").read_bytes()
+
+    for opening in (database.open_journal, database.open_for_reading):
+        with pytest.raises(Mistake, match="version 99") as caught:
+            opening(tmp_path)
+        assert caught.value.exit_code == 78
+    assert (tmp_path / "journal.db").read_bytes() == before
+
+
+def test_a_migration_keeps_a_copy_of_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = database.open_journal(tmp_path)
+    added(old)
+    old.close()
+    monkeypatch.setattr(database, "VERSION", 2)
+    monkeypatch.setattr(database, "MIGRATIONS", {1: "ALTER TABLE file ADD COLUMN extra TEXT;"})
+
+    new = database.open_journal(tmp_path)
+
+    assert new.value("SELECT extra FROM file") is None
+    assert new.value("PRAGMA user_version") == 2
+    new.close()
+    kept = sqlite3.connect(tmp_path / "journal.db.version-1")
+    assert kept.execute("PRAGMA user_version").fetchone()[0] == 1
+    assert kept.execute("SELECT path FROM file").fetchone()[0] == b"TEST-1/a.txt"
+    kept.close()
+
+
+def test_a_migration_that_fails_leaves_the_old_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.open_journal(tmp_path).close()
+    monkeypatch.setattr(database, "VERSION", 2)
+    monkeypatch.setattr(database, "MIGRATIONS", {1: "ALTER TABLE file ADD COLUMN extra TEXT; SELECT nonsense;"})
+    with pytest.raises(Mistake):
+        database.open_journal(tmp_path)
+    monkeypatch.setattr(database, "VERSION", 1)
+
+    journal = database.open_journal(tmp_path)
+
+    assert "extra" not in journal.rows("SELECT * FROM file LIMIT 0 ") and journal.value("PRAGMA user_version") == 1
+    journal.close()
+
+
+def test_a_damaged_journal_is_a_mistake_in_words(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"this is no database" * 100)
+
+    with pytest.raises(Mistake, match="cannot be used as the journal"):
+        database.open_journal(tmp_path)
+
+
+def test_there_is_no_journal_to_read_before_one_was_made(tmp_path: Path) -> None:
+    assert database.open_for_reading(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- The queue --------------------------------------------------------------------------------------------------
+
+
+def lanes(journal: Journal) -> list[str]:
+    with journal.transaction() as connection:
+        return list(queue.lanes(connection))
+
+
+def test_the_lane_served_longest_ago_is_next_and_one_never_served_comes_first(journal: Journal) -> None:
+    for issue in (b"A-1", b"B-1", b"C-1"):
+        for number in range(3):
+            added(journal, issue + b"/%d" % number)
+    sending(journal, 4)  # B-1
+    sending(journal, 1)  # A-1
+
+    assert lanes(journal) == ["C-1", "B-1", "A-1"]
+
+
+def test_a_lane_without_ready_files_is_not_offered(journal: Journal) -> None:
+    added(journal)
+    sending(journal, 1)
+
+    assert lanes(journal) == []
+    change(journal, 1, state="READY")
+    assert lanes(journal) == ["TEST-1"]
+
+
+def test_many_lanes_are_all_offered_once(journal: Journal) -> None:
+    for number in range(200):
+        added(journal, b"T-%d/a" % (number + 1))
+        if number % 3 == 0:
+            sending(journal, number + 1)
+            change(journal, number + 1, state="READY")
+
+    found = lanes(journal)
+
+    assert len(found) == len(set(found)) == 200
+
+
+def sendable(journal: Journal, lane: str = "TEST-1", now: float = 1e10) -> list[int]:
+    with journal.transaction() as connection:
+        return [found.id for found in queue.sendable(connection, lane, now, NOW.epoch, 60)]
+
+
+def test_what_waits_is_blocked_or_of_an_earlier_epoch_is_not_sent(journal: Journal) -> None:
+    for number in range(4):
+        added(journal, b"TEST-1/%d" % number)
+    change(journal, 1, due=2e10)
+    change(journal, 2, blocked="no")
+    change(journal, 3, epoch=0)
+
+    assert sendable(journal) == [4]
+
+
+def test_nothing_of_a_doubtful_files_name_and_size_is_sent(journal: Journal) -> None:
+    for path, size in ((b"TEST-1/a", 3), (b"TEST-1/x/a", 3), (b"TEST-1/y/a", 4), (b"TEST-2/a", 3)):
+        added(journal, path, size=size, name="a")
+    sending(journal, 1)
+    go(journal, 1, "DOUBTFUL")
+
+    assert sendable(journal) == [3]
+    assert sendable(journal, "TEST-2") == [4]
+
+
+def test_a_contested_answer_holds_its_whole_lane(journal: Journal) -> None:
+    for number in range(3):
+        added(journal, b"TEST-1/%d" % number)
+    change(journal, 2, contested=404, contested_at=1.0)
+
+    assert sendable(journal) == []
+
+
+def test_threads_share_one_journal(journal: Journal) -> None:
+    def work(thread: int) -> None:
+        for number in range(50):
+            added(journal, b"T-%d/%d" % (thread + 1, number))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert journal.value("SELECT count(*) FROM file") == 200
+    assert journal.value("SELECT sum(ready) FROM lane") == 200
+
+
+def test_a_wait_that_a_jumped_clock_wrote_is_shortened_to_its_length(journal: Journal) -> None:
+    row_id = added(journal)
+    change(journal, row_id, due=4e9, wait=60.0)
+    held = pauses.Pause(Scope.SITE, "", "k", "r", Cure.TIME, 0.0, 4e9, 30.0, 1)
+    with journal.transaction() as connection:
+        pauses.put(connection, held)
+        pauses.tame(connection, 1000.0)
+        (pause,) = pauses.read(connection)
+
+    assert row(journal, row_id).due == 1060.0
+    assert pause.until == 1030.0
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        ("SELECT lane FROM file WHERE state = 'DOUBTFUL' AND due <= ?", (1,)),
+        (rows.SELECT + "WHERE state = 'READY' AND lane = ? AND due <= ?", ("T", 1)),
+        (rows.SELECT + "WHERE path IN (?, ?) AND generation = 0 AND finished_at IS NULL", (b"a", b"b")),
+        (rows.SELECT + "WHERE ino = ? AND dev = ? AND finished_at IS NULL", (1, 1)),
+        (rows.SELECT + "WHERE state IN ('ATTACHED', 'REFUSED') AND due <= ? ORDER BY due", (1,)),
+        (rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND asked = ? AND size = ?", ("T", 1)),
+    ],
+)
+def test_what_is_asked_often_is_asked_by_an_index(journal: Journal, sql: str, parameters: tuple[object, ...]) -> None:
+    """A million waiting files must cost what one costs."""
+    plan = [record["detail"] for record in journal.rows("EXPLAIN QUERY PLAN " + sql, parameters)]
+
+    assert all("INDEX" in step for step in plan if step.startswith("SCAN") or step.startswith("SEARCH")), plan
+
+
+def test_states_and_transitions_are_those_of_the_model(journal: Journal) -> None:
+    drawn = {(r[0], r[1]) for r in journal.rows("SELECT before, after FROM transition")}
+
+    assert drawn == {(before, after) for before, afters in ALLOWED.items() for after in afters}
+    assert {state for pair in drawn for state in pair} == {str(state) for state in State}

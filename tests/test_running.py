@@ -1,0 +1,191 @@
+"""The service's threads, locks and mounts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from world import World, world
+
+from attachd.delivery import worker
+from attachd.filing import guard
+from attachd.model import Mistake
+from attachd.service import locks, running, starting
+from attachd.service.running import Engine
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The real threads, on the Jira in memory."""
+    monkeypatch.setattr(starting, "make_client", lambda desk, context: w.connect())
+    w.desk.stopping = threading.Event()
+    made = Engine(w.held)
+    yield made
+    made.stop(5.0)
+
+
+def test_a_file_that_is_dropped_while_it_runs_is_delivered(w: World, engine: Engine) -> None:
+    engine.start()
+    wait_until(engine.scanned.is_set)
+    w.drop("TEST-1/a.txt", b"a")
+
+    wait_until(lambda: w.states() == ["DONE"])
+
+
+def test_many_files_by_many_workers_are_attached_once(w: World, engine: Engine) -> None:
+    for number in range(300):
+        w.drop(f"TEST-{number % 30 + 1}/{number}.txt", b"%d" % number)
+    engine.start()
+
+    wait_until(lambda: w.states().count("DONE") == 300)
+
+    assert sorted(int(s.content) for s in w.jira.stored) == list(range(300))
+
+
+def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not logged and gone on: the service manager starts it again, into the same journal."""
+    monkeypatch.setattr(worker, "step", lambda desk, client: 1 / 0)
+
+    engine.start()
+
+    assert engine.ended.wait(10)
+    assert isinstance(engine.crashed, ZeroDivisionError)
+
+
+def test_a_scanner_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running.carrying, "drop_notes", lambda desk: 1 / 0)
+
+    engine.start()
+
+    assert engine.ended.wait(10)
+    assert isinstance(engine.crashed, ZeroDivisionError)
+
+
+def test_no_thread_is_left_after_the_stop(w: World, engine: Engine) -> None:
+    before = threading.active_count()
+    engine.start()
+    wait_until(engine.scanned.is_set)
+
+    assert engine.stop(10.0)
+
+    wait_until(lambda: threading.active_count() == before)
+
+
+def test_a_remount_while_it_runs_is_noticed(w: World, engine: Engine) -> None:
+    """The folder goes away and comes back; what is dropped then is found."""
+    engine.start()
+    wait_until(engine.scanned.is_set)
+    away = w.home / "away"
+    w.inbox.rename(away)
+    w.clock.advance(31.0)
+    engine._doorbell.ring(None)
+    wait_until(lambda: not w.desk.guard.sight.there)
+    away.rename(w.inbox)
+    w.drop("TEST-1/a.txt", b"a")
+    engine._doorbell.ring(None)
+
+    wait_until(lambda: w.states() == ["DONE"])
+
+
+# --- Locks ------------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from attachd.service import locks
+lock = locks.take(Path(sys.argv[1]), Path("/state"))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def held_elsewhere(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    path = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    yield path, holder
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+
+
+def test_a_lock_says_who_holds_it_and_ends_with_its_holder(held_elsewhere: tuple[Path, subprocess.Popen[str]]) -> None:
+    path, process = held_elsewhere
+
+    refused = locks.take(path, Path("/mine"))
+    assert isinstance(refused, locks.Holder)
+    assert (refused.pid, refused.state) == (process.pid, "/state")
+    assert locks.holder(path) == refused
+
+    process.kill()
+    process.wait()
+    assert locks.holder(path) is None
+    taken = locks.take(path, Path("/mine"))
+    assert isinstance(taken, locks.Lock)
+    taken.release()
+
+
+def test_a_stale_lock_file_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("nonsense")
+
+    taken = locks.take(tmp_path / "lock", tmp_path)
+
+    assert isinstance(taken, locks.Lock)
+    taken.release()
+
+
+def test_a_second_instance_on_the_same_state_is_refused(w: World) -> None:
+    with pytest.raises(Mistake, match="is held by process") as caught:
+        starting.start(w.configuration(), clock=w.clock, environ={})
+    assert caught.value.exit_code == 75
+
+
+def test_an_inbox_that_comes_back_held_by_another_is_not_ours(w: World, tmp_path: Path) -> None:
+    """A pause, not an exit."""
+    w.scan()
+    away = w.home / "away"
+    w.inbox.rename(away)
+    w.scan()
+    lock = away / guard.FOLDER / guard.LOCK
+    copy = lock.with_name("copy")
+    copy.write_bytes(lock.read_bytes())
+    copy.rename(lock)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, lock], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        w.desk.guard._claimed = (0, 0, 0)
+        away.rename(w.inbox)
+        w.drop("TEST-1/a.txt", b"a")
+
+        w.deliver()
+
+        assert "is held by process" in w.desk.guard.sight.reason
+        assert w.jira.uploads == []
+    finally:
+        holder.kill()
+        holder.wait()
+        assert holder.stdout is not None
+        holder.stdout.close()
+    w.settle()
+    assert len(w.jira.uploads) == 1
