@@ -103,15 +103,14 @@ def _visible(answer: Reply) -> bool:
 def _forget(desk: Desk, contested: Row) -> None:
     """The answer said nothing about this file: it is sent again when the world is well."""
     with desk.journal.transaction() as connection:
-        rows.change(connection, contested.id, {"contested": None, "contested_at": None, "due": 0, "wait": 0})
+        rows.change_if_same(connection, contested, {"contested": None, "contested_at": None, "due": 0, "wait": 0})
 
 
 def _believe(desk: Desk, contested: Sequence[Row], reason: str) -> None:
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        for row in contested:
-            rows.change(connection, row.id, outcome.refused(reason, now))
-        written = [rows.one(connection, row.id) for row in contested]
+        believed = [row for row in contested if rows.change_if_same(connection, row, outcome.refused(reason, now))]
+        written = [rows.one(connection, row.id) for row in believed]
     for row in written:
         recording.tell(row)
 
@@ -121,7 +120,7 @@ def _hold(desk: Desk, contested: Row) -> None:
     wait = desk.config.fuse.hold_minutes * 60.0
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        rows.change(connection, contested.id, {"due": now + wait, "wait": wait})
+        rows.change_if_same(connection, contested, {"due": now + wait, "wait": wait})
     log.warning("file.held", id=contested.ident, issue=contested.lane, file=printable(contested.path),
                 reason=contested.reason, seconds=wait)  # fmt: skip
 
@@ -135,7 +134,7 @@ def _hold_forbidden(desk: Desk, contested: Row) -> None:
     project = pausing.project(contested.lane)
     with desk.journal.transaction() as connection:
         values = {"contested": None, "due": now + FORBIDDEN_EVERY_SECONDS, "wait": FORBIDDEN_EVERY_SECONDS}
-        rows.change(connection, contested.id, values)
+        rows.change_if_same(connection, contested, values)
     reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
     pausing.pause(desk, Fault(Scope.PROJECT, "forbidden", reason, project, FORBIDDEN_EVERY_SECONDS))
 
@@ -166,6 +165,6 @@ def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
     now, wait = desk.clock.now(), desk.config.fuse.hold_minutes * 60.0
     with desk.journal.transaction() as connection:
         for row in due:
-            rows.change(connection, row.id, {"due": now + wait, "wait": wait})
+            rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
     lanes = sorted({row.lane for row in due})
     log.error("fuse.blown", issues=lanes, remedy="look at the account's rights, then `attachd resume`")

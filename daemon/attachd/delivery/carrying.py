@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -46,18 +46,18 @@ class Postponed:
 
 def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
     """Move the files of these rows, one sync for all. Returns how many rows were closed."""
-    with desk.filed_by_us([row.id for row in verdicts]):
+    with desk.filed_by_us([row.id for row in verdicts]) as ours:
         dirty = moving.Dirty()
         results: list[tuple[Row, Closed | Postponed]] = []
         try:
-            for row in verdicts:
+            for row_id in sorted(ours):
                 with desk.journal.transaction() as connection:
-                    current = rows.one(connection, row.id)
+                    current = rows.one(connection, row_id)
                 if current.state in (State.ATTACHED, State.REFUSED):
                     results.append((current, _carry_or_explain(desk, current, dirty)))
             dirty.sync()
         except OSError as error:
-            _disk_trouble(desk, verdicts, error)
+            _disk_trouble(desk, ours, error)
             return 0
         return _write(desk, results)
 
@@ -88,12 +88,12 @@ def _tell(row: Row, result: Closed | Postponed) -> None:
         about.info("file.filed", root=row.root, target=printable(row.target))
 
 
-def _disk_trouble(desk: Desk, verdicts: Sequence[Row], error: OSError) -> None:
+def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
     """The disk of done or failed is full or broken: everything waits, nothing is sent that could not be filed."""
     now, wait = desk.clock.now(), policy.file_wait(1)
     with desk.journal.transaction() as connection:
-        for row in verdicts:
-            rows.change(connection, row.id, {"due": now + wait, "wait": wait})
+        for row_id in row_ids:
+            rows.change(connection, row_id, {"due": now + wait, "wait": wait})
     reason = f"files cannot be moved out of the inbox: {error}"
     pausing.pause(desk, Fault(Scope.SITE, "disk", reason))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -96,12 +96,13 @@ class Desk:
             self.lanes.discard(lane)
 
     @contextmanager
-    def filed_by_us(self, row_ids: list[int]) -> Iterator[None]:
-        """Reserve rows for filing, so that no other worker moves the same file."""
+    def filed_by_us(self, row_ids: Sequence[int]) -> Iterator[frozenset[int]]:
+        """Reserve rows for filing; yields those that no other worker is filing, so that nobody moves the same file twice."""
         with self.lock:
-            self.filing.update(row_ids)
+            ours = frozenset(row_ids) - self.filing
+            self.filing |= ours
         try:
-            yield
+            yield ours
         finally:
             with self.lock:
-                self.filing.difference_update(row_ids)
+                self.filing -= ours

@@ -139,8 +139,8 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
     reason, fault, unseen = blame.of_listing(desk, client, answer)
     changed: list[Row] = []
     with desk.journal.transaction() as connection:
-        for row in doubted:
-            if row.due > now:
+        for row in (rows.one(connection, each.id) for each in doubted):
+            if row.due > now or row.state is not State.DOUBTFUL:
                 continue
             if unseen and row.brief:
                 # A request that Jira declined as a whole, for an issue that it does not show: asked again singly.

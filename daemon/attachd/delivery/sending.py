@@ -75,7 +75,7 @@ def _set_aside(desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSam
         case _:
             assert_never(found)
     with desk.journal.transaction() as connection:
-        rows.change(connection, row.id, values)
+        rows.change_if_same(connection, row, values)
 
 
 def settling(desk: Desk, reason: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loa
     for file in too_large:
         reason = f"it has {file.row.size} bytes, and this Jira allows {known.largest if known else 0}"
         with desk.journal.transaction() as connection:
-            rows.change(connection, file.row.id, outcome.refused(reason, now))
+            rows.change_if_same(connection, file.row, outcome.refused(reason, now))
             written = rows.one(connection, file.row.id)
         recording.tell(written)
     return [f for f in loaded if f not in too_large]
@@ -115,7 +115,7 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
     if isinstance(finding, Absent):
         return True
     with desk.journal.transaction() as connection:
-        rows.change(connection, row.id, _found_before(desk, row, finding, now))
+        rows.change_if_same(connection, row, _found_before(desk, row, finding, now))
         written = rows.one(connection, row.id)
     recording.tell(written)
     return False
@@ -136,12 +136,12 @@ def _cannot_look(desk: Desk, row: Row, answer: Exchange) -> None:
     if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
         fate = Contested(answer.status, "; ".join(answer.words))
         with desk.journal.transaction() as connection:
-            rows.change(connection, row.id, outcome.after(row, fate, now, desk.doubts))
+            rows.change_if_same(connection, row, outcome.after(row, fate, now, desk.doubts))
         return
     wait = policy.file_wait(row.tries)
     reason = "the issue has to be looked at before it is sent again, and cannot be read now"
     with desk.journal.transaction() as connection:
-        rows.change(connection, row.id, {"due": now + wait, "wait": wait, "reason": reason})
+        rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
     if isinstance(answer, Broken):
         pausing.pause(desk, verdict.unreachable(answer))
     elif answer.status == 401:
@@ -160,7 +160,8 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
     except (multipart.Changed, OSError) as error:
         # Which of them it was shows when each is opened again; nothing was sent of any.
         return _unreadable(desk, batch, error)
-    _intend(desk, batch, body)
+    if not _intend(desk, batch, body):
+        return _now(desk, batch)
     answer = _exchange(desk, client, batch, body)
     if isinstance(answer, Broken) and answer.ours is not None:
         return _unreadable(desk, batch, answer.ours)
@@ -168,8 +169,11 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
     return recording.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault)
 
 
-def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> None:
+def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
+    """Make the intent durable; False if intake has changed one of the rows since it was claimed: nothing is sent then."""
     with desk.journal.transaction() as connection:
+        if any(rows.one(connection, row.id) != row for row in batch):
+            return False
         queue.intend(
             connection,
             batch,
@@ -180,9 +184,8 @@ def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> None:
             checksums=body.checksums if body.buffered else None,
         )
     for row in batch:
-        log.debug(
-            "file.sending", id=row.ident, issue=row.lane, file=printable(row.path), bytes=row.size, tries=row.tries + 1
-        )
+        log.debug("file.sending", id=row.ident, issue=row.lane, file=printable(row.path), bytes=row.size, tries=row.tries + 1)
+    return True
 
 
 def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.Body) -> Exchange:

@@ -113,3 +113,12 @@ def change(connection: sqlite3.Connection, row_id: int, values: Mapping[str, Any
     done = connection.execute(statement, {**values, "_id": row_id})
     if done.rowcount != 1:
         raise LookupError(f"no file F{row_id} in the journal")
+
+
+def change_if_same(connection: sqlite3.Connection, row: Row, values: Mapping[str, Any]) -> bool:
+    """Change a row only if nobody has since it was read; False if somebody has, and then nothing is written."""
+    record = connection.execute(SELECT + "WHERE id = ?", (row.id,)).fetchone()
+    if record is None or from_sql(record) != row:
+        return False
+    change(connection, row.id, values)
+    return True
