@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from world import Fault, World, world
 
 from attachd.model import State
+from world import Fault, World, world
 
 MTIME = 1_700_000_000_000_000_000
 
@@ -55,7 +55,7 @@ def test_a_batch_stored_by_half_is_looked_up_and_only_the_rest_is_sent(w: World)
 
     assert sorted(attached(w)) == [b"content %d" % n for n in range(4)]
     assert sum(map(len, w.jira.uploads)) == 4 + 2
-    assert [len(names) for names in w.jira.uploads][0] == 4
+    assert len(w.jira.uploads[0]) == 4
     assert max(len(names) for names in w.jira.uploads[1:]) <= 2
     assert w.files(w.inbox) == {}
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from world import World, world
 
 from attachd.intake import observing
 from attachd.intake.watching import Doorbell, Watch
 from attachd.model import State
+from world import World, world
 
 NOBODY = 65534
 

@@ -20,10 +20,10 @@ import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from world import Fault, World
 
 from attachd.filing import renaming
 from attachd.journal.database import Journal
+from world import Fault, World
 
 ISSUES = ("TEST-1", "OPS-7")
 NAMES = ("log.txt", "a/log.txt")

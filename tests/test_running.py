@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from world import World, world
 
 from attachd.delivery import worker
 from attachd.filing import guard
 from attachd.model import Mistake
 from attachd.service import locks, running, starting
 from attachd.service.running import Engine
+from world import World, world
 
 
 @pytest.fixture
@@ -58,7 +58,9 @@ def test_many_files_by_many_workers_are_attached_once(w: World, engine: Engine) 
     wait_until(lambda: w.states().count("DONE") == 300)
 
     assert sorted(int(s.content) for s in w.jira.stored) == list(range(300))
-    assert [row.path for row in w.rows() if row.target != row.path] == [], "each row was filed by one worker, under its name"
+    assert [row.path for row in w.rows() if row.target != row.path] == [], (
+        "each row was filed by one worker, under its name"
+    )
 
 
 def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

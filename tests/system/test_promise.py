@@ -9,9 +9,9 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
+
 from installation import Jira, Place
 
 

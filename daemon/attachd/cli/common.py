@@ -30,9 +30,14 @@ ConfigFile = Annotated[
 ]
 Instance = Annotated[
     str | None,
-    typer.Option("--instance", metavar="NAME", help="Stands for /etc/attachd/NAME.toml.", show_default=False,
-                 rich_help_panel="Which attachd"),
-]  # fmt: skip
+    typer.Option(
+        "--instance",
+        metavar="NAME",
+        help="Stands for /etc/attachd/NAME.toml.",
+        show_default=False,
+        rich_help_panel="Which attachd",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of words for people.")]
 
 

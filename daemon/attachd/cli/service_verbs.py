@@ -40,9 +40,11 @@ AdoptSite = Annotated[
 
 
 def run(
-    config: common.ConfigFile = None, instance: common.Instance = None, adopt_inbox: AdoptInbox = False,
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    adopt_inbox: AdoptInbox = False,
     adopt_site: AdoptSite = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run the service in the foreground, until SIGTERM."""
     with common.mistakes_told():
         settings, held = _start(config, instance, adopt_inbox, adopt_site)
@@ -94,7 +96,7 @@ def _start(
 def _stop_on_signals(engine: Engine) -> threading.Event:
     asked = threading.Event()
 
-    def stop(number: int, _: object) -> None:
+    def stop(_number: int, _frame: object) -> None:
         asked.set()
         engine.ended.set()
 
@@ -146,8 +148,11 @@ def _wait_for_verdicts(engine: Engine, patience: float) -> str:
         left = report.unfinished(engine.desk.journal)
         if left == report.stuck(engine.desk.journal):
             return ""
-        wide = [p for p in report.active_pauses(engine.desk.journal, engine.desk.clock.now())
-                if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)]  # fmt: skip
+        wide = [
+            p
+            for p in report.active_pauses(engine.desk.journal, engine.desk.clock.now())
+            if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)
+        ]
         # One whose next probe is due is not looked at before that was made.
         wide = [p for p in wide if p.cure is Cure.HAND or p.until > engine.desk.clock.now()]
         if wide:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 from attachd.cli import common
 from attachd.config import Config
 from attachd.filing import guard
@@ -88,8 +87,15 @@ def _file(row: Row) -> dict[str, Any]:
 
 
 def _pause(pause: Pause) -> dict[str, Any]:
-    return {"scope": str(pause.scope), "subject": pause.subject, "kind": pause.kind, "reason": pause.reason,
-            "since": pause.since, "until": None if pause.cure is Cure.HAND else pause.until, "ends_by": str(pause.cure)}  # fmt: skip
+    return {
+        "scope": str(pause.scope),
+        "subject": pause.subject,
+        "kind": pause.kind,
+        "reason": pause.reason,
+        "since": pause.since,
+        "until": None if pause.cure is Cure.HAND else pause.until,
+        "ends_by": str(pause.cure),
+    }
 
 
 def _stray(stray: report.Stray) -> dict[str, Any]:
@@ -108,8 +114,13 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     """The same for people, most pressing first."""
     running = found["running"]
     daemon = f"running (process {running['pid']} on {running['host']})" if running else "not running"
-    text = [f"attachd    {daemon}", f"config     {found['config']}", f"state      {found['state']}",
-            f"inbox      {found['inbox']}{'' if found['inbox_there'] else '  (is not there)'}", f"site       {found['site']}"]  # fmt: skip
+    text = [
+        f"attachd    {daemon}",
+        f"config     {found['config']}",
+        f"state      {found['state']}",
+        f"inbox      {found['inbox']}{'' if found['inbox_there'] else '  (is not there)'}",
+        f"site       {found['site']}",
+    ]
     files = found["files"]
     text.append(
         "files      " + ", ".join(f"{files[name]} {name}" for name in files if files[name] or name == "waiting")

@@ -39,6 +39,9 @@ empty_seconds = 3.0
 
 [fuse]
 hold_minutes = 0.25
+
+[log]
+format = "console"
 """
 _ISSUES = {
     "DEMO-1": "Printer on the third floor jams",
@@ -76,7 +79,8 @@ def demo(
             signal.signal(number, lambda *_: ended.set())
         with _jira(Standin, home, port) as jira:
             config = _prepare(home, jira.url)
-            daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])
+            # Our own interpreter, module and file.
+            daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
             try:
                 _explain(home, jira.url, config)
                 _drop_first_file(home)
@@ -97,6 +101,7 @@ def _jira(make: type[Standin], home: Path, port: int) -> Standin:
     except OSError:
         jira = make(home / "jira", 0, issues=list(_ISSUES))
         jira.start()
+    jira.store.inbox = str(home / "inbox")
     for key, summary in _ISSUES.items():
         jira.store.add_issue(key, summary=summary)
     return jira
@@ -122,7 +127,8 @@ def _drop_first_file(home: Path) -> None:
 
 
 def _explain(home: Path, url: str, config: Path) -> None:
-    print(f"""
+    print(
+        f"""
 attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
 
   1. Open the issues in a browser:   {url}/
@@ -130,4 +136,6 @@ attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
                                      (a folder is an issue: DEMO-1, DEMO-2, DEMO-3; any other key does not exist)
   3. See what became of it:          ls {home}/done/DEMO-1 {home}/failed
                                      attachd status -c {config}
-""", flush=True)  # fmt: skip
+""",
+        flush=True,
+    )

@@ -121,8 +121,14 @@ def _hold(desk: Desk, contested: Row) -> None:
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
         rows.change_if_same(connection, contested, {"due": now + wait, "wait": wait})
-    log.warning("file.held", id=contested.ident, issue=contested.lane, file=printable(contested.path),
-                reason=contested.reason, seconds=wait)  # fmt: skip
+    log.warning(
+        "file.held",
+        id=contested.ident,
+        issue=contested.lane,
+        file=printable(contested.path),
+        reason=contested.reason,
+        seconds=wait,
+    )
 
 
 def _hold_forbidden(desk: Desk, contested: Row) -> None:

@@ -244,9 +244,13 @@ def close_moved(desk: Desk) -> None:
     Otherwise a file that was moved would be missing from the inbox, and one dropped under its name taken for it.
     """
     with desk.journal.transaction() as connection:
-        moved = [row for row in queue.targeted(connection)]
-    ours = [row for row in moved if row.target is not None and
-            moving.look(_root(desk, row), row.target, identity(desk, row)) is moving.Found.OURS]  # fmt: skip
+        moved = queue.targeted(connection)
+    ours = [
+        row
+        for row in moved
+        if row.target is not None
+        and moving.look(_root(desk, row), row.target, identity(desk, row)) is moving.Found.OURS
+    ]
     if ours:
         carry(desk, ours)
 

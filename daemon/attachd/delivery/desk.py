@@ -46,7 +46,8 @@ class Bell:
 class Desk:
     """Made once per process. The sets are guarded by ``lock``; everything else is safe to share by itself.
 
-    ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary. ``secret_changed`` tells whether the token's source has changed since it was last read.
+    ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
+    ``secret_changed`` tells whether the token's source has changed since it was last read.
     """
 
     journal: Journal

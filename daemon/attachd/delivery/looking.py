@@ -166,8 +166,19 @@ def report_extra(desk: Desk, client: Client, row: Row) -> None:
         credited = queue.credited(connection, [a.id for a in seen.listing.attachments])
         before = queue.listed_before(connection, row.lane)
     others = seen.listing.attachments
-    finding = reconcile([row], listing.Listing(seen.listing.key, tuple(a for a in others if a.id != row.attachment)),
-                        credited, before, desk.site.author)[row.id]  # fmt: skip
+    finding = reconcile(
+        [row],
+        listing.Listing(seen.listing.key, tuple(a for a in others if a.id != row.attachment)),
+        credited,
+        before,
+        desk.site.author,
+    )[row.id]
     if isinstance(finding, Arrived):
-        log.warning("file.extra_copy_found", id=row.ident, issue=row.lane, file=printable(row.path),
-                    attachment=row.attachment, extra=finding.attachment.id)  # fmt: skip
+        log.warning(
+            "file.extra_copy_found",
+            id=row.ident,
+            issue=row.lane,
+            file=printable(row.path),
+            attachment=row.attachment,
+            extra=finding.attachment.id,
+        )

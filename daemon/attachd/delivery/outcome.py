@@ -141,7 +141,10 @@ def unusable(row: Row, reason: str, now: float, doubts: Doubts) -> Values:
     blind = row.blind_since if row.blind_since is not None else now
     if now - blind >= doubts.give_up_seconds:
         hours = doubts.give_up_seconds / 3600
-        return refused(f"the issue's attachments could not be read for {hours:g} hours ({reason}); {PERSON}", now,
-                       may_be_attached=True)  # fmt: skip
+        return refused(
+            f"the issue's attachments could not be read for {hours:g} hours ({reason}); {PERSON}",
+            now,
+            may_be_attached=True,
+        )
     wait = min(policy.file_wait(1 + int((now - blind) // 60)), 900.0)
     return {"blind_since": blind, "due": now + wait, "wait": wait}

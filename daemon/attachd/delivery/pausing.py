@@ -73,8 +73,14 @@ def pause(desk: Desk, fault: Fault) -> None:
         made = extended(earlier, fault, now)
         pauses.put(connection, made)
     if earlier is None or earlier.kind != made.kind or made.times == 1:
-        log.warning("delivery.paused", scope=made.scope, subject=made.subject, kind=made.kind, reason=made.reason,
-                    seconds=round(made.wait, 1))  # fmt: skip
+        log.warning(
+            "delivery.paused",
+            scope=made.scope,
+            subject=made.subject,
+            kind=made.kind,
+            reason=made.reason,
+            seconds=round(made.wait, 1),
+        )
 
 
 def relieve(connection: sqlite3.Connection, lane: str) -> list[Pause]:

@@ -80,8 +80,14 @@ def _set_aside(desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSam
 
 def settling(desk: Desk, reason: str) -> dict[str, Any]:
     """The columns of a file that has to settle anew."""
-    return {"state": State.SEEN, "since": desk.clock.now(), "quiet_boot": desk.clock.boot(), "reason": reason,
-            "sha256": None, "contested": None}  # fmt: skip
+    return {
+        "state": State.SEEN,
+        "since": desk.clock.now(),
+        "quiet_boot": desk.clock.boot(),
+        "reason": reason,
+        "sha256": None,
+        "contested": None,
+    }
 
 
 def _within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loaded]:
@@ -184,7 +190,9 @@ def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
             checksums=body.checksums if body.buffered else None,
         )
     for row in batch:
-        log.debug("file.sending", id=row.ident, issue=row.lane, file=printable(row.path), bytes=row.size, tries=row.tries + 1)
+        log.debug(
+            "file.sending", id=row.ident, issue=row.lane, file=printable(row.path), bytes=row.size, tries=row.tries + 1
+        )
     return True
 
 

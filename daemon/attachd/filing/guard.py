@@ -112,11 +112,17 @@ class Guard:
             os.close(descriptor)
         marker = read_marker(self.inbox)
         if marker is None:
-            return Sight(False, f"{self.inbox} carries no marker of attachd: it is not mounted, or the marker was deleted "
-                         "(`attachd run --adopt-inbox` writes a new one, once)")  # fmt: skip
+            return Sight(
+                False,
+                f"{self.inbox} carries no marker of attachd: it is not mounted, or the marker was deleted "
+                "(`attachd run --adopt-inbox` writes a new one, once)",
+            )
         if marker.inbox != self.inbox_id:
-            return Sight(False, f"{self.inbox} is another inbox than the one that the journal knows "
-                         "(`attachd run --adopt-inbox` takes it over, once)")  # fmt: skip
+            return Sight(
+                False,
+                f"{self.inbox} is another inbox than the one that the journal knows "
+                "(`attachd run --adopt-inbox` takes it over, once)",
+            )
         return Sight(True, mount=mount)
 
 

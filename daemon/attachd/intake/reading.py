@@ -97,7 +97,11 @@ def _examine_open(descriptor: int, print_: Fingerprint, *, checksum: bool) -> Fr
 
 def _is(status: os.stat_result, print_: Fingerprint) -> bool:
     return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev) == (
-        print_.size, print_.mtime_ns, print_.ino, print_.dev)  # fmt: skip
+        print_.size,
+        print_.mtime_ns,
+        print_.ino,
+        print_.dev,
+    )
 
 
 def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:

@@ -158,8 +158,10 @@ class Settling:
 
     def _admit(self, ripe: Sequence[Found]) -> None:
         doubts = reading.doubts(self._journal, self._key, ripe)
-        results = [(f, reading.examine(self._guard.inbox, f.entry.path, f.entry.print,
-                                       checksum=f.entry.path in doubts)) for f in ripe]  # fmt: skip
+        results = [
+            (f, reading.examine(self._guard.inbox, f.entry.path, f.entry.print, checksum=f.entry.path in doubts))
+            for f in ripe
+        ]
         now = self._clock.now()
         with self._journal.transaction() as connection:
             current = admission.at_paths(connection, [found.entry.path for found in ripe])
@@ -168,9 +170,13 @@ class Settling:
                     self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now)
 
     def _admit_one(
-        self, connection: sqlite3.Connection, row: Row, result: reading.Free | reading.Bar | reading.Moving,
-        doubt: reading.Doubt | None, now: float,
-    ) -> None:  # fmt: skip
+        self,
+        connection: sqlite3.Connection,
+        row: Row,
+        result: reading.Free | reading.Bar | reading.Moving,
+        doubt: reading.Doubt | None,
+        now: float,
+    ) -> None:
         match result:
             case reading.Moving():
                 return

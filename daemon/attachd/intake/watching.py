@@ -98,8 +98,12 @@ class Watch:
             observer.schedule(self._bell, str(self._inbox), recursive=True, event_filter=_EVENTS)
             observer.start()
         except OSError as error:
-            log.warning("watch.refused", folder=str(self._inbox), reason=str(error),
-                        remedy="files are found by scanning; raise fs.inotify.max_user_watches or max_user_instances")  # fmt: skip
+            log.warning(
+                "watch.refused",
+                folder=str(self._inbox),
+                reason=str(error),
+                remedy="files are found by scanning; raise fs.inotify.max_user_watches or max_user_instances",
+            )
             return False
         self._observer = observer
         return True

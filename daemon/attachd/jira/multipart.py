@@ -54,7 +54,8 @@ class Body:
     ) -> None:
         """Call *before_end* with all checksums before the closing boundary of a streamed body leaves.
 
-        A streamed body raises ``Cut`` in the middle when *cut* says so. The constructor raises ``Changed`` or ``OSError`` where a body small enough for one buffer cannot be read.
+        A streamed body raises ``Cut`` in the middle when *cut* says so. The constructor raises ``Changed`` or
+        ``OSError`` where a body small enough for one buffer cannot be read.
         """
         self.parts = parts
         self.boundary = secrets.token_hex(16)

@@ -164,9 +164,14 @@ def block(connection: sqlite3.Connection, row: rows.Row, reason: str) -> None:
 
 
 def doubtful(
-    connection: sqlite3.Connection, row: rows.Row, sha256: bytes, now: float, earlier: rows.Row | None, made_at: float,
+    connection: sqlite3.Connection,
+    row: rows.Row,
+    sha256: bytes,
+    now: float,
+    earlier: rows.Row | None,
+    made_at: float,
     attempt: int,
-) -> None:  # fmt: skip
+) -> None:
     """Its content may be attached already, by the attempt of an *earlier* row or (a lost journal) since *made_at*.
 
     It takes over the earlier attempt's number, time and stored name; without an earlier row, nothing in the issue can

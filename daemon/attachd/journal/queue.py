@@ -51,9 +51,15 @@ def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, 
 
 
 def intend(
-    connection: sqlite3.Connection, batch: Sequence[rows.Row], *, author: str | None, site: str, sent_at: float,
-    now: float, checksums: Sequence[bytes] | None,
-) -> int:  # fmt: skip
+    connection: sqlite3.Connection,
+    batch: Sequence[rows.Row],
+    *,
+    author: str | None,
+    site: str,
+    sent_at: float,
+    now: float,
+    checksums: Sequence[bytes] | None,
+) -> int:
     """Write down that these rows are about to be sent, in one request. Durable before the first byte leaves.
 
     Returns the attempt's number. *checksums* only where the whole body is one buffer.
@@ -112,7 +118,7 @@ def credited(connection: sqlite3.Connection, attachments: Sequence[str]) -> dict
         some = attachments[start : start + 500]
         marks = ",".join("?" * len(some))
         found |= dict(
-            connection.execute(f"SELECT attachment, id FROM file WHERE attachment IN ({marks})", some).fetchall()  # noqa: S608
+            connection.execute(f"SELECT attachment, id FROM file WHERE attachment IN ({marks})", some).fetchall()
         )
     return found
 

@@ -38,8 +38,10 @@ def summary(journal: Journal) -> Summary:
         counts[word(State(record[0]), "blocked" if record[1] else None)] += record[2]
     oldest = journal.value("SELECT min(seen_at) FROM file WHERE finished_at IS NULL")
     held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
-    marks = journal.rows("SELECT count(*), coalesce(sum(finished_at IS NOT NULL), 0), coalesce(sum(tries), 0),"
-                         " coalesce(sum(looks), 0), coalesce(sum(state <> 'SEEN'), 0) FROM file")[0]  # fmt: skip
+    marks = journal.rows(
+        "SELECT count(*), coalesce(sum(finished_at IS NOT NULL), 0), coalesce(sum(tries), 0),"
+        " coalesce(sum(looks), 0), coalesce(sum(state <> 'SEEN'), 0) FROM file"
+    )[0]
     return Summary(counts, oldest, held, tuple(marks))
 
 
@@ -78,8 +80,12 @@ def sending(journal: Journal) -> list[Row]:
 
 def troubled(journal: Journal, limit: int = 20) -> list[Row]:
     """Files that wait for more than their turn: blocked, held, in doubt."""
-    return _rows(journal, "WHERE finished_at IS NULL AND (blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL')"
-                          " ORDER BY since LIMIT ?", limit)  # fmt: skip
+    return _rows(
+        journal,
+        "WHERE finished_at IS NULL AND (blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL')"
+        " ORDER BY since LIMIT ?",
+        limit,
+    )
 
 
 def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:

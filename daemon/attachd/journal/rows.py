@@ -88,7 +88,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "  # noqa: S608 - the columns are the dataclass's own
+SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "
 
 
 def from_sql(record: sqlite3.Row) -> Row:
@@ -109,7 +109,7 @@ def one(connection: sqlite3.Connection, row_id: int) -> Row:
 def change(connection: sqlite3.Connection, row_id: int, values: Mapping[str, Any]) -> None:
     """Set columns of one row. The triggers and CHECKs of the schema refuse what must not be."""
     assignments = ", ".join(f"{name} = :{name}" for name in values)
-    statement = f"UPDATE file SET {assignments} WHERE id = :_id"  # noqa: S608 - the names are columns, the values bound
+    statement = f"UPDATE file SET {assignments} WHERE id = :_id"
     done = connection.execute(statement, {**values, "_id": row_id})
     if done.rowcount != 1:
         raise LookupError(f"no file F{row_id} in the journal")

@@ -48,8 +48,12 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
 
 def _scope(config: Config) -> Iterator[Finding]:
     if not config.folders.projects:
-        yield Finding("folders.projects", "warning", "files for every project are accepted",
-                      'list the projects that are served, e.g. projects = ["TEST"]')  # fmt: skip
+        yield Finding(
+            "folders.projects",
+            "warning",
+            "files for every project are accepted",
+            'list the projects that are served, e.g. projects = ["TEST"]',
+        )
     if config.jira.auth.kind == "anonymous":
         yield Finding("jira.auth", "warning", "files are attached anonymously", "use a service account's token")
 
@@ -121,8 +125,14 @@ def _jira(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     wire = transport.transport(starting.tls_context(config), config.jira.proxy, deadline)
     upload = config.upload
     timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, min(upload.reply_seconds, 30.0))
-    asker = client.Client(config.jira.url, starting.make_credentials(config, environ), wire, timeouts=timeouts,
-                          deadline=deadline, user_agent=starting.USER_AGENT)  # fmt: skip
+    asker = client.Client(
+        config.jira.url,
+        starting.make_credentials(config, environ),
+        wire,
+        timeouts=timeouts,
+        deadline=deadline,
+        user_agent=starting.USER_AGENT,
+    )
     with closing(asker):
         yield from _ask(config, asker)
 
@@ -166,8 +176,10 @@ def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterato
 
 def _token_remedy(config: Config, fault: Fault) -> str:
     if fault.kind == "refused" and config.jira.url.endswith(".atlassian.net"):
-        return ("make a new API token; a scoped token works only at https://api.atlassian.com/ex/jira/CLOUD-ID "
-                f"(the id is at {config.jira.url}/_edge/tenant_info)")  # fmt: skip
+        return (
+            "make a new API token; a scoped token works only at https://api.atlassian.com/ex/jira/CLOUD-ID "
+            f"(the id is at {config.jira.url}/_edge/tenant_info)"
+        )
     return "check jira.auth: kind, user and token"
 
 

@@ -18,11 +18,11 @@ from attachd.standin.store import Store
 from attachd.standin.wire import Wire
 
 
-class Over(Exception):  # noqa: N818  not an error
+class Over(Exception):
     """The exchange has ended without a reply in the ordinary way: it was cut, or all was said on the wire."""
 
 
-class Struck(Exception):  # noqa: N818  not an error
+class Struck(Exception):
     """The fault strikes in the midst of the body."""
 
 

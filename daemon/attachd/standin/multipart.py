@@ -21,7 +21,7 @@ from attachd.standin.records import Part
 _PARSER_HEADER_LIMIT = 1 << 16
 
 
-class Malformed(Exception):  # noqa: N818  named for what is answered
+class Malformed(Exception):
     """The body is not what Jira takes; ``status`` is what it answers, ``told`` whether in words."""
 
     def __init__(self, message: str, status: int = 500, *, told: bool = True) -> None:
