@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
 import structlog
+
+# As the service does: a writer that opens a file on which a lease is held sends this signal, whose default is to kill.
+signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)

@@ -134,6 +134,18 @@ def test_a_file_that_was_only_seen_leaves_no_trace(slow: World) -> None:
     assert slow.rows() == []
 
 
+def test_a_file_that_is_still_open_for_writing_is_not_taken(w: World) -> None:
+    """Also where nothing has to be quiet: half of it would be attached."""
+    path = w.drop("TEST-1/a.txt", b"half")
+    with path.open("ab") as writer:
+        w.deliver()
+        assert w.states() == ["SEEN"]
+        writer.write(b" and half")
+    w.deliver()
+
+    assert [s.content for s in w.jira.stored] == [b"half and half"]
+
+
 @pytest.mark.parametrize(("size", "needed"), [(0, 60.0), (1, 30.0), (10**12, 30.0)])
 def test_how_long_a_file_must_be_quiet(size: int, needed: float) -> None:
     assert observing.quiet_needed(size, quiet=30.0, empty=60.0) == needed

@@ -100,6 +100,8 @@ def _stop_on_signals(engine: Engine) -> threading.Event:
         asked.set()
         engine.ended.set()
 
+    # A writer that opens a file in the moment in which intake holds a lease on it would end the process.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     logs.report_crashes(engine.ended.set)

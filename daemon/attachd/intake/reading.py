@@ -6,6 +6,7 @@ A settled file must be readable now and movable afterwards; else it is blocked, 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import sqlite3
@@ -85,7 +86,7 @@ def examine(inbox: Path, path: bytes, print_: Fingerprint, *, checksum: bool) ->
 
 
 def _examine_open(descriptor: int, print_: Fingerprint, *, checksum: bool) -> Free | Moving:
-    if not _is(os.fstat(descriptor), print_):
+    if has_writer(descriptor) or not _is(os.fstat(descriptor), print_):
         return Moving()
     if not checksum:
         return Free()
@@ -93,6 +94,21 @@ def _examine_open(descriptor: int, print_: Fingerprint, *, checksum: bool) -> Fr
     while chunk := os.read(descriptor, _CHUNK):
         digest.update(chunk)
     return Free(digest.digest()) if _is(os.fstat(descriptor), print_) else Moving()
+
+
+def has_writer(descriptor: int) -> bool | None:
+    """Whether anybody has the file open for writing at this moment; None where the system does not tell.
+
+    A read lease is granted only to a file that nobody writes (fcntl(2), F_SETLEASE), mappings included; it is given back
+    at once. Refused for files of other users without CAP_LEASE, and by file systems without leases. SIGIO must be
+    ignored: a writer that comes in between would end the process with it.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    return False
 
 
 def _is(status: os.stat_result, print_: Fingerprint) -> bool:
