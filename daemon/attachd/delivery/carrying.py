@@ -48,6 +48,7 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
     """Move the files of these rows, one sync for all. Returns how many rows were closed."""
     with desk.filed_by_us([row.id for row in verdicts]) as ours:
         dirty = moving.Dirty()
+        desk.guard.look()
         results: list[tuple[Row, Closed | Postponed]] = []
         try:
             for row_id in sorted(ours):
@@ -116,7 +117,7 @@ def _carry(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
         )
     if row.target is None and row.missing >= 2:
         return Closed({"reason": _with(row, "file gone: it was taken out of the inbox meanwhile")})
-    if not desk.guard.look().there:
+    if not desk.guard.sight.there:
         return Postponed("the inbox is not there")
     for _ in range(_CHOICES):
         row = _targeted(desk, row)

@@ -1,0 +1,570 @@
+"""Behaviour that the promise asks for and that does not hold yet; each test names the sentence it comes from."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+
+import httpx
+import pytest
+from world import Fault, World, world
+
+from attachd.delivery import blame, carrying, pausing, sending, worker
+from attachd.filing import guard, recognising
+from attachd.jira.exchange import Reply
+from attachd.journal import report
+from attachd.model import Cure, Scope, State
+from attachd.model import Fault as WorldFault
+from attachd.service import locks
+from attachd.service.running import Engine
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture
+def w(tmp_path):
+    with world(tmp_path) as made:
+        yield made
+
+
+def doubted_and_ready_again(w: World, path: str = "TEST-1/a.txt", content: bytes = b"aaaaa") -> None:
+    """One doubtful attempt that stored nothing, all its looks made: READY, and due a second later."""
+    w.drop(path, content)
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
+    w.deliver()
+    assert w.row(path).state is State.DOUBTFUL
+    for _ in range(20):
+        w.clock.advance(31)
+        if w.step() and w.row(path).state is State.READY:
+            break
+    assert w.row(path).state is State.READY
+    assert w.row(path).ever_doubtful
+
+
+# --- The row of a file that was in doubt and changes ------------------------------------------------------------
+
+
+def test_a_file_that_was_in_doubt_and_is_then_rewritten_does_not_end_the_program(w):
+    # delivery.md 1: "Same path, new content. A sent row keeps its verdict and loses the path; the content is a new row."
+    doubted_and_ready_again(w)
+    w.drop("TEST-1/a.txt", b"other content")
+    w.clock.advance(2)
+    w.step()  # the worker is first to see that it changed
+    w.settle(hours=2)
+    assert [s.content for s in w.jira.on("TEST-1")] == [b"other content"]
+
+
+def test_a_file_that_was_in_doubt_and_got_another_mode_is_still_sent(w):
+    # delivery.md 1: "If only ctime changed the file is read again: equal checksum, nothing is sent again."
+    doubted_and_ready_again(w)
+    time.sleep(0.02)
+    (w.inbox / "TEST-1/a.txt").chmod(0o640)
+    w.clock.advance(2)
+    w.step()  # the worker is first to see that it changed
+    w.settle(hours=2)
+    assert w.states() == ["DONE"], w.unfinished()
+
+
+# --- Renames ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_in_doubt_that_is_renamed_over_a_waiting_one_is_attached_once(w):
+    # delivery.md 1: "Within one boot and mount a row follows a rename on equal device and inode."
+    w.drop("TEST-1/a.txt", b"in doubt")
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+    w.deliver()
+    w.drop("TEST-1/b.txt", b"waits")
+    w.scan()
+    os.rename(w.inbox / "TEST-1/a.txt", w.inbox / "TEST-1/b.txt")
+    w.settle(hours=2)
+    assert [s.content for s in w.jira.on("TEST-1")] == [b"in doubt"]
+
+
+def test_rotated_logs_in_doubt_are_attached_once_each(w):
+    # delivery.md 1: "Within one boot and mount a row follows a rename on equal device and inode."
+    w.drop("TEST-1/log", b"young.", mtime_ns=2 * 10**18)
+    w.drop("TEST-1/log.1", b"old...", mtime_ns=10**18)
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+    w.deliver()
+    os.rename(w.inbox / "TEST-1/log.1", w.inbox / "TEST-1/log.2")
+    os.rename(w.inbox / "TEST-1/log", w.inbox / "TEST-1/log.1")
+    w.settle(hours=2)
+    assert sorted(s.content for s in w.jira.on("TEST-1")) == [b"old...", b"young."]
+
+
+def test_a_file_renamed_after_a_crash_between_target_and_move_is_attached_once(w, monkeypatch):
+    # delivery.md 1: "After a restart ... only then is a file matched to a sent row, and always by SHA-256."
+    def die(*_args, **_more):
+        raise Crash
+
+    w.drop("TEST-1/a.txt", b"content")
+    w.scan()
+    with monkeypatch.context() as patched:
+        patched.setattr(carrying.moving, "move", die)
+        with pytest.raises(Crash):
+            w.work()
+    assert w.row("TEST-1/a.txt").target is not None
+    w.end()
+    os.rename(w.inbox / "TEST-1/a.txt", w.inbox / "TEST-1/b.txt")
+    w.restart()
+    w.settle(hours=2)
+    assert [s.content for s in w.jira.on("TEST-1")] == [b"content"]
+
+
+# --- Blame ------------------------------------------------------------------------------------------------------
+
+
+def test_a_404_is_not_believed_before_the_account_was_asked(w):
+    # delivery.md 3.1: "GET myself not 200: account fault." A crash (or another worker) between the answer and that.
+    w.drop("TEST-1/first.txt")
+    w.deliver()
+    w.jira.token = "expired meanwhile"
+    w.drop("TEST-2/a.txt")
+    w.scan()
+
+    def die_at_myself() -> None:
+        if w.jira.requests[-1][1].endswith("/myself"):
+            raise Crash
+
+    w.jira.before = die_at_myself
+    with pytest.raises(Crash):
+        w.work()
+    w.jira.before = lambda: None
+    w.restart()
+    w.clock.advance(2)
+    w.deliver()
+    assert w.files(w.failed) == {}
+
+
+def test_another_worker_does_not_believe_a_404_while_the_account_is_being_asked(w):
+    # delivery.md 3.1: "GET myself not 200: account fault."
+    w.drop("TEST-1/first.txt")
+    w.deliver()
+    w.jira.token = "expired meanwhile"
+    w.drop("TEST-2/a.txt")
+    w.scan()
+
+    def slow_answer() -> None:
+        if w.jira.requests[-1][1].endswith("/myself"):
+            w.clock.advance(3)
+            blame.review(w.desk)
+
+    w.jira.before = slow_answer
+    w.work()
+    assert w.files(w.failed) == {}
+
+
+def test_a_held_file_that_is_moved_to_the_right_issue_is_attached_there(w):
+    # delivery.md 1: "To another issue: an unsent row follows"; contract 2.5: only a verdict about this issue.
+    w.jira.missing.add("TEST-99")
+    w.drop("TEST-99/a.txt")
+    w.deliver()
+    assert w.row("TEST-99/a.txt").contested == 404
+    (w.inbox / "TEST-1").mkdir()
+    os.rename(w.inbox / "TEST-99/a.txt", w.inbox / "TEST-1/a.txt")
+    w.settle(hours=1)
+    assert w.jira.names("TEST-1") == ["a.txt"]
+    assert w.files(w.failed) == {}
+
+
+def test_a_403_is_believed_once_another_issue_of_the_project_accepts_a_file(w):
+    # delivery.md 3.3: "403 is believed once another issue of that project accepts a file after it".
+    w.jira.forbidden.add("TEST-1")
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    w.drop("TEST-2/b.txt")
+    w.settle(hours=4)
+    assert w.jira.names("TEST-2") == ["b.txt"]
+    assert "TEST-1/a.txt" in w.files(w.failed)
+
+
+def test_one_forbidden_issue_does_not_hold_up_its_project_again_and_again(w):
+    # delivery.md 3.3: the project pauses only until another of its issues accepts a file.
+    w.jira.forbidden.add("TEST-1")
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    w.drop("TEST-2/b.txt")
+    w.settle(hours=2.1)
+    assert w.jira.names("TEST-2") == ["b.txt"]
+    w.drop("TEST-2/c.txt")
+    w.settle(hours=0.2)
+    assert w.jira.names("TEST-2") == ["b.txt", "c.txt"]
+
+
+def test_an_issue_that_accepted_files_and_now_answers_404_is_paused_alone(w):
+    # delivery.md 3.3: "An issue that itself accepted a file before and now answers 403 or 404 is paused alone".
+    for issue in ("TEST-1", "TEST-2", "OPS-1"):
+        w.drop(f"{issue}/first.txt")
+    w.deliver()
+    w.jira.missing.add("TEST-1")
+    w.drop("TEST-1/second.txt")
+    w.deliver()
+    w.clock.advance(60)
+    w.deliver()
+    assert w.files(w.failed) == {}
+
+
+# --- One file must not stop all ---------------------------------------------------------------------------------
+
+
+def test_a_file_that_a_proxy_declines_does_not_hold_up_the_files_beside_it(w):
+    # delivery.md 2: "One file must not stop all. A site fault that an upload raised is tried next with another file."
+    usual = w.jira._refusal
+
+    def proxy(issue, known, files):
+        if any(b"EICAR" in content for _, content in files):
+            return w.jira._reply(403, b"<html>blocked</html>")
+        return usual(issue, known, files)
+
+    w.jira._refusal = proxy
+    w.drop("TEST-1/a.txt", b"EICAR")
+    w.drop("TEST-1/b.txt", b"harmless")
+    w.drop("TEST-1/c.txt", b"harmless as well")
+    w.settle(hours=12)
+    assert sorted(w.jira.names("TEST-1")) == ["b.txt", "c.txt"]
+
+
+def test_a_file_that_a_proxy_declines_for_ever_is_refused_in_the_end(w):
+    # delivery.md 2: "three times so: 4xx and resets are refused naming the proxy."
+    usual = w.jira._refusal
+
+    def proxy(issue, known, files):
+        return w.jira._reply(403, b"<html>blocked</html>") if issue == "TEST-1" else usual(issue, known, files)
+
+    w.jira._refusal = proxy
+    w.drop("TEST-1/a.txt")
+    for number in range(24):
+        w.drop(f"TEST-2/{number}.txt")
+        w.settle(hours=0.5)
+    assert len(w.jira.names("TEST-2")) == 24
+    assert "TEST-1/a.txt" in w.files(w.failed)
+
+
+def test_a_file_that_cannot_be_read_back_does_not_keep_the_others_from_being_filed(w, monkeypatch):
+    # delivery.md 2: "unreadable, not movable, read error ...: this file only".
+    def not_movable(*_args, **_more):
+        raise Crash
+
+    bad = w.drop("TEST-1/a.txt", b"on a bad sector")
+    w.drop("TEST-1/b.txt", b"good")
+    w.scan()
+    with monkeypatch.context() as patched:
+        patched.setattr(carrying, "carry", not_movable)
+        with pytest.raises(Crash):
+            w.work()
+    w.restart()  # inodes count no more: both are read to be known again
+    inode = bad.stat().st_ino
+    usual = recognising.digest_from
+
+    def failing(file: int) -> bytes:
+        if os.fstat(file).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return usual(file)
+
+    monkeypatch.setattr(recognising, "digest_from", failing)
+    w.work()
+    for _ in range(10):
+        w.clock.advance(31)
+        w.work()
+    assert "TEST-1/b.txt" in w.files(w.done)
+    assert w.row("TEST-1/b.txt").state is State.DONE
+
+
+def test_words_of_jira_that_are_no_unicode_do_not_end_the_program(w):
+    # delivery.md 2: "One file must not stop all"; Jira cuts texts in the middle of an emoji's two halves.
+    w.jira.faults.append(Fault(status=400, body={"errorMessages": ["bad name: party\ud83d"], "errors": {}}))
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    assert w.states() == ["FAILED"]
+
+
+# --- Pauses -----------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_was_under_way_does_not_end_a_pause_that_jira_asked_for(w):
+    # delivery.md 6: "Retry-After ... is a minimum".
+    def throttled_meanwhile() -> None:
+        if w.jira.requests[-1][0] == "POST":
+            pausing.pause(w.desk, WorldFault(Scope.SITE, "rate-limit", "Jira's rate limit", wait=3600.0))
+
+    w.drop("TEST-1/a.txt")
+    w.scan()
+    w.jira.before = throttled_meanwhile
+    w.work()
+    w.jira.before = lambda: None
+    assert "site:rate-limit" in w.pauses()
+
+
+def test_a_password_that_is_refused_is_not_tried_every_few_seconds(tmp_path):
+    # delivery.md 4: "Data Center password or CAPTCHA: once after 10 min, then only when the secret changes ... or hourly".
+    with world(tmp_path, deployment="Server") as w:
+        w.drop("TEST-1/first.txt")
+        w.deliver()
+        w.jira.token = "changed meanwhile"
+        w.jira._refusal = lambda *_: w.jira._reply(401, {"message": "no"})
+        w.drop("TEST-1/a.txt")
+        w.deliver()
+        w.jira.requests.clear()
+        w.settle(hours=1)
+        assert len([path for _, path in w.jira.requests if path.endswith("/myself")]) <= 2
+
+
+def test_a_captcha_is_probed_hourly_after_the_first_ten_minutes(tmp_path):
+    # delivery.md 4: "CAPTCHA: once after 10 min, then only when the secret changes, on resume, or hourly".
+    with world(tmp_path, deployment="Server") as w:
+        w.drop("TEST-1/first.txt")
+        w.deliver()
+        usual, denied = w.jira._answer, {"x-authentication-denied-reason": "CAPTCHA_CHALLENGE; login-url=x"}
+
+        def answer(request, path):
+            if path.endswith("/serverInfo"):
+                return usual(request, path)
+            return w.jira._reply(403, {"message": "no"}, denied)
+
+        w.jira._answer = answer
+        w.drop("TEST-1/a.txt")
+        w.deliver()
+        w.jira.requests.clear()
+        w.settle(hours=4)
+        assert len([path for _, path in w.jira.requests if path.endswith("/myself")]) <= 5
+
+
+def test_a_site_that_is_throttled_at_the_start_is_not_asked_again_at_once(w):
+    # delivery.md 6: "Retry-After ... is a minimum"; a step that changes nothing must not be taken for progress.
+    w.drop("TEST-1/a.txt")
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+    w.deliver()
+    w.restart()
+    w.clock.advance(10)
+    usual = w.jira._answer
+
+    def answer(request, path):
+        if path.endswith("/serverInfo"):
+            return w.jira._reply(429, {}, {"retry-after": "60", "ratelimit-reason": "jira-burst-based"})
+        return usual(request, path)
+
+    w.jira._answer = answer
+    w.jira.requests.clear()
+    for _ in range(10):
+        w.step()
+    assert len(w.jira.requests) <= 2
+
+
+def test_hours_in_a_pause_do_not_count_towards_giving_up_a_file_in_doubt(w):
+    # delivery.md 5: "No usable listing for doubt.give_up_hours with a live account: failed".
+    w.drop("TEST-1/a.txt")
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
+    w.deliver()
+    good, w.jira.token = w.jira.token, "expired over the weekend"
+    w.settle(hours=50)
+    assert w.states() == ["DOUBTFUL"]
+    w.jira.token = good
+    w.jira.look_faults.append(Fault(status=500, body=b""))
+    w.settle(hours=2)
+    assert w.states() == ["DONE"]
+
+
+# --- In doubt ---------------------------------------------------------------------------------------------------
+
+
+def test_rounds_in_a_shared_request_do_not_count_as_rounds_alone(w):
+    # delivery.md 2: "Three doubtful rounds of one file alone, ... : failed".
+    w.drop("TEST-1/a.txt", b"one")
+    w.drop("TEST-1/b.txt", b"other")
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
+    w.deliver()
+    assert [row.rounds for row in w.rows()] == [0, 0]
+
+
+def test_a_row_is_not_claimed_by_two_workers_when_its_issue_turns_out_to_be_moved(w, monkeypatch):
+    # delivery.md 1: "One lane per issue ... lanes merge when a GET has shown that a moved key is another's."
+    doubted_and_ready_again(w, "OLD-1/a.txt")
+    w.jira.moved["OLD-1"] = "NEW-1"
+    usual, taken = sending._send, []
+
+    def while_another_looks_for_work(desk, client, loaded):
+        taken.append(worker.claim(desk))
+        if taken[-1]:
+            desk.give_back(taken[-1][0])
+        return usual(desk, client, loaded)
+
+    monkeypatch.setattr(sending, "_send", while_another_looks_for_work)
+    w.clock.advance(2)
+    w.work()
+    assert taken
+    assert taken[0] is None
+
+
+# --- Another site, another inbox, a lost journal ----------------------------------------------------------------
+
+
+def test_another_site_may_count_its_attachments_from_the_start_again(w):
+    # contract 6: "The journal knows its site"; contract 2.2: nothing is attached twice.
+    w.drop("TEST-1/a.txt", b"at the old site")
+    w.deliver()
+    assert w.states() == ["DONE"]
+    w.tables = {"jira": {"url": "https://new.example.com"}}
+    w.jira._ids = iter(range(10_001, 20_000))
+    w.jira.stored.clear()
+    w.restart()
+    w.drop("TEST-1/b.txt", b"at the new site")
+    w.settle(hours=3)
+    assert [s.content for s in w.jira.on("TEST-1")] == [b"at the new site"]
+    assert w.files(w.failed) == {}
+
+
+def test_an_adopted_inbox_is_locked(w):
+    # contract 3: "an OFD lock decides"; contract 7: "the inbox's lock is taken when the inbox is there".
+    w.end()
+    shutil.rmtree(w.inbox / guard.FOLDER)
+    w.restart(adopt_inbox=True)
+    w.scan()
+    assert w.desk.guard.sight.there
+    assert w.held.inbox_lock is not None
+    assert locks.holder(w.inbox / guard.FOLDER / guard.LOCK) is not None
+
+
+def test_after_a_lost_journal_a_changed_mode_does_not_make_a_file_new(w, monkeypatch):
+    # delivery.md 1: "After ... a lost journal ... *every* file then in the inbox is DOUBTFUL".
+    def die(*_args, **_more):
+        raise Crash
+
+    w.clock.time = time.time()
+    w.drop("TEST-1/a.txt", b"attached before")
+    w.scan()
+    with monkeypatch.context() as patched:
+        patched.setattr(carrying, "carry", die)
+        with pytest.raises(Crash):
+            w.work()
+    assert len(w.jira.stored) == 1
+    w.end()
+    shutil.rmtree(w.home / "state")
+    w.clock.time = time.time()
+    w.restart()
+    time.sleep(0.05)
+    (w.inbox / "TEST-1/a.txt").chmod(0o664)  # somebody puts the rights right again
+    w.settle(hours=2)
+    assert len(w.jira.on("TEST-1")) == 1
+
+
+def test_done_that_is_not_mounted_is_waited_for(w, monkeypatch):
+    # contract 3: "a known one that is absent is waited for, also at boot".
+    def die(*_args, **_more):
+        raise Crash
+
+    w.drop("TEST-1/a.txt")
+    w.scan()
+    with monkeypatch.context() as patched:
+        patched.setattr(carrying.moving, "move", die)
+        with pytest.raises(Crash):
+            w.work()
+    w.end()
+    os.rename(w.done, w.home / "away")
+    w.restart()
+    w.scan()
+    w.work()
+    os.rename(w.home / "away", w.done)
+    w.settle(hours=1)
+    assert w.states() == ["DONE"]
+
+
+def test_failed_that_became_read_only_does_not_end_the_program(w, monkeypatch):
+    # delivery.md 2: "ENOSPC, EDQUOT, EROFS, EIO on state, done or failed: site", and no crash.
+    w.jira.faults.append(Fault(status=400, body={"errorMessages": ["no"], "errors": {}}))
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    os.rename(w.failed / "TEST-1/a.txt", w.home / "taken away")
+
+    def read_only(*_args):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(carrying.notes, "remove", read_only)
+    w.scan()
+
+
+def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkeypatch):
+    # delivery.md 1: "After a restart or remount, first every ATTACHED or REFUSED row whose target is ours is closed".
+    engine = Engine(w.held)
+    closed, watched = [], []
+    monkeypatch.setattr(carrying, "close_moved", lambda _desk: closed.append(1))
+    monkeypatch.setattr(engine._watch, "start", lambda: watched.append(1))
+    w.drop("TEST-1/a.txt")
+    engine._scan_all()
+    assert (len(closed), len(watched)) == (1, 1)
+    engine._scanner._mount = (1, 2, 3)  # another mount lies there now
+    engine._look_at({b"TEST-1"})
+    engine._scan_all()
+    assert (len(closed), len(watched)) == (2, 2)
+
+
+# --- Configuration that changes, folders that go ----------------------------------------------------------------
+
+
+def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
+    # contract 2.6: "For every file that waits there is one sentence"; none for what is not there.
+    w.drop("no key/a.txt")
+    w.scan()
+    assert [stray.folder for stray in report.strays(w.desk.journal)] == [b"no key"]
+    w.end()
+    shutil.rmtree(w.inbox / "no key")
+    w.restart()
+    w.scan()
+    assert report.strays(w.desk.journal) == []
+
+
+def test_a_corrected_alias_holds_for_files_that_wait(tmp_path):
+    # contract 3: "Aliases: [aliases]"; delivery.md 1: "To another issue: an unsent row follows".
+    with world(tmp_path, aliases={"Invoices": "TEST-99"}) as w:
+        w.jira.missing.add("TEST-99")
+        w.drop("Invoices/a.txt")
+        w.deliver()
+        w.tables = {"aliases": {"Invoices": "TEST-1"}}
+        w.restart()
+        w.settle(hours=1)
+        assert w.jira.names("TEST-1") == ["a.txt"]
+
+
+def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):
+    # contract 3 (ignored: the user's patterns); contract 2.6: for every file that waits a sentence says why.
+    w.jira.faults.append(Fault(breaks=httpx.ConnectError, early=True))
+    w.jira.faults.append(Fault(breaks=httpx.ConnectError, early=True))
+    w.drop("TEST-1/a.bak")
+    w.deliver()
+    w.tables = {"settle": {"ignore": ["*.bak"]}}
+    w.restart()
+    w.jira.faults.clear()
+    w.settle(hours=2)
+    assert w.unfinished() == []
+
+
+def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_program(w):
+    # delivery.md 1: unsent rows change and are withdrawn at any time, also between the claim and the intent.
+    w.drop("TEST-1/a.txt")
+    w.scan()
+    claimed = worker.claim(w.desk)
+    assert claimed
+    w.drop("TEST-1/a.txt", b"rewritten")
+    w.tables = {}
+    w.desk.config.settle.__dict__["quiet_seconds_unproven"] = 30.0
+    w.scan()
+    assert w.states() == ["SEEN"]
+    (w.inbox / "TEST-1/a.txt").unlink()
+    w.scan()
+    assert w.rows() == []
+    assert sending.send(w.desk, w.client, claimed[1]) == []
+
+
+def test_a_full_disk_pauses_until_files_can_be_moved_again(w, monkeypatch):
+    # delivery.md 2: "ENOSPC ... on state, done or failed: site"; contract 2.5: "full disks: everything waits".
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(carrying.moving, "move", full)
+    for number in range(30):
+        w.drop(f"TEST-{number + 1}/a.txt")
+        w.settle(hours=0.02)
+    assert len(w.jira.stored) <= 10
