@@ -158,10 +158,18 @@ def test_an_attachment_belongs_to_one_row_for_ever(journal: Journal) -> None:
     for row_id in (first, second):
         sending(journal, row_id)
     change(journal, first, state="ATTACHED", attachment="7", verdict_at=1.0)
-    go(journal, first, "DONE")
+    change(journal, first, state="DONE", finished_at=1.0)
 
     with pytest.raises(sqlite3.IntegrityError):
-        change(journal, second, state="ATTACHED", attachment=f"A{first}", verdict_at=1.0)
+        change(journal, second, state="ATTACHED", attachment="7", verdict_at=1.0)
+
+
+def test_another_site_counts_its_attachments_anew(journal: Journal) -> None:
+    for number, path in enumerate((b"TEST-1/a", b"TEST-1/b")):
+        sending(journal, added(journal, path))
+        change(journal, number + 1, state="ATTACHED", attachment="7", verdict_at=1.0, site=f"https://{number}")
+
+    assert journal.value("SELECT count(*) FROM file WHERE attachment = '7'") == 2
 
 
 def test_two_files_are_never_promised_one_name(journal: Journal) -> None:

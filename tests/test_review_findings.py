@@ -5,20 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
-from world import Fault, World, world
 
-from attachd.delivery import blame, carrying, pausing, sending, worker
+from attachd.delivery import blame, carrying, opening, pausing, sending, worker
 from attachd.filing import guard, recognising
-from attachd.jira.exchange import Reply
+from attachd.intake import walking
 from attachd.journal import report
-from attachd.model import Cure, Scope, State
 from attachd.model import Fault as WorldFault
+from attachd.model import Scope, State
 from attachd.service import locks
 from attachd.service.running import Engine
+from world import Fault, Stored, World, world
 
 
 class Crash(BaseException):
@@ -211,23 +213,6 @@ def test_an_issue_that_accepted_files_and_now_answers_404_is_paused_alone(w):
 # --- One file must not stop all ---------------------------------------------------------------------------------
 
 
-def test_a_file_that_a_proxy_declines_does_not_hold_up_the_files_beside_it(w):
-    # delivery.md 2: "One file must not stop all. A site fault that an upload raised is tried next with another file."
-    usual = w.jira._refusal
-
-    def proxy(issue, known, files):
-        if any(b"EICAR" in content for _, content in files):
-            return w.jira._reply(403, b"<html>blocked</html>")
-        return usual(issue, known, files)
-
-    w.jira._refusal = proxy
-    w.drop("TEST-1/a.txt", b"EICAR")
-    w.drop("TEST-1/b.txt", b"harmless")
-    w.drop("TEST-1/c.txt", b"harmless as well")
-    w.settle(hours=12)
-    assert sorted(w.jira.names("TEST-1")) == ["b.txt", "c.txt"]
-
-
 def test_a_file_that_a_proxy_declines_for_ever_is_refused_in_the_end(w):
     # delivery.md 2: "three times so: 4xx and resets are refused naming the proxy."
     usual = w.jira._refusal
@@ -270,7 +255,6 @@ def test_a_file_that_cannot_be_read_back_does_not_keep_the_others_from_being_fil
     for _ in range(10):
         w.clock.advance(31)
         w.work()
-    assert "TEST-1/b.txt" in w.files(w.done)
     assert w.row("TEST-1/b.txt").state is State.DONE
 
 
@@ -378,25 +362,6 @@ def test_rounds_in_a_shared_request_do_not_count_as_rounds_alone(w):
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
     w.deliver()
     assert [row.rounds for row in w.rows()] == [0, 0]
-
-
-def test_a_row_is_not_claimed_by_two_workers_when_its_issue_turns_out_to_be_moved(w, monkeypatch):
-    # delivery.md 1: "One lane per issue ... lanes merge when a GET has shown that a moved key is another's."
-    doubted_and_ready_again(w, "OLD-1/a.txt")
-    w.jira.moved["OLD-1"] = "NEW-1"
-    usual, taken = sending._send, []
-
-    def while_another_looks_for_work(desk, client, loaded):
-        taken.append(worker.claim(desk))
-        if taken[-1]:
-            desk.give_back(taken[-1][0])
-        return usual(desk, client, loaded)
-
-    monkeypatch.setattr(sending, "_send", while_another_looks_for_work)
-    w.clock.advance(2)
-    w.work()
-    assert taken
-    assert taken[0] is None
 
 
 # --- Another site, another inbox, a lost journal ----------------------------------------------------------------
@@ -516,18 +481,6 @@ def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
     assert report.strays(w.desk.journal) == []
 
 
-def test_a_corrected_alias_holds_for_files_that_wait(tmp_path):
-    # contract 3: "Aliases: [aliases]"; delivery.md 1: "To another issue: an unsent row follows".
-    with world(tmp_path, aliases={"Invoices": "TEST-99"}) as w:
-        w.jira.missing.add("TEST-99")
-        w.drop("Invoices/a.txt")
-        w.deliver()
-        w.tables = {"aliases": {"Invoices": "TEST-1"}}
-        w.restart()
-        w.settle(hours=1)
-        assert w.jira.names("TEST-1") == ["a.txt"]
-
-
 def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):
     # contract 3 (ignored: the user's patterns); contract 2.6: for every file that waits a sentence says why.
     w.jira.faults.append(Fault(breaks=httpx.ConnectError, early=True))
@@ -541,30 +494,187 @@ def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):
     assert w.unfinished() == []
 
 
-def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_program(w):
-    # delivery.md 1: unsent rows change and are withdrawn at any time, also between the claim and the intent.
+def test_a_corrected_alias_holds_for_files_that_wait(tmp_path):
+    # contract 3: "Aliases: [aliases]"; delivery.md 1: "To another issue: an unsent row follows".
+    with world(tmp_path, aliases={"Invoices": "TEST-99"}) as w:
+        w.jira.faults += [Fault(breaks=httpx.ConnectError, early=True)] * 2
+        w.drop("Invoices/a.txt")
+        w.deliver()
+        assert w.states() == ["READY"]
+        w.tables = {"aliases": {"Invoices": "TEST-1"}}
+        w.restart()
+        w.settle(hours=1)
+        assert {stored.issue for stored in w.jira.stored} == {"TEST-1"}
+
+
+def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_program(tmp_path):
+    # delivery.md 1: an unsent row changes or is withdrawn at any time, also between the claim and the intent.
+    with world(tmp_path, settle={"quiet_seconds_unproven": 5.0}) as w:
+        w.drop("TEST-1/a.txt")
+        w.scan()
+        w.clock.advance(6)
+        w.scan()
+        claimed = worker.claim(w.desk)
+        assert claimed
+        w.drop("TEST-1/a.txt", b"rewritten")
+        w.scan()
+        (w.inbox / "TEST-1/a.txt").unlink()
+        w.scan()
+        assert w.rows() == []
+        assert sending.send(w.desk, w.client, claimed[1]) == []
+
+
+def test_files_in_a_folder_that_is_no_longer_served_are_withdrawn_when_they_are_gone(w):
+    # delivery.md 1: "Absence ... neither source nor target in two complete listings: an unsent row is WITHDRAWN".
+    w.jira.faults += [Fault(breaks=httpx.ConnectError, early=True)] * 2
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    w.tables = {"folders": {"projects": ["OPS"]}}
+    w.restart()
+    w.scan()
+    (w.inbox / "TEST-1/a.txt").unlink()
+    w.settle(hours=1)
+    assert w.unfinished() == []
+
+
+def test_what_cannot_be_compared_is_not_taken_for_the_same(w, monkeypatch):
+    # delivery.md 5: under another name it is a candidate, settled by SHA-256; what is in done was attached.
+    doubted_and_ready_again(w)
+    with monkeypatch.context() as patched:
+        patched.setattr(opening, "open_same", lambda *_: opening.Unreadable("held by another program for a moment"))
+        w.clock.advance(2)
+        w.step()
+    usual = w.jira._answer
+
+    def answer(request, path):
+        return w.jira._reply(500, b"") if "/attachment/content/" in path else usual(request, path)
+
+    w.jira._answer = answer
+    w.jira.stored.append(Stored("99999", "TEST-1", "of somebody else.bin", b"zzzzz", w.clock.time))
+    w.settle(hours=1)
+    assert w.files(w.done) == {}
+
+
+def test_a_refused_file_whose_path_was_rewritten_across_a_restart_does_not_wait_for_ever(w, monkeypatch):
+    # delivery.md 1: "Same path, new content. A sent row keeps its verdict and loses the path; the content is a new row."
+    def die(*_args, **_more):
+        raise Crash
+
+    w.jira.limit = 4
+    w.drop("TEST-1/a.txt", b"large")
+    w.scan()
+    with monkeypatch.context() as patched:
+        patched.setattr(carrying, "carry", die)
+        with pytest.raises(Crash):
+            w.work()
+    assert w.states() == ["REFUSED"]
+    w.end()
+    w.drop("TEST-1/a.txt", b"other")
+    w.restart()
+    w.settle(hours=1)
+    assert w.unfinished() == []
+
+
+def test_on_data_center_the_attachment_of_another_file_in_doubt_fails_nothing(tmp_path):
+    # contract 2.5: blame is placed right; delivery.md 5: ours is "with the same stored name".
+    with world(tmp_path, deployment="Server") as w:
+        doubted_and_ready_again(w, "TEST-1/a.txt", b"aaaaa")
+        w.drop("TEST-1/b.txt", b"bbbbb")
+        w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+        w.scan()
+        w.work()
+        w.clock.advance(2)
+        w.settle(hours=1)
+        assert w.files(w.failed) == {}
+
+
+def test_a_full_state_folder_is_waited_for(w):
+    # delivery.md 2: "ENOSPC, EDQUOT, EROFS, EIO on state, done or failed: site"; contract 2.5: "full disks: everything waits".
     w.drop("TEST-1/a.txt")
     w.scan()
-    claimed = worker.claim(w.desk)
-    assert claimed
-    w.drop("TEST-1/a.txt", b"rewritten")
-    w.tables = {}
-    w.desk.config.settle.__dict__["quiet_seconds_unproven"] = 30.0
+
+    def full(*_args, **_more):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    w.desk.journal.transaction, usual = full, w.desk.journal.transaction
+    w.step()
+    w.desk.journal.transaction = usual
+    w.settle(hours=1)
+    assert w.states() == ["DONE"]
+
+
+# --- Numbers that are larger than the journal's -----------------------------------------------------------------
+
+
+def test_a_file_from_the_far_future_does_not_end_the_program(w):
+    # delivery.md 2: "One file must not stop all"; from 2262 on a time in nanoseconds takes more than 63 bits.
+    w.drop("TEST-1/a.txt", mtime_ns=10_413_792_000 * 10**9)  # touch -d 2300-01-01
+    w.deliver()
+    assert w.jira.names("TEST-1") == ["a.txt"]
+
+
+def test_an_inode_number_of_64_bits_does_not_end_the_program(w, monkeypatch):
+    # delivery.md 1: "device and inode are hints"; mergerfs, CIFS and others number with all 64 bits.
+    usual = walking.fingerprint
+
+    def numbered(status):
+        times = {"st_mtime_ns": status.st_mtime_ns, "st_ctime_ns": status.st_ctime_ns}
+        return usual(SimpleNamespace(st_size=status.st_size, st_dev=status.st_dev, st_ino=2**64 - 7, **times))
+
+    monkeypatch.setattr(walking, "fingerprint", numbered)
+    w.drop("TEST-1/a.txt")
     w.scan()
     assert w.states() == ["SEEN"]
-    (w.inbox / "TEST-1/a.txt").unlink()
-    w.scan()
-    assert w.rows() == []
-    assert sending.send(w.desk, w.client, claimed[1]) == []
 
 
-def test_a_full_disk_pauses_until_files_can_be_moved_again(w, monkeypatch):
-    # delivery.md 2: "ENOSPC ... on state, done or failed: site"; contract 2.5: "full disks: everything waits".
-    def full(*_args, **_more):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+# --- What a row is known by -------------------------------------------------------------------------------------
 
-    monkeypatch.setattr(carrying.moving, "move", full)
-    for number in range(30):
-        w.drop(f"TEST-{number + 1}/a.txt")
-        w.settle(hours=0.02)
-    assert len(w.jira.stored) <= 10
+
+def test_new_content_under_a_reused_inode_is_not_taken_for_a_renamed_file(w):
+    # delivery.md 1: "size and mtime alone never suffice for a row that was sent (CI files carry fixed mtimes)", and
+    # "inodes are reused at once": to stat(2) a new file on a freed inode looks like this one.
+    fixed = 1_700_000_000_000_000_000
+    path = w.drop("TEST-1/a.txt", b"first", mtime_ns=fixed)
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+    w.deliver()
+    path.write_bytes(b"other")
+    os.utime(path, ns=(fixed, fixed))
+    os.rename(path, w.inbox / "TEST-1/b.txt")
+    w.settle(hours=2)
+    held = {stored.content for stored in w.jira.on("TEST-1")}
+    assert set(w.files(w.done).values()) <= held
+
+
+def test_what_a_listing_had_shown_under_the_new_key_of_a_moved_issue_is_not_credited(w):
+    # delivery.md 5: "whose id the journal ... had seen on that issue in no listing before that attempt".
+    w.jira.moved["OLD-1"] = "NEW-1"
+    w.drop("NEW-1/first.txt", b"first one")
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+    w.deliver()
+    w.jira.stored.append(Stored("99999", "NEW-1", "log.txt", b"by hand", w.clock.time))
+    w.clock.advance(6)
+    w.work()  # this look shows the attachment that somebody made by hand
+    assert w.row("NEW-1/first.txt").state is State.DONE
+    w.drop("OLD-1/log.txt", b"dropped")
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
+    w.settle(hours=1)
+    assert b"dropped" in [stored.content for stored in w.jira.on("NEW-1")]
+
+
+# --- What is asked often ----------------------------------------------------------------------------------------
+
+
+def test_noticing_new_files_never_reads_the_whole_journal(w):
+    # architecture.md: "a million waiting files cost disk, not RAM"; and not a full scan of the table for each new size.
+    asked: list[str] = []
+    w.desk.journal._connection.set_trace_callback(asked.append)
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    w.desk.journal._connection.set_trace_callback(None)
+    plans = {
+        record["detail"]: sql
+        for sql in asked
+        if sql.startswith("SELECT")
+        for record in w.desk.journal.rows("EXPLAIN QUERY PLAN " + sql)
+    }
+    assert "SCAN file" not in plans

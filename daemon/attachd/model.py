@@ -198,6 +198,11 @@ class Mistake(Exception):
         self.exit_code = exit_code
 
 
+def signed64(number: int) -> int:
+    """Fold a number into what SQLite holds: times after 2262 and some file systems' inodes are larger than that."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
 def printable(raw: bytes) -> str:
     r"""Show a file name in one line: UTF-8 as it is; control characters and undecodable bytes as ``\x..``."""
     text = raw.decode("utf-8", "backslashreplace")

@@ -17,6 +17,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,23 @@ def everything(home: Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def refused(place: Place, *words: str | Path, code: int = 78, **options: Any) -> str:
+def refused(place: Place, *words: str | Path, code: int = 78) -> str:
     """Run it, hold it to *code* and to plain words on stderr alone, and to having touched nothing. Returns the words."""
     before = everything(place.home)
 
-    ended = place.run(*words, **options)
+    ended = place.run(*words)
 
+    assert everything(place.home) == before
+    return told(ended, code)
+
+
+def told(ended: subprocess.CompletedProcess[str], code: int) -> str:
+    """Hold a command that has ended to *code* and to plain words on stderr alone. Returns the words."""
     assert ended.returncode == code, ended.stdout + ended.stderr
     assert ended.stdout == ""
     lines = ended.stderr.splitlines()
     assert lines
     assert [line for line in lines if not line.startswith("attachd: ")] == []
-    assert everything(place.home) == before
     return ended.stderr
 
 
@@ -196,12 +202,16 @@ def test_a_wrong_configuration_is_told_and_nothing_is_touched(untried: Place, ki
     (untried.inbox / "TEST-1").mkdir()
     (untried.inbox / "TEST-1" / "waits.txt").write_text("waits")
 
-    for verb in VERBS:
-        told = refused(untried, verb)
+    before = everything(untried.home)
 
-        for words in said:
-            assert words in told
-        assert len(told.splitlines()) == (len(said) if kind == "several at once" else 1)
+    with ThreadPoolExecutor() as pool:
+        all_ended = list(pool.map(untried.run, VERBS))
+
+    assert everything(untried.home) == before
+    for ended in all_ended:
+        words = told(ended, 78)
+        assert [part for part in said if part not in words] == []
+        assert len(words.splitlines()) == (len(said) if kind == "several at once" else 1)
 
 
 def _give_up_reading_everything() -> None:
@@ -233,10 +243,10 @@ def test_a_missing_folder_that_no_journal_knows_is_a_mistake(untried: Place, ver
     folder = untried.home / name
     folder.rmdir()
 
-    told = refused(untried, verb)
+    words = refused(untried, verb)
 
-    assert told.startswith(f"attachd: folders.{name}: the folder {folder} does not exist. Make it (mkdir {folder}), ")
-    assert len(told.splitlines()) == 1
+    assert words.startswith(f"attachd: folders.{name}: the folder {folder} does not exist. Make it (mkdir {folder}), ")
+    assert len(words.splitlines()) == 1
 
 
 def test_check_finds_every_missing_folder_and_goes_on(untried: Place) -> None:
@@ -368,9 +378,9 @@ def test_another_site_is_refused_while_files_of_the_first_are_unfinished(place: 
 
 @pytest.mark.parametrize("words", [["status"], ["status", "--json"]])
 def test_status_without_a_journal_says_so_and_makes_none(untried: Place, words: list[str]) -> None:
-    told = refused(untried, *words, code=1)
+    said = refused(untried, *words, code=1)
 
-    assert told == f"attachd: {untried.state}: has no journal yet. `attachd run` or `attachd once` makes one.\n"
+    assert said == f"attachd: {untried.state}: has no journal yet. `attachd run` or `attachd once` makes one.\n"
 
 
 def test_status_tells_how_it_stands_with_the_daemon_up_and_down(place: Place) -> None:
@@ -391,11 +401,11 @@ def test_status_tells_how_it_stands_with_the_daemon_up_and_down(place: Place) ->
         name: value for name, value in down.items() if name != "running"
     }
     assert [stray["folder"] for stray in down["strays"]] == ["no key"]
-    for told in (told_up, told_down):
-        assert f"config     {place.config}" in told
-        assert f"state      {place.state}" in told
-        assert "no issue   no key (1 files): 'no key' is not an issue key;" in told
-        assert "first.txt  attachment " in told
+    for words in (told_up, told_down):
+        assert f"config     {place.config}" in words
+        assert f"state      {place.state}" in words
+        assert "no issue   no key (1 files): 'no key' is not an issue key;" in words
+        assert "first.txt  attachment " in words
 
 
 # --- What is known and absent -----------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ WITNESS_SECONDS = 30 * 86400.0
 WITNESSES = 3
 #: Held refusals of different issues that blow the fuse.
 FUSE = 3
+#: When a witness is asked again that did not answer.
+ASK_AGAIN_SECONDS = 30.0
 #: A 403 without anything that speaks against the account is tried hourly, and believed after a day.
 FORBIDDEN_EVERY_SECONDS, FORBIDDEN_SECONDS = 3600.0, 86400.0
 
@@ -60,15 +62,23 @@ def settle(desk: Desk, client: Client, contested: Row) -> None:
         _forget(desk, contested)
         pausing.pause(desk, fault)
         return
-    if contested.contested == 403:
-        _hold_forbidden(desk, contested)
+    if _proven(desk, contested):
+        _believe(desk, [contested], _NOT_TO_THIS_ONE.format(contested.reason))
+        return
+    with desk.journal.transaction() as connection:
+        accepted = queue.accepted_before(connection, desk.site.url, contested.lane)
+    if contested.contested == 403 or accepted:
+        _hold_for_a_day(desk, contested, alone=accepted and contested.contested == 404)
         return
     limits = None if desk.site.cloud else meeting.limits(desk, client, fresh=True)
     if limits and limits.largest and contested.size > limits.largest:
         _believe(desk, [contested], f"it is larger than the {limits.largest} bytes that Jira allows")
         return
     with desk.journal.transaction() as connection:
-        known = _order(queue.witnesses(connection, desk.clock.now() - WITNESS_SECONDS, contested.lane), contested.lane)
+        known = _order(
+            queue.witnesses(connection, desk.site.url, desk.clock.now() - WITNESS_SECONDS, contested.lane),
+            contested.lane,
+        )
     _hear_witnesses(desk, client, contested, known)
 
 
@@ -85,6 +95,9 @@ def _hear_witnesses(desk: Desk, client: Client, contested: Row, known: Sequence[
             _forget(desk, contested)
             pausing.pause(desk, verdict.unreachable(answer))
             return
+        if answer.status not in (200, 403, 404):
+            _ask_again(desk, contested)
+            return
         if _visible(answer):
             _believe(desk, [contested], f"Jira does not know the issue or does not show it to us ({contested.reason})")
             return
@@ -96,20 +109,34 @@ def _hear_witnesses(desk: Desk, client: Client, contested: Row, known: Sequence[
     _hold(desk, contested)
 
 
+def _ask_again(desk: Desk, contested: Row) -> None:
+    """A witness could not be heard: nothing is concluded from that."""
+    now = desk.clock.now()
+    with desk.journal.transaction() as connection:
+        rows.change_if_same(connection, contested, {"due": now + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
+
+
 def _visible(answer: Reply) -> bool:
     return answer.status == 200 and isinstance(answer.json, dict)
+
+
+_NOT_CONTESTED = {"contested": None, "contested_at": None, "held": 0, "due": 0, "wait": 0}
 
 
 def _forget(desk: Desk, contested: Row) -> None:
     """The answer said nothing about this file: it is sent again when the world is well."""
     with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, contested, {"contested": None, "contested_at": None, "due": 0, "wait": 0})
+        rows.change_if_same(connection, contested, _NOT_CONTESTED)
 
 
 def _believe(desk: Desk, contested: Sequence[Row], reason: str) -> None:
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        believed = [row for row in contested if rows.change_if_same(connection, row, outcome.refused(reason, now))]
+        believed = [
+            row
+            for row in contested
+            if rows.change_if_same(connection, row, outcome.refused(reason, now, may_be_attached=row.ever_doubtful))
+        ]
         written = [rows.one(connection, row.id) for row in believed]
     for row in written:
         recording.tell(row)
@@ -120,7 +147,7 @@ def _hold(desk: Desk, contested: Row) -> None:
     wait = desk.config.fuse.hold_minutes * 60.0
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, contested, {"due": now + wait, "wait": wait})
+        rows.change_if_same(connection, contested, {"held": 1, "due": now + wait, "wait": wait})
     log.warning(
         "file.held",
         id=contested.ident,
@@ -131,31 +158,76 @@ def _hold(desk: Desk, contested: Row) -> None:
     )
 
 
-def _hold_forbidden(desk: Desk, contested: Row) -> None:
-    """403: the project pauses until another of its issues accepts a file; tried hourly, believed after a day."""
+def _hold_for_a_day(desk: Desk, contested: Row, *, alone: bool) -> None:
+    """A role may have been lost: the project (*alone*: the issue) pauses, is tried hourly, and is believed after a day.
+
+    A 403 is believed at once when another issue of the project has accepted a file after it, unless this issue itself
+    had accepted one before.
+    """
     now = desk.clock.now()
     if now - (contested.contested_at or now) >= FORBIDDEN_SECONDS:
         _believe(desk, [contested], f"Jira has refused it for a day ({contested.reason})")
         return
-    project = pausing.project(contested.lane)
     with desk.journal.transaction() as connection:
-        values = {"contested": None, "due": now + FORBIDDEN_EVERY_SECONDS, "wait": FORBIDDEN_EVERY_SECONDS}
+        values = {"held": 1, "due": now + FORBIDDEN_EVERY_SECONDS, "wait": FORBIDDEN_EVERY_SECONDS}
         rows.change_if_same(connection, contested, values)
-    reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
-    pausing.pause(desk, Fault(Scope.PROJECT, "forbidden", reason, project, FORBIDDEN_EVERY_SECONDS))
+    project = pausing.project(contested.lane)
+    if alone:
+        reason = f"{contested.lane} accepted files before, and does not any more ({contested.reason})"
+        pausing.pause(desk, Fault(Scope.ISSUE, "refused", reason, contested.lane, FORBIDDEN_EVERY_SECONDS))
+    else:
+        reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
+        pausing.pause(desk, Fault(Scope.PROJECT, "forbidden", reason, project, FORBIDDEN_EVERY_SECONDS))
 
 
 def review(desk: Desk) -> bool:
-    """Believe held refusals whose time has come; True if anything was decided.
+    """Decide about held refusals whose time has come, or that something has proven; True if anything was decided."""
+    with desk.journal.transaction() as connection:
+        held = queue.contested(connection, held=True)
+    if not held:
+        return False
+    by_day = [row for row in held if _is_by_day(desk, row)]
+    decided = [_review_by_day(desk, row) for row in by_day]
+    return any([*decided, _review_unknown(desk, [row for row in held if row not in by_day])])
 
-    Any success since believes them all. Otherwise they are believed after ``fuse.hold_minutes``, unless so many issues
-    are held by then that the fault is more likely ours: then the fuse is blown, and a person decides.
+
+def _is_by_day(desk: Desk, row: Row) -> bool:
+    with desk.journal.transaction() as connection:
+        return row.contested == 403 or queue.accepted_before(connection, desk.site.url, row.lane)
+
+
+def _review_by_day(desk: Desk, row: Row) -> bool:
+    """Believe a 403 when another issue of the project accepted a file since; else let it be tried when its hour is over."""
+    now = desk.clock.now()
+    if _proven(desk, row):
+        _believe(desk, [row], _NOT_TO_THIS_ONE.format(row.reason))
+        return True
+    if row.due > now:
+        return False
+    with desk.journal.transaction() as connection:
+        rows.change_if_same(connection, row, {"contested": None, "held": 0, "due": 0, "wait": 0})
+    return True
+
+
+_NOT_TO_THIS_ONE = "Jira lets us attach files to other issues of the project, and not to this one ({})"
+
+
+def _proven(desk: Desk, row: Row) -> bool:
+    """Whether another issue of the project has accepted a file since Jira's first 403 for this one."""
+    if row.contested != 403 or row.contested_at is None:
+        return False
+    like = pausing.project(row.lane).replace("_", "!_") + "-%"
+    with desk.journal.transaction() as connection:
+        before = queue.accepted_before(connection, desk.site.url, row.lane)
+        return not before and queue.accepted_after(connection, row.contested_at, like)
+
+
+def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
+    """Any success since the refusal proves that the account is well. Otherwise it is believed after ``fuse.hold_minutes``,
+    unless so many issues are held by then that the fault is more likely ours: then the fuse is blown, and a person decides.
     """
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        held = queue.contested(connection)
-        if not held:
-            return False
         proven = [row for row in held if queue.accepted_after(connection, row.contested_at or now)]
     due = [row for row in held if row.due <= now and row not in proven]
     blown = len({row.lane for row in held}) >= FUSE

@@ -7,6 +7,7 @@ its source or at its target.
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -104,6 +105,8 @@ def _carry_or_explain(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Pos
     try:
         return _carry(desk, row, dirty)
     except OSError as error:
+        if error.errno == errno.EIO:
+            return Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
         if error.errno not in refusing.PERSONAL:
             raise
         reason = refusing.explain(error, desk.guard.inbox, row.path, _root(desk, row), row.target or wanted(row))
@@ -246,14 +249,20 @@ def close_moved(desk: Desk) -> None:
     """
     with desk.journal.transaction() as connection:
         moved = queue.targeted(connection)
-    ours = [
-        row
-        for row in moved
-        if row.target is not None
-        and moving.look(_root(desk, row), row.target, identity(desk, row)) is moving.Found.OURS
-    ]
+    ours = [row for row in moved if _is_at_target(desk, row)]
     if ours:
         carry(desk, ours)
+
+
+def _is_at_target(desk: Desk, row: Row) -> bool:
+    try:
+        return (
+            row.target is not None
+            and moving.look(_root(desk, row), row.target, identity(desk, row)) is moving.Found.OURS
+        )
+    except OSError:
+        # Not mounted now, or not to be read: the row keeps its target, and is carried when that is there again.
+        return False
 
 
 def drop_notes(desk: Desk) -> None:
@@ -283,7 +292,11 @@ def _drop_notes_in(desk: Desk, folder: str) -> None:
     for row in noted:
         if row.target is None or row.note is None or os.path.lexists(os.path.join(bytes(root), row.target)):
             continue
-        notes.remove(root, row.note, row.ident)
+        try:
+            notes.remove(root, row.note, row.ident)
+        except OSError as error:
+            log.warning("note.not_removed", id=row.ident, file=printable(row.note), reason=str(error))
+            continue
         with desk.journal.transaction() as connection:
             rows.change(connection, row.id, {"note": None})
         log.info("note.removed", id=row.ident, issue=row.asked, file=printable(row.target))

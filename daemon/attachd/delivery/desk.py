@@ -65,6 +65,7 @@ class Desk:
     lanes: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
     probing: bool = False
+    adopting: bool = False
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
 

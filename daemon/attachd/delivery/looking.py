@@ -36,7 +36,7 @@ def look(desk: Desk, client: Client, lane: str) -> list[Row]:
         doubted = queue.in_doubt(connection, lane)
     if not isinstance(seen, Seen):
         return _unusable(desk, client, doubted, seen)
-    findings = find(desk, client, doubted, lane, seen)
+    findings = find(desk, client, lane, seen)
     return _conclude(desk, doubted, findings)
 
 
@@ -55,15 +55,20 @@ def _last_attempt(desk: Desk) -> int:
         return int(database.get(connection, "attempt") or 0)
 
 
-def find(desk: Desk, client: Client, doubted: Sequence[Row], lane: str, seen: Seen) -> dict[int, Finding]:
-    """Hold rows against a listing; where only the content tells, compare it (Cloud hands it out, Data Center does not)."""
+def find(desk: Desk, client: Client, lane: str, seen: Seen) -> dict[int, Finding]:
+    """Hold all rows of an issue that are or were in doubt against a listing: an attachment may be any of theirs.
+
+    Where only the content tells, it is compared (Cloud hands it out, Data Center does not).
+    """
     with desk.journal.transaction() as connection:
-        credited = queue.credited(connection, [a.id for a in seen.listing.attachments])
-        before = queue.listed_before(connection, lane)
-        queue.remember_listing(connection, lane, [a.id for a in seen.listing.attachments], seen.attempt)
         if seen.listing.key and seen.listing.key != lane:
             queue.merge_lane(connection, lane, seen.listing.key)
             log.info("issue.moved", issue=lane, now=seen.listing.key)
+            lane = seen.listing.key
+        doubted = queue.ever_doubtful(connection, lane)
+        credited = queue.credited(connection, desk.site.url, [a.id for a in seen.listing.attachments])
+        before = queue.listed_before(connection, lane)
+        queue.remember_listing(connection, lane, [a.id for a in seen.listing.attachments], seen.attempt)
     findings = reconcile(doubted, seen.listing, credited, before, desk.site.author)
     if desk.site.cloud:
         _compare_contents(desk, client, doubted, findings)
@@ -87,7 +92,7 @@ def _compare_contents(desk: Desk, client: Client, doubted: Sequence[Row], findin
 
 def _by_content(row: Row, finding: Unclear, sums: Mapping[str, bytes | None], taken: set[str]) -> Finding:
     for candidate in finding.candidates:
-        if sums[candidate.id] == row.sha256 and candidate.id not in taken:
+        if row.sha256 is not None and sums[candidate.id] == row.sha256 and candidate.id not in taken:
             taken.add(candidate.id)
             return Arrived(candidate)
     unknown = tuple(c for c in finding.candidates if sums[c.id] is None)
@@ -99,7 +104,7 @@ def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding
     changed: list[Row] = []
     with desk.journal.transaction() as connection:
         for row in (rows.one(connection, each.id) for each in doubted):
-            if row.state is not State.DOUBTFUL:
+            if row.state is not State.DOUBTFUL or row.id not in findings:
                 continue
             values = _after(desk, connection, row, findings[row.id], now)
             if values:
@@ -146,7 +151,7 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
                 # A request that Jira declined as a whole, for an issue that it does not show: asked again singly.
                 values = outcome.back(row, now) | {"share": 1}
             else:
-                values = outcome.unusable(row, reason, now, desk.doubts)
+                values = outcome.unusable(row, reason, now, desk.doubts, world=fault is not None)
             recording.apply(connection, row, values, now)
             if values.get("state") is State.REFUSED:
                 changed.append(rows.one(connection, row.id))
@@ -163,16 +168,12 @@ def report_extra(desk: Desk, client: Client, row: Row) -> None:
     if not isinstance(seen, Seen):
         return
     with desk.journal.transaction() as connection:
-        credited = queue.credited(connection, [a.id for a in seen.listing.attachments])
+        credited = queue.credited(connection, desk.site.url, [a.id for a in seen.listing.attachments])
         before = queue.listed_before(connection, row.lane)
-    others = seen.listing.attachments
-    finding = reconcile(
-        [row],
-        listing.Listing(seen.listing.key, tuple(a for a in others if a.id != row.attachment)),
-        credited,
-        before,
-        desk.site.author,
-    )[row.id]
+        others = [other for other in queue.ever_doubtful(connection, row.lane) if other.id != row.id]
+    left = tuple(a for a in seen.listing.attachments if a.id != row.attachment)
+    rest = listing.Listing(seen.listing.key, left)
+    finding = reconcile([row, *others], rest, credited, before, desk.site.author)[row.id]
     if isinstance(finding, Arrived):
         log.warning(
             "file.extra_copy_found",

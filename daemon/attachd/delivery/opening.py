@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attachd.filing import places
 from attachd.journal.rows import Row
+from attachd.model import signed64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def open_same(inbox: Path, row: Row, epoch: int) -> Opened:
 
 
 def _same(status: os.stat_result, row: Row, epoch: int) -> bool:
-    if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
+    mtime_ns, ctime_ns = signed64(status.st_mtime_ns), signed64(status.st_ctime_ns)
+    if not stat.S_ISREG(status.st_mode) or (status.st_size, mtime_ns) != (row.size, row.mtime_ns):
         return False
-    return row.epoch != epoch or (status.st_dev, status.st_ino, status.st_ctime_ns) == (row.dev, row.ino, row.ctime_ns)
+    inode = signed64(status.st_dev), signed64(status.st_ino)
+    return row.epoch != epoch or (*inode, ctime_ns) == (row.dev, row.ino, row.ctime_ns)

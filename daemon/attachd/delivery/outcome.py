@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 from attachd.delivery import policy
 from attachd.journal.rows import Row
-from attachd.model import Contested, Fate, InDoubt, Misstored, NotDelivered, Refused, State, Stored
+from attachd.model import Contested, Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, State, Stored
 
 Values = dict[str, Any]
 
@@ -27,25 +27,22 @@ class Doubts:
     give_up_seconds: float
 
 
-def after(row: Row, fate: Fate, now: float, doubts: Doubts) -> Values:
-    """What becomes of a row that was SENDING (or, found by the look before a repeated attempt, READY)."""
+def after(row: Row, fate: Fate, now: float, doubts: Doubts, *, alone: bool = True) -> Values:
+    """What becomes of a row that was SENDING, *alone* in its request or not."""
     match fate:
         case Stored():
             return attached(fate, now)
         case Misstored():
             return refused(fate.reason, now) | {"attachment": fate.attachment, "stored_as": fate.name}
         case Refused():
-            return refused(fate.reason, now)
+            return refused(fate.reason, now, may_be_attached=row.ever_doubtful)
         case Contested():
-            return back(row, now) | {
-                "contested": fate.status,
-                "contested_at": row.contested_at or now,
-                "reason": fate.reason,
-            }
+            held = {"contested": fate.status, "contested_at": row.contested_at or now, "held": 0}
+            return back(row, now) | held | {"reason": fate.reason}
         case NotDelivered():
             return back(row, now) | {"reason": fate.reason}
         case InDoubt():
-            return doubtful(row, fate, now, doubts)
+            return doubtful(row, fate, now, doubts, alone=alone)
         case _:
             assert_never(fate)
 
@@ -79,17 +76,32 @@ def back(row: Row, now: float) -> Values:
     return {"state": State.READY, "since": now, "due": now + 1.0, "wait": 1.0}
 
 
-def behind_others(row: Row, now: float) -> Values:
-    """Its upload met a fault that may be its own: other files are tried before it, so that one file never stops all."""
-    wait = policy.file_wait(row.site_faults)
-    return (
-        {"site_faults": row.site_faults + 1, "due": now + wait, "wait": wait} if row.site_faults else {"site_faults": 1}
-    )
+#: Faults of one file's uploads, with others accepted in between, after which it is the file that something declines.
+FAULTS = 3
 
 
-def doubtful(row: Row, fate: InDoubt, now: float, doubts: Doubts) -> Values:
+def behind_others(row: Row, fault: Fault, now: float, *, others_accepted: bool) -> Values:
+    """Its upload met a fault that may be its own: other files are tried before it, so that one file never stops all.
+
+    *others_accepted* since the last such fault: then it is the only one, and waits alone, longer each time.
+    """
+    alone = row.fault_attempt is None or others_accepted
+    faults = row.site_faults + int(alone)
+    if faults >= FAULTS and others_accepted and fault.kind in ("proxy", "network"):
+        return refused(
+            f"other files are accepted, and this one is declined {faults} times by what stands in front of Jira: "
+            f"{fault.reason}",
+            now,
+        )
+    values: Values = {"site_faults": faults, "fault_attempt": row.attempt}
+    if faults > 1:
+        wait = policy.file_wait(faults)
+        values |= {"due": now + wait, "wait": wait}
+    return values
+
+
+def doubtful(row: Row, fate: InDoubt, now: float, doubts: Doubts, *, alone: bool) -> Values:
     """It may have been stored: the first doubtful attempt is remembered for as long as the row lives."""
-    alone = fate.share == 1 and not fate.brief
     wait = 0.0 if fate.brief else doubts.looks_seconds[0]
     return {
         "state": State.DOUBTFUL,
@@ -100,7 +112,7 @@ def doubtful(row: Row, fate: InDoubt, now: float, doubts: Doubts) -> Values:
         "looks": 0,
         "brief": int(fate.brief),
         "share": fate.share,
-        "rounds": row.rounds + int(alone),
+        "rounds": row.rounds + int(alone and not fate.brief),
         "nonsense": row.nonsense + int(fate.nonsense),
         "blind_since": None,
         "due": now + wait,
@@ -113,7 +125,7 @@ def orphaned(row: Row, now: float, doubts: Doubts) -> Values:
     if row.sha256 is None:
         return back(row, now) | {"reason": "the program was ended before the file was sent whole"}
     fate = InDoubt("the program was ended before Jira's answer was known")
-    return doubtful(row, fate, now, doubts)
+    return doubtful(row, fate, now, doubts, alone=False)
 
 
 def not_found(row: Row, now: float, doubts: Doubts, *, others_accepted: bool, longest: float) -> Values:
@@ -136,8 +148,13 @@ def not_found(row: Row, now: float, doubts: Doubts, *, others_accepted: bool, lo
     return back(row, now) | {"looks": looks, "blind_since": None}
 
 
-def unusable(row: Row, reason: str, now: float, doubts: Doubts) -> Values:
-    """The look showed nothing that can be relied on: an unreadable answer is not an empty list."""
+def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool = False) -> Values:
+    """The look showed nothing that can be relied on: an unreadable answer is not an empty list.
+
+    Where the *world* is at fault (an outage, a dead account), its hours do not count towards giving the file up.
+    """
+    if world:
+        return {"blind_since": None, "due": now + 5.0, "wait": 5.0}
     blind = row.blind_since if row.blind_since is not None else now
     if now - blind >= doubts.give_up_seconds:
         hours = doubts.give_up_seconds / 3600

@@ -17,6 +17,12 @@ from attachd.model import Cure, Fault, Scope
 log = structlog.get_logger()
 
 
+#: Kinds of pauses whose every try feeds the CAPTCHA counter of an account that people share: tried once after ten
+#: minutes, then hourly, or when the secret changes.
+LOCKING = frozenset({"captcha", "password"})
+LOCKING_FIRST_SECONDS, LOCKING_SECONDS = 600.0, 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """What the pauses of this moment let through."""
@@ -54,7 +60,9 @@ def extended(earlier: Pause | None, fault: Fault, now: float) -> Pause:
     """The pause that a fault makes: longer each time in a row, at least what Jira asked for, probed at least every 2 h."""
     times = earlier.times + 1 if earlier and earlier.kind == fault.kind else 1
     wait = policy.growing(fault.kind, times)
-    if fault.wait is not None:
+    if fault.kind in LOCKING:
+        wait = LOCKING_FIRST_SECONDS if times == 1 else LOCKING_SECONDS
+    elif fault.wait is not None:
         wait = max(fault.wait, 1.0) + policy.growing("rate-limit", 1) / 4
     wait = min(wait, policy.LONGEST_SECONDS)
     since = earlier.since if earlier and earlier.holds(now) else now
@@ -63,6 +71,8 @@ def extended(earlier: Pause | None, fault: Fault, now: float) -> Pause:
 
 def pause(desk: Desk, fault: Fault) -> None:
     """Hold up what the fault reaches. A cause is told once while it lasts."""
+    if fault.scope is Scope.ACCOUNT and fault.kind == "refused" and _is_password(desk):
+        fault = replace(fault, kind="password")
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
         earlier = next(
@@ -83,8 +93,11 @@ def pause(desk: Desk, fault: Fault) -> None:
         )
 
 
-def relieve(connection: sqlite3.Connection, lane: str) -> list[Pause]:
-    """A file of *lane* was accepted: nothing that held it up is wrong any more. Returns what ended."""
+def relieve(connection: sqlite3.Connection, lane: str, began: float) -> list[Pause]:
+    """A file of *lane* was accepted, sent since *began*: nothing that had held it up is wrong any more.
+
+    But what went wrong while it was under way still is, and what Jira asked us to wait is waited. Returns what ended.
+    """
     over = {
         (Scope.SITE, ""),
         (Scope.ACCOUNT, ""),
@@ -92,7 +105,8 @@ def relieve(connection: sqlite3.Connection, lane: str) -> list[Pause]:
         (Scope.ISSUE, lane),
         (Scope.PROJECT, project(lane)),
     }
-    ended = [p for p in pauses.read(connection) if (p.scope, p.subject) in over and p.cure is not Cure.HAND]
+    known = [p for p in pauses.read(connection) if (p.scope, p.subject) in over and p.cure is not Cure.HAND]
+    ended = [p for p in known if p.until == 0.0 or p.until - p.wait < began - 0.001]
     for each in ended:
         pauses.drop(connection, each.scope, each.subject)
     return ended
@@ -122,7 +136,7 @@ def probe_at_start(desk: Desk) -> None:
     """
     with desk.journal.transaction() as connection:
         for each in pauses.read(connection):
-            if each.cure is Cure.PROBE and each.kind != "captcha" and not _is_password(desk):
+            if each.cure is Cure.PROBE and each.kind not in LOCKING:
                 pauses.put(connection, replace(each, until=0.0))
 
 

@@ -13,7 +13,7 @@ from attachd.delivery.desk import Desk
 from attachd.journal import queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import Fate, Fault, InDoubt, Misstored, State, Stored, printable
+from attachd.model import Fate, Fault, InDoubt, Misstored, Scope, State, Stored, printable
 
 log = structlog.get_logger()
 
@@ -23,15 +23,16 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
     now = desk.clock.now()
     ended: list[Pause] = []
     with desk.journal.transaction() as connection:
-        for row, fate in zip(batch, fates, strict=True):
-            current = rows.one(connection, row.id)
+        sent = [rows.one(connection, row.id) for row in batch]
+        for current, fate in zip(sent, fates, strict=True):
             believed = credible(connection, current, fate)
-            values = outcome.after(current, believed, now, desk.doubts)
-            if fault is not None and not isinstance(believed, Stored) and values["state"] is State.READY:
-                values |= outcome.behind_others(current, now)
+            values = outcome.after(current, believed, now, desk.doubts, alone=len(batch) == 1)
+            if fault is not None and fault.scope is Scope.SITE and values["state"] is State.READY:
+                others = queue.accepted_since(connection, current.fault_attempt or current.attempt or 0, current.id)
+                values |= outcome.behind_others(current, fault, now, others_accepted=others)
             apply(connection, current, values, now)
         if any(isinstance(fate, Stored) for fate in fates):
-            ended = pausing.relieve(connection, batch[0].lane)
+            ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent))
         written = [rows.one(connection, row.id) for row in batch]
     for row in written:
         tell(row)
@@ -44,7 +45,7 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
 def credible(connection: sqlite3.Connection, row: Row, fate: Fate) -> Fate:
     """An attachment id belongs to one row for ever: one that is already credited proves nothing about this file."""
     if isinstance(fate, Stored | Misstored):
-        owner = queue.credited(connection, [fate.attachment]).get(fate.attachment, row.id)
+        owner = queue.credited(connection, row.site or "", [fate.attachment]).get(fate.attachment, row.id)
         if owner != row.id:
             reason = f"Jira answered with attachment {fate.attachment}, which is that of another file (F{owner})"
             return InDoubt(reason, nonsense=True)

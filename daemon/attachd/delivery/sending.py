@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -32,8 +33,8 @@ class Loaded:
     @property
     def part(self) -> multipart.Part:
         """The file as a part of a body."""
-        row = self.row
-        return multipart.Part(self.descriptor, row.name, row.size, row.mtime_ns, row.ctime_ns)
+        status = os.fstat(self.descriptor)
+        return multipart.Part(self.descriptor, self.row.name, self.row.size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
@@ -50,7 +51,7 @@ def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
 
 def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
     with desk.journal.transaction() as connection:
-        return [rows.one(connection, row.id) for row in batch]
+        return [current for row in batch if (current := rows.find(connection, row.id))]
 
 
 def _load(desk: Desk, stack: contextlib.ExitStack, row: Row) -> Loaded | None:
@@ -69,18 +70,26 @@ def _set_aside(desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSam
             wait = desk.config.settle.rescan_seconds
             values = {"due": now + wait, "wait": wait, "reason": "it is not at its place; the next scan finds out why"}
         case opening.NotTheSame():
-            values = settling(desk, "it changed before it was sent")
+            values = aside(desk, row, "it changed before it was sent")
         case opening.Unreadable(reason):
-            values = settling(desk, reason) | {"blocked": reason}
+            values = aside(desk, row, reason, blocked=True)
         case _:
             assert_never(found)
     with desk.journal.transaction() as connection:
         rows.change_if_same(connection, row, values)
 
 
-def settling(desk: Desk, reason: str) -> dict[str, Any]:
-    """The columns of a file that has to settle anew."""
+def aside(desk: Desk, row: Row, reason: str, *, blocked: bool = False) -> dict[str, Any]:
+    """The columns of a file that cannot be sent as it is: it settles anew.
+
+    But one that may have arrived by an earlier attempt keeps what is known of that attempt: intake finds out by its
+    checksum whether it is still the same.
+    """
+    if row.ever_doubtful:
+        wait = desk.config.settle.rescan_seconds if blocked else 1.0
+        return {"due": desk.clock.now() + wait, "wait": wait, "reason": reason}
     return {
+        "blocked": reason if blocked else None,
         "state": State.SEEN,
         "since": desk.clock.now(),
         "quiet_boot": desk.clock.boot(),
@@ -117,7 +126,7 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
     if not isinstance(seen, looking.Seen):
         _cannot_look(desk, row, seen)
         return False
-    finding = looking.find(desk, client, [row], row.lane, seen)[row.id]
+    finding = looking.find(desk, client, row.lane, seen)[row.id]
     if isinstance(finding, Absent):
         return True
     with desk.journal.transaction() as connection:
@@ -178,7 +187,7 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
 def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
     """Make the intent durable; False if intake has changed one of the rows since it was claimed: nothing is sent then."""
     with desk.journal.transaction() as connection:
-        if any(rows.one(connection, row.id) != row for row in batch):
+        if any(rows.find(connection, row.id) != row for row in batch):
             return False
         queue.intend(
             connection,
@@ -223,7 +232,8 @@ def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]
         for row in (rows.one(connection, each.id) for each in batch):
             values = outcome.back(row, now) | {"reason": reason, "share": 1 if failing else row.share}
             if failing and len(batch) == 1 and row.at_path:
-                values = settling(desk, reason) | {"blocked": reason}
+                values = aside(desk, row, reason, blocked=True)
+                values.setdefault("state", State.READY)
             recording.apply(connection, row, values, now)
     log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].lane, reason=reason)
     return _now(desk, batch)

@@ -94,7 +94,8 @@ def not_jira(reply: Reply) -> Fault:
     """What an unexpected answer to a harmless question says about the world."""
     if reply.status == 429:
         return verdict.throttled(reply, "")
-    if reply.status in (401, 403) or reply.header("x-authentication-denied-reason"):
+    refused = reply.status == 401 or (reply.status == 403 and reply.is_jira)
+    if refused or reply.header("x-authentication-denied-reason"):
         return verdict.account(reply)
     if 300 <= reply.status < 400:
         return verdict.redirected(reply)

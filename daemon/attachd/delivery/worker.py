@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
 
 from attachd.delivery import blame, carrying, looking, meeting, outcome, pausing, recording, sending
 from attachd.delivery.desk import Desk
@@ -11,10 +15,14 @@ from attachd.journal import pauses, queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Mistake, Scope, State
 
+log = structlog.get_logger()
+
 #: Files up to this size share a request.
 SMALL_BYTES = 1024 * 1024
 #: A worker looks for work this often even if nothing rings: the wall clock may have been set.
 LONGEST_IDLE_SECONDS = 30.0
+#: How long a worker rests when the journal's disk is full.
+FULL_SECONDS = 5.0
 #: How often the token's source is looked at while the account is paused.
 SECRET_SECONDS = 2.0
 #: How many files are moved for one sync of their folders.
@@ -43,11 +51,64 @@ def adopt_orphans(desk: Desk) -> None:
 def step(desk: Desk, client: Client) -> bool:
     """Do the next thing; False if there was nothing to do. Raises what is neither the world's nor the user's fault."""
     try:
-        return _file(desk) or blame.review(desk) or _probe(desk, client) or _look(desk, client) or _send(desk, client)
+        return _next(desk, client)
+    except sqlite3.OperationalError as error:
+        if not disk_is_full(error):
+            raise
+        # Nothing can be written down, so nothing is begun; what was under way is adopted when there is room again.
+        desk.adopting = True
+        log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder")
+        desk.stopping.wait(FULL_SECONDS)
+        return False
     except Mistake as mistake:
         # The token is read when it is first needed; that it cannot be read holds everything, and fails nothing.
         pausing.pause(desk, meeting.unreadable_token(mistake))
         return True
+
+
+def _next(desk: Desk, client: Client) -> bool:
+    if desk.adopting:
+        _adopt_own(desk)
+    return (
+        _file(desk)
+        or blame.review(desk)
+        or _blame(desk, client)
+        or _probe(desk, client)
+        or _look(desk, client)
+        or _send(desk, client)
+    )
+
+
+def disk_is_full(error: sqlite3.OperationalError) -> bool:
+    """Whether the journal could not be written for want of room (https://sqlite.org/rescode.html#full)."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or "full" in str(error)
+
+
+def _adopt_own(desk: Desk) -> None:
+    """Rows that stayed SENDING because an answer could not be written down: in doubt, as after a crash."""
+    now, busy = desk.clock.now(), desk.busy()
+    with desk.journal.transaction() as connection:
+        for row in queue.orphans(connection):
+            if row.lane not in busy:
+                recording.apply(connection, row, outcome.orphaned(row, now, desk.doubts), now)
+    desk.adopting = bool(busy)
+
+
+def _blame(desk: Desk, client: Client) -> bool:
+    """Ask about refusals that nobody asked about yet: the process died, or the answer came from a look."""
+    if not pausing.current(desk).looks:
+        return False
+    with desk.journal.transaction() as connection:
+        unasked = [row for row in queue.contested(connection, held=False) if row.due <= desk.clock.now()]
+    for row in unasked:
+        if desk.take(row.lane):
+            try:
+                if _met(desk, client):
+                    blame.settle(desk, client, row)
+                return True
+            finally:
+                desk.give_back(row.lane)
+    return False
 
 
 def idle_seconds(desk: Desk) -> float:
@@ -115,7 +176,7 @@ def _send(desk: Desk, client: Client) -> bool:
         desk.pacer.count(lane, desk.clock.boot())
         written = sending.send(desk, client, batch)
         for row in written:
-            if row.state is State.READY and row.contested is not None:
+            if row.state is State.READY and row.contested is not None and not row.held:
                 blame.settle(desk, client, row)
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
@@ -131,13 +192,15 @@ def _met(desk: Desk, client: Client) -> bool:
         return True
     fault = meeting.introduce(desk, client)
     if fault is not None:
-        pausing.pause(desk, fault)
+        # Nothing can be done at a site that was not met, whatever part of it asked for the pause.
+        wide = fault.scope if fault.scope in (Scope.SITE, Scope.ACCOUNT) else Scope.SITE
+        pausing.pause(desk, replace(fault, scope=wide, subject=""))
     return fault is None
 
 
 def _file_these(desk: Desk, written: Sequence[Row]) -> None:
     with desk.journal.transaction() as connection:
-        fresh = [rows.one(connection, row.id) for row in written]
+        fresh = [current for row in written if (current := rows.find(connection, row.id))]
     verdicts = [row for row in fresh if row.state in (State.ATTACHED, State.REFUSED)]
     if verdicts:
         carrying.carry(desk, verdicts)

@@ -10,6 +10,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from attachd.filing import places
+from attachd.model import signed64
 
 #: O_NOFOLLOW against symlinks; O_NONBLOCK because opening a FIFO would wait for its writer (open(2)).
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -50,7 +51,8 @@ class Pin:
     @classmethod
     def of(cls, status: os.stat_result) -> Pin:
         """Take what a stat said."""
-        return cls((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+        inode = signed64(status.st_dev), signed64(status.st_ino)
+        return cls(inode, status.st_size, signed64(status.st_mtime_ns))
 
 
 def look(root: Path, relative: bytes, identity: Identity, *, copied: bool = False) -> Found:

@@ -26,10 +26,12 @@ class Look(Enum):
 
 @dataclass(slots=True)
 class Evidence:
-    """What was found out by I/O before deciding: checksums of files by path (None: unreadable), paths that are gone."""
+    """What was found out by I/O before deciding: checksums of files by path (None: unreadable), and the rows, by id,
+    whose file does not lie at their path any more.
+    """
 
     sums: dict[bytes, bytes | None] = field(default_factory=dict)
-    gone: set[bytes] = field(default_factory=set)
+    lost: dict[int, Row] = field(default_factory=dict)
 
 
 def is_sent(row: Row) -> bool:
@@ -56,10 +58,13 @@ def _judge_sent(row: Row, now: Fingerprint, epoch: int, sums: Mapping[bytes, byt
         return Look.REPLACED
     if row.epoch == epoch and row.mtime_ns != now.mtime_ns:
         return Look.REPLACED
+    if row.sha256 is None:
+        # Nothing of it was ever complete on the wire: refused before that, or being sent at this moment.
+        return Look.ADOPT if row.mtime_ns == now.mtime_ns else Look.REPLACED
     if row.path not in sums:
         # In flight nothing is hashed: the worker holds the descriptor, and checks it before the last bytes leave.
         return Look.NOTHING if row.state is State.SENDING else Look.READ
-    if row.sha256 is None or sums[row.path] is None:
+    if sums[row.path] is None:
         return Look.NOTHING
     return Look.ADOPT if sums[row.path] == row.sha256 else Look.REPLACED
 

@@ -20,9 +20,9 @@ import structlog
 
 from attachd.filing import notes, places, refusing
 from attachd.filing.guard import Guard
-from attachd.intake.observing import Evidence, Look, judge
-from attachd.intake.walking import Entry
-from attachd.journal import admission, database
+from attachd.intake.observing import Evidence, Look, is_sent, judge
+from attachd.intake.walking import Entry, fingerprint
+from attachd.journal import admission
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Fingerprint, State, printable
@@ -112,11 +112,9 @@ def has_writer(descriptor: int) -> bool | None:
 
 
 def _is(status: os.stat_result, print_: Fingerprint) -> bool:
-    return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev) == (
-        print_.size,
-        print_.mtime_ns,
-        print_.ino,
-        print_.dev,
+    now = fingerprint(status)
+    return stat.S_ISREG(status.st_mode) and (now.size, now.mtime_ns, now.ino, now.dev) == (
+        *(print_.size, print_.mtime_ns, print_.ino, print_.dev),
     )
 
 
@@ -167,22 +165,43 @@ def lies_there(inbox: Path, path: bytes) -> bool | None:
 
 
 def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate]) -> Evidence:
-    """Find out what judging these files needs: checksums, and which rows' own paths are empty now."""
+    """Find out what judging these files needs: checksums, and which rows are no longer at their own paths."""
     evidence = Evidence()
-    unknown = [each.entry for each in found if each.row is None]
     for each in found:
         if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
             evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
     with journal.transaction() as connection:
-        renamed = [r for entry in unknown for r in admission.at_inode(connection, entry.print, guard.epoch)]
-        sizes = {entry.print.size for entry in unknown}
-        elsewhere = {size: admission.sent_elsewhere(connection, key, size, guard.epoch) for size in sizes}
-    former_rows = [*renamed, *(row for rows in elsewhere.values() for row in rows)]
-    evidence.gone = {path for path in {row.path for row in former_rows} if lies_there(guard.inbox, path) is False}
-    for entry in unknown:
-        if any(row.path in evidence.gone for row in elsewhere[entry.print.size]):
-            evidence.sums[entry.path] = _sum(guard.inbox, entry)
+        wanted = {each.entry.path: _candidates(connection, key, each.entry, guard.epoch) for each in found}
+    suspects = {row.id: row for rows in wanted.values() for row in rows}
+    evidence.lost = {row.id: row for row in suspects.values() if not row.at_path or not holds(guard, row)}
+    for each in found:
+        sent = any(row.id in evidence.lost and is_sent(row) for row in wanted[each.entry.path])
+        if sent and each.entry.path not in evidence.sums:
+            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
     return evidence
+
+
+def _candidates(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int) -> list[Row]:
+    """Rows of other paths whose file this may be: of the same inode, or sent before a restart and of the same size."""
+    renamed = admission.at_inode(connection, entry.print, epoch)
+    sent = admission.sent_elsewhere(connection, key, entry.print.size, epoch)
+    return [row for row in dict.fromkeys([*renamed, *sent]) if row.path != entry.path or not row.at_path]
+
+
+def holds(guard: Guard, row: Row) -> bool:
+    """Whether the file of a row still lies at its path; also where that cannot be known."""
+    above, name = places.divide(row.path)
+    try:
+        with places.folder(guard.inbox, above) as folder:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        return error.errno not in places.NOWHERE
+    now = fingerprint(status)
+    if row.epoch == guard.epoch:
+        return (now.dev, now.ino) == (row.dev, row.ino)
+    if (now.size, now.mtime_ns) != (row.size, row.mtime_ns):
+        return False
+    return row.sha256 is None or _sum(guard.inbox, Entry(row.path, now)) in (None, row.sha256)
 
 
 def _sum(inbox: Path, entry: Entry) -> bytes | None:
@@ -191,18 +210,14 @@ def _sum(inbox: Path, entry: Entry) -> bytes | None:
 
 
 def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, evidence: Evidence) -> list[Row]:
-    """Rows whose file this may be under a new name: the same inode, or sent before a restart with the same content.
+    """Rows whose file this is under a new name: the same inode, or sent before a restart with the same content.
 
-    A hard link is no rename: the row's own path must be empty.
+    A hard link is no rename: the row's own path must hold it no longer. And a sent row follows only equal content:
+    inodes are reused at once, and build machines give all files one mtime.
     """
-    renamed = [r for r in admission.at_inode(connection, entry.print, epoch) if r.path in evidence.gone]
-    if renamed:
-        return renamed
+    found = [row for row in _candidates(connection, key, entry, epoch) if evidence.lost.get(row.id) == row]
     sha256 = evidence.sums.get(entry.path)
-    if sha256 is None:
-        return []
-    sent = admission.sent_elsewhere(connection, key, entry.print.size, epoch)
-    return [r for r in sent if r.path in evidence.gone and r.sha256 == sha256][:1]
+    return [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)][:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,17 +228,16 @@ class Doubt:
     since: float | None
 
 
-def doubts(journal: Journal, key: str, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
+def doubts(journal: Journal, site: str, key: str, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
     """Which settled files have to be looked up before they are sent for the first time."""
     suspicious: dict[bytes, Doubt] = {}
     with journal.transaction() as connection:
-        lost_at = database.get(connection, "lost_before")
-        for each in found:
-            changed = each.entry.print.ctime_ns / 1e9
-            earlier = tuple(admission.uncertain(connection, key, each.entry.print.size))
-            since = changed if lost_at is not None and changed <= lost_at else None
-            if earlier or since is not None:
-                suspicious[each.entry.path] = Doubt(earlier, since)
+        sizes = {each.entry.print.size for each in found}
+        failed = {size: tuple(admission.uncertain(connection, site, key, size)) for size in sizes}
+    for each in found:
+        since = each.row.suspect_at if each.row else None
+        if failed[each.entry.print.size] or since is not None:
+            suspicious[each.entry.path] = Doubt(failed[each.entry.print.size], since)
     return suspicious
 
 
@@ -244,3 +258,19 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
                 if missing >= 2 and row.state is State.READY:
                     admission.withdraw(connection, row, moment, "it was taken out of the inbox before it was sent")
                     log.info("file.withdrawn", id=row.ident, issue=row.asked, file=printable(row.path))
+
+
+def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Moment) -> None:
+    """Withdraw rows whose files are not to be taken any more (ignored now, or in a folder that is no issue's).
+
+    Only what was never sent; what was has its verdict to come.
+    """
+    if not row_ids:
+        return
+    with journal.transaction() as connection:
+        for row_id in row_ids:
+            row = admission.still_at_path(connection, row_id)
+            if row is not None and row.state in (State.SEEN, State.READY) and not is_sent(row):
+                admission.withdraw(
+                    connection, row, moment, "it is not to be taken any more (ignored, or no issue's folder)"
+                )

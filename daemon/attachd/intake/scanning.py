@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -49,7 +50,7 @@ class Scanner:
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._ignoring = Ignoring(config.settle.ignore)
         self._mount: tuple[int, int, int] | None = None
-        self._strays: dict[bytes, tuple[str, int]] = {}
+        self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
 
     def remounted(self) -> bool:
@@ -62,6 +63,11 @@ class Scanner:
                 self._guard.epoch = database.increment(connection, "epoch")
         self._mount = sight.mount
         return True
+
+    def elsewhere(self) -> bool:
+        """Whether another mount lies at the path than at the last ``remounted``; that one is to be asked next."""
+        sight = self._guard.look()
+        return sight.there and sight.mount != self._mount
 
     def scan(self, only: Collection[bytes] | None = None) -> Report:
         """Look at the folders named in *only*, or at all. Nothing is concluded while the inbox is not there."""
@@ -91,12 +97,26 @@ class Scanner:
                 count = self._count(inbox, name, report)
                 if count:
                     strays[name] = (routed.reason, count)
+                self._absent(name, 0, served=False)
             else:
                 self._folder(inbox, name, routed.key, report)
         vanished = self._known_folders(only) - set(folders)
         for name in vanished if not any(path == b"" for path, _ in report.troubles) else ():
             self._absent(name, 0)
         self._note_strays(strays, only)
+        if only is None:
+            self._end_of_all(complete=not report.troubles)
+
+    def _end_of_all(self, *, complete: bool) -> None:
+        """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
+        with self._journal.transaction() as connection:
+            admission.withdraw_detached(connection, self._moment())
+            if complete and self._suspect(connection):
+                database.put(connection, "lost", 0)
+
+    @staticmethod
+    def _suspect(connection: sqlite3.Connection) -> bool:
+        return bool(database.get(connection, "lost"))
 
     def _top(self, inbox: int, report: Report) -> tuple[list[bytes], int]:
         """The folders of the inbox, and how many files lie loose in it."""
@@ -125,7 +145,9 @@ class Scanner:
 
     def _folder(self, inbox: int, name: bytes, key: str, report: Report) -> None:
         walk = self._walk()
-        settling = Settling(self._journal, self._config, self._clock, self._guard, key)
+        with self._journal.transaction() as connection:
+            suspect = self._suspect(connection)
+        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=suspect)
         files = 0
         for entries in _chunks(walk.below(inbox, name)):
             seen = settling.look(entries)
@@ -143,8 +165,8 @@ class Scanner:
             known = set(admission.folders(connection))
         return known if only is None else known & set(only)
 
-    def _absent(self, folder: bytes, present: int) -> None:
-        """Look for rows of a completely listed folder whose file was not in it."""
+    def _absent(self, folder: bytes, present: int, *, served: bool = True) -> None:
+        """Look for rows of a completely listed folder whose file was not in it, or is not to be taken any more."""
         with self._journal.transaction() as connection:
             if admission.count_under(connection, folder) == present:
                 return
@@ -153,6 +175,8 @@ class Scanner:
             with self._journal.transaction() as connection:
                 rows = admission.under(connection, folder, after, CHUNK)
             gone = [row for row in rows if reading.lies_there(self._guard.inbox, row.path) is False]
+            left = [row for row in rows if row not in gone and not (served and self._is_taken(row.path))]
+            reading.leave_alone(self._journal, [row.id for row in left], self._moment())
             if gone and self._guard.look().there:
                 reading.count_missing(
                     self._journal, [row.id for row in gone], self._moment(), self._config.settle.rescan_seconds
@@ -161,18 +185,24 @@ class Scanner:
                 return
             after = rows[-1].path
 
+    def _is_taken(self, path: bytes) -> bool:
+        nested = path.count(b"/") > 1 and self._config.folders.nested == "ignore"
+        return not nested and not self._ignoring.why(path, False)
+
     def _moment(self) -> admission.Moment:
         return admission.Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
 
     def _note_strays(self, strays: dict[bytes, tuple[str, int]], only: Collection[bytes] | None) -> None:
         if only is not None:
+            if self._strays is None:
+                return
             kept = {name: stray for name, stray in self._strays.items() if name and name not in only}
             strays = kept | strays
         if strays == self._strays:
             return
         with self._journal.transaction() as connection:
             admission.set_strays(connection, strays, self._clock.now())
-        for name in strays.keys() - self._strays.keys():
+        for name in strays.keys() - (self._strays or {}).keys():
             log.warning(
                 "folder.not_routed", folder=printable(name) or ".", files=strays[name][1], reason=strays[name][0]
             )

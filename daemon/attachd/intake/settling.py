@@ -48,8 +48,11 @@ class Found:
 class Settling:
     """Works through the listing of one folder, whose files go to the issue *key*."""
 
-    def __init__(self, journal: Journal, config: Config, clock: Clock, guard: Guard, key: str) -> None:
-        """Make one for one folder of one scan."""
+    def __init__(
+        self, journal: Journal, config: Config, clock: Clock, guard: Guard, key: str, *, suspect: bool = False
+    ) -> None:
+        """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost."""
+        self._suspect = suspect
         self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
 
     def look(self, entries: Sequence[Entry]) -> Seen:
@@ -71,12 +74,7 @@ class Settling:
     # --- Which row is whose -------------------------------------------------------------------------------------
 
     def _recognise(self, entries: Sequence[Entry], seen: Seen) -> None:
-        epoch = self._guard.epoch
-        open_ = [
-            f
-            for f in self._rows(entries)
-            if f.row is None or observing.judge(f.row, f.entry.print, epoch, {}) is not Look.NOTHING
-        ]
+        open_ = [found for found in self._rows(entries) if self._is_open(found)]
         if not open_:
             return
         evidence = reading.gather(self._journal, self._guard, self._key, open_)
@@ -87,30 +85,51 @@ class Settling:
                 if current.get(found.entry.path) == found.row:
                     seen.new += self._write(connection, found, evidence, moment)
 
+    def _is_open(self, found: Found) -> bool:
+        """Whether the journal does not say already what this file is."""
+        if found.row is None or found.row.asked != self._key:
+            return True
+        return observing.judge(found.row, found.entry.print, self._guard.epoch, {}) is not Look.NOTHING
+
     def _write(
         self, connection: sqlite3.Connection, found: Found, evidence: observing.Evidence, moment: Moment
     ) -> bool:
         """Write down what one file means. True if it is a new one."""
-        if found.row is None:
-            return not self._follow(connection, found.entry, evidence, moment) and self._add(
-                connection, found.entry, moment
-            )
         row, now = found.row, found.entry.print
+        if row is None:
+            return self._follow_or_add(connection, found.entry, evidence, moment)
+        if row.asked != self._key:
+            return self._reroute(connection, row, found.entry, evidence, moment)
         match observing.judge(row, now, moment.epoch, evidence.sums):
             case Look.ADOPT:
                 admission.adopt(connection, row, now, moment)
-            case Look.SETTLE_ANEW:
+            case Look.SETTLE_ANEW if not reading.former(connection, self._key, found.entry, moment.epoch, evidence):
                 admission.settle_anew(connection, row, now, moment)
-            case Look.REPLACED:
+            case Look.SETTLE_ANEW | Look.REPLACED:
                 log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
                 admission.detach(connection, row, moment, "its content was replaced before it was attached")
-                return self._add(connection, found.entry, moment)
+                return self._follow_or_add(connection, found.entry, evidence, moment)
             case Look.READ | Look.NOTHING:
                 pass
         return False
 
+    def _reroute(
+        self, connection: sqlite3.Connection, row: Row, entry: Entry, evidence: observing.Evidence, moment: Moment
+    ) -> bool:
+        """Its folder means another issue now (an alias was corrected): as if it had been moved there."""
+        if not observing.is_sent(row):
+            admission.follow(connection, row, self._place(entry), entry.print, moment)
+            return False
+        admission.detach(connection, row, moment, "its folder means another issue now")
+        return self._follow_or_add(connection, entry, evidence, moment)
+
+    def _follow_or_add(
+        self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment
+    ) -> bool:
+        return not self._follow(connection, entry, evidence, moment) and self._add(connection, entry, moment)
+
     def _add(self, connection: sqlite3.Connection, entry: Entry, moment: Moment) -> bool:
-        row_id = admission.add(connection, self._place(entry), entry.print, moment)
+        row_id = admission.add(connection, self._place(entry), entry.print, moment, suspect=self._suspect)
         log.debug("file.seen", id=f"F{row_id}", issue=self._key, file=printable(entry.path), bytes=entry.print.size)
         return True
 
@@ -157,7 +176,7 @@ class Settling:
             self._admit(ripe)
 
     def _admit(self, ripe: Sequence[Found]) -> None:
-        doubts = reading.doubts(self._journal, self._key, ripe)
+        doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
         results = [
             (f, reading.examine(self._guard.inbox, f.entry.path, f.entry.print, checksum=f.entry.path in doubts))
             for f in ripe
@@ -188,6 +207,7 @@ class Settling:
                 earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
                 if doubt and sha256 and (earlier or doubt.since is not None):
                     attempt = int(database.get(connection, "attempt") or 0)
-                    admission.doubtful(connection, row, sha256, now, earlier, doubt.since or now, attempt)
+                    since, site = doubt.since or now, self._config.jira.url
+                    admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site)
                 else:
                     admission.ready(connection, row.id, now)

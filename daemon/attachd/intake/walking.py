@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from attachd.model import Fingerprint
+from attachd.model import Fingerprint, signed64
 
 #: Deeper trees are not looked into: each level holds a descriptor.
 DEPTH = 32
@@ -80,4 +80,5 @@ def _entry(item: os.DirEntry[str], path: bytes) -> Entry | None:
 
 def fingerprint(status: os.stat_result) -> Fingerprint:
     """What stat(2) tells of a content."""
-    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
+    times = signed64(status.st_mtime_ns), signed64(status.st_ctime_ns)
+    return Fingerprint(status.st_size, *times, signed64(status.st_dev), signed64(status.st_ino))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import ssl
 from collections.abc import Iterator
 from urllib.parse import quote
 
-import httpcore
 import httpx
 
 from attachd.jira import auth, multipart, transport
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage
+from attachd.jira.exchange import Broken, Exchange, Reply, Stage, legible
 
 #: Exceptions that prove that nothing was sent (delivery.md 2, first row).
 _NEVER_SENT = (
@@ -27,6 +27,8 @@ _NEVER_SENT = (
     httpx.UnsupportedProtocol,
     httpx.InvalidURL,
 )
+#: What OpenSSL calls a certificate that one of both sides did not accept (or, in an alert, did not get).
+_CERTIFICATE = re.compile("CERTIFICATE|UNKNOWN_CA")
 
 
 class Client:
@@ -85,7 +87,9 @@ class Client:
                 for chunk in response.iter_bytes():
                     digest.update(chunk)
                     read += len(chunk)
-        except (httpx.HTTPError, httpcore.ReadTimeout):
+                    if read > size:
+                        return None
+        except httpx.HTTPError:
             return None
         finally:
             self._deadline.clear()
@@ -96,19 +100,18 @@ class Client:
         body: multipart.Body | None = None,
     ) -> Exchange:  # fmt: skip
         """Make one request. What the world answers is returned; ``model.Mistake`` of the token and bugs are raised."""
-        started = body is None
+        # All that is read before a body begins is a proxy's answer to CONNECT.
+        self._deadline.start(reply_seconds if body is None else self._timeouts.connect)
         content = _marked(body, self._deadline, reply_seconds) if body else None
-        if started:
-            self._deadline.start(reply_seconds)
         try:
             with self._stream(method, url, reply_seconds, headers or {}, content) as response:
                 return _read(response, body is None or body.exhausted)
-        except (httpx.HTTPError, httpx.InvalidURL, httpcore.ReadTimeout) as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return _broken(error, body)
         except (multipart.Changed, multipart.Cut, OSError) as error:
             if body is None or body.exhausted:
-                return Broken(Stage.REPLY, str(error))
-            return Broken(Stage.SENDING, str(error), ours=error)
+                return Broken(Stage.REPLY, legible(error))
+            return Broken(Stage.SENDING, legible(error), ours=error)
         finally:
             self._deadline.clear()
 
@@ -127,9 +130,9 @@ class Client:
 
 
 def _marked(body: multipart.Body, deadline: transport.Deadline, reply_seconds: float) -> Iterator[bytes]:
-    """Pass the body on; the reply's time begins when the last of it has been taken."""
+    """Pass the body on; the reply's time begins when it is first read for, be it that the body's end was never taken."""
+    deadline.arm(reply_seconds)
     yield from body
-    deadline.start(reply_seconds)
 
 
 def _read(response: httpx.Response, exhausted: bool) -> Reply:
@@ -143,7 +146,7 @@ def _read(response: httpx.Response, exhausted: bool) -> Reply:
             if size > transport.REPLY_BYTES:
                 whole = False
                 break
-    except (httpx.HTTPError, httpcore.ReadTimeout):
+    except httpx.HTTPError:
         whole = False
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Reply(response.status_code, headers, b"".join(chunks), whole, exhausted)
@@ -151,17 +154,20 @@ def _read(response: httpx.Response, exhausted: bool) -> Reply:
 
 def _broken(error: Exception, body: multipart.Body | None) -> Broken:
     """Say how far a request came. httpx's class alone does not tell: a ReadError comes with and without a commit."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, _NEVER_SENT):
-        return Broken(Stage.CONNECTING, text, certificate=_is_certificate(error))
-    if body is not None and body.exhausted:
-        return Broken(Stage.REPLY, text)
-    return Broken(Stage.SENDING, text)
+    text = legible(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    return Broken(_stage(error, body), text, certificate=_is_certificate(error))
+
+
+def _stage(error: Exception, body: multipart.Body | None) -> Stage:
+    if isinstance(error, _NEVER_SENT) or (body is not None and not body.begun):
+        return Stage.CONNECTING
+    return Stage.REPLY if body is None or body.exhausted else Stage.SENDING
 
 
 def _is_certificate(error: BaseException | None) -> bool:
+    """Whether one side did not accept the other's certificate. Other errors of TLS are those of any connection."""
     while error is not None:
-        if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if isinstance(error, ssl.SSLError) and _CERTIFICATE.search(error.reason or ""):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any
+
+#: How many of a server's messages are repeated, and how many characters of each: they go into the journal and to people.
+MESSAGES = 10
+MESSAGE_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +55,26 @@ class Reply:
         errors = body.get("errors")
         named = errors.values() if isinstance(errors, dict) else errors if isinstance(errors, list) else []
         listed = body.get("errorMessages")
-        found = [*(listed if isinstance(listed, list) else []), *named, body.get("errorMessage"), body.get("message")]
-        return tuple(dict.fromkeys(str(message).strip() for message in found if message))
+        found = [body.get("errorMessage"), body.get("message"), *(listed if isinstance(listed, list) else []), *named]
+        return tuple(
+            islice(dict.fromkeys(words for message in found if message and (words := legible(message))), MESSAGES)
+        )
 
     @property
     def is_jira(self) -> bool:
         """Whether the body is Jira's own error JSON, so that it was Jira that answered and not a proxy."""
         body = self.json
         return isinstance(body, dict) and bool(body.keys() & {"errorMessages", "errors", "errorMessage"})
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a web page, whole or not: a login, or a proxy's error; never Jira's JSON."""
+        return "html" in self.header("content-type").lower() or self.body.lstrip()[:1] == b"<"
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its end is missing, and with it what would tell whether Jira spoke."""
+        return not self.whole and not self.is_page
 
     @property
     def date(self) -> float | None:
@@ -86,8 +104,21 @@ Exchange = Reply | Broken
 
 
 def parse_date(text: str) -> float | None:
-    """Read an HTTP date; None where it is missing or none."""
+    """Read an HTTP date; None where it is missing or none. One without a zone is in GMT too (RFC 9110, 5.6.7)."""
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp() if text else None
+        moment = email.utils.parsedate_to_datetime(text) if text else None
+        if moment is not None and moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.UTC)
+        return moment.timestamp() if moment else None
     except (ValueError, OverflowError):
         return None
+
+
+def legible(said: object, most: int = MESSAGE_CHARACTERS) -> str:
+    """Bring what a server said into one line of at most *most* printable characters, which the journal can hold."""
+    try:
+        text = str(said)
+    except RecursionError:
+        return "..."
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())
+    return line if len(line) <= most else line[:most] + "..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ def parse_listing(issue: Any) -> Listing | None:
     if not isinstance(entries, list):
         return None
     found = [parse_attachment(entry) for entry in entries]
-    return Listing(str(issue.get("key") or ""), tuple(a for a in found if a)) if all(found) else None
+    return Listing(_text(issue.get("key")), tuple(a for a in found if a)) if all(found) else None
 
 
 def parse_attachments(answer: Any) -> Sequence[Attachment] | None:
@@ -52,27 +53,45 @@ def parse_attachment(entry: Any) -> Attachment | None:
     """Read one attachment; None where id, name or size is missing. The id is text or a number, depending on the call."""
     if not isinstance(entry, dict):
         return None
-    identity, name, size = entry.get("id"), entry.get("filename"), entry.get("size")
-    if not identity or not isinstance(name, str) or not isinstance(size, int):
+    identity, name, size = _text(entry.get("id")), entry.get("filename"), entry.get("size")
+    if not identity or not isinstance(name, str) or type(size) is not int:
         return None
-    return Attachment(str(identity), name, size, account_id(entry.get("author")), parse_time(entry.get("created")))
+    return Attachment(identity, _valid(name), size, account_id(entry.get("author")), parse_time(entry.get("created")))
 
 
 def account_id(user: Any) -> str | None:
     """Who a user is: ``accountId`` on Cloud, ``key`` or ``name`` on Data Center; None for nobody."""
     if not isinstance(user, dict):
         return None
-    return next((str(user[field]) for field in ("accountId", "key", "name") if user.get(field)), None)
+    return next((text for field in ("accountId", "key", "name") if (text := _text(user.get(field)))), None)
 
 
 def parse_time(value: Any) -> float | None:
     """Read ``created``: ISO 8601 with an offset without colon, or milliseconds since the epoch; both occur."""
-    if isinstance(value, int | float):
-        return value / 1000
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        return _parse_iso(value)
+    if type(value) not in (int, float):
         return None
     try:
-        moment = datetime.datetime.fromisoformat(value)
+        seconds = float(value) / 1000
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _parse_iso(text: str) -> float | None:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
     except ValueError:
         return None
     return moment.timestamp() if moment.tzinfo else None
+
+
+def _text(value: Any) -> str:
+    """An id as text; "" where it is none."""
+    return _valid(str(value)) if type(value) in (int, str) else ""
+
+
+def _valid(text: str) -> str:
+    """Without half characters: JSON can spell them, the journal cannot hold them."""
+    return text.encode("utf-8", "replace").decode()

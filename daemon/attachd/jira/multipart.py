@@ -19,6 +19,10 @@ BUFFERED_BYTES = 4 * 1024 * 1024
 #: What is read at once from a larger file; measured as fast as curl (16 KiB costs twice the time).
 READ_BYTES = 256 * 1024
 
+_UNKNOWN = "application/octet-stream"
+#: What ``mimetypes`` calls an encoding is what the bytes are: nobody unpacks them on the way.
+_COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
 
 class Changed(Exception):
     """The file is no longer what was claimed: it shrank, grew or was written to while it was being sent."""
@@ -42,8 +46,9 @@ class Part:
 class Body:
     """Parts as a request body; each ``iter`` makes it anew from byte 0.
 
-    ``length`` is the exact Content-Length. ``exhausted`` is true once a closing boundary may have been handed over (for
-    one buffer: with the first write). ``checksums`` holds the SHA-256 of each part as far as they are known.
+    ``length`` is the exact Content-Length. ``begun`` is true once anything of it was asked for, ``exhausted`` once a
+    closing boundary may have been handed over (for one buffer: with the first write). ``checksums`` holds the SHA-256 of
+    each part as far as they are known.
     """
 
     def __init__(
@@ -60,11 +65,12 @@ class Body:
         self.parts = parts
         self.boundary = secrets.token_hex(16)
         self.checksums: tuple[bytes, ...] = ()
+        self.begun = False
         self.exhausted = False
         self.sent = 0
         self._before_end = before_end
         self._cut = cut
-        self._heads = [self._head(part) for part in parts]
+        self._heads = [self._head(part, first=number == 0) for number, part in enumerate(parts)]
         self._end = f"\r\n--{self.boundary}--\r\n".encode()
         self.length = sum(map(len, self._heads)) + sum(part.size for part in parts) + len(self._end)
         self._buffer = self._buffered() if self.length <= BUFFERED_BYTES else None
@@ -81,6 +87,7 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the body. Raises ``Changed`` or ``OSError`` before the closing boundary, never after."""
+        self.begun = True
         self.exhausted = False
         self.sent = 0
         for chunk in self._whole() if self._buffer is not None else self._streamed():
@@ -103,9 +110,7 @@ class Body:
                 digest.update(chunk)
                 yield chunk
             checksums.append(digest.digest())
-        self.checksums = tuple(checksums)
-        for part in self.parts:
-            assert_unchanged(part)
+        self._conclude(checksums)
         if self._before_end:
             self._before_end(self.checksums)
         self.exhausted = True
@@ -113,17 +118,25 @@ class Body:
 
     def _buffered(self) -> bytes:
         contents = [b"".join(read_claimed(part)) for part in self.parts]
-        for part in self.parts:
-            assert_unchanged(part)
-        self.checksums = tuple(hashlib.sha256(content).digest() for content in contents)
+        self._conclude([hashlib.sha256(content).digest() for content in contents])
         pieces = [piece for pair in zip(self._heads, contents, strict=True) for piece in pair]
         return b"".join([*pieces, self._end])
 
-    def _head(self, part: Part) -> bytes:
-        lead = "" if part is self.parts[0] else "\r\n"
-        kind = mimetypes.guess_type(part.name, strict=False)[0] or "application/octet-stream"
+    def _conclude(self, checksums: Sequence[bytes]) -> None:
+        for part, sha256 in zip(self.parts, checksums, strict=True):
+            assert_unchanged(part, sha256)
+        self.checksums = tuple(checksums)
+
+    def _head(self, part: Part, *, first: bool) -> bytes:
+        lead = "" if first else "\r\n"
         disposition = f'Content-Disposition: form-data; name="file"; filename="{part.name}"'
-        return f"{lead}--{self.boundary}\r\n{disposition}\r\nContent-Type: {kind}\r\n\r\n".encode()
+        return f"{lead}--{self.boundary}\r\n{disposition}\r\nContent-Type: {content_type(part.name)}\r\n\r\n".encode()
+
+
+def content_type(name: str) -> str:
+    """Guess from a file's name what it is, as it is: a compressed text is no text."""
+    kind, encoding = mimetypes.guess_type(name, strict=False)
+    return (_COMPRESSED.get(encoding) if encoding else kind) or _UNKNOWN
 
 
 def read_claimed(part: Part) -> Iterator[bytes]:
@@ -137,17 +150,27 @@ def read_claimed(part: Part) -> Iterator[bytes]:
         yield chunk
 
 
-def assert_unchanged(part: Part) -> None:
-    """Raise ``Changed`` if the open file is not what was claimed any more."""
+def assert_unchanged(part: Part, sha256: bytes) -> None:
+    """Raise ``Changed`` if the open file is not what was claimed any more, or not what was read of it (*sha256*).
+
+    Where only ctime changed it is read once more: that is a new mode or name, or a write whose time was put back.
+    """
     now = os.fstat(part.descriptor)
     if (now.st_size, now.st_mtime_ns) != (part.size, part.mtime_ns):
         raise Changed("it was written to while it was being sent")
+    if now.st_ctime_ns != part.ctime_ns and _sha256(part) != sha256:
+        raise Changed("it was written to while it was being sent, and its time put back")
 
 
 def checksum(part: Part) -> bytes:
     """The SHA-256 of the claimed bytes. Raises ``Changed`` or ``OSError``."""
+    sha256 = _sha256(part)
+    assert_unchanged(part, sha256)
+    return sha256
+
+
+def _sha256(part: Part) -> bytes:
     digest = hashlib.sha256()
     for chunk in read_claimed(part):
         digest.update(chunk)
-    assert_unchanged(part)
     return digest.digest()

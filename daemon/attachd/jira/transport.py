@@ -47,22 +47,29 @@ class Tls:
 
 
 class Deadline:
-    """When a reply must be complete; set by the sender when its last byte has left (``time.monotonic``)."""
+    """When what is read must be complete (``time.monotonic``)."""
 
     def __init__(self) -> None:
         """Start without one."""
         self._at: float | None = None
+        self._armed: float | None = None
 
     def start(self, seconds: float) -> None:
-        """Give the reply *seconds* from now."""
-        self._at = time.monotonic() + seconds
+        """Give all reads together *seconds* from now."""
+        self._at, self._armed = time.monotonic() + seconds, None
+
+    def arm(self, seconds: float) -> None:
+        """Give all reads together *seconds* from the first one on: nothing is read before the last byte has left."""
+        self._at, self._armed = None, seconds
 
     def clear(self) -> None:
         """Let reads take as long as their own time-out says."""
-        self._at = None
+        self._at = self._armed = None
 
     def shorten(self, timeout: float | None) -> float | None:
         """The time-out of one read. Raises ``httpcore.ReadTimeout`` when there is nothing left of it."""
+        if self._armed is not None:
+            self.start(self._armed)
         if self._at is None:
             return timeout
         left = self._at - time.monotonic()
@@ -113,10 +120,16 @@ class _Backend(httpcore.NetworkBackend):
 def transport(context: ssl.SSLContext, proxy: str | None, deadline: Deadline) -> httpx.HTTPTransport:
     """Make the transport of one client: one connection, no environment, our deadline on its reads."""
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
-    made = httpx.HTTPTransport(verify=context, trust_env=False, limits=limits, proxy=proxy)
+    through = _proxy(proxy, context) if proxy else None
+    made = httpx.HTTPTransport(verify=context, trust_env=False, limits=limits, proxy=through)
     # httpx passes no network backend on; httpcore's pools take one, and keep it under this name (httpcore 1.0.9).
     made._pool._network_backend = _Backend(deadline)  # noqa: SLF001
     return made
+
+
+def _proxy(url: str, context: ssl.SSLContext) -> httpx.Proxy:
+    # Without it a proxy that is itself spoken to in TLS is held against certifi's list, not the one we were given.
+    return httpx.Proxy(url, ssl_context=context if httpx.URL(url).scheme == "https" else None)
 
 
 def client(wire: httpx.BaseTransport, user_agent: str) -> httpx.Client:

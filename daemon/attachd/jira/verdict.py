@@ -12,11 +12,11 @@ may have been.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from attachd.jira import listing, names
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage
+from attachd.jira.exchange import Broken, Exchange, Reply, Stage, legible
 from attachd.jira.listing import Attachment
 from attachd.jira.waits import retry_after
 from attachd.model import Contested, Cure, Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, Scope, Stored
@@ -47,80 +47,105 @@ def judge(outcome: Exchange, files: Sequence[Sent], issue: str) -> Judgement:
             return _reply(outcome, files, issue)
         case Broken(stage=Stage.SENDING, ours=None):
             reason = f"the connection broke while the file was being sent ({outcome.error})"
-            return _all(NotDelivered(reason), files, network(outcome))
+            return _all(NotDelivered(reason), files, network(outcome.error))
         case Broken(stage=Stage.SENDING):
             return _all(NotDelivered(f"{outcome.ours}"), files)
         case Broken():
             reason = f"the connection broke before Jira's answer was complete ({outcome.error})"
-            return _all(InDoubt(reason), files)
+            return _all(InDoubt(reason), files, unreachable(outcome) if outcome.certificate else None)
 
 
 def _reply(reply: Reply, files: Sequence[Sent], issue: str) -> Judgement:
     status = reply.status
     if 200 <= status < 300:
-        return _success(reply, files, issue)
+        return _success(reply, files)
     if status == 429:
         fate: Fate = NotDelivered("Jira asked for a pause (429)")
         if len(files) > 1:
             fate = InDoubt("Jira asked for a pause (429)", brief=True, share=len(files))
         return _all(fate, files, throttled(reply, issue))
-    if status == 401 or reply.header("x-authentication-denied-reason"):
-        return _all(NotDelivered(f"Jira did not accept the account ({status})"), files, account(reply))
     if status == 408 or not 400 <= status < 500:
-        return _server_error(reply, files)
+        return _unknown(reply, files)
+    if status == 401 or denied_login(reply):
+        return _all(NotDelivered(f"Jira did not accept the account ({status})"), files, account(reply))
     return _declined(reply, files)
 
 
-def _success(reply: Reply, files: Sequence[Sent], issue: str) -> Judgement:
+def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
     """2xx: stored only if ids of the right sizes came back; a login page and an empty answer are 200 too."""
-    fault = account(reply) if failed_login(reply) else None
+    fault = account(reply) if failed_login(reply) or denied_login(reply) else None
     stored = listing.parse_attachments(reply.json) if reply.status == 200 and reply.exhausted else None
-    if stored is None or len(stored) != len(files) or len({a.id for a in stored}) != len(files):
-        page = "html" in reply.header("content-type") or reply.body.lstrip()[:1] == b"<"
-        reason = "Jira answered 200 with " + ("a web page" if page else "nothing that names the attachment")
-        if page and fault is None:
-            fault = Fault(
-                Scope.ACCOUNT, "login-page", f"{reason}; a login page or a wrong base path answers", cure=Cure.PROBE
-            )
-        return _all(InDoubt(reason, nonsense=True), files, fault)
-    return Judgement(tuple(_pair(stored, files)), fault)
+    if stored is not None and len(stored) == len(files) == len({a.id for a in stored}):
+        return Judgement(tuple(_pair(stored, files)), fault)
+    reason = _unproven(reply)
+    if reply.is_page and fault is None:
+        text = f"{reason}; a login page or a wrong base path answers"
+        fault = Fault(Scope.ACCOUNT, "login-page", text, cure=Cure.PROBE)
+    return _all(InDoubt(reason, nonsense=reply.status == 200 and not reply.is_cut), files, fault)
+
+
+def _unproven(reply: Reply) -> str:
+    """Say why a 2xx does not prove that anything was stored."""
+    if not reply.exhausted:
+        return f"Jira answered {reply.status} before the file was sent whole"
+    if reply.is_page:
+        return f"Jira answered {reply.status} with a web page"
+    if reply.is_cut:
+        return f"Jira's answer ({reply.status}) broke off"
+    if reply.status != 200:
+        return f"Jira answered {reply.status}, and only 200 says that a file was attached"
+    return "Jira answered 200 with nothing that names the attachment"
 
 
 def _pair(stored: Sequence[Attachment], files: Sequence[Sent]) -> list[Fate]:
-    """Say which attachment is whose: by name and size, then by size; equal sizes with changed names in part order."""
+    """Say which attachment is whose: by name and size, then by size; equal sizes with changed names in part order.
+
+    Where the sizes are not those that were sent, an attachment of a file's name is that file's, whatever its size, and
+    what is left over is somebody's of the wrong size.
+    """
+    left, fates = list(stored), dict[int, Fate]()
+    _credit(left, files, fates, lambda a, f: _same_name(a, f) and a.size == f.size)
     if Counter(a.size for a in stored) != Counter(f.size for f in files):
-        if len(files) == 1:
-            reason = f"Jira stored {stored[0].size} bytes of {files[0].size}; a person must look at attachment {stored[0].id}"
-            return [Misstored(stored[0].id, stored[0].name, reason)]
-        return [InDoubt("Jira's answer names other sizes than were sent", brief=True)] * len(files)
-    left = list(stored)
-    fates: list[Fate | None] = [None] * len(files)
-    for position, file in enumerate(files):
-        same = [a for a in left if a.size == file.size and names.comparable(a.name) == names.comparable(file.name)]
-        if same:
-            fates[position] = Stored(same[0].id, same[0].name)
-            left.remove(same[0])
+        _credit(left, files, fates, _same_name)
+    _credit(left, files, fates, lambda a, f: a.size == f.size)
+    _credit(left, files, fates, lambda _a, _f: True)
+    return [fates[position] for position in range(len(files))]
+
+
+def _credit(
+    left: list[Attachment], files: Sequence[Sent], fates: dict[int, Fate], fits: Callable[[Attachment, Sent], bool]
+) -> None:
+    """Give each file that has no fate yet the first attachment that fits, and take that away from *left*."""
     sizes = Counter(a.size for a in left)
     for position, file in enumerate(files):
-        if fates[position] is None:
-            match = next(a for a in left if a.size == file.size)
+        match = next((a for a in left if fits(a, file)), None) if position not in fates else None
+        if match is not None:
             left.remove(match)
-            remark = (
-                "pairing unknown: other files of this size were stored in the same request"
-                if sizes[file.size] > 1
-                else ""
-            )
-            fates[position] = Stored(match.id, match.name, remark)
-    return [fate for fate in fates if fate is not None]
+            unknown = sizes[file.size] > 1 and not _same_name(match, file)
+            fates[position] = _credited(match, file, pairing_unknown=unknown)
 
 
-def _server_error(reply: Reply, files: Sequence[Sent]) -> Judgement:
+def _credited(match: Attachment, file: Sent, *, pairing_unknown: bool) -> Stored | Misstored:
+    if match.size != file.size:
+        reason = f"Jira stored {match.size} bytes of {file.size}; a person must look at attachment {match.id}"
+        return Misstored(match.id, match.name, reason)
+    remark = "pairing unknown: other files of this size were stored in the same request" if pairing_unknown else ""
+    return Stored(match.id, match.name, remark)
+
+
+def _same_name(attachment: Attachment, file: Sent) -> bool:
+    return names.comparable(attachment.name) == names.comparable(file.name)
+
+
+def _unknown(reply: Reply, files: Sequence[Sent]) -> Judgement:
     """408, 5xx, 3xx and every status not named: in doubt, unless the body never reached its end."""
-    reason = f"Jira answered {reply.status}"
-    if reply.status in range(300, 400):
-        return _all(InDoubt(reason), files, redirected(reply))
-    fault = None
-    if reply.status >= 500:
+    reason, fault = f"Jira answered {reply.status}", None
+    if denied_login(reply):
+        fault = account(reply)
+    elif 300 <= reply.status < 400:
+        fault = redirected(reply)
+    elif reply.status >= 500:
+        # An invalid status is one of the server's errors too (RFC 9110, 15).
         fault = Fault(Scope.ENDPOINT, "server-error", f"{reason}: it has trouble of its own", wait=retry_after(reply))
     if not reply.exhausted:
         return _all(NotDelivered(f"{reason} before the file was sent whole"), files, fault)
@@ -128,27 +153,38 @@ def _server_error(reply: Reply, files: Sequence[Sent]) -> Judgement:
 
 
 def _declined(reply: Reply, files: Sequence[Sent]) -> Judgement:
-    """A complete 4xx: about this file only if it is Jira that speaks, and the request held one file."""
-    many = len(files) > 1
-    words = "; ".join(reply.words) or "no further words"
+    """A 4xx: about this file only if it is Jira that speaks, and the request held one file."""
+    if reply.is_cut:
+        return _cut(reply, files)
     if reply.status == 413 and not reply.is_jira:
-        reason = "a proxy in front of Jira does not let a file of this size through (413 without Jira's words)"
-        if many:
-            return _all(InDoubt(reason, brief=True, share=max(1, len(files) // 2)), files)
-        return _all(Refused(reason), files)
+        return _too_large_for_proxy(reply, files)
     if not reply.is_jira:
         return _all(NotDelivered(f"something else than Jira answered {reply.status}"), files, stranger(reply))
-    if many:
-        share = 1 if reply.status in (403, 404) else max(1, len(files) // 2)
+    words = "; ".join(reply.words) or "no further words"
+    if len(files) > 1:
+        share = 1 if reply.status in (403, 404) else len(files) // 2
         return _all(InDoubt(f"Jira declined the request ({reply.status}: {words})", brief=True, share=share), files)
     if reply.status in (403, 404):
         return _all(Contested(reply.status, words), files)
     if reply.status == 413:
-        return _all(
-            Refused(f"it is larger than Jira allows, or the issue holds as many attachments as it may (413: {words})"),
-            files,
-        )
+        reason = "it is larger than Jira allows, or the issue holds as many attachments as it may"
+        return _all(Refused(f"{reason} (413: {words})"), files)
     return _all(Refused(f"Jira refused it ({reply.status}: {words})"), files)
+
+
+def _cut(reply: Reply, files: Sequence[Sent]) -> Judgement:
+    """What is missing of a 4xx would have told whether Jira declined the request or a part of it."""
+    reason = f"the answer ({reply.status}) broke off"
+    if reply.exhausted:
+        return _all(InDoubt(reason), files)
+    return _all(NotDelivered(f"{reason} before the file was sent whole"), files, network(reason))
+
+
+def _too_large_for_proxy(reply: Reply, files: Sequence[Sent]) -> Judgement:
+    reason = f"a proxy in front of Jira does not let it through (413 without Jira's words; server: {_server(reply)})"
+    if len(files) > 1:
+        return _all(InDoubt(reason, brief=True, share=len(files) // 2), files)
+    return _all(Refused(reason), files)
 
 
 def _all(fate: Fate, files: Sequence[Sent], fault: Fault | None = None) -> Judgement:
@@ -160,21 +196,28 @@ def _all(fate: Fate, files: Sequence[Sent], fault: Fault | None = None) -> Judge
 
 def failed_login(reply: Reply) -> bool:
     """Whether Jira says that it did not take us for who we are: ``X-Seraph-LoginReason`` other than OK."""
-    reason = reply.header("x-seraph-loginreason")
-    return bool(reason) and reason.strip().upper() != "OK"
+    reasons = {reason.strip().upper() for reason in reply.header("x-seraph-loginreason").split(",")}
+    return not reasons <= {"OK", ""}
+
+
+def denied_login(reply: Reply) -> bool:
+    """Whether Jira says that it did not even look at our credentials, most often because it wants a CAPTCHA."""
+    return bool(reply.header("x-authentication-denied-reason"))
 
 
 def unreachable(broken: Broken) -> Fault:
     """Nothing connected: the network, the name, the proxy or the certificate."""
-    if broken.certificate:
-        reason = f"the TLS certificate of the site was not accepted ({broken.error}); check jira.ca_file and the machine's clock"
-        return Fault(Scope.SITE, "certificate", reason, cure=Cure.PROBE)
-    return Fault(Scope.SITE, "unreachable", f"Jira cannot be reached ({broken.error})", cure=Cure.PROBE)
+    if not broken.certificate:
+        return Fault(Scope.SITE, "unreachable", f"Jira cannot be reached ({broken.error})", cure=Cure.PROBE)
+    whose, remedy = "the TLS certificate of the site", "check jira.ca_file and the machine's clock"
+    if "alert" in broken.error.lower():
+        whose, remedy = "our own TLS certificate", "check jira.client_cert_file"
+    return Fault(Scope.SITE, "certificate", f"{whose} was not accepted ({broken.error}); {remedy}", cure=Cure.PROBE)
 
 
-def network(broken: Broken) -> Fault:
+def network(error: str) -> Fault:
     """The connection broke while sending."""
-    return Fault(Scope.SITE, "network", f"the connection to Jira broke ({broken.error})", cure=Cure.PROBE)
+    return Fault(Scope.SITE, "network", f"the connection to Jira broke ({error})", cure=Cure.PROBE)
 
 
 def account(reply: Reply) -> Fault:
@@ -190,26 +233,35 @@ def account(reply: Reply) -> Fault:
 
 
 def throttled(reply: Reply, issue: str) -> Fault:
-    """429: how far it reaches is in ``RateLimit-Reason`` (Atlassian, "Rate limiting"); unknown reasons hold everything."""
-    wait = max(retry_after(reply) or 0.0, 1.0)
+    """429: how far it reaches is in ``RateLimit-Reason`` (Atlassian, "Rate limiting"); unknown reasons hold everything.
+
+    Where Jira says no time the wait grows; 0 is a second, since Data Center says it too.
+    """
+    asked = retry_after(reply)
+    wait = None if asked is None else max(asked, 1.0)
     match reply.header("ratelimit-reason"):
         case "jira-per-issue-on-write":
             return Fault(Scope.ISSUE, "rate-limit", f"Jira's write limit for {issue}", issue, wait)
         case "jira-burst-based":
             return Fault(Scope.ENDPOINT, "rate-limit", "Jira's limit for adding attachments", "", wait)
         case reason:
-            return Fault(Scope.SITE, "rate-limit", f"Jira's rate limit ({reason or 'no reason given'})", "", wait)
+            return Fault(
+                Scope.SITE, "rate-limit", f"Jira's rate limit ({legible(reason) or 'no reason given'})", "", wait
+            )
 
 
 def redirected(reply: Reply) -> Fault:
     """3xx: a login page, http instead of https, a missing base path, a renamed site. Never followed."""
-    where = reply.header("location") or "nowhere"
+    where = legible(reply.header("location"), 200) or "nowhere"
     return Fault(Scope.SITE, "redirect", f"the site redirects to {where}; check jira.url", cure=Cure.PROBE)
 
 
 def stranger(reply: Reply) -> Fault:
     """A 4xx that is not in Jira's words: a proxy, a gateway or a wrong base path answers."""
-    via = reply.header("server") or reply.header("via") or "unknown"
-    text = " ".join(reply.body[:80].decode("utf-8", "replace").split()) if b"<" not in reply.body[:80] else "a web page"
-    reason = f"not Jira but something in front of it answers {reply.status} (server: {via}; {text}); check jira.url and the proxy"
-    return Fault(Scope.SITE, "proxy", reason, cure=Cure.PROBE)
+    text = "a web page" if reply.is_page else legible(reply.body[:80].decode("utf-8", "replace"))
+    reason = f"not Jira but something in front of it answers {reply.status} (server: {_server(reply)}; {text})"
+    return Fault(Scope.SITE, "proxy", f"{reason}; check jira.url and the proxy", cure=Cure.PROBE)
+
+
+def _server(reply: Reply) -> str:
+    return legible(reply.header("server") or reply.header("via"), 80) or "unknown"

@@ -41,42 +41,53 @@ def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[byt
 
 
 def at_inode(connection: sqlite3.Connection, print_: Fingerprint, epoch: int) -> list[rows.Row]:
-    """Unfinished rows that had this inode, size and mtime in this epoch: the file may have been renamed."""
+    """Unfinished rows that had this inode, size and mtime in this epoch: the file may have been renamed.
+
+    Also those whose path holds other content now: files are renamed over each other, as logs are.
+    """
     found = connection.execute(
-        rows.SELECT + "WHERE ino = ? AND dev = ? AND epoch = ? AND size = ? AND mtime_ns = ? AND generation = 0"
-        " AND finished_at IS NULL",
+        rows.SELECT + "WHERE ino = ? AND dev = ? AND epoch = ? AND size = ? AND mtime_ns = ? AND finished_at IS NULL",
         (print_.ino, print_.dev, epoch, print_.size, print_.mtime_ns),
     )
     return [rows.from_sql(record) for record in found]
 
 
 def sent_elsewhere(connection: sqlite3.Connection, asked: str, size: int, epoch: int) -> list[rows.Row]:
-    """Sent rows of this issue and size that an earlier epoch left: only their SHA-256 tells whether a file is theirs."""
+    """Sent rows of this issue and size that an earlier epoch left, or whose path holds other content now.
+
+    Only their SHA-256 tells whether a file is theirs.
+    """
     found = connection.execute(
         rows.SELECT + "WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ? AND size = ?"
-        " AND generation = 0 AND epoch < ? AND sha256 IS NOT NULL AND target IS NULL",
+        " AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL",
         (asked, size, epoch),
     )
     return [rows.from_sql(record) for record in found]
 
 
-def uncertain(connection: sqlite3.Connection, asked: str, size: int) -> list[rows.Row]:
-    """Failed rows of this issue and size whose content may be attached all the same."""
+def uncertain(connection: sqlite3.Connection, site: str, asked: str, size: int) -> list[rows.Row]:
+    """Failed rows of this issue and size whose content may be attached at this site all the same."""
     found = connection.execute(
-        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND asked = ? AND size = ?", (asked, size)
+        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND asked = ? AND size = ? AND site = ?",
+        (asked, size, site),
     )
     return [rows.from_sql(record) for record in found]
 
 
-def add(connection: sqlite3.Connection, place: Place, print_: Fingerprint, moment: Moment) -> int:
-    """Note a file that no row knows; it is SEEN, and settles. Returns the row's id."""
+def add(
+    connection: sqlite3.Connection, place: Place, print_: Fingerprint, moment: Moment, *, suspect: bool = False
+) -> int:
+    """Note a file that no row knows; it is SEEN, and settles. Returns the row's id.
+
+    *suspect*: a journal was lost, so that it may have been attached since it was last changed.
+    """
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
-        " quiet_boot) VALUES (?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?)",
+        " quiet_boot, suspect_at) VALUES (?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)",
         (
             *(place.path, place.asked, place.asked, place.asked, place.name),
             *(print_.size, print_.mtime_ns, print_.ctime_ns, print_.dev, print_.ino, moment.epoch),
-            *(moment.now, moment.now, moment.boot),
+            *(moment.now, moment.now, moment.boot, print_.ctime_ns / 1e9 if suspect else None),
         ),
     )
     return int(added.lastrowid or 0)
@@ -102,8 +113,10 @@ def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerpri
         "sha256": None,
         "contested": None,
         "contested_at": None,
+        "held": 0,
         "site_faults": 0,
         "share": 60,
+        "suspect_at": row.suspect_at if (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns) else None,
         "due": 0,
         "wait": 0,
     }
@@ -116,12 +129,22 @@ def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerpri
 def detach(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: str) -> None:
     """The path holds other content now: the row keeps its verdict and loses the path.
 
-    What was never sent, or is to be sent again, can no longer be sent: it is withdrawn.
+    What was never sent, or is to be sent again, can no longer be sent: unless the scan finds the content under another
+    name, it is withdrawn.
     """
-    due = {"due": 0, "wait": 0} if row.state in (State.ATTACHED, State.REFUSED) else {}
-    rows.change(connection, row.id, {"generation": row.id} | due)
-    if row.state == State.READY:
+    if row.state is State.SEEN:
         withdraw(connection, row, moment, why)
+        return
+    due = {"due": 0, "wait": 0} if row.state in (State.ATTACHED, State.REFUSED) else {}
+    reason = {"reason": why} if row.state is State.READY else {}
+    rows.change(connection, row.id, {"generation": row.id} | due | reason)
+
+
+def withdraw_detached(connection: sqlite3.Connection, moment: Moment) -> None:
+    """At the end of a scan: what lost its path before it was sent, and was not found under another, is gone."""
+    found = connection.execute(rows.SELECT + "WHERE generation <> 0 AND state = 'READY'").fetchall()
+    for row in map(rows.from_sql, found):
+        withdraw(connection, row, moment, row.reason or "its content was replaced before it was attached")
 
 
 def withdraw(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: str) -> None:
@@ -136,7 +159,17 @@ def withdraw(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why:
 def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: Fingerprint, moment: Moment) -> None:
     """The file was renamed: its row goes with it. Only for the same issue, or for a row that was never sent."""
     lane = connection.execute("SELECT lane FROM moved WHERE asked = ?", (place.asked,)).fetchone()
-    where = {"path": place.path, "asked": place.asked, "lane": lane[0] if lane else place.asked}
+    where = {"path": place.path, "generation": 0, "asked": place.asked, "lane": lane[0] if lane else place.asked}
+    if row.asked != place.asked:
+        where |= {
+            "contested": None,
+            "contested_at": None,
+            "held": 0,
+            "site_faults": 0,
+            "due": 0,
+            "wait": 0,
+            "blocked": None,
+        }
     name = (
         {} if row.state in ("SENDING", "DOUBTFUL", "ATTACHED", "REFUSED") or row.ever_doubtful else {"name": place.name}
     )
@@ -171,6 +204,7 @@ def doubtful(
     earlier: rows.Row | None,
     made_at: float,
     attempt: int,
+    site: str,
 ) -> None:
     """Its content may be attached already, by the attempt of an *earlier* row or (a lost journal) since *made_at*.
 
@@ -183,6 +217,7 @@ def doubtful(
         "sha256": sha256,
         "doubt_attempt": 0,
         "doubt_at": made_at,
+        "site": site,
         "reason": "its content may be attached already; the issue is looked at first",
         "blocked": None,
         "due": 0,
@@ -198,7 +233,6 @@ def doubtful(
             "doubt_at": earlier.doubt_at if earlier.doubt_at is not None else earlier.sent_at or made_at,
             "name": earlier.name,
             "author": earlier.author,
-            "site": earlier.site,
         }
         rows.change(connection, earlier.id, {"may_be_attached": 0})
     rows.change(connection, row.id, values)

@@ -42,7 +42,7 @@ def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, 
         return []
     found = connection.execute(
         rows.SELECT
-        + "AS f WHERE state = 'READY' AND lane = ? AND due <= ? AND epoch = ? AND blocked IS NULL AND NOT EXISTS"
+        + "AS f WHERE state = 'READY' AND lane = ? AND due <= ? AND epoch = ? AND generation = 0 AND blocked IS NULL AND NOT EXISTS"
         " (SELECT 1 FROM file AS d WHERE d.state = 'DOUBTFUL' AND d.lane = f.lane AND d.name = f.name AND d.size = f.size)"
         " ORDER BY id LIMIT ?",
         (lane, now, epoch, limit),
@@ -74,8 +74,10 @@ def intend(
             "author": author,
             "site": site,
             "sent_at": sent_at,
-            "sha256": checksums[position] if checksums else None,
+            # A checksum of an earlier doubtful attempt is kept: without it that attempt could not be looked up.
+            "sha256": checksums[position] if checksums else row.sha256 if row.ever_doubtful else None,
             "contested": None,
+            "held": 0,
         }
         rows.change(connection, row.id, values)
     connection.execute(
@@ -111,14 +113,26 @@ def in_doubt(connection: sqlite3.Connection, lane: str) -> list[rows.Row]:
     return [rows.from_sql(record) for record in found]
 
 
-def credited(connection: sqlite3.Connection, attachments: Sequence[str]) -> dict[str, int]:
-    """Which of these attachment ids the journal credits to a row, and to which."""
+def ever_doubtful(connection: sqlite3.Connection, lane: str) -> list[rows.Row]:
+    """All unfinished files of an issue that are or were in doubt: any of them may own an attachment that shows up."""
+    found = connection.execute(
+        rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND lane = ?"
+        " AND state IN ('READY', 'DOUBTFUL') ORDER BY id",
+        (lane,),
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
+    """Which of these attachment ids of a site the journal credits to a row, and to which."""
     found: dict[str, int] = {}
     for start in range(0, len(attachments), 500):
         some = attachments[start : start + 500]
         marks = ",".join("?" * len(some))
         found |= dict(
-            connection.execute(f"SELECT attachment, id FROM file WHERE attachment IN ({marks})", some).fetchall()
+            connection.execute(
+                f"SELECT attachment, id FROM file WHERE attachment IN ({marks}) AND site = ?", [*some, site]
+            ).fetchall()
         )
     return found
 
@@ -155,10 +169,8 @@ def with_verdict(connection: sqlite3.Connection, now: float, limit: int, busy: C
 
 def targeted(connection: sqlite3.Connection) -> list[rows.Row]:
     """Rows whose target is chosen: after a restart or a remount these are closed before any file is matched to a row."""
-    found = connection.execute(
-        rows.SELECT + "WHERE state IN ('ATTACHED', 'REFUSED') AND target IS NOT NULL ORDER BY id"
-    )
-    return [rows.from_sql(record) for record in found]
+    found = connection.execute(rows.SELECT + "WHERE state IN ('ATTACHED', 'REFUSED') AND target IS NOT NULL")
+    return sorted(map(rows.from_sql, found), key=lambda row: row.id)
 
 
 def promised(connection: sqlite3.Connection, root: str, target: bytes, row_id: int) -> bool:
@@ -205,18 +217,28 @@ def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int
     return found.fetchone() is not None
 
 
-def contested(connection: sqlite3.Connection) -> list[rows.Row]:
-    """Rows whose refusal by Jira is held until it is known who is to blame."""
-    found = connection.execute(rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' ORDER BY contested_at")
+def contested(connection: sqlite3.Connection, *, held: bool) -> list[rows.Row]:
+    """Rows that Jira refused without a verdict yet: *held* until it can be believed, or nobody was asked about it yet."""
+    found = connection.execute(
+        rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' AND held = ? ORDER BY contested_at", (int(held),)
+    )
     return [rows.from_sql(record) for record in found]
 
 
-def witnesses(connection: sqlite3.Connection, since: float, other_than: str) -> list[str]:
+def accepted_before(connection: sqlite3.Connection, site: str, lane: str) -> bool:
+    """Whether this issue has ever accepted a file."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND lane = ? LIMIT 1", (site, lane)
+    )
+    return found.fetchone() is not None
+
+
+def witnesses(connection: sqlite3.Connection, site: str, since: float, other_than: str) -> list[str]:
     """Issues that accepted a file since then, the latest first."""
     found = connection.execute(
-        "SELECT lane FROM file WHERE attachment IS NOT NULL AND verdict_at >= ? AND lane <> ?"
+        "SELECT lane FROM file WHERE attachment IS NOT NULL AND verdict_at >= ? AND lane <> ? AND site = ?"
         " GROUP BY lane ORDER BY max(verdict_at) DESC LIMIT 50",
-        (since, other_than),
+        (since, other_than, site),
     )
     return [record[0] for record in found]
 

@@ -38,6 +38,7 @@ class Row:
     due: float
     wait: float
     share: int
+    suspect_at: float | None
     reason: str | None
     tries: int
     attempt: int | None
@@ -55,7 +56,9 @@ class Row:
     may_be_attached: int
     contested: int | None
     contested_at: float | None
+    held: int
     site_faults: int
+    fault_attempt: int | None
     attachment: str | None
     stored_as: str | None
     verdict_at: float | None
@@ -98,12 +101,18 @@ def from_sql(record: sqlite3.Row) -> Row:
     return Row(**values)
 
 
+def find(connection: sqlite3.Connection, row_id: int) -> Row | None:
+    """Read one row as it is now; None where it was forgotten (a file that was only SEEN)."""
+    record = connection.execute(SELECT + "WHERE id = ?", (row_id,)).fetchone()
+    return from_sql(record) if record else None
+
+
 def one(connection: sqlite3.Connection, row_id: int) -> Row:
     """Read one row as it is now. Raises ``LookupError`` where there is none."""
-    record = connection.execute(SELECT + "WHERE id = ?", (row_id,)).fetchone()
-    if record is None:
+    row = find(connection, row_id)
+    if row is None:
         raise LookupError(f"no file F{row_id} in the journal")
-    return from_sql(record)
+    return row
 
 
 def change(connection: sqlite3.Connection, row_id: int, values: Mapping[str, Any]) -> None:
@@ -117,8 +126,7 @@ def change(connection: sqlite3.Connection, row_id: int, values: Mapping[str, Any
 
 def change_if_same(connection: sqlite3.Connection, row: Row, values: Mapping[str, Any]) -> bool:
     """Change a row only if nobody has since it was read; False if somebody has, and then nothing is written."""
-    record = connection.execute(SELECT + "WHERE id = ?", (row.id,)).fetchone()
-    if record is None or from_sql(record) != row:
+    if find(connection, row.id) != row:
         return False
     change(connection, row.id, values)
     return True

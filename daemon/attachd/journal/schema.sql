@@ -31,6 +31,7 @@ CREATE TABLE file (
   due           REAL    NOT NULL DEFAULT 0,   -- not before; with its length, so that a clock that jumped holds nothing for years
   wait          REAL    NOT NULL DEFAULT 0,
   share         INTEGER NOT NULL DEFAULT 60,  -- with how many files at most it shares a request; 1: alone
+  suspect_at    REAL,                         -- a journal was lost: may be attached since then, by an attempt that nobody remembers
   reason        TEXT,                         -- the sentence of the last answer or verdict
   -- The current or last attempt.
   tries         INTEGER NOT NULL DEFAULT 0,
@@ -51,7 +52,9 @@ CREATE TABLE file (
   -- Contested refusals and faults that this file's uploads raised.
   contested     INTEGER,                      -- 403 or 404, until believed
   contested_at  REAL,
-  site_faults   INTEGER NOT NULL DEFAULT 0,
+  held          INTEGER NOT NULL DEFAULT 0,   -- the account was asked, and is alive; only then may the refusal be believed
+  site_faults   INTEGER NOT NULL DEFAULT 0,   -- faults in a row between which other files were accepted
+  fault_attempt INTEGER,                      -- the attempt of the last of these
   -- The verdict and the move.
   attachment    TEXT,
   stored_as     TEXT,
@@ -69,7 +72,7 @@ CREATE TABLE file (
   CHECK (sha256 IS NULL OR length(sha256) = 32),
   CHECK (state <> 'SENDING' OR (attempt IS NOT NULL AND sent_at IS NOT NULL AND site IS NOT NULL)),
   CHECK (state <> 'DOUBTFUL' OR (sha256 IS NOT NULL AND doubt_at IS NOT NULL AND doubt_attempt IS NOT NULL)),
-  CHECK (state NOT IN ('ATTACHED', 'DONE') OR (attachment IS NOT NULL AND verdict_at IS NOT NULL)),
+  CHECK (state NOT IN ('ATTACHED', 'DONE') OR (attachment IS NOT NULL AND verdict_at IS NOT NULL AND site IS NOT NULL)),
   CHECK (state NOT IN ('REFUSED', 'FAILED') OR (reason IS NOT NULL AND verdict_at IS NOT NULL)),
   CHECK (state IN ('ATTACHED', 'REFUSED', 'DONE', 'FAILED') OR (attachment IS NULL AND target IS NULL)),
   CHECK ((target IS NULL) = (root IS NULL)),
@@ -81,20 +84,25 @@ CREATE TABLE file (
 -- One unfinished row for what lies at a path, and one for each content that a path has held.
 CREATE UNIQUE INDEX file_at_path ON file (path) WHERE generation = 0 AND finished_at IS NULL;
 CREATE UNIQUE INDEX file_identity ON file (path, size, mtime_ns, generation) WHERE finished_at IS NULL;
-CREATE UNIQUE INDEX file_attachment ON file (attachment) WHERE attachment IS NOT NULL;
+CREATE UNIQUE INDEX file_attachment ON file (attachment, site) WHERE attachment IS NOT NULL;
 -- Two files never wait for one name: what is put back after a swap could be the other's.
 CREATE UNIQUE INDEX file_target ON file (root, target) WHERE target IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX file_inode ON file (ino, dev) WHERE finished_at IS NULL;
 CREATE INDEX file_seen ON file (quiet_boot) WHERE state = 'SEEN';
-CREATE INDEX file_ready ON file (lane, due) WHERE state = 'READY';
+CREATE INDEX file_ready ON file (lane, id) WHERE state = 'READY';
 CREATE INDEX file_waiting ON file (due) WHERE state = 'READY' AND due > 0;
+CREATE INDEX file_ever_doubtful ON file (lane) WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX file_sent_size ON file (asked, size) WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED');
+CREATE INDEX file_detached ON file (id) WHERE generation <> 0 AND state = 'READY';
 CREATE INDEX file_sending ON file (lane) WHERE state = 'SENDING';
 CREATE INDEX file_doubtful ON file (due) WHERE state = 'DOUBTFUL';
 CREATE INDEX file_doubtful_name ON file (lane, name, size) WHERE state = 'DOUBTFUL';
 CREATE INDEX file_verdict ON file (due) WHERE state IN ('ATTACHED', 'REFUSED');
-CREATE INDEX file_contested ON file (contested_at) WHERE contested IS NOT NULL AND state = 'READY';
+CREATE INDEX file_contested ON file (lane) WHERE contested IS NOT NULL AND state = 'READY';
 CREATE INDEX file_uncertain ON file (asked, size) WHERE may_be_attached = 1 AND state = 'FAILED';
 CREATE INDEX file_accepted ON file (verdict_at, lane) WHERE attachment IS NOT NULL;
+CREATE INDEX file_accepted_attempt ON file (attempt) WHERE attachment IS NOT NULL;
+CREATE INDEX file_accepted_lane ON file (lane) WHERE attachment IS NOT NULL;
 CREATE INDEX file_finished ON file (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX file_filed ON file (target, root) WHERE target IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX file_noted ON file (note) WHERE note IS NOT NULL;

@@ -141,7 +141,7 @@ class Engine:
         self.desk.bell.ring()
 
     def _look_at(self, folders: set[bytes]) -> None:
-        if self._scanner.remounted():
+        if self._scanner.elsewhere():
             self._next_full = 0.0
             return
         report = self._scanner.scan(folders)

@@ -80,8 +80,8 @@ def start(
     try:
         _check_site(journal, config, adopt_site=adopt_site)
         if config.folders.inbox.is_dir():
-            inbox_lock = _take_inbox(journal, config.folders.inbox, state)
-        guard = _mark(journal, config, state, clock, adopt=adopt_inbox)
+            inbox_lock = _take_inbox(journal, config.folders.inbox, state, adopt=adopt_inbox)
+        guard = _mark(journal, config, state, adopt=adopt_inbox)
         _remember(journal, config)
     except BaseException:
         journal.close()
@@ -158,11 +158,11 @@ def _take(path: Path, state: Path, what: str) -> locks.Lock:
     return taken
 
 
-def _take_inbox(journal: Journal, inbox: Path, state: Path) -> locks.Lock | None:
+def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> locks.Lock | None:
     """Take the inbox's lock; None while the mount guard says that the inbox is not there (then it is taken later)."""
     known = journal.value("SELECT value FROM meta WHERE key = 'inbox'")
     marker = guard_.read_marker(inbox)
-    if known is not None and (marker is None or marker.inbox != known):
+    if known is not None and (marker is None or marker.inbox != known) and not adopt:
         return None
     folder = inbox / guard_.FOLDER
     try:
@@ -175,7 +175,7 @@ def _take_inbox(journal: Journal, inbox: Path, state: Path) -> locks.Lock | None
     return _take(folder / guard_.LOCK, state, f"the inbox {inbox}")
 
 
-def _mark(journal: Journal, config: Config, state: Path, clock: Clock, *, adopt: bool) -> Guard:
+def _mark(journal: Journal, config: Config, state: Path, *, adopt: bool) -> Guard:
     """Make sure which inbox is ours. A marker without a journal means that the journal was lost: everything is in doubt."""
     inbox = config.folders.inbox
     marker = guard_.read_marker(inbox)
@@ -186,7 +186,7 @@ def _mark(journal: Journal, config: Config, state: Path, clock: Clock, *, adopt:
     with journal.transaction() as connection:
         database.put(connection, "inbox", identity)
         if known is None and marker is not None:
-            database.put(connection, "lost_before", clock.now())
+            database.put(connection, "lost", 1)
             log.warning(
                 "journal.lost", inbox=str(inbox), remedy="files now in the inbox are looked up before they are sent"
             )
@@ -205,6 +205,12 @@ def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
             Problem("jira.url", what, "Let them finish there first; or, if both are the same site, give --adopt-site.")
         )
     with journal.transaction() as connection:
+        if known != url and adopt_site:
+            connection.execute("UPDATE file SET site = ? WHERE site = ?", (url, known))
+        elif known != url:
+            # Ids and moved keys of another site mean nothing here.
+            connection.execute("DELETE FROM listed")
+            connection.execute("DELETE FROM moved")
         database.put(connection, "site", url)
 
 

@@ -1,0 +1,246 @@
+"""The documents say what is so: commands that exist, verbs, keys and exit codes as they are, files that are there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import attachd
+from attachd import model
+from attachd.config import pending
+from attachd.service import starting
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(attachd.__file__).parent
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def section(title: str) -> str:
+    """A section of the README, from its heading to the next."""
+    found = re.search(rf"(?ms)^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text("README.md"))
+    assert found, title
+    return found[1]
+
+
+def blocks(markdown: str) -> list[str]:
+    return re.findall(r"(?ms)^```sh\n(.*?)^```", markdown)
+
+
+def spans(markdown: str) -> set[str]:
+    """What stands in backticks outside of blocks."""
+    return set(re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```", "", markdown)))
+
+
+def trees() -> Iterator[ast.Module]:
+    for path in PACKAGE.rglob("*.py"):
+        if "standin" not in path.relative_to(PACKAGE).parts:
+            yield ast.parse(path.read_text("utf-8"))
+
+
+# --- Commands ---------------------------------------------------------------------------------------------------
+
+
+def test_the_two_commands_of_the_readme_can_be_run() -> None:
+    commands = [block.strip() for block in blocks(section("Try it"))]
+
+    assert commands == ["scripts/demo", "scripts/check"]
+    for command in commands:
+        assert os.access(ROOT / command, os.X_OK), command
+
+
+def test_ci_runs_the_second_command_of_the_readme() -> None:
+    second = blocks(section("Try it"))[1].strip()
+
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert text(".ci/run").splitlines()[-1] == f"exec {second}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_script_and_file_that_is_named_is_there(name: str) -> None:
+    named = {word for span in spans(text(name)) for word in span.split()}
+    paths = {
+        word.rstrip("/")
+        for word in named
+        if re.match(r"(?:scripts|tests|systemd|requirements|daemon|\.ci)/", word) and "*" not in word
+    }
+    linked = set(re.findall(r"\]\(([^)#:]+)\)", text(name)))
+
+    assert [path for path in paths | linked if not (ROOT / path).exists()] == []
+
+
+def test_every_heading_that_is_linked_is_there() -> None:
+    readme = text("README.md")
+    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"(?m)^#+ (.+)$", readme)}
+
+    assert set(re.findall(r"\]\(#([^)]+)\)", readme)) - headings == set()
+
+
+# --- Verbs and exit codes ---------------------------------------------------------------------------------------
+
+
+def test_the_readme_has_the_verbs_that_the_command_has() -> None:
+    environ = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    told = subprocess.run(
+        [sys.executable, "-m", "attachd", "--help"], env=environ, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    exist = set(re.findall(r"(?m)^│ ([a-z]+) ", told.partition("Commands")[2]))
+
+    assert set(re.findall(r"(?m)^\| `attachd ([a-z]+)`", section("Commands"))) == exist
+    assert {"run", "once"} <= exist
+
+
+def test_a_verb_that_is_missing_is_not_promised() -> None:
+    missing = re.search(r"Not yet: the verbs ([^;]+);", section("What is there and what is not"))
+    assert missing
+    exist = set(re.findall(r"(?m)^\| `attachd ([a-z]+)`", section("Commands")))
+
+    assert set(re.findall(r"`([a-z]+)`", missing[1])) & exist == set()
+    told = "\n".join([*spans(text("README.md")), *blocks(text("README.md"))])
+    assert set(re.findall(r"attachd ([a-z]+)", told)) <= exist
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
+    table = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", section("Commands"))}
+
+    assert table == set(_exit_codes())
+    assert {inspect.signature(model.Mistake).parameters["exit_code"].default, starting.HELD} <= table
+
+
+def _exit_codes() -> Iterator[int]:
+    """Every number that the code ends with: given to an exit or a mistake, or returned as ``once``'s conclusion."""
+    yield 0
+    yield starting.HELD
+    yield inspect.signature(model.Mistake).parameters["exit_code"].default
+    for tree in trees():
+        for node in ast.walk(tree):
+            given: list[ast.expr] = []
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("typer.Exit", "sys.exit"):
+                given = node.args
+            elif isinstance(node, ast.keyword) and node.arg == "exit_code":
+                given = [node.value]
+            elif isinstance(node, ast.FunctionDef) and node.name == "_conclude":
+                given = [n.value for n in ast.walk(node) if isinstance(n, ast.Return) and n.value]
+            # What is beyond 128 is a shell's way to say which signal ended a program.
+            yield from (n for g in given for n in _numbers(g) if n < 128)
+
+
+def _numbers(node: ast.expr) -> Iterator[int]:
+    """Numbers that an expression can come to; those in a condition are none of them."""
+    if isinstance(node, ast.IfExp):
+        yield from _numbers(node.body)
+        yield from _numbers(node.orelse)
+    elif isinstance(node, ast.BoolOp):
+        for value in node.values:
+            yield from _numbers(value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        yield node.value
+
+
+# --- Keys -------------------------------------------------------------------------------------------------------
+
+
+def sample_keys() -> set[str]:
+    """Every table and key of the sample, also those that are commented out."""
+    keys, above = set(), ""
+    for line in text("sample-config.toml").splitlines():
+        if table := re.fullmatch(r"(?:# )?\[\[?([a-z.]+)\]\]?", line):
+            above = table[1]
+            keys.add(above)
+        elif key := re.match(r"(?:# )?([a-z_]+) = ", line):
+            keys.add(f"{above}.{key[1]}")
+    return keys
+
+
+def named_keys(markdown: str) -> set[str]:
+    tables = {key.partition(".")[0] for key in sample_keys()}
+    found = {re.match(r"[a-z_.]+", span) for span in spans(markdown) if re.match(r"[a-z]+\.[a-z_]+", span)}
+    return {match[0] for match in found if match and match[0].partition(".")[0] in tables}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_key_that_a_document_names_is_in_the_sample(name: str) -> None:
+    # The sample names the sources of a token in the comment above the key.
+    assert {key for key in named_keys(text(name)) if not key.startswith("jira.auth.token.")} - sample_keys() == set()
+
+
+def test_the_readme_names_keys() -> None:
+    assert len(named_keys(text("README.md"))) > 10
+
+
+def test_the_configuration_of_the_readme_is_made_of_keys_of_the_sample() -> None:
+    (shown,) = re.findall(r"(?ms)^```toml\n(.*?)^```", text("README.md"))
+    tables = tomllib.loads(shown)
+
+    assert {"folders.inbox", "jira.url", "jira.auth.user"} <= sample_keys()
+    assert tables["folders"].keys() == {"inbox"}
+    assert tables["jira"].keys() == {"url", "auth"}
+    assert tables["jira"]["auth"].keys() == {"user"}
+
+
+def test_the_readme_tells_every_key_that_is_refused() -> None:
+    missing = section("What is there and what is not")
+    refused = re.search(r"(?s)are refused.*?: (.*?)\n\n", missing)
+    assert refused
+    values = {".".join(path): value for path, value in pending.PENDING.items()}
+
+    assert set(re.findall(r"`([^`]+)`", refused[1])) == {
+        f'{path} = "{value}"' if value else path for path, value in values.items()
+    }
+
+
+def test_the_readme_tells_every_key_that_nothing_reads() -> None:
+    told = re.search(r"(?s)without any effect: (.*?)\n\n", section("What is there and what is not"))
+    read = {node.attr for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    refused = {".".join(path) for path in pending.PENDING}
+    keys = {key for key in sample_keys() if "." in key and not _is_below(key, refused)}
+
+    unread = {key for key in keys if key.rpartition(".")[2] not in read and key not in sample_tables()}
+
+    assert set(re.findall(r"`([^`]+)`", told[1] if told else "")) == unread
+
+
+def _is_below(key: str, above: set[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in above)
+
+
+def sample_tables() -> set[str]:
+    return set(re.findall(r"(?m)^(?:# )?\[\[?([a-z.]+)\]\]?$", text("sample-config.toml")))
+
+
+# --- The others -------------------------------------------------------------------------------------------------
+
+
+def test_the_changelog_has_the_version() -> None:
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+
+    assert attachd.__version__ == project["version"]
+    assert re.search(rf"(?m)^## \[{re.escape(attachd.__version__)}\]", text("CHANGELOG.md"))
+    assert f"Version {attachd.__version__} " in text("README.md")
+
+
+def test_the_architecture_fits_its_page_and_has_every_room() -> None:
+    page = text("ARCHITECTURE.md")
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+
+    assert len(page.splitlines()) <= 80
+    assert set(re.findall(r"(?m)^\| `([a-z]+)/` \|", page)) == rooms
+    modules = {path.name for path in PACKAGE.rglob("*.py")} | {"test_machine.py", "world.py"}
+    assert {Path(span).name for span in spans(page) if re.fullmatch(r"[a-z_/]+\.py", span)} - modules == set()
+
+
+def test_the_random_lives_are_made_longer_as_contributing_says() -> None:
+    assert "ATTACHD_LIVES=1500 .venv/bin/pytest tests/test_machine.py" in text("CONTRIBUTING.md")
+    assert 'environ.get("ATTACHD_LIVES"' in text("tests/test_machine.py")
