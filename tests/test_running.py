@@ -82,6 +82,16 @@ def test_a_scanner_that_crashes_ends_the_service(w: World, engine: Engine, monke
     assert isinstance(engine.crashed, ZeroDivisionError)
 
 
+def test_a_thread_of_a_library_that_crashes_ends_the_service(engine: Engine) -> None:
+    """With a status other than 0, so that the service manager starts it again."""
+    engine.start()
+
+    engine.thread_crashed()
+
+    assert engine.ended.is_set()
+    assert engine.crashed is not None
+
+
 def test_no_thread_is_left_after_the_stop(w: World, engine: Engine) -> None:
     before = threading.active_count()
     engine.start()

@@ -104,7 +104,7 @@ def _stop_on_signals(engine: Engine) -> threading.Event:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    logs.report_crashes(engine.ended.set)
+    logs.report_crashes(engine.thread_crashed)
     return asked
 
 
@@ -141,7 +141,7 @@ def _status_line(engine: Engine) -> str:
 
 def _wait_for_verdicts(engine: Engine, patience: float) -> str:
     """Wait until all is decided; returns why it ends before that, "" if it does not."""
-    progress, since = None, time.monotonic()
+    progress, since, asked = None, time.monotonic(), 0.0
     while not engine.ended.wait(0.05 if engine.scanned.is_set() else 0.01):
         if not engine.scanned.is_set():
             continue
@@ -159,7 +159,10 @@ def _wait_for_verdicts(engine: Engine, patience: float) -> str:
         wide = [p for p in wide if p.cure is Cure.HAND or p.until > engine.desk.clock.now()]
         if wide:
             return wide[0].reason
-        now = report.summary(engine.desk.journal).progress
+        if time.monotonic() - asked < 1.0:
+            continue
+        # Counting all states reads the whole journal.
+        asked, now = time.monotonic(), report.summary(engine.desk.journal).progress
         if now != progress:
             progress, since = now, time.monotonic()
         elif time.monotonic() - since > patience:

@@ -64,6 +64,11 @@ class Engine:
         self._watch.stop()
         return ended
 
+    def thread_crashed(self) -> None:
+        """A thread that is not ours has died (watchdog's): the service manager starts the service anew."""
+        self.crashed = self.crashed or RuntimeError("a thread of a library has crashed; the log says where")
+        self.ended.set()
+
     def _join(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
         for thread in self._threads:
