@@ -56,17 +56,16 @@ def test_an_id_is_text_or_a_number(identity: Any, text: str) -> None:
     assert found.id == text
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"id": wrong} for wrong in (None, "", True, False, 1.5, [], {}, ["1"])),
-        *({"filename": wrong} for wrong in (None, 5, True, [], {})),
-        *({"size": wrong} for wrong in (None, "10", 10.0, True, [], {})),
-    ],
-    ids=str,
-)
-def test_without_id_name_or_size_it_is_none(change: dict[str, Any]) -> None:
-    assert parse_attachment(ENTRY | change) is None
+WRONG: list[tuple[str, Any]] = [
+    *(("id", wrong) for wrong in (None, "", True, False, 1.5, [], {}, ["1"])),
+    *(("filename", wrong) for wrong in (None, 5, True, [], {})),
+    *(("size", wrong) for wrong in (None, "10", 10.0, True, [], {})),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong"), WRONG)
+def test_without_id_name_or_size_it_is_none(name: str, wrong: Any) -> None:
+    assert parse_attachment(ENTRY | {name: wrong}) is None
 
 
 @pytest.mark.parametrize("name", ["id", "filename", "size"])

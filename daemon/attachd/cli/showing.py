@@ -16,7 +16,7 @@ from attachd.journal import database, report
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import Cure, Mistake, Problem, printable, word
+from attachd.model import Cure, Mistake, Problem, State, printable, word
 from attachd.service import locks
 
 
@@ -80,10 +80,16 @@ def _file(row: Row) -> dict[str, Any]:
         "since": row.since,
         "tries": row.tries,
         "attachment": row.attachment,
-        "reason": row.blocked or row.reason,
+        "reason": row.blocked or _unmoved(row) or row.reason,
         "next": row.due or None,
         "target": printable(row.target) if row.target else None,
     }
+
+
+def _unmoved(row: Row) -> str | None:
+    """What to say of a file whose verdict is known and that still lies in the inbox."""
+    root = {State.ATTACHED: "done", State.REFUSED: "failed"}.get(row.state)
+    return f"its verdict is known, and it could not be moved to {root} yet" if root else None
 
 
 def _pause(pause: Pause) -> dict[str, Any]:

@@ -79,13 +79,10 @@ def sending(journal: Journal) -> list[Row]:
 
 
 def troubled(journal: Journal, limit: int = 20) -> list[Row]:
-    """Files that wait for more than their turn: blocked, held, in doubt."""
-    return _rows(
-        journal,
-        "WHERE finished_at IS NULL AND (blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL')"
-        " ORDER BY since LIMIT ?",
-        limit,
-    )
+    """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet."""
+    waits = "blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL'"
+    unmoved = "state IN ('ATTACHED', 'REFUSED') AND due > 0"
+    return _rows(journal, f"WHERE finished_at IS NULL AND ({waits} OR {unmoved}) ORDER BY since LIMIT ?", limit)
 
 
 def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:
