@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from attachd.delivery import carrying, worker
 from attachd.model import State
-from world import Fault, World, world
+from world import Fault, Stored, World, world
 
 MTIME = 1_700_000_000_000_000_000
 
@@ -137,7 +138,7 @@ def test_what_was_in_the_issue_before_the_attempt_is_not_taken_for_it(w: World) 
     """A listing made for another doubt had shown it."""
     w.drop("TEST-1/x.txt", b"x")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
-    w.jira.stored.append(__import__("world").Stored("77", "TEST-1", "log.txt", b"alien", w.clock.time))
+    w.jira.stored.append(Stored("77", "TEST-1", "log.txt", b"alien", w.clock.time))
     w.settle()
     w.drop("TEST-1/log.txt", b"other")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
@@ -278,15 +279,17 @@ def test_a_remount_that_changes_device_numbers_sends_nothing_again(w: World) -> 
     assert len(w.rows()) == 2
 
 
-def test_after_a_restart_a_file_that_was_moved_but_not_closed_is_closed_first(w: World) -> None:
+def test_after_a_restart_a_file_that_was_moved_but_not_closed_is_closed_first(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The rename was the last thing that the process did; then the same name was dropped again."""
     w.drop("TEST-1/log.txt", b"first", MTIME)
     w.scan()
+    monkeypatch.setattr(carrying, "_write", lambda desk, results: 0)
     w.step()
-    row = w.row("TEST-1/log.txt")
-    with w.desk.journal.transaction() as connection:
-        connection.execute("DROP TRIGGER file_transition")
-        connection.execute("UPDATE file SET state = 'ATTACHED', finished_at = NULL WHERE id = ?", (row.id,))
+    monkeypatch.undo()
+    assert w.states() == ["ATTACHED"]
+    assert w.files(w.done) == {"TEST-1/log.txt": b"first"}
     w.end()
     w.drop("TEST-1/log.txt", b"other", MTIME)
     w.restart()
@@ -401,7 +404,7 @@ def test_a_lost_journal_makes_everything_doubtful_and_sends_nothing_twice(w: Wor
     for path in (w.home / "state").iterdir():
         path.unlink()
     w.clock.time = changed + 50
-    w.jira.stored.append(__import__("world").Stored("50", "TEST-1", "log.txt", b"one", changed + 1))
+    w.jira.stored.append(Stored("50", "TEST-1", "log.txt", b"one", changed + 1))
     w.restart()
 
     w.settle()
@@ -583,24 +586,21 @@ def test_a_moved_issue_and_its_old_key_are_one_lane(w: World) -> None:
     assert sorted(w.files(w.done)) == ["NEW-7/c.txt", "OLD-1/a.txt", "OLD-1/b.txt"]
 
 
-def test_an_attached_file_that_is_moved_to_another_issue_before_it_was_filed_is_attached_there_too(w: World) -> None:
+def test_an_attached_file_that_is_moved_to_another_issue_before_it_was_filed_is_attached_there_too(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its first verdict stands; in the other issue it is a new job."""
     path = w.drop("TEST-1/log.txt", b"one")
-    w.scan()
-    w.jira.before = lambda: None
-    row = w.row("TEST-1/log.txt")
-    with w.desk.journal.transaction() as connection:
-        connection.execute(
-            "UPDATE file SET state = 'SENDING', attempt = 1, sent_at = 1, site = 'x' WHERE id = ?", (row.id,)
-        )
-        connection.execute(
-            "UPDATE file SET state = 'ATTACHED', attachment = '9', verdict_at = 1, due = 4e9 WHERE id = ?", (row.id,)
-        )
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_file_these", lambda desk, written: None)
+        w.scan()
+        w.step()
+    assert w.states() == ["ATTACHED"]
     (w.inbox / "TEST-2").mkdir()
     path.rename(w.inbox / "TEST-2/log.txt")
 
     w.settle()
 
-    assert attached(w, "TEST-2") == [b"one"]
+    assert (attached(w, "TEST-1"), attached(w, "TEST-2")) == ([b"one"], [b"one"])
     assert w.files(w.done) == {"TEST-2/log.txt": b"one"}
     assert [(row.asked, str(row.state)) for row in w.rows()] == [("TEST-1", "DONE"), ("TEST-2", "DONE")]

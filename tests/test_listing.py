@@ -56,14 +56,15 @@ def test_an_id_is_text_or_a_number(identity: Any, text: str) -> None:
     assert found.id == text
 
 
-WRONG: list[tuple[str, Any]] = [
-    *(("id", wrong) for wrong in (None, "", True, False, 1.5, [], {}, ["1"])),
-    *(("filename", wrong) for wrong in (None, 5, True, [], {})),
-    *(("size", wrong) for wrong in (None, "10", 10.0, True, [], {})),
-]
+NO_IDS: list[Any] = [None, "", True, False, 1.5, [], {}, ["1"]]
+NO_NAMES: list[Any] = [None, 5, True, [], {}]
+NO_SIZES: list[Any] = [None, "10", 10.0, True, [], {}]
 
 
-@pytest.mark.parametrize(("name", "wrong"), WRONG)
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [*(("id", x) for x in NO_IDS), *(("filename", x) for x in NO_NAMES), *(("size", x) for x in NO_SIZES)],
+)
 def test_without_id_name_or_size_it_is_none(name: str, wrong: Any) -> None:
     assert parse_attachment(ENTRY | {name: wrong}) is None
 

@@ -146,3 +146,15 @@ def test_a_port_that_is_taken_is_no_obstacle(tmp_path: Path) -> None:
             assert not running.url.endswith(f":{port}")
             wait_until(lambda: "welcome.txt" in running.attachments())
             assert running.end() == 0
+
+
+def test_ctrl_c_pressed_again_and_again_ends_it_all_the_same(tmp_path: Path) -> None:
+    """A handler that is interrupted by the next signal must not wait for itself."""
+    with demo("--port", "0", temporary=tmp_path) as running:
+        wait_until(lambda: "welcome.txt" in running.attachments())
+        for _ in range(200):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGINT)
+
+        assert running.process.wait(15) == 0
+        assert running.left_behind() == []
