@@ -9,12 +9,13 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -24,13 +25,14 @@ from installation import ATTACHD
 class Demo:
     """A running demo: what it says, what its Jira holds, what it has left behind."""
 
-    def __init__(self, *words: str | Path, temporary: Path) -> None:
+    def __init__(self, *words: str | Path, temporary: Path, stderr: IO[bytes]) -> None:
+        self.stderr = stderr
         # A session of its own: Ctrl-C reaches all of its processes at once, as it does on a terminal.
         self.process = subprocess.Popen(
             [ATTACHD, "demo", *words],
             env=os.environ | {"TMPDIR": str(temporary)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
             text=True,
             start_new_session=True,
         )
@@ -52,7 +54,16 @@ class Demo:
     def end(self, reached: Callable[[int, int], None] = os.killpg) -> int:
         """Press Ctrl-C; *reached*: the whole group, or (``os.kill``) the demo alone."""
         reached(self.process.pid, signal.SIGINT)
-        return self.process.wait(15)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for the end; the daemon must have stopped by itself."""
+        code = self.process.wait(15)
+        self.stderr.seek(0)
+        log = self.stderr.read().decode()
+        assert "service.stopped" in log, log
+        assert "Traceback" not in log, log
+        return code
 
     def left_behind(self) -> list[int]:
         """Processes of its session that are still there."""
@@ -81,15 +92,16 @@ def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
 @contextlib.contextmanager
 def demo(*words: str | Path, temporary: Path) -> Iterator[Demo]:
     """Start one; whatever a test does, nothing of it is left running."""
-    running = Demo(*words, temporary=temporary)
-    try:
-        yield running
-    finally:
-        for pid in running.left_behind():
-            os.kill(pid, signal.SIGKILL)
-        running.process.wait()
-        assert running.process.stdout is not None
-        running.process.stdout.close()
+    with tempfile.TemporaryFile() as stderr:
+        running = Demo(*words, temporary=temporary, stderr=stderr)
+        try:
+            yield running
+        finally:
+            for pid in running.left_behind():
+                os.kill(pid, signal.SIGKILL)
+            running.process.wait()
+            assert running.process.stdout is not None
+            running.process.stdout.close()
 
 
 @pytest.mark.parametrize("reached", [os.killpg, os.kill], ids=["ctrl-c", "sigint"])
@@ -156,5 +168,5 @@ def test_ctrl_c_pressed_again_and_again_ends_it_all_the_same(tmp_path: Path) -> 
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(running.process.pid, signal.SIGINT)
 
-        assert running.process.wait(15) == 0
+        assert running.ended() == 0
         assert running.left_behind() == []

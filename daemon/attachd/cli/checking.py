@@ -23,7 +23,7 @@ def check(
     """Check configuration, folders, locks, credentials and limits. Ends 1 if anything failed."""
     with common.mistakes_told():
         settings, state = common.prepared(config, instance)
-    findings = inspecting.inspect(settings, state, os.environ, offline=offline)
+        findings = inspecting.inspect(settings, state, os.environ, offline=offline)
     if as_json:
         json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2)
         print()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 import attachd
-from attachd.cli import checking, common, service_verbs, showing, trying
+from attachd.cli import checking, service_verbs, showing, trying
 
 app = typer.Typer(
     name="attachd",
@@ -19,13 +18,19 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _tell_version(wanted: bool) -> None:
+    if wanted:
         print(f"attachd {attachd.__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
 
 
 app.command("run")(service_verbs.run)
@@ -36,24 +41,8 @@ app.command("demo")(trying.demo)
 
 
 def main() -> None:
-    """Run the command line. A user's mistake ends in a line for each problem; anything else is a bug, with its traceback."""
-    try:
-        with common.mistakes_told():
-            app(standalone_mode=False)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except click_usage() as error:
-        error.show()
-        sys.exit(2)
-
-
-def click_usage() -> type[typer.BadParameter.__base__]:  # type: ignore[name-defined]
-    """The class of all usage errors of the command line library."""
-    import click
-
-    return click.UsageError
+    """Run the command line, and end with its code. A user's mistake is told in words; a bug ends with its traceback."""
+    app()
 
 
 if __name__ == "__main__":

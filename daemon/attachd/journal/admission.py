@@ -83,7 +83,8 @@ def add(
     """
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
-        " quiet_boot, suspect_at) VALUES (?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)",
+        " quiet_boot, suspect_at) VALUES (?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?,"
+        " 'SEEN', ?, ?, ?, ?)",
         (
             *(place.path, place.asked, place.asked, place.asked, place.name),
             *(print_.size, print_.mtime_ns, print_.ctime_ns, print_.dev, print_.ino, moment.epoch),

@@ -42,7 +42,8 @@ def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, 
         return []
     found = connection.execute(
         rows.SELECT
-        + "AS f WHERE state = 'READY' AND lane = ? AND due <= ? AND epoch = ? AND generation = 0 AND blocked IS NULL AND NOT EXISTS"
+        + "AS f WHERE state = 'READY' AND lane = ? AND due <= ? AND epoch = ? AND generation = 0 AND blocked IS NULL"
+        " AND NOT EXISTS"
         " (SELECT 1 FROM file AS d WHERE d.state = 'DOUBTFUL' AND d.lane = f.lane AND d.name = f.name AND d.size = f.size)"
         " ORDER BY id LIMIT ?",
         (lane, now, epoch, limit),
