@@ -234,7 +234,7 @@ def test_a_failed_login_takes_nothing_back() -> None:
     held(outcome, "stored 1", NONSENSE, ACCOUNT)
 
 
-@pytest.mark.parametrize("text", ["OK", "ok", " OK ", "OK, OK", ""])
+@pytest.mark.parametrize("text", ["OK", "ok", " OK ", "OK, OK", "OK,", ""])
 def test_a_login_that_went_well(text: str) -> None:
     assert not failed_login(reply(200, RIGHT[1], x_seraph_loginreason=text))
 
@@ -347,6 +347,11 @@ def test_a_429_by_its_reason(given_reason: str, fault: str, exhausted: bool) -> 
     held(outcome, NOT, ALL_THREE, fault)
 
 
+def test_an_unknown_reason_for_a_pause_is_named() -> None:
+    assert "something-new" in reason(judge(reply(429, ratelimit_reason="something-new"), ONE, ISSUE).fault)
+    assert "no reason given" in reason(judge(reply(429), ONE, ISSUE).fault)
+
+
 @pytest.mark.parametrize("body", [NO, PAGE, b"", b"{"])
 def test_a_429_whatever_it_says(body: Any) -> None:
     held(reply(429, body, retry_after="7"), NOT, ALL_THREE, "site rate-limit 7 time")
@@ -424,6 +429,11 @@ def test_a_401(body: Any, headers: dict[str, Any], fault: str, exhausted: bool) 
     )
 
 
+def test_what_jira_says_of_the_account_is_told() -> None:
+    assert reason(judge(reply(401), ONE, ISSUE).fault).endswith("(401: No.)")
+    assert reason(judge(reply(401, b""), ONE, ISSUE).fault).endswith("(401)")
+
+
 def test_a_missing_scope_is_named() -> None:
     outcome = reply(401, {"code": 401, "message": "Unauthorized; scope does not match"})
 
@@ -458,6 +468,13 @@ def test_a_403_or_404_in_jiras_words(status: int, login: str, exhausted: bool) -
     held(reply(status, exhausted=exhausted, x_seraph_loginreason=login), f"contested {status}", SINGLY, "")
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_batch_that_an_issue_does_not_take_is_sent_singly(status: int) -> None:
+    batch = [Sent(f"{number}.txt", number) for number in range(60)]
+
+    assert shapes(judge(reply(status), batch, ISSUE)) == SINGLY
+
+
 def test_a_contested_answer_keeps_jiras_words() -> None:
     assert judge(reply(404), ONE, ISSUE).fates == (Contested(404, "No."),)
 
@@ -476,6 +493,14 @@ def test_another_4xx_in_jiras_words(status: int, exhausted: bool) -> None:
     (fate,) = judge(reply(status), ONE, ISSUE).fates
     assert isinstance(fate, Refused)
     assert "No." in fate.reason
+
+
+def test_the_two_causes_of_a_413_are_told() -> None:
+    (fate,) = judge(reply(413), ONE, ISSUE).fates
+
+    assert isinstance(fate, Refused)
+    assert "larger than Jira allows" in fate.reason
+    assert "as many attachments as it may" in fate.reason
 
 
 @pytest.mark.parametrize("status", [400, 413])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from typing import Annotated
 
@@ -14,11 +13,11 @@ import typer
 
 from attachd.cli import common
 from attachd.clock import Clock
-from attachd.config import Config
 from attachd.journal import report
 from attachd.model import Cure, Scope, Word, printable
 from attachd.service import logs, notify, starting
 from attachd.service.running import Engine
+from attachd.service.signals import Signals
 
 log = structlog.get_logger()
 
@@ -46,17 +45,15 @@ def run(
     adopt_site: AdoptSite = False,
 ) -> None:
     """Run the service in the foreground, until SIGTERM."""
-    with common.mistakes_told():
-        settings, held = _start(config, instance, adopt_inbox, adopt_site)
-        engine = Engine(held)
-        stop = _stop_on_signals(engine)
-        engine.start()
-    notify.send(ready=True, status="started")
-    log.info("service.started", inbox=str(settings.folders.inbox), site=settings.jira.url, state=str(held.state))
-    while not engine.ended.wait(STATUS_SECONDS):
-        notify.send(status=_status_line(engine))
-    notify.send(stopping=True)
-    _end(engine, settings.limits.stop_seconds if stop.is_set() else 0.0)
+    with Signals() as signals:
+        engine = _started(signals, config, instance, adopt_inbox, adopt_site)
+        notify.send(ready=True, status="started")
+        folders, site = engine.desk.config.folders, engine.desk.config.jira.url
+        log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
+        while not signals.wait(STATUS_SECONDS):
+            notify.send(status=_status_line(engine))
+        notify.send(stopping=True)
+        _end(engine)
 
 
 def once(
@@ -72,44 +69,34 @@ def once(
 
     Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait or are in doubt.
     """
+    with Signals() as signals:
+        engine = _started(signals, config, instance, adopt_inbox, adopt_site)
+        began = engine.desk.clock.now()
+        reason = _wait_for_verdicts(engine, signals, wait)
+        _end(engine, _conclude(engine, began, reason))
+
+
+def _started(
+    signals: Signals, file: common.ConfigFile, instance: common.Instance, adopt_inbox: bool, adopt_site: bool
+) -> Engine:
     with common.mistakes_told():
-        settings, held = _start(config, instance, adopt_inbox, adopt_site)
-        began = held.desk.clock.now()
-        engine = Engine(held)
-        _stop_on_signals(engine)
+        settings, _ = common.prepared(file, instance)
+        os.umask(0o007)
+        # A writer that opens a file in the moment in which intake holds a lease on it would end the process.
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        logs.configure(settings.log)
+        held = starting.start(
+            settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
+        )
+        engine = Engine(held, on_crash=signals.ring)
+        logs.report_crashes(engine.thread_crashed)
         engine.start()
-    reason = _wait_for_verdicts(engine, wait)
-    code = _conclude(engine, began, reason)
-    _end(engine, settings.limits.stop_seconds, code)
+        return engine
 
 
-def _start(
-    file: common.ConfigFile, instance: common.Instance, adopt_inbox: bool, adopt_site: bool
-) -> tuple[Config, starting.Held]:
-    settings, _ = common.prepared(file, instance)
-    os.umask(0o007)
-    logs.configure(settings.log)
-    held = starting.start(settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site)
-    return settings, held
-
-
-def _stop_on_signals(engine: Engine) -> threading.Event:
-    asked = threading.Event()
-
-    def stop(_number: int, _frame: object) -> None:
-        asked.set()
-        engine.ended.set()
-
-    # A writer that opens a file in the moment in which intake holds a lease on it would end the process.
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    logs.report_crashes(engine.thread_crashed)
-    return asked
-
-
-def _end(engine: Engine, seconds: float, code: int = 0) -> None:
+def _end(engine: Engine, code: int = 0) -> None:
     """Stop the threads and leave. A thread that crashed ends the process with its traceback and status 1."""
+    seconds = 0.0 if engine.crashed else engine.desk.config.limits.stop_seconds
     log.info("service.stopping", seconds=seconds)
     ended = engine.stop(seconds)
     crashed = engine.crashed
@@ -139,10 +126,10 @@ def _status_line(engine: Engine) -> str:
 # --- once -------------------------------------------------------------------------------------------------------
 
 
-def _wait_for_verdicts(engine: Engine, patience: float) -> str:
+def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str:
     """Wait until all is decided; returns why it ends before that, "" if it does not."""
     progress, since, asked = None, time.monotonic(), 0.0
-    while not engine.ended.wait(0.05 if engine.scanned.is_set() else 0.01):
+    while not signals.wait(0.05 if engine.scanned.is_set() else 0.01):
         if not engine.scanned.is_set():
             continue
         if not engine.desk.guard.sight.there:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from attachd.service.signals import Signals
 
 if TYPE_CHECKING:
     from attachd.standin import Standin
@@ -70,13 +70,9 @@ def demo(
             f"attachd: the demo needs its extra packages ({error.name}): pip install 'attachd[demo]'", file=sys.stderr
         )
         raise typer.Exit(1) from None
-    with tempfile.TemporaryDirectory(prefix="attachd-demo-") as temporary:
+    with Signals() as signals, tempfile.TemporaryDirectory(prefix="attachd-demo-") as temporary:
         home = (folder or Path(temporary)).absolute()
         home.mkdir(parents=True, exist_ok=True)
-        # A signal while the parts are being started must still tidy up.
-        ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
         with _jira(Standin, home, port) as jira:
             config = _prepare(home, jira.url)
             # Our own interpreter, module and file.
@@ -84,12 +80,12 @@ def demo(
             try:
                 _explain(home, jira.url, config)
                 _drop_first_file(home)
-                while not ended.wait(0.3) and daemon.poll() is None:
+                while not (asked := signals.wait(0.3)) and daemon.poll() is None:
                     pass
             finally:
                 daemon.terminate()
                 code = daemon.wait()
-    if not ended.is_set():
+    if not asked:
         raise typer.Exit(code or 1)
 
 

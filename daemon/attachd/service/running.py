@@ -28,8 +28,9 @@ _REST = 4.0
 class Engine:
     """The running service. ``crashed`` holds what ended a thread, to be raised where the process ends."""
 
-    def __init__(self, held: Held) -> None:
-        """Prepare the threads; ``start`` begins."""
+    def __init__(self, held: Held, on_crash: Callable[[], None] = lambda: None) -> None:
+        """Prepare the threads; ``start`` begins. *on_crash* is called by the thread that crashed."""
+        self._on_crash = on_crash
         self.desk = held.desk
         self.held = held
         self.crashed: BaseException | None = None
@@ -66,8 +67,12 @@ class Engine:
 
     def thread_crashed(self) -> None:
         """A thread that is not ours has died (watchdog's): the service manager starts the service anew."""
-        self.crashed = self.crashed or RuntimeError("a thread of a library has crashed; the log says where")
+        self._crash(RuntimeError("a thread of a library has crashed; the log says where"))
+
+    def _crash(self, error: BaseException) -> None:
+        self.crashed = self.crashed or error
         self.ended.set()
+        self._on_crash()
 
     def _join(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
@@ -79,9 +84,8 @@ class Engine:
         def guarded() -> None:
             try:
                 loop()
-            except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
-                self.crashed = self.crashed or error
-                self.ended.set()
+            except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process
+                self._crash(error)
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         self._threads.append(thread)

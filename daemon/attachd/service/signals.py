@@ -1,0 +1,48 @@
+"""Being told to end, by SIGTERM or SIGINT, without locks: a handler runs in the middle of whatever the main thread does.
+
+``threading.Event.set`` in a handler waits for ever where the main thread is inside ``wait`` of the same event. So the
+handlers do nothing, and the interpreter itself writes a byte into a pipe (``signal.set_wakeup_fd``), which can be waited
+for.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import suppress
+from types import FrameType
+from typing import Self
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Let the wake-up descriptor tell."""
+
+
+class Signals:
+    """From entering to leaving, signals to end are noted; ``wait`` waits for one. For the main thread."""
+
+    def __enter__(self) -> Self:
+        """Take over the signals."""
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in _ENDING:
+            signal.signal(number, _nothing)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop listening. The signals stay without effect: the process is about to end, and must not be torn out of that."""
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def ring(self) -> None:
+        """Wake ``wait`` from any thread, as a signal would."""
+        with suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a signal or a ring, at most *seconds*; True from the first one on."""
+        return bool(select.select([self._reader], [], [], seconds)[0])
