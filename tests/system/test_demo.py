@@ -123,6 +123,15 @@ def test_a_file_is_attached_at_once_another_when_it_is_dropped_and_ctrl_c_ends_i
         assert running.left_behind() == []
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(running.url, timeout=30)
+    (kept,) = tmp_path.iterdir()
+    assert (kept / "done" / "DEMO-2" / "Prüfbericht 7.txt").read_text() == "by hand"
+
+
+def test_nothing_is_left_of_a_demo_into_which_nothing_was_dropped(tmp_path: Path) -> None:
+    with demo("--port", "0", temporary=tmp_path) as running:
+        wait_until(lambda: "welcome.txt" in running.attachments())
+        assert running.end() == 0
+
     assert list(tmp_path.iterdir()) == []
 
 

@@ -128,12 +128,15 @@ def _status_line(engine: Engine) -> str:
 
 def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str:
     """Wait until all is decided; returns why it ends before that, "" if it does not."""
-    progress, since, asked = None, time.monotonic(), 0.0
+    progress, since, asked, told = None, time.monotonic(), 0.0, False
     while not signals.wait(0.05 if engine.scanned.is_set() else 0.01):
         if not engine.scanned.is_set():
             continue
         if not engine.desk.guard.sight.there:
             return engine.desk.guard.sight.reason
+        if not told:
+            told = True
+            _tell_settling(engine)
         left = report.unfinished(engine.desk.journal)
         if left == report.stuck(engine.desk.journal):
             return ""
@@ -155,6 +158,19 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str
         elif time.monotonic() - since > patience:
             return f"nothing has changed for {patience:g} seconds"
     return "it was told to stop"
+
+
+def _tell_settling(engine: Engine) -> None:
+    """Say what a person who watches would otherwise wait for in silence."""
+    settling = report.settling(engine.desk.journal)
+    if settling:
+        seconds = engine.desk.config.settle.quiet_seconds_unproven
+        log.info(
+            "files.settling",
+            files=settling,
+            seconds=seconds,
+            reason="a file is sent when it has been unchanged so long",
+        )
 
 
 def _conclude(engine: Engine, began: float, reason: str) -> int:

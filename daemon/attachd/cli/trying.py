@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +52,7 @@ _ISSUES = {
     "DEMO-2": "Measurement series of the new sensor",
     "DEMO-3": "Nightly build",
 }
+_FIRST_NAME = "welcome.txt"
 _FIRST_FILE = "Welcome to attachd.\n\nThis file was dropped into inbox/DEMO-1/ and is now attached to DEMO-1.\n"
 
 
@@ -67,26 +72,42 @@ def demo(
         from attachd.standin import Standin
     except ImportError as error:
         print(
-            f"attachd: the demo needs its extra packages ({error.name}): pip install 'attachd[demo]'", file=sys.stderr
+            f"attachd: the demo needs its extra packages ({error.name}): pip install '.[demo]' in the clone",
+            file=sys.stderr,
         )
         raise typer.Exit(1) from None
-    with Signals() as signals, tempfile.TemporaryDirectory(prefix="attachd-demo-") as temporary:
-        home = (folder or Path(temporary)).absolute()
-        home.mkdir(parents=True, exist_ok=True)
-        with _jira(Standin, home, port) as jira:
-            config = _prepare(home, jira.url)
-            # Our own interpreter, module and file.
-            daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
-            try:
-                _explain(home, jira.url, config)
-                _drop_first_file(home)
-                while not (asked := signals.wait(0.3)) and daemon.poll() is None:
-                    pass
-            finally:
-                daemon.terminate()
-                code = daemon.wait()
+    with Signals() as signals, _home(folder) as home, _jira(Standin, home, port) as jira:
+        config = _prepare(home, jira.url)
+        # Our own interpreter, module and file.
+        daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
+        try:
+            _explain(home, jira.url, config)
+            _drop_first_file(home)
+            while not (asked := signals.wait(0.3)) and daemon.poll() is None:
+                pass
+        finally:
+            daemon.terminate()
+            code = daemon.wait()
     if not asked:
         raise typer.Exit(code or 1)
+
+
+@contextmanager
+def _home(folder: Path | None) -> Iterator[Path]:
+    """The folder of the demo; a temporary one goes at the end, unless files of the user's lie in it."""
+    home = (folder or Path(tempfile.mkdtemp(prefix="attachd-demo-"))).absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        yield home
+    finally:
+        if folder is None:
+            dropped = [
+                path for name in ("inbox", "done", "failed") for path in (home / name).rglob("*") if path.is_file()
+            ]
+            if all(path.name == _FIRST_NAME or ".attachd" in path.parts for path in dropped):
+                shutil.rmtree(home)
+            else:
+                print(f"\nYour files are kept in {home}", flush=True)
 
 
 def _jira(make: type[Standin], home: Path, port: int) -> Standin:
@@ -117,9 +138,9 @@ def _prepare(home: Path, url: str) -> Path:
 
 def _drop_first_file(home: Path) -> None:
     """Write it beside the inbox and rename it in, as a careful sender would."""
-    hidden = home / "welcome.txt"
+    hidden = home / _FIRST_NAME
     hidden.write_text(_FIRST_FILE, "utf-8")
-    hidden.rename(home / "inbox" / "DEMO-1" / "welcome.txt")
+    hidden.rename(home / "inbox" / "DEMO-1" / _FIRST_NAME)
 
 
 def _explain(home: Path, url: str, config: Path) -> None:
@@ -131,7 +152,7 @@ attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
   2. Drop a file into a folder:      cp FILE {home}/inbox/DEMO-1/
                                      (a folder is an issue: DEMO-1, DEMO-2, DEMO-3; any other key does not exist)
   3. See what became of it:          ls {home}/done/DEMO-1 {home}/failed
-                                     attachd status -c {config}
+                                     {shlex.quote(sys.argv[0])} status -c {config}
 """,
         flush=True,
     )

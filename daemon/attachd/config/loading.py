@@ -70,7 +70,7 @@ def _text(path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError) -> model.Problem:
     remedies = {
-        FileNotFoundError: "“attachd init” makes one; sample-config.toml shows every key.",
+        FileNotFoundError: "Copy sample-config.toml there; it shows every key.",
         PermissionError: "Let this user read it, or run attachd as the user of the service.",
         IsADirectoryError: f"Name the file in it, as in {path / FILE_NAME}.",
     }
@@ -133,7 +133,9 @@ def find(argument: Path | None, instance: str | None, environ: Mapping[str, str]
     looked = ", ".join(map(str, places))
     raise model.Mistake(
         model.Problem(
-            "", f"No configuration found; looked at {looked}.", "“attachd init” makes one; -c FILE names one."
+            "",
+            f"No configuration found; looked at {looked}.",
+            "Copy sample-config.toml to one of these places, or name a file with -c FILE.",
         )
     )
 

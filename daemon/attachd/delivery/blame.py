@@ -99,7 +99,7 @@ def _hear_witnesses(desk: Desk, client: Client, contested: Row, known: Sequence[
             _ask_again(desk, contested)
             return
         if _visible(answer):
-            _believe(desk, [contested], f"Jira does not know the issue or does not show it to us ({contested.reason})")
+            _believe(desk, [contested], _UNKNOWN.format(contested.reason))
             return
     if len(known) >= 2:
         _forget(desk, contested)
@@ -209,7 +209,13 @@ def _review_by_day(desk: Desk, row: Row) -> bool:
     return True
 
 
-_NOT_TO_THIS_ONE = "Jira lets us attach files to other issues of the project, and not to this one ({})"
+_UNKNOWN = (
+    "Jira does not know the issue or does not show it to us ({}); "
+    "move the file into the right issue's folder, or have the account's rights checked"
+)
+_NOT_TO_THIS_ONE = (
+    "Jira lets us attach files to other issues of the project, and not to this one ({}); have the rights on it checked"
+)
 
 
 def _proven(desk: Desk, row: Row) -> bool:
@@ -233,7 +239,7 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
     blown = len({row.lane for row in held}) >= FUSE
     believed = proven if blown else proven + due
     for row in believed:
-        _believe(desk, [row], f"Jira does not know the issue or does not show it to us ({row.reason})")
+        _believe(desk, [row], _UNKNOWN.format(row.reason))
     if due and blown:
         _blow_fuse(desk, due)
     return bool(believed)
@@ -245,4 +251,6 @@ def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
         for row in due:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
     lanes = sorted({row.lane for row in due})
-    log.error("fuse.blown", issues=lanes, remedy="look at the account's rights, then `attachd resume`")
+    log.error(
+        "fuse.blown", issues=lanes, remedy="look at the account's rights; when any file is accepted, these are believed"
+    )

@@ -116,7 +116,8 @@ def tell_ended(desk: Desk, ended: Sequence[Pause]) -> None:
     """Say once that what was paused goes on."""
     if ended:
         desk.bell.ring()
-    for each in ended:
+    # One that a probe had opened was told then.
+    for each in (each for each in ended if each.until or each.cure is Cure.PROBE):
         log.info("delivery.resumed", scope=each.scope, subject=each.subject, kind=each.kind)
 
 

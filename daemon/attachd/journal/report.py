@@ -55,6 +55,11 @@ def stuck(journal: Journal) -> int:
     return int(journal.value("SELECT count(*) FROM file WHERE state = 'SEEN' AND blocked IS NOT NULL"))
 
 
+def settling(journal: Journal) -> int:
+    """How many files have not been unchanged for long enough yet."""
+    return int(journal.value("SELECT count(*) FROM file WHERE state = 'SEEN' AND blocked IS NULL"))
+
+
 def failed_since(journal: Journal, moment: float) -> int:
     """How many files have been refused since *moment*."""
     return int(

@@ -149,9 +149,11 @@ def _ask(config: Config, asker: client.Client) -> Iterator[Finding]:
     if isinstance(answer, Reply) and answer.date is not None:
         yield _skew(answer.date - clock.now())
     known.version = known.version or version
-    yield from _account(config, asker, known)
+    account = list(_account(config, asker, known))
+    yield from account
     yield _limits(site_.limits(_once(lambda: asker.attachment_meta(known.version)), clock.boot()))
-    yield from _issues(config, asker, known)
+    if not any(finding.result == "failed" for finding in account):
+        yield from _issues(config, asker, known)
 
 
 def _once(call: Callable[[], Exchange]) -> Exchange:

@@ -72,6 +72,9 @@ def start(
     problems = missing_folders(config, state)
     if problems:
         raise Mistake(*problems)
+    other = locks.holder(config.folders.inbox / guard_.FOLDER / guard_.LOCK)
+    if other is not None:
+        raise _held(f"the inbox {config.folders.inbox}", other)
     # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     state_lock = _take(state / "lock", state, f"the state folder {state}")
@@ -148,14 +151,18 @@ def _take(path: Path, state: Path, what: str) -> locks.Lock:
             Problem(str(path), f"cannot be opened: {error.strerror}.", "Check the folder's owner and mode.")
         ) from error
     if isinstance(taken, locks.Holder):
-        raise Mistake(
-            Problem("", f"{what} is held by {taken}.", "Stop that one first, or use another inbox."), exit_code=HELD
-        )
+        raise _held(what, taken)
     if isinstance(taken, locks.NoLocks):
         raise Mistake(
             Problem("", f"{taken.reason}, so two daemons could not be kept apart.", "Use another file system.")
         )
     return taken
+
+
+def _held(what: str, holder: locks.Holder) -> Mistake:
+    return Mistake(
+        Problem("", f"{what} is held by {holder}.", "Stop that one first, or use another inbox."), exit_code=HELD
+    )
 
 
 def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> locks.Lock | None:
