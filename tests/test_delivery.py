@@ -13,6 +13,7 @@ from attachd.delivery import carrying, worker
 from attachd.model import State
 from world import Fault, Stored, World, world
 
+AUTH = {"user": "robot@example.com", "token": {"file": "token"}}
 MTIME = 1_700_000_000_000_000_000
 
 
@@ -538,6 +539,32 @@ def test_disabled_attachments_hold_everything_up(w: World) -> None:
     w.jira.enabled = True
     w.settle()
     assert attached(w) == [b"a"]
+
+
+@pytest.mark.parametrize("deployment", ["auto", "cloud"])
+def test_a_site_that_hides_version_2_of_the_api_is_met_all_the_same(tmp_path: Path, deployment: str) -> None:
+    with world(tmp_path, jira={"url": "https://jira.example.com", "deployment": deployment, "auth": AUTH}) as w:
+        usual = w.jira._answer
+
+        def answer(request: httpx.Request, path: str) -> httpx.Response:
+            return w.jira._reply(404, b"<html>") if "/rest/api/2/" in path else usual(request, path)
+
+        w.jira._answer = answer  # type: ignore[method-assign]
+        w.drop("TEST-1/a.txt", b"a")
+
+        w.deliver()
+
+        assert attached(w) == [b"a"]
+
+
+def test_a_wrong_base_path_is_told_and_nothing_is_sent(w: World) -> None:
+    w.jira._answer = lambda request, path: w.jira._reply(404, b"<html>")  # type: ignore[method-assign]
+    w.drop("TEST-1/a.txt", b"a")
+
+    w.deliver()
+
+    assert w.pauses() == {"site:proxy"}
+    assert w.jira.uploads == []
 
 
 # --- Sharing and order ------------------------------------------------------------------------------------------

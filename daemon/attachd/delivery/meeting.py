@@ -29,10 +29,11 @@ def introduce(desk: Desk, client: Client) -> Fault | None:
 def _learn(desk: Desk, client: Client) -> Fault | None:
     site = desk.site
     if not site.version or not site.clock_known:
-        found = site_.deployment(site.hear(policy.asked(client.server_info, desk.stopping)))
-        if isinstance(found, Fault):
+        found = deployment(desk, client)
+        if isinstance(found, Fault) and not (site.version and site.clock_known):
+            # Where the configuration says what it is, the clock is all that was wanted.
             return found
-        site.version = site.version or found
+        site.version = site.version or str(found)
     if not desk.credentials.anonymous:
         account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version), desk.stopping)))
         if isinstance(account, Fault):
@@ -41,6 +42,18 @@ def _learn(desk: Desk, client: Client) -> Fault | None:
     site.introduced = True
     log.info("site.met", url=site.url, api=site.version, account=site.author or "anonymous")
     return None
+
+
+def deployment(desk: Desk, client: Client) -> str | Fault:
+    """Ask what the site is. Both kinds have version 2 of the API; where something hides that, 3 is asked too."""
+    site = desk.site
+    found: str | Fault = ""
+    for version in [site.version] if site.version else ["2", "3"]:
+        answer = site.hear(policy.asked(lambda: client.server_info(version), desk.stopping))  # noqa: B023
+        found = site_.deployment(answer)
+        if isinstance(found, str) or not isinstance(answer, Reply) or answer.status >= 500 or answer.status == 429:
+            break
+    return found
 
 
 def probe(desk: Desk, client: Client, held: Pause) -> None:
@@ -61,7 +74,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     if changed:
         site.introduced = False
     if held.scope is not Scope.ACCOUNT or desk.credentials.anonymous:
-        found = site_.deployment(site.hear(policy.asked(client.server_info, desk.stopping)))
+        found = deployment(desk, client)
         return _as(found, held) if isinstance(found, Fault) else None
     account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version or "2"), desk.stopping)))
     if isinstance(account, Fault):

@@ -64,9 +64,9 @@ class Client:
         """``GET myself``: the only call that is never anonymous, so that 401 means the credentials are bad."""
         return self._exchange("GET", f"{self._url}/rest/api/{version}/myself", self._timeouts.reply)
 
-    def server_info(self) -> Exchange:
+    def server_info(self, version: str = "2") -> Exchange:
         """``GET serverInfo``: Cloud or not, and its clock; answers anybody. Version 2 is there on both."""
-        return self._exchange("GET", f"{self._url}/rest/api/2/serverInfo", self._timeouts.reply)
+        return self._exchange("GET", f"{self._url}/rest/api/{version}/serverInfo", self._timeouts.reply)
 
     def attachment_meta(self, version: str) -> Exchange:
         """``GET attachment/meta``: whether attachments are enabled, and the largest size in bytes."""

@@ -140,8 +140,11 @@ def _jira(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
 def _ask(config: Config, asker: client.Client) -> Iterator[Finding]:
     clock = Clock()
     known = site_.Site(config.jira.url, config.jira.deployment, clock)
-    answer = known.hear(_once(asker.server_info))
+    answer = known.hear(_once(lambda: asker.server_info(known.version or "2")))
     version = site_.deployment(answer)
+    if isinstance(version, Fault) and not known.version and isinstance(answer, Reply):
+        answer = known.hear(_once(lambda: asker.server_info("3")))
+        version = site_.deployment(answer)
     if isinstance(version, Fault):
         yield Finding("jira.url", "failed", version.reason, "check jira.url, the proxy and the network")
         return
