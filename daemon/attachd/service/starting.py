@@ -73,7 +73,8 @@ def start(
     if problems:
         raise Mistake(*problems)
     other = locks.holder(config.folders.inbox / guard_.FOLDER / guard_.LOCK)
-    if other is not None:
+    if other is not None and other.state != str(state):
+        # Another state folder would be made for nothing; with the same one, its own lock tells.
         raise _held(f"the inbox {config.folders.inbox}", other)
     # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
