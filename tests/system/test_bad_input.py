@@ -329,6 +329,7 @@ def test_a_second_one_with_a_state_folder_of_its_own_says_who_holds_the_inbox(pl
         assert ended.stderr.startswith(f"attachd: the inbox {place.inbox} is held by process {daemon.pid} on ")
         assert f"with the state folder {place.state}" in ended.stderr
         assert (place.inbox / ".attachd" / "id").read_bytes() == marker
+        assert not (place.home / "other-state").exists()
         place.drop("TEST-1/still.txt", b"still")
         wait_until(lambda: place.files(place.done) == {b"TEST-1/still.txt": b"still"})
     assert [a["filename"] for a in jira.attachments()] == ["still.txt"]
