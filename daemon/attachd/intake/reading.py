@@ -215,6 +215,8 @@ def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, e
     A hard link is no rename: the row's own path must hold it no longer. And a sent row follows only equal content:
     inodes are reused at once, and build machines give all files one mtime.
     """
+    if not evidence.lost:
+        return []
     found = [row for row in _candidates(connection, key, entry, epoch) if evidence.lost.get(row.id) == row]
     sha256 = evidence.sums.get(entry.path)
     return [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)][:1]
