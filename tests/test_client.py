@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
 
+import httpx
 import pytest
 
 from attachd.jira import transport
@@ -1007,6 +1008,37 @@ def test_a_bug_or_a_fault_of_the_journal_is_raised_and_nothing_is_stored(jira: S
     assert [len(request.committed) for request in jira.requests] == [0, 1]
 
 
+class Failing(httpx.BaseTransport):
+    """Takes a request whole, and fails in a way that no httpx error stands for."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        assert len(b"".join(request.stream)) == int(request.headers.get("content-length", 0))
+        raise OSError(5, "Input/output error")
+
+
+def test_an_error_behind_the_body_is_not_the_files(small: Body, large: Body) -> None:
+    client = Client(
+        "http://jira.invalid", credentials(), Failing(), timeouts=TIMEOUTS, deadline=Deadline(), user_agent="x"
+    )
+    outcomes = [client.upload("3", "TEST-1", small, PATIENT), client.upload("3", "TEST-1", large, PATIENT)]
+    outcomes.append(client.myself("3"))
+    client.close()
+
+    assert outcomes == [Broken(Stage.REPLY, "[Errno 5] Input/output error")] * 3
+
+
+def test_a_body_that_found_nobody_is_sent_anew(jira: Standin, small: Body, large: Body) -> None:
+    for body in (small, large):
+        with calling("http://127.0.0.1:1") as client:
+            assert came_to(client.upload("3", "TEST-1", body, PATIENT)) == "connecting"
+        assert not body.begun
+        with calling(jira.url) as client:
+            assert came_to(client.upload("3", "TEST-1", body, PATIENT)) == "200"
+
+    assert [one.size for one in jira.store.all_attachments()] == [len(SMALL), len(LARGE)]
+
+
 def test_a_file_that_shrinks_under_way(jira: Standin, tmp_path: Path) -> None:
     path = tmp_path / "shrinking"
     path.write_bytes(LARGE)
@@ -1134,3 +1166,27 @@ def test_no_other_host_sees_who_we_are() -> None:
             assert client.content_sha256("3", "1", 7, PATIENT) is None
 
     assert elsewhere.connections == 0
+
+
+def test_a_session_of_the_server_is_never_sent_back() -> None:
+    """With its cookie an account would look alive after its token had ended."""
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("cookie"))
+        return httpx.Response(200, json={}, headers={"set-cookie": "JSESSIONID=1; Path=/"})
+
+    limits = Timeouts(1.0, 1.0, 1.0)
+    made = Client(
+        "https://jira.example.com",
+        Credentials("anonymous", "", None),
+        httpx.MockTransport(answer),
+        timeouts=limits,
+        deadline=Deadline(),
+        user_agent="test",
+    )
+    with contextlib.closing(made):
+        made.myself("3")
+        made.myself("3")
+
+    assert seen == [None, None]

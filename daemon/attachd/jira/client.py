@@ -125,6 +125,8 @@ class Client:
         limits = httpx.Timeout(
             connect=self._timeouts.connect, write=self._timeouts.stall, read=reply_seconds, pool=self._timeouts.connect
         )
+        # A session that Jira begins would outlive the token that it was begun with: the account would look alive.
+        self._http.cookies.clear()
         with self._http.stream(method, url, headers=headers, content=content, timeout=limits) as response:
             yield response
 

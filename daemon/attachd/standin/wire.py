@@ -51,6 +51,9 @@ class Wire(H11Protocol):
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""
         self._sever()
+        if self.transport.is_closing():
+            # The client went first; a closed TLS transport has no socket to ask for.
+            return
         raw = self.transport.get_extra_info("socket")
         if raw is not None and raw.fileno() >= 0:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_AT_ONCE)
