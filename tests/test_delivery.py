@@ -94,6 +94,25 @@ def test_a_name_changed_on_storing_while_in_doubt_is_not_sent_again(tmp_path: Pa
             assert "TEST-1/log.txt" in w.files(w.failed)
 
 
+def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: World) -> None:
+    def cut() -> Fault:
+        entry = {"id": str(next(w.jira._ids)), "filename": "a.txt", "size": 3}
+        return Fault(status=200, body=[entry])
+
+    w.drop("TEST-1/a.txt", b"content")
+    w.jira.faults.append(cut())
+    w.deliver()
+    assert w.pauses() == set()
+    assert "a person must look at attachment" in w.files(w.failed)["TEST-1/a.txt.why.txt"].decode()
+
+    w.drop("TEST-2/a.txt", b"content")
+    w.jira.faults.append(cut())
+    w.deliver()
+
+    assert w.pauses() == {"site:wrong-size"}
+    assert "TEST-2/a.txt" in w.files(w.failed)
+
+
 # --- Two of one name --------------------------------------------------------------------------------------------
 
 

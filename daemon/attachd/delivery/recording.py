@@ -31,6 +31,8 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
                 others = queue.accepted_since(connection, current.fault_attempt or current.attempt or 0, current.id)
                 values |= outcome.behind_others(current, fault, now, others_accepted=others)
             apply(connection, current, values, now)
+        if any(isinstance(fate, Misstored) for fate in fates):
+            fault = fault or _second_issue(connection, sent[0].lane, now)
         if any(isinstance(fate, Stored) for fate in fates):
             ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent))
         written = [rows.one(connection, row.id) for row in batch]
@@ -40,6 +42,20 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
     if fault is not None:
         pausing.pause(desk, fault)
     return written
+
+
+#: Files of two issues that were stored in a wrong size within this time are no accident.
+MISSTORED_SECONDS = 86400.0
+
+
+def _second_issue(connection: sqlite3.Connection, lane: str, now: float) -> Fault | None:
+    """One file of a wrong size needs a person; with a second issue something on the way cuts or changes what is sent."""
+    if not queue.misstored_elsewhere(connection, lane, now - MISSTORED_SECONDS):
+        return None
+    reason = (
+        "files of more than one issue arrive in Jira with another size than was sent; something on the way changes them"
+    )
+    return Fault(Scope.SITE, "wrong-size", reason, wait=3600.0)
 
 
 def credible(connection: sqlite3.Connection, row: Row, fate: Fate) -> Fate:

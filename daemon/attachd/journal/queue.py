@@ -210,6 +210,16 @@ def next_due(connection: sqlite3.Connection, now: float) -> float | None:
     return float(value) if value is not None else None
 
 
+def misstored_elsewhere(connection: sqlite3.Connection, lane: str, since: float) -> bool:
+    """Whether Jira has stored a file of another issue in a wrong size since then: failed, and yet with an attachment."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND state IN ('REFUSED', 'FAILED') AND lane <> ? AND verdict_at >= ?"
+        " LIMIT 1",
+        (lane, since),
+    )
+    return found.fetchone() is not None
+
+
 def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int) -> bool:
     """Whether another file was accepted by a later attempt."""
     found = connection.execute(
