@@ -279,7 +279,8 @@ def test_the_answer_in_other_orders_and_forms(jira: Standin, client: httpx.Clien
     answer = post(client, ("a", b"1"), ("b", b"2")).json()
 
     assert [one["filename"] for one in answer] == ["b", "a"]
-    assert answer[0]["created"] == jira.store.all_attachments()[0].created
+    created = {one.filename: one.created for one in jira.store.all_attachments()}
+    assert {one["filename"]: one["created"] for one in answer} == created
 
 
 # --- the other resources --------------------------------------------------------------------------------------------
