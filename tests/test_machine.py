@@ -138,7 +138,9 @@ class Lives(RuleBasedStateMachine):
         return path.read_bytes() if path.is_file() else None
 
     def inbox_files(self) -> list[Path]:
-        return [p for p in sorted(self.world.inbox.rglob("*")) if p.is_file() and ".attachd" not in p.parts]
+        """What people may move about; a note that came along is not renamed into something else."""
+        found = sorted(path for path in self.world.inbox.rglob("*") if path.is_file())
+        return [path for path in found if ".attachd" not in path.parts and ".why" not in path.name]
 
     def destroy(self, path: Path) -> None:
         """Somebody puts another file onto this path, or deletes it."""
