@@ -687,3 +687,17 @@ def test_noticing_new_files_never_reads_the_whole_journal(w):
         for record in w.desk.journal.rows("EXPLAIN QUERY PLAN " + sql)
     }
     assert "SCAN file" not in plans
+
+
+def test_a_file_in_doubt_that_is_renamed_while_somebody_has_it_open_is_attached_once(w):
+    # delivery.md 1: "Within the issue the row follows"; what cannot be compared yet is not a new file.
+    path = w.drop("TEST-1/a.txt", b"in doubt")
+    w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+    w.deliver()
+    with path.open("ab"):
+        path.rename(w.inbox / "TEST-1/b.txt")
+        w.scan()
+        assert len(w.rows()) == 1
+    w.settle(hours=2)
+    assert [s.content for s in w.jira.on("TEST-1")] == [b"in doubt"]
+    assert w.files(w.done) == {"TEST-1/b.txt": b"in doubt"}

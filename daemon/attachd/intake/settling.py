@@ -126,6 +126,9 @@ class Settling:
     def _follow_or_add(
         self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment
     ) -> bool:
+        if entry.path in evidence.sums and evidence.sums[entry.path] is None:
+            # It may be a sent file under a new name, and could not be read: as a new one it would be sent twice.
+            return False
         return not self._follow(connection, entry, evidence, moment) and self._add(connection, entry, moment)
 
     def _add(self, connection: sqlite3.Connection, entry: Entry, moment: Moment) -> bool:
