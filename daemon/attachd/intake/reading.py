@@ -119,10 +119,8 @@ def _is(status: os.stat_result, print_: Fingerprint) -> bool:
 
 
 def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
-    above, name = places.divide(path)
     try:
-        with places.folder(inbox, above) as folder:
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        status = _status(inbox, path)
     except OSError:
         return f"it cannot be read: {error.strerror}"
     owner = f"owner {status.st_uid}, group {status.st_gid}, mode {stat.filemode(status.st_mode)}"
@@ -152,13 +150,18 @@ def remove_note(inbox: Path, path: bytes) -> bool:
 
 def lies_there(inbox: Path, path: bytes) -> bool | None:
     """Whether anything lies at a path; None where that cannot be known (a folder that may not be opened)."""
-    above, name = places.divide(path)
     try:
-        with places.folder(inbox, above) as folder:
-            os.stat(name, dir_fd=folder, follow_symlinks=False)
+        _status(inbox, path)
     except OSError as error:
         return False if error.errno in places.NOWHERE else None
     return True
+
+
+def _status(inbox: Path, path: bytes) -> os.stat_result:
+    """What the name itself is, reached without following a link. Raises OSError."""
+    above, name = places.divide(path)
+    with places.folder(inbox, above) as folder:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 # --- Evidence ---------------------------------------------------------------------------------------------------
@@ -190,13 +193,10 @@ def _candidates(connection: sqlite3.Connection, key: str, entry: Entry, epoch: i
 
 def holds(guard: Guard, row: Row) -> bool:
     """Whether the file of a row still lies at its path; also where that cannot be known."""
-    above, name = places.divide(row.path)
     try:
-        with places.folder(guard.inbox, above) as folder:
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        now = fingerprint(_status(guard.inbox, row.path))
     except OSError as error:
         return error.errno not in places.NOWHERE
-    now = fingerprint(status)
     if row.epoch == guard.epoch:
         return (now.dev, now.ino) == (row.dev, row.ino)
     if (now.size, now.mtime_ns) != (row.size, row.mtime_ns):
