@@ -225,33 +225,74 @@ def test_a_migration_keeps_a_copy_of_the_old_file(tmp_path: Path, monkeypatch: p
     old = database.open_journal(tmp_path)
     added(old)
     old.close()
-    monkeypatch.setattr(database, "VERSION", 2)
-    monkeypatch.setattr(database, "MIGRATIONS", {1: "ALTER TABLE file ADD COLUMN extra TEXT;"})
+    version = database.VERSION
+    monkeypatch.setattr(database, "VERSION", version + 1)
+    monkeypatch.setattr(database, "MIGRATIONS", {version: "ALTER TABLE file ADD COLUMN extra TEXT;"})
 
     new = database.open_journal(tmp_path)
 
     assert new.value("SELECT extra FROM file") is None
-    assert new.value("PRAGMA user_version") == 2
+    assert new.value("PRAGMA user_version") == version + 1
     new.close()
-    kept = sqlite3.connect(tmp_path / "journal.db.version-1")
-    assert kept.execute("PRAGMA user_version").fetchone()[0] == 1
+    kept = sqlite3.connect(tmp_path / f"journal.db.version-{version}")
+    assert kept.execute("PRAGMA user_version").fetchone()[0] == version
     assert kept.execute("SELECT path FROM file").fetchone()[0] == b"TEST-1/a.txt"
     kept.close()
 
 
 def test_a_migration_that_fails_leaves_the_old_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database.open_journal(tmp_path).close()
-    monkeypatch.setattr(database, "VERSION", 2)
-    monkeypatch.setattr(database, "MIGRATIONS", {1: "ALTER TABLE file ADD COLUMN extra TEXT; SELECT nonsense;"})
+    version = database.VERSION
+    monkeypatch.setattr(database, "VERSION", version + 1)
+    monkeypatch.setattr(database, "MIGRATIONS", {version: "ALTER TABLE file ADD COLUMN extra TEXT; SELECT nonsense;"})
     with pytest.raises(Mistake):
         database.open_journal(tmp_path)
-    monkeypatch.setattr(database, "VERSION", 1)
+    monkeypatch.setattr(database, "VERSION", version)
 
     journal = database.open_journal(tmp_path)
 
     assert "extra" not in [column["name"] for column in journal.rows("PRAGMA table_info(file)")]
-    assert journal.value("PRAGMA user_version") == 1
+    assert journal.value("PRAGMA user_version") == version
     journal.close()
+
+
+def old_journal(folder: Path) -> None:
+    """A journal as version 1 made it, with a file in it."""
+    connection = sqlite3.connect(folder / "journal.db")
+    connection.executescript(Path(__file__).with_name("journal-1.sql").read_text("utf-8"))
+    connection.execute(
+        "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at)"
+        " VALUES (?, 'TEST-1', 'TEST-1', 'a.txt', 1, 2, 3, 4, 5, 6, 'SEEN', 7, 7)",
+        (b"TEST-1/a.txt",),
+    )
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+
+
+def test_a_journal_of_the_first_version_becomes_one_that_was_made_today(tmp_path: Path) -> None:
+    def shape(journal: Journal) -> tuple[set[str], set[str]]:
+        tables = [r["name"] for r in journal.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {f"{t}.{c['name']} {c['type']}" for t in tables for c in journal.rows(f"PRAGMA table_info({t})")}
+        rest = journal.rows("SELECT sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL")
+        return columns, {" ".join(r["sql"].split()) for r in rest}
+
+    (tmp_path / "old").mkdir()
+    old_journal(tmp_path / "old")
+
+    migrated, fresh = database.open_journal(tmp_path / "old"), database.open_journal(tmp_path / "new")
+
+    assert shape(migrated) == shape(fresh)
+    assert row(migrated, 1).path == b"TEST-1/a.txt"
+    migrated.close()
+    fresh.close()
+
+
+def test_reading_a_journal_of_an_earlier_version_says_who_brings_it_up_to_date(tmp_path: Path) -> None:
+    old_journal(tmp_path)
+
+    with pytest.raises(Mistake, match="attachd run"):
+        database.open_for_reading(tmp_path)
 
 
 def test_a_damaged_journal_is_a_mistake_in_words(tmp_path: Path) -> None:

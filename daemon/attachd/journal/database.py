@@ -20,9 +20,19 @@ from typing import Any
 from attachd import model
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
-VERSION = 1
+VERSION = 2
 #: From version N to N + 1: a script each. A copy of the old file is kept beside it.
-MIGRATIONS: Mapping[int, str] = {}
+MIGRATIONS: Mapping[int, str] = {
+    1: """
+    DROP INDEX file_accepted_lane;
+    CREATE INDEX file_accepted_lane ON file (lane, verdict_at) WHERE attachment IS NOT NULL;
+    ALTER TABLE lane ADD COLUMN counted_from REAL NOT NULL DEFAULT 0;
+    ALTER TABLE pause ADD COLUMN told REAL NOT NULL DEFAULT 0;
+    CREATE TABLE paused (scope TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT NULL, until REAL NOT NULL);
+    CREATE INDEX paused_until ON paused (until);
+    CREATE TABLE struck (lane TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+    """,
+}
 FILE_NAME = "journal.db"
 
 
@@ -110,14 +120,21 @@ def open_journal(folder: Path) -> Journal:
     return Journal(path, connection)
 
 
-def open_for_reading(folder: Path) -> Journal | None:
-    """Open it without changing anything, also beside a running daemon; None where there is no journal."""
+def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
+    """Open it without changing anything, also beside a running daemon; None where there is no journal.
+
+    One of an earlier version is refused (``model.Mistake``) unless *older*: of that only the table ``meta`` can be relied on.
+    """
     path = folder / FILE_NAME
     if not path.exists():
         return None
     try:
         connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=ro")
-        _refuse_newer(path, _version(connection))
+        version = _version(connection)
+        _refuse_newer(path, version)
+        if version < VERSION and not older:
+            connection.close()
+            raise _outdated(path, version)
     except sqlite3.DatabaseError as error:
         raise _unusable(path, error) from error
     return Journal(path, connection)
@@ -180,6 +197,17 @@ def _refuse_newer(path: Path, version: int) -> None:
                 "Install that later version again, or restore the copy that it kept beside the journal.",
             )
         )
+
+
+def _outdated(path: Path, version: int) -> model.Mistake:
+    return model.Mistake(
+        model.Problem(
+            str(path),
+            f"is of version {version}, and only read here; this attachd works with version {VERSION}.",
+            "The next `attachd run` or `attachd once` brings it up to date, and keeps a copy.",
+        ),
+        exit_code=1,
+    )
 
 
 def _unusable(path: Path, error: Exception) -> model.Mistake:

@@ -21,6 +21,7 @@ class Pause:
     until: float
     wait: float
     times: int
+    told: float = 0.0
 
     def holds(self, now: float) -> bool:
         """Whether it holds files up now: one that ends by a probe or by hand does so until then."""
@@ -29,7 +30,7 @@ class Pause:
 
 def read(connection: sqlite3.Connection) -> list[Pause]:
     """All that are remembered, also those whose time is over (they count how often it happened in a row)."""
-    found = connection.execute("SELECT scope, subject, kind, reason, cure, since, until, wait, times FROM pause")
+    found = connection.execute("SELECT scope, subject, kind, reason, cure, since, until, wait, times, told FROM pause")
     return [Pause(Scope(r[0]), r[1], r[2], r[3], Cure(r[4]), *r[5:]) for r in found]
 
 
@@ -47,11 +48,11 @@ def tame(connection: sqlite3.Connection, now: float) -> None:
 def put(connection: sqlite3.Connection, pause: Pause) -> None:
     """Remember *pause*, in the place of an earlier one of the same scope and subject."""
     connection.execute(
-        "INSERT OR REPLACE INTO pause (scope, subject, kind, reason, cure, since, until, wait, times)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO pause (scope, subject, kind, reason, cure, since, until, wait, times, told)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(pause.scope, pause.subject, pause.kind, pause.reason, pause.cure),
-            *(pause.since, pause.until, pause.wait, pause.times),
+            *(pause.since, pause.until, pause.wait, pause.times, pause.told),
         ),
     )
 

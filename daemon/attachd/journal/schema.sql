@@ -1,4 +1,4 @@
--- The journal, version 1: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- The journal, version 2: the only memory and the only queue. Invariants are held here, beside the transitions, so that
 -- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds since the epoch, but for
 -- columns ending in _boot: those are CLOCK_BOOTTIME, and count only within the epoch (one process, one mount) of the row.
 
@@ -52,7 +52,7 @@ CREATE TABLE file (
   -- Contested refusals and faults that this file's uploads raised.
   contested     INTEGER,                      -- 403 or 404, until believed
   contested_at  REAL,
-  held          INTEGER NOT NULL DEFAULT 0,   -- the account was asked, and is alive; only then may the refusal be believed
+  held          INTEGER NOT NULL DEFAULT 0,   -- 1: the account was asked, and is alive; only then may the refusal be believed; 2: `resume` believes it
   site_faults   INTEGER NOT NULL DEFAULT 0,   -- faults in a row between which other files were accepted
   fault_attempt INTEGER,                      -- the attempt of the last of these
   -- The verdict and the move.
@@ -102,7 +102,7 @@ CREATE INDEX file_contested ON file (lane) WHERE contested IS NOT NULL AND state
 CREATE INDEX file_uncertain ON file (asked, size) WHERE may_be_attached = 1 AND state = 'FAILED';
 CREATE INDEX file_accepted ON file (verdict_at, lane) WHERE attachment IS NOT NULL;
 CREATE INDEX file_accepted_attempt ON file (attempt) WHERE attachment IS NOT NULL;
-CREATE INDEX file_accepted_lane ON file (lane) WHERE attachment IS NOT NULL;
+CREATE INDEX file_accepted_lane ON file (lane, verdict_at) WHERE attachment IS NOT NULL;
 CREATE INDEX file_finished ON file (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX file_filed ON file (target, root) WHERE target IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX file_noted ON file (note) WHERE note IS NOT NULL;
@@ -145,7 +145,8 @@ END;
 CREATE TABLE lane (
   issue  TEXT PRIMARY KEY,
   served INTEGER NOT NULL DEFAULT 0,          -- attempt number of its last request; 0: never
-  ready  INTEGER NOT NULL DEFAULT 0
+  ready  INTEGER NOT NULL DEFAULT 0,
+  counted_from REAL NOT NULL DEFAULT 0        -- limits.issue_files_per_hour counts files accepted since then (`resume` sets it)
 ) WITHOUT ROWID;
 CREATE INDEX lane_turn ON lane (served, issue) WHERE ready > 0;
 -- Keys that a GET has shown to be another's (moved issues).
@@ -184,8 +185,15 @@ CREATE TABLE pause (
   until   REAL NOT NULL,
   wait    REAL NOT NULL,
   times   INTEGER NOT NULL DEFAULT 1,
+  told    REAL NOT NULL DEFAULT 0,            -- when people were last told of it
   PRIMARY KEY (scope, subject)
 ) WITHOUT ROWID;
+-- Pauses that are over: their time does not count towards limits.give_up_days.
+CREATE TABLE paused (scope TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT NULL, until REAL NOT NULL);
+CREATE INDEX paused_until ON paused (until);
+
+-- Issues that accepted files and cannot be seen any more: no witnesses, until they accept another one.
+CREATE TABLE struck (lane TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 
 -- Folders that are no issue's: how many files wait there, and why.
 CREATE TABLE stray (folder BLOB PRIMARY KEY, reason TEXT NOT NULL, files INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;

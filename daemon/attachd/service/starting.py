@@ -128,7 +128,7 @@ def missing_folders(config: Config, state: Path) -> list[Problem]:
 
 def known_folders(state: Path) -> dict[str, str]:
     """The folders that the journal has worked with."""
-    journal = database.open_for_reading(state)
+    journal = database.open_for_reading(state, older=True)
     if journal is None:
         return {}
     try:

@@ -1,0 +1,191 @@
+-- The journal, version 1: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds since the epoch, but for
+-- columns ending in _boot: those are CLOCK_BOOTTIME, and count only within the epoch (one process, one mount) of the row.
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE file (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  -- Which file. Identity is (path, size, mtime_ns); dev and ino are hints within one epoch.
+  path          BLOB    NOT NULL,
+  generation    INTEGER NOT NULL DEFAULT 0,   -- 0: this row is what lies at the path; its own id: the path holds other content now
+  size          INTEGER NOT NULL,
+  mtime_ns      INTEGER NOT NULL,
+  ctime_ns      INTEGER NOT NULL,
+  dev           INTEGER NOT NULL,
+  ino           INTEGER NOT NULL,
+  epoch         INTEGER NOT NULL,
+  missing       INTEGER NOT NULL DEFAULT 0,   -- complete listings in a row that did not show it
+  missing_boot  REAL,                         -- when the last of these was made
+  -- Where to.
+  asked         TEXT    NOT NULL,             -- the folder's key, raised and un-aliased: done/ASKED, failed/ASKED
+  lane          TEXT    NOT NULL,             -- one lane per issue: the key under which the issue is known to be reached
+  resolved      TEXT,                         -- the key that Jira answered with
+  name          TEXT    NOT NULL,             -- the stored name: what is sent as filename
+  -- How it stands.
+  state         TEXT    NOT NULL,
+  since         REAL    NOT NULL,             -- in this state since
+  seen_at       REAL    NOT NULL,
+  quiet_boot    REAL    NOT NULL DEFAULT 0,   -- SEEN: unchanged since
+  blocked       TEXT,                         -- the sentence why it cannot be taken
+  due           REAL    NOT NULL DEFAULT 0,   -- not before; with its length, so that a clock that jumped holds nothing for years
+  wait          REAL    NOT NULL DEFAULT 0,
+  share         INTEGER NOT NULL DEFAULT 60,  -- with how many files at most it shares a request; 1: alone
+  suspect_at    REAL,                         -- a journal was lost: may be attached since then, by an attempt that nobody remembers
+  reason        TEXT,                         -- the sentence of the last answer or verdict
+  -- The current or last attempt.
+  tries         INTEGER NOT NULL DEFAULT 0,
+  attempt       INTEGER,                      -- journal-wide sequence number of the request
+  sha256        BLOB,
+  author        TEXT,
+  site          TEXT,
+  sent_at       REAL,                         -- server's time
+  -- Doubt.
+  doubt_attempt INTEGER,                      -- the first doubtful attempt, and the server's time then
+  doubt_at      REAL,
+  looks         INTEGER NOT NULL DEFAULT 0,   -- usable looks of this round
+  brief         INTEGER NOT NULL DEFAULT 0,   -- one look settles this round
+  rounds        INTEGER NOT NULL DEFAULT 0,   -- rounds of doubt while sent alone
+  nonsense      INTEGER NOT NULL DEFAULT 0,   -- rounds that ended in a 200 that proved nothing
+  blind_since   REAL,                         -- no usable listing since
+  may_be_attached INTEGER NOT NULL DEFAULT 0,
+  -- Contested refusals and faults that this file's uploads raised.
+  contested     INTEGER,                      -- 403 or 404, until believed
+  contested_at  REAL,
+  held          INTEGER NOT NULL DEFAULT 0,   -- the account was asked, and is alive; only then may the refusal be believed
+  site_faults   INTEGER NOT NULL DEFAULT 0,   -- faults in a row between which other files were accepted
+  fault_attempt INTEGER,                      -- the attempt of the last of these
+  -- The verdict and the move.
+  attachment    TEXT,
+  stored_as     TEXT,
+  verdict_at    REAL,
+  root          TEXT CHECK (root IN ('done', 'failed')),
+  target        BLOB,
+  reserved_dev  INTEGER,
+  reserved_ino  INTEGER,
+  note          BLOB,
+  finished_at   REAL,
+
+  CHECK (state IN ('SEEN', 'READY', 'SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED', 'DONE', 'FAILED', 'WITHDRAWN')),
+  CHECK (generation IN (0, id)),
+  CHECK (size >= 0),
+  CHECK (sha256 IS NULL OR length(sha256) = 32),
+  CHECK (state <> 'SENDING' OR (attempt IS NOT NULL AND sent_at IS NOT NULL AND site IS NOT NULL)),
+  CHECK (state <> 'DOUBTFUL' OR (sha256 IS NOT NULL AND doubt_at IS NOT NULL AND doubt_attempt IS NOT NULL)),
+  CHECK (state NOT IN ('ATTACHED', 'DONE') OR (attachment IS NOT NULL AND verdict_at IS NOT NULL AND site IS NOT NULL)),
+  CHECK (state NOT IN ('REFUSED', 'FAILED') OR (reason IS NOT NULL AND verdict_at IS NOT NULL)),
+  CHECK (state IN ('ATTACHED', 'REFUSED', 'DONE', 'FAILED') OR (attachment IS NULL AND target IS NULL)),
+  CHECK ((target IS NULL) = (root IS NULL)),
+  CHECK (root IS NULL OR (root = 'done') = (state IN ('ATTACHED', 'DONE'))),
+  CHECK ((finished_at IS NOT NULL) = (state IN ('DONE', 'FAILED', 'WITHDRAWN'))),
+  CHECK (generation = 0 OR state <> 'SEEN')
+);
+
+-- One unfinished row for what lies at a path, and one for each content that a path has held.
+CREATE UNIQUE INDEX file_at_path ON file (path) WHERE generation = 0 AND finished_at IS NULL;
+CREATE UNIQUE INDEX file_identity ON file (path, size, mtime_ns, generation) WHERE finished_at IS NULL;
+CREATE UNIQUE INDEX file_attachment ON file (attachment, site) WHERE attachment IS NOT NULL;
+-- Two files never wait for one name: what is put back after a swap could be the other's.
+CREATE UNIQUE INDEX file_target ON file (root, target) WHERE target IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX file_inode ON file (ino, dev) WHERE finished_at IS NULL;
+CREATE INDEX file_seen ON file (quiet_boot) WHERE state = 'SEEN';
+CREATE INDEX file_ready ON file (lane, id) WHERE state = 'READY';
+CREATE INDEX file_waiting ON file (due) WHERE state = 'READY' AND due > 0;
+CREATE INDEX file_ever_doubtful ON file (lane) WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX file_sent_size ON file (asked, size) WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED');
+CREATE INDEX file_detached ON file (id) WHERE generation <> 0 AND state = 'READY';
+CREATE INDEX file_sending ON file (lane) WHERE state = 'SENDING';
+CREATE INDEX file_doubtful ON file (due) WHERE state = 'DOUBTFUL';
+CREATE INDEX file_doubtful_name ON file (lane, name, size) WHERE state = 'DOUBTFUL';
+CREATE INDEX file_verdict ON file (due) WHERE state IN ('ATTACHED', 'REFUSED');
+CREATE INDEX file_contested ON file (lane) WHERE contested IS NOT NULL AND state = 'READY';
+CREATE INDEX file_uncertain ON file (asked, size) WHERE may_be_attached = 1 AND state = 'FAILED';
+CREATE INDEX file_accepted ON file (verdict_at, lane) WHERE attachment IS NOT NULL;
+CREATE INDEX file_accepted_attempt ON file (attempt) WHERE attachment IS NOT NULL;
+CREATE INDEX file_accepted_lane ON file (lane) WHERE attachment IS NOT NULL;
+CREATE INDEX file_finished ON file (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX file_filed ON file (target, root) WHERE target IS NOT NULL AND finished_at IS NOT NULL;
+CREATE INDEX file_noted ON file (note) WHERE note IS NOT NULL;
+
+-- The transitions. SEEN rows were promised nothing and may be deleted; finished rows never change their state again.
+CREATE TABLE transition (before TEXT NOT NULL, after TEXT NOT NULL, PRIMARY KEY (before, after)) WITHOUT ROWID;
+INSERT INTO transition VALUES
+  ('SEEN', 'READY'),          -- settled and routed
+  ('SEEN', 'DOUBTFUL'),       -- its content may be attached already: an earlier failure in doubt, or a lost journal
+  ('READY', 'SEEN'),          -- changed, or cannot be opened any more
+  ('READY', 'SENDING'),       -- the intent, before the first byte
+  ('READY', 'ATTACHED'),      -- found by the look before a repeated attempt
+  ('READY', 'REFUSED'),       -- larger than the limit; a contested refusal that is believed now
+  ('READY', 'WITHDRAWN'),
+  ('SENDING', 'SEEN'),        -- changed while it was sent: not delivered
+  ('SENDING', 'READY'),       -- not delivered
+  ('SENDING', 'DOUBTFUL'),
+  ('SENDING', 'ATTACHED'),
+  ('SENDING', 'REFUSED'),
+  ('DOUBTFUL', 'READY'),      -- looked for as often as asked, and not there
+  ('DOUBTFUL', 'ATTACHED'),
+  ('DOUBTFUL', 'REFUSED'),    -- may be attached, a person must look
+  ('DOUBTFUL', 'WITHDRAWN'),  -- not there, and the file is gone
+  ('ATTACHED', 'DONE'),
+  ('REFUSED', 'FAILED');
+
+CREATE TRIGGER file_transition BEFORE UPDATE OF state ON file
+WHEN new.state <> old.state AND NOT EXISTS (SELECT 1 FROM transition WHERE before = old.state AND after = new.state)
+BEGIN
+  SELECT RAISE(ABORT, 'a file cannot go this way');
+END;
+
+CREATE TRIGGER file_kept BEFORE DELETE ON file WHEN old.state NOT IN ('SEEN', 'DONE', 'FAILED', 'WITHDRAWN')
+BEGIN
+  SELECT RAISE(ABORT, 'an unfinished file is never forgotten');
+END;
+
+-- Lanes: one per issue, the one served longest ago first. "ready" is kept by triggers, so that choosing a lane does not
+-- count files.
+CREATE TABLE lane (
+  issue  TEXT PRIMARY KEY,
+  served INTEGER NOT NULL DEFAULT 0,          -- attempt number of its last request; 0: never
+  ready  INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX lane_turn ON lane (served, issue) WHERE ready > 0;
+-- Keys that a GET has shown to be another's (moved issues).
+CREATE TABLE moved (asked TEXT PRIMARY KEY, lane TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TRIGGER lane_in AFTER UPDATE OF state, lane ON file WHEN new.state = 'READY' AND (old.state <> 'READY' OR old.lane <> new.lane)
+BEGIN
+  INSERT INTO lane (issue, ready) VALUES (new.lane, 1) ON CONFLICT (issue) DO UPDATE SET ready = ready + 1;
+END;
+CREATE TRIGGER lane_out AFTER UPDATE OF state, lane ON file WHEN old.state = 'READY' AND (new.state <> 'READY' OR old.lane <> new.lane)
+BEGIN
+  UPDATE lane SET ready = ready - 1 WHERE issue = old.lane;
+END;
+CREATE TRIGGER file_starts AFTER INSERT ON file WHEN new.state <> 'SEEN'
+BEGIN
+  SELECT RAISE(ABORT, 'a file starts as SEEN');
+END;
+
+-- Attachment ids that a listing of the issue has shown, with the number of the last attempt before it: what was there
+-- before an attempt cannot be its outcome.
+CREATE TABLE listed (
+  lane       TEXT    NOT NULL,
+  attachment TEXT    NOT NULL,
+  attempt    INTEGER NOT NULL,
+  PRIMARY KEY (lane, attachment)
+) WITHOUT ROWID;
+
+-- What is wrong with the world, shared by all workers.
+CREATE TABLE pause (
+  scope   TEXT NOT NULL CHECK (scope IN ('issue', 'project', 'endpoint', 'site', 'account', 'operator')),
+  subject TEXT NOT NULL,
+  kind    TEXT NOT NULL,
+  reason  TEXT NOT NULL,
+  cure    TEXT NOT NULL CHECK (cure IN ('time', 'probe', 'hand')),
+  since   REAL NOT NULL,
+  until   REAL NOT NULL,
+  wait    REAL NOT NULL,
+  times   INTEGER NOT NULL DEFAULT 1,
+  PRIMARY KEY (scope, subject)
+) WITHOUT ROWID;
+
+-- Folders that are no issue's: how many files wait there, and why.
+CREATE TABLE stray (folder BLOB PRIMARY KEY, reason TEXT NOT NULL, files INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
