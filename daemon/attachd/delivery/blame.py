@@ -11,28 +11,26 @@ from collections.abc import Sequence
 
 import structlog
 
-from attachd.delivery import meeting, outcome, pausing, policy, recording
+from attachd.delivery import meeting, outcome, pausing, policy, recording, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira import verdict
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Exchange, Reply
+from attachd.jira.exchange import Broken, Exchange
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Cure, Fault, Scope, printable
 
 log = structlog.get_logger()
 
-#: How long an issue that accepted a file counts as a witness.
-WITNESS_SECONDS = 30 * 86400.0
-#: How many witnesses are asked.
-WITNESSES = 3
 #: Held refusals of different issues that blow the fuse.
 FUSE = 3
 #: When a witness is asked again that did not answer.
 ASK_AGAIN_SECONDS = 30.0
 #: A 403 without anything that speaks against the account is tried hourly, and believed after a day.
 FORBIDDEN_EVERY_SECONDS, FORBIDDEN_SECONDS = 3600.0, 86400.0
+#: The value of ``file.held`` by which ``attachd resume`` says that a person believes a refusal.
+BY_HAND = 2
 
 
 def account_fault(desk: Desk, client: Client) -> Fault | None:
@@ -40,7 +38,8 @@ def account_fault(desk: Desk, client: Client) -> Fault | None:
     if desk.credentials.anonymous:
         return None
     found = site_.who(desk.site.hear(policy.asked(lambda: client.myself(desk.site.version), desk.stopping)))
-    return found if isinstance(found, Fault) else None
+    # A token without the scope for that question proves nothing: only witnesses can speak for it.
+    return found if isinstance(found, Fault) and found.kind != "scope" else None
 
 
 def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault | None, bool]:
@@ -68,45 +67,46 @@ def settle(desk: Desk, client: Client, contested: Row) -> None:
     with desk.journal.transaction() as connection:
         accepted = queue.accepted_before(connection, desk.site.url, contested.lane)
     if contested.contested == 403 or accepted:
-        _hold_for_a_day(desk, contested, alone=accepted and contested.contested == 404)
+        alone = accepted and (contested.contested == 404 or _others_accept(desk, contested))
+        _hold_for_a_day(desk, contested, alone=alone)
         return
     limits = None if desk.site.cloud else meeting.limits(desk, client, fresh=True)
     if limits and limits.largest and contested.size > limits.largest:
         _believe(desk, [contested], f"it is larger than the {limits.largest} bytes that Jira allows")
         return
-    with desk.journal.transaction() as connection:
-        known = _order(
-            queue.witnesses(connection, desk.site.url, desk.clock.now() - WITNESS_SECONDS, contested.lane),
-            contested.lane,
-        )
-    _hear_witnesses(desk, client, contested, known)
+    _hear_witnesses(desk, client, contested)
 
 
-def _order(lanes: Sequence[str], lane: str) -> list[str]:
-    """Witnesses from other projects first: a role lost on one project speaks about that project alone."""
-    own = pausing.project(lane)
-    return sorted(lanes, key=lambda witness: pausing.project(witness) == own)[:WITNESSES]
-
-
-def _hear_witnesses(desk: Desk, client: Client, contested: Row, known: Sequence[str]) -> None:
-    for witness in known:
-        answer = desk.site.hear(policy.asked(lambda key=witness: client.listing(desk.site.version, key), desk.stopping))  # type: ignore[misc]
+def _hear_witnesses(desk: Desk, client: Client, contested: Row) -> None:
+    invisible: list[str] = []
+    for witness in witnesses.known(desk, contested.lane):
+        answer = witnesses.ask(desk, client, witness)
         if isinstance(answer, Broken):
             _forget(desk, contested)
             pausing.pause(desk, verdict.unreachable(answer))
             return
-        if answer.status not in (200, 403, 404):
-            _ask_again(desk, contested)
-            return
-        if _visible(answer):
+        if witnesses.visible(answer):
+            witnesses.strike(desk, invisible)
             _believe(desk, [contested], _UNKNOWN.format(contested.reason))
             return
-    if len(known) >= 2:
+        if answer.status not in (403, 404):
+            _ask_again(desk, contested)
+            return
+        invisible.append(witness)
+    if len(invisible) >= 2:
         _forget(desk, contested)
-        reason = f"none of the issues that accepted files ({', '.join(known)}) can be seen any more; the account lost its rights"
-        pausing.pause(desk, Fault(Scope.ACCOUNT, "no-witness", reason, cure=Cure.PROBE, wait=60))
+        pausing.pause(desk, _no_witness(invisible))
         return
+    witnesses.strike(desk, invisible)
     _hold(desk, contested)
+
+
+def _no_witness(invisible: Sequence[str]) -> Fault:
+    reason = (
+        f"none of the issues that accepted files ({', '.join(invisible)}) can be seen any more: the account has lost its "
+        "rights; give them back, or `attachd resume` if these issues were deleted"
+    )
+    return Fault(Scope.ACCOUNT, meeting.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
 
 def _ask_again(desk: Desk, contested: Row) -> None:
@@ -114,10 +114,6 @@ def _ask_again(desk: Desk, contested: Row) -> None:
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
         rows.change_if_same(connection, contested, {"due": now + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
-
-
-def _visible(answer: Reply) -> bool:
-    return answer.status == 200 and isinstance(answer.json, dict)
 
 
 _NOT_CONTESTED = {"contested": None, "contested_at": None, "held": 0, "due": 0, "wait": 0}
@@ -162,33 +158,43 @@ def _hold_for_a_day(desk: Desk, contested: Row, *, alone: bool) -> None:
     """A role may have been lost: the project (*alone*: the issue) pauses, is tried hourly, and is believed after a day.
 
     A 403 is believed at once when another issue of the project has accepted a file after it, unless this issue itself
-    had accepted one before.
+    had accepted one before. The day counts for the project: it does not begin anew with each of its files.
     """
-    now = desk.clock.now()
-    if now - (contested.contested_at or now) >= FORBIDDEN_SECONDS:
-        _believe(desk, [contested], f"Jira has refused it for a day ({contested.reason})")
+    fault = _lost(contested, alone=alone)
+    if pausing.lasted(desk, fault) >= FORBIDDEN_SECONDS:
+        pausing.prolong(desk, fault)
+        _believe(
+            desk, [contested], f"Jira has refused it for a day ({contested.reason}); have the rights on it checked"
+        )
         return
     with desk.journal.transaction() as connection:
-        values = {"held": 1, "due": now + FORBIDDEN_EVERY_SECONDS, "wait": FORBIDDEN_EVERY_SECONDS}
+        values = {"held": 1, "due": desk.clock.now() + FORBIDDEN_EVERY_SECONDS, "wait": FORBIDDEN_EVERY_SECONDS}
         rows.change_if_same(connection, contested, values)
+    pausing.pause(desk, fault)
+
+
+def _lost(contested: Row, *, alone: bool) -> Fault:
     project = pausing.project(contested.lane)
     if alone:
         reason = f"{contested.lane} accepted files before, and does not any more ({contested.reason})"
-        pausing.pause(desk, Fault(Scope.ISSUE, "refused", reason, contested.lane, FORBIDDEN_EVERY_SECONDS))
-    else:
-        reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
-        pausing.pause(desk, Fault(Scope.PROJECT, "forbidden", reason, project, FORBIDDEN_EVERY_SECONDS))
+        return Fault(Scope.ISSUE, "refused", reason, contested.lane, FORBIDDEN_EVERY_SECONDS)
+    reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
+    return Fault(Scope.PROJECT, "forbidden", reason, project, FORBIDDEN_EVERY_SECONDS)
 
 
 def review(desk: Desk) -> bool:
     """Decide about held refusals whose time has come, or that something has proven; True if anything was decided."""
     with desk.journal.transaction() as connection:
         held = queue.contested(connection, held=True)
+    by_hand = [row for row in held if row.held == BY_HAND]
+    for row in by_hand:
+        _believe(desk, [row], _BY_HAND.format(row.reason))
+    held = [row for row in held if row.held != BY_HAND]
     if not held:
-        return False
+        return bool(by_hand)
     by_day = [row for row in held if _is_by_day(desk, row)]
     decided = [_review_by_day(desk, row) for row in by_day]
-    return any([*decided, _review_unknown(desk, [row for row in held if row not in by_day])])
+    return any([*by_hand, *decided, _review_unknown(desk, [row for row in held if row not in by_day])])
 
 
 def _is_by_day(desk: Desk, row: Row) -> bool:
@@ -213,6 +219,7 @@ _UNKNOWN = (
     "Jira does not know the issue or does not show it to us ({}); "
     "move the file into the right issue's folder, or have the account's rights checked"
 )
+_BY_HAND = "Jira refused it ({}), and the operator let it be filed as refused"
 _NOT_TO_THIS_ONE = (
     "Jira lets us attach files to other issues of the project, and not to this one ({}); have the rights on it checked"
 )
@@ -220,12 +227,18 @@ _NOT_TO_THIS_ONE = (
 
 def _proven(desk: Desk, row: Row) -> bool:
     """Whether another issue of the project has accepted a file since Jira's first 403 for this one."""
-    if row.contested != 403 or row.contested_at is None:
+    if row.contested != 403:
         return False
-    like = pausing.project(row.lane).replace("_", "!_") + "-%"
     with desk.journal.transaction() as connection:
         before = queue.accepted_before(connection, desk.site.url, row.lane)
-        return not before and queue.accepted_after(connection, row.contested_at, like)
+    return not before and _others_accept(desk, row)
+
+
+def _others_accept(desk: Desk, row: Row) -> bool:
+    """Whether an issue of the row's project has accepted a file since it was first refused."""
+    like = pausing.project(row.lane).replace("_", "!_") + "-%"
+    with desk.journal.transaction() as connection:
+        return row.contested_at is not None and queue.accepted_after(connection, row.contested_at, like)
 
 
 def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:

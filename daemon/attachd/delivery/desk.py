@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery.outcome import Doubts
-from attachd.delivery.pacing import Pacer
+from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
 from attachd.filing.guard import Guard
 from attachd.jira.auth import Credentials
@@ -62,12 +62,17 @@ class Desk:
     secret_changed: Callable[[], bool] = lambda: False
     lock: threading.Lock = field(default_factory=threading.Lock)
     pacer: Pacer = field(default_factory=Pacer)
+    parallel: Parallel = field(init=False)
     lanes: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
     probing: bool = False
     adopting: bool = False
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin with as many uploads at once as are configured."""
+        self.parallel = Parallel(self.config.upload.parallel)
 
     @property
     def doubts(self) -> Doubts:

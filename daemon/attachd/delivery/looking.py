@@ -11,7 +11,7 @@ import structlog
 from attachd.delivery import blame, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Finding, Unclear, reconcile
-from attachd.jira import listing
+from attachd.jira import listing, waits
 from attachd.jira.client import Client
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database, queue, rows
@@ -44,9 +44,13 @@ def ask(desk: Desk, client: Client, lane: str) -> Seen | Exchange:
     """Ask Jira for an issue's attachments and remember which there were; the raw outcome where it is not usable."""
     attempt = _last_attempt(desk)
     outcome_ = desk.site.hear(policy.asked(lambda: client.listing(desk.site.version, lane), desk.stopping))
+    if isinstance(outcome_, Reply):
+        desk.pacer.heed("", waits.pace(outcome_), desk.clock.boot())
     if not isinstance(outcome_, Reply) or outcome_.status != 200:
         return outcome_
     parsed = listing.parse_listing(outcome_.json)
+    if isinstance(outcome_.json, dict):
+        desk.site.saw(lane, len(parsed.attachments) if parsed else None)
     return Seen(parsed, attempt) if parsed else outcome_
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
-from attachd.delivery import pausing, policy
+from attachd.delivery import pausing, policy, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira.client import Client
@@ -13,6 +15,9 @@ from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Mistake, Scope
 
 log = structlog.get_logger()
+
+#: The kind of the pause while no issue that accepted files can be seen any more.
+NO_WITNESS = "no-witness"
 
 
 def introduce(desk: Desk, client: Client) -> Fault | None:
@@ -36,9 +41,10 @@ def _learn(desk: Desk, client: Client) -> Fault | None:
         site.version = site.version or str(found)
     if not desk.credentials.anonymous:
         account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version), desk.stopping)))
-        if isinstance(account, Fault):
+        if isinstance(account, Fault) and account.kind != "scope":
             return account
-        site.author = account
+        # A token without the scope for this question may well attach files; a missing author fits in every look.
+        site.author = None if isinstance(account, Fault) else account
     site.introduced = True
     log.info("site.met", url=site.url, api=site.version, account=site.author or "anonymous")
     return None
@@ -73,14 +79,23 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
         return unreadable_token(mistake)
     if changed:
         site.introduced = False
-    if held.scope is not Scope.ACCOUNT or desk.credentials.anonymous:
+    if held.scope is not Scope.ACCOUNT:
         found = deployment(desk, client)
         return _as(found, held) if isinstance(found, Fault) else None
+    if desk.credentials.anonymous or held.kind in (NO_WITNESS, "scope"):
+        # Who we are says nothing here, or is not in doubt: what we may see is.
+        still = replace(_as_fault(held), wait=None)
+        return still if witnesses.alive(desk, client) is False else None
     account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version or "2"), desk.stopping)))
     if isinstance(account, Fault):
         return _as(account, held)
     site.author = account
     return None
+
+
+def _as_fault(held: Pause) -> Fault:
+    """The same trouble again."""
+    return Fault(held.scope, held.kind, held.reason, held.subject, cure=Cure.PROBE)
 
 
 def _as(fault: Fault, held: Pause) -> Fault:

@@ -1,4 +1,4 @@
-"""Staying under Jira's write limit of an issue instead of running into it."""
+"""Staying under Jira's limits instead of running into them: of an issue, of an account, and of what it can take at once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from attachd.jira.waits import Pace
+
 #: Cloud allows 20 writes in 2 s and 100 in 30 s on one issue (Atlassian, "Rate limiting"); a little is left for others.
 WINDOWS = ((2.0, 18), (30.0, 95))
+#: The gap between two requests for an issue that Jira says is near its limit: half the rate that it allows for long.
+NEAR_SECONDS = 0.6
+#: After so many accepted requests in a row one more is sent at once, up to ``upload.parallel``.
+GROW_AFTER = 10
+_LANES_KEPT = 1000
 
 
 def free_at(times: Sequence[float], now: float) -> float:
@@ -20,29 +27,91 @@ def free_at(times: Sequence[float], now: float) -> float:
 
 
 class Pacer:
-    """The times of the last requests of each lane, on CLOCK_BOOTTIME; lanes that are quiet are forgotten."""
+    """When requests may begin, on CLOCK_BOOTTIME: of a lane by its last ones, and of all by what Jira says is left.
+
+    Lanes that are quiet are forgotten.
+    """
 
     def __init__(self) -> None:
         """Start with none."""
         self._lanes: dict[str, deque[float]] = {}
+        self._near: dict[str, float] = {}
+        self._dry_until = 0.0
         self._lock = threading.Lock()
 
     def wait(self, lane: str, now: float) -> float:
         """How many seconds this lane has to wait; 0 for not at all."""
         with self._lock:
-            times = self._lanes.get(lane)
-            return max(0.0, free_at(times, now) - now) if times else 0.0
+            return max(0.0, self._free_at(lane, now) - now, self._dry_until - now)
+
+    def _free_at(self, lane: str, now: float) -> float:
+        return max(free_at(self._lanes.get(lane, ()), now), self._near.get(lane, 0.0))
+
+    def wait_for_all(self, now: float) -> float:
+        """How many seconds nothing may be asked of the site; 0 for not at all."""
+        with self._lock:
+            return max(0.0, self._dry_until - now)
 
     def count(self, lane: str, now: float) -> None:
         """A request of this lane begins."""
         with self._lock:
             self._lanes.setdefault(lane, deque(maxlen=max(most for _, most in WINDOWS))).append(now)
-            if len(self._lanes) > 1000:
+            if len(self._lanes) > _LANES_KEPT:
                 horizon = now - max(seconds for seconds, _ in WINDOWS)
                 self._lanes = {key: times for key, times in self._lanes.items() if times[-1] > horizon}
+
+    def heed(self, lane: str, pace: Pace, now: float) -> None:
+        """Slow down as a reply about this lane ("": about none) asks."""
+        with self._lock:
+            self._near = {key: until for key, until in self._near.items() if until > now}
+            if pace.near and lane:
+                self._near[lane] = now + NEAR_SECONDS
+            if pace.dry_seconds:
+                self._dry_until = max(self._dry_until, now + pace.dry_seconds)
 
     def soonest(self, now: float) -> float | None:
         """In how many seconds the first lane that has to wait may go on; None if none has to."""
         with self._lock:
-            waits = [free_at(times, now) - now for times in self._lanes.values()]
+            waits = [self._free_at(lane, now) - now for lane in self._lanes.keys() | self._near.keys()]
+            waits.append(self._dry_until - now)
         return min((wait for wait in waits if wait > 0), default=None)
+
+
+class Parallel:
+    """How many uploads run at once: halved when Jira cannot take so many, one more after a run of accepted ones.
+
+    The limit of one issue says nothing about that, since an issue never has two requests at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Begin with *most*, ``upload.parallel``."""
+        self.allowed = most
+        self._most = most
+        self._run = 0
+        self._under_way = 0
+        self._lock = threading.Lock()
+
+    def enter(self) -> bool:
+        """Begin an upload; False if so many are under way as may be."""
+        with self._lock:
+            if self._under_way >= self.allowed:
+                return False
+            self._under_way += 1
+            return True
+
+    def leave(self) -> None:
+        """An upload has ended, whatever came of it."""
+        with self._lock:
+            self._under_way -= 1
+
+    def overloaded(self) -> None:
+        """Jira answered that it is too much (429, 503), or did not answer in time."""
+        with self._lock:
+            self.allowed, self._run = max(1, self.allowed // 2), 0
+
+    def accepted(self) -> None:
+        """Jira stored what was sent."""
+        with self._lock:
+            self._run += 1
+            if self._run >= GROW_AFTER:
+                self.allowed, self._run = min(self._most, self.allowed + 1), 0

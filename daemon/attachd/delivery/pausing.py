@@ -65,8 +65,31 @@ def extended(earlier: Pause | None, fault: Fault, now: float) -> Pause:
     elif fault.wait is not None:
         wait = max(fault.wait, 1.0) + policy.growing("rate-limit", 1) / 4
     wait = min(wait, policy.LONGEST_SECONDS)
-    since = earlier.since if earlier and earlier.holds(now) else now
+    since = earlier.since if earlier and goes_on(earlier, fault.kind, now) else now
     return Pause(fault.scope, fault.subject, fault.kind, fault.reason, fault.cure, since, now + wait, wait, times)
+
+
+def goes_on(earlier: Pause, kind: str, now: float) -> bool:
+    """Whether trouble of *kind* is still the *earlier* one: while that holds, or for as long again after its end."""
+    return earlier.holds(now) or (earlier.kind == kind and now < earlier.until + earlier.wait)
+
+
+def lasted(desk: Desk, fault: Fault) -> float:
+    """For how many seconds this very trouble has been going on; 0 where it is new."""
+    earlier, now = _earlier(desk, fault), desk.clock.now()
+    return now - earlier.since if earlier and earlier.kind == fault.kind and goes_on(earlier, fault.kind, now) else 0.0
+
+
+def prolong(desk: Desk, fault: Fault) -> None:
+    """The trouble was met again and holds nothing up: it is remembered for another while."""
+    earlier = _earlier(desk, fault)
+    if earlier is not None and earlier.kind == fault.kind:
+        with desk.journal.transaction() as connection:
+            pauses.put(connection, replace(earlier, until=desk.clock.now()))
+
+
+def _earlier(desk: Desk, fault: Fault) -> Pause | None:
+    return next((p for p in _read(desk) if (p.scope, p.subject) == (fault.scope, fault.subject)), None)
 
 
 def pause(desk: Desk, fault: Fault) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import structlog
 
-from attachd.delivery import outcome, pausing
+from attachd.delivery import learning, outcome, pausing
 from attachd.delivery.desk import Desk
+from attachd.jira.exchange import Exchange
 from attachd.journal import queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -18,11 +19,14 @@ from attachd.model import Fate, Fault, InDoubt, Misstored, Scope, State, Stored,
 log = structlog.get_logger()
 
 
-def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault | None) -> list[Row]:
-    """Write down what became of each file of a request; returns the rows as they are now."""
+def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault | None, answer: Exchange) -> list[Row]:
+    """Write down what became of each file of a request, and what its *answer* teaches; returns the rows as they are now."""
     now = desk.clock.now()
     ended: list[Pause] = []
+    most = desk.config.batch.max_files
     with desk.journal.transaction() as connection:
+        known = learning.most(connection, most, cloud=desk.site.cloud)
+        learning.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch))
         sent = [rows.one(connection, row.id) for row in batch]
         for current, fate in zip(sent, fates, strict=True):
             believed = credible(connection, current, fate)

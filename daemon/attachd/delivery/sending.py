@@ -10,10 +10,10 @@ from typing import Any, assert_never
 
 import structlog
 
-from attachd.delivery import looking, meeting, opening, outcome, pausing, policy, recording
+from attachd.delivery import blame, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Finding
-from attachd.jira import multipart, verdict
+from attachd.jira import multipart, verdict, waits
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import queue, rows
@@ -21,6 +21,9 @@ from attachd.journal.rows import Row
 from attachd.model import Contested, Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
 
 log = structlog.get_logger()
+
+#: The issue is looked at before a file larger than this is sent, unless it was seen a short while ago.
+LARGE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,10 @@ def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
         loaded = _within_limits(desk, client, loaded)
         if not loaded:
             return _now(desk, batch)
-        if loaded[0].row.ever_doubtful and not _still_missing(desk, client, loaded[0].row):
+        first = loaded[0].row
+        if first.ever_doubtful and not _still_missing(desk, client, first):
+            return _now(desk, batch)
+        if first.size > LARGE_BYTES and not desk.site.has_seen(first.lane) and not _visible(desk, client, first):
             return _now(desk, batch)
         return _send(desk, client, loaded)
 
@@ -124,7 +130,7 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
     seen = looking.ask(desk, client, row.lane)
     now = desk.clock.now()
     if not isinstance(seen, looking.Seen):
-        _cannot_look(desk, row, seen)
+        _cannot_look(desk, client, row, seen)
         return False
     finding = looking.find(desk, client, row.lane, seen)[row.id]
     if isinstance(finding, Absent):
@@ -133,6 +139,16 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
         rows.change_if_same(connection, row, _found_before(desk, row, finding, now))
         written = rows.one(connection, row.id)
     recording.tell(written)
+    return False
+
+
+def _visible(desk: Desk, client: Client, row: Row) -> bool:
+    """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
+    seen = looking.ask(desk, client, row.lane)
+    if isinstance(seen, looking.Seen) or (isinstance(seen, Reply) and seen.status == 200 and seen.json is not None):
+        # A listing that is unusable is an issue that is there.
+        return True
+    _cannot_look(desk, client, row, seen)
     return False
 
 
@@ -146,7 +162,7 @@ def _found_before(desk: Desk, row: Row, finding: Finding, now: float) -> dict[st
     return outcome.refused(f"an attachment in the issue may be this file; {outcome.PERSON}", now, may_be_attached=True)
 
 
-def _cannot_look(desk: Desk, row: Row, answer: Exchange) -> None:
+def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange) -> None:
     now = desk.clock.now()
     if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
         fate = Contested(answer.status, "; ".join(answer.words))
@@ -154,13 +170,12 @@ def _cannot_look(desk: Desk, row: Row, answer: Exchange) -> None:
             rows.change_if_same(connection, row, outcome.after(row, fate, now, desk.doubts))
         return
     wait = policy.file_wait(row.tries)
-    reason = "the issue has to be looked at before it is sent again, and cannot be read now"
+    reason = "the issue has to be looked at before it is sent, and cannot be read now"
     with desk.journal.transaction() as connection:
         rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
-    if isinstance(answer, Broken):
-        pausing.pause(desk, verdict.unreachable(answer))
-    elif answer.status == 401:
-        pausing.pause(desk, verdict.account(answer))
+    _, fault, _ = blame.of_listing(desk, client, answer)
+    if fault is not None:
+        pausing.pause(desk, fault)
 
 
 def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
@@ -177,11 +192,36 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
         return _unreadable(desk, batch, error)
     if not _intend(desk, batch, body):
         return _now(desk, batch)
+    desk.pacer.count(batch[0].lane, desk.clock.boot())
     answer = _exchange(desk, client, batch, body)
     if isinstance(answer, Broken) and answer.ours is not None:
         return _unreadable(desk, batch, answer.ours)
-    judged = verdict.judge(answer, [verdict.Sent(row.name, row.size) for row in batch], batch[0].lane)
-    return recording.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault)
+    largest = desk.site.limits.largest if desk.site.limits else None
+    sent = [verdict.Sent(row.name, row.size) for row in batch]
+    judged = verdict.judge(answer, sent, batch[0].lane, largest=largest)
+    _heed(desk, batch[0].lane, answer, judged)
+    return recording.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault, answer)
+
+
+def _heed(desk: Desk, lane: str, answer: Exchange, judged: verdict.Judgement) -> None:
+    """Take from the answer how fast, how many at once, and what is known of the issue."""
+    if isinstance(answer, Reply):
+        desk.pacer.heed(lane, waits.pace(answer), desk.clock.boot())
+    stored = sum(isinstance(fate, Stored) for fate in judged.fates)
+    if stored == len(judged.fates):
+        desk.parallel.accepted()
+        desk.site.accepted(lane, stored)
+        return
+    desk.site.lost_sight(lane)
+    if overloaded(answer, judged.fault):
+        desk.parallel.overloaded()
+
+
+def overloaded(answer: Exchange, fault: Fault | None) -> bool:
+    """Whether fewer uploads at once would help: not against the limit of one issue, which never has two."""
+    if isinstance(answer, Broken):
+        return answer.timed_out
+    return answer.status == 503 or (answer.status == 429 and (fault is None or fault.scope is not Scope.ISSUE))
 
 
 def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:

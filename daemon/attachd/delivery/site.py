@@ -16,6 +16,10 @@ from attachd.model import Cure, Fault, Scope
 
 #: How old the limits may be before a file is refused for them, in seconds.
 LIMITS_SECONDS = 60.0
+#: How many attachments an issue holds at the most on Cloud (the sample of ``GET issue/limit/report``).
+ATTACHMENTS = 2000
+#: How long it counts that an issue was seen, in seconds, and how many issues are remembered.
+SEEN_SECONDS, SEEN_ISSUES = 600.0, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,14 @@ class Limits:
     enabled: bool
     largest: int | None
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeenIssue:
+    """An issue that Jira has shown us, when (CLOCK_BOOTTIME), and how many attachments it held (None: not said)."""
+
+    at: float
+    attachments: int | None
 
 
 class Site:
@@ -40,6 +52,8 @@ class Site:
         self.lock = threading.Lock()
         self._clock = clock
         self._ahead: float | None = None
+        self._issues: dict[str, SeenIssue] = {}
+        self._seeing = threading.Lock()
 
     @property
     def cloud(self) -> bool:
@@ -51,6 +65,40 @@ class Site:
         if isinstance(outcome, Reply) and outcome.date is not None:
             self._ahead = outcome.date - self._clock.boot()
         return outcome
+
+    def saw(self, issue: str, attachments: int | None) -> None:
+        """Remember that an issue is there, and what it holds."""
+        with self._seeing:
+            if len(self._issues) >= SEEN_ISSUES:
+                self._issues.pop(next(iter(self._issues)))
+            self._issues[issue] = SeenIssue(self._clock.boot(), attachments)
+
+    def accepted(self, issue: str, files: int) -> None:
+        """Remember that an issue took so many files more."""
+        held = self.held(issue)
+        self.saw(issue, None if held is None else held + files)
+
+    def lost_sight(self, issue: str) -> None:
+        """Jira declined something for this issue: what was seen of it does not count any more."""
+        with self._seeing:
+            self._issues.pop(issue, None)
+
+    def has_seen(self, issue: str) -> bool:
+        """Whether the issue was there a short while ago."""
+        with self._seeing:
+            seen = self._issues.get(issue)
+        return seen is not None and self._clock.boot() - seen.at < SEEN_SECONDS
+
+    def held(self, issue: str) -> int | None:
+        """How many attachments the issue holds, where that is known."""
+        with self._seeing:
+            seen = self._issues.get(issue)
+        return seen.attachments if seen and self._clock.boot() - seen.at < SEEN_SECONDS else None
+
+    def free_slots(self, issue: str) -> int | None:
+        """How many files more the issue takes on Cloud, where that is known; never 0: that it is full is Jira's to say."""
+        held = self.held(issue) if self.cloud else None
+        return None if held is None else max(1, ATTACHMENTS - held)
 
     @property
     def clock_known(self) -> bool:

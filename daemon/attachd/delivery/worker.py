@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import structlog
 
-from attachd.delivery import blame, carrying, looking, meeting, outcome, pausing, recording, sending
+from attachd.delivery import blame, carrying, learning, looking, meeting, outcome, pausing, recording, sending
 from attachd.delivery.desk import Desk
 from attachd.jira.client import Client
 from attachd.journal import pauses, queue, rows
 from attachd.journal.rows import Row
-from attachd.model import Mistake, Scope, State
+from attachd.model import Fault, Mistake, Scope, State
 
 log = structlog.get_logger()
 
@@ -150,7 +150,7 @@ def _probe(desk: Desk, client: Client) -> bool:
 
 def _look(desk: Desk, client: Client) -> bool:
     gate = pausing.current(desk)
-    if not gate.looks:
+    if not gate.looks or desk.pacer.wait_for_all(desk.clock.boot()):
         return False
     with desk.journal.transaction() as connection:
         due = queue.doubtful_lanes(connection, desk.clock.now(), desk.busy())
@@ -167,13 +167,16 @@ def _look(desk: Desk, client: Client) -> bool:
 
 def _send(desk: Desk, client: Client) -> bool:
     claimed = claim(desk)
+    if claimed is not None and not desk.site.introduced:
+        # What a request may hold depends on the site: it is chosen anew once that is known.
+        _end(desk, claimed[0])
+        if not _met(desk, client):
+            return True
+        claimed = claim(desk)
     if claimed is None:
         return False
     lane, batch = claimed
     try:
-        if not _met(desk, client):
-            return True
-        desk.pacer.count(lane, desk.clock.boot())
         written = sending.send(desk, client, batch)
         for row in written:
             if row.state is State.READY and row.contested is not None and not row.held:
@@ -184,7 +187,13 @@ def _send(desk: Desk, client: Client) -> bool:
         _file_these(desk, written)
         return True
     finally:
-        desk.give_back(lane)
+        _end(desk, lane)
+
+
+def _end(desk: Desk, lane: str) -> None:
+    """Give back what ``claim`` reserved."""
+    desk.parallel.leave()
+    desk.give_back(lane)
 
 
 def _met(desk: Desk, client: Client) -> bool:
@@ -207,21 +216,53 @@ def _file_these(desk: Desk, written: Sequence[Row]) -> None:
 
 
 def claim(desk: Desk) -> tuple[str, list[Row]] | None:
-    """Reserve the lane whose turn it is, and choose what goes in one request; None if nothing may be sent now."""
+    """Reserve the lane whose turn it is, and choose what goes in one request; None if nothing may be sent now.
+
+    Counts as an upload under way (``desk.parallel``) until the caller ends it.
+    """
     gate = pausing.current(desk)
-    if not gate.uploads or not desk.guard.sight.there or desk.stopping.is_set():
+    if not gate.uploads or not desk.guard.sight.there or desk.stopping.is_set() or not desk.parallel.enter():
         return None
+    claimed: tuple[str, list[Row]] | None = None
+    try:
+        claimed, used_up = _choose(desk, gate)
+    finally:
+        if claimed is None:
+            desk.parallel.leave()
+    for lane, frees_at in used_up:
+        pausing.pause(desk, _too_many(desk, lane, frees_at))
+    return claimed
+
+
+def _choose(desk: Desk, gate: pausing.Gate) -> tuple[tuple[str, list[Row]] | None, list[tuple[str, float]]]:
+    """The first lane that may be served and its batch; and the issues that have used up their hour, with its end."""
     now, boot = desk.clock.now(), desk.clock.boot()
-    busy = desk.busy()
+    busy, used_up, batch = desk.busy(), list[tuple[str, float]](), desk.config.batch
     with desk.journal.transaction() as connection:
+        known = learning.most(connection, batch.max_files, cloud=desk.site.cloud)
+        most_bytes = min(batch.max_bytes, known.bytes or batch.max_bytes)
         for lane in queue.lanes(connection):
             if lane in busy or not gate.lets(lane) or desk.pacer.wait(lane, boot):
                 continue
-            candidates = queue.sendable(connection, lane, now, desk.guard.epoch, desk.config.batch.max_files)
-            batch = together(candidates, desk.config.batch.max_files, desk.config.batch.max_bytes)
-            if batch and desk.take(lane):
-                return lane, batch
-    return None
+            left, frees_at = queue.left_of_hour(connection, lane, now, desk.config.limits.issue_files_per_hour)
+            if left <= 0:
+                used_up.append((lane, frees_at))
+                continue
+            most = min(known.files, left, desk.site.free_slots(lane) or known.files)
+            chosen = together(queue.sendable(connection, lane, now, desk.guard.epoch, most), most, most_bytes)
+            if chosen and desk.take(lane):
+                return (lane, chosen), used_up
+    return None, used_up
+
+
+def _too_many(desk: Desk, lane: str, frees_at: float) -> Fault:
+    """So many files for one issue are more likely a wrong folder than meant: the rest waits for its time, or a person."""
+    most = desk.config.limits.issue_files_per_hour
+    reason = (
+        f"{lane} got {most} files within an hour, and more wait: a wrong folder may have been dragged in "
+        f"(limits.issue_files_per_hour); if it is meant, `attachd resume --issue {lane}`"
+    )
+    return Fault(Scope.ISSUE, "too-many-files", reason, lane, max(1.0, frees_at - desk.clock.now()))
 
 
 def together(candidates: Sequence[Row], max_files: int, max_bytes: int) -> list[Row]:

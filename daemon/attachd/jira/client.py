@@ -157,7 +157,8 @@ def _read(response: httpx.Response, exhausted: bool) -> Reply:
 def _broken(error: Exception, body: multipart.Body | None) -> Broken:
     """Say how far a request came. httpx's class alone does not tell: a ReadError comes with and without a commit."""
     text = legible(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-    return Broken(_stage(error, body), text, certificate=_is_certificate(error))
+    return Broken(_stage(error, body), text, certificate=_is_certificate(error),
+                  timed_out=isinstance(error, httpx.TimeoutException))  # fmt: skip
 
 
 def _stage(error: Exception, body: multipart.Body | None) -> Stage:

@@ -92,12 +92,16 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """No status line came. ``ours`` is set where the cause lies on this machine: the file changed or cannot be read."""
+    """No status line came. ``ours`` is set where the cause lies on this machine: the file changed or cannot be read.
+
+    ``timed_out`` tells that nothing spoke against the connection but the time that it took.
+    """
 
     stage: Stage
     error: str
     certificate: bool = False
     ours: Exception | None = None
+    timed_out: bool = False
 
 
 Exchange = Reply | Broken

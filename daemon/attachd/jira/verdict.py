@@ -38,13 +38,13 @@ class Judgement:
     fault: Fault | None = None
 
 
-def judge(outcome: Exchange, files: Sequence[Sent], issue: str) -> Judgement:
-    """Read what an upload of *files* to *issue* came to."""
+def judge(outcome: Exchange, files: Sequence[Sent], issue: str, *, largest: int | None = None) -> Judgement:
+    """Read what an upload of *files* to *issue* came to. *largest*: how many bytes a file may have, where that is known."""
     match outcome:
         case Broken(stage=Stage.CONNECTING):
             return _all(NotDelivered("Jira could not be reached"), files, unreachable(outcome))
         case Reply():
-            return _reply(outcome, files, issue)
+            return _reply(outcome, files, issue, largest)
         case Broken(stage=Stage.SENDING, ours=None):
             reason = f"the connection broke while the file was being sent ({outcome.error})"
             return _all(NotDelivered(reason), files, network(outcome.error))
@@ -55,7 +55,7 @@ def judge(outcome: Exchange, files: Sequence[Sent], issue: str) -> Judgement:
             return _all(InDoubt(reason), files, unreachable(outcome) if outcome.certificate else None)
 
 
-def _reply(reply: Reply, files: Sequence[Sent], issue: str) -> Judgement:
+def _reply(reply: Reply, files: Sequence[Sent], issue: str, largest: int | None) -> Judgement:
     status = reply.status
     if 200 <= status < 300:
         return _success(reply, files)
@@ -68,7 +68,7 @@ def _reply(reply: Reply, files: Sequence[Sent], issue: str) -> Judgement:
         return _unknown(reply, files)
     if status == 401 or denied_login(reply):
         return _all(NotDelivered(f"Jira did not accept the account ({status})"), files, account(reply))
-    return _declined(reply, files)
+    return _declined(reply, files, largest)
 
 
 def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
@@ -152,7 +152,7 @@ def _unknown(reply: Reply, files: Sequence[Sent]) -> Judgement:
     return _all(InDoubt(reason), files, fault)
 
 
-def _declined(reply: Reply, files: Sequence[Sent]) -> Judgement:
+def _declined(reply: Reply, files: Sequence[Sent], largest: int | None) -> Judgement:
     """A 4xx: about this file only if it is Jira that speaks, and the request held one file."""
     if reply.is_cut:
         return _cut(reply, files)
@@ -167,9 +167,17 @@ def _declined(reply: Reply, files: Sequence[Sent]) -> Judgement:
     if reply.status in (403, 404):
         return _all(Contested(reply.status, words), files)
     if reply.status == 413:
-        reason = "it is larger than Jira allows, or the issue holds as many attachments as it may"
-        return _all(Refused(f"{reason} (413: {words})"), files)
+        return _all(Refused(f"{_too_much(files[0].size, largest)} (413: {words})"), files)
     return _all(Refused(f"Jira refused it ({reply.status}: {words})"), files)
+
+
+def _too_much(size: int, largest: int | None) -> str:
+    """Say which of the causes of a 413 it was: Cloud answers so to a file too large and to an issue that is full."""
+    if largest is None:
+        return "it is larger than Jira allows, or the issue holds as many attachments as it may"
+    if size > largest:
+        return f"it has {size} bytes, and this Jira allows {largest}"
+    return "the issue holds as many attachments as Jira allows; delete some there, then move the file back"
 
 
 def _cut(reply: Reply, files: Sequence[Sent]) -> Judgement:

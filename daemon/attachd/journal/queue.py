@@ -51,6 +51,27 @@ def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, 
     return [rows.from_sql(record) for record in found]
 
 
+#: What ``limits.issue_files_per_hour`` counts over, in seconds.
+HOUR = 3600.0
+
+
+def left_of_hour(connection: sqlite3.Connection, lane: str, now: float, most: int) -> tuple[int, float]:
+    """How many files an issue may still get within the hour if *most* are allowed (0: any number), and when the first
+    of a full hour ages out. Counts what was accepted since ``lane.counted_from``.
+    """
+    if not most:
+        return _ANY, 0.0
+    found = connection.execute(
+        "SELECT verdict_at FROM file WHERE lane = :lane AND attachment IS NOT NULL AND verdict_at > max(:since,"
+        " coalesce((SELECT counted_from FROM lane WHERE issue = :lane), 0)) ORDER BY verdict_at DESC LIMIT :most",
+        {"lane": lane, "since": now - HOUR, "most": most},
+    ).fetchall()
+    return most - len(found), (found[-1][0] if found else now) + HOUR
+
+
+_ANY = 2**31
+
+
 def intend(
     connection: sqlite3.Connection,
     batch: Sequence[rows.Row],
@@ -231,7 +252,8 @@ def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int
 def contested(connection: sqlite3.Connection, *, held: bool) -> list[rows.Row]:
     """Rows that Jira refused without a verdict yet: *held* until it can be believed, or nobody was asked about it yet."""
     found = connection.execute(
-        rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' AND held = ? ORDER BY contested_at", (int(held),)
+        rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' AND (held > 0) = ? ORDER BY contested_at",
+        (int(held),),
     )
     return [rows.from_sql(record) for record in found]
 
@@ -245,12 +267,27 @@ def accepted_before(connection: sqlite3.Connection, site: str, lane: str) -> boo
 
 
 def witnesses(connection: sqlite3.Connection, site: str, since: float, other_than: str) -> list[str]:
-    """Issues that accepted a file since then, the latest first."""
+    """Issues that accepted a file since then, the latest first; without those that were struck off after that."""
     found = connection.execute(
-        "SELECT lane FROM file WHERE attachment IS NOT NULL AND verdict_at >= ? AND lane <> ? AND site = ?"
+        "SELECT lane FROM file AS f WHERE attachment IS NOT NULL AND verdict_at >= ? AND lane <> ? AND site = ?"
+        " AND state IN ('ATTACHED', 'DONE') AND NOT EXISTS"
+        " (SELECT 1 FROM struck AS s WHERE s.lane = f.lane AND s.at >= f.verdict_at)"
         " GROUP BY lane ORDER BY max(verdict_at) DESC LIMIT 50",
         (since, other_than, site),
     )
+    return [record[0] for record in found]
+
+
+def strike(connection: sqlite3.Connection, lane: str, now: float) -> None:
+    """An issue that accepted files cannot be seen any more: it is no witness before it accepts another one."""
+    connection.execute("INSERT OR REPLACE INTO struck VALUES (?, ?)", (lane, now))
+
+
+def oldest_lane(connection: sqlite3.Connection) -> list[str]:
+    """The issue of the file that has waited longest, if any waits."""
+    found = connection.execute(
+        "SELECT lane FROM file WHERE state IN ('READY', 'DOUBTFUL') ORDER BY id LIMIT 1"
+    ).fetchall()
     return [record[0] for record in found]
 
 

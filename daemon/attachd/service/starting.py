@@ -17,6 +17,7 @@ import structlog
 from attachd import __version__
 from attachd.clock import Clock
 from attachd.config import Config, secrets
+from attachd.delivery import learning
 from attachd.delivery.desk import Desk
 from attachd.delivery.site import Site
 from attachd.filing import guard as guard_
@@ -217,6 +218,7 @@ def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
             connection.execute("UPDATE file SET site = ? WHERE site = ?", (url, known))
         elif known != url:
             # Ids and moved keys of another site mean nothing here.
+            learning.forget(connection)
             connection.execute("DELETE FROM listed")
             connection.execute("DELETE FROM moved")
         database.put(connection, "site", url)
