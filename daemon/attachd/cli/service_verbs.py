@@ -15,7 +15,7 @@ from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import report
 from attachd.model import Cure, Scope, Word, printable
-from attachd.service import logs, notify, starting
+from attachd.service import logs, notify, reminding, starting
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 #: How often the main thread tells the service manager how it is going, in seconds.
 STATUS_SECONDS = 5.0
+#: How often it looks whether people are to be told of something, and what is to be given up.
+REMIND_SECONDS = 60.0
 
 AdoptInbox = Annotated[
     bool,
@@ -50,8 +52,12 @@ def run(
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
+        reminded = 0.0
         while not signals.wait(STATUS_SECONDS):
             notify.send(status=_status_line(engine))
+            if engine.desk.clock.boot() - reminded >= REMIND_SECONDS:
+                reminded = engine.desk.clock.boot()
+                reminding.step(engine.desk)
         notify.send(stopping=True)
         _end(engine)
 

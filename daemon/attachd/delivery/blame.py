@@ -7,11 +7,12 @@ Without one it is *held*: the file stays in the inbox, and ``why`` says so.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 import structlog
 
-from attachd.delivery import meeting, outcome, pausing, policy, recording, witnesses
+from attachd.delivery import meeting, outcome, pausing, policy, recording, telling, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira import verdict
@@ -258,12 +259,31 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
     return bool(believed)
 
 
+#: What ``service/reminding.py`` calls refusals that wait for a person.
+HELD = "refusals.held"
+
+
 def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
     now, wait = desk.clock.now(), desk.config.fuse.hold_minutes * 60.0
     with desk.journal.transaction() as connection:
         for row in due:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
-    lanes = sorted({row.lane for row in due})
-    log.error(
-        "fuse.blown", issues=lanes, remedy="look at the account's rights; when any file is accepted, these are believed"
-    )
+        fresh = telling.told(connection, HELD) is None
+        telling.note(connection, HELD, telling.told(connection, HELD) or now)
+    if fresh:
+        lanes = sorted({row.lane for row in due})
+        remedy = (
+            "look at the folders' names and at the account's rights; when any file is accepted, or on `attachd resume`, "
+            "these are filed as refused"
+        )
+        log.error("fuse.blown", issues=lanes, remedy=remedy)
+
+
+def held_by_fuse(connection: sqlite3.Connection, site: str) -> list[Row]:
+    """The refusals that wait for a person: of so many issues that the fault is more likely ours."""
+    held = [
+        row
+        for row in queue.contested(connection, held=True)
+        if row.contested == 404 and row.held != BY_HAND and not queue.accepted_before(connection, site, row.lane)
+    ]
+    return held if len({row.lane for row in held}) >= FUSE else []

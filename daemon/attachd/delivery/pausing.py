@@ -66,7 +66,8 @@ def extended(earlier: Pause | None, fault: Fault, now: float) -> Pause:
         wait = max(fault.wait, 1.0) + policy.growing("rate-limit", 1) / 4
     wait = min(wait, policy.LONGEST_SECONDS)
     since = earlier.since if earlier and goes_on(earlier, fault.kind, now) else now
-    return Pause(fault.scope, fault.subject, fault.kind, fault.reason, fault.cure, since, now + wait, wait, times)
+    told = earlier.told if earlier else 0.0
+    return Pause(fault.scope, fault.subject, fault.kind, fault.reason, fault.cure, since, now + wait, wait, times, told)
 
 
 def goes_on(earlier: Pause, kind: str, now: float) -> bool:
@@ -89,7 +90,8 @@ def prolong(desk: Desk, fault: Fault) -> None:
 
 
 def _earlier(desk: Desk, fault: Fault) -> Pause | None:
-    return next((p for p in _read(desk) if (p.scope, p.subject) == (fault.scope, fault.subject)), None)
+    with desk.journal.transaction() as connection:
+        return pauses.find(connection, fault.scope, fault.subject)
 
 
 def pause(desk: Desk, fault: Fault) -> None:
@@ -98,14 +100,13 @@ def pause(desk: Desk, fault: Fault) -> None:
         fault = replace(fault, kind="password")
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        earlier = next(
-            (p for p in pauses.read(connection) if (p.scope, p.subject) == (fault.scope, fault.subject)), None
-        )
+        earlier = pauses.find(connection, fault.scope, fault.subject)
         if earlier and earlier.cure is Cure.HAND and fault.cure is not Cure.HAND:
             return
         made = extended(earlier, fault, now)
-        pauses.put(connection, made)
-    if earlier is None or earlier.kind != made.kind or made.times == 1:
+        fresh = earlier is None or earlier.kind != made.kind or made.times == 1
+        pauses.put(connection, replace(made, told=now) if fresh or earlier is None else made)
+    if fresh:
         log.warning(
             "delivery.paused",
             scope=made.scope,
@@ -116,7 +117,7 @@ def pause(desk: Desk, fault: Fault) -> None:
         )
 
 
-def relieve(connection: sqlite3.Connection, lane: str, began: float) -> list[Pause]:
+def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float) -> list[Pause]:
     """A file of *lane* was accepted, sent since *began*: nothing that had held it up is wrong any more.
 
     But what went wrong while it was under way still is, and what Jira asked us to wait is waited. Returns what ended.
@@ -131,7 +132,7 @@ def relieve(connection: sqlite3.Connection, lane: str, began: float) -> list[Pau
     known = [p for p in pauses.read(connection) if (p.scope, p.subject) in over and p.cure is not Cure.HAND]
     ended = [p for p in known if p.until == 0.0 or p.until - p.wait < began - 0.001]
     for each in ended:
-        pauses.drop(connection, each.scope, each.subject)
+        pauses.drop(connection, each.scope, each.subject, now)
     return ended
 
 
@@ -172,6 +173,7 @@ def _is_password(desk: Desk) -> bool:
 def open_for_a_try(desk: Desk, held: Pause) -> None:
     """The probe succeeded: uploads are let through again, but only an accepted one makes it forgotten."""
     with desk.journal.transaction() as connection:
+        pauses.ended(connection, held, desk.clock.now())
         pauses.put(connection, replace(held, cure=Cure.TIME, until=0.0))
     tell_ended(desk, [held])
 

@@ -38,7 +38,7 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
         if any(isinstance(fate, Misstored) for fate in fates):
             fault = fault or _second_issue(connection, sent[0].lane, now)
         if any(isinstance(fate, Stored) for fate in fates):
-            ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent))
+            ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
         written = [rows.one(connection, row.id) for row in batch]
     for row in written:
         tell(row)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from attachd.model import Cure, Scope
@@ -45,8 +47,16 @@ def tame(connection: sqlite3.Connection, now: float) -> None:
     )
 
 
+def find(connection: sqlite3.Connection, scope: Scope, subject: str = "") -> Pause | None:
+    """The one of this scope and subject, if there is any."""
+    return next((p for p in read(connection) if (p.scope, p.subject) == (scope, subject)), None)
+
+
 def put(connection: sqlite3.Connection, pause: Pause) -> None:
     """Remember *pause*, in the place of an earlier one of the same scope and subject."""
+    earlier = find(connection, pause.scope, pause.subject)
+    if earlier is not None and earlier.since != pause.since:
+        ended(connection, earlier, min(earlier.until, pause.since))
     connection.execute(
         "INSERT OR REPLACE INTO pause (scope, subject, kind, reason, cure, since, until, wait, times, told)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -57,7 +67,43 @@ def put(connection: sqlite3.Connection, pause: Pause) -> None:
     )
 
 
-def drop(connection: sqlite3.Connection, scope: Scope, subject: str = "") -> bool:
+def drop(connection: sqlite3.Connection, scope: Scope, subject: str, now: float) -> bool:
     """Forget one; True if there was one."""
-    done = connection.execute("DELETE FROM pause WHERE scope = ? AND subject = ?", (scope, subject))
-    return done.rowcount > 0
+    earlier = find(connection, scope, subject)
+    if earlier is None:
+        return False
+    ended(connection, earlier, now if earlier.holds(now) else earlier.until)
+    connection.execute("DELETE FROM pause WHERE scope = ? AND subject = ?", (scope, subject))
+    return True
+
+
+#: Shorter pauses make no difference to days, and older ones than this many seconds are forgotten.
+_WORTH_SECONDS, _KEPT_SECONDS = 60.0, 366 * 86400.0
+
+
+def ended(connection: sqlite3.Connection, pause: Pause, until: float) -> None:
+    """Keep the time that a pause took; what is open for a try (``until`` 0) was kept when it was opened."""
+    if (pause.until or pause.cure is Cure.HAND) and until - pause.since >= _WORTH_SECONDS:
+        connection.execute("INSERT INTO paused VALUES (?, ?, ?, ?)", (pause.scope, pause.subject, pause.since, until))
+        connection.execute("DELETE FROM paused WHERE until < ?", (until - _KEPT_SECONDS,))
+
+
+def seconds_paused(connection: sqlite3.Connection, subjects: Collection[str], since: float, now: float) -> float:
+    """How much of the time since *since* was spent in pauses that reach everything or one of *subjects*."""
+    kept = connection.execute("SELECT subject, since, until FROM paused WHERE until > ?", (since,)).fetchall()
+    spans = [(r[1], r[2]) for r in kept if r[0] in {"", *subjects}]
+    spans += [
+        (each.since, now if each.holds(now) else each.until)
+        for each in read(connection)
+        if each.subject in {"", *subjects} and (each.until or each.holds(now))
+    ]
+    return _covered([(max(begin, since), min(end, now)) for begin, end in spans])
+
+
+def _covered(spans: Iterable[tuple[float, float]]) -> float:
+    """The length of what *spans* cover together, each second once."""
+    total, reached = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total

@@ -278,6 +278,15 @@ def witnesses(connection: sqlite3.Connection, site: str, since: float, other_tha
     return [record[0] for record in found]
 
 
+def tried_in_vain(connection: sqlite3.Connection, seen_before: float, now: float) -> list[rows.Row]:
+    """Files seen before then that were sent or asked about, and wait for their next try."""
+    found = connection.execute(
+        rows.SELECT + "WHERE state = 'READY' AND due > ? AND seen_at < ? AND (tries > 0 OR contested IS NOT NULL)",
+        (now, seen_before),
+    )
+    return [rows.from_sql(record) for record in found]
+
+
 def strike(connection: sqlite3.Connection, lane: str, now: float) -> None:
     """An issue that accepted files cannot be seen any more: it is no witness before it accepts another one."""
     connection.execute("INSERT OR REPLACE INTO struck VALUES (?, ?)", (lane, now))

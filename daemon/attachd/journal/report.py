@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 
 from attachd.journal import pauses, rows
@@ -88,6 +89,18 @@ def troubled(journal: Journal, limit: int = 20) -> list[Row]:
     waits = "blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL'"
     unmoved = "state IN ('ATTACHED', 'REFUSED') AND due > 0"
     return _rows(journal, f"WHERE finished_at IS NULL AND ({waits} OR {unmoved}) ORDER BY since LIMIT ?", limit)
+
+
+def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, Row | None]:
+    """How many files have waited since before *moment*, and the one that was seen first."""
+    unfinished = "FROM file WHERE finished_at IS NULL AND seen_at <= ?"
+    count = connection.execute(f"SELECT count(*) {unfinished}", (moment,)).fetchone()[0]
+    if not count:
+        return 0, None
+    first = connection.execute(
+        rows.SELECT + "WHERE finished_at IS NULL AND seen_at <= ? ORDER BY seen_at, id LIMIT 1", (moment,)
+    ).fetchone()
+    return count, rows.from_sql(first)
 
 
 def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:

@@ -1,0 +1,123 @@
+"""Reminders for the people who run the service: what waits for longer than it should, and what is still paused.
+
+Each cause is told once, then every ``limits.remind_hours`` while it lasts, and once when it is over; also across restarts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from attachd.delivery import blame, overdue, telling, worker
+from attachd.delivery.desk import Desk
+from attachd.journal import pauses, report
+from attachd.journal.pauses import Pause
+from attachd.model import Cure, printable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What lasts *since* then; ``about`` goes into the log."""
+
+    since: float
+    about: dict[str, Any]
+
+
+def step(desk: Desk) -> None:
+    """Give up what is overdue, then tell what is to be told."""
+    try:
+        overdue.give_up(desk)
+        remind(desk)
+    except sqlite3.OperationalError as error:
+        # The workers say that the disk is full; what could not be written down is told later.
+        if not worker.disk_is_full(error):
+            raise
+
+
+def remind(desk: Desk) -> None:
+    """Tell what is due to be told. Cheap: some look-ups by index, and a write only when something is told."""
+    now = desk.clock.now()
+    limits = desk.config.limits
+    warn, again = limits.warn_after_minutes * 60, limits.remind_hours * 3600
+    with desk.journal.transaction() as connection:
+        lines = [_of_pause(connection, each, now) for each in _paused(connection, now, again)]
+        for key, find in CAUSES.items():
+            lines += _of_cause(connection, key, find(connection, desk, now), now, warn, again)
+    for line in lines:
+        line()
+
+
+Line = Callable[[], None]
+
+
+def _paused(connection: sqlite3.Connection, now: float, again: float) -> list[Pause]:
+    return [p for p in pauses.read(connection) if p.holds(now) and telling.is_due(p.told, p.since, now, 0.0, again)]
+
+
+def _of_pause(connection: sqlite3.Connection, pause: Pause, now: float) -> Line:
+    pauses.put(connection, replace(pause, told=now))
+    about: dict[str, Any] = {"scope": pause.scope, "subject": pause.subject, "kind": pause.kind, "reason": pause.reason}
+    if pause.cure is Cure.HAND:
+        about["remedy"] = "`attachd resume` ends it"
+    return lambda: log.warning("delivery.still_paused", **about, seconds=round(now - pause.since))
+
+
+def _of_cause(
+    connection: sqlite3.Connection, key: str, found: Trouble | None, now: float, warn: float, again: float
+) -> list[Line]:
+    if found is None:
+        return [lambda: log.info(f"{key}.over")] if telling.over(connection, key) else []
+    if not telling.is_due(telling.told(connection, key), found.since, now, warn, again):
+        return []
+    telling.note(connection, key, now)
+    return [lambda: log.warning(key, **found.about, seconds=round(now - found.since))]
+
+
+# --- The causes -------------------------------------------------------------------------------------------------
+
+
+def _waiting(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
+    """Files that wait for longer than ``limits.warn_after_minutes``."""
+    count, oldest = report.waiting_since(connection, now - desk.config.limits.warn_after_minutes * 60)
+    if oldest is None:
+        return None
+    about = {"files": count, "id": oldest.ident, "issue": oldest.asked, "file": printable(oldest.path)}
+    reason = oldest.blocked or oldest.reason or "its turn has not come"
+    remedy = "`attachd status` names them, `attachd why FILE` says what holds one"
+    return Trouble(oldest.seen_at, about | {"reason": reason, "remedy": remedy})
+
+
+def _stray(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
+    """Folders that are no issue's, with files in them."""
+    folders = connection.execute("SELECT folder, reason, files, since FROM stray ORDER BY since").fetchall()
+    late = [f for f in folders if now - f[3] >= desk.config.limits.warn_after_minutes * 60]
+    if not late:
+        return None
+    folder, reason, _, since = late[0]
+    about = {"folders": len(late), "files": sum(f[2] for f in late), "folder": printable(folder) or "the inbox itself"}
+    return Trouble(since, about | {"reason": reason})
+
+
+def _held(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
+    """Refusals that the fuse holds for a person."""
+    del now
+    held = blame.held_by_fuse(connection, desk.site.url)
+    if not held:
+        return None
+    lanes = sorted({row.lane for row in held})
+    remedy = "look at these folders' names and at the account's rights, then `attachd resume` files them as refused"
+    return Trouble(min(row.since for row in held), {"issues": lanes, "files": len(held), "remedy": remedy})
+
+
+#: A cause's name in the log, and how it is found; None where there is no such trouble.
+CAUSES: dict[str, Callable[[sqlite3.Connection, Desk, float], Trouble | None]] = {
+    "files.waiting_long": _waiting,
+    "files.without_issue": _stray,
+    blame.HELD: _held,
+}
