@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -26,7 +26,9 @@ from attachd.journal.database import Journal
 from world import Fault, World
 
 ISSUES = ("TEST-1", "OPS-7")
-NAMES = ("log.txt", "a/log.txt")
+NAMES = ("log.txt", "a/log.txt", "b.txt")
+#: Names of files that come together, and so share requests.
+SHARING = tuple(f"part-{number}.txt" for number in range(7))
 SIZES = (5, 6)
 FIXED_MTIME = 1_700_000_000_000_000_000
 
@@ -157,6 +159,21 @@ class Lives(RuleBasedStateMachine):
         self.alive.add(content)
         self.allowed[issue, content] += 1
 
+    @rule(
+        issue=st.sampled_from(ISSUES),
+        count=st.integers(2, 7),
+        size=st.sampled_from(SIZES),
+        then=st.integers(0, 3),
+        fault=st.none() | FAULTS,
+    )
+    def drop_several(self, issue: str, count: int, size: int, then: int, fault: Fault | None) -> None:
+        """Small files that share a request: it may be declined as a whole, stored by half, or stored late."""
+        for name in SHARING[:count]:
+            self.drop(issue, name, size, False)
+        if fault is not None:
+            self.world.jira.faults.append(fault)
+        self.go_on(then)
+
     def pick(self, files: list[Path], index: int) -> Path:
         return files[index % len(files)]
 
@@ -208,13 +225,38 @@ class Lives(RuleBasedStateMachine):
     def jira_fails(self, fault: Fault) -> None:
         self.world.jira.faults.append(fault)
 
+    @rule(
+        count=st.integers(1, 3),
+        status=st.sampled_from([400, 413, 429]),
+        commit=st.sampled_from([None, "half", "all"]),
+    )
+    def jira_declines_what_is_shared(self, count: int, status: int, commit: str | None) -> None:
+        """Several times in a row, so that requests are halved and halved again."""
+        words = {"errorMessages": ["not together"]}
+        self.world.jira.faults += [Fault(status=status, body=words, commit=commit, shared=True)] * count
+
+    @rule(issue=st.sampled_from(["", *ISSUES]))
+    def resumed(self, issue: str) -> None:
+        """A person lets go on what is paused, and believes what is held."""
+        with self.world.desk.journal.transaction() as connection:
+            connection.execute("DELETE FROM pause WHERE subject = ? OR ? = ''", (issue, issue))
+            connection.execute("UPDATE file SET held = 2 WHERE held = 1 AND state = 'READY' AND lane = ?", (issue,))
+
     @rule(fault=LOOK_FAULTS)
     def listing_fails(self, fault: Fault) -> None:
         self.world.jira.look_faults.append(fault)
 
-    @rule(seconds=st.sampled_from([0.5, 6.0, 31.0, 95.0, 400.0]))
-    def time_passes(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([0.5, 6.0, 31.0, 95.0, 400.0]), meanwhile=st.integers(0, 8))
+    def time_passes(self, seconds: float, meanwhile: int) -> None:
+        """And the program works, or not. (Hypothesis leaves whole rules out of a life: what matters stands in several.)"""
         self.world.clock.advance(seconds)
+        if meanwhile:
+            self.go_on(meanwhile)
+
+    def go_on(self, steps: int) -> None:
+        self.world.scan()
+        for _ in range(steps):
+            self.world.step()
 
     @rule()
     def remount(self) -> None:
@@ -242,6 +284,21 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def scan(self) -> None:
         self.world.scan()
+
+    @rule(
+        issue=st.sampled_from(ISSUES),
+        count=st.integers(1, 7),
+        faults=st.lists(FAULTS, max_size=2),
+        rounds=st.integers(1, 4),
+    )
+    def deliver(self, issue: str, count: int, faults: list[Fault], rounds: int) -> None:
+        """Files come, are taken, and meet what Jira does; then it goes on for a while."""
+        self.world.jira.faults[:0] = faults
+        self.drop_several(issue, count, 5, 0, None)
+        for _ in range(rounds):
+            self.world.scan()
+            self.world.work()
+            self.world.clock.advance(6.0)
 
     @rule(steps=st.integers(1, 4))
     def work(self, steps: int) -> None:
@@ -300,6 +357,8 @@ class Lives(RuleBasedStateMachine):
 
     def quiet(self) -> None:
         """No more faults: everything that is left gets its verdict."""
+        event(f"uploads before the end: {min(len(self.world.jira.uploads), 10)}")
+        event(f"shared before the end: {min(sum(len(names) > 1 for names in self.world.jira.uploads), 5)}")
         Fuse.left = None
         self.world.jira.faults.clear()
         self.world.jira.look_faults.clear()

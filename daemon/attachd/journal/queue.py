@@ -61,12 +61,16 @@ def left_of_hour(connection: sqlite3.Connection, lane: str, now: float, most: in
     """
     if not most:
         return _ANY, 0.0
-    found = connection.execute(
-        "SELECT verdict_at FROM file WHERE lane = :lane AND attachment IS NOT NULL AND verdict_at > max(:since,"
-        " coalesce((SELECT counted_from FROM lane WHERE issue = :lane), 0)) ORDER BY verdict_at DESC LIMIT :most",
-        {"lane": lane, "since": now - HOUR, "most": most},
-    ).fetchall()
-    return most - len(found), (found[-1][0] if found else now) + HOUR
+    accepted = (
+        "FROM file WHERE lane = :lane AND attachment IS NOT NULL AND verdict_at > max(:since,"
+        " coalesce((SELECT counted_from FROM lane WHERE issue = :lane), 0))"
+    )
+    about = {"lane": lane, "since": now - HOUR, "place": most - 1}
+    left = most - int(connection.execute(f"SELECT count(*) {accepted}", about).fetchone()[0])
+    if left > 0:
+        return left, 0.0
+    full = connection.execute(f"SELECT verdict_at {accepted} ORDER BY verdict_at DESC LIMIT 1 OFFSET :place", about)
+    return left, float(full.fetchone()[0]) + HOUR
 
 
 _ANY = 2**31
