@@ -109,9 +109,11 @@ class Parallel:
         with self._lock:
             self.allowed, self._run = max(1, self.allowed // 2), 0
 
-    def accepted(self) -> None:
-        """Jira stored what was sent."""
+    def accepted(self) -> bool:
+        """Jira stored what was sent; True if one more may run from now on."""
         with self._lock:
             self._run += 1
-            if self._run >= GROW_AFTER:
-                self.allowed, self._run = min(self._most, self.allowed + 1), 0
+            if self.allowed == self._most or self._run < GROW_AFTER:
+                return False
+            self.allowed, self._run = self.allowed + 1, 0
+            return True

@@ -209,7 +209,8 @@ def _heed(desk: Desk, lane: str, answer: Exchange, judged: verdict.Judgement) ->
         desk.pacer.heed(lane, waits.pace(answer), desk.clock.boot())
     stored = sum(isinstance(fate, Stored) for fate in judged.fates)
     if stored == len(judged.fates):
-        desk.parallel.accepted()
+        if desk.parallel.accepted():
+            desk.bell.ring()
         desk.site.accepted(lane, stored)
         return
     desk.site.lost_sight(lane)

@@ -273,11 +273,11 @@ def accepted_before(connection: sqlite3.Connection, site: str, lane: str) -> boo
 def witnesses(connection: sqlite3.Connection, site: str, since: float, other_than: str) -> list[str]:
     """Issues that accepted a file since then, the latest first; without those that were struck off after that."""
     found = connection.execute(
-        "SELECT lane FROM file AS f WHERE attachment IS NOT NULL AND verdict_at >= ? AND lane <> ? AND site = ?"
-        " AND state IN ('ATTACHED', 'DONE') AND NOT EXISTS"
-        " (SELECT 1 FROM struck AS s WHERE s.lane = f.lane AND s.at >= f.verdict_at)"
-        " GROUP BY lane ORDER BY max(verdict_at) DESC LIMIT 50",
-        (since, other_than, site),
+        "SELECT issue, (SELECT verdict_at FROM file WHERE lane = issue AND attachment IS NOT NULL AND verdict_at >= :since"
+        " AND site = :site AND state IN ('ATTACHED', 'DONE') ORDER BY verdict_at DESC LIMIT 1) AS latest FROM lane"
+        " WHERE issue <> :other AND latest > coalesce((SELECT at FROM struck WHERE struck.lane = issue), 0)"
+        " ORDER BY latest DESC LIMIT 50",
+        {"since": since, "other": other_than, "site": site},
     )
     return [record[0] for record in found]
 
