@@ -220,6 +220,19 @@ def test_where_the_free_slots_of_an_issue_are_known_a_request_keeps_to_them(w: W
     assert sizes(w) == [1, 4]
 
 
+def test_a_full_issue_declines_one_request_and_then_each_file_by_itself(w: World) -> None:
+    w.jira.stored += [Stored(str(n), "TEST-1", f"{n}.txt", b"old", 0.0) for n in range(2000)]
+    w.jira.most = 2000
+    drop(w, 8)
+
+    w.settle()
+
+    assert sizes(w) == [8] + [1] * 8
+    assert w.states() == ["FAILED"] * 8
+    with w.desk.journal.transaction() as connection:
+        assert learning.most(connection, 60, cloud=True).files == 4
+
+
 def test_a_full_issue_is_said_to_be_full_and_not_the_file_to_be_large(w: World) -> None:
     w.drop("TEST-1/a.txt", SMALL)
     w.jira.faults.append(Fault(status=413, body={"errorMessages": ["limit exceeded"], "errors": {}}))

@@ -96,6 +96,7 @@ class MemoryJira(httpx.BaseTransport):
         self.forbidden: set[str] = set()
         self.moved: dict[str, str] = {}
         self.limit = 10**9
+        self.most = 10**9
         self.enabled = True
         self.requests: list[tuple[str, str]] = []
         self.uploads: list[list[str]] = []
@@ -188,6 +189,8 @@ class MemoryJira(httpx.BaseTransport):
             return self._reply(404, _error("Issue does not exist or you do not have permission to see it."))
         if issue in self.forbidden:
             return self._reply(403, _error("You do not have permission to create attachments for this issue."))
+        if len(self.on(issue)) + len(files) > self.most:
+            return self._reply(413, _error("An issue may have that many attachments at the most."))
         if any(len(content) > self.limit for _, content in files):
             return self._reply(413, _error("too large"))
         return None

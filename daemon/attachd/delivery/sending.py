@@ -213,7 +213,8 @@ def _heed(desk: Desk, lane: str, answer: Exchange, judged: verdict.Judgement) ->
             desk.bell.ring()
         desk.site.accepted(lane, stored)
         return
-    desk.site.lost_sight(lane)
+    if isinstance(answer, Reply) and answer.status in (403, 404):
+        desk.site.lost_sight(lane)
     if overloaded(answer, judged.fault):
         desk.parallel.overloaded()
 
