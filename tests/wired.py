@@ -233,13 +233,19 @@ class Line:
         return self if deployment == "Cloud" else replace(self, **(self.server or {}))
 
 
-class Like(str):
-    """Equal to what it matches as a whole: an assertion that fails shows both."""
+class Like:
+    """Equal to what its pattern matches as a whole: an assertion that fails shows both."""
 
-    __hash__ = str.__hash__
+    __hash__ = None
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = re.compile(pattern, re.DOTALL)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and re.fullmatch(self, other, re.DOTALL) is not None
+        return isinstance(other, str) and self.pattern.fullmatch(other) is not None
+
+    def __repr__(self) -> str:
+        return f"like {self.pattern.pattern!r}"
 
 
 def both(lines: list[Line]) -> list[Any]:
