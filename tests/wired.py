@@ -60,16 +60,16 @@ def system_store() -> ssl.SSLContext:
 class Wired(World):
     """The folders, the journal and the steps of ``World``; requests are made as the service makes them."""
 
-    def __init__(self, home: Path, jira: Standin, clock: SharedClock, **tables: dict[str, Any]) -> None:
-        self.home, self.clock, self.jira = home, clock, jira
+    def __init__(self, home: Path, standin: Standin, clock: SharedClock, **tables: dict[str, Any]) -> None:
+        self.home, self.clock, self.jira = home, clock, standin
         self.inbox, self.done, self.failed = home / "inbox", home / "done", home / "failed"
         for folder in (self.inbox, self.done, self.failed):
             folder.mkdir()
-        self.write_token(jira.store.token)
+        self.write_token(standin.store.token)
         auth = {"user": USER, "token": {"file": str(home / "token")}}
         waits = {"connect_seconds": PATIENT, "stall_seconds": PATIENT, "reply_seconds": PATIENT}
         self.tables = {
-            "jira": {"url": jira.url, "auth": auth} | tables.pop("jira", {}),
+            "jira": {"url": standin.url, "auth": auth} | tables.pop("jira", {}),
             "upload": waits | tables.pop("upload", {}),
             **tables,
         }
