@@ -113,6 +113,8 @@ async def _slow(x: Exchange, fault: Fault, reply: Response) -> Response:
     await x.wire.pause(fault.delay or 0.0)
     if x.wire.gone:
         raise Over
+    for name, value in fault.headers.items():
+        reply.headers[name] = value
     return reply
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
@@ -81,7 +80,7 @@ class Endpoint:
             return shapes.refusal(401, shapes.NOT_LOGGED_IN), {}
         if not x.store.limits or x.store.cloud or x.who is not Caller.KNOWN:
             return None, {}
-        granted, headers = x.site.bucket.admit(time.monotonic())
+        granted, headers = x.site.bucket.admit(x.store.moment())
         return (None if granted else shapes.refusal(429, "Rate limit exceeded.")), headers
 
     def _end(self, x: Exchange) -> None:

@@ -37,6 +37,7 @@ class Site:
     writes: IssueWrites = field(init=False)
     bucket: Bucket = field(init=False)
     _later: set[asyncio.TimerHandle] = field(default_factory=set)
+    _due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Begin with no limit touched."""
@@ -50,6 +51,9 @@ class Site:
 
     def later(self, delay: float, act: Callable[[], None]) -> None:
         """Do something *delay* seconds from now, unless the server is stopped before."""
+        if self.store.own_clock:
+            self._due.append((self.store.moment() + delay, act))
+            return
 
         def run() -> None:
             self._later.discard(handle)
@@ -63,6 +67,15 @@ class Site:
         for handle in self._later:
             handle.cancel()
         self._later.clear()
+        self._due.clear()
+
+    def catch_up(self) -> None:
+        """Do what has become due on a clock that only its owner moves."""
+        now = self.store.moment()
+        due = sorted((entry for entry in self._due if entry[0] <= now), key=lambda entry: entry[0])
+        for entry in due:
+            self._due.remove(entry)
+            entry[1]()
 
 
 @dataclass

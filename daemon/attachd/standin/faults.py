@@ -19,7 +19,7 @@ KINDS: Final = {
     "reply-before (not stored, never answers), until the client goes; with `delay`, cuts after so many seconds.",
     # Time.
     "late": "U Not stored when the request ends (reset, or an answer of `status`), but `delay` seconds later.",
-    "slow": "Waits `delay` seconds, then answers as usual.",
+    "slow": "Waits `delay` seconds, then answers as usual, with `headers` besides.",
     "trickle": "Answers byte by byte, each after `delay` seconds, and closes.",
     # A 200 that is no proof.
     "html200": "200 with an HTML login page; nothing is stored.",

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,10 +45,16 @@ class Standin:
         user: str = "demo@example.com",
         token: str = "standin-token",  # noqa: S107  the made-up secret of a made-up server
         tls: tuple[Path, Path] | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        """Serve what *folder* holds, on *port* (0: a free one); *tls* is a certificate and its key, as files."""
+        """Serve what *folder* holds, on *port* (0: a free one); *tls* is a certificate and its key, as files.
+
+        With a *clock* of the caller's (seconds since the epoch), dates, limits and late commits obey it alone, and
+        ``catch_up`` is to be called when it was moved.
+        """
         self.store = Store(
             folder,
+            clock=clock,
             deployment=deployment,
             base_path=base_path.rstrip("/"),
             user=user,
@@ -66,6 +72,7 @@ class Standin:
         self._page = page
         self._tls = tls
         self._reserved: socket.socket | None = None
+        self._site: Site | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
@@ -102,7 +109,7 @@ class Standin:
         if self._reserved is None:
             self._reserved = _bound(self.port)
             self.port = self._reserved.getsockname()[1]
-        site = Site(self.store, self.faults, self.log, self._origin)
+        site = self._site = Site(self.store, self.faults, self.log, self._origin)
         try:
             config = self._config(site)
         except BaseException:
@@ -133,6 +140,11 @@ class Standin:
         """Stop, and start again with the same store on the same port."""
         self.stop()
         self.start()
+
+    def catch_up(self) -> None:
+        """Do what was put off until a time that the caller's clock has reached now."""
+        if self._site is not None:
+            self._site.catch_up()
 
     def close(self) -> None:
         """Stop, and let go of the port."""

@@ -30,6 +30,7 @@ class Settings:
     upload_limit: int = 0  #: bytes in one file; 0 at the start: the default of the deployment
     files_per_request: int = 60
     attachment_limit: int = 2000  #: attachments on one issue
+    proxy_limit: int = 0  #: bytes in the body of an upload beyond which a proxy says 413; 0: none
     part_header_limit: int = 512  #: bytes in the headers of one part, as in Commons FileUpload 1.6
     atomic: bool = True  #: a request is stored as a whole or not at all; otherwise part by part, as they arrive
     hide_attachment_field: bool = False

@@ -15,7 +15,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,15 @@ FIRST_ATTACHMENT_ID = 20_001
 class Store(Settings):
     """Issues, attachments and settings of one stand-in. Any thread may use it."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        """Open *folder*, making it if need be, and read what an earlier stand-in stored there."""
+    def __init__(self, folder: Path, *, clock: Callable[[], float] | None = None, **settings: Any) -> None:
+        """Open *folder*, making it if need be, and read what an earlier stand-in stored there.
+
+        *clock* tells the seconds since the epoch, in the place of the machine's own clocks.
+        """
         super().__init__(**settings)
         self.upload_limit = self.upload_limit or UPLOAD_LIMITS[self.deployment]
         self.folder = folder
+        self._clock = clock
         self.incoming = folder / "incoming"
         self._files = folder / "files"
         self._lock = threading.RLock()
@@ -168,13 +172,25 @@ class Store(Settings):
 
     # --- attachments ---------------------------------------------------------------------------------------------
 
+    @property
+    def own_clock(self) -> bool:
+        """Whether time is told by whoever started this, and stands still until then."""
+        return self._clock is not None
+
+    def _now(self) -> float:
+        return (self._clock or time.time)() + self.clock_skew
+
+    def moment(self) -> float:
+        """Tell a time that only differences are made of."""
+        return (self._clock or time.monotonic)()
+
     def now_ms(self) -> int:
         """Tell this server's time in milliseconds since the epoch."""
-        return int((time.time() + self.clock_skew) * 1000)
+        return int(self._now() * 1000)
 
     def http_date(self) -> str:
         """Tell this server's time as HTTP does."""
-        return email.utils.formatdate(time.time() + self.clock_skew, usegmt=True)
+        return email.utils.formatdate(self._now(), usegmt=True)
 
     def set_aside(self, part: Part) -> Part:
         """Give a part that is to be stored later bytes of its own."""

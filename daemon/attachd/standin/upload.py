@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 
 from starlette.requests import ClientDisconnect
@@ -23,10 +22,26 @@ async def upload(x: Exchange) -> Response:
     issue = x.store.find_issue(x.http.path_params["key"])
     reply = _refused_by_head(x, issue)
     if reply is not None or issue is None:
-        async for _ in x.body():
-            pass
+        await _counted(x)
         return reply or shapes.refusal(404, shapes.NOT_THERE)
     return await _taken_in(x, issue)
+
+
+async def _counted(x: Exchange) -> None:
+    """Read a body that is declined already: only how many files it has is of interest, for the record."""
+    intake: Intake | None = None
+    try:
+        intake = _intake(x)
+        async for chunk in x.body():
+            if not intake.closed:
+                intake.feed(chunk)
+                x.record.files = len(intake.parts)
+    except Malformed:
+        async for _ in x.body():
+            pass
+    finally:
+        if intake is not None:
+            intake.discard()
 
 
 async def _taken_in(x: Exchange, issue: Issue) -> Response:
@@ -87,6 +102,8 @@ def _refused_by_head(x: Exchange, issue: Issue | None) -> Response | None:
         return shapes.xsrf_refusal()
     if x.declared is None:
         return shapes.proxy_page(411, "Length Required")
+    if x.store.proxy_limit and x.declared > x.store.proxy_limit:
+        return shapes.proxy_page(413, "Request Entity Too Large")
     if issue is None or not visible(x.store, x.who, issue):
         return shapes.refusal(404, shapes.NOT_THERE)
     if not x.store.attachments_enabled:
@@ -104,7 +121,7 @@ def _settled(x: Exchange, issue: Issue, intake: Intake) -> Response:
     headers: dict[str, str] = {}
     if x.store.limits and x.store.cloud:
         writes = len(intake.parts) if x.store.count_files_as_writes else 1
-        grant = x.site.writes.admit(issue.id, writes, time.monotonic())
+        grant = x.site.writes.admit(issue.id, writes, x.store.moment())
         headers = grant.headers
         if grant.wait:
             headers |= refusal_headers("jira-per-issue-on-write", grant.wait, x.store.now_ms() / 1000)
