@@ -17,10 +17,10 @@ from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira import verdict
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Exchange
+from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
-from attachd.model import Cure, Fault, Scope, printable
+from attachd.model import Contested, Cure, Fault, Scope, printable
 
 log = structlog.get_logger()
 
@@ -43,44 +43,58 @@ def account_fault(desk: Desk, client: Client) -> Fault | None:
     return found if isinstance(found, Fault) and found.kind != "scope" else None
 
 
-def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault | None, bool]:
-    """Say why a listing is unusable, what is wrong with the world, and whether Jira does not show us the issue."""
+def unseen(answer: Exchange) -> Contested | None:
+    """Whether Jira, in its own words, does not show us an issue."""
+    if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
+        return Contested(answer.status, "; ".join(answer.words))
+    return None
+
+
+def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault | None]:
+    """Say why a listing is unusable, and what is wrong with the world."""
     if isinstance(answer, Broken):
-        return answer.error, verdict.unreachable(answer), False
-    if answer.status in (403, 404) and answer.is_jira:
-        reason = f"Jira does not show the issue ({answer.status}: {'; '.join(answer.words)})"
-        return reason, account_fault(desk, client), True
+        return answer.error, verdict.unreachable(answer)
+    contested = unseen(answer)
+    if contested is not None:
+        reason = f"Jira does not show the issue ({contested.status}: {contested.reason})"
+        return reason, account_fault(desk, client)
     if answer.status == 200 and answer.json is not None:
-        return "Jira's answer does not list the attachments", None, False
-    return f"Jira answered {answer.status}", site_.not_jira(answer), False
+        return "Jira's answer does not list the attachments", None
+    return f"Jira answered {answer.status}", site_.not_jira(answer)
 
 
-def settle(desk: Desk, client: Client, contested: Row) -> None:
-    """Find out at once whom a 403 or 404 concerns; what cannot be known yet is held."""
+def settle(desk: Desk, client: Client, refused: Sequence[Row]) -> None:
+    """Find out at once whom a 403 or 404 concerns; what cannot be known yet is held.
+
+    *refused* are files of one issue that were answered alike: what is found out holds for all of them.
+    """
+    contested = refused[0]
     fault = account_fault(desk, client)
     if fault is not None:
-        _forget(desk, contested)
+        _forget(desk, refused)
         pausing.pause(desk, fault)
         return
     if _proven(desk, contested):
-        _believe(desk, [contested], _NOT_TO_THIS_ONE.format(contested.reason))
+        _believe(desk, refused, _NOT_TO_THIS_ONE)
         return
     with desk.journal.transaction() as connection:
         accepted = queue.accepted_before(connection, desk.site.url, contested.lane)
     if contested.contested == 403 or accepted:
         alone = accepted and (contested.contested == 404 or _others_accept(desk, contested))
-        _hold_for_a_day(desk, contested, alone=alone)
+        _hold_for_a_day(desk, refused, alone=alone)
         return
     limits = None if desk.site.cloud else meeting.limits(desk, client, fresh=True)
-    if limits and limits.largest and contested.size > limits.largest:
-        _believe(desk, [contested], f"it is larger than the {limits.largest} bytes that Jira allows")
-        return
-    _hear_witnesses(desk, client, contested)
+    largest = limits.largest if limits else None
+    too_large = [row for row in refused if largest and row.size > largest]
+    _believe(desk, too_large, f"it is larger than the {largest} bytes that Jira allows")
+    rest = [row for row in refused if row not in too_large]
+    if rest:
+        _hear_witnesses(desk, client, rest)
 
 
-def _hear_witnesses(desk: Desk, client: Client, contested: Row) -> None:
+def _hear_witnesses(desk: Desk, client: Client, contested: Sequence[Row]) -> None:
     invisible: list[str] = []
-    for witness in witnesses.known(desk, contested.lane):
+    for witness in witnesses.known(desk, contested[0].lane):
         answer = witnesses.ask(desk, client, witness)
         if isinstance(answer, Broken):
             _forget(desk, contested)
@@ -88,7 +102,7 @@ def _hear_witnesses(desk: Desk, client: Client, contested: Row) -> None:
             return
         if witnesses.visible(answer):
             witnesses.strike(desk, invisible)
-            _believe(desk, [contested], _UNKNOWN.format(contested.reason))
+            _believe(desk, contested, _UNKNOWN)
             return
         if answer.status not in (403, 404):
             _ask_again(desk, contested)
@@ -110,67 +124,66 @@ def _no_witness(invisible: Sequence[str]) -> Fault:
     return Fault(Scope.ACCOUNT, meeting.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
 
-def _ask_again(desk: Desk, contested: Row) -> None:
+def _ask_again(desk: Desk, contested: Sequence[Row]) -> None:
     """A witness could not be heard: nothing is concluded from that."""
-    now = desk.clock.now()
+    _change(desk, contested, {"due": desk.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
+
+
+def _change(desk: Desk, contested: Sequence[Row], values: outcome.Values) -> None:
     with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, contested, {"due": now + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
+        for row in contested:
+            rows.change_if_same(connection, row, values)
 
 
 _NOT_CONTESTED = {"contested": None, "contested_at": None, "held": 0, "due": 0, "wait": 0}
 
 
-def _forget(desk: Desk, contested: Row) -> None:
-    """The answer said nothing about this file: it is sent again when the world is well."""
-    with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, contested, _NOT_CONTESTED)
+def _forget(desk: Desk, contested: Sequence[Row]) -> None:
+    """The answer said nothing about these files: they are sent again when the world is well."""
+    _change(desk, contested, _NOT_CONTESTED)
 
 
 def _believe(desk: Desk, contested: Sequence[Row], reason: str) -> None:
+    """The refusal is a verdict; *reason* says why it is believed, with ``{}`` for what Jira said."""
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
         believed = [
             row
             for row in contested
-            if rows.change_if_same(connection, row, outcome.refused(reason, now, may_be_attached=row.ever_doubtful))
+            if rows.change_if_same(connection, row, _refused(row, reason.format(row.reason), now))
         ]
         written = [rows.one(connection, row.id) for row in believed]
     for row in written:
         recording.tell(row)
 
 
-def _hold(desk: Desk, contested: Row) -> None:
-    """No witness speaks for the account: the refusal waits for one, or for ``fuse.hold_minutes``."""
+def _refused(row: Row, reason: str, now: float) -> outcome.Values:
+    return outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
+
+
+def _hold(desk: Desk, contested: Sequence[Row]) -> None:
+    """No witness speaks for the account: the refusals wait for one, or for ``fuse.hold_minutes``."""
     wait = desk.config.fuse.hold_minutes * 60.0
-    now = desk.clock.now()
-    with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, contested, {"held": 1, "due": now + wait, "wait": wait})
-    log.warning(
-        "file.held",
-        id=contested.ident,
-        issue=contested.lane,
-        file=printable(contested.path),
-        reason=contested.reason,
-        seconds=wait,
-    )
+    _change(desk, contested, {"held": 1, "due": desk.clock.now() + wait, "wait": wait})
+    for row in contested:
+        log.warning(
+            "file.held", id=row.ident, issue=row.lane, file=printable(row.path), reason=row.reason, seconds=wait
+        )
 
 
-def _hold_for_a_day(desk: Desk, contested: Row, *, alone: bool) -> None:
+def _hold_for_a_day(desk: Desk, contested: Sequence[Row], *, alone: bool) -> None:
     """A role may have been lost: the project (*alone*: the issue) pauses, is tried hourly, and is believed after a day.
 
     A 403 is believed at once when another issue of the project has accepted a file after it, unless this issue itself
     had accepted one before. The day counts for the project: it does not begin anew with each of its files.
     """
-    fault = _lost(contested, alone=alone)
+    fault = _lost(contested[0], alone=alone)
     if pausing.lasted(desk, fault) >= FORBIDDEN_SECONDS:
         pausing.prolong(desk, fault)
-        _believe(
-            desk, [contested], f"Jira has refused it for a day ({contested.reason}); have the rights on it checked"
-        )
+        _believe(desk, contested, _FOR_A_DAY)
         return
-    with desk.journal.transaction() as connection:
-        values = {"held": 1, "due": desk.clock.now() + FORBIDDEN_EVERY_SECONDS, "wait": FORBIDDEN_EVERY_SECONDS}
-        rows.change_if_same(connection, contested, values)
+    due = desk.clock.now() + FORBIDDEN_EVERY_SECONDS
+    _change(desk, contested, {"held": 1, "due": due, "wait": FORBIDDEN_EVERY_SECONDS})
     pausing.pause(desk, fault)
 
 
@@ -188,8 +201,7 @@ def review(desk: Desk) -> bool:
     with desk.journal.transaction() as connection:
         held = queue.contested(connection, held=True)
     by_hand = [row for row in held if row.held == BY_HAND]
-    for row in by_hand:
-        _believe(desk, [row], _BY_HAND.format(row.reason))
+    _believe(desk, by_hand, _BY_HAND)
     held = [row for row in held if row.held != BY_HAND]
     if not held:
         return bool(by_hand)
@@ -207,7 +219,7 @@ def _review_by_day(desk: Desk, row: Row) -> bool:
     """Believe a 403 when another issue of the project accepted a file since; else let it be tried when its hour is over."""
     now = desk.clock.now()
     if _proven(desk, row):
-        _believe(desk, [row], _NOT_TO_THIS_ONE.format(row.reason))
+        _believe(desk, [row], _NOT_TO_THIS_ONE)
         return True
     if row.due > now:
         return False
@@ -220,6 +232,7 @@ _UNKNOWN = (
     "Jira does not know the issue or does not show it to us ({}); "
     "move the file into the right issue's folder, or have the account's rights checked"
 )
+_FOR_A_DAY = "Jira has refused it for a day ({}); have the account's rights on the issue checked"
 _BY_HAND = "Jira refused it ({}), and the operator let it be filed as refused"
 _NOT_TO_THIS_ONE = (
     "Jira lets us attach files to other issues of the project, and not to this one ({}); have the rights on it checked"
@@ -252,8 +265,7 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
     due = [row for row in held if row.due <= now and row not in proven]
     blown = len({row.lane for row in held}) >= FUSE
     believed = proven if blown else proven + due
-    for row in believed:
-        _believe(desk, [row], _UNKNOWN.format(row.reason))
+    _believe(desk, believed, _UNKNOWN)
     if due and blown:
         _blow_fuse(desk, due)
     return bool(believed)

@@ -145,15 +145,17 @@ def _after(desk: Desk, connection: sqlite3.Connection, row: Row, finding: Findin
 def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchange) -> list[Row]:
     """The listing proves nothing. Whose fault that is may pause more than this issue; the files stay in doubt."""
     now = desk.clock.now()
-    reason, fault, unseen = blame.of_listing(desk, client, answer)
+    unseen = blame.unseen(answer)
+    # Whose fault that is will be asked for these together: they are known not to have been stored.
+    declined = {row.id for row in doubted if unseen and outcome.settled_doubt(row)}
+    reason, fault = ("", None) if len(declined) == len(doubted) else blame.of_listing(desk, client, answer)
     changed: list[Row] = []
     with desk.journal.transaction() as connection:
         for row in (rows.one(connection, each.id) for each in doubted):
             if row.due > now or row.state is not State.DOUBTFUL:
                 continue
-            if unseen and row.brief:
-                # A request that Jira declined as a whole, for an issue that it does not show: asked again singly.
-                values = outcome.back(row, now) | {"share": 1}
+            if unseen and row.id in declined:
+                values = outcome.after(row, unseen, now, desk.doubts) | outcome.settled_doubt(row)
             else:
                 values = outcome.unusable(row, reason, now, desk.doubts, world=fault is not None)
             recording.apply(connection, row, values, now)

@@ -145,7 +145,17 @@ def not_found(row: Row, now: float, doubts: Doubts, *, others_accepted: bool, lo
         return refused(
             f"{row.reason}, {row.rounds} times, while other files were accepted; {PERSON}", now, may_be_attached=True
         )
-    return back(row, now) | {"looks": looks, "blind_since": None}
+    return back(row, now) | {"looks": looks, "blind_since": None} | settled_doubt(row)
+
+
+def settled_doubt(row: Row) -> Values:
+    """What one look has settled: Jira declined the whole request, and nothing of this file came of it.
+
+    A doubt that is older than that request stays.
+    """
+    if row.brief and row.doubt_attempt == row.attempt:
+        return {"doubt_attempt": None, "doubt_at": None, "brief": 0}
+    return {}
 
 
 def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool = False) -> Values:

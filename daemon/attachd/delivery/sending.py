@@ -18,7 +18,7 @@ from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
-from attachd.model import Contested, Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
+from attachd.model import Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
 
 log = structlog.get_logger()
 
@@ -164,8 +164,8 @@ def _found_before(desk: Desk, row: Row, finding: Finding, now: float) -> dict[st
 
 def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange) -> None:
     now = desk.clock.now()
-    if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
-        fate = Contested(answer.status, "; ".join(answer.words))
+    fate = blame.unseen(answer)
+    if fate is not None:
         with desk.journal.transaction() as connection:
             rows.change_if_same(connection, row, outcome.after(row, fate, now, desk.doubts))
         return
@@ -173,7 +173,7 @@ def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange) -> None
     reason = "the issue has to be looked at before it is sent, and cannot be read now"
     with desk.journal.transaction() as connection:
         rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
-    _, fault, _ = blame.of_listing(desk, client, answer)
+    _, fault = blame.of_listing(desk, client, answer)
     if fault is not None:
         pausing.pause(desk, fault)
 

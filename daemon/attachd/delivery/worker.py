@@ -104,7 +104,8 @@ def _blame(desk: Desk, client: Client) -> bool:
         if desk.take(row.lane):
             try:
                 if _met(desk, client):
-                    blame.settle(desk, client, row)
+                    alike = [each for each in unasked if (each.lane, each.contested) == (row.lane, row.contested)]
+                    blame.settle(desk, client, alike)
                 return True
             finally:
                 desk.give_back(row.lane)
@@ -180,7 +181,7 @@ def _send(desk: Desk, client: Client) -> bool:
         written = sending.send(desk, client, batch)
         for row in written:
             if row.state is State.READY and row.contested is not None and not row.held:
-                blame.settle(desk, client, row)
+                blame.settle(desk, client, [row])
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 looking.report_extra(desk, client, row)
