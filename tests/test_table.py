@@ -280,8 +280,12 @@ CONTESTED = [
     FORBIDDEN,
     several(UNKNOWN, asked="POST 4, 1 issue, 1 myself", server={}),
     several(BELIEVED, asked="POST 4, 2 issue, 1 myself", server={}),
-    several(Line("404 of an issue that is visible", faults=(jira_says(404),)), asked="POST 4, 1 issue", **SENT_SINGLY),
-    several(Line("403 of an issue that is visible", faults=(jira_says(403),)), asked="POST 4, 1 issue", **SENT_SINGLY),
+    several(
+        Line("404 of an issue that is visible", faults=(jira_says(404),)), asked="POST 4, 1 issue", then="POST 1 1 1 1"
+    ),
+    several(
+        Line("403 of an issue that is visible", faults=(jira_says(403),)), asked="POST 4, 1 issue", then="POST 1 1 1 1"
+    ),
 ]
 
 

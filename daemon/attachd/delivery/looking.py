@@ -155,7 +155,8 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
             if row.due > now or row.state is not State.DOUBTFUL:
                 continue
             if unseen and row.id in declined:
-                values = outcome.after(row, unseen, now, desk.doubts) | outcome.settled_doubt(row)
+                asked_at_once = {"due": 0, "wait": 0}
+                values = outcome.after(row, unseen, now, desk.doubts) | outcome.settled_doubt(row) | asked_at_once
             else:
                 values = outcome.unusable(row, reason, now, desk.doubts, world=fault is not None)
             recording.apply(connection, row, values, now)
