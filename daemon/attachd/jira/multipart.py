@@ -85,6 +85,11 @@ class Body:
         """Whether the body is one buffer, so that its checksums are known before anything is sent."""
         return self._buffer is not None
 
+    @property
+    def handed_over(self) -> bool:
+        """Whether the connection took all of it, and did not leave off because an answer was there."""
+        return self.sent == self.length
+
     def __iter__(self) -> Iterator[bytes]:
         """Yield the body. Raises ``Changed`` or ``OSError`` before the closing boundary, never after."""
         self.begun = True
