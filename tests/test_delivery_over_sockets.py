@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
-from collections.abc import Iterator
+import os
+import resource
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from attachd.delivery import sending, worker
+from attachd.journal import queue
 from attachd.service import starting
 from attachd.standin import Fault, Standin
 from world import World, world
@@ -101,3 +110,185 @@ def test_another_early_answer_of_a_large_file(w: World, jira: Standin, status: i
 
     assert w.states() == ["DONE"]
     assert [one.size for one in jira.store.attachments("TEST-1")] == [len(LARGE)]
+
+
+# --- The file while it is being sent --------------------------------------------------------------------------------
+
+MTIME = 1_700_000_000_000_000_000
+NEW = LARGE[::-1]
+
+
+def grows(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"and more")
+
+
+def grows_by_the_end_of_a_body(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(bytes(len("\r\n--") + 32 + len("--\r\n")))
+
+
+def shrinks(path: Path) -> None:
+    os.truncate(path, 1024)
+
+
+def is_emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def is_rewritten(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(NEW)
+
+
+def is_rewritten_and_its_time_put_back(path: Path) -> None:
+    is_rewritten(path)
+    os.utime(path, ns=(MTIME, MTIME))
+
+
+def at_the_read(number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something before the *number*-th piece is read of a file, once."""
+    usual, reads = os.pread, iter(range(1, 1 << 30))
+
+    def pread(descriptor: int, size: int, position: int) -> bytes:
+        if size > 1 and next(reads) == number:
+            do()
+        return usual(descriptor, size, position)
+
+    monkeypatch.setattr(os, "pread", pread)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [grows, grows_by_the_end_of_a_body, shrinks, is_emptied, is_rewritten, is_rewritten_and_its_time_put_back],
+)
+@pytest.mark.parametrize("moment", [2, 30, 48])
+def test_a_file_that_changes_while_it_is_sent_arrives_as_it_is_in_the_end(
+    w: World, jira: Standin, change: Callable[[Path], None], moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only so: nothing of what was under way is stored, and no error of a library comes through."""
+    path = w.drop("TEST-1/large.bin", LARGE, MTIME)
+    at_the_read(moment, lambda: change(path), monkeypatch)
+
+    w.settle()
+
+    assert w.states() == ["DONE"]
+    (stored,) = jira.store.attachments("TEST-1")
+    (content,) = w.files(w.done).values()
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
+    assert (content == LARGE) is False
+    assert len(uploads(jira)) == 2
+    assert not w.rows()[0].ever_doubtful
+
+
+def test_a_file_that_is_replaced_while_it_is_sent(w: World, jira: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both contents are attached: the one that was held to its end, and the new one."""
+    w.drop("TEST-1/large.bin", LARGE, MTIME)
+    at_the_read(20, lambda: w.drop("TEST-1/large.bin", NEW) and None, monkeypatch)
+
+    w.settle()
+
+    assert sorted(one.sha256 for one in jira.store.attachments("TEST-1")) == sorted(
+        hashlib.sha256(content).hexdigest() for content in (LARGE, NEW)
+    )
+    assert sorted(w.states()) == ["DONE", "DONE"]
+
+
+def test_a_disk_that_fails_in_the_midst_of_a_file_holds_that_file_alone(
+    w: World, jira: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w.drop("TEST-1/large.bin", LARGE)
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    at_the_read(20, fail, monkeypatch)
+    w.scan()
+    assert w.step()
+
+    row = w.row("TEST-1/large.bin")
+    assert (row.state, row.blocked, w.pauses()) == ("SEEN", "it cannot be read: [Errno 5] Input/output error", set())
+
+    w.drop("TEST-1/other.txt", b"other")
+    w.settle()
+    assert w.states() == ["DONE", "DONE"]
+    assert sorted(one.size for one in jira.store.attachments("TEST-1")) == [5, len(LARGE)]
+
+
+def test_a_file_that_is_being_rewritten_as_its_upload_begins_settles_first(w: World, jira: Standin) -> None:
+    """Between its opening and the first byte Jira may be asked for its limits: that is time enough to write."""
+    path = w.drop("TEST-1/a.txt", b"old content", MTIME)
+    w.scan()
+    loaded, usual = [], sending._load
+
+    def load(desk, stack, row):  # type: ignore[no-untyped-def]
+        loaded.append(usual(desk, stack, row))
+        if len(loaded) == 1:
+            with path.open("r+b") as file:
+                file.write(b"new ")
+        return loaded[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sending, "_load", load)
+        w.step()
+    assert jira.store.attachments("TEST-1") == []
+
+    with path.open("r+b") as file:
+        file.write(b"new words!!")
+    w.settle()
+    assert [one.sha256 for one in jira.store.attachments("TEST-1")] == [hashlib.sha256(b"new words!!").hexdigest()]
+
+
+# --- The journal while it is being sent -----------------------------------------------------------------------------
+
+
+def full() -> None:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    raise error
+
+
+@contextlib.contextmanager
+def no_file_grows() -> Iterator[None]:
+    """What a disk quota does to SQLite: a write that fails otherwise than for want of room."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_a_journal_that_cannot_be_written_before_the_end_of_a_body_leaves_nothing_in_doubt(
+    w: World, jira: Standin, real: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The closing boundary never left: when there is room again the file is sent, once, without a look."""
+    w.drop("TEST-1/large.bin", LARGE)
+    w.scan()
+    usual = queue.checksums
+    with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
+
+        def checksums(*args: Any) -> None:
+            stack.enter_context(no_file_grows()) if real else full()
+            usual(*args)
+
+        def disk_fails(error: sqlite3.OperationalError) -> bool:
+            stack.close()  # what is logged may go to a file too
+            return judged(error)
+
+        judged = worker.disk_fails
+        patch.setattr(queue, "checksums", checksums)
+        patch.setattr(worker, "disk_fails", disk_fails)
+        patch.setattr(worker, "FULL_SECONDS", 0.0)
+        assert not w.step()
+    assert w.states() == ["SENDING"]
+    assert jira.store.attachments("TEST-1") == []
+
+    w.step()
+    assert (w.row("TEST-1/large.bin").state, w.row("TEST-1/large.bin").ever_doubtful) == ("READY", False)
+
+    w.settle()
+    assert w.states() == ["DONE"]
+    assert [one.size for one in jira.store.attachments("TEST-1")] == [len(LARGE)]
+    assert [request.method for request in jira.requests if "TEST-1" in request.path] == ["POST", "POST"]

@@ -18,23 +18,17 @@ from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
-from attachd.model import Contested, Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
+from attachd.model import Contested, Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable, signed64
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A row whose file is open."""
+    """A row whose file is open, and the file as a part of a body: as it was when it was opened."""
 
     row: Row
-    descriptor: int
-
-    @property
-    def part(self) -> multipart.Part:
-        """The file as a part of a body."""
-        status = os.fstat(self.descriptor)
-        return multipart.Part(self.descriptor, self.row.name, self.row.size, status.st_mtime_ns, status.st_ctime_ns)
+    part: multipart.Part
 
 
 def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
@@ -57,7 +51,12 @@ def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
 def _load(desk: Desk, stack: contextlib.ExitStack, row: Row) -> Loaded | None:
     found = stack.enter_context(opening.held(desk.guard.inbox, row, desk.guard.epoch))
     if isinstance(found, int):
-        return Loaded(row, found)
+        # At once: until the body is made Jira may be asked things, and what is written meanwhile has not settled.
+        status = os.fstat(found)
+        if signed64(status.st_mtime_ns) == row.mtime_ns:
+            part = multipart.Part(found, row.name, row.size, status.st_mtime_ns, status.st_ctime_ns)
+            return Loaded(row, part)
+        found = opening.NotTheSame()
     _set_aside(desk, row, found)
     return None
 
