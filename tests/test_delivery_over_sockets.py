@@ -9,13 +9,15 @@ import json
 import os
 import resource
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from attachd.delivery import sending, worker
+from attachd.delivery import bandwidth, sending, worker
 from attachd.journal import queue
 from attachd.service import starting
 from attachd.standin import Fault, Standin
@@ -292,3 +294,58 @@ def test_a_journal_that_cannot_be_written_before_the_end_of_a_body_leaves_nothin
     assert w.states() == ["DONE"]
     assert [one.size for one in jira.store.attachments("TEST-1")] == [len(LARGE)]
     assert [request.method for request in jira.requests if "TEST-1" in request.path] == ["POST", "POST"]
+
+
+# --- The limit to the bandwidth -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def limited(home: Path, jira: Standin, rate: int, **keys: Any) -> Iterator[World]:
+    """A world with a limit, in which worker and limit have the real time."""
+    home.mkdir()
+    auth = {"user": "robot@example.com", "token": {"file": str(home / "token")}}
+    upload = {"max_bytes_per_second": rate, **keys}
+    with world(home, jira={"url": jira.url, "auth": auth}, upload=upload) as made:
+        made.client.close()
+        made.client = starting.make_client(made.desk, starting.tls_context(made.desk.config))
+        made.desk.stopping = threading.Event()
+        made.clock.boot = time.monotonic  # type: ignore[method-assign]
+        yield made
+
+
+@pytest.mark.parametrize(("files", "size"), [(1, len(LARGE)), (3, 1024 * 1024)])
+def test_no_more_than_the_limit_is_sent(tmp_path: Path, jira: Standin, files: int, size: int) -> None:
+    """Streamed and of one buffer; with times for a write and for the reply that are shorter than the sending."""
+    rate = files * size // 2  # two seconds
+    with limited(tmp_path / "home", jira, rate, stall_seconds=1.5, reply_seconds=1.5) as w:
+        for number in range(files):
+            w.drop(f"TEST-1/{number}.bin", LARGE[:size])
+        w.scan()
+        begun = time.monotonic()
+        w.work()
+        seconds = time.monotonic() - begun
+
+        assert w.states() == ["DONE"] * files
+    assert seconds >= files * size / rate - bandwidth.SAVED_SECONDS
+    assert [one.size for one in jira.store.attachments("TEST-1")] == [size] * files
+
+
+@pytest.mark.parametrize("size", [len(LARGE), 1024 * 1024])
+def test_a_worker_that_waits_for_the_limit_is_not_waited_for(tmp_path: Path, jira: Standin, size: int) -> None:
+    """Minutes would be left; the service ends at once, with nothing in doubt and nothing sent whole."""
+    with limited(tmp_path / "home", jira, 4096) as w:
+        w.drop("TEST-1/a.bin", LARGE[:size])
+        w.scan()
+        thread = threading.Thread(target=w.step)
+        thread.start()
+        charged, until = w.desk.bandwidth, time.monotonic() + 20.0
+        while charged._paid == 0.0:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        w.desk.stopping.set()
+        w.desk.cutting.set()
+        thread.join(20.0)
+
+        assert not thread.is_alive()
+        assert (w.states(), w.rows()[0].ever_doubtful) == (["READY"], False)
+    assert jira.store.attachments("TEST-1") == []

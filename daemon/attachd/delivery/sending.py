@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 import structlog
 
-from attachd.delivery import looking, meeting, opening, outcome, pausing, policy, recording
+from attachd.delivery import bandwidth, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Finding
 from attachd.jira import multipart, verdict
@@ -33,6 +34,8 @@ class Loaded:
 
 def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
     """Send what can be sent of *batch* in one request. Returns the rows as they are afterwards."""
+    if not _paid(desk, batch):
+        return _now(desk, batch)
     with contextlib.ExitStack() as stack:
         loaded = [file for row in batch if (file := _load(desk, stack, row))]
         loaded = _within_limits(desk, client, loaded)
@@ -41,6 +44,32 @@ def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
         if loaded[0].row.ever_doubtful and not _still_missing(desk, client, loaded[0].row):
             return _now(desk, batch)
         return _send(desk, client, loaded)
+
+
+def _is_streamed(batch: Sequence[Row]) -> bool:
+    """Whether its files are paid for as they are read. One buffer leaves at once, and is paid for before all else."""
+    return sum(row.size for row in batch) > multipart.BUFFERED_BYTES
+
+
+def _paid(desk: Desk, batch: Sequence[Row]) -> bool:
+    """Wait until a body of one buffer may be sent, before it is read: False if the service is stopping meanwhile."""
+    upload = desk.config.upload
+    if not upload.max_bytes_per_second or _is_streamed(batch):
+        return True
+    for size in bandwidth.pieces(sum(row.size for row in batch), _piece_bytes(desk)):
+        _pay(desk, size, desk.stopping)
+    return not desk.stopping.is_set()
+
+
+def _pay(desk: Desk, size: int, ended: threading.Event) -> None:
+    """Wait until *size* bytes more may be sent, or until the service *ended*."""
+    if wait := desk.bandwidth.charge(size, desk.config.upload.max_bytes_per_second, desk.clock.boot()):
+        ended.wait(wait)
+
+
+def _piece_bytes(desk: Desk) -> int:
+    upload = desk.config.upload
+    return bandwidth.piece_bytes(upload.max_bytes_per_second, upload.parallel, multipart.READ_BYTES)
 
 
 def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
@@ -169,8 +198,13 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
         with desk.journal.transaction() as connection:
             queue.checksums(connection, batch, sums)
 
+    def pay(size: int) -> None:
+        if _is_streamed(batch):
+            _pay(desk, size, desk.cutting)
+
+    parts = [file.part for file in loaded]
     try:
-        body = multipart.Body([file.part for file in loaded], before_end, desk.cutting.is_set)
+        body = multipart.Body(parts, before_end, desk.cutting.is_set, pay=pay, read_bytes=_piece_bytes(desk))
     except (multipart.Changed, OSError) as error:
         # Which of them it was shows when each is opened again; nothing was sent of any.
         return _unreadable(desk, batch, error)
