@@ -372,7 +372,7 @@ def test_through_a_proxy(ends: Ends, large: Body, authority: Authority, proxied:
         outcome = client.upload("3", "TEST-1", large, PATIENT)
         after = client.myself("3")
 
-    assert (came_to(outcome), came_to(after)) == ("413 early", "200")
+    assert (came_to(outcome), came_to(after)) == ("413 early", "200"), after
     assert server.connections == 2
 
 

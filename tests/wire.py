@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import shutil
 import socket
 import ssl
@@ -253,15 +254,21 @@ class Proxy(Server):
             else:
                 path = target.partition(where.netloc)[2]
                 there.sendall(head.replace(target, path, 1) + b"\r\n\r\n" + rest)
-            back = threading.Thread(target=pump, args=(there, connection))
-            back.start()
             pump(connection, there)
-            back.join()
 
 
-def pump(source: socket.socket, target: socket.socket) -> None:
+def pump(one: socket.socket, other: socket.socket) -> None:
+    """Forward both ways until both have ended: in one thread, since a TLS connection is not for two."""
+    ways = {one: other, other: one}
     with contextlib.suppress(OSError):
-        while piece := source.recv(65536):
-            target.sendall(piece)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+        while ways:
+            pending = [source for source in ways if isinstance(source, ssl.SSLSocket) and source.pending()]
+            ready = pending or select.select(list(ways), [], [], PATIENT)[0]
+            free = select.select([], [ways[source] for source in ready], [], SHORT / 10)[1]
+            for source in ready:
+                if ways[source] not in free:
+                    continue
+                if piece := source.recv(16384):
+                    ways[source].sendall(piece)
+                else:
+                    ways.pop(source).shutdown(socket.SHUT_WR)
