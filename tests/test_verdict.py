@@ -315,6 +315,17 @@ def test_a_success_before_the_body_ended_is_in_doubt(status: int) -> None:
     assert judged.fault is None
 
 
+def test_a_success_that_came_before_all_had_left_is_in_doubt() -> None:
+    """Where a write may have come far enough into the end, the rest counts as sent: no server error proves anything."""
+    early = replace(reply(200, RIGHT[1]), abandoned=True)
+    (fate,) = judge(early, ONE, ISSUE).fates
+    assert isinstance(fate, InDoubt)
+    assert "before" in fate.reason
+
+    assert isinstance(judge(replace(early, status=503), ONE, ISSUE).fates[0], InDoubt)
+    assert isinstance(judge(replace(early, status=401), ONE, ISSUE).fates[0], NotDelivered)
+
+
 def test_a_login_page_before_the_body_ended() -> None:
     assert told(judge(reply(200, PAGE, exhausted=False), ONE, ISSUE).fault) == LOGIN_PAGE
 

@@ -109,6 +109,17 @@ def looks(seconds: Sequence[float]) -> Iterator[Problem]:
         yield Problem("", "must grow from entry to entry.", "Each is counted from the upload, as in [5, 30, 120].")
 
 
+#: A limit below this is most probably meant in kilobytes; a request would break off for its slowness.
+SLOWEST_LIMIT = 4096
+
+
+def bandwidth(rate: int) -> Iterator[Problem]:
+    """A limit is in bytes, and lets a request get on."""
+    if 0 < rate < SLOWEST_LIMIT:
+        remedy = f"It must be at least {SLOWEST_LIMIT} bytes per second, or 0 for no limit."
+        yield Problem("", f"is {rate}, with which no upload gets on.", remedy)
+
+
 def readable(file: Path | None) -> Iterator[Problem]:
     """A file that is named must be there, and be one that this user may read."""
     if file is None:

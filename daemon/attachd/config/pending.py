@@ -17,7 +17,6 @@ PENDING: Mapping[tuple[str, ...], str | None] = {
     ("settle", "max_bytes"): None,
     ("settle", "min_age_seconds"): None,
     ("settle", "max_age_seconds"): None,
-    ("upload", "max_bytes_per_second"): None,
     ("retention", "done_days"): None,
     ("retention", "failed_days"): None,
     ("retention", "history_days"): None,

@@ -122,7 +122,7 @@ class Upload(Table):
     stall_seconds: TimeOut = 60.0
     reply_seconds: TimeOut = 60.0
     slowest_bytes_per_second: PositiveBytes = 262_144
-    max_bytes_per_second: Bytes = 0
+    max_bytes_per_second: Annotated[Bytes, pydantic.AfterValidator(lambda rate: _checked(checks.bandwidth, rate))] = 0
 
 
 class Batch(Table):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from attachd.clock import Clock
 from attachd.config import Config
+from attachd.delivery.bandwidth import Bandwidth
 from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
@@ -63,6 +64,7 @@ class Desk:
     lock: threading.Lock = field(default_factory=threading.Lock)
     pacer: Pacer = field(default_factory=Pacer)
     parallel: Parallel = field(init=False)
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
     lanes: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
     probing: bool = False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 import structlog
 
-from attachd.delivery import blame, looking, meeting, opening, outcome, pausing, policy, recording
+from attachd.delivery import bandwidth, blame, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Finding
 from attachd.jira import multipart, verdict, waits
@@ -18,7 +19,7 @@ from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
-from attachd.model import Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
+from attachd.model import Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable, signed64
 
 log = structlog.get_logger()
 
@@ -28,20 +29,16 @@ LARGE_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A row whose file is open."""
+    """A row whose file is open, and the file as a part of a body: as it was when it was opened."""
 
     row: Row
-    descriptor: int
-
-    @property
-    def part(self) -> multipart.Part:
-        """The file as a part of a body."""
-        status = os.fstat(self.descriptor)
-        return multipart.Part(self.descriptor, self.row.name, self.row.size, status.st_mtime_ns, status.st_ctime_ns)
+    part: multipart.Part
 
 
 def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
     """Send what can be sent of *batch* in one request. Returns the rows as they are afterwards."""
+    if not _paid(desk, batch):
+        return _now(desk, batch)
     with contextlib.ExitStack() as stack:
         loaded = [file for row in batch if (file := _load(desk, stack, row))]
         loaded = _within_limits(desk, client, loaded)
@@ -55,6 +52,32 @@ def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
         return _send(desk, client, loaded)
 
 
+def _is_streamed(batch: Sequence[Row]) -> bool:
+    """Whether its files are paid for as they are read. One buffer leaves at once, and is paid for before all else."""
+    return sum(row.size for row in batch) > multipart.BUFFERED_BYTES
+
+
+def _paid(desk: Desk, batch: Sequence[Row]) -> bool:
+    """Wait until a body of one buffer may be sent, before it is read: False if the service is stopping meanwhile."""
+    upload = desk.config.upload
+    if not upload.max_bytes_per_second or _is_streamed(batch):
+        return True
+    for size in bandwidth.pieces(sum(row.size for row in batch), _piece_bytes(desk)):
+        _pay(desk, size, desk.stopping)
+    return not desk.stopping.is_set()
+
+
+def _pay(desk: Desk, size: int, ended: threading.Event) -> None:
+    """Wait until *size* bytes more may be sent, or until the service *ended*."""
+    if wait := desk.bandwidth.charge(size, desk.config.upload.max_bytes_per_second, desk.clock.boot()):
+        ended.wait(wait)
+
+
+def _piece_bytes(desk: Desk) -> int:
+    upload = desk.config.upload
+    return bandwidth.piece_bytes(upload.max_bytes_per_second, upload.parallel, multipart.READ_BYTES)
+
+
 def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
     with desk.journal.transaction() as connection:
         return [current for row in batch if (current := rows.find(connection, row.id))]
@@ -63,7 +86,12 @@ def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
 def _load(desk: Desk, stack: contextlib.ExitStack, row: Row) -> Loaded | None:
     found = stack.enter_context(opening.held(desk.guard.inbox, row, desk.guard.epoch))
     if isinstance(found, int):
-        return Loaded(row, found)
+        # At once: until the body is made Jira may be asked things, and what is written meanwhile has not settled.
+        status = os.fstat(found)
+        if signed64(status.st_mtime_ns) == row.mtime_ns:
+            part = multipart.Part(found, row.name, row.size, status.st_mtime_ns, status.st_ctime_ns)
+            return Loaded(row, part)
+        found = opening.NotTheSame()
     _set_aside(desk, row, found)
     return None
 
@@ -185,8 +213,13 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
         with desk.journal.transaction() as connection:
             queue.checksums(connection, batch, sums)
 
+    def pay(size: int) -> None:
+        if _is_streamed(batch):
+            _pay(desk, size, desk.cutting)
+
+    parts = [file.part for file in loaded]
     try:
-        body = multipart.Body([file.part for file in loaded], before_end, desk.cutting.is_set)
+        body = multipart.Body(parts, before_end, desk.cutting.is_set, pay=pay, read_bytes=_piece_bytes(desk))
     except (multipart.Changed, OSError) as error:
         # Which of them it was shows when each is opened again; nothing was sent of any.
         return _unreadable(desk, batch, error)

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 SMALL_BYTES = 1024 * 1024
 #: A worker looks for work this often even if nothing rings: the wall clock may have been set.
 LONGEST_IDLE_SECONDS = 30.0
+#: What SQLite says where it is the disk that does not let it write: no room, an error or a quota, mounted read-only.
+DISK_ERRORS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 #: How long a worker rests when the journal's disk is full.
 FULL_SECONDS = 5.0
 #: How often the token's source is looked at while the account is paused.
@@ -53,11 +55,11 @@ def step(desk: Desk, client: Client) -> bool:
     try:
         return _next(desk, client)
     except sqlite3.OperationalError as error:
-        if not disk_is_full(error):
+        if not disk_fails(error):
             raise
         # Nothing can be written down, so nothing is begun; what was under way is adopted when there is room again.
         desk.adopting = True
-        log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder")
+        log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it")
         desk.stopping.wait(FULL_SECONDS)
         return False
     except Mistake as mistake:
@@ -79,9 +81,13 @@ def _next(desk: Desk, client: Client) -> bool:
     )
 
 
-def disk_is_full(error: sqlite3.OperationalError) -> bool:
-    """Whether the journal could not be written for want of room (https://sqlite.org/rescode.html#full)."""
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or "full" in str(error)
+def disk_fails(error: sqlite3.OperationalError) -> bool:
+    """Whether it is the disk that keeps the journal from being written (https://sqlite.org/rescode.html).
+
+    No room is told by its own code; a quota, and room that runs out only as the file is synchronised, are I/O errors.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    return "full" in str(error) if code is None else code & 0xFF in DISK_ERRORS
 
 
 def _adopt_own(desk: Desk) -> None:

@@ -105,7 +105,7 @@ class Client:
         content = _marked(body, self._deadline, reply_seconds) if body else None
         try:
             with self._stream(method, url, reply_seconds, headers or {}, content) as response:
-                return _read(response, body is None or body.exhausted)
+                return _read(response, body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return _broken(error, body)
         except (multipart.Changed, multipart.Cut, OSError) as error:
@@ -137,7 +137,7 @@ def _marked(body: multipart.Body, deadline: transport.Deadline, reply_seconds: f
     yield from body
 
 
-def _read(response: httpx.Response, exhausted: bool) -> Reply:
+def _read(response: httpx.Response, body: multipart.Body | None) -> Reply:
     """Read the answer's body as far as it comes: the status line alone already decides most."""
     chunks: list[bytes] = []
     size, whole = 0, True
@@ -151,7 +151,8 @@ def _read(response: httpx.Response, exhausted: bool) -> Reply:
     except httpx.HTTPError:
         whole = False
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, headers, b"".join(chunks), whole, exhausted)
+    exhausted, abandoned = (True, False) if body is None else (body.exhausted, not body.handed_over)
+    return Reply(response.status_code, headers, b"".join(chunks), whole, exhausted, abandoned)
 
 
 def _broken(error: Exception, body: multipart.Body | None) -> Broken:

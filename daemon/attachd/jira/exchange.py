@@ -18,9 +18,10 @@ MESSAGE_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete status line. ``body`` may be cut (``whole`` is False then); ``exhausted`` tells of the request's body.
+    """A complete status line. ``body`` may be cut (``whole`` is False then). Header names are in lower case.
 
-    Header names are in lower case.
+    Two words on the request's body: it was ``exhausted`` if its closing boundary may have left, and ``abandoned`` if the
+    answer came before all of it had left. Both are true where nobody knows how far into its end a write came.
     """
 
     status: int
@@ -28,6 +29,7 @@ class Reply:
     body: bytes
     whole: bool
     exhausted: bool
+    abandoned: bool = False
 
     def header(self, name: str) -> str:
         """One header, "" where it is missing."""

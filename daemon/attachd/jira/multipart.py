@@ -56,10 +56,14 @@ class Body:
         parts: Sequence[Part],
         before_end: Callable[[Sequence[bytes]], None] | None = None,
         cut: Callable[[], bool] = lambda: False,
+        *,
+        pay: Callable[[int], None] = lambda _size: None,
+        read_bytes: int = READ_BYTES,
     ) -> None:
         """Call *before_end* with all checksums before the closing boundary of a streamed body leaves.
 
-        A streamed body raises ``Cut`` in the middle when *cut* says so. The constructor raises ``Changed`` or
+        A streamed body calls *pay* before each piece of a file, which has at most *read_bytes*; it may wait. It raises
+        ``Cut`` in the middle when *cut* says so. The constructor raises ``Changed`` or
         ``OSError`` where a body small enough for one buffer cannot be read.
         """
         self.parts = parts
@@ -70,6 +74,8 @@ class Body:
         self.sent = 0
         self._before_end = before_end
         self._cut = cut
+        self._pay = pay
+        self._read_bytes = read_bytes
         self._heads = [self._head(part, first=number == 0) for number, part in enumerate(parts)]
         self._end = f"\r\n--{self.boundary}--\r\n".encode()
         self.length = sum(map(len, self._heads)) + sum(part.size for part in parts) + len(self._end)
@@ -84,6 +90,11 @@ class Body:
     def buffered(self) -> bool:
         """Whether the body is one buffer, so that its checksums are known before anything is sent."""
         return self._buffer is not None
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the connection took all of it, and did not leave off because an answer was there."""
+        return self.sent == self.length
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the body. Raises ``Changed`` or ``OSError`` before the closing boundary, never after."""
@@ -104,7 +115,8 @@ class Body:
         for head, part in zip(self._heads, self.parts, strict=True):
             yield head
             digest = hashlib.sha256()
-            for chunk in read_claimed(part):
+            for chunk in read_claimed(part, self._read_bytes):
+                self._pay(len(chunk))
                 if self._cut():
                     raise Cut("the service was stopped while the file was being sent")
                 digest.update(chunk)
@@ -139,11 +151,11 @@ def content_type(name: str) -> str:
     return (_COMPRESSED.get(encoding) if encoding else kind) or _UNKNOWN
 
 
-def read_claimed(part: Part) -> Iterator[bytes]:
+def read_claimed(part: Part, read_bytes: int = READ_BYTES) -> Iterator[bytes]:
     """Read exactly the claimed size from byte 0, whatever the file has become. Raises ``Changed`` where it is shorter."""
     position = 0
     while position < part.size:
-        chunk = os.pread(part.descriptor, min(READ_BYTES, part.size - position), position)
+        chunk = os.pread(part.descriptor, min(read_bytes, part.size - position), position)
         if not chunk:
             raise Changed(f"it has shrunk to {position} bytes while {part.size} were being sent")
         position += len(chunk)

@@ -6,6 +6,8 @@ A client belongs to one thread: a shared one answers with spurious errors when t
 
 from __future__ import annotations
 
+import re
+import select
 import ssl
 import time
 from collections.abc import Iterable
@@ -19,6 +21,18 @@ import httpx
 KEEPALIVE_SECONDS = 3.0
 #: No answer of Jira's that we read is larger: 2,000 attachments make about 2 MiB.
 REPLY_BYTES = 32 * 1024 * 1024
+#: What is sent between two looks for an answer. Over TLS one write has the stall time-out for so much.
+WRITE_BYTES = 256 * 1024
+#: More than this before the request is complete is an answer, whatever it looks like.
+INTERIM_BYTES = 64 * 1024
+_READ_BYTES = 64 * 1024
+
+#: 1xx but 101 is not the answer yet: the request goes on, and the answer comes after it (RFC 9110, 15.2).
+_INTERIM = rb"HTTP/1\.[01] 1(?!01)\d\d"
+_BEGINS_INTERIM = re.compile(_INTERIM)
+_WHOLE_INTERIM = re.compile(_INTERIM + rb"[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
+#: "HTTP/1.1 413": what must be there to tell.
+_TELLING_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +92,94 @@ class Deadline:
         return left if timeout is None else min(left, timeout)
 
 
+def is_answer(early: bytes) -> bool:
+    """Whether what came while a request was being sent begins its answer, and is not interim or too short to tell."""
+    position = 0
+    while interim := _WHOLE_INTERIM.match(early, position):
+        position = interim.end()
+    undecided = len(early) - position < _TELLING_BYTES or _BEGINS_INTERIM.match(early, position)
+    return not undecided or len(early) > INTERIM_BYTES
+
+
 class _Stream(httpcore.NetworkStream):
-    """A connection whose reads obey a total deadline: httpx knows time-outs for one read only (a trickle never ends)."""
+    """A connection whose reads obey a total deadline, and whose writes end when the answer is there before their end.
+
+    httpx knows time-outs for one read only: a trickle never ends. And it looks for an answer only after the last byte: a
+    server that declines a large file and reads no further would be a stall, its words lost.
+    """
 
     def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._inner = inner
         self._deadline = deadline
+        self._early = b""
+        self._failure: httpcore.ReadError | None = None
+        self._socket = inner.get_extra_info("socket")
+        # httpcore's TLS within TLS, which cannot be left in the middle of a write.
+        self._nested = isinstance(inner.get_extra_info("ssl_object"), ssl.SSLObject)
+        self._poll = select.poll()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, self._deadline.shorten(timeout))
+        left = self._deadline.shorten(timeout)
+        if self._early:
+            taken, self._early = self._early[:max_bytes], self._early[max_bytes:]
+            return taken
+        if self._failure:
+            raise self._failure
+        return self._inner.read(max_bytes, left)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
+        """Send all of it. An answer that is there, or the peer's end, is a WriteError: httpcore reads what came then."""
+        write = self._write_nested if self._nested else self._write
+        left = memoryview(buffer)
+        while left:
+            left = left[write(left[:WRITE_BYTES], timeout) :]
+
+    def _write(self, piece: memoryview, timeout: float | None) -> int:
+        until = None if timeout is None else time.monotonic() + timeout
+        wanted = select.POLLIN | select.POLLOUT
+        self._socket.settimeout(0.0)
+        while events := self._events(wanted, until):
+            if events & ~select.POLLOUT and self._answered():
+                raise httpcore.WriteError("an answer came before the request was complete")
+            try:
+                return int(self._socket.send(piece))
+            except ssl.SSLWantReadError:
+                wanted = select.POLLIN
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                wanted = select.POLLIN | select.POLLOUT
+            except OSError as error:
+                raise httpcore.WriteError(str(error)) from error
+        raise httpcore.WriteTimeout("timed out")
+
+    def _write_nested(self, piece: memoryview, timeout: float | None) -> int:
+        if self._events(select.POLLIN, time.monotonic()) and self._answered():
+            raise httpcore.WriteError("an answer came before the request was complete")
+        try:
+            self._inner.write(bytes(piece), timeout)
+        except httpcore.WriteTimeout as stalled:
+            if self._answered():
+                raise httpcore.WriteError("an answer came before the request was complete") from stalled
+            raise
+        return len(piece)
+
+    def _events(self, wanted: int, until: float | None) -> int:
+        self._poll.register(self._socket, wanted)
+        found = self._poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000)
+        return found[0][1] if found else 0
+
+    def _answered(self) -> bool:
+        """Read what has come, without waiting, and keep it. A ticket of TLS 1.3 makes readable what has no data."""
+        try:
+            while piece := self._inner.read(_READ_BYTES, 0.0):
+                self._early += piece
+                if is_answer(self._early):
+                    return True
+        except httpcore.ReadError as error:
+            if isinstance(error.__cause__, BlockingIOError | ssl.SSLWantReadError | ssl.SSLWantWriteError):
+                return False
+            # Asked again, a connection does not say again why it ended.
+            self._failure = error
+        return True
 
     def close(self) -> None:
         self._inner.close()
@@ -98,6 +188,8 @@ class _Stream(httpcore.NetworkStream):
         return _Stream(self._inner.start_tls(ssl_context, *args, **kwargs), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self._early:
+            return True
         return self._inner.get_extra_info(info)
 
 

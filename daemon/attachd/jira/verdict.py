@@ -74,7 +74,8 @@ def _reply(reply: Reply, files: Sequence[Sent], issue: str, largest: int | None)
 def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
     """2xx: stored only if ids of the right sizes came back; a login page and an empty answer are 200 too."""
     fault = account(reply) if failed_login(reply) or denied_login(reply) else None
-    stored = listing.parse_attachments(reply.json) if reply.status == 200 and reply.exhausted else None
+    sent = reply.exhausted and not reply.abandoned
+    stored = listing.parse_attachments(reply.json) if reply.status == 200 and sent else None
     if stored is not None and len(stored) == len(files) == len({a.id for a in stored}):
         return Judgement(tuple(_pair(stored, files)), fault)
     reason = _unproven(reply)
@@ -86,7 +87,7 @@ def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
 
 def _unproven(reply: Reply) -> str:
     """Say why a 2xx does not prove that anything was stored."""
-    if not reply.exhausted:
+    if reply.abandoned or not reply.exhausted:
         return f"Jira answered {reply.status} before the file was sent whole"
     if reply.is_page:
         return f"Jira answered {reply.status} with a web page"

@@ -36,7 +36,7 @@ def step(desk: Desk) -> None:
         remind(desk)
     except sqlite3.OperationalError as error:
         # The workers say that the disk is full; what could not be written down is told later.
-        if not worker.disk_is_full(error):
+        if not worker.disk_fails(error):
             raise
 
 
