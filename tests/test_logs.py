@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -31,6 +32,8 @@ LOG = structlog.get_logger()
 
 @pytest.fixture(autouse=True)
 def _nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(loglines, "_lasting", set())
+    monkeypatch.setattr(loglines, "_passing", deque(maxlen=loglines.PASSING))
     monkeypatch.setattr(loglines, "_hidden", ())
     yield
     logs.close()

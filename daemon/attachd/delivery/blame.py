@@ -55,12 +55,20 @@ def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault
     return f"Jira answered {answer.status}", site_.not_jira(answer), False
 
 
-def settle(desk: Desk, client: Client, contested: Row) -> None:
-    """Find out at once whom a 403 or 404 concerns; what cannot be known yet is held."""
+def settle(desk: Desk, client: Client, contested: Row, generation: int | None = None) -> None:
+    """Find out at once whom a 403 or 404 concerns; what cannot be known yet is held.
+
+    *generation* is that of the credentials before it was sent. If they are others now, the account that is alive is not
+    the one that was refused: an access token may have ended on the way.
+    """
+    generation = desk.credentials.generation if generation is None else generation
     fault = account_fault(desk, client)
     if fault is not None:
         _forget(desk, contested)
         pausing.pause(desk, fault)
+        return
+    if desk.credentials.generation != generation:
+        _forget(desk, contested)
         return
     if _proven(desk, contested):
         _believe(desk, [contested], _NOT_TO_THIS_ONE.format(contested.reason))

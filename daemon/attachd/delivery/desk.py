@@ -13,7 +13,7 @@ from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer
 from attachd.delivery.site import Site
 from attachd.filing.guard import Guard
-from attachd.jira.auth import Credentials
+from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal
 
 
@@ -55,7 +55,7 @@ class Desk:
     clock: Clock
     site: Site
     guard: Guard
-    credentials: Credentials
+    credentials: Identity
     stopping: threading.Event = field(default_factory=threading.Event)
     cutting: threading.Event = field(default_factory=threading.Event)
     bell: Bell = field(default_factory=Bell)

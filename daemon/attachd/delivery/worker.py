@@ -10,6 +10,7 @@ import structlog
 
 from attachd.delivery import blame, carrying, looking, meeting, outcome, pausing, recording, sending
 from attachd.delivery.desk import Desk
+from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.journal import pauses, queue, rows
 from attachd.journal.rows import Row
@@ -62,7 +63,7 @@ def step(desk: Desk, client: Client) -> bool:
         return False
     except Mistake as mistake:
         # The token is read when it is first needed; that it cannot be read holds everything, and fails nothing.
-        pausing.pause(desk, meeting.unreadable_token(mistake))
+        pausing.pause(desk, auth.unreadable(mistake))
         return True
 
 
@@ -174,10 +175,11 @@ def _send(desk: Desk, client: Client) -> bool:
         if not _met(desk, client):
             return True
         desk.pacer.count(lane, desk.clock.boot())
+        generation = desk.credentials.generation
         written = sending.send(desk, client, batch)
         for row in written:
             if row.state is State.READY and row.contested is not None and not row.held:
-                blame.settle(desk, client, row)
+                blame.settle(desk, client, row, generation)
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 looking.report_extra(desk, client, row)

@@ -11,6 +11,8 @@ from enum import Enum
 from itertools import islice
 from typing import Any
 
+from attachd.model import Fault
+
 #: How many of a server's messages are repeated, and how many characters of each: they go into the journal and to people.
 MESSAGES = 10
 MESSAGE_CHARACTERS = 500
@@ -92,12 +94,16 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """No status line came. ``ours`` is set where the cause lies on this machine: the file changed or cannot be read."""
+    """No status line came. ``ours`` is set where the cause lies on this machine: the file changed or cannot be read.
+
+    ``fault`` is set where nothing was sent because there is no access token to send it with.
+    """
 
     stage: Stage
     error: str
     certificate: bool = False
     ours: Exception | None = None
+    fault: Fault | None = None
 
 
 Exchange = Reply | Broken
