@@ -15,7 +15,7 @@ from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import report
 from attachd.model import Cure, Scope, Word, printable
-from attachd.service import logs, notify, starting
+from attachd.service import logs, notify, reminding, starting
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -51,6 +51,7 @@ def run(
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
         while not signals.wait(STATUS_SECONDS):
+            reminding.remind(engine.desk)
             notify.send(status=_status_line(engine))
         notify.send(stopping=True)
         _end(engine)
@@ -90,6 +91,7 @@ def _started(
         )
         engine = Engine(held, on_crash=signals.ring)
         logs.report_crashes(engine.thread_crashed)
+        reminding.remind(held.desk)
         engine.start()
         return engine
 

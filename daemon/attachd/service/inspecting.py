@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import secrets
 import threading
@@ -20,7 +21,7 @@ from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database
 from attachd.model import Fault, Mistake, Scope
-from attachd.service import locks, starting
+from attachd.service import locks, reminding, starting
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += _scope(config)
     findings += _folders(config, state)
     findings += _lock(state)
+    findings += _token_expires(config, reminding.today(Clock().now()))
     if not offline:
         try:
             findings += _jira(config, state, environ)
@@ -116,6 +118,15 @@ def _try_rename(config: Config) -> Finding:
 def _lock(state: Path) -> Iterator[Finding]:
     holder = locks.holder(state / "lock") if state.is_dir() else None
     yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
+
+
+def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:
+    expires = config.jira.auth.token_expires
+    if expires is None:
+        return
+    nears = reminding.nears(expires, day)
+    result: Literal["ok", "warning"] = "warning" if nears else "ok"
+    yield Finding("jira.auth.token_expires", result, reminding.words(expires, day), reminding.REMEDY if nears else "")
 
 
 # --- Jira -------------------------------------------------------------------------------------------------------
