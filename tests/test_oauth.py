@@ -109,6 +109,17 @@ def test_client_credentials_attach_a_file_and_leave_nothing_on_disk(jira: Standi
         assert not list((world.home / "state").glob("oauth*"))
 
 
+def test_client_credentials_attach_a_file_on_data_center(tmp_path: Path) -> None:
+    with Standin(tmp_path / "jira", issues=["TEST-1"], deployment="Server", base_path="/jira") as jira:
+        with placed(jira, refresh=False) as world:
+            world.drop("TEST-1/a.txt")
+
+            world.deliver()
+
+            assert world.states() == ["DONE"]
+            assert [request.path for request in jira.requests if "oauth2" in request.path] == ["/jira" + ENDPOINT]
+
+
 def test_a_refresh_token_attaches_a_file_and_the_next_one_is_kept(world: Wired, jira: Standin) -> None:
     world.drop("TEST-1/a.txt")
 
@@ -434,6 +445,27 @@ def test_two_processes_that_refresh_in_turn_do_not_kill_each_others_token(world:
 
     assert world.states() == ["DONE"] * 3
     assert asked(jira) == [200] * 6
+
+
+def test_processes_that_refresh_at_the_same_time_do_so_one_after_the_other(world: Wired, jira: Standin) -> None:
+    """The lock is the open file's: what holds between processes holds between these."""
+    state, together = world.home / "state", threading.Barrier(8, timeout=60)
+    others = [starting.make_credentials(world.desk.config, {}, state, world.clock) for _ in range(8)]
+    headers: list[object] = []
+
+    def work(number: int) -> None:
+        together.wait()
+        headers.append(others[number].header())
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert asked(jira) == [200] * 8
+    assert len(set(headers)) == 8
+    assert world.kept["refresh_token"] == jira.store.refresh_token
 
 
 # --- Many workers ---------------------------------------------------------------------------------------------------
