@@ -110,14 +110,14 @@ def test_client_credentials_attach_a_file_and_leave_nothing_on_disk(jira: Standi
 
 
 def test_client_credentials_attach_a_file_on_data_center(tmp_path: Path) -> None:
-    with Standin(tmp_path / "jira", issues=["TEST-1"], deployment="Server", base_path="/jira") as jira:
-        with placed(jira, refresh=False) as world:
-            world.drop("TEST-1/a.txt")
+    server = Standin(tmp_path / "jira", issues=["TEST-1"], deployment="Server", base_path="/jira")
+    with server as jira, placed(jira, refresh=False) as world:
+        world.drop("TEST-1/a.txt")
 
-            world.deliver()
+        world.deliver()
 
-            assert world.states() == ["DONE"]
-            assert [request.path for request in jira.requests if "oauth2" in request.path] == ["/jira" + ENDPOINT]
+        assert world.states() == ["DONE"]
+        assert [request.path for request in jira.requests if "oauth2" in request.path] == ["/jira" + ENDPOINT]
 
 
 def test_a_refresh_token_attaches_a_file_and_the_next_one_is_kept(world: Wired, jira: Standin) -> None:
