@@ -377,6 +377,19 @@ def test_a_registered_secret_is_masked_everywhere(start: Start, log_format: str)
     assert shown.count(loglines.MASK) >= 16
 
 
+def test_secrets_that_replace_one_another_do_not_gather_and_push_out_no_lasting_one(reader: Reader) -> None:
+    logs.hide("lasting-one")
+    for number in range(100):
+        logs.hide_for_now(f"passing-{number:03}")
+    logs.configure(config.Log(format="json"), reader.stream)
+    LOG.info("told", words="lasting-one passing-000 passing-068 passing-099")
+
+    (record,) = reader.records()
+
+    assert record["words"] == "******** passing-000 ******** ********"
+    assert len(loglines._passing) == loglines.PASSING
+
+
 def test_a_longer_secret_is_masked_whole_where_a_shorter_one_is_part_of_it(start: Start) -> None:
     logs.hide("abcdef")
     logs.hide("abcdefghij")
