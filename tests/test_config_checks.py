@@ -376,7 +376,18 @@ def test_a_proxy_is_taken(proxy: str) -> None:
         ("kind = 'basic'\nuser = 'a:b'", "jira.auth.user", "contains “:” or a control character"),
         ("kind = 'bearer'", "jira.auth.token", 'is missing; kind = "bearer" needs it.'),
         ("kind = 'anonymous'\ntoken = { env = 'JIRA_TOKEN' }", "jira.auth.token", "is given, but"),
-        ("kind = 'oauth2'", "jira.auth.kind", "“oauth2” is not supported by this version yet."),
+        ("kind = 'oauth2'", "jira.auth.client_id", 'is missing; kind = "oauth2" needs it.'),
+        ("kind = 'oauth2'", "jira.auth.client_secret", 'is missing; kind = "oauth2" needs it.'),
+        ("kind = 'oauth2'\nclient_id = ''", "jira.auth.client_id", "is empty, or contains a space"),
+        ("kind = 'oauth2'\nclient_id = 'a b'", "jira.auth.client_id", "is empty, or contains a space"),
+        ("kind = 'oauth2'\nscope = 'a  b'", "jira.auth.scope", "is no list of scopes."),
+        ("kind = 'oauth2'\nscope = ''", "jira.auth.scope", "is no list of scopes."),
+        ("kind = 'oauth2'\ntoken_url = 'auth.example.com'", "jira.auth.token_url", "does not begin with"),
+        ("kind = 'oauth2'\ntoken_url = 'http://auth.example.com/t'", "jira.auth.token_url", "is http: the client's"),
+        ("kind = 'oauth2'\ntoken_url = 'https://me:x@example.com'", "jira.auth.token_url", "contains a user's name"),
+        ("kind = 'basic'\nclient_id = 'x'", "jira.auth.client_id", 'is given, but kind = "basic" has no use for it.'),
+        ("kind = 'bearer'\nscope = 'x'", "jira.auth.scope", 'is given, but kind = "bearer" has no use for it.'),
+        ("client_secret = { env = 'JIRA_TOKEN' }", "jira.auth.client_secret", 'is given, but kind = "basic" has no'),
     ],
 )
 def test_each_kind_of_signing_in_needs_its_own_keys(auth: str, where: str, what: str) -> None:
@@ -472,3 +483,59 @@ def test_a_keyring_is_refused() -> None:
     text = tables(jira__auth="kind = 'bearer'\ntoken = { keyring = 'jira' }")
 
     assert problem(text).where == "jira.auth.token.keyring"
+
+
+# --- OAuth ------------------------------------------------------------------------------------------------------
+
+OAUTH = "kind = 'oauth2'\nclient_id = 'x'\nclient_secret = { env = 'JIRA_TOKEN' }"
+
+
+def parsed_oauth(url: str, more: str = "", auth: str = "") -> config.Config:
+    text = tables(jira=f"url = '{url}'\n{more}", jira__auth=f"{OAUTH}\n{auth}")
+    return config.parse(text, base=Path("/srv"), environ={"JIRA_TOKEN": "not-a-token"})
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "auth", "expected"),
+    [
+        ("https://api.atlassian.com/ex/jira/12ab", "", "", "https://auth.atlassian.com/oauth/token"),
+        ("https://x.atlassian.net", "", "", "https://auth.atlassian.com/oauth/token"),
+        ("https://jira.example.com", "deployment = 'cloud'", "", "https://auth.atlassian.com/oauth/token"),
+        ("https://jira.example.com/jira/", "", "", "https://jira.example.com/jira/rest/oauth2/latest/token"),
+        (
+            "https://x.atlassian.net",
+            "deployment = 'datacenter'",
+            "",
+            "https://x.atlassian.net/rest/oauth2/latest/token",
+        ),
+        ("http://127.0.0.1:8080", "", "", "http://127.0.0.1:8080/rest/oauth2/latest/token"),
+        ("https://jira.example.com", "", "token_url = 'https://id.example.com/t'", "https://id.example.com/t"),
+        ("https://jira.example.com", "", "token_url = 'http://[::1]:81/t'", "http://[::1]:81/t"),
+    ],
+)
+def test_where_access_tokens_are_asked_for(url: str, more: str, auth: str, expected: str) -> None:
+    assert parsed_oauth(url, more, auth).jira.token_url == expected
+
+
+def test_allow_http_is_not_for_the_clients_secret() -> None:
+    with pytest.raises(Mistake) as caught:
+        parsed_oauth("http://jira.example.com", "allow_http = true")
+
+    (found,) = caught.value.problems
+    assert (found.where, found.what) == (
+        "jira.url",
+        'is http, and kind = "oauth2" would send the client\'s secret there.',
+    )
+    elsewhere = parsed_oauth("http://jira.example.com", "allow_http = true", "token_url = 'https://id.example.com'")
+    assert elsewhere.jira.token_url == "https://id.example.com"
+
+
+def test_a_clients_secret_in_the_configuration_is_refused_without_repeating_it() -> None:
+    auth = "kind = 'oauth2'\nclient_id = 'x'\nclient_secret = 'not-a-secret'"
+    with pytest.raises(Mistake) as caught:
+        config.parse(tables(jira__auth=auth), base=Path("/srv"), environ={})
+
+    found = next(p for p in caught.value.problems if p.where == "jira.auth.client_secret")
+    assert found.what == "must not stand in the configuration itself."
+    assert 'client_secret = { file = "client-secret" }' in found.remedy
+    assert "not-a-secret" not in str(caught.value)

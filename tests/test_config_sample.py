@@ -156,9 +156,11 @@ def test_the_sample_says_what_this_version_does_not_do() -> None:
 
 
 def test_the_examples_of_the_sample_are_right_but_for_files_and_what_has_no_function(sample: Path) -> None:
-    sample.write_text(complete(), "utf-8")
-    (sample.parent / "hook-secret").touch(0o600)
-    (sample.parent / "hook-secret").write_text("not-a-secret")
+    # The keys of OAuth are refused with any other kind.
+    sample.write_text(complete().replace('kind = "basic"', 'kind = "oauth2"'), "utf-8")
+    for name in ("hook-secret", "client-secret"):
+        (sample.parent / name).touch(0o600)
+        (sample.parent / name).write_text("not-a-secret")
 
     with pytest.raises(Mistake) as caught:
         config.load(sample, environ={})

@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -31,6 +32,8 @@ LOG = structlog.get_logger()
 
 @pytest.fixture(autouse=True)
 def _nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(loglines, "_lasting", set())
+    monkeypatch.setattr(loglines, "_passing", deque(maxlen=loglines.PASSING))
     monkeypatch.setattr(loglines, "_hidden", ())
     yield
     logs.close()
@@ -372,6 +375,19 @@ def test_a_registered_secret_is_masked_everywhere(start: Start, log_format: str)
     for form in ("not-a-", "token\\", "0123", "bm90LWE", "12345678"):
         assert form not in shown.replace("20123", "")
     assert shown.count(loglines.MASK) >= 16
+
+
+def test_secrets_that_replace_one_another_do_not_gather_and_push_out_no_lasting_one(reader: Reader) -> None:
+    logs.hide("lasting-one")
+    for number in range(100):
+        logs.hide_for_now(f"passing-{number:03}")
+    logs.configure(config.Log(format="json"), reader.stream)
+    LOG.info("told", words="lasting-one passing-000 passing-068 passing-099")
+
+    (record,) = reader.records()
+
+    assert record["words"] == "******** passing-000 ******** ********"
+    assert len(loglines._passing) == loglines.PASSING
 
 
 def test_a_longer_secret_is_masked_whole_where_a_shorter_one_is_part_of_it(start: Start) -> None:

@@ -15,7 +15,7 @@ from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import report
 from attachd.model import Cure, Scope, Word, printable
-from attachd.service import logs, notify, reminding, starting
+from attachd.service import expiring, logs, notify, reminding, starting
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -54,6 +54,7 @@ def run(
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
         reminded = 0.0
         while not signals.wait(STATUS_SECONDS):
+            expiring.remind(engine.desk)
             notify.send(status=_status_line(engine))
             if engine.desk.clock.boot() - reminded >= REMIND_SECONDS:
                 reminded = engine.desk.clock.boot()
@@ -96,6 +97,7 @@ def _started(
         )
         engine = Engine(held, on_crash=signals.ring)
         logs.report_crashes(engine.thread_crashed)
+        expiring.remind(held.desk)
         engine.start()
         return engine
 

@@ -17,7 +17,7 @@ from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Mistake, Problem, State, printable, word
-from attachd.service import locks
+from attachd.service import expiring, locks
 
 
 def status(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
@@ -57,6 +57,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "inbox": str(settings.folders.inbox),
         "inbox_there": guard.read_marker(settings.folders.inbox) is not None,
         "site": settings.jira.url,
+        "token_expires": str(settings.jira.auth.token_expires) if settings.jira.auth.token_expires else None,
         "running": {"pid": holder.pid, "host": holder.host} if holder else None,
         "files": {str(name): count for name, count in summary.counts.items()},
         "held": summary.held,
@@ -127,6 +128,9 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
         f"inbox      {found['inbox']}{'' if found['inbox_there'] else '  (is not there)'}",
         f"site       {found['site']}",
     ]
+    if found["token_expires"]:
+        expires = datetime.date.fromisoformat(found["token_expires"])
+        text.append(f"token      {expiring.words(expires, expiring.today(now))}")
     files = found["files"]
     text.append(
         "files      " + ", ".join(f"{files[name]} {name}" for name in files if files[name] or name == "waiting")

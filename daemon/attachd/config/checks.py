@@ -204,6 +204,9 @@ def _loopback(host: str) -> bool:
         return False
 
 
+# --- Signing in -------------------------------------------------------------------------------------------------
+
+
 def auth(kind: str, user: str | None, *, has_token: bool) -> Iterator[Problem]:
     """Each kind needs its own keys, and a token that is not sent is a misunderstanding."""
     if kind == "anonymous":
@@ -216,5 +219,62 @@ def auth(kind: str, user: str | None, *, has_token: bool) -> Iterator[Problem]:
         )
     if user and (":" in user or not user.isprintable()):
         yield Problem("user", "contains “:” or a control character, which no user's name can.", "Correct it.")
-    if not has_token:
+    # Without a refresh token an application of OAuth acts for itself.
+    if not has_token and kind != "oauth2":
         yield Problem("token", f'is missing; kind = "{kind}" needs it.', 'Write token = { file = "token" }.')
+
+
+#: The keys that only kind = "oauth2" has a use for, and what to write for those that it needs.
+OAUTH_KEYS: Mapping[str, str] = {
+    "client_id": "Write the id that Atlassian or your Jira gave to the application.",
+    "client_secret": 'Write client_secret = { file = "client-secret" }.',
+    "token_url": "",
+    "scope": "",
+}
+
+
+def oauth(kind: str, given: Sequence[str], client_id: str | None, scope: str | None) -> Iterator[Problem]:
+    """OAuth needs an application that asks for tokens; no other kind has one."""
+    if kind != "oauth2":
+        for name in given:
+            yield Problem(name, f'is given, but kind = "{kind}" has no use for it.', "Remove it, or choose oauth2.")
+        return
+    for name, remedy in OAUTH_KEYS.items():
+        if remedy and name not in given:
+            yield Problem(name, 'is missing; kind = "oauth2" needs it.', remedy)
+    if client_id is not None and not re.fullmatch(r"[!-~]+", client_id):
+        yield Problem("client_id", "is empty, or contains a space or what is not ASCII.", "Copy it once more.")
+    if scope is not None and not re.fullmatch(r"[!-~]+( [!-~]+)*", scope):
+        yield Problem("scope", "is no list of scopes.", "Write them with a space between, or leave the key out.")
+
+
+def token_url(text: str | None) -> Iterator[Problem]:
+    """The client's secret goes there: https, but for this machine itself. Never echoes it."""
+    if text is None:
+        return
+    remedy = "Write it as in “https://auth.atlassian.com/oauth/token”."
+    if wrong := _wrong_address(text):
+        yield Problem("", wrong, remedy)
+    elif _is_in_the_clear(text):
+        yield Problem("", "is http: the client's secret could be read on the way.", remedy)
+
+
+def derived_token_url(address: str) -> Iterator[Problem]:
+    """Where the site's own token endpoint is used, ``allow_http`` is not meant for the client's secret."""
+    if _is_in_the_clear(address):
+        what = 'is http, and kind = "oauth2" would send the client\'s secret there.'
+        yield Problem("url", what, "Write https, or name another endpoint in jira.auth.token_url.")
+
+
+def _is_in_the_clear(address: str) -> bool:
+    parts = urllib.parse.urlsplit(address)
+    return parts.scheme == "http" and not _loopback(parts.hostname or "")
+
+
+def usual_token_url(site: str, deployment: str) -> str:
+    """Atlassian's for Jira Cloud, which is known by its address where *deployment* is "auto"; else the site's own."""
+    host = urllib.parse.urlsplit(site).hostname or ""
+    is_atlassians = host.endswith((".atlassian.net", ".atlassian.com"))
+    if deployment == "cloud" or (deployment == "auto" and is_atlassians):
+        return "https://auth.atlassian.com/oauth/token"
+    return f"{site}/rest/oauth2/latest/token"

@@ -67,10 +67,16 @@ class Auth(Table):
     user: str | None = None
     token: Annotated[secrets.TokenSource | None, pydantic.BeforeValidator(secrets.refuse_literal)] = None
     token_expires: datetime.date | None = None
+    client_id: str | None = None
+    client_secret: Annotated[secrets.TokenSource | None, pydantic.BeforeValidator(secrets.refuse_literal)] = None
+    token_url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.token_url, url))] = None
+    scope: str | None = None
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> Self:
-        complain(checks.auth(self.kind, self.user, has_token=self.token is not None))
+        given = [name for name in checks.OAUTH_KEYS if getattr(self, name) is not None]
+        found = checks.auth(self.kind, self.user, has_token=self.token is not None)
+        complain([*found, *checks.oauth(self.kind, given, self.client_id, self.scope)])
         return self
 
 
@@ -95,7 +101,14 @@ class Jira(Table):
     @pydantic.model_validator(mode="after")
     def _safe(self) -> Self:
         complain(checks.transport(self.url, self.allow_http, self.client_cert_file, self.client_key_file))
+        if self.auth.kind == "oauth2":
+            complain(checks.derived_token_url(self.token_url))
         return self
+
+    @property
+    def token_url(self) -> str:
+        """Where access tokens are asked for."""
+        return self.auth.token_url or checks.usual_token_url(self.url, self.deployment)
 
 
 class Settle(Table):

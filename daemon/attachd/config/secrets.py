@@ -79,16 +79,18 @@ class TokenSource(Table):
         return self
 
 
-def refuse_literal(value: Any) -> Any:
+def refuse_literal(value: Any, info: pydantic.ValidationInfo) -> Any:
     """Refuse a secret that was written into the configuration, without repeating it."""
     if isinstance(value, str):
-        complain([model.Problem("", "must not stand in the configuration itself.", _ELSEWHERE)])
+        key = info.field_name or "token"
+        remedy = _ELSEWHERE.format(key=key, file=key.replace("_", "-"))
+        complain([model.Problem("", "must not stand in the configuration itself.", remedy)])
     return value
 
 
 _ELSEWHERE = (
-    'Write it to a file that only the service can read (mode 0600), name that file: token = { file = "token" }, '
-    "and make a new token where others may have read this one."
+    'Write it to a file that only the service can read (mode 0600), name that file: {key} = {{ file = "{file}" }}, '
+    "and make a new one where others may have read this one."
 )
 
 

@@ -63,16 +63,27 @@ def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault
     return f"Jira answered {answer.status}", site_.not_jira(answer)
 
 
-def settle(desk: Desk, client: Client, refused: Sequence[Row]) -> None:
+def alike(refused: Sequence[Row]) -> list[Row]:
+    """The first of *refused*, and those of its issue that were answered like it."""
+    first = refused[0]
+    return [row for row in refused if (row.lane, row.contested) == (first.lane, first.contested)]
+
+
+def settle(desk: Desk, client: Client, refused: Sequence[Row], generation: int) -> None:
     """Find out at once whom a 403 or 404 concerns; what cannot be known yet is held.
 
-    *refused* are files of one issue that were answered alike: what is found out holds for all of them.
+    *refused* are files of one issue that were answered alike: what is found out holds for all of them. *generation* is
+    that of the credentials before they were asked about. If they are others now, the account that is alive is not the one
+    that was refused.
     """
     contested = refused[0]
     fault = account_fault(desk, client)
     if fault is not None:
-        _forget(desk, refused)
+        forget(desk, refused)
         pausing.pause(desk, fault)
+        return
+    if desk.credentials.generation != generation:
+        forget(desk, refused)
         return
     if _proven(desk, contested):
         _believe(desk, refused, _NOT_TO_THIS_ONE)
@@ -89,15 +100,15 @@ def settle(desk: Desk, client: Client, refused: Sequence[Row]) -> None:
     _believe(desk, too_large, f"it is larger than the {largest} bytes that Jira allows")
     rest = [row for row in refused if row not in too_large]
     if rest:
-        _hear_witnesses(desk, client, rest)
+        _hear_witnesses(desk, client, rest, generation)
 
 
-def _hear_witnesses(desk: Desk, client: Client, contested: Sequence[Row]) -> None:
+def _hear_witnesses(desk: Desk, client: Client, contested: Sequence[Row], generation: int) -> None:
     invisible: list[str] = []
     for witness in witnesses.known(desk, contested[0].lane):
         answer = witnesses.ask(desk, client, witness)
         if isinstance(answer, Broken):
-            _forget(desk, contested)
+            forget(desk, contested)
             pausing.pause(desk, verdict.unreachable(answer))
             return
         if witnesses.visible(answer):
@@ -105,11 +116,11 @@ def _hear_witnesses(desk: Desk, client: Client, contested: Sequence[Row]) -> Non
             _believe(desk, contested, _UNKNOWN)
             return
         if answer.status not in (403, 404):
-            _ask_again(desk, contested)
+            _ask_again(desk, contested, generation)
             return
         invisible.append(witness)
     if len(invisible) >= 2:
-        _forget(desk, contested)
+        forget(desk, contested)
         pausing.pause(desk, _no_witness(invisible))
         return
     witnesses.strike(desk, invisible)
@@ -124,8 +135,9 @@ def _no_witness(invisible: Sequence[str]) -> Fault:
     return Fault(Scope.ACCOUNT, meeting.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
 
-def _ask_again(desk: Desk, contested: Sequence[Row]) -> None:
+def _ask_again(desk: Desk, contested: Sequence[Row], generation: int) -> None:
     """A witness could not be heard: nothing is concluded from that."""
+    desk.asked_with |= dict.fromkeys((row.id for row in contested), generation)
     _change(desk, contested, {"due": desk.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
 
 
@@ -138,7 +150,7 @@ def _change(desk: Desk, contested: Sequence[Row], values: outcome.Values) -> Non
 _NOT_CONTESTED = {"contested": None, "contested_at": None, "held": 0, "due": 0, "wait": 0}
 
 
-def _forget(desk: Desk, contested: Sequence[Row]) -> None:
+def forget(desk: Desk, contested: Sequence[Row]) -> None:
     """The answer said nothing about these files: they are sent again when the world is well."""
     _change(desk, contested, _NOT_CONTESTED)
 

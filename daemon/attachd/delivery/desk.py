@@ -14,7 +14,7 @@ from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
 from attachd.filing.guard import Guard
-from attachd.jira.auth import Credentials
+from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal
 
 
@@ -48,6 +48,7 @@ class Desk:
     """Made once per process. The sets are guarded by ``lock``; everything else is safe to share by itself.
 
     ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
+    ``asked_with`` holds with which generation of the credentials a file was refused whose witnesses are still to be heard.
     ``secret_changed`` tells whether the token's source has changed since it was last read.
     """
 
@@ -56,7 +57,7 @@ class Desk:
     clock: Clock
     site: Site
     guard: Guard
-    credentials: Credentials
+    credentials: Identity
     stopping: threading.Event = field(default_factory=threading.Event)
     cutting: threading.Event = field(default_factory=threading.Event)
     bell: Bell = field(default_factory=Bell)
@@ -69,6 +70,7 @@ class Desk:
     filing: set[int] = field(default_factory=set)
     probing: bool = False
     adopting: bool = False
+    asked_with: dict[int, int] = field(default_factory=dict)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
 

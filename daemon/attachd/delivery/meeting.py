@@ -9,6 +9,7 @@ import structlog
 from attachd.delivery import pausing, policy, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
+from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.jira.exchange import Reply
 from attachd.journal.pauses import Pause
@@ -76,7 +77,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     try:
         changed = desk.credentials.reload()
     except Mistake as mistake:
-        return unreadable_token(mistake)
+        return auth.unreadable(mistake)
     if changed:
         site.introduced = False
     if held.scope is not Scope.ACCOUNT:
@@ -101,11 +102,6 @@ def _as_fault(held: Pause) -> Fault:
 def _as(fault: Fault, held: Pause) -> Fault:
     """A probe that fails keeps its own pause up, whatever the reason is now."""
     return Fault(held.scope, fault.kind, fault.reason, held.subject, fault.wait, Cure.PROBE)
-
-
-def unreadable_token(mistake: Mistake) -> Fault:
-    """The token cannot be read: that is the account's trouble, and no file's."""
-    return Fault(Scope.ACCOUNT, "token", f"the token cannot be read: {mistake}", cure=Cure.PROBE)
 
 
 def limits(desk: Desk, client: Client, *, fresh: bool) -> site_.Limits | None:

@@ -10,6 +10,7 @@ import structlog
 
 from attachd.delivery import policy
 from attachd.delivery.desk import Desk
+from attachd.jira import gateway
 from attachd.journal import pauses
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
@@ -96,8 +97,7 @@ def _earlier(desk: Desk, fault: Fault) -> Pause | None:
 
 def pause(desk: Desk, fault: Fault) -> None:
     """Hold up what the fault reaches. A cause is told once while it lasts."""
-    if fault.scope is Scope.ACCOUNT and fault.kind == "refused" and _is_password(desk):
-        fault = replace(fault, kind="password")
+    fault = _explained(desk, fault)
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
         earlier = pauses.find(connection, fault.scope, fault.subject)
@@ -115,6 +115,19 @@ def pause(desk: Desk, fault: Fault) -> None:
             reason=made.reason,
             seconds=round(made.wait, 1),
         )
+
+
+def _explained(desk: Desk, fault: Fault) -> Fault:
+    """A refused account: whether each try feeds a counter, and at which address the token may be good all the same."""
+    if fault.scope is not Scope.ACCOUNT or fault.kind != "refused":
+        return fault
+    if _is_password(desk):
+        return replace(fault, kind="password")
+    jira = desk.config.jira
+    if not gateway.may_be_needed(jira.url, jira.auth.kind):
+        return fault
+    where = f"{gateway.ADDRESS}CLOUD-ID"
+    return replace(fault, reason=f"{fault.reason}; {gateway.hint(jira.auth.kind, where)} (`attachd check` names it)")
 
 
 def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float) -> list[Pause]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TypeGuard
 
 import tenacity
 
@@ -22,6 +23,8 @@ _GROWTH = {
     "certificate": (60.0, 900.0),
     "captcha": (600.0, 3600.0),
     "disk": (10.0, 300.0),
+    "token-unreachable": (5.0, 300.0),
+    "token-unkept": (10.0, 300.0),
 }
 _OTHERS = (15.0, 900.0)
 #: A longer wait than this is broken up: Jira's quotas may be lifted early.
@@ -53,17 +56,20 @@ def _ask(policy: Callable[[tenacity.RetryCallState], float], times: int) -> floa
 
 def asked(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
     """Ask Jira something harmless, up to three times where no answer came. Raises ``Stopped``."""
-    return _tries(call, lambda outcome: isinstance(outcome, Broken) or _overloaded(outcome), 3, stopping)
+    return _tries(call, lambda outcome: _broke(outcome) or _overloaded(outcome), 3, stopping)
 
 
 def connected(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
     """Send a file, a second time only where no connection came about and so nothing was sent."""
     try:
-        return _tries(
-            call, lambda outcome: isinstance(outcome, Broken) and outcome.stage is Stage.CONNECTING, 2, stopping
-        )
+        return _tries(call, lambda outcome: _broke(outcome) and outcome.stage is Stage.CONNECTING, 2, stopping)
     except Stopped:
         return Broken(Stage.CONNECTING, "the service is stopping")
+
+
+def _broke(outcome: Exchange) -> TypeGuard[Broken]:
+    """Whether the network failed; not where there is no access token, since asking for one again at once is no help."""
+    return isinstance(outcome, Broken) and outcome.fault is None
 
 
 def _overloaded(outcome: Exchange) -> bool:

@@ -10,6 +10,7 @@ import structlog
 
 from attachd.delivery import blame, carrying, learning, looking, meeting, outcome, pausing, recording, sending
 from attachd.delivery.desk import Desk
+from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.journal import pauses, queue, rows
 from attachd.journal.rows import Row
@@ -64,7 +65,7 @@ def step(desk: Desk, client: Client) -> bool:
         return False
     except Mistake as mistake:
         # The token is read when it is first needed; that it cannot be read holds everything, and fails nothing.
-        pausing.pause(desk, meeting.unreadable_token(mistake))
+        pausing.pause(desk, auth.unreadable(mistake))
         return True
 
 
@@ -101,7 +102,9 @@ def _adopt_own(desk: Desk) -> None:
 
 
 def _blame(desk: Desk, client: Client) -> bool:
-    """Ask about refusals that nobody asked about yet: the process died, or the answer came from a look."""
+    """Ask again about refusals whose witnesses could not be heard. Those that another process left are sent again: with
+    which token they were refused is not known any more.
+    """
     if not pausing.current(desk).looks:
         return False
     with desk.journal.transaction() as connection:
@@ -110,12 +113,19 @@ def _blame(desk: Desk, client: Client) -> bool:
         if desk.take(row.lane):
             try:
                 if _met(desk, client):
-                    alike = [each for each in unasked if (each.lane, each.contested) == (row.lane, row.contested)]
-                    blame.settle(desk, client, alike)
+                    _ask_again(desk, client, [each for each in unasked if each.lane == row.lane])
                 return True
             finally:
                 desk.give_back(row.lane)
     return False
+
+
+def _ask_again(desk: Desk, client: Client, refused: Sequence[Row]) -> None:
+    generation = desk.asked_with.pop(refused[0].id, None)
+    if generation is None:
+        blame.forget(desk, refused)
+    else:
+        blame.settle(desk, client, blame.alike(refused), generation)
 
 
 def idle_seconds(desk: Desk) -> float:
@@ -165,11 +175,21 @@ def _look(desk: Desk, client: Client) -> bool:
         if desk.take(lane):
             try:
                 if _met(desk, client):
+                    generation = desk.credentials.generation
                     _file_these(desk, looking.look(desk, client, lane))
+                    _settle_found(desk, client, lane, generation)
                 return True
             finally:
                 desk.give_back(lane)
     return False
+
+
+def _settle_found(desk: Desk, client: Client, lane: str, generation: int) -> None:
+    """Find out whom it concerns that the look was not shown the issue."""
+    with desk.journal.transaction() as connection:
+        refused = [row for row in queue.contested(connection, held=False) if row.lane == lane]
+    if refused:
+        blame.settle(desk, client, blame.alike(refused), generation)
 
 
 def _send(desk: Desk, client: Client) -> bool:
@@ -184,10 +204,11 @@ def _send(desk: Desk, client: Client) -> bool:
         return False
     lane, batch = claimed
     try:
+        generation = desk.credentials.generation
         written = sending.send(desk, client, batch)
-        for row in written:
-            if row.state is State.READY and row.contested is not None and not row.held:
-                blame.settle(desk, client, [row])
+        refused = [row for row in written if row.state is State.READY and row.contested is not None and not row.held]
+        if refused:
+            blame.settle(desk, client, blame.alike(refused), generation)
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 looking.report_extra(desk, client, row)

@@ -6,6 +6,8 @@ import base64
 import threading
 from collections.abc import Callable
 
+from attachd.model import Cure, Fault, Mistake, Scope
+
 
 class Credentials:
     """The ``Authorization`` header's value; read again on ``reload``, shared by all workers.
@@ -21,6 +23,8 @@ class Credentials:
         self._read = read
         self._lock = threading.Lock()
         self._token: str | None = None
+        #: Changes with the token: an answer to a request that carried another one says nothing about this one.
+        self.generation = 0
 
     @property
     def anonymous(self) -> bool:
@@ -46,5 +50,14 @@ class Credentials:
         fresh = self._read()
         with self._lock:
             changed = fresh != self._token
+            self.generation += changed
             self._token = fresh
         return changed
+
+    def renew(self, refused: str) -> None:
+        """Say that there is no other header than *refused*: a token that somebody made is good or it is not."""
+
+
+def unreadable(mistake: Mistake) -> Fault:
+    """The token cannot be read: that is the account's trouble, and no file's."""
+    return Fault(Scope.ACCOUNT, "token", f"the token cannot be read: {mistake}", cure=Cure.PROBE)

@@ -10,13 +10,15 @@ import contextlib
 import hashlib
 import re
 import ssl
-from collections.abc import Iterator
-from urllib.parse import quote
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, urlencode
 
 import httpx
 
-from attachd.jira import auth, multipart, transport
+from attachd.jira import multipart, transport, verdict
 from attachd.jira.exchange import Broken, Exchange, Reply, Stage, legible
+from attachd.jira.oauth import Identity
+from attachd.model import Fault
 
 #: Exceptions that prove that nothing was sent (delivery.md 2, first row).
 _NEVER_SENT = (
@@ -35,7 +37,7 @@ class Client:
     """One worker's connection to one site. Not for sharing between threads."""
 
     def __init__(
-        self, url: str, credentials: auth.Credentials, wire: httpx.BaseTransport, *, timeouts: transport.Timeouts,
+        self, url: str, credentials: Identity, wire: httpx.BaseTransport, *, timeouts: transport.Timeouts,
         deadline: transport.Deadline, user_agent: str,
     ) -> None:  # fmt: skip
         """*wire* is what ``transport.transport`` made with the same *deadline*; *url* has no slash at its end."""
@@ -72,6 +74,16 @@ class Client:
         """``GET attachment/meta``: whether attachments are enabled, and the largest size in bytes."""
         return self._exchange("GET", f"{self._url}/rest/api/{version}/attachment/meta", self._timeouts.reply)
 
+    def tenant_info(self) -> Exchange:
+        """``GET _edge/tenant_info`` of a site on Jira Cloud: its cloud id; answers anybody."""
+        return self._exchange("GET", f"{self._url}/_edge/tenant_info", self._timeouts.reply)
+
+    def grant(self, form: Mapping[str, str]) -> Exchange:
+        """Post *form* to this client's own address, which is a token endpoint (RFC 6749, 3.2)."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        content = urlencode(form).encode()
+        return self._exchange("POST", self._url, self._timeouts.reply, headers=headers, content=content)
+
     def content_sha256(self, version: str, attachment: str, size: int, reply_seconds: float) -> bytes | None:
         """The SHA-256 of what Jira holds (Cloud only); None where it cannot be had or is not of *size*.
 
@@ -79,9 +91,12 @@ class Client:
         """
         url = f"{self._url}/rest/api/{version}/attachment/content/{quote(attachment, safe='')}?redirect=false"
         digest, read = hashlib.sha256(), 0
+        authorization = self._credentials.header()
+        if isinstance(authorization, Fault):
+            return None
         try:
             self._deadline.start(reply_seconds)
-            with self._stream("GET", url, reply_seconds, {}, None) as response:
+            with self._stream("GET", url, reply_seconds, _signed({}, authorization), None) as response:
                 if response.status_code not in (200, 206):
                     return None
                 for chunk in response.iter_bytes():
@@ -96,15 +111,36 @@ class Client:
         return digest.digest() if read == size else None
 
     def _exchange(
-        self, method: str, url: str, reply_seconds: float, *, headers: dict[str, str] | None = None,
-        body: multipart.Body | None = None,
+        self, method: str, url: str, reply_seconds: float, *, headers: Mapping[str, str] | None = None,
+        body: multipart.Body | None = None, content: bytes | None = None,
     ) -> Exchange:  # fmt: skip
-        """Make one request. What the world answers is returned; ``model.Mistake`` of the token and bugs are raised."""
+        """Make one request, and once more where another access token may help.
+
+        What the world answers is returned; ``model.Mistake`` of the token and bugs are raised.
+        """
+        authorization = self._credentials.header()
+        if isinstance(authorization, Fault):
+            return _unsigned(authorization)
+        signed = _signed(headers or {}, authorization)
+        outcome = self._attempt(method, url, reply_seconds, signed, body, content)
+        if authorization is None or not _unaccepted(outcome, body):
+            return outcome
+        renewed = self._credentials.renew(authorization)
+        if renewed is None:
+            return outcome
+        if isinstance(renewed, Fault):
+            return _unsigned(renewed)
+        return self._attempt(method, url, reply_seconds, _signed(headers or {}, renewed), body, content)
+
+    def _attempt(
+        self, method: str, url: str, reply_seconds: float, headers: Mapping[str, str], body: multipart.Body | None,
+        content: bytes | None,
+    ) -> Exchange:  # fmt: skip
         # All that is read before a body begins is a proxy's answer to CONNECT.
         self._deadline.start(reply_seconds if body is None else self._timeouts.connect)
-        content = _marked(body, self._deadline, reply_seconds) if body else None
+        sent = _marked(body, self._deadline, reply_seconds) if body else content
         try:
-            with self._stream(method, url, reply_seconds, headers or {}, content) as response:
+            with self._stream(method, url, reply_seconds, headers, sent) as response:
                 return _read(response, body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return _broken(error, body)
@@ -117,11 +153,9 @@ class Client:
 
     @contextlib.contextmanager
     def _stream(
-        self, method: str, url: str, reply_seconds: float, headers: dict[str, str], content: Iterator[bytes] | None
-    ) -> Iterator[httpx.Response]:
-        authorization = self._credentials.header()
-        if authorization:
-            headers = {**headers, "Authorization": authorization}
+        self, method: str, url: str, reply_seconds: float, headers: Mapping[str, str],
+        content: Iterator[bytes] | bytes | None,
+    ) -> Iterator[httpx.Response]:  # fmt: skip
         limits = httpx.Timeout(
             connect=self._timeouts.connect, write=self._timeouts.stall, read=reply_seconds, pool=self._timeouts.connect
         )
@@ -129,6 +163,26 @@ class Client:
         self._http.cookies.clear()
         with self._http.stream(method, url, headers=headers, content=content, timeout=limits) as response:
             yield response
+
+
+def _signed(headers: Mapping[str, str], authorization: str | None) -> Mapping[str, str]:
+    return {**headers, "Authorization": authorization} if authorization else headers
+
+
+def _unsigned(fault: Fault) -> Broken:
+    """Nothing was sent, or what was sent was declined with a 401, which stores nothing: there is no access token."""
+    return Broken(Stage.CONNECTING, fault.reason, fault=fault)
+
+
+def _unaccepted(outcome: Exchange, body: multipart.Body | None) -> bool:
+    """Whether Jira did not take us for who we are, and nothing was stored, so that the request may be made again.
+
+    An anonymous caller is told that the issue is not there. Whether that is so is asked again too, but not an upload:
+    of that only a 401 proves that nothing was stored.
+    """
+    if not isinstance(outcome, Reply) or verdict.denied_login(outcome):
+        return False
+    return outcome.status == 401 or (body is None and verdict.failed_login(outcome))
 
 
 def _marked(body: multipart.Body, deadline: transport.Deadline, reply_seconds: float) -> Iterator[bytes]:

@@ -11,6 +11,8 @@ from enum import Enum
 from itertools import islice
 from typing import Any
 
+from attachd.model import Fault
+
 #: How many of a server's messages are repeated, and how many characters of each: they go into the journal and to people.
 MESSAGES = 10
 MESSAGE_CHARACTERS = 500
@@ -97,6 +99,7 @@ class Broken:
     """No status line came. ``ours`` is set where the cause lies on this machine: the file changed or cannot be read.
 
     ``timed_out`` tells that nothing spoke against the connection but the time that it took.
+    ``fault`` is set where nothing was sent because there is no access token to send it with.
     """
 
     stage: Stage
@@ -104,6 +107,7 @@ class Broken:
     certificate: bool = False
     ours: Exception | None = None
     timed_out: bool = False
+    fault: Fault | None = None
 
 
 Exchange = Reply | Broken

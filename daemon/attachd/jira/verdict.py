@@ -21,6 +21,9 @@ from attachd.jira.listing import Attachment
 from attachd.jira.waits import retry_after
 from attachd.model import Contested, Cure, Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, Scope, Stored
 
+#: The classic scopes that our requests need (Atlassian, "Jira scopes for OAuth 2.0 (3LO) and Forge apps").
+SCOPES = "read:jira-work, write:jira-work and read:jira-user"
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -42,7 +45,8 @@ def judge(outcome: Exchange, files: Sequence[Sent], issue: str, *, largest: int 
     """Read what an upload of *files* to *issue* came to. *largest*: how many bytes a file may have, where that is known."""
     match outcome:
         case Broken(stage=Stage.CONNECTING):
-            return _all(NotDelivered("Jira could not be reached"), files, unreachable(outcome))
+            reason = "there is no access token" if outcome.fault else "Jira could not be reached"
+            return _all(NotDelivered(reason), files, unreachable(outcome))
         case Reply():
             return _reply(outcome, files, issue, largest)
         case Broken(stage=Stage.SENDING, ours=None):
@@ -215,7 +219,9 @@ def denied_login(reply: Reply) -> bool:
 
 
 def unreachable(broken: Broken) -> Fault:
-    """Nothing connected: the network, the name, the proxy or the certificate."""
+    """Nothing connected: the network, the name, the proxy or the certificate; or there was nothing to sign in with."""
+    if broken.fault is not None:
+        return broken.fault
     if not broken.certificate:
         return Fault(Scope.SITE, "unreachable", f"Jira cannot be reached ({broken.error})", cure=Cure.PROBE)
     whose, remedy = "the TLS certificate of the site", "check jira.ca_file and the machine's clock"
@@ -236,7 +242,8 @@ def account(reply: Reply) -> Fault:
         reason = "Jira wants a CAPTCHA from this account; log in once with a browser, then `attachd resume`"
         return Fault(Scope.ACCOUNT, "captcha", reason, cure=Cure.PROBE, wait=600)
     if "scope" in words.lower():
-        return Fault(Scope.ACCOUNT, "scope", f"the token lacks a scope ({words})", cure=Cure.PROBE)
+        reason = f"the token lacks a scope ({words}); it needs {SCOPES}: make one that has them"
+        return Fault(Scope.ACCOUNT, "scope", reason, cure=Cure.PROBE)
     reason = f"Jira does not accept the account or its token ({reply.status}{': ' + words if words else ''})"
     return Fault(Scope.ACCOUNT, "refused", reason, cure=Cure.PROBE)
 

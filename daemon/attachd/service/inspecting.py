@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import secrets
 import threading
@@ -16,10 +17,11 @@ from attachd.config import Config
 from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.filing import guard, renaming
-from attachd.jira import client, transport
+from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
-from attachd.model import Fault, Mistake
-from attachd.service import locks, starting
+from attachd.journal import database
+from attachd.model import Fault, Mistake, Scope
+from attachd.service import expiring, locks, starting
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,10 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += _scope(config)
     findings += _folders(config, state)
     findings += _lock(state)
+    findings += _token_expires(config, expiring.today(Clock().now()))
     if not offline:
         try:
-            findings += _jira(config, environ)
+            findings += _jira(config, state, environ)
         except Mistake as mistake:
             findings += [Finding(p.where or "credentials", "failed", p.what, p.remedy) for p in mistake.problems]
     return findings
@@ -117,28 +120,40 @@ def _lock(state: Path) -> Iterator[Finding]:
     yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
 
 
+def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:
+    expires = config.jira.auth.token_expires
+    if expires is None:
+        return
+    nears = expiring.nears(expires, day)
+    result: Literal["ok", "warning"] = "warning" if nears else "ok"
+    yield Finding("jira.auth.token_expires", result, expiring.words(expires, day), expiring.REMEDY if nears else "")
+
+
 # --- Jira -------------------------------------------------------------------------------------------------------
 
 
-def _jira(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    deadline = transport.Deadline()
-    wire = transport.transport(starting.tls_context(config), config.jira.proxy, deadline)
-    upload = config.upload
-    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, min(upload.reply_seconds, 30.0))
-    asker = client.Client(
-        config.jira.url,
-        starting.make_credentials(config, environ),
-        wire,
-        timeouts=timeouts,
-        deadline=deadline,
-        user_agent=starting.USER_AGENT,
-    )
-    with closing(asker):
-        yield from _ask(config, asker)
-
-
-def _ask(config: Config, asker: client.Client) -> Iterator[Finding]:
+def _jira(config: Config, state: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     clock = Clock()
+    who: oauth.Identity = starting.make_credentials(config, environ, state, clock)
+    if _would_use_up(config, state):
+        who = starting.NOBODY
+        detail = f"the refresh token was not tried: each use replaces it, and the service has no journal in {state} yet"
+        remedy = "start the service (`attachd run` or `attachd once`), then check again"
+        yield Finding("jira.auth", "warning", detail, remedy)
+    with closing(starting.asking_client(config, config.jira.url, who)) as asker:
+        yield from _ask(config, asker, clock, signed=who is not starting.NOBODY)
+
+
+def _would_use_up(config: Config, state: Path) -> bool:
+    """Whether to sign in would spend the refresh token where the service may never find the next one.
+
+    The next one goes into the state folder; that this is the service's is certain once its journal is there.
+    """
+    rotates = config.jira.auth.kind == "oauth2" and config.jira.auth.token is not None
+    return rotates and not (state / database.FILE_NAME).exists()
+
+
+def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) -> Iterator[Finding]:
     known = site_.Site(config.jira.url, config.jira.deployment, clock)
     answer = known.hear(_once(lambda: asker.server_info(known.version or "2")))
     version = site_.deployment(answer)
@@ -146,17 +161,25 @@ def _ask(config: Config, asker: client.Client) -> Iterator[Finding]:
         answer = known.hear(_once(lambda: asker.server_info("3")))
         version = site_.deployment(answer)
     if isinstance(version, Fault):
-        yield Finding("jira.url", "failed", version.reason, "check jira.url, the proxy and the network")
+        # The gateway answers nobody who is not signed in.
+        if signed or version.scope is not Scope.ACCOUNT:
+            yield _unmet(config, version)
         return
     yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if version == '3' else 'Data Center'}")
     if isinstance(answer, Reply) and answer.date is not None:
         yield _skew(answer.date - clock.now())
     known.version = known.version or version
-    account = list(_account(config, asker, known))
+    account = list(_account(config, asker, known)) if signed else []
     yield from account
     yield _limits(site_.limits(_once(lambda: asker.attachment_meta(known.version)), clock.boot()))
-    if not any(finding.result == "failed" for finding in account):
+    if signed and not any(finding.result == "failed" for finding in account):
         yield from _issues(config, asker, known)
+
+
+def _unmet(config: Config, fault: Fault) -> Finding:
+    if fault.scope is Scope.ACCOUNT:
+        return Finding("jira.auth", "failed", fault.reason, _token_remedy(config, fault))
+    return Finding("jira.url", "failed", fault.reason, "check jira.url, the proxy and the network")
 
 
 def _once(call: Callable[[], Exchange]) -> Exchange:
@@ -180,12 +203,12 @@ def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterato
 
 
 def _token_remedy(config: Config, fault: Fault) -> str:
-    if fault.kind == "refused" and config.jira.url.endswith(".atlassian.net"):
-        return (
-            "make a new API token; a scoped token works only at https://api.atlassian.com/ex/jira/CLOUD-ID "
-            f"(the id is at {config.jira.url}/_edge/tenant_info)"
-        )
-    return "check jira.auth: kind, user and token"
+    kind = config.jira.auth.kind
+    if fault.kind == "refused" and gateway.may_be_needed(config.jira.url, kind):
+        with closing(starting.asking_client(config, config.jira.url, starting.NOBODY)) as stranger:
+            where = gateway.address(_once(stranger.tenant_info)) or f"{gateway.ADDRESS}CLOUD-ID"
+        return f"{gateway.hint(kind, where)}; otherwise make a new one"
+    return "" if fault.kind.startswith("token") else "check jira.auth: kind, user and token"
 
 
 def _limits(known: site_.Limits | None) -> Finding:

@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 import urllib.parse
+from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,8 @@ MAXIMUM_TRACEBACK = 32_768
 MAXIMUM_ENTRIES = 100
 #: A shorter secret would blacken half of every line.
 MINIMUM_SECRET = 4
+#: How many of the secrets that replace one another are masked: those in use, and those that a late line may still tell.
+PASSING = 32
 
 _SECRET_KEY = re.compile(
     r"(?:.*[_-])?(?:authorization|cookies?|credentials?|passphrase|passwd|password|secrets?|token|api[_-]?key)",
@@ -46,18 +49,33 @@ _BARE = re.compile(r"[^\s\"=\[\]{}]+")
 Fields = Mapping[str, Any]
 Render = Callable[[Fields], str]
 
+_lasting: set[str] = set()
+_passing: deque[str] = deque(maxlen=PASSING)
 #: The longest first, so that none is left over around a shorter one.
 _hidden: tuple[str, ...] = ()
 
 
 def hide(secret: str) -> None:
     """Mask *secret* from now on wherever it turns up, as it is or as a URL, a header, ``repr`` or JSON write it."""
+    _lasting.add(secret)
+    _mask()
+
+
+def hide_for_now(secret: str) -> None:
+    """Mask a *secret* that will be replaced by others: the last ``PASSING`` of them are, so that they do not gather."""
+    _passing.append(secret)
+    _mask()
+
+
+def _mask() -> None:
     global _hidden
-    if len(secret) < MINIMUM_SECRET:
-        return
+    secrets = [secret for secret in {*_lasting, *_passing} if len(secret) >= MINIMUM_SECRET]
+    _hidden = tuple(sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True))
+
+
+def _forms(secret: str) -> set[str]:
     forms = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")}
-    forms.add(base64.b64encode(secret.encode()).decode())
-    _hidden = tuple(sorted({*_hidden, *forms}, key=len, reverse=True))
+    return forms | {base64.b64encode(secret.encode()).decode()}
 
 
 class Lines:

@@ -23,9 +23,9 @@ import structlog
 
 from attachd import config
 from attachd.service import loglines, logpipe
-from attachd.service.loglines import hide
+from attachd.service.loglines import hide, hide_for_now
 
-__all__ = ["close", "configure", "flush", "hide", "report_crashes"]
+__all__ = ["close", "configure", "flush", "hide", "hide_for_now", "report_crashes"]
 
 #: How long the end of the process waits for a reader that stalls.
 FLUSH_SECONDS = 2.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +15,27 @@ import structlog
 
 from attachd import __version__
 from attachd.clock import Clock
-from attachd.config import Config, secrets
+from attachd.config import Config
 from attachd.delivery import learning
 from attachd.delivery.desk import Desk
 from attachd.delivery.site import Site
 from attachd.filing import guard as guard_
 from attachd.filing.guard import Guard
-from attachd.jira import auth, client, transport
+from attachd.jira import auth, client, oauth, transport
 from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.model import Mistake, Problem
-from attachd.service import locks, logs
+from attachd.service import locks, signing
 
 log = structlog.get_logger()
 
 #: Exit code for an inbox or a state folder that another process holds (EX_TEMPFAIL, sysexits.h).
 HELD = 75
 USER_AGENT = f"attachd/{__version__}"
+#: How long the reply to a question without a file may take, where the configuration gives uploads more.
+QUESTION_SECONDS = 30.0
+#: Sends no credentials at all.
+NOBODY = auth.Credentials("anonymous", "", None)
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ def start(
             if lock is not None:
                 lock.release()
         raise
-    held = Held(_desk(config, journal, guard, clock, environ), state, state_lock, inbox_lock)
+    held = Held(_desk(config, journal, guard, clock, environ, state), state, state_lock, inbox_lock)
     guard.claim_with(lambda: _claim_again(held))
     return held
 
@@ -227,49 +230,26 @@ def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
 # --- The desk ---------------------------------------------------------------------------------------------------
 
 
-def _desk(config: Config, journal: Journal, guard: Guard, clock: Clock, environ: Mapping[str, str]) -> Desk:
+def _desk(
+    config: Config, journal: Journal, guard: Guard, clock: Clock, environ: Mapping[str, str], state: Path
+) -> Desk:
     site = Site(config.jira.url, config.jira.deployment, clock)
-    credentials = make_credentials(config, environ)
-    return Desk(journal, config, clock, site, guard, credentials, secret_changed=_watch_secret(config))
+    credentials = make_credentials(config, environ, state, clock)
+    return Desk(journal, config, clock, site, guard, credentials, secret_changed=signing.watch(config))
 
 
-def make_credentials(config: Config, environ: Mapping[str, str]) -> auth.Credentials:
-    """The credentials that the configuration names; the token is read when it is first needed."""
-    source = config.jira.auth.token
-    if source is None:
-        return auth.Credentials("anonymous", "", None)
-
-    def read() -> str:
-        text = secrets.read(source, environ=environ, base=config.file.parent).reveal()
-        logs.hide(text)
-        return text
-
-    return auth.Credentials(config.jira.auth.kind, config.jira.auth.user or "", read)
+def make_credentials(config: Config, environ: Mapping[str, str], state: Path, clock: Clock) -> oauth.Identity:
+    """The credentials that the configuration names."""
+    return signing.credentials(config, environ, state, clock, lambda url: asking_client(config, url, NOBODY))
 
 
-class _Watched:
-    """Tells whether the token's file has changed since it was asked last."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen = self._look()
-
-    def _look(self) -> tuple[int, int] | None:
-        with suppress(OSError):
-            status = self._path.stat()
-            return status.st_mtime_ns, status.st_ino
-        return None
-
-    def __call__(self) -> bool:
-        now = self._look()
-        changed, self._seen = now != self._seen, now
-        return changed
-
-
-def _watch_secret(config: Config) -> _Watched:
-    source = config.jira.auth.token
-    file = source.file if source is not None and source.file is not None else config.file
-    return _Watched(config.file.parent / file)
+def asking_client(config: Config, url: str, credentials: oauth.Identity) -> client.Client:
+    """A connection for questions, to the site or to a token endpoint."""
+    upload, deadline = config.upload, transport.Deadline()
+    wire = transport.transport(tls_context(config), config.jira.proxy, deadline)
+    reply = min(upload.reply_seconds, QUESTION_SECONDS)
+    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, reply)
+    return client.Client(url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT)
 
 
 def make_client(desk: Desk, context: ssl.SSLContext) -> client.Client:

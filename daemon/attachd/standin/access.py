@@ -6,6 +6,7 @@ import base64
 import binascii
 import enum
 import hmac
+import time
 
 from starlette.datastructures import Headers
 
@@ -21,12 +22,33 @@ class Caller(enum.Enum):
     ANONYMOUS = ""
 
 
-def caller(settings: Settings, headers: Headers) -> Caller:
-    """Judge the credentials: the account's name and token, or the token as a bearer's."""
+#: The scope (of the classic ones) that a request needs where tokens have scopes; what is not here needs none.
+SCOPES = {
+    "upload": "write:jira-work",
+    "listing": "read:jira-work",
+    "meta": "read:jira-work",
+    "attachment": "write:jira-work",
+    "content": "read:jira-work",
+    "permissions": "read:jira-work",
+    "myself": "read:jira-user",
+}
+
+
+def lacks_scope(settings: Settings, who: Caller, where: str) -> bool:
+    """Whether the gateway turns a request away because the token was not made for it."""
+    return settings.scoped and who is Caller.KNOWN and where in SCOPES and SCOPES[where] not in settings.scopes
+
+
+def caller(settings: Settings, headers: Headers, *, gateway: bool) -> Caller:
+    """Judge the credentials: the account's name and token, the token as a bearer's, or an access token."""
     given = headers.get("authorization")
     if given is None:
         return Caller.ANONYMOUS
+    if settings.scoped and not gateway:
+        return Caller.WRONG
     scheme, _, value = given.partition(" ")
+    if scheme.lower() == "bearer" and settings.access_tokens.get(value, 0.0) > time.monotonic():
+        return Caller.KNOWN
     right = {"basic": f"{settings.user}:{settings.token}", "bearer": settings.token}.get(scheme.lower())
     if right is None:
         return Caller.WRONG

@@ -208,11 +208,6 @@ def _unauthorized(_fault: Fault) -> Response:
     return shapes.refusal(401, shapes.NOT_LOGGED_IN, headers={"X-Seraph-LoginReason": "AUTHENTICATED_FAILED"})
 
 
-def _scope(_fault: Fault) -> Response:
-    text = json.dumps({"code": 401, "message": "Unauthorized; scope does not match"})
-    return Response(text, 401, media_type="application/json")
-
-
 def _without_ids(attachments: list[Any]) -> list[Any]:
     return [{name: value for name, value in one.items() if name != "id"} for one in attachments]
 
@@ -240,7 +235,7 @@ _ACTS: dict[str, Act] = {
     "shuffle200": _edited(lambda attachments: attachments[::-1]),
     "captcha": _instead(_captcha),
     "unauthorized": _instead(_unauthorized),
-    "scope": _instead(_scope),
+    "scope": _instead(lambda _fault: shapes.lacking_scope()),
     "xsrf": _instead(lambda _fault: shapes.xsrf_refusal()),
     "redirect": _instead(lambda fault: Response(b"", 302, {"Location": fault.location})),
     "proxy413": _instead(lambda _fault: shapes.proxy_page(413, "Request Entity Too Large")),

@@ -13,16 +13,17 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from attachd.standin import acting, control, page, rest, shapes
-from attachd.standin.access import Caller, caller, identity_headers
+from attachd.standin.access import Caller, caller, identity_headers, lacks_scope
 from attachd.standin.exchange import Exchange, Over, Site, Struck
 from attachd.standin.records import Request
+from attachd.standin.tokens import token
 from attachd.standin.upload import upload
 from attachd.standin.wire import wire_of
 
 Handler = Callable[[Exchange], Awaitable[Response]]
 
 #: Resources that answer anybody, whatever credentials came along.
-OPEN = ("serverInfo", "meta", "tenant")
+OPEN = ("serverInfo", "meta", "tenant", "token")
 
 
 class Endpoint:
@@ -51,7 +52,7 @@ class Endpoint:
         fault = self._site.faults.take(self._where, key)
         record.fault = fault.kind if fault else None
         self._site.log.add(record)
-        who = caller(self._site.store, http.headers)
+        who = caller(self._site.store, http.headers, gateway="/ex/jira/" in http.url.path)
         return Exchange(self._site, http, wire_of(http.state), record, fault, who)
 
     async def _reply(self, x: Exchange) -> Response:
@@ -76,12 +77,18 @@ class Endpoint:
         return reply
 
     def _refused(self, x: Exchange) -> tuple[Response | None, dict[str, str]]:
-        if x.who is Caller.WRONG and not x.store.anonymous_fallthrough and self._where not in OPEN:
+        if x.who is Caller.WRONG and self._is_told(x) and self._where not in OPEN:
             return shapes.refusal(401, shapes.NOT_LOGGED_IN), {}
+        if lacks_scope(x.store, x.who, self._where):
+            return shapes.lacking_scope(), {}
         if not x.store.limits or x.store.cloud or x.who is not Caller.KNOWN:
             return None, {}
         granted, headers = x.site.bucket.admit(x.store.moment())
         return (None if granted else shapes.refusal(429, "Rate limit exceeded.")), headers
+
+    def _is_told(self, x: Exchange) -> bool:
+        """Whether wrong credentials draw a 401; the gateway never takes them for an anonymous caller."""
+        return not x.store.anonymous_fallthrough or x.store.scoped or "/ex/jira/" in x.record.path
 
     def _end(self, x: Exchange) -> None:
         x.record.ended = True
@@ -95,12 +102,19 @@ def application(site: Site, *, with_page: bool) -> Starlette:
     if with_page:
         routes += page.routes(site)
     tenant = Route("/_edge/tenant_info", Endpoint(site, "tenant", rest.tenant), methods=["GET"])
-    routes += [tenant, *_rest(site)]
+    tokens = _tokens(site)
+    gateway = Mount(f"/ex/jira/{site.store.cloud_id}", routes=_rest(site))
+    routes += [tenant, *tokens, gateway, *_rest(site)]
     if not site.store.base_path:
         return Starlette(routes=routes)
     # Control, the page's files and the tenant's id are at the root as well, where a client without the path looks.
-    outside = [*control.routes(site), tenant, *page.signpost(site)]
+    outside = [*control.routes(site), tenant, *tokens, *page.signpost(site)]
     return Starlette(routes=[Mount(site.store.base_path, routes=routes), *outside])
+
+
+def _tokens(site: Site) -> list[BaseRoute]:
+    endpoint = Endpoint(site, "token", token)
+    return [Route(path, endpoint, methods=["POST"]) for path in ("/oauth/token", "/rest/oauth2/latest/token")]
 
 
 def _rest(site: Site) -> list[BaseRoute]:

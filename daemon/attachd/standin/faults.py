@@ -71,6 +71,7 @@ PLACES: Final = (
     "attachment",
     "content",
     "tenant",
+    "token",
     "other",
     "any",
 )

@@ -113,9 +113,9 @@ async def server_info(x: Exchange) -> Response:
     return JSONResponse(shapes.server_info(x.store, x.site.base))
 
 
-async def tenant(_x: Exchange) -> Response:
+async def tenant(x: Exchange) -> Response:
     """``GET /_edge/tenant_info``."""
-    return JSONResponse({"cloudId": "00000000-0000-4000-8000-00000000000c"})
+    return JSONResponse({"cloudId": x.store.cloud_id})
 
 
 async def permissions(x: Exchange) -> Response:

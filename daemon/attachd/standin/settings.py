@@ -1,4 +1,4 @@
-"""What a stand-in can be told to be. Everything here may be changed while it runs."""
+"""What a stand-in can be told to be. Everything here may be changed while it runs, but for addresses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,22 @@ class Settings:
     """The switches of a stand-in, as attributes of its store."""
 
     deployment: str = "Cloud"  #: "Cloud" or "Server" (Data Center says "Server" too)
-    base_path: str = ""
+    base_path: str = ""  #: the gateway too stands below it
     user: str = "demo@example.com"
     token: str = "standin-token"  # noqa: S105  the made-up secret of a made-up server
     account_id: str = "712020:00000000-0000-4000-8000-000000000001"
+    cloud_id: str = "00000000-0000-4000-8000-00000000000c"  #: the gateway is at /ex/jira/CLOUD_ID
+
+    #: Credentials are good at the gateway alone (a 401 at the site), and there for what ``scopes`` allow.
+    scoped: bool = False
+    scopes: set[str] = field(default_factory=lambda: {"read:jira-work", "write:jira-work", "read:jira-user"})
+    client_id: str = "standin-client"  #: who may ask the token endpoint, /oauth/token or /rest/oauth2/latest/token
+    client_secret: str = "standin-client-secret"  # noqa: S105
+    refresh_token: str = ""  #: the one that is good now; empty: none is
+    rotate: bool = True  #: each refresh replaces it; the old one is dead from then on
+    token_seconds: float = 3600.0  #: how long an access token is good
+    access_tokens: dict[str, float] = field(default_factory=dict)  #: those given, and when each ends; {} ends them all
+    echo_tokens: bool = False  #: a refused refresh repeats the secrets that it was asked with
 
     #: Wrong credentials make an anonymous caller, who sees no issue (404); otherwise they draw a 401 everywhere.
     anonymous_fallthrough: bool = True

@@ -23,6 +23,11 @@ def refusal(status: int, *messages: str, headers: dict[str, str] | None = None) 
     return JSONResponse({"errorMessages": list(messages), "errors": {}}, status, headers)
 
 
+def lacking_scope() -> Response:
+    """Refuse as Atlassian's gateway does where a token lacks a scope."""
+    return JSONResponse({"code": 401, "message": "Unauthorized; scope does not match"}, 401)
+
+
 def xsrf_refusal() -> Response:
     """Refuse as the filter against forged requests does."""
     return PlainTextResponse("XSRF check failed", 403)
