@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,9 +36,9 @@ def running(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     assert code == 0
 
 
-def said(place: Place, *words: str, code: int = 0) -> str:
+def said(place: Place, *words: str, code: int = 0, cwd: Path = Path("/")) -> str:
     """What a verb prints; it ends with *code*, and complains only if that is not 0."""
-    ended = place.run(*words)
+    ended = place.run(*words, cwd=cwd)
     assert ended.returncode == code, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
     assert (ended.stderr == "") == (code == 0), ended.stderr
@@ -99,3 +102,73 @@ def test_once_ends_at_a_pause_of_everything(tried: Place, jira: Jira) -> None:
 
 def test_with_nothing_paused_resume_says_so(tried: Place) -> None:
     assert said(tried, "resume").startswith("Nothing was paused.\n")
+
+
+# --- why --------------------------------------------------------------------------------------------------------
+
+
+def test_why_tells_the_life_of_a_file(place: Place, jira: Jira) -> None:
+    place.configure(jira.url, "[doubt]\nlooks_seconds = [0.2, 600]")
+    assert place.run("once").returncode == 0
+    place.drop("TEST-1/a.txt", b"a")
+    down = "but attachd is not running, and nothing will happen before it is started.\n"
+    assert said(place, "why", "TEST-1/a.txt").endswith(f"TEST-1/a.txt has not been noticed yet; {down}")
+
+    with running(place):
+        wait_until(lambda: " was attached to TEST-1 at " in place.run("why", "TEST-1/a.txt").stdout)
+        jira.tell("faults", {"kind": "reset", "point": "last-byte"})
+        place.drop("TEST-1/doubt.txt", b"d")
+        wait_until(lambda: " (look 2 of 2), and sends it again only if" in place.run("why", "TEST-1/doubt.txt").stdout)
+
+        # Nothing else of the issue waits for that.
+        jira.tell("faults", {"kind": "stall", "point": "reply-none", "delay": 3.0})
+        place.drop("TEST-1/slow.txt", b"s")
+        wait_until(lambda: " is being sent to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
+
+    assert said(place, "why", "TEST-1/doubt.txt").endswith(f"sends it again only if it is not there; {down}")
+
+
+def test_why_tells_of_a_token_that_is_refused_and_of_a_file_that_failed(place: Place, jira: Jira) -> None:
+    place.drop("TEST-1/big.bin", b"x" * 100)
+    jira.tell("set", {"upload_limit": 50})
+    assert place.run("once").returncode == 3
+    assert "it has 100 bytes, and this Jira allows 50" in said(place, "why", "failed/TEST-1/big.bin", cwd=place.home)
+
+    (place.home / "token").write_text("wrong\n")
+    place.drop("TEST-1/b.txt", b"b")
+    assert place.run("once", "--wait", "5").returncode == 4
+    told = said(place, "why", "TEST-1/b.txt")
+    assert " waits, because Jira does not accept attachd's account since " in told
+    assert "when the token is changed or with `attachd resume`" in told
+
+
+def test_why_in_json(tried: Place) -> None:
+    tried.drop("TEST-1/a.txt", b"a")
+    tried.drop("no key/b.txt", b"b")
+    assert tried.run("once").returncode == 4
+
+    found = json.loads(said(tried, "why", str(tried.inbox / "TEST-1/a.txt"), "--json"))
+    folder = json.loads(said(tried, "why", str(tried.inbox), "--json"))
+
+    assert [one["word"] for one in found] == ["attached"]
+    assert found[0]["attachment"]
+    assert found[0].keys() == {"path", "word", "sentence", "known", "id", "issue", "attachment", "since", "next"}
+    assert [(one["path"], one["word"]) for one in folder] == [(str(tried.inbox / "no key"), "waiting")]
+
+
+def test_why_ends_1_where_nothing_is_known(tried: Place) -> None:
+    for path in ("/etc/passwd", "nothing", "two\nlines", b"caf\xe9"):
+        ended = subprocess.run(tried.command("why", os.fsdecode(path)), capture_output=True, timeout=60)
+        assert ended.returncode == 1, path
+        assert ended.stderr == b""
+        assert ended.stdout.count(b"\n") == 1
+
+
+def test_why_tells_only_so_many_files_of_a_folder(tried: Place) -> None:
+    for number in range(60):
+        tried.drop(f"TEST-1/{number}", b"x")
+
+    told = said(tried, "why", "TEST-1", cwd=tried.inbox).splitlines()
+
+    assert len(told) == 51
+    assert told[-1].startswith("There are more than 50 files")
