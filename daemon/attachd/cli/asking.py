@@ -14,7 +14,7 @@ from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.clock import Clock
 from attachd.model import printable
-from attachd.service import explaining, locating
+from attachd.service import explaining, locating, placing
 from attachd.service.holding import Answer
 
 #: How many files of a folder are told of.
@@ -33,7 +33,7 @@ def why(
         journal = open_existing(state)
         try:
             world = locating.circumstances(settings, state, journal, Clock())
-            found = locating.Locator(settings, journal).about(os.fsencode(path), _here())
+            found = locating.Locator(settings, journal).about(os.fsencode(path), placing.here())
             some = list(itertools.islice(found, MOST + 1))
         finally:
             journal.close()
@@ -48,14 +48,6 @@ def why(
             print(f"There are more than {MOST} files; ask about one of them, or about a folder in it.")
     if not any(answer.known for _, answer in answers):
         raise typer.Exit(1)
-
-
-def _here() -> bytes:
-    """The folder that one stands in; the root where that was removed meanwhile."""
-    try:
-        return os.getcwdb()
-    except FileNotFoundError:
-        return b"/"
 
 
 def described(path: str, answer: Answer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from attachd.journal import database, operating, pauses, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import State
+from attachd.model import WORDS, State, Word
 
 
 def at_path(journal: Journal, path: bytes) -> Row | None:
@@ -83,6 +83,24 @@ def failed(journal: Journal, below: bytes = b"") -> list[Row]:
         " AND substr(target, 1, :length) = :prefix GROUP BY target) ORDER BY target",
         {"state": State.FAILED, "length": len(prefix), "prefix": prefix},
     )
+    return [rows.from_sql(record) for record in found]
+
+
+def history(journal: Journal, key: str, only: Word | None, limit: int) -> list[Row]:
+    """All files, or those of one issue under any of its keys, or in one state, the newest first."""
+    conditions, parameters = ["1"], list[object]()
+    if key:
+        conditions.append("(asked IN (?, ?) OR lane IN (?, ?))")
+        parameters += [key, lane_of(journal, key)] * 2
+    if only is not None:
+        states = [state for state in State if WORDS[state] is only]
+        waiting = "(blocked IS NULL OR finished_at IS NOT NULL)"
+        blocked = "blocked IS NOT NULL AND finished_at IS NULL"
+        named = f"state IN ({','.join('?' * len(states))}) AND {waiting}"
+        conditions.append(blocked if only is Word.BLOCKED else named)
+        parameters += states
+    where = " AND ".join(conditions)
+    found = journal.rows(rows.SELECT + f"WHERE {where} ORDER BY id DESC LIMIT ?", [*parameters, limit])
     return [rows.from_sql(record) for record in found]
 
 

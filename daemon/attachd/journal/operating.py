@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attachd.journal import pauses
@@ -77,6 +78,11 @@ _UNKNOWN = (
     "held <> 0 AND contested = 404 AND NOT EXISTS (SELECT 1 FROM file AS other"
     " WHERE other.attachment IS NOT NULL AND other.site = file.site AND other.lane = file.lane)"
 )
+
+
+def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
+    """The notes of these files are gone: nobody has to look for them any more."""
+    connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])
 
 
 def _end(connection: sqlite3.Connection, over: Pause, now: float) -> None:

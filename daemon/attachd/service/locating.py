@@ -17,7 +17,7 @@ from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, State
-from attachd.service import explaining, locks
+from attachd.service import explaining, locks, placing
 from attachd.service.explaining import Rule, Situation
 from attachd.service.holding import Circumstances, Waiting
 
@@ -63,7 +63,7 @@ class Locator:
         """Look with the eyes of this configuration."""
         folders = config.folders
         self._config, self._journal = config, journal
-        self._roots = {"inbox": folders.inbox, "done": folders.done, "failed": folders.failed}
+        self._roots = placing.roots(config)
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._ignoring = ignoring.Ignoring(config.settle.ignore)
 
@@ -86,19 +86,10 @@ class Locator:
 
     def _place(self, given: bytes, cwd: bytes) -> tuple[str, bytes] | None:
         """Which of the three folders a path is in, and the path below it; from where one stands, or from the folder."""
-        written = os.path.normpath(os.path.join(cwd, given))
-        above, name = os.path.split(written)
-        for path in (written, os.path.join(os.path.realpath(above), name)):
-            for root, folder in self._roots.items():
-                for top in (os.path.normpath(bytes(folder)), os.path.realpath(bytes(folder))):
-                    if path == top or path.startswith(top.rstrip(b"/") + b"/"):
-                        return root, path[len(top) :].lstrip(b"/")
-        return None if given.startswith(b"/") else self._below_a_root(os.path.normpath(given))
+        path = placing.below(given)
+        return placing.place(given, cwd, self._roots) or (self._below_a_root(path) if path is not None else None)
 
     def _below_a_root(self, path: bytes) -> tuple[str, bytes] | None:
-        """A path as ``status`` prints it: below one of the folders, wherever one stands."""
-        if path.split(b"/")[0] in (b".", b".."):
-            return None
         there = (root for root, folder in self._roots.items() if os.path.lexists(os.path.join(bytes(folder), path)))
         found = next(there, None)
         if found is None and lookup.last_at_path(self._journal, path):
