@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.journal import operating
+from attachd.journal import lookup, operating
 from attachd.model import State
 from attachd.service import explaining, locating
 from attachd.service.explaining import (
@@ -282,3 +282,9 @@ def test_a_folder_is_told_file_by_file(w: World) -> None:
     ]
     assert about(w, "inbox/TEST-9") == [(bytes(w.inbox / "TEST-9"), Empty("TEST-9"))]
     assert about(w, "done") == [(bytes(w.done), Empty())]
+
+
+def test_a_filed_name_is_looked_up_by_indexes(w: World) -> None:
+    plan = w.desk.journal.rows(f"EXPLAIN QUERY PLAN {lookup.FILED}", ("done", b"x", "done", b"x"))
+
+    assert [record["detail"] for record in plan if "SCAN file" in record["detail"]] == []

@@ -62,7 +62,8 @@ def resume(issue: common.Issue = None, config: common.ConfigFile = None, instanc
             done = operating.resume(connection, operating.lane_of(connection, key) if key else "", now)
     for line in resumed_in_words(done, key, now):
         print(line)
-    print(_daemon(state))
+    if done != Resumed((), (), (), 0, 0):
+        print(_daemon(state))
 
 
 def seconds_in(text: str) -> float:
@@ -102,7 +103,7 @@ def resumed_in_words(done: Resumed, key: str, now: float) -> Iterator[str]:
     for each in done.kept:
         until = phrasing.clock(each.until, now)
         yield f"Stays until {until}: {_about(each)}. Jira itself asked for this wait."
-    if not (done.ended or done.tried or done.kept or done.believed or done.again):
+    if done == Resumed((), (), (), 0, 0):
         yield f"Nothing of {key} was paused." if key else "Nothing was paused."
 
 

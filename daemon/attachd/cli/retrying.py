@@ -24,7 +24,7 @@ from attachd.service.retrying import Left, Returned
 def retry(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH]...", help="Failed files, or folders of them.", show_default=False),
+        typer.Argument(metavar="PATH", help="Failed files, or folders of them.", show_default=False),
     ] = None,
     issue: common.Issue = None,
     everything: Annotated[bool, typer.Option("--all", help="All files that have failed.")] = False,
