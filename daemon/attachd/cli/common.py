@@ -14,7 +14,8 @@ import typer
 
 from attachd import config
 from attachd.config import Config
-from attachd.model import Mistake
+from attachd.intake import routing
+from attachd.model import Mistake, Problem, printable
 from attachd.service import starting
 
 ConfigFile = Annotated[
@@ -37,6 +38,10 @@ Instance = Annotated[
         show_default=False,
         rich_help_panel="Which attachd",
     ),
+]
+Issue = Annotated[
+    str | None,
+    typer.Option("--issue", metavar="KEY", help="Only what concerns this issue.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of words for people.")]
 
@@ -79,3 +84,23 @@ def prepared(file: Path | None, instance: str | None, *, check_token: bool = Tru
     state = starting.state_folder(quick, os.environ)
     act_as_owner(state)
     return config.load(where, check_token=check_token), state
+
+
+def issue_key(settings: Config, given: str) -> str:
+    """The key of an issue as its folder would be named: raised, aliases followed. Raises ``model.Mistake`` (2).
+
+    Whether its project is served is not asked: what waits there may have been dropped when it still was.
+    """
+    folders = settings.folders
+    router = routing.Router(folders.key_pattern, (), folders.numeric_ids, settings.aliases)
+    routed = router.route(os.fsencode(given))
+    if isinstance(routed, routing.Routed):
+        return routed.key
+    what = f"'{printable(os.fsencode(given))}' is no issue key, and no alias of one."
+    raise Mistake(Problem("--issue", what, "Give a key such as TEST-123."), exit_code=2)
+
+
+def no_journal(state: Path) -> Mistake:
+    """There is nothing to work on yet."""
+    remedy = "`attachd run` or `attachd once` makes one."
+    return Mistake(Problem(str(state), "has no journal yet.", remedy), exit_code=1)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import attachd
-from attachd.cli import checking, service_verbs, showing, trying
+from attachd.cli import asking, checking, history, pausing, retrying, service_verbs, showing, trying
 
 app = typer.Typer(
     name="attachd",
@@ -37,6 +37,11 @@ app.command("run")(service_verbs.run)
 app.command("once")(service_verbs.once)
 app.command("check")(checking.check)
 app.command("status")(showing.status)
+app.command("why")(asking.why)
+app.command("history")(history.history)
+app.command("retry")(retrying.retry)
+app.command("pause")(pausing.pause)
+app.command("resume")(pausing.resume)
 app.command("demo")(trying.demo)
 
 

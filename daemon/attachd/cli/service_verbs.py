@@ -25,6 +25,8 @@ log = structlog.get_logger()
 STATUS_SECONDS = 5.0
 #: How often it looks whether people are to be told of something, and what is to be given up.
 REMIND_SECONDS = 60.0
+#: How often it looks whether another process (`pause`, `resume`) has written to the journal.
+LISTEN_SECONDS = 1.0
 
 AdoptInbox = Annotated[
     bool,
@@ -52,12 +54,15 @@ def run(
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
-        reminded = 0.0
-        while not signals.wait(STATUS_SECONDS):
-            expiring.remind(engine.desk)
-            notify.send(status=_status_line(engine))
-            if engine.desk.clock.boot() - reminded >= REMIND_SECONDS:
-                reminded = engine.desk.clock.boot()
+        told = reminded = time.monotonic() - REMIND_SECONDS
+        while not signals.wait(LISTEN_SECONDS):
+            engine.heed_others()
+            if time.monotonic() - told >= STATUS_SECONDS:
+                told = time.monotonic()
+                notify.send(status=_status_line(engine))
+            if time.monotonic() - reminded >= REMIND_SECONDS:
+                reminded = time.monotonic()
+                expiring.remind(engine.desk)
                 reminding.step(engine.desk)
         notify.send(stopping=True)
         _end(engine)
@@ -148,17 +153,11 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str
         left = report.unfinished(engine.desk.journal)
         if left == report.stuck(engine.desk.journal):
             return ""
-        wide = [
-            p
-            for p in report.active_pauses(engine.desk.journal, engine.desk.clock.now())
-            if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)
-        ]
-        # One whose next probe is due is not looked at before that was made.
-        wide = [p for p in wide if p.cure is Cure.HAND or p.until > engine.desk.clock.now()]
-        if wide:
-            return wide[0].reason
+        if paused := _paused(engine, left):
+            return paused
         if time.monotonic() - asked < 1.0:
             continue
+        engine.heed_others()
         # Counting all states reads the whole journal.
         asked, now = time.monotonic(), report.summary(engine.desk.journal).progress
         if now != progress:
@@ -166,6 +165,24 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str
         elif time.monotonic() - since > patience:
             return f"nothing has changed for {patience:g} seconds"
     return "it was told to stop"
+
+
+def _paused(engine: Engine, left: int) -> str:
+    """Why nothing that is left can be sent now, "" if something can."""
+    journal, now = engine.desk.journal, engine.desk.clock.now()
+    wide = [
+        p
+        for p in report.active_pauses(journal, now)
+        if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)
+    ]
+    # One whose next probe is due is not looked at before that was made.
+    wide = [p for p in wide if p.cure is Cure.HAND or p.until > now]
+    if wide:
+        return wide[0].reason
+    by_hand = report.paused_by_hand(journal, now)
+    if by_hand and left == report.stuck(journal) + report.waiting_in(journal, by_hand):
+        return f"paused by hand: {', '.join(by_hand)}"
+    return ""
 
 
 def _tell_settling(engine: Engine) -> None:

@@ -16,8 +16,9 @@ from attachd.journal import database, report
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import Cure, Mistake, Problem, State, printable, word
+from attachd.model import Cure, State, printable, word
 from attachd.service import expiring, locks
+from attachd.service.phrasing import clock, size, span
 
 
 def status(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
@@ -41,9 +42,7 @@ def open_existing(state: Path) -> Journal:
     """Open the journal for reading. Raises ``model.Mistake`` (1) where there is none yet."""
     journal = database.open_for_reading(state)
     if journal is None:
-        raise Mistake(
-            Problem(str(state), "has no journal yet.", "`attachd run` or `attachd once` makes one."), exit_code=1
-        )
+        raise common.no_journal(state)
     return journal
 
 
@@ -137,48 +136,26 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     )
     if found["oldest_waiting"]:
         text.append(f"oldest     waiting for {span(now - found['oldest_waiting'])}")
-    text += [f"paused     {_until(pause)}: {pause['reason']}" for pause in found["pauses"]]
+    text += [f"paused     {_until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
     text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}" for row in found["waiting_for"]]
     text += [
         f"sending    {row['file']} ({size(row['bytes'])}, since {span(now - row['since'])})" for row in found["sending"]
     ]
-    text += [_last(row) for row in found["last"]]
+    text += [_last(row, now) for row in found["last"]]
     return text
 
 
-def _until(pause: dict[str, Any]) -> str:
+def _until(pause: dict[str, Any], now: float) -> str:
+    about = f"{pause['subject']} " if pause["subject"] else ""
     if pause["until"] is None:
-        return "until `attachd resume`"
-    moment = clock(pause["until"])
-    return f"until {moment}" if pause["ends_by"] == "time" else f"next try {moment}"
+        return f"{about}until `attachd resume`"
+    if pause["ends_by"] == "probe" and pause["until"] <= now:
+        return f"{about}next try at once"
+    moment = clock(pause["until"], now)
+    return f"{about}until {moment}" if pause["ends_by"] == "time" else f"{about}next try {moment}"
 
 
-def _last(row: dict[str, Any]) -> str:
+def _last(row: dict[str, Any], now: float) -> str:
     result = f"attachment {row['attachment']}" if row["word"] == "attached" else row["reason"] or ""
-    return f"{row['word']:<10} {clock(row['since'])}  {row['file']}  {result}"
-
-
-def clock(moment: float) -> str:
-    """A time of day; with the date where it is not today."""
-    then = datetime.datetime.fromtimestamp(moment).astimezone()
-    today = datetime.datetime.now().astimezone().date()
-    return then.strftime("%H:%M:%S" if then.date() == today else "%Y-%m-%d %H:%M")
-
-
-def span(seconds: float) -> str:
-    """A length of time in one or two units."""
-    whole = max(0, int(seconds))
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if whole >= length:
-            return f"{whole // length} {unit}"
-    return f"{whole} s"
-
-
-def size(count: float) -> str:
-    """A number of bytes in a unit that suits it."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    return f"{row['word']:<10} {clock(row['since'], now)}  {row['file']}  {result}"

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Journal:
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
+        self._data_version = int(self.value("PRAGMA data_version"))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -77,6 +78,14 @@ class Journal:
         """Read the first column of the first row; None where there is none."""
         found = self.rows(sql, parameters)
         return found[0][0] if found else None
+
+    def changed_by_others(self) -> bool:
+        """Whether another process has written to it since this was asked last; reads a counter, and writes nothing.
+
+        See https://sqlite.org/pragma.html#pragma_data_version.
+        """
+        before, self._data_version = self._data_version, int(self.value("PRAGMA data_version"))
+        return self._data_version != before
 
     def close(self) -> None:
         """Close it; the last connection also folds the WAL back into the file."""
@@ -138,6 +147,27 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
     except sqlite3.DatabaseError as error:
         raise _unusable(path, error) from error
     return Journal(path, connection)
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[sqlite3.Connection | None]:
+    """One transaction of a verb, beside a running daemon or without one; None where there is no journal.
+
+    Raises ``model.Mistake`` where it cannot be written: by this user, on a full disk, or because it is of another version.
+    """
+    reading = open_for_reading(folder)
+    if reading is None:
+        yield None
+        return
+    reading.close()
+    try:
+        connection = _connect(f"file:{urllib.parse.quote(str(reading.path))}?mode=rw")
+        with closing(connection):
+            connection.execute("PRAGMA synchronous = FULL")
+            with Journal(reading.path, connection).transaction() as transaction:
+                yield transaction
+    except sqlite3.DatabaseError as error:
+        raise _unusable(reading.path, error) from error
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -83,7 +83,7 @@ _WORTH_SECONDS, _KEPT_SECONDS = 60.0, 366 * 86400.0
 
 def ended(connection: sqlite3.Connection, pause: Pause, until: float) -> None:
     """Keep the time that a pause took; what is open for a try (``until`` 0) was kept when it was opened."""
-    if (pause.until or pause.cure is Cure.HAND) and until - pause.since >= _WORTH_SECONDS:
+    if (pause.until or pause.cure is not Cure.TIME) and until - pause.since >= _WORTH_SECONDS:
         connection.execute("INSERT INTO paused VALUES (?, ?, ?, ?)", (pause.scope, pause.subject, pause.since, until))
         connection.execute("DELETE FROM paused WHERE until < ?", (until - _KEPT_SECONDS,))
 

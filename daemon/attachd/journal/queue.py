@@ -182,6 +182,10 @@ def merge_lane(connection: sqlite3.Connection, lane: str, resolved: str) -> None
     connection.execute("INSERT OR REPLACE INTO moved VALUES (?, ?)", (lane, resolved))
     connection.execute("UPDATE file SET lane = ? WHERE lane = ? AND finished_at IS NULL", (resolved, lane))
     connection.execute("UPDATE OR IGNORE listed SET lane = ? WHERE lane = ?", (resolved, lane))
+    # Paused by hand under its old key, it stays so under the new one.
+    connection.execute(
+        "UPDATE OR IGNORE pause SET subject = ? WHERE scope = 'operator' AND subject = ?", (resolved, lane)
+    )
 
 
 def with_verdict(connection: sqlite3.Connection, now: float, limit: int, busy: Collection[int]) -> list[rows.Row]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attachd.journal import pauses, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import State, Word, word
+from attachd.model import Scope, State, Word, word
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,18 @@ def active_pauses(journal: Journal, now: float) -> list[Pause]:
     """What holds files up now."""
     with journal.transaction_for_reading() as connection:
         return [pause for pause in pauses.read(connection) if pause.holds(now)]
+
+
+def paused_by_hand(journal: Journal, now: float) -> list[str]:
+    """The issues that an administrator has paused, one by one."""
+    by_hand = [p for p in active_pauses(journal, now) if p.scope is Scope.OPERATOR and p.subject]
+    return sorted(pause.subject for pause in by_hand)
+
+
+def waiting_in(journal: Journal, lanes: Sequence[str]) -> int:
+    """How many files of these issues could be sent if their turn came."""
+    marks = ",".join("?" * len(lanes))
+    return int(journal.value(f"SELECT count(*) FROM file WHERE state = 'READY' AND lane IN ({marks})", lanes))
 
 
 def sending(journal: Journal) -> list[Row]:

@@ -65,6 +65,11 @@ class Engine:
         self._watch.stop()
         return ended
 
+    def heed_others(self) -> None:
+        """Wake everybody if another process has written to the journal: something was paused or resumed by hand."""
+        if self.desk.journal.changed_by_others():
+            self.desk.bell.ring()
+
     def thread_crashed(self) -> None:
         """A thread that is not ours has died (watchdog's): the service manager starts the service anew."""
         self._crash(RuntimeError("a thread of a library has crashed; the log says where"))

@@ -1,0 +1,66 @@
+"""``why``: what holds a file, in one sentence for everybody."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from attachd.cli import common
+from attachd.cli.showing import open_existing
+from attachd.clock import Clock
+from attachd.model import printable
+from attachd.service import explaining, locating, placing
+from attachd.service.holding import Answer
+
+#: How many files of a folder are told of.
+MOST = 50
+
+
+def why(
+    path: Annotated[str, typer.Argument(help="A file, a note, or a folder.", show_default=False)],
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Say what holds a file, since when, and what comes next. Ends 1 where nothing is known of it."""
+    with common.mistakes_told():
+        settings, state = common.prepared(config, instance, check_token=False)
+        journal = open_existing(state)
+        try:
+            world = locating.circumstances(settings, state, journal, Clock())
+            found = locating.Locator(settings, journal).about(os.fsencode(path), placing.here())
+            some = list(itertools.islice(found, MOST + 1))
+        finally:
+            journal.close()
+    answers = [(name, explaining.explain(printable(name), situation, world)) for name, situation in some[:MOST]]
+    if as_json:
+        json.dump([described(printable(name), answer) for name, answer in answers], sys.stdout, indent=2)
+        print()
+    else:
+        for _, answer in answers:
+            print(answer.sentence)
+        if len(some) > MOST:
+            print(f"There are more than {MOST} files; ask about one of them, or about a folder in it.")
+    if not any(answer.known for _, answer in answers):
+        raise typer.Exit(1)
+
+
+def described(path: str, answer: Answer) -> dict[str, Any]:
+    """One answer as it is printed with ``--json``; times are seconds since the epoch."""
+    row = answer.row
+    return {
+        "path": path,
+        "word": str(answer.word) if answer.word else None,
+        "sentence": answer.sentence,
+        "known": answer.known,
+        "id": row.ident if row else None,
+        "issue": row.asked if row else None,
+        "attachment": row.attachment if row else None,
+        "since": answer.since,
+        "next": answer.next,
+    }

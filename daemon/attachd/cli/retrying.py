@@ -1,0 +1,102 @@
+"""``retry``: failed files go back into the inbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attachd.cli import common
+from attachd.cli.showing import open_existing
+from attachd.config import Config
+from attachd.filing import guard
+from attachd.journal import lookup
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.model import Mistake, Problem, printable
+from attachd.service import locks, placing, retrying
+from attachd.service.retrying import Left, Returned
+
+
+def retry(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Failed files, or folders of them.", show_default=False),
+    ] = None,
+    issue: common.Issue = None,
+    everything: Annotated[bool, typer.Option("--all", help="All files that have failed.")] = False,
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+) -> None:
+    """Take failed files back into the inbox, under their own names, to be tried again.
+
+    One that may be attached is looked for in its issue before it is sent. Ends 1 if any could not be taken back.
+    """
+    with common.mistakes_told():
+        _exactly_one(bool(paths), issue is not None, everything)
+        settings, state = common.prepared(config, instance, check_token=False)
+        key = common.issue_key(settings, issue) if issue is not None else ""
+        os.umask(0o007)
+        journal = open_existing(state)
+        try:
+            _inbox_is_there(settings, journal)
+            chosen = _chosen(settings, journal, [os.fsencode(path) for path in paths or ()], key)
+        finally:
+            journal.close()
+        failed = _tell_all(settings, state, chosen)
+    if not chosen:
+        print(
+            f"No file of {key} lies in {settings.folders.failed}."
+            if key
+            else f"Nothing lies in {settings.folders.failed}."
+        )
+    elif locks.holder(state / "lock") is None:
+        print("attachd is not running, and nothing will happen before it is started.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _exactly_one(*given: bool) -> None:
+    if sum(given) != 1:
+        what = "say which files: either their paths, or --issue KEY, or --all."
+        raise Mistake(Problem("retry", what), exit_code=2)
+
+
+def _inbox_is_there(settings: Config, journal: Journal) -> None:
+    """Nothing is moved into a folder that only looks like the inbox, because that is not mounted."""
+    sight = guard.Guard(settings.folders.inbox, str(lookup.fact(journal, "inbox")), 0).look()
+    if not sight.there:
+        raise Mistake(Problem("", f"{sight.reason}.", "Nothing was moved."), exit_code=1)
+
+
+def _chosen(settings: Config, journal: Journal, paths: Sequence[bytes], key: str) -> Sequence[Row | Left]:
+    if paths:
+        return retrying.named(settings, journal, paths, placing.here())
+    return retrying.of_issue(settings, journal, key)
+
+
+def _tell_all(settings: Config, state: Path, chosen: Sequence[Row | Left]) -> bool:
+    """Take back what was chosen and say what became of each; True if something was left."""
+    unknown = [each for each in chosen if isinstance(each, Left)]
+    failed = bool(unknown)
+    for each in unknown:
+        print(in_words(each))
+    for result in retrying.retry(settings, state, [each for each in chosen if isinstance(each, Row)]):
+        failed = failed or isinstance(result, Left)
+        print(in_words(result), flush=True)
+    return failed
+
+
+def in_words(result: Returned | Left) -> str:
+    """Say what became of one file."""
+    if isinstance(result, Left):
+        return f"{printable(result.name)}: left where it is: {result.reason}."
+    said = f"{printable(result.row.target or b'')}: back in the inbox as {printable(result.path)}"
+    if result.path != result.wanted:
+        said += f", because something else lies at {printable(result.wanted)}"
+    if result.row.may_be_attached:
+        said += "; it may be attached already, so the issue is looked at before it is sent"
+    return f"{said}."

@@ -1,0 +1,85 @@
+"""What an administrator tells the journal by hand: wait, and go on. Works beside a running daemon, and without one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from attachd.journal import pauses
+from attachd.journal.pauses import Pause
+from attachd.model import Cure, Scope
+
+#: The kind of pause that Jira itself asked for: nobody here can end it.
+ASKED_BY_JIRA = "rate-limit"
+BY_HAND = "by-hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What ``resume`` ended, and what it could not.
+
+    ``ended`` are over; ``tried`` end when the next try succeeds, which is due now; ``kept`` are Jira's to end.
+    ``believed`` files are filed as refused, ``again`` are sent once more.
+    """
+
+    ended: tuple[Pause, ...]
+    tried: tuple[Pause, ...]
+    kept: tuple[Pause, ...]
+    believed: int
+    again: int
+
+
+def lane_of(connection: sqlite3.Connection, key: str) -> str:
+    """The key under which an issue is known to be reached; the same one unless it was moved."""
+    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (key,)).fetchone()
+    return str(found[0]) if found else key
+
+
+def pause(connection: sqlite3.Connection, lane: str, now: float, seconds: float | None) -> Pause:
+    """Pause one issue ("": everything) until ``resume``, or for so many seconds. An earlier one by hand is replaced."""
+    earlier = pauses.find(connection, Scope.OPERATOR, lane)
+    goes_on = earlier is not None and earlier.holds(now)
+    if earlier is not None and not goes_on:
+        pauses.drop(connection, earlier.scope, earlier.subject, now)
+    since = earlier.since if earlier is not None and goes_on else now
+    cure, wait = (Cure.HAND, 0.0) if seconds is None else (Cure.TIME, seconds)
+    made = Pause(Scope.OPERATOR, lane, BY_HAND, "paused by hand", cure, since, now + wait, wait, 1, now)
+    pauses.put(connection, made)
+    return made
+
+
+def resume(connection: sqlite3.Connection, lane: str, now: float) -> Resumed:
+    """End what holds one issue alone ("": everything), and count its files anew for ``limits.issue_files_per_hour``.
+
+    What only a try can end is tried at once. What Jira asked us to wait is waited.
+    """
+    holding = [p for p in pauses.read(connection) if lane in ("", p.subject) and p.holds(now)]
+    kept = tuple(p for p in holding if p.kind == ASKED_BY_JIRA)
+    tried = tuple(p for p in holding if p not in kept and p.cure is Cure.PROBE)
+    ended = tuple(p for p in holding if p not in kept and p not in tried)
+    for each in ended:
+        pauses.drop(connection, each.scope, each.subject, now)
+    for each in tried:
+        pauses.put(connection, replace(each, until=0.0))
+    one = "" if not lane else " AND lane = :lane"
+    believed = connection.execute(f"UPDATE file SET held = 2 WHERE {_HELD}{one} AND {_UNKNOWN}", {"lane": lane})
+    again = connection.execute(
+        f"UPDATE file SET due = 0, wait = 0 WHERE {_HELD}{one} AND NOT ({_UNKNOWN})", {"lane": lane}
+    )
+    connection.execute("UPDATE lane SET counted_from = ? WHERE ? IN ('', issue)", (now, lane))
+    return Resumed(ended, tried, kept, believed.rowcount, again.rowcount)
+
+
+_HELD = "contested IS NOT NULL AND state = 'READY'"
+#: Refusals of issues that nobody has ever seen, held because no witness speaks for the account. A 403, and a refusal of
+#: an issue that has accepted files before, wait for somebody to give the right back: they are worth another try.
+_UNKNOWN = (
+    "held <> 0 AND contested = 404 AND NOT EXISTS (SELECT 1 FROM file AS other"
+    " WHERE other.attachment IS NOT NULL AND other.site = file.site AND other.lane = file.lane)"
+)
+
+
+def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
+    """The notes of these files are gone: nobody has to look for them any more."""
+    connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])

@@ -1,0 +1,270 @@
+"""What holds a file, since when, and what comes next: one sentence for people who do not know the program. Pure.
+
+What waits in the journal is explained in ``holding``; here is everything else that can be found at a path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import assert_never
+
+from attachd.journal.rows import Row
+from attachd.model import State, Word, printable, word
+from attachd.service import holding, phrasing
+from attachd.service.holding import Answer, Circumstances, Waiting
+
+# --- What can be found at a path --------------------------------------------------------------------------------
+
+
+class Rule(Enum):
+    """Whose rule it is that leaves a name alone."""
+
+    OWN = "own"  #: attachd's own files
+    HIDDEN = "hidden"  #: a dot in front
+    BUILT_IN = "built in"  #: unfinished transfers, litter of desktops and file servers
+    USERS = "user's"  #: ``settle.ignore``
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The path is in none of the three folders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nothing lies there, and the journal knows nothing of it; *there*: something does, that attachd did not put there."""
+
+    there: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """It cannot be looked at; *reason* is the system's."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A *pattern* leaves the name alone, or (*above*) that of a folder on the way to it."""
+
+    pattern: str
+    rule: Rule
+    above: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """It is no regular file but *kind*, or (*above*) a folder on the way to it is."""
+
+    kind: str
+    above: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NoIssue:
+    """Its folder is no issue's: *reason*; "" for what lies loose in the inbox. *folder*: the path is that folder."""
+
+    reason: str
+    folder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TooDeep:
+    """It lies in a folder of an issue's folder, and those are left alone; *most*: because it is nested that deeply."""
+
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A file in the folder of an issue that no scan has found yet."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """A folder without files; *key* is the issue of one in the inbox."""
+
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dragged:
+    """A note of ours that was moved into the inbox along with its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A file with a verdict. *there*: it still lies where it was filed; *note*: the path is that of its note."""
+
+    row: Row
+    there: bool
+    note: bool = False
+
+
+Situation = (
+    Elsewhere
+    | Unknown
+    | Unreachable
+    | Ignored
+    | Special
+    | NoIssue
+    | TooDeep
+    | Unseen
+    | Empty
+    | Dragged
+    | Finished
+    | Waiting
+)
+
+
+# --- In words ---------------------------------------------------------------------------------------------------
+
+
+def explain(name: str, found: Situation, world: Circumstances) -> Answer:
+    """Say what holds the file that people call *name*."""
+    match found:
+        case Waiting():
+            return holding.explain(name, found, world)
+        case Finished():
+            return _finished(name, found, world)
+        case Unseen(key, size):
+            return _unseen(name, key, size, world)
+        case NoIssue(reason, folder):
+            return Answer(_no_issue(name, reason, folder), Word.WAITING)
+        case Elsewhere() | Unknown():
+            return Answer(_unknown(name, found, world), None, known=False)
+        case Unreachable() | Ignored() | Special() | TooDeep() | Empty() | Dragged():
+            return Answer(_left_alone(name, found, world), None)
+        case _:
+            assert_never(found)
+
+
+def _unknown(name: str, found: Elsewhere | Unknown, world: Circumstances) -> str:
+    if isinstance(found, Elsewhere):
+        folders = f"{world.inbox}, {world.done} and {world.failed}"
+        return f"{name} lies in none of the folders that attachd works with, which are {folders}."
+    if found.there:
+        return f"{name} was not put there by attachd, which knows nothing of it."
+    return f"Nothing lies at {name}, and attachd has never had anything of this name."
+
+
+def _no_issue(name: str, reason: str, folder: bool) -> str:
+    if not reason:
+        return (
+            f"{name} is not attached, because it lies in no issue's folder; move it into a folder of the inbox that is "
+            "named like its issue, such as TEST-123."
+        )
+    return f"Nothing in {name} is attached: {reason}." if folder else f"{name} is not attached: {reason}."
+
+
+def _left_alone(
+    name: str, found: Unreachable | Ignored | Special | TooDeep | Empty | Dragged, world: Circumstances
+) -> str:
+    match found:
+        case Unreachable(reason):
+            return f"{name} cannot be looked at by attachd ({reason}); give its user or group the right to."
+        case Ignored(pattern, rule, above):
+            return _ignored(name, pattern, rule, above, world)
+        case Special(kind, above):
+            what = f"its folder {printable(above)} is" if above else "it is"
+            return f"{name} is left alone, because {what} {kind}, and attachd takes nothing but real files and folders."
+        case TooDeep(most):
+            why = f"deeper than {most} folders" if most else "in a folder of an issue's folder"
+            setting = "" if most else ' (folders.nested = "ignore")'
+            return f"{name} is left alone, because it lies {why}{setting}; move it directly into the issue's folder."
+        case Empty(key):
+            what = f"; what is dropped there is attached to {key}" if key else ""
+            return f"{name} holds no files{what}."
+        case Dragged():
+            return (
+                f"{name} is a note of attachd's own about a file that had failed; it is removed with the next look at "
+                f"the folder, and never attached{holding.not_running(world)}."
+            )
+        case _:
+            assert_never(found)
+
+
+def _ignored(name: str, pattern: str, rule: Rule, above: bytes, world: Circumstances) -> str:
+    whose = f"the name of its folder {printable(above)}" if above else "its name"
+    match rule:
+        case Rule.OWN:
+            return f"{name} belongs to attachd itself, and is never attached."
+        case Rule.HIDDEN:
+            return (
+                f"{name} is left alone, because {whose} begins with a dot, as those of hidden and unfinished files do; "
+                "rename it to have it attached."
+            )
+        case Rule.BUILT_IN:
+            return (
+                f"{name} is left alone, because {whose} is of the form {pattern}, as those of unfinished transfers and "
+                "of litter are; rename it, once it is complete, to have it attached."
+            )
+        case Rule.USERS:
+            return (
+                f"{name} is left alone, because {whose} fits the pattern {pattern} of settle.ignore in {world.config}."
+            )
+        case _:
+            assert_never(rule)
+
+
+def _unseen(name: str, key: str, size: int, world: Circumstances) -> Answer:
+    if world.absent:
+        return Answer(f"{name} waits, because {world.absent}{holding.not_running(world)}.", Word.WAITING)
+    if not world.running:
+        return Answer(f"{name} has not been noticed yet{holding.not_running(world)}.", Word.WAITING)
+    sentence = (
+        f"{name} has not been noticed yet; attachd finds it within {phrasing.span(world.rescan)}, and sends it to {key} "
+        f"when nobody has changed it for {phrasing.span(holding.quiet_needed(size, world))}."
+    )
+    return Answer(sentence, Word.WAITING)
+
+
+def _finished(name: str, found: Finished, world: Circumstances) -> Answer:
+    row = found.row
+    if found.note:
+        name = f"{name} says why {printable(row.target or row.path)} failed; that file"
+    match row.state:
+        case State.DONE:
+            sentence = _done(name, found, world)
+        case State.FAILED:
+            sentence = _failed(name, found, world)
+        case _:
+            when = phrasing.clock(row.finished_at or row.since, world.now)
+            sentence = f"{name} was not attached: {holding.clause(row.reason)} (at {when})."
+    return Answer(sentence, word(row.state, None), row, since=row.finished_at)
+
+
+def _done(name: str, found: Finished, world: Circumstances) -> str:
+    row = found.row
+    when = phrasing.clock(row.verdict_at or row.since, world.now)
+    said = f"{name} was attached to {holding.issue(row)} at {when}, as attachment {row.attachment}"
+    if row.target is None:
+        return f"{said}; {holding.clause(row.reason)}."
+    place = f"{world.done}/{printable(row.target)}"
+    if name == place and found.there:
+        return f"{said}."
+    return f"{said}, and lies in {place}." if found.there else f"{said}; it has been taken out of {world.done} since."
+
+
+def _failed(name: str, found: Finished, world: Circumstances) -> str:
+    row = found.row
+    when = phrasing.clock(row.verdict_at or row.since, world.now)
+    said = f"{name} was refused for {holding.issue(row)} at {when}: {holding.clause(row.reason)}"
+    if row.target is None:
+        return f"{said}."
+    if not found.there:
+        return f"{said}; it has been taken out of {world.failed} since."
+    doubt = (
+        "look at the issue first, because it may be attached all the same"
+        if row.may_be_attached
+        else "put that right first"
+    )
+    return (
+        f"{said}; to try again, {doubt}, then move {world.failed}/{printable(row.target)} back into "
+        f"{world.inbox}/{row.asked}, or have `attachd retry` do it."
+    )

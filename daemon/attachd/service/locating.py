@@ -1,0 +1,289 @@
+"""From a path that a person names to what ``explaining`` can explain: looks at the folders and the journal, changes nothing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from attachd.clock import Clock
+from attachd.config import Config
+from attachd.filing import guard, notes, places, recognising
+from attachd.intake import ignoring, routing, walking
+from attachd.journal import lookup
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.model import FINISHED, State
+from attachd.service import explaining, locks, placing
+from attachd.service.explaining import Rule, Situation
+from attachd.service.holding import Circumstances, Waiting
+
+Found = tuple[bytes, Situation]
+
+#: What is neither a file nor a folder, in words.
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+)
+_NO_BYTES = b""
+
+
+def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -> Circumstances:
+    """What holds for all files at this moment."""
+    known = lookup.fact(journal, "inbox")
+    sight = guard.Guard(config.folders.inbox, str(known), 0).look()
+    return Circumstances(
+        now=clock.now(),
+        boot=clock.boot(),
+        epoch=int(str(lookup.fact(journal, "epoch") or 0)),
+        running=locks.holder(state / "lock") is not None,
+        absent="" if sight.there else sight.reason,
+        pauses=lookup.every_pause(journal),
+        inbox=str(config.folders.inbox),
+        done=str(config.folders.done),
+        failed=str(config.folders.failed),
+        config=str(config.file),
+        quiet=config.settle.quiet_seconds_unproven,
+        empty=config.settle.empty_seconds,
+        rescan=config.settle.rescan_seconds,
+        looks=len(config.doubt.looks_seconds),
+    )
+
+
+class Locator:
+    """Finds out what there is to say about paths."""
+
+    def __init__(self, config: Config, journal: Journal) -> None:
+        """Look with the eyes of this configuration."""
+        folders = config.folders
+        self._config, self._journal = config, journal
+        self._roots = placing.roots(config)
+        self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+        self._ignoring = ignoring.Ignoring(config.settle.ignore)
+
+    def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
+        """Yield what lies at a path; of a folder, everything in it, or what is wrong with the folder itself."""
+        placed = self._place(given, cwd)
+        if placed is None:
+            yield given, explaining.Elsewhere()
+            return
+        root, path = placed
+        status = self._status(root, path)
+        if isinstance(status, os.stat_result) and stat.S_ISDIR(status.st_mode):
+            yield from self._folder(root, path)
+        elif root == "inbox":
+            yield self._named(root, path), self._in_inbox(path, status)
+        else:
+            yield self._named(root, path), self._filed(root, path, status)
+
+    # --- Where it is --------------------------------------------------------------------------------------------
+
+    def _place(self, given: bytes, cwd: bytes) -> tuple[str, bytes] | None:
+        """Which of the three folders a path is in, and the path below it; from where one stands, or from the folder."""
+        path = placing.below(given)
+        return placing.place(given, cwd, self._roots) or (self._below_a_root(path) if path is not None else None)
+
+    def _below_a_root(self, path: bytes) -> tuple[str, bytes] | None:
+        there = (root for root, folder in self._roots.items() if os.path.lexists(os.path.join(bytes(folder), path)))
+        found = next(there, None)
+        if found is None and lookup.last_at_path(self._journal, path):
+            found = "inbox"
+        return (found, path) if found else None
+
+    def _named(self, root: str, path: bytes) -> bytes:
+        return os.path.join(bytes(self._roots[root]), path)
+
+    def _status(self, root: str, path: bytes) -> os.stat_result | OSError | Situation | None:
+        """What the name itself is; an error where that cannot be known; ``Special`` for what leads through no real folder."""
+        here = bytes(self._roots[root])
+        parts = places.split(path)
+        try:
+            status = os.stat(here)
+            for number, part in enumerate(parts):
+                here = os.path.join(here, part)
+                status = os.lstat(here)
+                if number + 1 < len(parts) and (kind := _kind(status)):
+                    return explaining.Special(kind, part)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            return None
+        except OSError as error:
+            return error
+        return status
+
+    # --- In the inbox -------------------------------------------------------------------------------------------
+
+    def _in_inbox(self, path: bytes, status: os.stat_result | OSError | Situation | None) -> Situation:
+        row = lookup.at_path(self._journal, path)
+        if row is not None and row.state not in (State.SEEN, State.READY):
+            return self._waiting(row, gone=status is None)
+        if isinstance(status, OSError):
+            return self._waiting(row) if row else explaining.Unreachable(status.strerror or str(status))
+        if status is None:
+            return self._waiting(row, gone=True) if row else self._last(path)
+        if not isinstance(status, os.stat_result):
+            return status
+        barred = self._barred(path, status)
+        if barred is not None:
+            return barred
+        return self._waiting(row) if row else self._unseen(path, status.st_size)
+
+    def _last(self, path: bytes) -> Situation:
+        """Nothing lies there: what lay there last."""
+        row = lookup.last_at_path(self._journal, path)
+        if row is None:
+            return explaining.Unknown()
+        return self._finished(row) if row.state in FINISHED else self._waiting(row)
+
+    def _finished(self, row: Row, *, note: bool = False) -> explaining.Finished:
+        there = row.root is not None and row.target is not None and os.path.lexists(self._named(row.root, row.target))
+        return explaining.Finished(row, there, note)
+
+    def _waiting(self, row: Row, *, gone: bool = False) -> Waiting:
+        barred_by = lookup.contested_in(self._journal, row.lane)
+        return Waiting(
+            row,
+            ahead=lookup.ahead(self._journal, row),
+            barred_by=barred_by if barred_by and barred_by.id != row.id else None,
+            twin=lookup.twin_in_doubt(self._journal, row),
+            held_issues=lookup.held_issues(self._journal),
+            by_day=row.contested == 403 or lookup.has_accepted(self._journal, row),
+            gone=gone,
+        )
+
+    def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
+        """Why intake leaves this path alone; None if it takes it."""
+        if kind := _kind(status):
+            return explaining.Special(kind)
+        if ignored := self._ignored(path, folder=False):
+            return ignored
+        top, _, rest = path.partition(b"/")
+        if not rest:
+            return explaining.NoIssue("")
+        routed = self._router.route(top)
+        if isinstance(routed, routing.Unrouted):
+            return explaining.NoIssue(routed.reason)
+        if self._config.folders.nested == "ignore" and b"/" in rest:
+            return explaining.TooDeep()
+        if path.count(b"/") > walking.DEPTH + 1:
+            return explaining.TooDeep(walking.DEPTH)
+        return None
+
+    def _unseen(self, path: bytes, size: int) -> Situation:
+        if self._is_note(path):
+            return explaining.Dragged()
+        routed = self._router.route(path.partition(b"/")[0])
+        assert isinstance(routed, routing.Routed)
+        return explaining.Unseen(routed.key, size)
+
+    def _is_note(self, path: bytes) -> bool:
+        name = path.rpartition(b"/")[2]
+        if not name.lower().endswith(b".txt"):
+            return False
+        with suppress(OSError):
+            file = os.open(self._named("inbox", path), recognising.READ)
+            try:
+                return notes.is_note(name, os.read(file, notes.FIRST_BYTES)) is not None
+            finally:
+                os.close(file)
+        return False
+
+    def _ignored(self, path: bytes, *, folder: bool) -> explaining.Ignored | None:
+        """The first name on the way to a path that a pattern leaves alone."""
+        parts = path.split(b"/")
+        for number in range(1, len(parts) + 1):
+            last = number == len(parts)
+            pattern = self._ignoring.why(b"/".join(parts[:number]), folder or not last)
+            if pattern is not None:
+                above = _NO_BYTES if last else parts[number - 1]
+                return explaining.Ignored(pattern, _rule(pattern, self._config.settle.ignore), above)
+        return None
+
+    # --- Done and failed ----------------------------------------------------------------------------------------
+
+    def _filed(self, root: str, path: bytes, status: os.stat_result | OSError | Situation | None) -> Situation:
+        row = lookup.filed(self._journal, root, path)
+        if row is not None:
+            return self._finished(row) if row.state in FINISHED else self._waiting(row)
+        noted = lookup.noted(self._journal, path) if root == "failed" else None
+        if noted is not None:
+            return self._finished(noted, note=True)
+        if isinstance(status, OSError):
+            return explaining.Unreachable(status.strerror or str(status))
+        return explaining.Unknown(there=status is not None)
+
+    # --- Folders ------------------------------------------------------------------------------------------------
+
+    def _folder(self, root: str, path: bytes) -> Iterator[Found]:
+        named = self._named(root, path).rstrip(b"/")
+        if root == "inbox" and path:
+            trouble = self._folders_trouble(path)
+            if trouble is not None:
+                yield named, trouble
+                return
+        inside = self._inside(root, path)
+        first = next(inside, None)
+        if first is None:
+            yield named, explaining.Empty(self._key(path) if root == "inbox" else "")
+            return
+        yield from itertools.chain([first], inside)
+
+    def _key(self, path: bytes) -> str:
+        routed = self._router.route(path.partition(b"/")[0])
+        return routed.key if isinstance(routed, routing.Routed) else ""
+
+    def _folders_trouble(self, path: bytes) -> Situation | None:
+        """What is wrong with a folder below the inbox, whatever lies in it."""
+        ignored = self._ignored(path, folder=True)
+        if ignored is not None:
+            return ignored
+        routed = self._router.route(path.partition(b"/")[0])
+        if isinstance(routed, routing.Unrouted):
+            return explaining.NoIssue(routed.reason, folder=True)
+        if self._config.folders.nested == "ignore" and b"/" in path:
+            return explaining.TooDeep()
+        return None
+
+    def _inside(self, root: str, path: bytes) -> Iterator[Found]:
+        """Everything in a folder in the order of the names, with one line for a folder that is in trouble itself."""
+        try:
+            entries = sorted(os.scandir(self._named(root, path)), key=lambda entry: entry.name)
+        except OSError as error:
+            yield self._named(root, path).rstrip(b"/"), explaining.Unreachable(error.strerror or str(error))
+            return
+        for entry in entries:
+            below = os.path.join(path, entry.name)
+            if below == guard.FOLDER.encode():
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                trouble = self._folders_trouble(below) if root == "inbox" else None
+                if trouble is None:
+                    yield from self._inside(root, below)
+                else:
+                    yield self._named(root, below), trouble
+            elif root == "inbox":
+                yield self._named(root, below), self._in_inbox(below, self._status(root, below))
+            elif root != "failed" or lookup.noted(self._journal, below) is None:
+                yield self._named(root, below), self._filed(root, below, self._status(root, below))
+
+
+def _kind(status: os.stat_result) -> str:
+    """What it is in words, "" for a file or a folder."""
+    return next((kind for is_kind, kind in _KINDS if is_kind(status.st_mode)), "")
+
+
+def _rule(pattern: str, users: tuple[str, ...]) -> Rule:
+    if pattern in (*ignoring.OWN, ignoring.OWN_STATUS):
+        return Rule.OWN
+    if pattern not in ignoring.BUILT_IN and pattern in users:
+        return Rule.USERS
+    if pattern.startswith("."):
+        return Rule.HIDDEN
+    return Rule.BUILT_IN if pattern in ignoring.BUILT_IN else Rule.USERS

@@ -1,0 +1,29 @@
+"""Times, lengths and sizes as people write them."""
+
+from __future__ import annotations
+
+import datetime
+
+
+def clock(moment: float, now: float) -> str:
+    """A time of day; with the date where that is not today's."""
+    then, today = (datetime.datetime.fromtimestamp(seconds).astimezone() for seconds in (moment, now))
+    return then.strftime("%H:%M:%S" if then.date() == today.date() else "%Y-%m-%d %H:%M")
+
+
+def span(seconds: float) -> str:
+    """A length of time in one or two units."""
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
+def size(count: float) -> str:
+    """A number of bytes in a unit that suits it."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,46 @@
+"""Which of the three folders a path that a person types is in, and where in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from attachd.config import Config
+
+Roots = Mapping[str, Path]
+
+
+def roots(config: Config) -> Roots:
+    """The three folders by name."""
+    folders = config.folders
+    return {"inbox": folders.inbox, "done": folders.done, "failed": folders.failed}
+
+
+def place(given: bytes, cwd: bytes, known: Roots) -> tuple[str, bytes] | None:
+    """The folder, and the path below it; a relative one counts from *cwd*. None for what is in none of the three.
+
+    As it is written first, so that what leads out of a folder through a link is still told to be in it.
+    """
+    written = os.path.normpath(os.path.join(cwd, given))
+    above, name = os.path.split(written)
+    for path in (written, os.path.join(os.path.realpath(above), name)):
+        for root, folder in known.items():
+            for top in (os.path.normpath(bytes(folder)), os.path.realpath(bytes(folder))):
+                if path == top or path.startswith(top.rstrip(b"/") + b"/"):
+                    return root, path[len(top) :].lstrip(b"/")
+    return None
+
+
+def below(given: bytes) -> bytes | None:
+    """A path as the verbs print it, below one of the folders wherever one stands; None for what cannot be one."""
+    path = os.path.normpath(given)
+    return None if path.startswith(b"/") or path.split(b"/")[0] in (b".", b"..") else path
+
+
+def here() -> bytes:
+    """The folder that one stands in; the root where that was removed meanwhile."""
+    try:
+        return os.getcwdb()
+    except FileNotFoundError:
+        return b"/"

@@ -1,0 +1,661 @@
+"""One sentence for every state, pause, gate and block: decided from values alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from attachd.journal.pauses import Pause
+from attachd.journal.rows import Row
+from attachd.model import Cure, Scope, State, Word
+from attachd.service import explaining, phrasing
+from attachd.service.explaining import (
+    Dragged,
+    Elsewhere,
+    Empty,
+    Finished,
+    Ignored,
+    NoIssue,
+    Rule,
+    Special,
+    TooDeep,
+    Unknown,
+    Unreachable,
+    Unseen,
+)
+from attachd.service.holding import Answer, Circumstances, Waiting
+
+NOW = 1_800_000_000.0
+NAME = "inbox/TEST-1/a.txt"
+DOWN = "; but attachd is not running, and nothing will happen before it is started."
+
+WORLD = Circumstances(
+    now=NOW,
+    boot=1000.0,
+    epoch=7,
+    running=True,
+    absent="",
+    pauses=(),
+    inbox="/inbox",
+    done="/done",
+    failed="/failed",
+    config="/etc/attachd/config.toml",
+    quiet=30.0,
+    empty=60.0,
+    rescan=30.0,
+    looks=3,
+)
+
+
+def at(seconds: float) -> str:
+    return phrasing.clock(NOW + seconds, NOW)
+
+
+def row(state: State, **values: Any) -> Row:
+    """A row of TEST-1 as the journal could hold it."""
+    fields = dict.fromkeys((field.name for field in dataclasses.fields(Row)), None) | {
+        "id": 5,
+        "path": b"TEST-1/a.txt",
+        "generation": 0,
+        "size": 2048,
+        "epoch": 7,
+        "asked": "TEST-1",
+        "lane": "TEST-1",
+        "state": state,
+        "since": NOW - 60,
+        "seen_at": NOW - 60,
+        "quiet_boot": 990.0,
+        "due": 0.0,
+        "tries": 0,
+        "looks": 0,
+        "brief": 0,
+        "held": 0,
+        "may_be_attached": 0,
+    }
+    return Row(**(fields | values))
+
+
+def pause(scope: Scope, subject: str = "", cure: Cure = Cure.PROBE, until: float = 60.0, kind: str = "k") -> Pause:
+    return Pause(scope, subject, kind, "the reason", cure, NOW - 60, NOW + until, until, 1)
+
+
+def explained(found: explaining.Situation, **world: Any) -> Answer:
+    return explaining.explain(NAME, found, dataclasses.replace(WORLD, **world))
+
+
+# --- Before it is sent ------------------------------------------------------------------------------------------
+
+SEEN, READY = State.SEEN, State.READY
+OTHER = row(READY, id=4, path=b"TEST-1/other.txt")
+
+WAITS: dict[str, tuple[Waiting, str]] = {
+    "settling": (
+        Waiting(row(SEEN)),
+        f"is waited for until nobody has changed it for 30 s; it is sent to TEST-1 at {at(20)} at the earliest",
+    ),
+    "empty": (
+        Waiting(row(SEEN, size=0)),
+        f"is waited for 1 min for its content, because it is empty; it is sent to TEST-1 at {at(50)} at the earliest",
+    ),
+    "settled": (
+        Waiting(row(SEEN, quiet_boot=0.0)),
+        "has been unchanged for 30 s; attachd takes it with its next look, within 30 s, unless a program still has it open",
+    ),
+    "settling since an earlier process": (
+        Waiting(row(SEEN, epoch=6)),
+        "is waited for until nobody has changed it for 30 s; it is then sent to TEST-1",
+    ),
+    "blocked": (
+        Waiting(row(SEEN, blocked="it cannot be read (chmod g+r).")),
+        (
+            "cannot be taken: it cannot be read (chmod g+r); attachd looks again every 30 s, and takes it by itself once that "
+            "is put right"
+        ),
+    ),
+    "gone": (
+        Waiting(row(READY), gone=True),
+        "is not at its place any more; with its next looks at the inbox, attachd finds out whether it was moved or taken away",
+    ),
+    "next": (Waiting(row(READY)), "is the next file for TEST-1; it is sent as soon as a transfer is free"),
+    "one before it": (
+        Waiting(row(READY), ahead=1),
+        "waits for its turn: 1 file for TEST-1 before it; they are sent one after the other",
+    ),
+    "its turn, tried before": (
+        Waiting(row(READY, tries=2, reason="Jira answered 503."), ahead=12),
+        (
+            "waits for its turn (tried 2 times; the last answer was: Jira answered 503): 12 files for TEST-1 before it; they are "
+            "sent one after the other"
+        ),
+    ),
+    "moved issue": (
+        Waiting(row(READY, lane="NEW-5")),
+        "is the next file for TEST-1 (which is NEW-5 now); it is sent as soon as a transfer is free",
+    ),
+    "its own wait": (
+        Waiting(row(READY, due=NOW + 90, reason="the connection broke")),
+        f"waits until {at(90)}, because the connection broke; it is then sent to TEST-1",
+    ),
+    "after a restart": (
+        Waiting(row(READY, epoch=6)),
+        "waits to be looked at once more before it is sent; within 30 s",
+    ),
+    "behind a refused one": (
+        Waiting(row(READY), barred_by=OTHER),
+        "waits, because Jira refused TEST-1/other.txt, which goes to the same issue; it is sent when that is settled",
+    ),
+    "behind a twin in doubt": (
+        Waiting(row(READY), twin=OTHER),
+        (
+            "waits, because it is not known yet whether TEST-1/other.txt has arrived, and the two have the same name and size; "
+            "it is sent when that is known"
+        ),
+    ),
+    "refused, not asked about yet": (
+        Waiting(row(READY, contested=404, contested_at=NOW - 5, reason="no such issue")),
+        (
+            f"was refused by Jira at {at(-5)} (no such issue); attachd is finding out whether that is about this file or about "
+            "its own account"
+        ),
+    ),
+    "held": (
+        Waiting(
+            row(READY, contested=404, contested_at=NOW - 5, held=1, due=NOW + 55, reason="no such issue"), held_issues=1
+        ),
+        (
+            f"was refused by Jira at {at(-5)} (no such issue); as that may be the fault of attachd's account, it stays until "
+            f"another file is accepted, or until {at(55)}, and fails then"
+        ),
+    ),
+    "fuse": (
+        Waiting(row(READY, contested=404, contested_at=NOW - 5, held=1, due=NOW + 55, reason="no"), held_issues=3),
+        (
+            f"was refused by Jira at {at(-5)} (no); as 3 issues are refused alike, attachd's account is suspected, and nothing "
+            "fails for it: check what the account may see, then say `attachd resume`"
+        ),
+    ),
+    "held for a day": (
+        Waiting(
+            row(READY, contested=403, contested_at=NOW - 5, held=1, due=NOW + 3600, reason="not allowed"), by_day=True
+        ),
+        (
+            f"was refused by Jira at {at(-5)} (not allowed); as a right may have been lost by mistake, it stays, is tried again "
+            f"at {at(3600)} or with `attachd resume`, and fails after {at(86395)}"
+        ),
+    ),
+    "confirmed": (
+        Waiting(row(READY, contested=404, contested_at=NOW - 5, held=2, reason="no")),
+        f"was refused by Jira at {at(-5)} (no); `attachd resume` has confirmed that, so it goes to the folder failed in a moment",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WAITS)
+def test_what_waits_is_told_with_what_comes_next(case: str) -> None:
+    found, expected = WAITS[case]
+
+    answer = explained(found)
+
+    assert answer.sentence == f"{NAME} {expected}."
+    assert answer.word is (Word.BLOCKED if found.row.blocked else Word.WAITING)
+    assert answer.known
+    assert explained(found, running=False).sentence.endswith(DOWN)
+
+
+def test_without_the_daemon_no_time_is_promised() -> None:
+    told = explained(Waiting(row(SEEN)), running=False).sentence
+
+    assert told == f"{NAME} is waited for until nobody has changed it for 30 s; it is then sent to TEST-1{DOWN}"
+    assert explained(Waiting(row(READY)), running=False).sentence == f"{NAME} is the next file for TEST-1{DOWN}"
+
+
+def test_an_inbox_that_is_absent_holds_everything() -> None:
+    for found in (Waiting(row(SEEN)), Waiting(row(READY), gone=True)):
+        told = explained(found, absent="the inbox is not mounted").sentence
+        assert told == (
+            f"{NAME} waits, because the inbox is not mounted; it goes on by itself when the inbox is there again."
+        )
+    assert (
+        explained(Unseen("TEST-1", 1), absent="the inbox is gone").sentence
+        == f"{NAME} waits, because the inbox is gone."
+    )
+
+
+# --- Pauses -----------------------------------------------------------------------------------------------------
+
+PAUSES: dict[str, tuple[Pause, str]] = {
+    "operator": (
+        pause(Scope.OPERATOR, cure=Cure.HAND),
+        f"everything is paused by hand since {at(-60)}; it goes on with `attachd resume`",
+    ),
+    "operator, for a time": (
+        pause(Scope.OPERATOR, cure=Cure.TIME),
+        f"everything is paused by hand since {at(-60)}; it goes on at {at(60)}",
+    ),
+    "operator, issue": (
+        pause(Scope.OPERATOR, "TEST-1", Cure.HAND),
+        f"TEST-1 is paused by hand since {at(-60)}; it goes on with `attachd resume --issue TEST-1`",
+    ),
+    "account": (
+        pause(Scope.ACCOUNT),
+        (
+            f"Jira does not accept attachd's account since {at(-60)} (the reason); attachd tries again at {at(60)}, when the "
+            "token is changed or with `attachd resume`, and then goes on by itself"
+        ),
+    ),
+    "site": (
+        pause(Scope.SITE),
+        (
+            f"nothing can be sent to Jira since {at(-60)} (the reason); attachd tries again at {at(60)} or with "
+            "`attachd resume`, and then goes on by itself"
+        ),
+    ),
+    "site, due": (
+        pause(Scope.SITE, until=-1.0),
+        (
+            f"nothing can be sent to Jira since {at(-60)} (the reason); attachd tries again at once or with `attachd resume`, "
+            "and then goes on by itself"
+        ),
+    ),
+    "endpoint": (
+        pause(Scope.ENDPOINT, cure=Cure.TIME),
+        f"Jira takes no attachments since {at(-60)} (the reason); it goes on at {at(60)}",
+    ),
+    "project": (
+        pause(Scope.PROJECT, "TEST", Cure.TIME),
+        f"nothing can be attached in the project TEST since {at(-60)} (the reason); it goes on at {at(60)}",
+    ),
+    "issue": (
+        pause(Scope.ISSUE, "TEST-1", Cure.TIME),
+        f"nothing can be attached to TEST-1 since {at(-60)} (the reason); it goes on at {at(60)}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PAUSES)
+def test_a_pause_is_told_with_what_ends_it(case: str) -> None:
+    held, expected = PAUSES[case]
+
+    answer = explained(Waiting(row(READY), ahead=3), pauses=(held,))
+
+    assert answer.sentence == f"{NAME} waits, because {expected}."
+    assert answer.since == held.since
+
+
+def test_the_widest_pause_is_told() -> None:
+    told = [pause(Scope.ISSUE, "TEST-1"), pause(Scope.SITE), pause(Scope.OPERATOR, cure=Cure.HAND)]
+
+    assert "by hand" in explained(Waiting(row(READY)), pauses=told).sentence
+    assert "to Jira" in explained(Waiting(row(READY)), pauses=told[:2]).sentence
+    assert "to TEST-1" in explained(Waiting(row(READY)), pauses=told[:1]).sentence
+
+
+@pytest.mark.parametrize(
+    "other",
+    [pause(Scope.ISSUE, "TEST-2"), pause(Scope.PROJECT, "OTHER"), pause(Scope.SITE, cure=Cure.TIME, until=-1.0)],
+)
+def test_a_pause_that_does_not_concern_it_is_not_told(other: Pause) -> None:
+    assert "is the next file" in explained(Waiting(row(READY)), pauses=(other,)).sentence
+
+
+def test_a_file_that_settles_is_told_of_the_pause_behind() -> None:
+    told = explained(Waiting(row(SEEN)), pauses=(pause(Scope.OPERATOR, cure=Cure.HAND),)).sentence
+
+    assert told == (
+        f"{NAME} is waited for until nobody has changed it for 30 s; after that it waits, because everything is paused by "
+        f"hand since {at(-60)}; it goes on with `attachd resume`."
+    )
+
+
+# --- Sent -------------------------------------------------------------------------------------------------------
+
+SENDING, DOUBTFUL = State.SENDING, State.DOUBTFUL
+ATTACHED, REFUSED = State.ATTACHED, State.REFUSED
+
+SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
+    "sending": (
+        Waiting(row(SENDING, tries=1)),
+        {},
+        Word.SENDING,
+        f"is being sent to TEST-1 since {at(-60)} (2.0 KiB).",
+    ),
+    "sending again": (
+        Waiting(row(SENDING, tries=3)),
+        {},
+        Word.SENDING,
+        f"is being sent to TEST-1 since {at(-60)} (2.0 KiB, for the 3. time).",
+    ),
+    "cut by the end of the daemon": (
+        Waiting(row(SENDING)),
+        {"running": False},
+        Word.SENDING,
+        f"was being sent when attachd ended, and not whole yet; nothing of it is attached, and it is sent anew{DOWN}",
+    ),
+    "sent when the daemon ended": (
+        Waiting(row(SENDING, sha256=b"x" * 32)),
+        {"running": False},
+        Word.SENDING,
+        f"was being sent when attachd ended, and may have arrived; the issue is looked at before anything is sent again{DOWN}",
+    ),
+    "in doubt": (
+        Waiting(row(DOUBTFUL, reason="the connection broke", looks=1, due=NOW + 30)),
+        {},
+        Word.IN_DOUBT,
+        (
+            f"may or may not have arrived in TEST-1 (the connection broke); attachd looks at the issue at {at(30)} "
+            "(look 2 of 3), "
+            "and sends it again only if it is not there."
+        ),
+    ),
+    "in doubt, one look settles it": (
+        Waiting(row(DOUBTFUL, reason="declined", brief=1)),
+        {},
+        Word.IN_DOUBT,
+        (
+            "may or may not have arrived in TEST-1 (declined); attachd looks at the issue as soon as it can (look 1 of 1), and "
+            "sends it again only if it is not there."
+        ),
+    ),
+    "in doubt, and blind": (
+        Waiting(row(DOUBTFUL, reason="broke", due=NOW + 30, blind_since=NOW - 300)),
+        {},
+        Word.IN_DOUBT,
+        (
+            f"may or may not have arrived in TEST-1 (broke); attachd looks at the issue at {at(30)} (look 1 of 3; "
+            "it could not be "
+            f"read since {at(-300)}), and sends it again only if it is not there."
+        ),
+    ),
+    "in doubt, and the site is down": (
+        Waiting(row(DOUBTFUL, reason="broke")),
+        {"pauses": (pause(Scope.SITE),)},
+        Word.IN_DOUBT,
+        (
+            "may or may not have arrived in TEST-1 (broke); the issue has to be looked at first, but nothing can be sent to Jira "
+            f"since {at(-60)} (the reason); attachd tries again at {at(60)} or with `attachd resume`, and then goes on by itself."
+        ),
+    ),
+    "in doubt, paused by hand": (
+        Waiting(row(DOUBTFUL, reason="broke", due=NOW + 5)),
+        {"pauses": (pause(Scope.OPERATOR, cure=Cure.HAND),)},
+        Word.IN_DOUBT,
+        (
+            f"may or may not have arrived in TEST-1 (broke); attachd looks at the issue at {at(5)} (look 1 of 3), and sends it "
+            "again only if it is not there."
+        ),
+    ),
+    "attached": (
+        Waiting(row(ATTACHED, attachment="10001", verdict_at=NOW - 9)),
+        {},
+        Word.ATTACHED,
+        f"is attached to TEST-1 since {at(-9)}, as attachment 10001; it is about to be moved to /done.",
+    ),
+    "attached, not to be moved": (
+        Waiting(row(ATTACHED, attachment="10001", verdict_at=NOW - 9, blocked="the folder is read-only", due=NOW + 15)),
+        {},
+        Word.BLOCKED,
+        (
+            f"is attached to TEST-1 since {at(-9)}, as attachment 10001; it could not be moved to /done yet: the folder is "
+            f"read-only, and is tried again at {at(15)}."
+        ),
+    ),
+    "attached, inbox absent": (
+        Waiting(row(ATTACHED, attachment="10001", verdict_at=NOW - 9), gone=True),
+        {"absent": "it is not mounted"},
+        Word.ATTACHED,
+        (
+            f"is attached to TEST-1 since {at(-9)}, as attachment 10001; it is moved to /done when the inbox is there again, "
+            "because it is not mounted."
+        ),
+    ),
+    "refused": (
+        Waiting(row(REFUSED, reason="it is too large", verdict_at=NOW - 9)),
+        {},
+        Word.FAILED,
+        f"was refused for TEST-1 at {at(-9)}: it is too large; it is about to be moved to /failed.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SENT)
+def test_what_was_sent_is_told_with_what_comes_next(case: str) -> None:
+    found, world, word, expected = SENT[case]
+
+    answer = explained(found, **world)
+
+    assert answer.sentence == f"{NAME} {expected}"
+    assert answer.word is word
+
+
+# --- Finished ---------------------------------------------------------------------------------------------------
+
+
+def done(**values: Any) -> Row:
+    common = {"attachment": "10001", "verdict_at": NOW - 9, "finished_at": NOW - 8, "root": "done"}
+    return row(State.DONE, **(common | {"target": b"TEST-1/a.txt"} | values))
+
+
+def failed(**values: Any) -> Row:
+    common = {"reason": "it is too large", "verdict_at": NOW - 9, "finished_at": NOW - 8, "root": "failed"}
+    return row(State.FAILED, **(common | {"target": b"TEST-1/a (2).txt"} | values))
+
+
+FINISHED: dict[str, tuple[Finished, Word, str]] = {
+    "done": (
+        Finished(done(), True),
+        Word.ATTACHED,
+        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001, and lies in /done/TEST-1/a.txt.",
+    ),
+    "done, taken out": (
+        Finished(done(), False),
+        Word.ATTACHED,
+        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001; it has been taken out of /done since.",
+    ),
+    "done, never moved": (
+        Finished(done(target=None, root=None, reason="file gone"), False),
+        Word.ATTACHED,
+        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001; file gone.",
+    ),
+    "failed": (
+        Finished(failed(), True),
+        Word.FAILED,
+        (
+            f"{NAME} was refused for TEST-1 at {at(-9)}: it is too large; to try again, put that right first, then move "
+            "/failed/TEST-1/a (2).txt back into /inbox/TEST-1, or have `attachd retry` do it."
+        ),
+    ),
+    "failed in doubt": (
+        Finished(failed(may_be_attached=1, reason="no answer"), True),
+        Word.FAILED,
+        (
+            f"{NAME} was refused for TEST-1 at {at(-9)}: no answer; to try again, look at the issue first, because it may be "
+            "attached all the same, then move /failed/TEST-1/a (2).txt back into /inbox/TEST-1, or have `attachd retry` do it."
+        ),
+    ),
+    "failed, taken out": (
+        Finished(failed(), False),
+        Word.FAILED,
+        f"{NAME} was refused for TEST-1 at {at(-9)}: it is too large; it has been taken out of /failed since.",
+    ),
+    "failed, never moved": (
+        Finished(failed(target=None, root=None), False),
+        Word.FAILED,
+        f"{NAME} was refused for TEST-1 at {at(-9)}: it is too large.",
+    ),
+    "its note": (
+        Finished(failed(), False, note=True),
+        Word.FAILED,
+        (
+            f"{NAME} says why TEST-1/a (2).txt failed; that file was refused for TEST-1 at {at(-9)}: it is too "
+            "large; it has been "
+            "taken out of /failed since."
+        ),
+    ),
+    "withdrawn": (
+        Finished(
+            row(State.WITHDRAWN, reason="it was taken out of the inbox before it was sent", finished_at=NOW - 8), False
+        ),
+        Word.WITHDRAWN,
+        f"{NAME} was not attached: it was taken out of the inbox before it was sent (at {at(-8)}).",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FINISHED)
+def test_what_is_finished_is_told_whether_or_not_the_daemon_runs(case: str) -> None:
+    found, word, expected = FINISHED[case]
+
+    for running in (True, False):
+        answer = explained(found, running=running)
+        assert answer.sentence == expected
+        assert answer.word is word
+
+
+def test_a_path_is_not_told_to_lie_where_it_lies() -> None:
+    told = explaining.explain("/done/TEST-1/a.txt", Finished(done(), True), WORLD).sentence
+
+    assert told == f"/done/TEST-1/a.txt was attached to TEST-1 at {at(-9)}, as attachment 10001."
+
+
+# --- Everything else --------------------------------------------------------------------------------------------
+
+OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
+    "elsewhere": (
+        Elsewhere(),
+        False,
+        f"{NAME} lies in none of the folders that attachd works with, which are /inbox, /done and /failed.",
+    ),
+    "unknown": (Unknown(), False, f"Nothing lies at {NAME}, and attachd has never had anything of this name."),
+    "foreign": (Unknown(there=True), False, f"{NAME} was not put there by attachd, which knows nothing of it."),
+    "unreachable": (
+        Unreachable("Permission denied"),
+        True,
+        f"{NAME} cannot be looked at by attachd (Permission denied); give its user or group the right to.",
+    ),
+    "own": (Ignored(".attachd", Rule.OWN), True, f"{NAME} belongs to attachd itself, and is never attached."),
+    "hidden": (
+        Ignored(".*", Rule.HIDDEN),
+        True,
+        (
+            f"{NAME} is left alone, because its name begins with a dot, as those of hidden and unfinished files do; rename it to "
+            "have it attached."
+        ),
+    ),
+    "temporary": (
+        Ignored("*.part", Rule.BUILT_IN),
+        True,
+        (
+            f"{NAME} is left alone, because its name is of the form *.part, as those of unfinished transfers and of litter are; "
+            "rename it, once it is complete, to have it attached."
+        ),
+    ),
+    "user's": (
+        Ignored("*.bak", Rule.USERS),
+        True,
+        f"{NAME} is left alone, because its name fits the pattern *.bak of settle.ignore in /etc/attachd/config.toml.",
+    ),
+    "its folder": (
+        Ignored("old/", Rule.USERS, b"old"),
+        True,
+        (
+            f"{NAME} is left alone, because the name of its folder old fits the pattern old/ of settle.ignore in "
+            "/etc/attachd/config.toml."
+        ),
+    ),
+    "link": (
+        Special("a symbolic link"),
+        True,
+        f"{NAME} is left alone, because it is a symbolic link, and attachd takes nothing but real files and folders.",
+    ),
+    "below a link": (
+        Special("a symbolic link", b"here"),
+        True,
+        (
+            f"{NAME} is left alone, because its folder here is a symbolic link, and attachd takes nothing but real files and "
+            "folders."
+        ),
+    ),
+    "loose": (
+        NoIssue(""),
+        True,
+        (
+            f"{NAME} is not attached, because it lies in no issue's folder; move it into a folder of the inbox "
+            "that is named like "
+            "its issue, such as TEST-123."
+        ),
+    ),
+    "no issue": (
+        NoIssue("'x' is not an issue key; rename it"),
+        True,
+        f"{NAME} is not attached: 'x' is not an issue key; rename it.",
+    ),
+    "no issue's folder": (
+        NoIssue("'x' is not an issue key; rename it", folder=True),
+        True,
+        f"Nothing in {NAME} is attached: 'x' is not an issue key; rename it.",
+    ),
+    "nested": (
+        TooDeep(),
+        True,
+        (
+            f'{NAME} is left alone, because it lies in a folder of an issue\'s folder (folders.nested = "ignore"); move it '
+            "directly into the issue's folder."
+        ),
+    ),
+    "too deep": (
+        TooDeep(32),
+        True,
+        f"{NAME} is left alone, because it lies deeper than 32 folders; move it directly into the issue's folder.",
+    ),
+    "empty folder": (Empty("TEST-1"), True, f"{NAME} holds no files; what is dropped there is attached to TEST-1."),
+    "empty folder of done": (Empty(), True, f"{NAME} holds no files."),
+    "dragged note": (
+        Dragged(),
+        True,
+        (
+            f"{NAME} is a note of attachd's own about a file that had failed; it is removed with the next look at "
+            "the folder, and "
+            "never attached."
+        ),
+    ),
+    "unseen": (
+        Unseen("TEST-1", 3),
+        True,
+        (
+            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when nobody has changed it "
+            "for 30 s."
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_the_journal_does_not_know_is_told_too(case: str) -> None:
+    found, known, expected = OTHERS[case]
+
+    answer = explained(found)
+
+    assert answer.sentence == expected
+    assert answer.known is known
+
+
+def test_a_file_that_was_not_noticed_is_not_promised_anything_without_the_daemon() -> None:
+    assert explained(Unseen("TEST-1", 3), running=False).sentence == f"{NAME} has not been noticed yet{DOWN}"
+
+
+def _sentences() -> Iterator[str]:
+    for running in (True, False):
+        yield from (explained(found, running=running).sentence for found, _ in WAITS.values())
+        yield from (explained(found, running=running).sentence for found, _, _ in FINISHED.values())
+        yield from (explained(found, running=running).sentence for found, _, _ in OTHERS.values())
+
+
+def test_every_answer_is_one_sentence_in_one_line() -> None:
+    for sentence in _sentences():
+        assert sentence.endswith(".")
+        assert ".." not in sentence.replace("...", "")
+        assert "\n" not in sentence
+        assert "None" not in sentence
