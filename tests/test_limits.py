@@ -56,7 +56,8 @@ PER_ISSUE = WorldFault(Scope.ISSUE, "rate-limit", "Jira's write limit for TEST-1
         (reply(400, body=JIRA), 60, None, Most(30)),
         (reply(413, body=JIRA), 60, None, Most(30)),
         (reply(400, body=JIRA), 7, None, Most(3)),
-        (reply(429), 60, PER_ISSUE, Most(30)),
+        (reply(429), 60, PER_ISSUE, Most(18, counted=True)),
+        (reply(429), 20, PER_ISSUE, Most(10, counted=True)),
         # Who we are, whether we may, and whether the issue is there have nothing to do with the number of files.
         (reply(403, body=JIRA), 60, None, Most(60)),
         (reply(404, body=JIRA), 60, None, Most(60)),
@@ -90,6 +91,22 @@ def test_a_long_run_of_full_requests_doubles_what_is_sent_and_a_proxy_s_limit_en
         learning.taught(Most(40, run=learning.GROW_AFTER - 1), 60, reply(200), [Kept("1", "n")] * 40, None, 1).files
         == 60
     )
+
+
+def test_files_are_counted_as_writes_for_as_long_as_nothing_speaks_against_it() -> None:
+    known = Most(18, counted=True)
+    for _ in range(learning.COUNT_REQUESTS_AFTER):
+        assert known.writes == 18
+        known = learning.taught(known, 60, reply(200), [Kept("1", "n")] * 18, None, 1)
+
+    assert known == Most(18)
+    assert known.writes == 1
+
+
+def test_a_request_that_counts_as_several_writes_waits_until_there_is_room_for_all() -> None:
+    assert pacing.free_at([0.0] * 10, 1.0, writes=8) == 1.0
+    assert pacing.free_at([0.0] * 10, 1.0, writes=9) == 2.0
+    assert pacing.free_at([0.0] * 80, 3.0, writes=16) == 30.0
 
 
 def test_a_request_that_is_not_full_teaches_nothing_about_larger_ones() -> None:

@@ -1,7 +1,8 @@
 """How much a request may hold at this site: learned from what it declined, remembered in the journal.
 
 Nobody knows whether Jira counts files or requests, nor what a proxy in front of it lets through. So a request that was
-too much halves what is sent together from then on, and a long run of good ones doubles it again.
+too much halves what is sent together from then on, and a long run of good ones doubles it again. An issue's write limit
+that is met although requests keep below it shows that files are counted: then they are paced, until that is long ago.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from attachd.delivery import pacing
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database
 from attachd.model import Fate, Fault, Scope, Stored
@@ -18,26 +20,36 @@ from attachd.model import Fate, Fault, Scope, Stored
 DATA_CENTER_FILES = 20
 #: After so many full requests in a row that were stored whole, twice as many files are tried.
 GROW_AFTER = 20
+#: After so many it is found out anew whether files are counted: another program may have written to the issue.
+COUNT_REQUESTS_AFTER = 200
+#: As many files as an issue takes at once, where they are counted.
+COUNTED_FILES = min(most for _, most in pacing.WINDOWS)
 
 
 @dataclass(frozen=True, slots=True)
 class Most:
     """What one request may hold. ``bytes`` is None while nothing is known against ``batch.max_bytes``.
 
-    ``run`` counts the full requests in a row that were stored whole.
+    ``run`` counts the full requests in a row that were stored whole; ``counted`` tells that each file counts as a write.
     """
 
     files: int
     bytes: int | None = None
     run: int = 0
+    counted: bool = False
+
+    @property
+    def writes(self) -> int:
+        """As how many writes to its issue a full request counts."""
+        return self.files if self.counted else 1
 
 
 def most(connection: sqlite3.Connection, configured: int, *, cloud: bool) -> Most:
     """What the site has taught so far, within what is *configured* (``batch.max_files``)."""
     start = configured if cloud else min(configured, DATA_CENTER_FILES)
-    files = database.get(connection, "batch.files")
-    run = database.get(connection, "batch.run")
-    return Most(min(files or start, configured), database.get(connection, "batch.bytes"), run or 0)
+    kept = dict(connection.execute("SELECT key, value FROM meta WHERE key LIKE 'batch.%'").fetchall())
+    files = min(kept.get("batch.files", start), configured)
+    return Most(files, kept.get("batch.bytes"), kept.get("batch.run", 0), bool(kept.get("batch.counted", 0)))
 
 
 def forget(connection: sqlite3.Connection) -> None:
@@ -55,6 +67,7 @@ def learn(
         return
     database.put(connection, "batch.files", fresh.files)
     database.put(connection, "batch.run", fresh.run)
+    database.put(connection, "batch.counted", int(fresh.counted))
     if fresh.bytes is None:
         connection.execute("DELETE FROM meta WHERE key = 'batch.bytes'")
     else:
@@ -74,19 +87,26 @@ def taught(
         # A request of one byte less is not known to pass; half of one that held several files most likely does.
         limit = max(1, size // 2 if files > 1 else size - 1)
         return replace(known, bytes=min(limit, known.bytes or limit))
-    if files > 1 and (_halved(answer) or _per_issue(fault)):
-        return replace(known, files=max(1, min(known.files, files // 2)), run=0)
-    return known
+    if files == 1 or not (_halved(answer) or _per_issue(fault)):
+        return known
+    halved = max(1, min(known.files, files // 2))
+    if _per_issue(fault):
+        return replace(known, files=min(halved, COUNTED_FILES), run=0, counted=True)
+    return replace(known, files=halved, run=0)
 
 
 def _grown(known: Most, configured: int, files: int, size: int) -> Most:
     if known.bytes is not None and size > known.bytes:
         known = replace(known, bytes=None)
-    if files < known.files or known.files >= configured:
+    ceiling = min(configured, COUNTED_FILES) if known.counted else configured
+    if files < known.files or (known.files >= ceiling and not known.counted):
         return known
-    if known.run + 1 < GROW_AFTER:
-        return replace(known, run=known.run + 1)
-    return replace(known, files=min(configured, known.files * 2), run=0)
+    run = known.run + 1
+    if known.files < ceiling and run >= GROW_AFTER:
+        return replace(known, files=min(ceiling, known.files * 2), run=0)
+    if run >= COUNT_REQUESTS_AFTER:
+        return replace(known, run=0, counted=False)
+    return replace(known, run=run)
 
 
 def _halved(answer: Reply) -> bool:

@@ -83,8 +83,9 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     if held.scope is not Scope.ACCOUNT:
         found = deployment(desk, client)
         return _as(found, held) if isinstance(found, Fault) else None
-    if desk.credentials.anonymous or held.kind in (NO_WITNESS, "scope"):
-        # Who we are says nothing here, or is not in doubt: what we may see is.
+    nameless = desk.credentials.anonymous or (held.kind == "scope" and site.author is None)
+    if nameless or held.kind == NO_WITNESS:
+        # Nothing says who we are, or that is not in doubt: what we may see is.
         still = replace(_as_fault(held), wait=None)
         return still if witnesses.alive(desk, client) is False else None
     account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version or "2"), desk.stopping)))

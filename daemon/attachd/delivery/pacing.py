@@ -17,12 +17,13 @@ GROW_AFTER = 10
 _LANES_KEPT = 1000
 
 
-def free_at(times: Sequence[float], now: float) -> float:
-    """When the next request may begin, given the times of the earlier ones in order; *now* or earlier means at once."""
+def free_at(times: Sequence[float], now: float, writes: int = 1) -> float:
+    """When *writes* more may begin, given the times of the earlier ones in order; *now* or earlier means at once."""
     earliest = now
     for seconds, most in WINDOWS:
-        if len(times) >= most:
-            earliest = max(earliest, times[-most] + seconds)
+        before = max(1, most - writes + 1)
+        if len(times) >= before:
+            earliest = max(earliest, times[-before] + seconds)
     return earliest
 
 
@@ -39,23 +40,23 @@ class Pacer:
         self._dry_until = 0.0
         self._lock = threading.Lock()
 
-    def wait(self, lane: str, now: float) -> float:
-        """How many seconds this lane has to wait; 0 for not at all."""
+    def wait(self, lane: str, now: float, writes: int = 1) -> float:
+        """How many seconds this lane has to wait before so many *writes* more; 0 for not at all."""
         with self._lock:
-            return max(0.0, self._free_at(lane, now) - now, self._dry_until - now)
+            return max(0.0, self._free_at(lane, now, writes) - now, self._dry_until - now)
 
-    def _free_at(self, lane: str, now: float) -> float:
-        return max(free_at(self._lanes.get(lane, ()), now), self._near.get(lane, 0.0))
+    def _free_at(self, lane: str, now: float, writes: int) -> float:
+        return max(free_at(self._lanes.get(lane, ()), now, writes), self._near.get(lane, 0.0))
 
     def wait_for_all(self, now: float) -> float:
         """How many seconds nothing may be asked of the site; 0 for not at all."""
         with self._lock:
             return max(0.0, self._dry_until - now)
 
-    def count(self, lane: str, now: float) -> None:
-        """A request of this lane begins."""
+    def count(self, lane: str, now: float, writes: int = 1) -> None:
+        """A request of this lane begins, that counts as so many *writes*."""
         with self._lock:
-            self._lanes.setdefault(lane, deque(maxlen=max(most for _, most in WINDOWS))).append(now)
+            self._lanes.setdefault(lane, deque(maxlen=max(most for _, most in WINDOWS))).extend([now] * writes)
             if len(self._lanes) > _LANES_KEPT:
                 horizon = now - max(seconds for seconds, _ in WINDOWS)
                 self._lanes = {key: times for key, times in self._lanes.items() if times[-1] > horizon}
@@ -69,10 +70,10 @@ class Pacer:
             if pace.dry_seconds:
                 self._dry_until = max(self._dry_until, now + pace.dry_seconds)
 
-    def soonest(self, now: float) -> float | None:
+    def soonest(self, now: float, writes: int = 1) -> float | None:
         """In how many seconds the first lane that has to wait may go on; None if none has to."""
         with self._lock:
-            waits = [self._free_at(lane, now) - now for lane in self._lanes.keys() | self._near.keys()]
+            waits = [self._free_at(lane, now, writes) - now for lane in self._lanes.keys() | self._near.keys()]
             waits.append(self._dry_until - now)
         return min((wait for wait in waits if wait > 0), default=None)
 

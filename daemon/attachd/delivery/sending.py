@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from attachd.delivery import bandwidth, blame, looking, meeting, opening, outcome, pausing, policy, recording
+from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Finding
 from attachd.jira import multipart, verdict, waits
@@ -225,7 +225,7 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
         return _unreadable(desk, batch, error)
     if not _intend(desk, batch, body):
         return _now(desk, batch)
-    desk.pacer.count(batch[0].lane, desk.clock.boot())
+    desk.pacer.count(batch[0].lane, desk.clock.boot(), _writes(desk, batch))
     answer = _exchange(desk, client, batch, body)
     if isinstance(answer, Broken) and answer.ours is not None:
         return _unreadable(desk, batch, answer.ours)
@@ -234,6 +234,13 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
     judged = verdict.judge(answer, sent, batch[0].lane, largest=largest)
     _heed(desk, batch[0].lane, answer, judged)
     return recording.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault, answer)
+
+
+def _writes(desk: Desk, batch: Sequence[Row]) -> int:
+    """As how many writes to its issue Jira counts a request, as far as is known."""
+    with desk.journal.transaction() as connection:
+        known = learning.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
+    return len(batch) if known.counted else 1
 
 
 def _heed(desk: Desk, lane: str, answer: Exchange, judged: verdict.Judgement) -> None:

@@ -134,7 +134,8 @@ def idle_seconds(desk: Desk) -> float:
     with desk.journal.transaction() as connection:
         due = queue.next_due(connection, now)
         paused = any(p.scope is Scope.ACCOUNT and p.holds(now) for p in pauses.read(connection))
-    waits = [LONGEST_IDLE_SECONDS, desk.pacer.soonest(desk.clock.boot())]
+        known = learning.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
+    waits = [LONGEST_IDLE_SECONDS, desk.pacer.soonest(desk.clock.boot(), known.writes)]
     waits.append(due - now if due is not None else None)
     waits.append(SECRET_SECONDS if paused else None)
     return max(0.01, min(wait for wait in waits if wait is not None))
@@ -270,7 +271,7 @@ def _choose(desk: Desk, gate: pausing.Gate) -> tuple[tuple[str, list[Row]] | Non
         known = learning.most(connection, batch.max_files, cloud=desk.site.cloud)
         most_bytes = min(batch.max_bytes, known.bytes or batch.max_bytes)
         for lane in queue.lanes(connection):
-            if lane in busy or not gate.lets(lane) or desk.pacer.wait(lane, boot):
+            if lane in busy or not gate.lets(lane) or desk.pacer.wait(lane, boot, known.writes):
                 continue
             left, frees_at = queue.left_of_hour(connection, lane, now, desk.config.limits.issue_files_per_hour)
             if left <= 0:
