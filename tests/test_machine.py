@@ -387,7 +387,7 @@ _settings = settings(
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-TestLives = pytest.mark.timeout(900)(Lives.TestCase)
+TestLives = pytest.mark.timeout(max(900, 5 * LENGTH))(Lives.TestCase)
 TestLives.settings = _settings
-TestLivesOnDataCenter = pytest.mark.timeout(900)(LivesOnDataCenter.TestCase)
+TestLivesOnDataCenter = pytest.mark.timeout(max(900, 5 * LENGTH))(LivesOnDataCenter.TestCase)
 TestLivesOnDataCenter.settings = _settings
