@@ -458,7 +458,6 @@ def test_a_file_behind_a_locked_folder_is_told(tmp_path: Path, monkeypatch: pyte
         ("settle", "max_bytes = 1"),
         ("settle", "min_age_seconds = 1"),
         ("settle", "max_age_seconds = 1"),
-        ("limits", "give_up_days = 1"),
         ("retention", "done_days = 1"),
         ("retention", "failed_days = 1"),
         ("retention", "history_days = 1"),

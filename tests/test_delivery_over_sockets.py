@@ -59,7 +59,7 @@ def early(status: int, words: object = None, **options: bool) -> Fault:
 
 @pytest.mark.parametrize("stall", [False, True])
 @pytest.mark.parametrize(
-    ("words", "reason"), [({"errorMessages": ["no"]}, "larger than Jira allows"), (None, "a proxy in front of Jira")]
+    ("words", "reason"), [({"errorMessages": ["no"]}, "as many attachments as"), (None, "a proxy in front of Jira")]
 )
 def test_a_large_file_that_is_declined_early_is_refused_at_once(
     w: World, jira: Standin, words: object, reason: str, stall: bool
@@ -293,7 +293,11 @@ def test_a_journal_that_cannot_be_written_before_the_end_of_a_body_leaves_nothin
     w.settle()
     assert w.states() == ["DONE"]
     assert [one.size for one in jira.store.attachments("TEST-1")] == [len(LARGE)]
-    assert [request.method for request in jira.requests if "TEST-1" in request.path] == ["POST", "POST"]
+    assert [request.method for request in jira.requests if "TEST-1" in request.path] == [
+        "GET",
+        "POST",
+        "POST",
+    ]
 
 
 # --- The limit to the bandwidth -------------------------------------------------------------------------------------

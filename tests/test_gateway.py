@@ -21,7 +21,7 @@ from attachd.jira import gateway
 from attachd.jira.exchange import Broken, Exchange, Reply, Stage
 from attachd.service import inspecting
 from attachd.standin import Standin
-from test_client import pump
+from wire import pump
 
 SITE, GATEWAY = "https://example.atlassian.net", "https://api.atlassian.com/ex/jira/"
 
@@ -79,10 +79,7 @@ class Tunnel(socketserver.BaseRequestHandler):
         self.server.heads.append(self.request.recv(65536).split(b"\r\n")[0])
         with socket.create_connection(("127.0.0.1", self.server.to), 20) as there:
             self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=pump, args=(there, self.request))
-            back.start()
             pump(self.request, there)
-            back.join()
 
 
 @pytest.fixture(scope="module")

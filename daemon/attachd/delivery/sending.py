@@ -229,7 +229,10 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
     answer = _exchange(desk, client, batch, body)
     if isinstance(answer, Broken) and answer.ours is not None:
         return _unreadable(desk, batch, answer.ours)
-    largest = desk.site.limits.largest if desk.site.limits else None
+    # The limit may have been lowered since it was asked.
+    stale = isinstance(answer, Reply) and answer.status == 413 and not desk.stopping.is_set()
+    known = meeting.limits(desk, client, fresh=stale)
+    largest = known.largest if known else None
     sent = [verdict.Sent(row.name, row.size) for row in batch]
     judged = verdict.judge(answer, sent, batch[0].lane, largest=largest)
     _heed(desk, batch[0].lane, answer, judged)

@@ -182,7 +182,10 @@ def _too_much(size: int, largest: int | None) -> str:
         return "it is larger than Jira allows, or the issue holds as many attachments as it may"
     if size > largest:
         return f"it has {size} bytes, and this Jira allows {largest}"
-    return "the issue holds as many attachments as Jira allows; delete some there, then move the file back"
+    return (
+        f"the file is within the {largest} bytes that Jira allows, so the issue most likely holds as many attachments as "
+        "it may; delete some there, then move the file back"
+    )
 
 
 def _cut(reply: Reply, files: Sequence[Sent]) -> Judgement:
