@@ -701,3 +701,21 @@ def test_a_file_in_doubt_that_is_renamed_while_somebody_has_it_open_is_attached_
     w.settle(hours=2)
     assert [s.content for s in w.jira.on("TEST-1")] == [b"in doubt"]
     assert w.files(w.done) == {"TEST-1/b.txt": b"in doubt"}
+
+
+def test_a_file_in_doubt_that_is_renamed_into_a_folder_while_its_name_is_given_to_another_is_not_sent_again(
+    w: World,
+) -> None:
+    """Its old name is come to first in the listing: the row has lost its path when the file is found under the new one."""
+    path = w.drop("TEST-1/log.txt", b"old..", 1_700_000_000_000_000_000)
+    w.jira.faults.append(Fault(commit="all", breaks=httpx.ReadError))
+    w.deliver()
+    assert w.states() == ["DOUBTFUL"]
+    (w.inbox / "TEST-1" / "a").mkdir()
+    path.rename(w.inbox / "TEST-1" / "a" / "log.txt")
+    w.drop("TEST-1/log.txt", b"new..", 1_700_000_001_000_000_000)
+
+    w.settle()
+
+    assert sorted(s.content for s in w.jira.on("TEST-1")) == [b"new..", b"old.."]
+    assert w.files(w.done) == {"TEST-1/a/log.txt": b"old..", "TEST-1/log.txt": b"new.."}

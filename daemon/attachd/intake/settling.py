@@ -19,7 +19,7 @@ from attachd.intake import observing, reading, routing
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
 from attachd.jira import names
-from attachd.journal import admission, database
+from attachd.journal import admission, database, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -107,7 +107,7 @@ class Settling:
                 admission.settle_anew(connection, row, now, moment)
             case Look.SETTLE_ANEW | Look.REPLACED:
                 log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
-                admission.detach(connection, row, moment, "its content was replaced before it was attached")
+                _detach(connection, row, moment, "its content was replaced before it was attached", evidence)
                 return self._follow_or_add(connection, found.entry, evidence, moment)
             case Look.READ | Look.NOTHING:
                 pass
@@ -120,7 +120,7 @@ class Settling:
         if not observing.is_sent(row):
             admission.follow(connection, row, self._place(entry), entry.print, moment)
             return False
-        admission.detach(connection, row, moment, "its folder means another issue now")
+        _detach(connection, row, moment, "its folder means another issue now", evidence)
         return self._follow_or_add(connection, entry, evidence, moment)
 
     def _follow_or_add(
@@ -214,3 +214,11 @@ class Settling:
                     admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site)
                 else:
                     admission.ready(connection, row.id, now)
+
+
+def _detach(connection: sqlite3.Connection, row: Row, moment: Moment, why: str, evidence: observing.Evidence) -> None:
+    """Let a row lose its path. A later file of the same listing may still be its own: it is known as it is now."""
+    admission.detach(connection, row, moment, why)
+    fresh = rows.find(connection, row.id)
+    if fresh is not None and evidence.lost.get(row.id) == row:
+        evidence.lost[row.id] = fresh
