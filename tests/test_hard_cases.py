@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -701,6 +702,27 @@ def test_a_file_in_doubt_that_is_renamed_while_somebody_has_it_open_is_attached_
     w.settle(hours=2)
     assert [s.content for s in w.jira.on("TEST-1")] == [b"in doubt"]
     assert w.files(w.done) == {"TEST-1/b.txt": b"in doubt"}
+
+
+def test_what_arrives_late_of_a_file_that_may_be_attached_is_not_taken_for_another_of_its_name(tmp_path: Path) -> None:
+    """Data Center hands no contents out: only a person can tell the two."""
+    with world(tmp_path, deployment="Server") as w:
+        w.drop("TEST-1/log.txt", b"first")
+        w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit=40.0))
+        w.deliver()
+        w.jira.stored.append(Stored("9", "TEST-1", "renamed by Jira.bin", b"other", w.clock.time))
+        w.clock.advance(6.0)
+        w.deliver()
+        assert (w.states(), w.rows()[0].may_be_attached) == (["FAILED"], 1)
+        w.clock.advance(60.0)
+        w.drop("TEST-1/log.txt", b"again")
+        w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
+
+        w.settle()
+
+        assert sorted(s.content for s in w.jira.on("TEST-1")) == [b"first", b"other"]
+        assert w.files(w.done) == {}
+        assert w.rows()[1].may_be_attached == 1
 
 
 def test_a_file_in_doubt_that_is_renamed_into_a_folder_while_its_name_is_given_to_another_is_not_sent_again(

@@ -199,13 +199,17 @@ def _hold_for_a_day(desk: Desk, contested: Sequence[Row], *, alone: bool) -> Non
     pausing.pause(desk, fault)
 
 
+#: The kinds of pauses while a role seems to be lost: on a project, and on an issue that used to accept files.
+LOST = ("forbidden", "refused")
+
+
 def _lost(contested: Row, *, alone: bool) -> Fault:
     project = pausing.project(contested.lane)
     if alone:
         reason = f"{contested.lane} accepted files before, and does not any more ({contested.reason})"
-        return Fault(Scope.ISSUE, "refused", reason, contested.lane, FORBIDDEN_EVERY_SECONDS)
+        return Fault(Scope.ISSUE, LOST[1], reason, contested.lane, FORBIDDEN_EVERY_SECONDS)
     reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
-    return Fault(Scope.PROJECT, "forbidden", reason, project, FORBIDDEN_EVERY_SECONDS)
+    return Fault(Scope.PROJECT, LOST[0], reason, project, FORBIDDEN_EVERY_SECONDS)
 
 
 def review(desk: Desk) -> bool:

@@ -20,6 +20,9 @@ from attachd.model import State, Stored, printable
 
 log = structlog.get_logger()
 
+#: For so long what failed because it may be attached is still expected in the issue: its attachment is no other file's.
+LATE_SECONDS = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -69,7 +72,7 @@ def find(desk: Desk, client: Client, lane: str, seen: Seen) -> dict[int, Finding
             queue.merge_lane(connection, lane, seen.listing.key)
             log.info("issue.moved", issue=lane, now=seen.listing.key)
             lane = seen.listing.key
-        doubted = queue.ever_doubtful(connection, lane)
+        doubted = queue.may_own(connection, lane, desk.clock.now() - LATE_SECONDS)
         credited = queue.credited(connection, desk.site.url, [a.id for a in seen.listing.attachments])
         before = queue.listed_before(connection, lane)
         queue.remember_listing(connection, lane, [a.id for a in seen.listing.attachments], seen.attempt)
@@ -177,7 +180,8 @@ def report_extra(desk: Desk, client: Client, row: Row) -> None:
     with desk.journal.transaction() as connection:
         credited = queue.credited(connection, desk.site.url, [a.id for a in seen.listing.attachments])
         before = queue.listed_before(connection, row.lane)
-        others = [other for other in queue.ever_doubtful(connection, row.lane) if other.id != row.id]
+        rivals = queue.may_own(connection, row.lane, desk.clock.now() - LATE_SECONDS)
+        others = [other for other in rivals if other.id != row.id]
     left = tuple(a for a in seen.listing.attachments if a.id != row.attachment)
     rest = listing.Listing(seen.listing.key, left)
     finding = reconcile([row, *others], rest, credited, before, desk.site.author)[row.id]

@@ -53,8 +53,9 @@ def twin_in_doubt(journal: Journal, row: Row) -> Row | None:
 
 
 def held_issues(journal: Journal) -> int:
-    """In how many issues a refusal is held."""
-    return int(journal.value("SELECT count(DISTINCT lane) FROM file WHERE contested IS NOT NULL AND state = 'READY'"))
+    """In how many issues a refusal is held that nobody has believed by hand."""
+    held = "SELECT count(DISTINCT lane) FROM file WHERE contested IS NOT NULL AND state = 'READY' AND held <> 2"
+    return int(journal.value(held))
 
 
 def has_accepted(journal: Journal, row: Row) -> bool:

@@ -139,13 +139,20 @@ def in_doubt(connection: sqlite3.Connection, lane: str) -> list[rows.Row]:
     return [rows.from_sql(record) for record in found]
 
 
-def ever_doubtful(connection: sqlite3.Connection, lane: str) -> list[rows.Row]:
-    """All unfinished files of an issue that are or were in doubt: any of them may own an attachment that shows up."""
+def may_own(connection: sqlite3.Connection, lane: str, since: float) -> list[rows.Row]:
+    """All files of an issue that may own an attachment that shows up: those that are or were in doubt, and those that
+    failed *since* then because they may be attached, which may still arrive.
+    """
     found = connection.execute(
         rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND lane = ?"
-        " AND state IN ('READY', 'DOUBTFUL') ORDER BY id",
+        " AND (state IN ('READY', 'DOUBTFUL') OR may_be_attached = 1) ORDER BY id",
         (lane,),
-    )
+    ).fetchall()
+    found += connection.execute(
+        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND doubt_attempt IS NOT NULL"
+        " AND lane = ? AND verdict_at >= ?",
+        (lane, since),
+    ).fetchall()
     return [rows.from_sql(record) for record in found]
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from attachd.delivery import blame
+from attachd.delivery import blame, pausing
 from attachd.intake import observing
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import State, Word, printable, word
+from attachd.model import Scope, State, Word, printable, word
 from attachd.service import paused
 from attachd.service.phrasing import clock, size, span
 
@@ -227,13 +227,19 @@ def _refused_without_verdict(found: Waiting, world: Circumstances) -> _Cause:
             said, "`attachd resume` has confirmed that, so it goes to the folder failed in a moment", None, when
         )
     if found.by_day:
-        end = when + blame.FORBIDDEN_SECONDS
+        end = _refused_since(row, world.pauses, when) + blame.FORBIDDEN_SECONDS
         then = (
             "as a right may have been lost by mistake, it stays, is tried again at "
             f"{clock(row.due, world.now)} or with `attachd resume`, and fails after {clock(end, world.now)}"
         )
         return _Cause(said, then, row.due, when)
     return _Cause(said, _held(found, world), row.due, when)
+
+
+def _refused_since(row: Row, pauses: Sequence[Pause], when: float) -> float:
+    """Since when the project or the issue is refused: the day counts from there, not for each file anew."""
+    lost = {(Scope.PROJECT, pausing.project(row.lane)), (Scope.ISSUE, row.lane)}
+    return min([when, *(p.since for p in pauses if (p.scope, p.subject) in lost and p.kind in blame.LOST)])
 
 
 def _held(found: Waiting, world: Circumstances) -> str:
