@@ -659,3 +659,13 @@ def test_every_answer_is_one_sentence_in_one_line() -> None:
         assert ".." not in sentence.replace("...", "")
         assert "\n" not in sentence
         assert "None" not in sentence
+
+
+def test_the_day_of_a_lost_role_counts_from_where_it_began_and_not_for_each_file_anew() -> None:
+    refused = row(READY, contested=403, contested_at=NOW - 5, held=1, due=NOW + 3600, reason="not allowed")
+    lost = Pause(Scope.PROJECT, "TEST", "forbidden", "no", Cure.TIME, NOW - 70_000, NOW + 3600, 3600.0, 20)
+    other = dataclasses.replace(lost, subject="OPS", since=NOW - 80_000)
+
+    told = explained(Waiting(refused, by_day=True), pauses=(other, lost)).sentence
+
+    assert f"fails after {at(86_400 - 70_000)}" in told
