@@ -333,7 +333,10 @@ class World:
             self.scan()
             self.work()
             if not self.unfinished():
-                return
+                # What had to wait for a row that is closed only now is found by the next scan.
+                self.scan()
+                if not self.unfinished():
+                    return
             self.clock.advance(31.0)
 
     # --- what tests ask ---
