@@ -741,3 +741,32 @@ def test_a_file_in_doubt_that_is_renamed_into_a_folder_while_its_name_is_given_t
 
     assert sorted(s.content for s in w.jira.on("TEST-1")) == [b"new..", b"old.."]
     assert w.files(w.done) == {"TEST-1/a/log.txt": b"old..", "TEST-1/log.txt": b"new.."}
+
+
+def test_a_file_in_doubt_that_is_renamed_keeps_its_row_when_its_old_name_is_listed_after_the_new_one(w: World) -> None:
+    """As a log is rotated: the row has gone with its file already when its old name is come to, and is not lost by it."""
+    path = w.drop("TEST-1/a/log.txt", b"old..", 1_700_000_000_000_000_000)
+    w.jira.faults.append(Fault(commit="all", breaks=httpx.ReadError))
+    w.deliver()
+    assert w.states() == ["DOUBTFUL"]
+    path.rename(w.inbox / "TEST-1" / "log.txt")
+    w.drop("TEST-1/a/log.txt", b"new..", 1_700_000_001_000_000_000)
+
+    w.scan()
+
+    assert [(row.path, row.at_path) for row in w.rows()] == [(b"TEST-1/log.txt", True), (b"TEST-1/a/log.txt", True)]
+    w.settle()
+    assert sorted(s.content for s in w.jira.on("TEST-1")) == [b"new..", b"old.."]
+    assert w.files(w.done) == {"TEST-1/log.txt": b"old..", "TEST-1/a/log.txt": b"new.."}
+
+
+def test_a_waiting_file_that_is_renamed_keeps_its_row_when_its_old_name_is_listed_after_the_new_one(w: World) -> None:
+    path = w.drop("TEST-1/a/log.txt", b"old..", 1_700_000_000_000_000_000)
+    w.scan()
+    path.rename(w.inbox / "TEST-1" / "log.txt")
+    w.drop("TEST-1/a/log.txt", b"newer", 1_700_000_001_000_000_000)
+
+    w.scan()
+
+    assert [(row.path, row.state) for row in w.rows()] == [(b"TEST-1/log.txt", "READY"), (b"TEST-1/a/log.txt", "READY")]
+    assert w.rows()[0].ino == (w.inbox / "TEST-1" / "log.txt").stat().st_ino

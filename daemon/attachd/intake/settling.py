@@ -83,7 +83,7 @@ class Settling:
             current = admission.at_paths(connection, [found.entry.path for found in open_])
             for found in open_:
                 if current.get(found.entry.path) == found.row:
-                    seen.new += self._write(connection, found, evidence, moment)
+                    seen.new += self._write(connection, _as_it_is_now(connection, found), evidence, moment)
 
     def _is_open(self, found: Found) -> bool:
         """Whether the journal does not say already what this file is."""
@@ -214,6 +214,12 @@ class Settling:
                     admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site)
                 else:
                     admission.ready(connection, row.id, now)
+
+
+def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:
+    """Without its row, if that has gone to another name with its file meanwhile: an earlier file of the same listing."""
+    row = found.row and rows.find(connection, found.row.id)
+    return found if row == found.row else Found(found.entry, None)
 
 
 def _detach(connection: sqlite3.Connection, row: Row, moment: Moment, why: str, evidence: observing.Evidence) -> None:
