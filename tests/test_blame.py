@@ -40,6 +40,37 @@ def wait(w: World, seconds: float, step: float = 600.0) -> None:
         w.deliver()
 
 
+class Death(BaseException):
+    """The process dies here."""
+
+
+def test_a_refusal_whose_blame_was_not_settled_when_the_process_died_is_sent_again(w: World) -> None:
+    """With which token it was refused is not known any more: the file is not blamed for an answer to another one."""
+    accepted(w, "OPS-1", "QA-1")
+    w.jira.missing |= {"TEST-9"}
+    w.drop("TEST-9/a.txt", b"a")
+    w.scan()
+    uploads = w.jira.requests.count(("POST", "/rest/api/3/issue/TEST-9/attachments"))
+
+    def dies_before_a_witness_is_asked() -> None:
+        if w.jira.requests[-1] in (("GET", "/rest/api/3/issue/OPS-1"), ("GET", "/rest/api/3/issue/QA-1")):
+            raise Death
+
+    w.jira.before = dies_before_a_witness_is_asked
+    with pytest.raises(Death):
+        w.work()
+    assert w.row("TEST-9/a.txt").contested == 404
+
+    w.jira.before = lambda: None
+    w.jira.missing.clear()  # the new token sees it
+    w.restart()
+    w.settle()
+
+    assert w.jira.requests.count(("POST", "/rest/api/3/issue/TEST-9/attachments")) == uploads + 2
+    assert w.files(w.done)["TEST-9/a.txt"] == b"a"
+    assert w.jira.names("TEST-9") == ["a.txt"]
+
+
 # --- Witnesses --------------------------------------------------------------------------------------------------
 
 
