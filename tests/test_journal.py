@@ -302,6 +302,24 @@ def test_a_damaged_journal_is_a_mistake_in_words(tmp_path: Path) -> None:
         database.open_journal(tmp_path)
 
 
+def test_one_whose_making_was_cut_short_is_none_yet_and_is_made_by_the_next_start(tmp_path: Path) -> None:
+    """Killed between making the file and its tables: no verb stumbles over it, and the service starts."""
+    made = sqlite3.connect(tmp_path / database.FILE_NAME)
+    made.execute("PRAGMA journal_mode = WAL")
+    made.close()
+
+    assert database.open_for_reading(tmp_path) is None
+    assert database.open_for_reading(tmp_path, older=True) is None
+    with database.changing(tmp_path) as connection:
+        assert connection is None
+
+    database.open_journal(tmp_path).close()
+    opened = database.open_for_reading(tmp_path)
+    assert opened is not None
+    assert opened.rows("SELECT * FROM file") == []
+    opened.close()
+
+
 def test_there_is_no_journal_to_read_before_one_was_made(tmp_path: Path) -> None:
     assert database.open_for_reading(tmp_path) is None
     assert list(tmp_path.iterdir()) == []

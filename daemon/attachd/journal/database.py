@@ -130,7 +130,8 @@ def open_journal(folder: Path) -> Journal:
 
 
 def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
-    """Open it without changing anything, also beside a running daemon; None where there is no journal.
+    """Open it without changing anything, also beside a running daemon; None where there is no journal, or only the empty
+    file of one whose making was cut short.
 
     One of an earlier version is refused (``model.Mistake``) unless *older*: of that only the table ``meta`` can be relied on.
     """
@@ -141,6 +142,9 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
         connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=ro")
         version = _version(connection)
         _refuse_newer(path, version)
+        if version == 0:
+            connection.close()
+            return None
         if version < VERSION and not older:
             connection.close()
             raise _outdated(path, version)
