@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from attachd.intake import observing
-from attachd.intake.watching import Doorbell, Watch
 from attachd.model import State
 from world import World, world
 
@@ -365,34 +364,3 @@ def test_a_scan_that_finds_nothing_new_writes_nothing(w: World) -> None:
     w.scan()
 
     assert w.desk.journal.value("SELECT total_changes()") == before
-
-
-# --- Events -----------------------------------------------------------------------------------------------------
-
-
-def test_an_event_rings_for_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "TEST-1").mkdir()
-    bell = Doorbell(bytes(tmp_path))
-    watch = Watch(tmp_path, bell)
-    assert watch.start()
-    try:
-        (tmp_path / "TEST-1/a.txt").write_bytes(b"x")
-        rang: set[bytes] = set()
-        for _ in range(100):
-            rang |= bell.wait(0.1)[1]
-            if rang:
-                break
-    finally:
-        watch.stop()
-
-    assert rang == {b"TEST-1"}
-
-
-def test_a_ring_for_everything_is_not_lost(tmp_path: Path) -> None:
-    bell = Doorbell(bytes(tmp_path))
-    bell.ring({b"a"})
-    bell.ring(None)
-    bell.ring({b"b"})
-
-    assert bell.wait(0) == (True, {b"a", b"b"})
-    assert bell.wait(0) == (False, set())

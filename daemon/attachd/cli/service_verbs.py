@@ -142,8 +142,8 @@ def _status_line(engine: Engine) -> str:
 def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str:
     """Wait until all is decided; returns why it ends before that, "" if it does not."""
     progress, since, asked, told = None, time.monotonic(), 0.0, False
-    while not signals.wait(0.05 if engine.scanned.is_set() else 0.01):
-        if not engine.scanned.is_set():
+    while not signals.wait(0.05 if engine.intake.scanned.is_set() else 0.01):
+        if not engine.intake.scanned.is_set():
             continue
         if not engine.desk.guard.sight.there:
             return engine.desk.guard.sight.reason

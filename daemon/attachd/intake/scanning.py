@@ -1,6 +1,7 @@
 """The scan: the truth about the inbox, of which events are only hints. What it finds, it writes into the journal.
 
-One folder at a time, a thousand files a transaction: a million waiting files cost disk, not memory.
+One folder at a time, a thousand files a transaction: a million waiting files cost disk, not memory. Folders that show that
+nothing was added or taken away since everything in them had settled are gone by, for ten minutes at most.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
-from attachd.intake import reading, routing, walking
+from attachd.intake import coverage as coverage_
+from attachd.intake import listings, reading, routing, walking
+from attachd.intake.coverage import Coverage
 from attachd.intake.ignoring import Ignoring
+from attachd.intake.listings import Listing, Listings
 from attachd.intake.settling import Settling
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
@@ -28,23 +32,36 @@ log = structlog.get_logger()
 #: Files that are looked at and written down in one transaction.
 CHUNK = 1000
 
+#: Scanning takes one part in so many of the time at the most: 5 %.
+SHARE = 20
+
 
 @dataclass(slots=True)
 class Report:
-    """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) its next file will have settled."""
+    """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) it is to be looked at again: its next file
+    will have settled then, or no event tells of it. ``found`` counts new files by folder.
+    """
 
     there: bool = True
     files: int = 0
     new: int = 0
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
     settles: dict[bytes, float] = field(default_factory=dict)
+    found: dict[bytes, int] = field(default_factory=dict)
+
+    def again(self, folder: bytes, boot: float) -> None:
+        """Ask for a look at *folder* at *boot* or before."""
+        self.settles[folder] = min(boot, self.settles.get(folder, boot))
 
 
 class Scanner:
     """Looks at the inbox. One thread uses it."""
 
-    def __init__(self, journal: Journal, config: Config, clock: Clock, guard: Guard) -> None:
-        """Make one for the life of the process."""
+    def __init__(
+        self, journal: Journal, config: Config, clock: Clock, guard: Guard, coverage: Coverage | None = None
+    ) -> None:
+        """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged."""
+        self._coverage, self._listings = coverage, Listings()
         folders = config.folders
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
@@ -62,6 +79,7 @@ class Scanner:
             with self._journal.transaction() as connection:
                 self._guard.epoch = database.increment(connection, "epoch")
         self._mount = sight.mount
+        self._listings.clear()
         return True
 
     def elsewhere(self) -> bool:
@@ -69,8 +87,13 @@ class Scanner:
         sight = self._guard.look()
         return sight.there and sight.mount != self._mount
 
-    def scan(self, only: Collection[bytes] | None = None) -> Report:
-        """Look at the folders named in *only*, or at all. Nothing is concluded while the inbox is not there."""
+    def scan(self, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
+        """Look at the folders named in *only*, or at all; *fully*: also at those in which nothing seems to have changed.
+
+        Nothing is concluded while the inbox is not there.
+        """
+        if fully:
+            self._listings.clear()
         if not self._guard.sight.there:
             return Report(there=False)
         report = Report()
@@ -87,32 +110,103 @@ class Scanner:
         return report
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report) -> None:
+        everything = only is None
+        if self._coverage and everything:
+            self._coverage.listing()
+            self._coverage.enter(inbox, os.fstat(inbox), b"")
         folders, loose = self._top(inbox, report)
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
             strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
         for name in folders if only is None else [name for name in folders if name in only]:
-            routed = self._router.route(name)
-            if isinstance(routed, routing.Unrouted):
-                count = self._count(inbox, name, report)
-                if count:
-                    strays[name] = (routed.reason, count)
-                self._absent(name, 0, served=False)
-            else:
-                self._folder(inbox, name, routed.key, report)
-        vanished = self._known_folders(only) - set(folders)
-        for name in vanished if not any(path == b"" for path, _ in report.troubles) else ():
+            listing = (self._unchanged(inbox, name) if everything else None) or self._list(inbox, name, report)
+            if not listing.reason:
+                report.files += listing.files
+            elif listing.files:
+                strays[name] = (listing.reason, listing.files)
+        listed = not any(path == b"" for path, _ in report.troubles)
+        for name in self._known_folders(only) - set(folders) if listed else ():
             self._absent(name, 0)
         self._note_strays(strays, only)
-        if only is None:
-            self._end_of_all(complete=not report.troubles)
+        if everything:
+            self._end_of_all(set(folders), listed=listed, complete=not report.troubles)
 
-    def _end_of_all(self, *, complete: bool) -> None:
+    # --- One folder ---------------------------------------------------------------------------------------------
+
+    def _unchanged(self, inbox: int, name: bytes) -> Listing | None:
+        """What the last listing of a folder showed, if it certainly shows the same now."""
+        coverage = self._coverage
+        if coverage is None or not coverage.mtimes(name):
+            return None
+        return self._listings.unchanged(inbox, name, self._clock.boot(), lambda status: coverage.still(status, name))
+
+    def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
+        began_boot, began = self._clock.boot(), self._clock.now()
+        seen: list[listings.Folder] = []
+        walk = self._walk(name, seen)
+        routed = self._router.route(name)
+        if isinstance(routed, routing.Unrouted):
+            files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
+            settled = self._absent(name, 0, served=False)
+        else:
+            files, reason = self._settle(inbox, name, routed.key, walk, report), ""
+            settled = walk.complete and self._absent(name, files) and self._all_settled(name)
+        report.troubles += walk.troubles
+        listing = Listing(began_boot, began, tuple(seen), files, reason)
+        if settled and walk.complete:
+            self._listings.put(name, listing)
+        else:
+            self._listings.drop(name)
+        self._poll(name, self._clock.boot() - began_boot, report)
+        return listing
+
+    def _walk(self, name: bytes, seen: list[listings.Folder]) -> walking.Walk:
+        def entered(path: bytes, folder: int, status: os.stat_result) -> None:
+            seen.append(listings.Folder.of(path, status))
+            if self._coverage:
+                self._coverage.enter(folder, status, name)
+
+        return walking.Walk(self._ignoring.why, self._config.folders.nested == "flatten", entered)
+
+    def _settle(self, inbox: int, name: bytes, key: str, walk: walking.Walk, report: Report) -> int:
+        """Bring what lies in an issue's folder into the journal. Returns the number of its files."""
+        with self._journal.transaction() as connection:
+            suspect = self._suspect(connection)
+        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=suspect)
+        files = new = 0
+        for entries in _chunks(walk.below(inbox, name)):
+            seen = settling.look(entries)
+            files += seen.known
+            new += seen.new
+            if seen.settles is not None:
+                report.again(name, seen.settles)
+        report.new += new
+        if new:
+            report.found[name] = new
+        return files
+
+    def _all_settled(self, name: bytes) -> bool:
+        with self._journal.transaction() as connection:
+            return not admission.any_seen_under(connection, name)
+
+    def _poll(self, name: bytes, took: float, report: Report) -> None:
+        """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent."""
+        coverage = self._coverage
+        if coverage and coverage.blind(name) and not coverage.blind(b""):
+            report.again(name, self._clock.boot() + max(coverage_.POLL_SECONDS, SHARE * took))
+
+    # --- All of them --------------------------------------------------------------------------------------------
+
+    def _end_of_all(self, folders: set[bytes], *, listed: bool, complete: bool) -> None:
         """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
         with self._journal.transaction() as connection:
             admission.withdraw_detached(connection, self._moment())
             if complete and self._suspect(connection):
                 database.put(connection, "lost", 0)
+        if listed:
+            self._listings.keep(folders)
+        if self._coverage and complete:
+            self._coverage.listed()
 
     @staticmethod
     def _suspect(connection: sqlite3.Connection) -> bool:
@@ -126,7 +220,7 @@ class Scanner:
                 for item in listing:
                     name = os.fsencode(item.name)
                     if item.is_dir(follow_symlinks=False):
-                        if not self._ignoring.why(name, True):
+                        if self._listings.known(name) or not self._ignoring.why(name, True):
                             folders.append(name)
                     elif item.is_file(follow_symlinks=False) and not self._ignoring.why(name, False):
                         loose += 1
@@ -134,42 +228,19 @@ class Scanner:
             report.troubles.append((b"", error.strerror or str(error)))
         return sorted(folders), loose
 
-    def _walk(self) -> walking.Walk:
-        return walking.Walk(self._ignoring.why, self._config.folders.nested == "flatten")
-
-    def _count(self, inbox: int, name: bytes, report: Report) -> int:
-        walk = self._walk()
-        count = sum(1 for _ in walk.below(inbox, name))
-        report.troubles += walk.troubles
-        return count
-
-    def _folder(self, inbox: int, name: bytes, key: str, report: Report) -> None:
-        walk = self._walk()
-        with self._journal.transaction() as connection:
-            suspect = self._suspect(connection)
-        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=suspect)
-        files = 0
-        for entries in _chunks(walk.below(inbox, name)):
-            seen = settling.look(entries)
-            files += seen.known
-            report.new += seen.new
-            if seen.settles is not None:
-                report.settles[name] = min(seen.settles, report.settles.get(name, seen.settles))
-        report.files += files
-        report.troubles += walk.troubles
-        if walk.complete:
-            self._absent(name, files)
-
     def _known_folders(self, only: Collection[bytes] | None) -> set[bytes]:
         with self._journal.transaction() as connection:
             known = set(admission.folders(connection))
         return known if only is None else known & set(only)
 
-    def _absent(self, folder: bytes, present: int, *, served: bool = True) -> None:
-        """Look for rows of a completely listed folder whose file was not in it, or is not to be taken any more."""
+    def _absent(self, folder: bytes, present: int, *, served: bool = True) -> bool:
+        """Look for rows of a completely listed folder whose file was not in it, or is not to be taken any more.
+
+        True if there are none, and each file that was *present* has its row.
+        """
         with self._journal.transaction() as connection:
             if admission.count_under(connection, folder) == present:
-                return
+                return True
         after = b""
         while True:
             with self._journal.transaction() as connection:
@@ -182,7 +253,7 @@ class Scanner:
                     self._journal, [row.id for row in gone], self._moment(), self._config.settle.rescan_seconds
                 )
             if len(rows) < CHUNK:
-                return
+                return False
             after = rows[-1].path
 
     def _is_taken(self, path: bytes) -> bool:

@@ -14,6 +14,7 @@ DEPTH = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Hidden = Callable[[bytes, bool], str | None]
+Entered = Callable[[bytes, int, os.stat_result], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,14 @@ class Entry:
 
 @dataclass(slots=True)
 class Walk:
-    """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then."""
+    """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then.
+
+    ``entered`` is called with each folder, its path and its descriptor, before it is listed.
+    """
 
     hidden: Hidden
     nested: bool = True
+    entered: Entered = lambda *_: None
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
 
     @property
@@ -52,6 +57,7 @@ class Walk:
     def _entries(self, folder: int, path: bytes, depth: int) -> Iterator[Entry]:
         folders = []
         try:
+            self.entered(path, folder, os.fstat(folder))
             with os.scandir(folder) as listing:
                 for item in listing:
                     here = path + b"/" + os.fsencode(item.name)

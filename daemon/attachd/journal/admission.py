@@ -287,6 +287,16 @@ def count_under(connection: sqlite3.Connection, folder: bytes) -> int:
     return int(counted.fetchone()[0])
 
 
+def any_seen_under(connection: sqlite3.Connection, folder: bytes) -> bool:
+    """Whether a file below *folder* of the inbox has not settled yet, or is blocked."""
+    found = connection.execute(
+        "SELECT 1 FROM file INDEXED BY file_at_path WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL"
+        " AND state = 'SEEN' LIMIT 1",
+        (folder + b"/", folder + b"0"),
+    )
+    return found.fetchone() is not None
+
+
 def set_strays(connection: sqlite3.Connection, strays: dict[bytes, tuple[str, int]], now: float) -> None:
     """Remember the folders that are no issue's (``b""`` is the inbox itself): folder to reason and number of files."""
     known = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT folder, reason, files FROM stray")}

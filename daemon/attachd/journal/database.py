@@ -106,9 +106,9 @@ def put(connection: sqlite3.Connection, key: str, value: str | float) -> None:
     )
 
 
-def increment(connection: sqlite3.Connection, key: str) -> int:
-    """Count *key* up by one and return it; the first is 1."""
-    put(connection, key, (get(connection, key) or 0) + 1)
+def increment(connection: sqlite3.Connection, key: str, by: int = 1) -> int:
+    """Count *key* up and return it; it begins at 0."""
+    put(connection, key, (get(connection, key) or 0) + by)
     return int(get(connection, key))
 
 
