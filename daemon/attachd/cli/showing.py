@@ -12,6 +12,7 @@ from typing import Any
 from attachd.cli import common
 from attachd.config import Config
 from attachd.filing import guard
+from attachd.intake import coverage
 from attachd.journal import database, report
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
@@ -61,12 +62,18 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "files": {str(name): count for name, count in summary.counts.items()},
         "held": summary.held,
         "oldest_waiting": summary.oldest,
+        "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
+        "events": _events(report.events(journal)),
         "sending": [_file(row) for row in report.sending(journal)],
         "pauses": [_pause(pause) for pause in report.active_pauses(journal, now)],
         "strays": [_stray(stray) for stray in report.strays(journal)],
         "waiting_for": [_file(row) for row in report.troubled(journal)],
         "last": [_file(row) for row in report.last_verdicts(journal)],
     }
+
+
+def _events(events: report.Events) -> dict[str, Any]:
+    return {"blind": events.blind, "overflows": events.overflows, "found_by_scan": events.found}
 
 
 def _file(row: Row) -> dict[str, Any]:
@@ -136,6 +143,10 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     )
     if found["oldest_waiting"]:
         text.append(f"oldest     waiting for {span(now - found['oldest_waiting'])}")
+    text += [
+        f"events     {mount}: {reason}; it is looked through every {coverage.POLL_SECONDS:g} s"
+        for mount, reason in found["events"]["blind"].items()
+    ]
     text += [f"paused     {_until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
     text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}" for row in found["waiting_for"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +73,24 @@ def failed_since(journal: Journal, moment: float) -> int:
 def strays(journal: Journal) -> list[Stray]:
     """The folders that are no issue's."""
     return [Stray(*record) for record in journal.rows("SELECT folder, reason, files, since FROM stray ORDER BY folder")]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What events are worth: ``blind`` names the mounts on which they do not tell everything, and why; ``overflows`` of the
+    kernel's queue, and files ``found`` by a scan of which no event told, since the journal was made.
+    """
+
+    blind: dict[str, str]
+    overflows: int
+    found: int
+
+
+def events(journal: Journal) -> Events:
+    """What the intake has found out about events."""
+    known = {row[0]: row[1] for row in journal.rows("SELECT key, value FROM meta WHERE key LIKE 'watch.%'")}
+    blind = json.loads(known.get("watch.blind", "{}"))
+    return Events(blind, int(known.get("watch.overflows", 0)), int(known.get("watch.found", 0)))
 
 
 def active_pauses(journal: Journal, now: float) -> list[Pause]:
