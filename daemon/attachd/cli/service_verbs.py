@@ -6,16 +6,19 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import structlog
 import typer
 
+from attachd.beating import Hang
 from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import report
 from attachd.model import Cure, Scope, Word, printable
 from attachd.service import expiring, logs, notify, reminding, starting
+from attachd.service.liveness import Liveness
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -55,11 +58,13 @@ def run(
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
         told = reminded = time.monotonic() - REMIND_SECONDS
+        liveness = Liveness(engine.desk.beats)
         while not signals.wait(LISTEN_SECONDS):
             engine.heed_others()
+            hangs = liveness.step()
             if time.monotonic() - told >= STATUS_SECONDS:
                 told = time.monotonic()
-                notify.send(status=_status_line(engine))
+                notify.send(status=_status_line(engine, hangs))
             if time.monotonic() - reminded >= REMIND_SECONDS:
                 reminded = time.monotonic()
                 expiring.remind(engine.desk)
@@ -125,7 +130,7 @@ def _end(engine: Engine, code: int = 0) -> None:
     os._exit(code) if not ended else sys.exit(code)
 
 
-def _status_line(engine: Engine) -> str:
+def _status_line(engine: Engine, hangs: Sequence[Hang]) -> str:
     found = report.summary(engine.desk.journal)
     pauses = report.active_pauses(engine.desk.journal, engine.desk.clock.now())
     parts = [
@@ -133,6 +138,7 @@ def _status_line(engine: Engine) -> str:
     ]
     if not engine.desk.guard.sight.there:
         parts.append("the inbox is not there")
+    parts += [str(hang) for hang in hangs]
     return "; ".join([", ".join(parts) or "idle", *(f"paused: {pause.reason}" for pause in pauses)])
 
 

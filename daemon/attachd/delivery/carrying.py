@@ -53,6 +53,7 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
         results: list[tuple[Row, Closed | Postponed]] = []
         try:
             for row_id in sorted(ours):
+                desk.beats.beat()
                 with desk.journal.transaction() as connection:
                     current = rows.one(connection, row_id)
                 if current.state in (State.ATTACHED, State.REFUSED):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from attachd.beating import Beats
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery.bandwidth import Bandwidth
@@ -73,10 +74,12 @@ class Desk:
     asked_with: dict[int, int] = field(default_factory=dict)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
+    beats: Beats = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with as many uploads at once as are configured."""
         self.parallel = Parallel(self.config.upload.parallel)
+        self.beats = Beats(self.clock.boot)
 
     @property
     def doubts(self) -> Doubts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -58,10 +58,19 @@ class Scanner:
     """Looks at the inbox. One thread uses it."""
 
     def __init__(
-        self, journal: Journal, config: Config, clock: Clock, guard: Guard, coverage: Coverage | None = None
+        self,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+        guard: Guard,
+        coverage: Coverage | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged."""
-        self._coverage, self._listings = coverage, Listings()
+        """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged.
+
+        *beat* is called whenever it got on.
+        """
+        self._coverage, self._listings, self._beat = coverage, Listings(), beat
         folders = config.folders
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
@@ -141,6 +150,7 @@ class Scanner:
         return self._listings.unchanged(inbox, name, self._clock.boot(), lambda status: coverage.still(status, name))
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
+        self._beat()
         began_boot, began = self._clock.boot(), self._clock.now()
         seen: list[listings.Folder] = []
         walk = self._walk(name, seen)
@@ -176,6 +186,7 @@ class Scanner:
         files = new = 0
         for entries in _chunks(walk.below(inbox, name)):
             seen = settling.look(entries)
+            self._beat()
             files += seen.known
             new += seen.new
             if seen.settles is not None:

@@ -23,6 +23,9 @@ log = structlog.get_logger()
 _REST = 4.0
 _LONGEST_REST = 1.0
 
+#: How long a round may wait: it has to show that it lives, however seldom scans are wanted.
+_LONGEST_WAIT = 30.0
+
 
 class Intaking:
     """What the intake thread does; ``step`` is one round."""
@@ -34,7 +37,7 @@ class Intaking:
         self.watch = Watch(self.bell)
         self.coverage = Coverage(desk.config.folders.inbox, self.watch)
         self.scanned = threading.Event()
-        self._scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, self.coverage)
+        self._scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, self.coverage, desk.beats.beat)
         self._unheard = Unheard()
         self._settles: dict[bytes, float] = {}
         self._next_full = 0.0
@@ -72,7 +75,7 @@ class Intaking:
 
     def _until_next(self) -> float:
         soonest = min([self._next_full, *self._settles.values()])
-        return max(0.001, soonest - self._boot())
+        return min(max(0.001, soonest - self._boot()), _LONGEST_WAIT)
 
     # --- Everything ---------------------------------------------------------------------------------------------
 

@@ -76,6 +76,8 @@ class Engine:
                 loop()
             except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process
                 self._crash(error)
+            finally:
+                self.desk.beats.leave()
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         self._threads.append(thread)
@@ -86,6 +88,7 @@ class Engine:
         try:
             while not self.desk.stopping.is_set():
                 heard = self.desk.bell.count()
+                self.desk.beats.beat()
                 if not worker.step(self.desk, client):
                     self.desk.bell.wait(heard, worker.idle_seconds(self.desk))
         except policy.Stopped:
@@ -95,4 +98,5 @@ class Engine:
 
     def _intake_loop(self) -> None:
         while not self.desk.stopping.is_set():
+            self.desk.beats.beat()
             self.intake.step()
