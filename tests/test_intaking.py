@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from attachd.cli import showing
 from attachd.intake import coverage, mounts
 from attachd.intake.mounts import Mount
+from attachd.intake.scanning import Report, Scanner
 from attachd.intake.unheard import Unheard
 from attachd.journal import report
 from attachd.service.intaking import Intaking
@@ -142,6 +143,24 @@ def test_a_folder_on_a_share_is_looked_at_every_few_seconds(
     step(w, intake, coverage.POLL_SECONDS)
 
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
+
+
+def test_every_ten_minutes_everything_is_listed_however_quiet_it_looks(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[bool] = []
+    scan = Scanner.scan
+
+    def noting(self: Scanner, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
+        if only is None:
+            scans.append(fully)
+        return scan(self, only, fully=fully)
+
+    monkeypatch.setattr(Scanner, "scan", noting)
+    for _ in range(42):
+        step(w, intake, 30.0)
+
+    assert [number for number, fully in enumerate(scans) if fully] == [0, 20, 40]
 
 
 # --- Files of which no event told -------------------------------------------------------------------------------

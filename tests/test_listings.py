@@ -133,17 +133,6 @@ def test_a_file_that_has_not_settled_or_is_blocked_is_always_looked_at(
     assert scan(w, listed) == []
 
 
-def test_after_ten_minutes_everything_is_listed_again(w: World, listed: list[str]) -> None:
-    w.drop("TEST-1/a.txt")
-    aged(w, "TEST-1")
-    scan(w, listed)
-    w.clock.advance(listings.RELIST_SECONDS - 1.0)
-    assert scan(w, listed) == []
-
-    w.clock.advance(1.0)
-    assert scan(w, listed) == ["TEST-1"]
-
-
 def test_where_folder_mtimes_are_not_proven_everything_is_listed(
     w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

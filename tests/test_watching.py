@@ -43,7 +43,7 @@ class Watched:
                 continue
             self.coverage.enter(descriptor, os.fstat(descriptor), top)
             os.close(descriptor)
-        self.coverage.listed()
+        self.coverage.listed(everything=True)
 
     def rang(self, folder: bytes, seconds: float = 10.0) -> bool:
         """Whether *folder* rings; as the scanner does, whatever rings is looked at."""

@@ -7,7 +7,7 @@ kernel refuses, and files that scans keep finding and of which no event told.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,18 +104,19 @@ class Coverage:
         if self._started and not self._watch.cover(folder, watching.identity(status), top) and self._watch.exhausted:
             self._unwatched.add(top)
 
-    def still(self, status: os.stat_result, top: bytes) -> bool:
-        """Whether a folder that is gone by is watched, as far as any can be."""
-        return self._watch.still(watching.identity(status), top) or not self._started or self._watch.exhausted
+    def watched(self) -> Container[tuple[int, int]]:
+        """The folders that are watched, by device and inode."""
+        return self._watch.known
 
     def listing(self) -> None:
         """Everything is about to be listed."""
         self._watch.listing()
         self._unwatched = set()
 
-    def listed(self) -> None:
-        """Everything was listed. Says once that watches ran out, and once that they suffice again."""
-        self._watch.listed()
+    def listed(self, *, everything: bool) -> None:
+        """The inbox was scanned; *everything*: and listed. Says once that watches ran out, and once that they suffice."""
+        if everything:
+            self._watch.listed()
         if bool(self._unwatched) == self._told_unwatched:
             return
         self._told_unwatched = bool(self._unwatched)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -76,6 +75,8 @@ class Scanner:
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._ignoring = Ignoring(config.settle.ignore)
         self._mount: tuple[int, int, int] | None = None
+        self._known: set[bytes] = set()
+        self._lost = False
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
 
@@ -112,18 +113,21 @@ class Scanner:
             report.troubles.append((b"", error.strerror or str(error)))
             return report
         try:
-            self._scan(inbox, only, report)
+            self._scan(inbox, only, report, fully=fully)
         finally:
             os.close(inbox)
         self._tell_troubles(report, everything=only is None)
         return report
 
-    def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report) -> None:
+    def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
-        if self._coverage and everything:
+        if self._coverage and fully:
             self._coverage.listing()
+        if self._coverage:
             self._coverage.enter(inbox, os.fstat(inbox), b"")
         folders, loose = self._top(inbox, report)
+        self._known = self._known_folders(only)
+        self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
             strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
@@ -134,11 +138,11 @@ class Scanner:
             elif listing.files:
                 strays[name] = (listing.reason, listing.files)
         listed = not any(path == b"" for path, _ in report.troubles)
-        for name in self._known_folders(only) - set(folders) if listed else ():
+        for name in self._known - set(folders) if listed else ():
             self._absent(name, 0)
         self._note_strays(strays, only)
         if everything:
-            self._end_of_all(set(folders), listed=listed, complete=not report.troubles)
+            self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
 
     # --- One folder ---------------------------------------------------------------------------------------------
 
@@ -147,7 +151,7 @@ class Scanner:
         coverage = self._coverage
         if coverage is None or not coverage.mtimes(name):
             return None
-        return self._listings.unchanged(inbox, name, self._clock.boot(), lambda status: coverage.still(status, name))
+        return self._listings.unchanged(inbox, name, coverage.watched())
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
         self._beat()
@@ -160,9 +164,9 @@ class Scanner:
             settled = self._absent(name, 0, served=False)
         else:
             files, reason = self._settle(inbox, name, routed.key, walk, report), ""
-            settled = walk.complete and self._absent(name, files) and self._all_settled(name)
+            settled = walk.complete and self._absent(name, files)
         report.troubles += walk.troubles
-        listing = Listing(began_boot, began, tuple(seen), files, reason)
+        listing = Listing(began, tuple(seen), files, reason)
         if settled and walk.complete:
             self._listings.put(name, listing)
         else:
@@ -180,9 +184,7 @@ class Scanner:
 
     def _settle(self, inbox: int, name: bytes, key: str, walk: walking.Walk, report: Report) -> int:
         """Bring what lies in an issue's folder into the journal. Returns the number of its files."""
-        with self._journal.transaction() as connection:
-            suspect = self._suspect(connection)
-        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=suspect)
+        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=self._lost)
         files = new = 0
         for entries in _chunks(walk.below(inbox, name)):
             seen = settling.look(entries)
@@ -196,10 +198,6 @@ class Scanner:
             report.found[name] = new
         return files
 
-    def _all_settled(self, name: bytes) -> bool:
-        with self._journal.transaction() as connection:
-            return not admission.any_seen_under(connection, name)
-
     def _poll(self, name: bytes, took: float, report: Report) -> None:
         """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent."""
         coverage = self._coverage
@@ -208,20 +206,16 @@ class Scanner:
 
     # --- All of them --------------------------------------------------------------------------------------------
 
-    def _end_of_all(self, folders: set[bytes], *, listed: bool, complete: bool) -> None:
+    def _end_of_all(self, folders: set[bytes], *, fully: bool, listed: bool, complete: bool) -> None:
         """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
         with self._journal.transaction() as connection:
             admission.withdraw_detached(connection, self._moment())
-            if complete and self._suspect(connection):
+            if complete and self._lost:
                 database.put(connection, "lost", 0)
         if listed:
             self._listings.keep(folders)
-        if self._coverage and complete:
-            self._coverage.listed()
-
-    @staticmethod
-    def _suspect(connection: sqlite3.Connection) -> bool:
-        return bool(database.get(connection, "lost"))
+        if self._coverage:
+            self._coverage.listed(everything=fully and complete)
 
     def _top(self, inbox: int, report: Report) -> tuple[list[bytes], int]:
         """The folders of the inbox, and how many files lie loose in it."""
@@ -240,18 +234,23 @@ class Scanner:
         return sorted(folders), loose
 
     def _known_folders(self, only: Collection[bytes] | None) -> set[bytes]:
-        with self._journal.transaction() as connection:
-            known = set(admission.folders(connection))
-        return known if only is None else known & set(only)
+        """The folders, of all or of those in *only*, in which unfinished rows lie."""
+        with self._journal.transaction_for_reading() as connection:
+            if only is None:
+                return set(admission.folders(connection))
+            return {name for name in only if admission.standing(connection, name) != (0, 0)}
 
     def _absent(self, folder: bytes, present: int, *, served: bool = True) -> bool:
         """Look for rows of a completely listed folder whose file was not in it, or is not to be taken any more.
 
-        True if there are none, and each file that was *present* has its row.
+        True if there are none, and each file that was *present* has its row and has settled.
         """
-        with self._journal.transaction() as connection:
-            if admission.count_under(connection, folder) == present:
-                return True
+        if not present and folder not in self._known:
+            return True
+        with self._journal.transaction_for_reading() as connection:
+            count, unsettled = admission.standing(connection, folder)
+        if count == present:
+            return not unsettled
         after = b""
         while True:
             with self._journal.transaction() as connection:

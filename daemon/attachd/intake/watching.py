@@ -119,7 +119,8 @@ class Watch:
         self._lock = threading.Lock()
         self._reader: InotifyFD | None = None
         self._watched: dict[WatchDescriptor, _Watched] = {}
-        self._known: dict[tuple[int, int], WatchDescriptor] = {}
+        #: The folders that are watched, by device and inode.
+        self.known: dict[tuple[int, int], WatchDescriptor] = {}
         self._listing = 0
         self._canaries: dict[bytes, threading.Event] = {}
         #: How often the kernel's queue has overflowed.
@@ -148,7 +149,7 @@ class Watch:
         """Stop watching."""
         reader, self._reader = self._reader, None
         with self._lock:
-            self._watched, self._known, self.exhausted = {}, {}, False
+            self._watched, self.known, self.exhausted = {}, {}, False
         if reader is not None:
             reader.stop()
             reader.join()
@@ -162,7 +163,7 @@ class Watch:
 
     def cover(self, folder: int, identity: tuple[int, int], top: bytes) -> bool:
         """Have the folder behind a descriptor watched, before it is listed; *identity* is its device and inode."""
-        if self.still(identity, top):
+        if self._still(identity, top):
             return True
         reader = self._reader
         if reader is None:
@@ -174,16 +175,15 @@ class Watch:
                 if wd == -1:
                     return False
                 self._watched[wd] = _Watched(top, identity, self._listing)
-                self._known[identity] = wd
+                self.known[identity] = wd
         except OSError as error:
             self.exhausted |= error.errno == errno.ENOSPC
             return False
         return True
 
-    def still(self, identity: tuple[int, int], top: bytes) -> bool:
-        """Whether this folder is watched already; from now on it is one of *top*."""
+    def _still(self, identity: tuple[int, int], top: bytes) -> bool:
         with self._lock:
-            wd = self._known.get(identity)
+            wd = self.known.get(identity)
             if wd is None:
                 return False
             watched = self._watched[wd]
@@ -201,7 +201,7 @@ class Watch:
         with self._lock:
             gone = [wd for wd, watched in self._watched.items() if watched.listing != self._listing]
             for wd in gone:
-                self._known.pop(self._watched.pop(wd).identity, None)
+                self.known.pop(self._watched.pop(wd).identity, None)
         if gone and self._reader is not None:
             self._reader.remove_callbacks([(wd, _OURS) for wd in gone])
 
@@ -249,8 +249,8 @@ class Watch:
         """A folder is gone: removed, or its file system was unmounted."""
         with self._lock:
             watched = self._watched.pop(wd, None)
-            if watched is not None and self._known.get(watched.identity) == wd:
-                del self._known[watched.identity]
+            if watched is not None and self.known.get(watched.identity) == wd:
+                del self.known[watched.identity]
         if watched is not None:
             self._bell.ring((watched.top,) if watched.top else None)
 

@@ -278,23 +278,14 @@ def under(connection: sqlite3.Connection, folder: bytes, after: bytes, limit: in
     return [rows.from_sql(record) for record in found]
 
 
-def count_under(connection: sqlite3.Connection, folder: bytes) -> int:
-    """How many unfinished rows lie below *folder* of the inbox."""
+def standing(connection: sqlite3.Connection, folder: bytes) -> tuple[int, int]:
+    """How many unfinished rows lie below *folder* of the inbox, and how many of them have not settled, or are blocked."""
     counted = connection.execute(
-        "SELECT count(*) FROM file WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL",
+        "SELECT count(*), coalesce(sum(state = 'SEEN'), 0) FROM file INDEXED BY file_at_path"
+        " WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL",
         (folder + b"/", folder + b"0"),
     )
-    return int(counted.fetchone()[0])
-
-
-def any_seen_under(connection: sqlite3.Connection, folder: bytes) -> bool:
-    """Whether a file below *folder* of the inbox has not settled yet, or is blocked."""
-    found = connection.execute(
-        "SELECT 1 FROM file INDEXED BY file_at_path WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL"
-        " AND state = 'SEEN' LIMIT 1",
-        (folder + b"/", folder + b"0"),
-    )
-    return found.fetchone() is not None
+    return tuple(counted.fetchone())
 
 
 def set_strays(connection: sqlite3.Connection, strays: dict[bytes, tuple[str, int]], now: float) -> None:

@@ -18,6 +18,9 @@ from attachd.journal import database
 
 log = structlog.get_logger()
 
+#: How often every folder is listed, however quiet it looks.
+RELIST_SECONDS = 600.0
+
 #: After a look at single folders the scanner rests this many times as long as the look took, a second at the most, so that a
 #: bulk copy does not keep those who send from the processor.
 _REST = 4.0
@@ -42,6 +45,7 @@ class Intaking:
         self._settles: dict[bytes, float] = {}
         self._next_full = 0.0
         self._fully = True
+        self._next_fully = 0.0
         self._overflows = 0
         self._told_absent = False
         self._told_reasons: dict[str, str] | None = None
@@ -84,6 +88,8 @@ class Intaking:
         self._prepare(began)
         heard = self.bell.heard()
         self.bell.forget()
+        if self._fully or began >= self._next_fully:
+            self._fully, self._next_fully = True, began + RELIST_SECONDS
         report = self._scanner.scan(fully=self._fully)
         self._fully = False
         self._settles = report.settles
