@@ -66,6 +66,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "events": _events(report.events(journal)),
         "sending": [_file(row) for row in report.sending(journal)],
         "pauses": [_pause(pause) for pause in report.active_pauses(journal, now)],
+        "not_listed": report.troubles(journal),
         "strays": [_stray(stray) for stray in report.strays(journal)],
         "waiting_for": [_file(row) for row in report.troubled(journal)],
         "last": [_file(row) for row in report.last_verdicts(journal)],
@@ -148,6 +149,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
         for mount, reason in found["events"]["blind"].items()
     ]
     text += [f"paused     {_until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
+    text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
     text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
     text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}" for row in found["waiting_for"]]
     text += [

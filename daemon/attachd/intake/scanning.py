@@ -7,8 +7,11 @@ nothing was added or taken away since everything in them had settled are gone by
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,6 +24,7 @@ from attachd.intake import listings, reading, routing, walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.ignoring import Ignoring
 from attachd.intake.listings import Listing, Listings
+from attachd.intake.nested import Nested
 from attachd.intake.settling import Settling
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
@@ -75,6 +79,7 @@ class Scanner:
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._ignoring = Ignoring(config.settle.ignore)
         self._mount: tuple[int, int, int] | None = None
+        self._nested, self._device = Nested(journal), 0
         self._known: set[bytes] = set()
         self._lost = False
         self._strays: dict[bytes, tuple[str, int]] | None = None
@@ -121,17 +126,21 @@ class Scanner:
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
+        status = os.fstat(inbox)
+        self._device = status.st_dev
         if self._coverage and fully:
             self._coverage.listing()
         if self._coverage:
-            self._coverage.enter(inbox, os.fstat(inbox), b"")
-        folders, loose = self._top(inbox, report)
+            self._coverage.enter(inbox, status, b"")
+        folders, loose = self._top(inbox, report) if only is None else (self._named(inbox, only), 0)
         self._known = self._known_folders(only)
         self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
             strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
-        for name in folders if only is None else [name for name in folders if name in only]:
+        for name in folders:
+            if self._gone(inbox, name, report):
+                continue
             listing = (self._unchanged(inbox, name) if everything else None) or self._list(inbox, name, report)
             if not listing.reason:
                 report.files += listing.files
@@ -145,6 +154,19 @@ class Scanner:
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
 
     # --- One folder ---------------------------------------------------------------------------------------------
+
+    def _gone(self, inbox: int, name: bytes, report: Report) -> bool:
+        """Whether a file system that was mounted in this folder is not there now, so that nothing in it means anything."""
+        point = self._nested.absent(inbox, name)
+        if point is None:
+            return False
+        if name not in self._known:
+            self._nested.forget(name)
+            return False
+        reason = "what was mounted there is not there; its files wait (mount it, or remove the folder if it never comes back)"
+        report.troubles.append((point, reason))
+        self._listings.drop(name)
+        return True
 
     def _unchanged(self, inbox: int, name: bytes) -> Listing | None:
         """What the last listing of a folder showed, if it certainly shows the same now."""
@@ -176,6 +198,8 @@ class Scanner:
 
     def _walk(self, name: bytes, seen: list[listings.Folder]) -> walking.Walk:
         def entered(path: bytes, folder: int, status: os.stat_result) -> None:
+            parent = next((f.identity[0] for f in reversed(seen) if f.path == path.rpartition(b"/")[0]), self._device)
+            self._nested.entered(parent, path, status.st_dev)
             seen.append(listings.Folder.of(path, status))
             if self._coverage:
                 self._coverage.enter(folder, status, name)
@@ -233,6 +257,16 @@ class Scanner:
             report.troubles.append((b"", error.strerror or str(error)))
         return sorted(folders), loose
 
+    def _named(self, inbox: int, only: Collection[bytes]) -> list[bytes]:
+        """Those of the folders *only* that are there and looked at."""
+        found = []
+        for name in sorted(only):
+            with suppress(OSError):
+                folder = stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
+                if folder and (self._listings.known(name) or not self._ignoring.why(name, True)):
+                    found.append(name)
+        return found
+
     def _known_folders(self, only: Collection[bytes] | None) -> set[bytes]:
         """The folders, of all or of those in *only*, in which unfinished rows lie."""
         with self._journal.transaction_for_reading() as connection:
@@ -277,7 +311,7 @@ class Scanner:
         if only is not None:
             if self._strays is None:
                 return
-            kept = {name: stray for name, stray in self._strays.items() if name and name not in only}
+            kept = {name: stray for name, stray in self._strays.items() if name not in only}
             strays = kept | strays
         if strays == self._strays:
             return
@@ -294,7 +328,12 @@ class Scanner:
         found = dict(report.troubles)
         for path in found.keys() - self._troubled.keys():
             log.warning("folder.not_listed", folder=printable(path) or ".", reason=found[path])
-        self._troubled = found if everything else self._troubled | found
+        troubled = found if everything else self._troubled | found
+        if troubled != self._troubled:
+            self._troubled = troubled
+            told = {printable(path) or ".": reason for path, reason in troubled.items()}
+            with self._journal.transaction() as connection:
+                database.put(connection, "troubles", json.dumps(told))
 
 
 def _chunks(entries: Iterator[walking.Entry]) -> Iterator[list[walking.Entry]]:

@@ -75,6 +75,12 @@ def strays(journal: Journal) -> list[Stray]:
     return [Stray(*record) for record in journal.rows("SELECT folder, reason, files, since FROM stray ORDER BY folder")]
 
 
+def troubles(journal: Journal) -> dict[str, str]:
+    """The folders that could not be listed, and why: what lies in them is not known."""
+    known: dict[str, str] = json.loads(journal.value("SELECT value FROM meta WHERE key = 'troubles'") or "{}")
+    return known
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
     """What events are worth: ``blind`` names the mounts on which they do not tell everything, and why; ``overflows`` of the
