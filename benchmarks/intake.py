@@ -12,7 +12,7 @@ Measure = Callable[..., None]
 
 #: Each measurement with the defaults of its options.
 MEASUREMENTS: dict[str, tuple[Measure, dict[str, Any]]] = {
-    "latency": (latency.measure, {"files": 300, "size": 4096, "rest": 0.1}),
+    "latency": (latency.measure, {"files": 300, "size": 4096, "rest": 1.0}),
     "scan": (scan.measure, {"folders": 1000, "files": 10_000, "repetitions": 20}),
     "idle": (idle.measure, {"folders": 10_000, "seconds": 120.0}),
     "memory": (memory.measure, {"files": 1_000_000, "folders": 1000}),
