@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import stat
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,6 +73,12 @@ class Swap:
             self.path.unlink()
         if os.path.lexists(self.aside):
             self.aside.rename(self.path)
+
+    def taken_away(self) -> list[bytes]:
+        """What is kept aside until it is put back."""
+        if self.aside.is_dir():
+            return [path.read_bytes() for path in self.aside.rglob("*") if path.is_file()]
+        return [self.aside.read_bytes()] if self.aside.is_file() else []
 
     def _is_ours(self, path: Path) -> bool:
         try:
@@ -193,25 +201,48 @@ def dropped(w: World) -> None:
         w.drop(path, content, mtime_ns=MTIME_NS)
 
 
-def delivered_once(w: World, outside: Outside) -> None:
-    assert sorted(s.content for s in w.jira.stored) == sorted(FILES.values())
-    assert w.files(w.done) == FILES
+def delivered(w: World, outside: Outside, again: list[bytes]) -> None:
+    """Each file once, and those that came *again* twice; nothing is left, and nothing was touched outside."""
+    assert sorted(s.content for s in w.jira.stored) == sorted([*FILES.values(), *again])
+    assert sorted(w.files(w.done).values()) == sorted([*FILES.values(), *again])
     assert w.files(w.inbox) == w.files(w.failed) == {}
     assert outside.listing() == outside.before
 
 
-def swapped_at(home: Path, make: Callable[[World, Outside], Swap], at: int, *, restarted: bool) -> list[str]:
-    """One life of two files, with a swap before the *at*-th call. Returns the calls that were made.
+class Way(Enum):
+    """What else is so while names are swapped."""
 
-    *restarted*: they are known from an earlier process, so that inodes say nothing.
-    """
+    PLAIN = auto()
+    RESTARTED = auto()  #: the files are known from an earlier process, so that inodes say nothing
+    ACROSS = auto()  #: done is on another device, so that files are copied, compared and removed
+
+
+def put_across(w: World, patch: pytest.MonkeyPatch) -> None:
+    """Renames between the inbox and done answer as they do between two devices."""
+    really = renaming.rename_noreplace
+
+    def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
+        done = [(_path_of(folder) + b"/").startswith(bytes(w.done) + b"/") for folder in (from_folder, to_folder)]
+        if done[0] != done[1]:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        really(from_folder, name, to_folder, new)
+
+    patch.setattr(renaming, "rename_noreplace", rename_noreplace)
+
+
+def swapped_at(home: Path, make: Callable[[World, Outside], Swap], at: int, way: Way) -> list[str]:
+    """One life of two files, with a swap before the *at*-th call. Returns the calls that were made."""
     home.mkdir()
     with world(home) as w, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
         outside = Outside(home)
         dropped(w)
-        if restarted:
+        if way is Way.RESTARTED:
             w.scan()
             w.restart()
+        if way is Way.ACROSS:
+            # Who takes a file away after it was copied, and puts it back when that is filed, has dropped it again.
+            put_across(w, patch)
         swap = make(w, outside)
         calls = Calls(bytes(w.inbox / "TEST-1"), at, swap.forth)
         watch_calls(patch, calls)
@@ -222,21 +253,27 @@ def swapped_at(home: Path, make: Callable[[World, Outside], Swap], at: int, *, r
         patch.undo()
         assert not [s for s in w.jira.stored if s.content not in FILES.values()], "only what was dropped is sent"
         assert outside.listing() == outside.before
+        again = [content for content in swap.taken_away() if content in w.files(w.done).values()]
+        assert not again or way is Way.ACROSS, "one rename takes the file itself, wherever it lies by then"
         swap.back()
         w.settle()
-        delivered_once(w, outside)
+        delivered(w, outside, again)
         return calls.names
 
 
-@pytest.mark.parametrize(
-    ("kind", "restarted"), [*((kind, False) for kind in SWAPS), ("folder for a link", True), ("file for a link", True)]
-)
-def test_a_swap_before_any_call_gains_nothing(tmp_path: Path, kind: str, *, restarted: bool) -> None:
-    calls = swapped_at(tmp_path / "0", SWAPS[kind], 0, restarted=restarted)
-    assert {"open", "stat", "scandir", "renameat2"} <= set(calls), "the calls are seen"
+CASES = [
+    *((kind, Way.PLAIN) for kind in SWAPS),
+    *((kind, way) for kind in ("folder for a link", "file for a link") for way in (Way.RESTARTED, Way.ACROSS)),
+]
+
+
+@pytest.mark.parametrize(("kind", "way"), CASES, ids=[f"{kind}-{way.name.lower()}" for kind, way in CASES])
+def test_a_swap_before_any_call_gains_nothing(tmp_path: Path, kind: str, way: Way) -> None:
+    calls = swapped_at(tmp_path / "0", SWAPS[kind], 0, way)
+    assert {"open", "stat", "scandir", "rename" if way is Way.ACROSS else "renameat2"} <= set(calls), "they are seen"
 
     for at in range(1, len(calls) + 1):
-        swapped_at(tmp_path / str(at), SWAPS[kind], at, restarted=restarted)
+        swapped_at(tmp_path / str(at), SWAPS[kind], at, way)
 
 
 # --- A swap at any moment -------------------------------------------------------------------------------------------
