@@ -19,7 +19,7 @@ import structlog
 
 from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
-from attachd.filing import moving, notes, refusing
+from attachd.filing import moving, notes, places, recognising, refusing
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
@@ -273,17 +273,35 @@ def drop_notes(desk: Desk) -> None:
     """
     root = desk.config.folders.failed
     try:
-        folders = {path.name: _changes(path) for path in root.iterdir() if path.is_dir()}
+        with os.scandir(root) as listing:
+            names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     except OSError:
         return
-    for name in [name for name, changes in folders.items() if desk.note_folders.get(name) != changes]:
-        _drop_notes_in(desk, name)
-        desk.note_folders[name] = folders[name]
+    for name in names:
+        changes = _changes(root, name)
+        if changes is not None and desk.note_folders.get(name) != changes:
+            _drop_notes_in(desk, name)
+            desk.note_folders[name] = changes
 
 
-def _changes(folder: Path) -> tuple[int, ...]:
-    """The mtimes of a tree's folders: they change when a file is taken out of one."""
-    return tuple(os.stat(path).st_mtime_ns for path, _, _ in os.walk(folder))
+def _changes(root: Path, name: str) -> tuple[int, ...] | None:
+    """The mtimes of a tree's folders: they change when a file is taken out of one. None for what cannot be listed."""
+    try:
+        return tuple(places.mtimes(root, os.fsencode(name)))
+    except OSError:
+        return None
+
+
+def _has_left(root: Path, target: bytes) -> bool:
+    """Whether nothing lies at a path any more; not where something bars the way: what is behind it comes back."""
+    above, name = places.divide(target)
+    try:
+        with places.folder(root, above) as folder:
+            return recognising.status_of(folder, name) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _drop_notes_in(desk: Desk, folder: str) -> None:
@@ -291,7 +309,7 @@ def _drop_notes_in(desk: Desk, folder: str) -> None:
     with desk.journal.transaction() as connection:
         noted = queue.noted(connection, folder)
     for row in noted:
-        if row.target is None or row.note is None or os.path.lexists(os.path.join(bytes(root), row.target)):
+        if row.target is None or row.note is None or not _has_left(root, row.target):
             continue
         try:
             notes.remove(root, row.note, row.ident)
