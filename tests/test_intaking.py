@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,9 @@ from attachd.cli import showing
 from attachd.intake import coverage, mounts
 from attachd.intake.mounts import Mount
 from attachd.intake.scanning import Report, Scanner
+from attachd.intake.settling import Seen, Settling
 from attachd.intake.unheard import Unheard
+from attachd.intake.walking import Entry
 from attachd.journal import report
 from attachd.service.intaking import Intaking
 from world import World, world
@@ -161,6 +163,25 @@ def test_every_ten_minutes_everything_is_listed_however_quiet_it_looks(
         step(w, intake, 30.0)
 
     assert [number for number, fully in enumerate(scans) if fully] == [0, 20, 40]
+
+
+def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
+    for number in range(1, 4):
+        w.drop(f"TEST-{number}/a.txt")
+    look = Settling.look
+
+    def stopped_meanwhile(self: Settling, entries: Sequence[Entry]) -> Seen:
+        w.desk.stopping.set()
+        return look(self, entries)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Settling, "look", stopped_meanwhile)
+        intake.step()
+    assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
+
+    w.desk.stopping.clear()
+    step(w, intake)
+    assert len(w.rows()) == 3
 
 
 # --- Files of which no event told -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 
 import structlog
 
@@ -30,6 +31,10 @@ _LONGEST_REST = 1.0
 _LONGEST_WAIT = 30.0
 
 
+class _Stopping(Exception):
+    """The service is to end: a scan is left where it is, and nothing is concluded from it."""
+
+
 class Intaking:
     """What the intake thread does; ``step`` is one round."""
 
@@ -40,7 +45,7 @@ class Intaking:
         self.watch = Watch(self.bell)
         self.coverage = Coverage(desk.config.folders.inbox, self.watch)
         self.scanned = threading.Event()
-        self._scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, self.coverage, desk.beats.beat)
+        self._scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, self.coverage, self._go_on)
         self._unheard = Unheard()
         self._settles: dict[bytes, float] = {}
         self._next_full = 0.0
@@ -55,7 +60,16 @@ class Intaking:
         self.watch.stop()
 
     def step(self) -> None:
-        """Scan what is due, then wait until something is."""
+        """Scan what is due, then wait until something is. A scan does not hold up the end of the service."""
+        with suppress(_Stopping):
+            self._step()
+
+    def _go_on(self) -> None:
+        self._desk.beats.beat()
+        if self._desk.stopping.is_set():
+            raise _Stopping
+
+    def _step(self) -> None:
         if self._boot() >= self._next_full:
             self._scan_all()
         everything, folders = self.bell.wait(self._until_next())
