@@ -43,8 +43,6 @@ WORLD = Circumstances(
     done="/done",
     failed="/failed",
     config="/etc/attachd/config.toml",
-    quiet=30.0,
-    empty=60.0,
     rescan=30.0,
     looks=3,
 )
@@ -93,8 +91,11 @@ OTHER = row(READY, id=4, path=b"TEST-1/other.txt")
 
 WAITS: dict[str, tuple[Waiting, str]] = {
     "settling": (
-        Waiting(row(SEEN)),
-        f"is waited for until nobody has changed it for 30 s; it is sent to TEST-1 at {at(20)} at the earliest",
+        Waiting(row(SEEN, quiet_boot=999.0)),
+        (
+            "is waited for until it is closed and nobody has changed it for 2 s (30 s where the system does not tell); it is "
+            f"sent to TEST-1 at {at(1)} at the earliest"
+        ),
     ),
     "empty": (
         Waiting(row(SEEN, size=0)),
@@ -102,11 +103,22 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     ),
     "settled": (
         Waiting(row(SEEN, quiet_boot=0.0)),
-        "has been unchanged for 30 s; attachd takes it with its next look, within 30 s, unless a program still has it open",
+        "has been unchanged for 2 s; attachd takes it within 30 s, as soon as it is certain that no program has it open",
+    ),
+    "settled, but where only time tells": (
+        Waiting(row(SEEN)),
+        "has been unchanged for 2 s; attachd takes it within 50 s, as soon as it is certain that no program has it open",
+    ),
+    "still open": (
+        Waiting(row(SEEN, reason="a program still has it open for writing")),
+        "waits, because a program still has it open for writing; it is sent to TEST-1 when that is over",
     ),
     "settling since an earlier process": (
         Waiting(row(SEEN, epoch=6)),
-        "is waited for until nobody has changed it for 30 s; it is then sent to TEST-1",
+        (
+            "is waited for until it is closed and nobody has changed it for 2 s (30 s where the system does not tell); it is "
+            "then sent to TEST-1"
+        ),
     ),
     "blocked": (
         Waiting(row(SEEN, blocked="it cannot be read (chmod g+r).")),
@@ -208,7 +220,8 @@ def test_what_waits_is_told_with_what_comes_next(case: str) -> None:
 def test_without_the_daemon_no_time_is_promised() -> None:
     told = explained(Waiting(row(SEEN)), running=False).sentence
 
-    assert told == f"{NAME} is waited for until nobody has changed it for 30 s; it is then sent to TEST-1{DOWN}"
+    until = "until it is closed and nobody has changed it for 2 s (30 s where the system does not tell)"
+    assert told == f"{NAME} is waited for {until}; it is then sent to TEST-1{DOWN}"
     assert explained(Waiting(row(READY)), running=False).sentence == f"{NAME} is the next file for TEST-1{DOWN}"
 
 
@@ -302,10 +315,10 @@ def test_a_pause_that_does_not_concern_it_is_not_told(other: Pause) -> None:
 
 
 def test_a_file_that_settles_is_told_of_the_pause_behind() -> None:
-    told = explained(Waiting(row(SEEN)), pauses=(pause(Scope.OPERATOR, cure=Cure.HAND),)).sentence
+    told = explained(Waiting(row(SEEN, size=0)), pauses=(pause(Scope.OPERATOR, cure=Cure.HAND),)).sentence
 
     assert told == (
-        f"{NAME} is waited for until nobody has changed it for 30 s; after that it waits, because everything is paused by "
+        f"{NAME} is waited for 1 min for its content, because it is empty; after that it waits, because everything is paused by "
         f"hand since {at(-60)}; it goes on with `attachd resume`."
     )
 
@@ -625,8 +638,8 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
         Unseen("TEST-1", 3),
         True,
         (
-            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when nobody has changed it "
-            "for 30 s."
+            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when it is closed and nobody "
+            "has changed it for 2 s (30 s where the system does not tell)."
         ),
     ),
 }

@@ -189,12 +189,13 @@ def _tell_settling(engine: Engine) -> None:
     """Say what a person who watches would otherwise wait for in silence."""
     settling = report.settling(engine.desk.journal)
     if settling:
-        seconds = engine.desk.config.settle.quiet_seconds_unproven
+        settle = engine.desk.config.settle
         log.info(
             "files.settling",
             files=settling,
-            seconds=seconds,
-            reason="a file is sent when it has been unchanged so long",
+            seconds=settle.quiet_seconds,
+            seconds_unproven=settle.quiet_seconds_unproven,
+            reason="a file is sent when nobody has it open and it has been unchanged so long",
         )
 
 

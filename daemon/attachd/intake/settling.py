@@ -7,7 +7,7 @@ only if the row is still as it was when it was judged.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,7 +15,7 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
-from attachd.intake import observing, reading, routing
+from attachd.intake import gating, observing, reading, routing
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
 from attachd.jira import names
@@ -36,6 +36,10 @@ class Seen:
     new: int = 0
     settles: float | None = None
 
+    def look_again(self, at: float) -> None:
+        """Remember the earliest time (CLOCK_BOOTTIME) at which a file is worth another look."""
+        self.settles = at if self.settles is None else min(at, self.settles)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -45,19 +49,36 @@ class Found:
     row: Row | None
 
 
+def _local(path: bytes) -> bool:
+    del path
+    return False
+
+
 class Settling:
     """Works through the listing of one folder, whose files go to the issue *key*."""
 
     def __init__(
-        self, journal: Journal, config: Config, clock: Clock, guard: Guard, key: str, *, suspect: bool = False
+        self,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+        guard: Guard,
+        key: str,
+        *,
+        suspect: bool = False,
+        network: Callable[[bytes], bool] = _local,
     ) -> None:
-        """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost."""
-        self._suspect = suspect
+        """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost.
+
+        *network* says of a path below the inbox whether it lies on a network file system.
+        """
+        self._suspect, self._network, self._rules = suspect, network, config.settle
         self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
 
     def look(self, entries: Sequence[Entry]) -> Seen:
         """Recognise, note and settle these files."""
         entries = [entry for entry in entries if not reading.remove_note(self._guard.inbox, entry.path)]
+        entries = self._anew(entries)
         seen = Seen(known=len(entries))
         self._recognise(entries, seen)
         self._settle(entries, seen)
@@ -70,6 +91,16 @@ class Settling:
         with self._journal.transaction() as connection:
             at = admission.at_paths(connection, [entry.path for entry in entries])
         return [Found(entry, at.get(entry.path)) for entry in entries]
+
+    def _anew(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Open what settles on a network file system, so that its size and times are those that the server knows."""
+        if not any(self._network(entry.path) for entry in entries):
+            return entries
+        settling = {f.entry.path for f in self._rows(entries) if f.row is None or f.row.state is State.SEEN}
+        return [
+            reading.anew(self._guard.inbox, entry) if entry.path in settling and self._network(entry.path) else entry
+            for entry in entries
+        ]
 
     # --- Which row is whose -------------------------------------------------------------------------------------
 
@@ -160,52 +191,67 @@ class Settling:
 
     # --- Which are finished -------------------------------------------------------------------------------------
 
-    def _needed(self, size: int) -> float:
-        settle = self._config.settle
-        return observing.quiet_needed(size, quiet=settle.quiet_seconds_unproven, empty=settle.empty_seconds)
-
     def _settle(self, entries: Sequence[Entry], seen: Seen) -> None:
         moment = self._moment()
         ripe: list[Found] = []
+        held: list[tuple[Row, gating.Wait]] = []
         for found in self._rows(entries):
             if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
                 continue
-            at = observing.settled_at(found.row, self._needed(found.row.size))
-            if at <= moment.boot:
-                ripe.append(found)
+            verdict = gating.before_opening(found.row, self._rules, moment)
+            if isinstance(verdict, gating.Wait):
+                held.append((found.row, verdict))
             else:
-                seen.settles = at if seen.settles is None else min(at, seen.settles)
+                ripe.append(found)
+        self._hold(held, seen)
         if ripe:
-            self._admit(ripe)
+            self._admit(ripe, seen)
 
-    def _admit(self, ripe: Sequence[Found]) -> None:
+    def _hold(self, held: Sequence[tuple[Row, gating.Wait]], seen: Seen) -> None:
+        """Remember when to look again, and write down what is new about what holds these files."""
+        for _, wait in held:
+            seen.look_again(wait.until)
+        new = [(row, _said(row, wait)) for row, wait in held if (row.reason or "") != wait.reason]
+        if not new:
+            return
+        with self._journal.transaction() as connection:
+            for row, said in new:
+                if rows.find(connection, row.id) == row:
+                    admission.hold(connection, row, said)
+
+    def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
         doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
-        results = [
-            (f, reading.examine(self._guard.inbox, f.entry.path, f.entry.print, checksum=f.entry.path in doubts))
-            for f in ripe
-        ]
+        results = [(f, self._examine(f, checksum=f.entry.path in doubts)) for f in ripe]
         now = self._clock.now()
         with self._journal.transaction() as connection:
             current = admission.at_paths(connection, [found.entry.path for found in ripe])
             for found, result in results:
                 if found.row is not None and current.get(found.entry.path) == found.row:
                     self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now)
+        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
+
+    def _examine(self, found: Found, *, checksum: bool) -> reading.Free | reading.Bar | reading.Moving | gating.Wait:
+        def gate(descriptor: int) -> gating.Go | gating.Wait:
+            assert found.row is not None
+            writer = reading.writer(descriptor, network=self._network(found.entry.path))
+            return gating.of_writer(found.row, self._rules, self._moment(), writer)
+
+        return reading.examine(self._guard.inbox, found.entry.path, found.entry.print, checksum=checksum, gate=gate)
 
     def _admit_one(
         self,
         connection: sqlite3.Connection,
         row: Row,
-        result: reading.Free | reading.Bar | reading.Moving,
+        result: reading.Free | reading.Bar | reading.Moving | gating.Wait,
         doubt: reading.Doubt | None,
         now: float,
     ) -> None:
         match result:
-            case reading.Moving():
+            case reading.Moving() | gating.Wait():
                 return
             case reading.Bar(reason):
-                if row.blocked != reason:
+                if admission.hold(connection, row, admission.Hold(blocked=reason)):
                     log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=reason)
-                    admission.block(connection, row, reason)
             case reading.Free(sha256):
                 earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
                 if doubt and sha256 and (earlier or doubt.since is not None):
@@ -214,6 +260,11 @@ class Settling:
                     admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site)
                 else:
                     admission.ready(connection, row.id, now)
+
+
+def _said(row: Row, wait: gating.Wait) -> admission.Hold:
+    """What is to be written down; a file that only has to be quiet stays blocked until it is looked at once more."""
+    return admission.Hold(wait.reason) if wait.reason else admission.Hold(blocked=row.blocked)
 
 
 def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:

@@ -179,7 +179,9 @@ def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: 
 
 def ready(connection: sqlite3.Connection, row_id: int, now: float) -> None:
     """Settled and routed: it may be sent."""
-    rows.change(connection, row_id, {"state": State.READY, "since": now, "blocked": None, "due": 0, "wait": 0})
+    rows.change(
+        connection, row_id, {"state": State.READY, "since": now, "blocked": None, "reason": None, "due": 0, "wait": 0}
+    )
 
 
 def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
@@ -192,9 +194,20 @@ def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, mo
     rows.change(connection, row.id, identity(print_, moment.epoch) | due)
 
 
-def block(connection: sqlite3.Connection, row: rows.Row, reason: str) -> None:
-    """It has settled, but cannot be taken; it is looked at again with every scan."""
-    rows.change(connection, row.id, {"blocked": reason})
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a SEEN row says of itself: *reason* where it waits, *blocked* where a person has to do something."""
+
+    reason: str | None = None
+    blocked: str | None = None
+
+
+def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> bool:
+    """Write down what holds a SEEN row; False where the row says so already, and nothing is written."""
+    if (row.reason, row.blocked) == (held.reason, held.blocked):
+        return False
+    rows.change(connection, row.id, {"reason": held.reason, "blocked": held.blocked})
+    return True
 
 
 def doubtful(

@@ -5,10 +5,12 @@ What waits in the journal is explained in ``holding``; here is everything else t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from attachd.config import Settle
+from attachd.intake import gating
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
 from attachd.service import holding, phrasing
@@ -83,6 +85,7 @@ class Unseen:
 
     key: str
     size: int
+    rules: Settle = field(default=gating.DEFAULTS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +135,8 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
             return holding.explain(name, found, world)
         case Finished():
             return _finished(name, found, world)
-        case Unseen(key, size):
-            return _unseen(name, key, size, world)
+        case Unseen():
+            return _unseen(name, found, world)
         case NoIssue(reason, folder):
             return Answer(_no_issue(name, reason, folder), Word.WAITING)
         case Elsewhere() | Unknown():
@@ -212,14 +215,14 @@ def _ignored(name: str, pattern: str, rule: Rule, above: bytes, world: Circumsta
             assert_never(rule)
 
 
-def _unseen(name: str, key: str, size: int, world: Circumstances) -> Answer:
+def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:
     if world.absent:
         return Answer(f"{name} waits, because {world.absent}{holding.not_running(world)}.", Word.WAITING)
     if not world.running:
         return Answer(f"{name} has not been noticed yet{holding.not_running(world)}.", Word.WAITING)
     sentence = (
-        f"{name} has not been noticed yet; attachd finds it within {phrasing.span(world.rescan)}, and sends it to {key} "
-        f"when nobody has changed it for {phrasing.span(holding.quiet_needed(size, world))}."
+        f"{name} has not been noticed yet; attachd finds it within {phrasing.span(world.rescan)}, and sends it to "
+        f"{found.key} when it is closed and nobody has changed it for {holding.quiet(found.size, found.rules)}."
     )
     return Answer(sentence, Word.WAITING)
 

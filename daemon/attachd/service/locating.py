@@ -49,8 +49,6 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
         done=str(config.folders.done),
         failed=str(config.folders.failed),
         config=str(config.file),
-        quiet=config.settle.quiet_seconds_unproven,
-        empty=config.settle.empty_seconds,
         rescan=config.settle.rescan_seconds,
         looks=len(config.doubt.looks_seconds),
     )
@@ -156,6 +154,7 @@ class Locator:
             held_issues=lookup.held_issues(self._journal),
             by_day=row.contested == 403 or lookup.has_accepted(self._journal, row),
             gone=gone,
+            rules=self._config.settle,
         )
 
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
@@ -181,7 +180,7 @@ class Locator:
             return explaining.Dragged()
         routed = self._router.route(path.partition(b"/")[0])
         assert isinstance(routed, routing.Routed)
-        return explaining.Unseen(routed.key, size)
+        return explaining.Unseen(routed.key, size, self._config.settle)
 
     def _is_note(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]

@@ -1,0 +1,88 @@
+"""What holds a file back before it is taken: its writer and its quiet time. Pure decisions, given the time.
+
+Every gate only delays. None of them has a verdict, and none moves a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import assert_never
+
+from attachd.config import Settle
+from attachd.journal.admission import Moment
+from attachd.journal.rows import Row
+
+#: What is said of a file that somebody has open; also after that it waits for the next look.
+STILL_OPEN = "a program still has it open for writing"
+
+#: A file that somebody has open is looked at again after half the time that it has been unchanged, within these bounds.
+SHORTEST_PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 1.0, 30.0
+
+
+#: The rules of a folder where the configuration says nothing.
+DEFAULTS = Settle()
+
+
+class Writer(Enum):
+    """Whether anybody has a file open for writing at this moment."""
+
+    NOBODY = auto()  #: proven, writable mappings included
+    SOMEBODY = auto()
+    UNKNOWN = auto()  #: the system does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """It may be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It stays as it is, and is looked at again at *until* (CLOCK_BOOTTIME).
+
+    *reason* is a sentence for a person, "" where it only has to be quiet.
+    """
+
+    until: float
+    reason: str = ""
+
+
+def quiet_needed(size: int, rules: Settle, writer: Writer) -> float:
+    """How many seconds a file must have been unchanged; empty ones longer, because scanners make a placeholder first."""
+    quiet = rules.quiet_seconds
+    if writer is not Writer.NOBODY:
+        quiet = max(quiet, rules.quiet_seconds_unproven)
+    return max(quiet, rules.empty_seconds) if size == 0 else quiet
+
+
+def settled_at(row: Row, needed: float) -> float:
+    """When a SEEN row will have settled, on CLOCK_BOOTTIME, if it stays as it is."""
+    return row.quiet_boot + needed
+
+
+def before_opening(row: Row, rules: Settle, moment: Moment) -> Go | Wait:
+    """Judge what needs no look at the file: it must have been quiet, if only for as long as a closed file has to be."""
+    return _quiet(row, quiet_needed(row.size, rules, Writer.NOBODY), moment)
+
+
+def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer) -> Go | Wait:
+    """Judge what the system says about who writes to the file."""
+    match writer:
+        case Writer.NOBODY:
+            return Go()
+        case Writer.SOMEBODY:
+            return Wait(moment.boot + _patience(moment.boot - row.quiet_boot), STILL_OPEN)
+        case Writer.UNKNOWN:
+            return _quiet(row, quiet_needed(row.size, rules, writer), moment)
+        case _:
+            assert_never(writer)
+
+
+def _quiet(row: Row, needed: float, moment: Moment) -> Go | Wait:
+    at = settled_at(row, needed)
+    return Go() if at <= moment.boot else Wait(at)
+
+
+def _patience(unchanged: float) -> float:
+    return min(max(unchanged / 2, SHORTEST_PATIENCE_SECONDS), LONGEST_PATIENCE_SECONDS)
