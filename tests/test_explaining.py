@@ -113,6 +113,19 @@ WAITS: dict[str, tuple[Waiting, str]] = {
         Waiting(row(SEEN, reason="a program still has it open for writing")),
         "waits, because a program still has it open for writing; it is sent to TEST-1 when that is over",
     ),
+    "without its end": (
+        Waiting(row(SEEN, lacks="a PDF ends with %%EOF", due=NOW + 600)),
+        (
+            f"waits, because its end is missing (a PDF ends with %%EOF); it is sent as it is at {at(600)}, unless it is "
+            "completed before"
+        ),
+    ),
+    "sent without its end": (
+        Waiting(row(READY, lacks="a PDF ends with %%EOF")),
+        (
+            "is the next file for TEST-1; it is sent as soon as a transfer is free; its end is missing (a PDF ends with %%EOF)"
+        ),
+    ),
     "settling since an earlier process": (
         Waiting(row(SEEN, epoch=6)),
         (
@@ -312,6 +325,16 @@ def test_the_widest_pause_is_told() -> None:
 )
 def test_a_pause_that_does_not_concern_it_is_not_told(other: Pause) -> None:
     assert "is the next file" in explained(Waiting(row(READY)), pauses=(other,)).sentence
+
+
+def test_an_attached_file_that_lacked_its_end_says_so() -> None:
+    done = row(
+        State.DONE, lacks="a PDF ends with %%EOF", attachment="10", verdict_at=NOW, root="done", target=b"TEST-1/a.txt"
+    )
+
+    told = explained(Finished(done, there=False)).sentence
+
+    assert told.endswith("it has been taken out of /done since; its end is missing (a PDF ends with %%EOF).")
 
 
 def test_a_file_that_settles_is_told_of_the_pause_behind() -> None:

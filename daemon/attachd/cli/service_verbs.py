@@ -210,7 +210,7 @@ def _conclude(engine: Engine, began: float, reason: str) -> int:
     for stray in strays:
         print(f"waiting: {stray.files} in {printable(stray.folder) or 'the inbox itself'}: {stray.reason}")
     for row in report.troubled(journal):
-        print(f"waiting: {printable(row.path)}: {row.blocked or row.reason}")
+        print(f"waiting: {printable(row.path)}: {row.said}")
     if reason:
         print(f"ended early: {reason}")
     return 3 if failed else 4 if left or strays or not engine.desk.guard.sight.there else 0

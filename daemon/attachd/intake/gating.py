@@ -1,4 +1,4 @@
-"""What holds a file back before it is taken: its writer and its quiet time. Pure decisions, given the time.
+"""What holds a file back before it is taken: its writer, its quiet time, its end. Pure decisions, given the time.
 
 Every gate only delays. None of them has a verdict, and none moves a file.
 """
@@ -34,18 +34,22 @@ class Writer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """It may be taken."""
+    """It may be taken; *lacks* is the end that it lacks all the same, as ``endings`` says it."""
+
+    lacks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
     """It stays as it is, and is looked at again at *until* (CLOCK_BOOTTIME).
 
-    *reason* is a sentence for a person, "" where it only has to be quiet.
+    *reason* is a sentence for a person, None where it only has to be quiet. *over*: nothing holds it any more at *until*.
     """
 
     until: float
-    reason: str = ""
+    reason: str | None = None
+    lacks: str | None = None
+    over: bool = False
 
 
 def quiet_needed(size: int, rules: Settle, writer: Writer) -> float:
@@ -77,6 +81,12 @@ def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer) -> Go | W
             return _quiet(row, quiet_needed(row.size, rules, writer), moment)
         case _:
             assert_never(writer)
+
+
+def of_ending(row: Row, rules: Settle, moment: Moment, lacks: str | None) -> Go | Wait:
+    """Judge a file that *lacks* the end of its format: it waits to be completed, and goes as it is after a while."""
+    until = settled_at(row, rules.incomplete_seconds)
+    return Wait(until, lacks=lacks, over=True) if lacks and moment.boot < until else Go(lacks)
 
 
 def _quiet(row: Row, needed: float, moment: Moment) -> Go | Wait:

@@ -49,9 +49,10 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """It can be taken; ``sha256`` only where it was asked for."""
+    """It can be taken; ``sha256`` only where it was asked for, ``lacks`` the end that it lacks."""
 
     sha256: bytes | None = None
+    lacks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +104,11 @@ def _examine_open(descriptor: int, print_: Fingerprint, gate: Gate, *, checksum:
     if isinstance(passed, gating.Wait):
         return passed
     if not checksum:
-        return Free()
+        return Free(lacks=passed.lacks)
     digest = hashlib.sha256()
     while chunk := os.read(descriptor, _CHUNK):
         digest.update(chunk)
-    return Free(digest.digest()) if _is(os.fstat(descriptor), print_) else Moving()
+    return Free(digest.digest(), passed.lacks) if _is(os.fstat(descriptor), print_) else Moving()
 
 
 def _closed(descriptor: int) -> gating.Go | gating.Wait:

@@ -17,6 +17,7 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
 from attachd.intake import reading, routing, walking
+from attachd.intake.endings import Endings
 from attachd.intake.ignoring import Ignoring
 from attachd.intake.settling import Settling
 from attachd.journal import admission, database
@@ -49,6 +50,7 @@ class Scanner:
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._ignoring = Ignoring(config.settle.ignore)
+        self._endings = Endings()
         self._mount: tuple[int, int, int] | None = None
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
@@ -147,7 +149,9 @@ class Scanner:
         walk = self._walk()
         with self._journal.transaction() as connection:
             suspect = self._suspect(connection)
-        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=suspect)
+        settling = Settling(
+            self._journal, self._config, self._clock, self._guard, key, suspect=suspect, endings=self._endings
+        )
         files = 0
         for entries in _chunks(walk.below(inbox, name)):
             seen = settling.look(entries)

@@ -16,6 +16,7 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
 from attachd.intake import gating, observing, reading, routing
+from attachd.intake.endings import Endings
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
 from attachd.jira import names
@@ -67,11 +68,14 @@ class Settling:
         *,
         suspect: bool = False,
         network: Callable[[bytes], bool] = _local,
+        endings: Endings | None = None,
     ) -> None:
         """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost.
 
-        *network* says of a path below the inbox whether it lies on a network file system.
+        *network* says of a path below the inbox whether it lies on a network file system; *endings* remembers from scan to
+        scan what was found out about files that wait.
         """
+        self._endings = endings or Endings()
         self._suspect, self._network, self._rules = suspect, network, config.settle
         self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
 
@@ -211,13 +215,15 @@ class Settling:
         """Remember when to look again, and write down what is new about what holds these files."""
         for _, wait in held:
             seen.look_again(wait.until)
-        new = [(row, _said(row, wait)) for row, wait in held if (row.reason or "") != wait.reason]
+        moment = self._moment()
+        said = [(row, _said(row, wait, moment)) for row, wait in held]
+        new = [(row, hold) for row, hold in said if not admission.says(row, hold)]
         if not new:
             return
         with self._journal.transaction() as connection:
-            for row, said in new:
+            for row, hold in new:
                 if rows.find(connection, row.id) == row:
-                    admission.hold(connection, row, said)
+                    admission.hold(connection, row, hold)
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
         doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
@@ -234,9 +240,16 @@ class Settling:
         def gate(descriptor: int) -> gating.Go | gating.Wait:
             assert found.row is not None
             writer = reading.writer(descriptor, network=self._network(found.entry.path))
-            return gating.of_writer(found.row, self._rules, self._moment(), writer)
+            passed = gating.of_writer(found.row, self._rules, self._moment(), writer)
+            return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor)
 
         return reading.examine(self._guard.inbox, found.entry.path, found.entry.print, checksum=checksum, gate=gate)
+
+    def _of_ending(self, row: Row, descriptor: int) -> gating.Go | gating.Wait:
+        if not self._rules.incomplete_seconds:
+            return gating.Go()
+        lacks = self._endings.lacks(descriptor, row.path, row.fingerprint)
+        return gating.of_ending(row, self._rules, self._moment(), lacks)
 
     def _admit_one(
         self,
@@ -250,21 +263,29 @@ class Settling:
             case reading.Moving() | gating.Wait():
                 return
             case reading.Bar(reason):
-                if admission.hold(connection, row, admission.Hold(blocked=reason)):
+                held = admission.Hold(blocked=reason)
+                if not admission.says(row, held):
+                    admission.hold(connection, row, held)
                     log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=reason)
-            case reading.Free(sha256):
+            case reading.Free(sha256, lacks):
+                if lacks:
+                    log.warning(
+                        "file.incomplete", id=row.ident, issue=row.asked, file=printable(row.path), reason=lacks
+                    )
                 earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
                 if doubt and sha256 and (earlier or doubt.since is not None):
                     attempt = int(database.get(connection, "attempt") or 0)
                     since, site = doubt.since or now, self._config.jira.url
-                    admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site)
+                    admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site, lacks)
                 else:
-                    admission.ready(connection, row.id, now)
+                    admission.ready(connection, row.id, now, lacks)
 
 
-def _said(row: Row, wait: gating.Wait) -> admission.Hold:
+def _said(row: Row, wait: gating.Wait, moment: Moment) -> admission.Hold:
     """What is to be written down; a file that only has to be quiet stays blocked until it is looked at once more."""
-    return admission.Hold(wait.reason) if wait.reason else admission.Hold(blocked=row.blocked)
+    blocked = None if wait.reason or wait.lacks else row.blocked
+    left = wait.until - moment.boot if wait.over else 0.0
+    return admission.Hold(wait.reason, blocked, wait.lacks, due=moment.now + left if wait.over else 0.0, wait=left)
 
 
 def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:

@@ -5,6 +5,7 @@ Every function takes an open transaction, so that thousands of files are admitte
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,10 +119,8 @@ def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerpri
         "site_faults": 0,
         "share": 60,
         "suspect_at": row.suspect_at if (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns) else None,
-        "due": 0,
-        "wait": 0,
     }
-    values = identity(print_, moment.epoch) | fresh | {"quiet_boot": moment.boot, "blocked": None, "reason": None}
+    values = identity(print_, moment.epoch) | fresh | dataclasses.asdict(Hold()) | {"quiet_boot": moment.boot}
     if row.state != State.SEEN:
         values |= {"state": State.SEEN, "since": moment.now}
     rows.change(connection, row.id, values)
@@ -177,11 +176,9 @@ def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: 
     rows.change(connection, row.id, identity(print_, moment.epoch) | where | name)
 
 
-def ready(connection: sqlite3.Connection, row_id: int, now: float) -> None:
-    """Settled and routed: it may be sent."""
-    rows.change(
-        connection, row_id, {"state": State.READY, "since": now, "blocked": None, "reason": None, "due": 0, "wait": 0}
-    )
+def ready(connection: sqlite3.Connection, row_id: int, now: float, lacks: str | None = None) -> None:
+    """Settled and routed: it may be sent, even without the end that it *lacks*."""
+    rows.change(connection, row_id, {"state": State.READY, "since": now} | dataclasses.asdict(Hold(lacks=lacks)))
 
 
 def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
@@ -196,18 +193,27 @@ def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, mo
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What a SEEN row says of itself: *reason* where it waits, *blocked* where a person has to do something."""
+    """What a SEEN row says of itself: *reason* where it waits, *blocked* where a person has to do something.
+
+    *lacks* is the end that it waits for. *due* (seconds since the epoch, *wait* long) is when it goes all the same.
+    """
 
     reason: str | None = None
     blocked: str | None = None
+    lacks: str | None = None
+    due: float = 0.0
+    wait: float = 0.0
 
 
-def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> bool:
-    """Write down what holds a SEEN row; False where the row says so already, and nothing is written."""
-    if (row.reason, row.blocked) == (held.reason, held.blocked):
-        return False
-    rows.change(connection, row.id, {"reason": held.reason, "blocked": held.blocked})
-    return True
+def says(row: rows.Row, held: Hold) -> bool:
+    """Whether a row says so already; a time that was reckoned anew may differ a little."""
+    same = (row.reason, row.blocked, row.lacks) == (held.reason, held.blocked, held.lacks)
+    return same and abs(row.due - held.due) < 1.0
+
+
+def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> None:
+    """Write down what holds a SEEN row."""
+    rows.change(connection, row.id, dataclasses.asdict(held))
 
 
 def doubtful(
@@ -219,6 +225,7 @@ def doubtful(
     made_at: float,
     attempt: int,
     site: str,
+    lacks: str | None = None,
 ) -> None:
     """Its content may be attached already, by the attempt of an *earlier* row or (a lost journal) since *made_at*.
 
@@ -239,6 +246,7 @@ def doubtful(
         "looks": 0,
         "brief": 0,
         "share": 1,
+        "lacks": lacks,
     }
     if earlier:
         values |= {

@@ -234,6 +234,8 @@ def _finished(name: str, found: Finished, world: Circumstances) -> Answer:
     match row.state:
         case State.DONE:
             sentence = _done(name, found, world)
+            if row.remark:
+                sentence = f"{sentence.removesuffix('.')}; {row.remark}."
         case State.FAILED:
             sentence = _failed(name, found, world)
         case _:

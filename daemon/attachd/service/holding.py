@@ -85,7 +85,8 @@ def explain(name: str, found: Waiting, world: Circumstances) -> Answer:
     then = f"; {cause.then}" if cause.then else ""
     at = cause.at if cause.at is not None and cause.at > world.now else None
     since = cause.since if cause.since is not None else row.since
-    sentence = f"{name} {cause.holds}{then}{not_running(world)}."
+    remark = f"; {row.remark}" if row.remark and row.state is not State.SEEN else ""
+    sentence = f"{name} {cause.holds}{then}{remark}{not_running(world)}."
     return Answer(sentence, word(row.state, row.blocked), row, since, at)
 
 
@@ -152,6 +153,11 @@ def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
 
 
 def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
+    if row.lacks:
+        when = f" at {clock(row.due, world.now)}" if world.running else ""
+        return _Cause(
+            f"waits, because {row.remark}", f"it is sent as it is{when}, unless it is completed before", row.due
+        )
     if row.reason:
         return _Cause(f"waits, because {clause(row.reason)}", f"it is sent to {issue(row)} when that is over")
     needed = gating.quiet_needed(row.size, rules, Writer.NOBODY)
