@@ -1,6 +1,6 @@
-"""What holds a file back before it is taken: its writer, its quiet time, its end. Pure decisions, given the time.
+"""What holds a file back before it is taken: its writer, its quiet time, its size and age, its end.
 
-Every gate only delays. None of them has a verdict, and none moves a file.
+Pure decisions, given the time. Every gate only delays: none of them has a verdict, and none moves a file.
 """
 
 from __future__ import annotations
@@ -52,6 +52,13 @@ class Wait:
     over: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Only a person, or a change of the file, can let it pass; *reason* is a sentence."""
+
+    reason: str
+
+
 def quiet_needed(size: int, rules: Settle, writer: Writer) -> float:
     """How many seconds a file must have been unchanged; empty ones longer, because scanners make a placeholder first."""
     quiet = rules.quiet_seconds
@@ -65,9 +72,43 @@ def settled_at(row: Row, needed: float) -> float:
     return row.quiet_boot + needed
 
 
-def before_opening(row: Row, rules: Settle, moment: Moment) -> Go | Wait:
-    """Judge what needs no look at the file: it must have been quiet, if only for as long as a closed file has to be."""
-    return _quiet(row, quiet_needed(row.size, rules, Writer.NOBODY), moment)
+def before_opening(row: Row, rules: Settle, moment: Moment, *, returned: bool = False) -> Go | Wait | Blocked:
+    """Judge what needs no look at the file: it must have been quiet, if only for as long as a closed file has to be.
+
+    One that *returned* from failed had passed once, so that its age does not bar it any more.
+    """
+    quiet = _quiet(row, quiet_needed(row.size, rules, Writer.NOBODY), moment)
+    if isinstance(quiet, Wait):
+        return quiet
+    reason = _of_size(row, rules) or ("" if returned else _too_old(row, rules, moment))
+    return Blocked(reason) if reason else _too_young(row, rules, moment)
+
+
+def _of_size(row: Row, rules: Settle) -> str:
+    if rules.min_bytes is not None and row.size < rules.min_bytes:
+        return f"it is smaller than min_bytes = {rules.min_bytes}"
+    if rules.max_bytes is not None and row.size > rules.max_bytes:
+        return f"it is larger than max_bytes = {rules.max_bytes}"
+    return ""
+
+
+def _too_old(row: Row, rules: Settle, moment: Moment) -> str:
+    most = rules.max_age_seconds
+    return f"it is older than max_age_seconds = {most:g}" if most is not None and _age(row, moment) > most else ""
+
+
+def _too_young(row: Row, rules: Settle, moment: Moment) -> Go | Wait:
+    """A file whose time lies in the future is as old as it has been seen unchanged."""
+    least = rules.min_age_seconds or 0.0
+    left = least - max(_age(row, moment), moment.boot - row.quiet_boot)
+    if left <= 0:
+        return Go()
+    return Wait(moment.boot + left, f"it is younger than min_age_seconds = {least:g}", over=True)
+
+
+def _age(row: Row, moment: Moment) -> float:
+    """Seconds since the file was changed, by its own word and the wall clock."""
+    return moment.now - row.mtime_ns / 1e9
 
 
 def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer) -> Go | Wait:

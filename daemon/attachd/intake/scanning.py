@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from attachd.clock import Clock
-from attachd.config import Config
+from attachd.config import Config, Rulebook
 from attachd.filing.guard import Guard
 from attachd.intake import reading, routing, walking
 from attachd.intake.endings import Endings
@@ -50,7 +50,7 @@ class Scanner:
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._ignoring = Ignoring(config.settle.ignore)
-        self._endings = Endings()
+        self._endings, self._rulebook = Endings(), Rulebook(config)
         self._mount: tuple[int, int, int] | None = None
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
@@ -149,8 +149,9 @@ class Scanner:
         walk = self._walk()
         with self._journal.transaction() as connection:
             suspect = self._suspect(connection)
+        rules, endings = self._rulebook.of(name, key), self._endings
         settling = Settling(
-            self._journal, self._config, self._clock, self._guard, key, suspect=suspect, endings=self._endings
+            *(self._journal, self._config, self._clock, self._guard, key), suspect=suspect, endings=endings, rules=rules
         )
         files = 0
         for entries in _chunks(walk.below(inbox, name)):

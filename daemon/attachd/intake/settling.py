@@ -6,6 +6,7 @@ only if the row is still as it was when it was judged.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from attachd.clock import Clock
-from attachd.config import Config
+from attachd.config import Config, Settle
 from attachd.filing.guard import Guard
 from attachd.intake import gating, observing, reading, routing
 from attachd.intake.endings import Endings
@@ -69,14 +70,15 @@ class Settling:
         suspect: bool = False,
         network: Callable[[bytes], bool] = _local,
         endings: Endings | None = None,
+        rules: Settle | None = None,
     ) -> None:
         """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost.
 
         *network* says of a path below the inbox whether it lies on a network file system; *endings* remembers from scan to
-        scan what was found out about files that wait.
+        scan what was found out about files that wait; *rules* are those of the folder.
         """
         self._endings = endings or Endings()
-        self._suspect, self._network, self._rules = suspect, network, config.settle
+        self._suspect, self._network, self._rules = suspect, network, rules or config.settle
         self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
 
     def look(self, entries: Sequence[Entry]) -> Seen:
@@ -198,32 +200,45 @@ class Settling:
     def _settle(self, entries: Sequence[Entry], seen: Seen) -> None:
         moment = self._moment()
         ripe: list[Found] = []
-        held: list[tuple[Row, gating.Wait]] = []
+        held: list[tuple[Row, gating.Wait | gating.Blocked]] = []
         for found in self._rows(entries):
             if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
                 continue
-            verdict = gating.before_opening(found.row, self._rules, moment)
-            if isinstance(verdict, gating.Wait):
-                held.append((found.row, verdict))
-            else:
+            verdict = self._before_opening(found.row, moment)
+            if isinstance(verdict, gating.Go):
                 ripe.append(found)
+            else:
+                held.append((found.row, verdict))
         self._hold(held, seen)
         if ripe:
             self._admit(ripe, seen)
 
-    def _hold(self, held: Sequence[tuple[Row, gating.Wait]], seen: Seen) -> None:
+    def _before_opening(self, row: Row, moment: Moment) -> gating.Go | gating.Wait | gating.Blocked:
+        rules = self._rules
+        returned = rules.max_age_seconds is not None and self._returned(row)
+        return gating.before_opening(row, rules, moment, returned=returned)
+
+    def _returned(self, row: Row) -> bool:
+        """Whether it came back from failed: a move keeps size and time, and it does not lie there any more."""
+        with self._journal.transaction_for_reading() as connection:
+            targets = admission.failed_alike(connection, row)
+        failed = bytes(self._config.folders.failed)
+        return any(not os.path.lexists(os.path.join(failed, target)) for target in targets)
+
+    def _hold(self, held: Sequence[tuple[Row, gating.Wait | gating.Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
-        for _, wait in held:
-            seen.look_again(wait.until)
+        for _, verdict in held:
+            if isinstance(verdict, gating.Wait):
+                seen.look_again(verdict.until)
         moment = self._moment()
-        said = [(row, _said(row, wait, moment)) for row, wait in held]
+        said = [(row, _said(row, verdict, moment)) for row, verdict in held]
         new = [(row, hold) for row, hold in said if not admission.says(row, hold)]
         if not new:
             return
         with self._journal.transaction() as connection:
             for row, hold in new:
                 if rows.find(connection, row.id) == row:
-                    admission.hold(connection, row, hold)
+                    _write_down(connection, row, hold)
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
         doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
@@ -265,8 +280,7 @@ class Settling:
             case reading.Bar(reason):
                 held = admission.Hold(blocked=reason)
                 if not admission.says(row, held):
-                    admission.hold(connection, row, held)
-                    log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=reason)
+                    _write_down(connection, row, held)
             case reading.Free(sha256, lacks):
                 if lacks:
                     log.warning(
@@ -281,11 +295,20 @@ class Settling:
                     admission.ready(connection, row.id, now, lacks)
 
 
-def _said(row: Row, wait: gating.Wait, moment: Moment) -> admission.Hold:
+def _said(row: Row, verdict: gating.Wait | gating.Blocked, moment: Moment) -> admission.Hold:
     """What is to be written down; a file that only has to be quiet stays blocked until it is looked at once more."""
-    blocked = None if wait.reason or wait.lacks else row.blocked
-    left = wait.until - moment.boot if wait.over else 0.0
-    return admission.Hold(wait.reason, blocked, wait.lacks, due=moment.now + left if wait.over else 0.0, wait=left)
+    if isinstance(verdict, gating.Blocked):
+        return admission.Hold(blocked=verdict.reason)
+    blocked = None if verdict.reason or verdict.lacks else row.blocked
+    left = verdict.until - moment.boot if verdict.over else 0.0
+    due = moment.now + left if verdict.over else 0.0
+    return admission.Hold(verdict.reason, blocked, verdict.lacks, due, left)
+
+
+def _write_down(connection: sqlite3.Connection, row: Row, held: admission.Hold) -> None:
+    if held.blocked and held.blocked != row.blocked:
+        log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=held.blocked)
+    admission.hold(connection, row, held)
 
 
 def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:

@@ -75,6 +75,15 @@ def uncertain(connection: sqlite3.Connection, site: str, asked: str, size: int) 
     return [rows.from_sql(record) for record in found]
 
 
+def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
+    """Where below failed the files of this issue were put that have the size and the time of this one."""
+    found = connection.execute(
+        "SELECT target FROM file WHERE state = 'FAILED' AND asked = ? AND size = ? AND mtime_ns = ? AND target IS NOT NULL",
+        (row.asked, row.size, row.mtime_ns),
+    )
+    return [record[0] for record in found]
+
+
 def add(
     connection: sqlite3.Connection, place: Place, print_: Fingerprint, moment: Moment, *, suspect: bool = False
 ) -> int:

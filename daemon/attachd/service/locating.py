@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from attachd.clock import Clock
-from attachd.config import Config
+from attachd.config import Config, Rulebook
 from attachd.filing import guard, notes, places, recognising
 from attachd.intake import ignoring, routing, walking
 from attachd.journal import lookup
@@ -63,6 +63,7 @@ class Locator:
         self._config, self._journal = config, journal
         self._roots = placing.roots(config)
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+        self._rulebook = Rulebook(config)
         self._ignoring = ignoring.Ignoring(config.settle.ignore)
 
     def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
@@ -154,7 +155,7 @@ class Locator:
             held_issues=lookup.held_issues(self._journal),
             by_day=row.contested == 403 or lookup.has_accepted(self._journal, row),
             gone=gone,
-            rules=self._config.settle,
+            rules=self._rulebook.of(row.path.partition(b"/")[0], row.asked),
         )
 
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
@@ -178,9 +179,10 @@ class Locator:
     def _unseen(self, path: bytes, size: int) -> Situation:
         if self._is_note(path):
             return explaining.Dragged()
-        routed = self._router.route(path.partition(b"/")[0])
+        top = path.partition(b"/")[0]
+        routed = self._router.route(top)
         assert isinstance(routed, routing.Routed)
-        return explaining.Unseen(routed.key, size, self._config.settle)
+        return explaining.Unseen(routed.key, size, self._rulebook.of(top, routed.key))
 
     def _is_note(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]
