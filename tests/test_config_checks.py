@@ -463,6 +463,13 @@ def test_limits_let_something_through(line: str, where: str, what: str) -> None:
     assert not list(checks.bounds(1, 1, None, 5.0))
 
 
+@pytest.mark.parametrize("suffix", ["/", "a/b", " ", "\\n", "x" * 65])
+def test_a_suffix_is_the_end_of_a_name(suffix: str) -> None:
+    found = problem(tables(settle=f'ready_suffix = "{suffix}"'))
+
+    assert (found.where, found.what) == ("settle.ready_suffix", "cannot be the end of a file's name.")
+
+
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
@@ -504,7 +511,6 @@ def test_a_key_of_settle_that_is_none_of_a_folder_is_told() -> None:
     ("table", "line"),
     [
         ("folders", "inbox = 'inbox'\nlink_notes = true"),
-        ("settle", "ready_suffix = '.ready'"),
         ("retention", "done_days = 1"),
         ("retention", "failed_days = 1"),
         ("retention", "history_days = 1"),

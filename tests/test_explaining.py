@@ -111,12 +111,12 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     ),
     "still open": (
         Waiting(row(SEEN, reason="a program still has it open for writing")),
-        "waits, because a program still has it open for writing; it is sent to TEST-1 when that is over",
+        "waits: a program still has it open for writing; it is sent to TEST-1 when that is over",
     ),
     "without its end": (
         Waiting(row(SEEN, lacks="a PDF ends with %%EOF", due=NOW + 600)),
         (
-            f"waits, because its end is missing (a PDF ends with %%EOF); it is sent as it is at {at(600)}, unless it is "
+            f"waits: its end is missing (a PDF ends with %%EOF); it is sent as it is at {at(600)}, unless it is "
             "completed before"
         ),
     ),
@@ -591,13 +591,13 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
     "user's": (
         Ignored("*.bak", Rule.USERS),
         True,
-        f"{NAME} is left alone, because its name fits the pattern *.bak of settle.ignore in /etc/attachd/config.toml.",
+        f"{NAME} is left alone, because its name fits the pattern *.bak of ignore in /etc/attachd/config.toml.",
     ),
     "its folder": (
         Ignored("old/", Rule.USERS, b"old"),
         True,
         (
-            f"{NAME} is left alone, because the name of its folder old fits the pattern old/ of settle.ignore in "
+            f"{NAME} is left alone, because the name of its folder old fits the pattern old/ of ignore in "
             "/etc/attachd/config.toml."
         ),
     ),

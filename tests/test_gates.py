@@ -118,7 +118,7 @@ def test_a_young_file_waits_and_says_until_when(tmp_path: Path) -> None:
         report = w.scan()
         assert report.settles == {b"TEST-1": w.clock.boot() + 60.0}
         assert (
-            "because it is younger than min_age_seconds = 60; it is sent to TEST-1 at "
+            "waits: it is younger than min_age_seconds = 60; it is sent to TEST-1 at "
             in told(w, "TEST-1/a.txt").sentence
         )
         (waiting,) = showing.collect(w.desk.config, w.home, w.desk.journal, w.clock.time)["waiting_for"]
@@ -210,4 +210,4 @@ def test_the_sample_shows_every_key_of_a_folder() -> None:
     sample = (Path(__file__).parent.parent / "sample-config.toml").read_text("utf-8")
     shown = tomllib.loads(re.sub(r'(?m)^# (?=\[|"?[A-Za-z_]+"? = )', "", sample))["folder"]
 
-    assert set(shown[0]) == set(schema.Folder.model_fields) - {"ready_suffix"}
+    assert set(shown[0]) == set(schema.Folder.model_fields)

@@ -12,7 +12,6 @@ PENDING: Mapping[tuple[str, ...], str | None] = {
     ("folders", "link_notes"): None,
     ("jira", "auth", "token", "keyring"): None,
     ("jira", "auth", "client_secret", "keyring"): None,
-    ("settle", "ready_suffix"): None,
     ("retention", "done_days"): None,
     ("retention", "failed_days"): None,
     ("retention", "history_days"): None,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from attachd.clock import Clock
-from attachd.config import Config
+from attachd.config import Config, Rulebook
 from attachd.delivery.bandwidth import Bandwidth
 from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
@@ -73,9 +73,11 @@ class Desk:
     asked_with: dict[int, int] = field(default_factory=dict)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
+    rulebook: Rulebook = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with as many uploads at once as are configured."""
+        self.rulebook = Rulebook(self.config)
         self.parallel = Parallel(self.config.upload.parallel)
 
     @property

@@ -12,6 +12,7 @@ from typing import assert_never
 from attachd.config import Settle
 from attachd.journal.admission import Moment
 from attachd.journal.rows import Row
+from attachd.model import printable
 
 #: What is said of a file that somebody has open; also after that it waits for the next look.
 STILL_OPEN = "a program still has it open for writing"
@@ -32,6 +33,14 @@ class Writer(Enum):
     UNKNOWN = auto()  #: the system does not tell
 
 
+class Marker(Enum):
+    """Whether another file has to say that this one is complete."""
+
+    NOT_ASKED = auto()  #: no ``ready_suffix``; or it came back from failed, where it was complete already
+    MISSING = auto()
+    THERE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Go:
     """It may be taken; *lacks* is the end that it lacks all the same, as ``endings`` says it."""
@@ -41,12 +50,12 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """It stays as it is, and is looked at again at *until* (CLOCK_BOOTTIME).
+    """It stays as it is, and is looked at again at *until* (CLOCK_BOOTTIME); None: when a scan comes to it.
 
     *reason* is a sentence for a person, None where it only has to be quiet. *over*: nothing holds it any more at *until*.
     """
 
-    until: float
+    until: float | None
     reason: str | None = None
     lacks: str | None = None
     over: bool = False
@@ -59,8 +68,13 @@ class Blocked:
     reason: str
 
 
-def quiet_needed(size: int, rules: Settle, writer: Writer) -> float:
-    """How many seconds a file must have been unchanged; empty ones longer, because scanners make a placeholder first."""
+def quiet_needed(size: int, rules: Settle, writer: Writer, marker: Marker = Marker.NOT_ASKED) -> float:
+    """How many seconds a file must have been unchanged; empty ones longer, because scanners make a placeholder first.
+
+    Where its marker is there its sender has said that it is complete, and it need not be quiet at all.
+    """
+    if marker is Marker.THERE:
+        return 0.0
     quiet = rules.quiet_seconds
     if writer is not Writer.NOBODY:
         quiet = max(quiet, rules.quiet_seconds_unproven)
@@ -72,16 +86,26 @@ def settled_at(row: Row, needed: float) -> float:
     return row.quiet_boot + needed
 
 
-def before_opening(row: Row, rules: Settle, moment: Moment, *, returned: bool = False) -> Go | Wait | Blocked:
+def before_opening(
+    row: Row, rules: Settle, moment: Moment, marker: Marker = Marker.NOT_ASKED, *, returned: bool = False
+) -> Go | Wait | Blocked:
     """Judge what needs no look at the file: it must have been quiet, if only for as long as a closed file has to be.
 
     One that *returned* from failed had passed once, so that its age does not bar it any more.
     """
-    quiet = _quiet(row, quiet_needed(row.size, rules, Writer.NOBODY), moment)
+    if marker is Marker.MISSING:
+        return Wait(None, released_by(row, rules))
+    quiet = _quiet(row, quiet_needed(row.size, rules, Writer.NOBODY, marker), moment)
     if isinstance(quiet, Wait):
         return quiet
     reason = _of_size(row, rules) or ("" if returned else _too_old(row, rules, moment))
     return Blocked(reason) if reason else _too_young(row, rules, moment)
+
+
+def released_by(row: Row, rules: Settle) -> str:
+    """What is said of a file whose marker is not there yet."""
+    name = printable(row.path.rpartition(b"/")[2])
+    return f"it is released by {name}{rules.ready_suffix}, which is not there yet"
 
 
 def _of_size(row: Row, rules: Settle) -> str:
@@ -111,7 +135,7 @@ def _age(row: Row, moment: Moment) -> float:
     return moment.now - row.mtime_ns / 1e9
 
 
-def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer) -> Go | Wait:
+def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer, marker: Marker = Marker.NOT_ASKED) -> Go | Wait:
     """Judge what the system says about who writes to the file."""
     match writer:
         case Writer.NOBODY:
@@ -119,7 +143,7 @@ def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer) -> Go | W
         case Writer.SOMEBODY:
             return Wait(moment.boot + _patience(moment.boot - row.quiet_boot), STILL_OPEN)
         case Writer.UNKNOWN:
-            return _quiet(row, quiet_needed(row.size, rules, writer), moment)
+            return _quiet(row, quiet_needed(row.size, rules, writer, marker), moment)
         case _:
             assert_never(writer)
 

@@ -18,7 +18,7 @@ from attachd.config import Config, Rulebook
 from attachd.filing.guard import Guard
 from attachd.intake import reading, routing, walking
 from attachd.intake.endings import Endings
-from attachd.intake.ignoring import Ignoring
+from attachd.intake.hiding import Hiding
 from attachd.intake.settling import Settling
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
@@ -49,8 +49,8 @@ class Scanner:
         folders = config.folders
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
-        self._ignoring = Ignoring(config.settle.ignore)
-        self._endings, self._rulebook = Endings(), Rulebook(config)
+        self._hiding = Hiding(config, Rulebook(config), self._router)
+        self._endings = Endings()
         self._mount: tuple[int, int, int] | None = None
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
@@ -128,16 +128,16 @@ class Scanner:
                 for item in listing:
                     name = os.fsencode(item.name)
                     if item.is_dir(follow_symlinks=False):
-                        if not self._ignoring.why(name, True):
+                        if not self._hiding.why(name, True):
                             folders.append(name)
-                    elif item.is_file(follow_symlinks=False) and not self._ignoring.why(name, False):
+                    elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
                         loose += 1
         except OSError as error:
             report.troubles.append((b"", error.strerror or str(error)))
         return sorted(folders), loose
 
     def _walk(self) -> walking.Walk:
-        return walking.Walk(self._ignoring.why, self._config.folders.nested == "flatten")
+        return walking.Walk(self._hiding.why, self._config.folders.nested == "flatten")
 
     def _count(self, inbox: int, name: bytes, report: Report) -> int:
         walk = self._walk()
@@ -149,7 +149,7 @@ class Scanner:
         walk = self._walk()
         with self._journal.transaction() as connection:
             suspect = self._suspect(connection)
-        rules, endings = self._rulebook.of(name, key), self._endings
+        rules, endings = self._hiding.rules(name), self._endings
         settling = Settling(
             *(self._journal, self._config, self._clock, self._guard, key), suspect=suspect, endings=endings, rules=rules
         )
@@ -192,7 +192,7 @@ class Scanner:
 
     def _is_taken(self, path: bytes) -> bool:
         nested = path.count(b"/") > 1 and self._config.folders.nested == "ignore"
-        return not nested and not self._ignoring.why(path, False)
+        return not nested and not self._hiding.why(path, False)
 
     def _moment(self) -> admission.Moment:
         return admission.Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)

@@ -15,9 +15,11 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
+from attachd.filing import markers
 from attachd.filing.guard import Guard
 from attachd.intake import gating, observing, reading, routing
 from attachd.intake.endings import Endings
+from attachd.intake.gating import Marker
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
 from attachd.jira import names
@@ -215,8 +217,16 @@ class Settling:
 
     def _before_opening(self, row: Row, moment: Moment) -> gating.Go | gating.Wait | gating.Blocked:
         rules = self._rules
-        returned = rules.max_age_seconds is not None and self._returned(row)
-        return gating.before_opening(row, rules, moment, returned=returned)
+        returned = (bool(rules.ready_suffix) or rules.max_age_seconds is not None) and self._returned(row)
+        return gating.before_opening(row, rules, moment, self._marker(row, returned=returned), returned=returned)
+
+    def _marker(self, row: Row, *, returned: bool) -> Marker:
+        suffix = self._rules.ready_suffix
+        if not suffix:
+            return Marker.NOT_ASKED
+        if markers.lies_beside(self._guard.inbox, row.path, suffix):
+            return Marker.THERE
+        return Marker.NOT_ASKED if returned else Marker.MISSING
 
     def _returned(self, row: Row) -> bool:
         """Whether it came back from failed: a move keeps size and time, and it does not lie there any more."""
@@ -228,7 +238,7 @@ class Settling:
     def _hold(self, held: Sequence[tuple[Row, gating.Wait | gating.Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
         for _, verdict in held:
-            if isinstance(verdict, gating.Wait):
+            if isinstance(verdict, gating.Wait) and verdict.until is not None:
                 seen.look_again(verdict.until)
         moment = self._moment()
         said = [(row, _said(row, verdict, moment)) for row, verdict in held]
@@ -255,7 +265,8 @@ class Settling:
         def gate(descriptor: int) -> gating.Go | gating.Wait:
             assert found.row is not None
             writer = reading.writer(descriptor, network=self._network(found.entry.path))
-            passed = gating.of_writer(found.row, self._rules, self._moment(), writer)
+            marker = self._marker(found.row, returned=True)
+            passed = gating.of_writer(found.row, self._rules, self._moment(), writer, marker)
             return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor)
 
         return reading.examine(self._guard.inbox, found.entry.path, found.entry.print, checksum=checksum, gate=gate)
@@ -300,7 +311,7 @@ def _said(row: Row, verdict: gating.Wait | gating.Blocked, moment: Moment) -> ad
     if isinstance(verdict, gating.Blocked):
         return admission.Hold(blocked=verdict.reason)
     blocked = None if verdict.reason or verdict.lacks else row.blocked
-    left = verdict.until - moment.boot if verdict.over else 0.0
+    left = verdict.until - moment.boot if verdict.over and verdict.until is not None else 0.0
     due = moment.now + left if verdict.over else 0.0
     return admission.Hold(verdict.reason, blocked, verdict.lacks, due, left)
 

@@ -25,7 +25,8 @@ class Rule(Enum):
     OWN = "own"  #: attachd's own files
     HIDDEN = "hidden"  #: a dot in front
     BUILT_IN = "built in"  #: unfinished transfers, litter of desktops and file servers
-    USERS = "user's"  #: ``settle.ignore``
+    USERS = "user's"  #: ``settle.ignore``, or that of a ``[[folder]]``
+    MARKER = "marker"  #: ``settle.ready_suffix``
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +209,11 @@ def _ignored(name: str, pattern: str, rule: Rule, above: bytes, world: Circumsta
                 "of litter are; rename it, once it is complete, to have it attached."
             )
         case Rule.USERS:
+            return f"{name} is left alone, because {whose} fits the pattern {pattern} of ignore in {world.config}."
+        case Rule.MARKER:
             return (
-                f"{name} is left alone, because {whose} fits the pattern {pattern} of settle.ignore in {world.config}."
+                f"{name} is not attached itself: as its name is of the form {pattern}, it releases the file beside it whose name "
+                "it carries, and is removed when that is attached or refused."
             )
         case _:
             assert_never(rule)

@@ -155,12 +155,10 @@ def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
 def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
     if row.lacks:
         when = f" at {clock(row.due, world.now)}" if world.running else ""
-        return _Cause(
-            f"waits, because {row.remark}", f"it is sent as it is{when}, unless it is completed before", row.due
-        )
+        return _Cause(f"waits: {row.remark}", f"it is sent as it is{when}, unless it is completed before", row.due)
     if row.reason:
         when = f"at {clock(row.due, world.now)} at the earliest" if row.due else "when that is over"
-        return _Cause(f"waits, because {clause(row.reason)}", f"it is sent to {issue(row)} {when}", row.due)
+        return _Cause(f"waits: {clause(row.reason)}", f"it is sent to {issue(row)} {when}", row.due)
     needed = gating.quiet_needed(row.size, rules, Writer.NOBODY)
     what = f"until it is closed and nobody has changed it for {quiet(row.size, rules)}"
     if row.size == 0:

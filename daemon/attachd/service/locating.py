@@ -12,7 +12,7 @@ from pathlib import Path
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.filing import guard, notes, places, recognising
-from attachd.intake import ignoring, routing, walking
+from attachd.intake import hiding, ignoring, routing, walking
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -64,7 +64,7 @@ class Locator:
         self._roots = placing.roots(config)
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._rulebook = Rulebook(config)
-        self._ignoring = ignoring.Ignoring(config.settle.ignore)
+        self._hiding = hiding.Hiding(config, self._rulebook, self._router)
 
     def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
         """Yield what lies at a path; of a folder, everything in it, or what is wrong with the folder itself."""
@@ -201,10 +201,13 @@ class Locator:
         parts = path.split(b"/")
         for number in range(1, len(parts) + 1):
             last = number == len(parts)
-            pattern = self._ignoring.why(b"/".join(parts[:number]), folder or not last)
+            here, is_folder = b"/".join(parts[:number]), folder or not last
+            above = _NO_BYTES if last else parts[number - 1]
+            pattern = self._hiding.pattern(here, is_folder)
             if pattern is not None:
-                above = _NO_BYTES if last else parts[number - 1]
-                return explaining.Ignored(pattern, _rule(pattern, self._config.settle.ignore), above)
+                return explaining.Ignored(pattern, _rule(pattern, self._hiding.rules(path).ignore), above)
+            if not is_folder and (marker := self._hiding.marker(here)):
+                return explaining.Ignored(marker, Rule.MARKER)
         return None
 
     # --- Done and failed ----------------------------------------------------------------------------------------
