@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1024 * 1024
+#: Rows that are looked at in one transaction.
+_AT_ONCE = 1000
 
 
 class Candidate(Protocol):
@@ -319,3 +321,17 @@ def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Mome
                 admission.withdraw(
                     connection, row, moment, "it is not to be taken any more (ignored, or no issue's folder)"
                 )
+
+
+def hold_back(journal: Journal, folder: bytes, reason: str, moment: admission.Moment) -> None:
+    """Let nothing go that lies below a folder of which nothing may be taken; what was sent has its verdict to come."""
+    held, after = admission.Hold(blocked=reason), b""
+    while True:
+        with journal.transaction() as connection:
+            found = admission.under(connection, folder, after, _AT_ONCE)
+            for row in found:
+                if row.state in (State.SEEN, State.READY) and not is_sent(row) and row.blocked != reason:
+                    admission.set_back(connection, row, held, moment)
+        if len(found) < _AT_ONCE:
+            return
+        after = found[-1].path

@@ -9,7 +9,7 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -146,7 +146,7 @@ class Scanner:
         return count
 
     def _folder(self, inbox: int, name: bytes, key: str, report: Report) -> None:
-        walk = self._walk()
+        walk = replace(self._walk(), enter=self._hiding.enter)
         with self._journal.transaction() as connection:
             suspect = self._suspect(connection)
         rules, endings = self._hiding.rules(name), self._endings
@@ -162,6 +162,8 @@ class Scanner:
                 report.settles[name] = min(seen.settles, report.settles.get(name, seen.settles))
         report.files += files
         report.troubles += walk.troubles
+        for below, reason in self._hiding.broken.items():
+            reading.hold_back(self._journal, below, reason, self._moment())
         if walk.complete:
             self._absent(name, files)
 

@@ -14,6 +14,12 @@ DEPTH = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Hidden = Callable[[bytes, bool], str | None]
+#: Is told of each folder that is open and about to be listed; says why nothing of it may be taken, None where it may.
+Enter = Callable[[int, bytes], str | None]
+
+
+def _unheeded(folder: int, path: bytes) -> None:
+    del folder, path
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Walk:
 
     hidden: Hidden
     nested: bool = True
+    enter: Enter = _unheeded
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
 
     @property
@@ -45,7 +52,10 @@ class Walk:
             self.troubles.append((path, error.strerror or str(error)))
             return
         try:
-            yield from self._entries(folder, path, depth)
+            if trouble := self.enter(folder, path):
+                self.troubles.append((path, trouble))
+            else:
+                yield from self._entries(folder, path, depth)
         finally:
             os.close(folder)
 

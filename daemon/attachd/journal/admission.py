@@ -185,6 +185,18 @@ def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: 
     rows.change(connection, row.id, identity(print_, moment.epoch) | where | name)
 
 
+def set_back(connection: sqlite3.Connection, row: rows.Row, held: Hold, moment: Moment) -> None:
+    """Let an unsent row settle anew, and say what holds it."""
+    fresh = {
+        "state": State.SEEN,
+        "since": moment.now,
+        "quiet_boot": moment.boot,
+        "contested": None,
+        "contested_at": None,
+    }
+    rows.change(connection, row.id, dataclasses.asdict(held) | ({} if row.state is State.SEEN else fresh))
+
+
 def ready(connection: sqlite3.Connection, row_id: int, now: float, lacks: str | None = None) -> None:
     """Settled and routed: it may be sent, even without the end that it *lacks*."""
     rows.change(connection, row_id, {"state": State.READY, "since": now} | dataclasses.asdict(Hold(lacks=lacks)))

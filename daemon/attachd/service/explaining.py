@@ -26,6 +26,7 @@ class Rule(Enum):
     HIDDEN = "hidden"  #: a dot in front
     BUILT_IN = "built in"  #: unfinished transfers, litter of desktops and file servers
     USERS = "user's"  #: ``settle.ignore``, or that of a ``[[folder]]``
+    LISTED = "listed"  #: an ``.attachdignore``
     MARKER = "marker"  #: ``settle.ready_suffix``
 
 
@@ -50,11 +51,20 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A *pattern* leaves the name alone, or (*above*) that of a folder on the way to it."""
+    """A *pattern* leaves the name alone, or (*above*) that of a folder on the way to it; *file* is where it stands."""
 
     pattern: str
     rule: Rule
     above: bytes = b""
+    file: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Nothing of its folder is taken, because an ignore file on the way to it cannot be used: *reason*."""
+
+    folder: bytes
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,7 @@ Situation = (
     | Unknown
     | Unreachable
     | Ignored
+    | Undecided
     | Special
     | NoIssue
     | TooDeep
@@ -138,6 +149,11 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
             return _finished(name, found, world)
         case Unseen():
             return _unseen(name, found, world)
+        case Undecided(folder, reason):
+            sentence = (
+                f"{name} cannot be taken: {printable(folder)}/{reason}; nothing of that folder is before it is mended."
+            )
+            return Answer(sentence, Word.BLOCKED)
         case NoIssue(reason, folder):
             return Answer(_no_issue(name, reason, folder), Word.WAITING)
         case Elsewhere() | Unknown():
@@ -172,8 +188,8 @@ def _left_alone(
     match found:
         case Unreachable(reason):
             return f"{name} cannot be looked at by attachd ({reason}); give its user or group the right to."
-        case Ignored(pattern, rule, above):
-            return _ignored(name, pattern, rule, above, world)
+        case Ignored():
+            return _ignored(name, found, world)
         case Special(kind, above):
             what = f"its folder {printable(above)} is" if above else "it is"
             return f"{name} is left alone, because {what} {kind}, and attachd takes nothing but real files and folders."
@@ -193,9 +209,10 @@ def _left_alone(
             assert_never(found)
 
 
-def _ignored(name: str, pattern: str, rule: Rule, above: bytes, world: Circumstances) -> str:
-    whose = f"the name of its folder {printable(above)}" if above else "its name"
-    match rule:
+def _ignored(name: str, found: Ignored, world: Circumstances) -> str:
+    pattern = found.pattern
+    whose = f"the name of its folder {printable(found.above)}" if found.above else "its name"
+    match found.rule:
         case Rule.OWN:
             return f"{name} belongs to attachd itself, and is never attached."
         case Rule.HIDDEN:
@@ -210,13 +227,15 @@ def _ignored(name: str, pattern: str, rule: Rule, above: bytes, world: Circumsta
             )
         case Rule.USERS:
             return f"{name} is left alone, because {whose} fits the pattern {pattern} of ignore in {world.config}."
+        case Rule.LISTED:
+            return f"{name} is left alone, because {whose} fits the pattern {pattern} of {printable(found.file)}."
         case Rule.MARKER:
             return (
                 f"{name} is not attached itself: as its name is of the form {pattern}, it releases the file beside it whose name "
                 "it carries, and is removed when that is attached or refused."
             )
         case _:
-            assert_never(rule)
+            assert_never(found.rule)
 
 
 def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:

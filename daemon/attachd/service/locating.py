@@ -64,6 +64,7 @@ class Locator:
         self._roots = placing.roots(config)
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._rulebook = Rulebook(config)
+        self._visited = b""
         self._hiding = hiding.Hiding(config, self._rulebook, self._router)
 
     def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
@@ -179,6 +180,9 @@ class Locator:
     def _unseen(self, path: bytes, size: int) -> Situation:
         if self._is_note(path):
             return explaining.Dragged()
+        broken = next(((f, why) for f, why in self._hiding.broken.items() if path.startswith(f + b"/")), None)
+        if broken is not None:
+            return explaining.Undecided(*broken)
         top = path.partition(b"/")[0]
         routed = self._router.route(top)
         assert isinstance(routed, routing.Routed)
@@ -199,6 +203,7 @@ class Locator:
     def _ignored(self, path: bytes, *, folder: bool) -> explaining.Ignored | None:
         """The first name on the way to a path that a pattern leaves alone."""
         parts = path.split(b"/")
+        self._visit(path)
         for number in range(1, len(parts) + 1):
             last = number == len(parts)
             here, is_folder = b"/".join(parts[:number]), folder or not last
@@ -208,7 +213,17 @@ class Locator:
                 return explaining.Ignored(pattern, _rule(pattern, self._hiding.rules(path).ignore), above)
             if not is_folder and (marker := self._hiding.marker(here)):
                 return explaining.Ignored(marker, Rule.MARKER)
+            if listed := self._hiding.listed(here, is_folder):
+                return explaining.Ignored(listed.line, Rule.LISTED, above, listed.file)
         return None
+
+    def _visit(self, path: bytes) -> None:
+        """Heed the ignore files on the way to a path; those of one folder's files are read once."""
+        above = path.rpartition(b"/")[0]
+        routed = self._router.route(path.partition(b"/")[0])
+        if above and above != self._visited and isinstance(routed, routing.Routed):
+            self._hiding.visit(self._config.folders.inbox, above)
+            self._visited = above
 
     # --- Done and failed ----------------------------------------------------------------------------------------
 
