@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attachd.config import Settle
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word
@@ -22,6 +23,7 @@ from attachd.service.explaining import (
     Rule,
     Special,
     TooDeep,
+    Undecided,
     Unknown,
     Unreachable,
     Unseen,
@@ -571,6 +573,19 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
         True,
         f"{NAME} cannot be looked at by attachd (Permission denied); give its user or group the right to.",
     ),
+    "marker": (
+        Ignored("*.ready", Rule.MARKER),
+        True,
+        (
+            f"{NAME} is not attached itself: as its name is of the form *.ready, it releases the file beside it whose name it "
+            "carries, and is removed when that is attached or refused."
+        ),
+    ),
+    "undecided": (
+        Undecided(b"TEST-1", ".attachdignore is a link"),
+        True,
+        (f"{NAME} cannot be taken: TEST-1/.attachdignore is a link; nothing of that folder is before it is mended."),
+    ),
     "own": (Ignored(".attachd", Rule.OWN), True, f"{NAME} belongs to attachd itself, and is never attached."),
     "hidden": (
         Ignored(".*", Rule.HIDDEN),
@@ -655,6 +670,14 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
             f"{NAME} is a note of attachd's own about a file that had failed; it is removed with the next look at "
             "the folder, and "
             "never attached."
+        ),
+    ),
+    "unseen, where a marker is asked for": (
+        Unseen("TEST-1", 3, Settle(ready_suffix=".ready")),
+        True,
+        (
+            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when a file of its name and "
+            ".ready lies beside it."
         ),
     ),
     "unseen": (

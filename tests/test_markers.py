@@ -15,7 +15,7 @@ from attachd.intake import gating, reading
 from attachd.intake.gating import Go, Marker, Wait, Writer
 from attachd.journal.admission import Moment
 from attachd.model import State
-from attachd.service.explaining import Ignored, Rule
+from attachd.service.explaining import Ignored, Rule, Unseen
 from test_explaining import row
 from test_gates import told
 from test_locating import one
@@ -68,6 +68,9 @@ def test_what_is_a_markers_name(name: bytes, is_marker: bool) -> None:
 
 def test_a_file_waits_for_its_marker_and_goes_at_once_then(w: World) -> None:
     w.drop("TEST-1/a/b.txt")
+    found = one(w, "inbox/TEST-1/a/b.txt")
+    assert isinstance(found, Unseen)
+    assert found.rules.ready_suffix == ".ready"
     for _ in range(3):
         w.clock.advance(1000.0)
         w.deliver()

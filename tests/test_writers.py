@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from attachd.cli import main
 from attachd.config import Settle
 from attachd.intake import gating, reading
 from attachd.intake.gating import Go, Wait, Writer
@@ -108,6 +110,18 @@ def test_on_a_network_file_system_no_answer_is_believed(file: Path) -> None:
     assert asked(file, network=True) is Writer.UNKNOWN
     with file.open("ab"):
         assert asked(file, network=True) is Writer.UNKNOWN
+
+
+def test_no_verb_is_killed_by_a_writer_that_comes_while_a_lease_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    heeded: list[object] = []
+    monkeypatch.setattr(main, "app", lambda: heeded.append(signal.getsignal(signal.SIGIO)))
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    try:
+        main.main()
+    finally:
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+    assert heeded == [signal.SIG_IGN]
 
 
 # --- What follows -----------------------------------------------------------------------------------------------

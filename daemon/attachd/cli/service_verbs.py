@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from typing import Annotated
@@ -94,8 +93,6 @@ def _started(
     with common.mistakes_told():
         settings, _ = common.prepared(file, instance)
         os.umask(0o007)
-        # A writer that opens a file in the moment in which intake holds a lease on it would end the process.
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
         logs.configure(settings.log)
         held = starting.start(
             settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site

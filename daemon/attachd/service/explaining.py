@@ -243,9 +243,12 @@ def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:
         return Answer(f"{name} waits, because {world.absent}{holding.not_running(world)}.", Word.WAITING)
     if not world.running:
         return Answer(f"{name} has not been noticed yet{holding.not_running(world)}.", Word.WAITING)
+    when = f"when it is closed and nobody has changed it for {holding.quiet(found.size, found.rules)}"
+    if found.rules.ready_suffix:
+        when = f"when a file of its name and {found.rules.ready_suffix} lies beside it"
     sentence = (
         f"{name} has not been noticed yet; attachd finds it within {phrasing.span(world.rescan)}, and sends it to "
-        f"{found.key} when it is closed and nobody has changed it for {holding.quiet(found.size, found.rules)}."
+        f"{found.key} {when}."
     )
     return Answer(sentence, Word.WAITING)
 
