@@ -300,13 +300,13 @@ def test_dying_while_a_file_waits_changes_nothing(w: World) -> None:
 
 def test_the_memory_of_answers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endings, "_REMEMBERED", 2)
-    (tmp_path / "file").write_bytes(b"text")
+    (tmp_path / "file").write_bytes(b"%PDF-")
     known = endings.Endings()
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     try:
         for number in range(5):
-            print_ = row(State.SEEN, mtime_ns=number, size=4, ctime_ns=1, dev=1, ino=1).fingerprint
-            assert known.lacks(descriptor, b"file", print_) is None
+            print_ = row(State.SEEN, mtime_ns=number, size=5, ctime_ns=1, dev=1, ino=1).fingerprint
+            assert known.lacks(descriptor, b"file", print_) == "a PDF ends with %%EOF"
     finally:
         os.close(descriptor)
 

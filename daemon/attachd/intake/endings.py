@@ -33,16 +33,17 @@ class Endings:
 
     def __init__(self) -> None:
         """Remember nothing yet."""
-        self._known: dict[tuple[bytes, Fingerprint], Lacks] = {}
+        self._known: dict[tuple[bytes, Fingerprint], str] = {}
 
     def lacks(self, descriptor: int, path: bytes, print_: Fingerprint) -> Lacks:
-        """As ``lacks``, for the file that *print_* describes."""
+        """As ``lacks``, for the file that *print_* describes. What lacks nothing goes at once, and is not remembered."""
         key = path, print_
-        if key not in self._known:
+        found = self._known.get(key) or lacks(descriptor, print_.size)
+        if found and key not in self._known:
             while len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
-            self._known[key] = lacks(descriptor, print_.size)
-        return self._known[key]
+            self._known[key] = found
+        return found
 
 
 def lacks(descriptor: int, size: int) -> Lacks:
