@@ -519,7 +519,7 @@ def test_a_corrected_alias_holds_for_files_that_wait(tmp_path):
 
 def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_program(tmp_path):
     # delivery.md 1: an unsent row changes or is withdrawn at any time, also between the claim and the intent.
-    with world(tmp_path, settle={"quiet_seconds_unproven": 5.0}) as w:
+    with world(tmp_path, settle={"quiet_seconds": 5.0}) as w:
         w.drop("TEST-1/a.txt")
         w.scan()
         w.clock.advance(6)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from attachd.intake import observing
 from attachd.model import State
 from world import World, world
 
@@ -26,7 +25,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[World]:
     """With the waits that people have."""
-    settle = {"quiet_seconds": 2.0, "quiet_seconds_unproven": 30.0, "empty_seconds": 60.0}
+    settle = {"quiet_seconds": 30.0, "quiet_seconds_unproven": 30.0, "empty_seconds": 60.0}
     with world(tmp_path, settle=settle) as made:
         yield made
 
@@ -143,11 +142,6 @@ def test_a_file_that_is_still_open_for_writing_is_not_taken(w: World) -> None:
     w.deliver()
 
     assert [s.content for s in w.jira.stored] == [b"half and half"]
-
-
-@pytest.mark.parametrize(("size", "needed"), [(0, 60.0), (1, 30.0), (10**12, 30.0)])
-def test_how_long_a_file_must_be_quiet(size: int, needed: float) -> None:
-    assert observing.quiet_needed(size, quiet=30.0, empty=60.0) == needed
 
 
 # --- What is never touched --------------------------------------------------------------------------------------

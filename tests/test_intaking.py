@@ -12,9 +12,10 @@ import pytest
 from attachd.cli import showing
 from attachd.intake import coverage, mounts
 from attachd.intake.mounts import Mount
-from attachd.intake.scanning import Report, Scanner
+from attachd.intake.scanning import Scanner
 from attachd.intake.settling import Seen, Settling
 from attachd.intake.unheard import Unheard
+from attachd.intake.visiting import Report
 from attachd.intake.walking import Entry
 from attachd.journal import report
 from attachd.service.intaking import Intaking

@@ -197,3 +197,18 @@ def test_a_folder_that_could_not_be_listed_is_tried_again(
 
     scan(w, listed)
     assert w.states() == ["READY"]
+
+
+def test_a_file_that_delivery_found_rewritten_is_looked_at_although_its_folder_shows_nothing(
+    w: World, listed: list[str]
+) -> None:
+    path = w.drop("TEST-1/a.txt", b"as it was admitted")
+    aged(w, "TEST-1")
+    scan(w, listed)
+    path.write_bytes(b"written in place, which no folder's mtime shows")
+    w.work()
+    assert w.states() == ["SEEN"]
+
+    assert scan(w, listed) == ["TEST-1"]
+    w.work()
+    assert w.states() == ["DONE"]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from attachd.cli import showing
-from attachd.intake import nested, scanning, walking
+from attachd.intake import nested, scanning, visiting, walking
 from world import Fault, World, world
 
 
@@ -28,7 +28,7 @@ class Devices:
         self.inbox = w.inbox
         self.on: dict[str, int] = {}
         self.real = (os.stat, os.fstat)
-        for module in (nested, scanning, walking):
+        for module in (nested, scanning, visiting, walking):
             monkeypatch.setattr(module, "os", self)
 
     def __getattr__(self, name: str) -> Any:

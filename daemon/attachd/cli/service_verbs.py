@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -99,8 +98,6 @@ def _started(
     with common.mistakes_told():
         settings, _ = common.prepared(file, instance)
         os.umask(0o007)
-        # A writer that opens a file in the moment in which intake holds a lease on it would end the process.
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
         logs.configure(settings.log)
         held = starting.start(
             settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
@@ -195,12 +192,13 @@ def _tell_settling(engine: Engine) -> None:
     """Say what a person who watches would otherwise wait for in silence."""
     settling = report.settling(engine.desk.journal)
     if settling:
-        seconds = engine.desk.config.settle.quiet_seconds_unproven
+        settle = engine.desk.config.settle
         log.info(
             "files.settling",
             files=settling,
-            seconds=seconds,
-            reason="a file is sent when it has been unchanged so long",
+            seconds=settle.quiet_seconds,
+            seconds_unproven=settle.quiet_seconds_unproven,
+            reason="a file is sent when nobody has it open and it has been unchanged so long",
         )
 
 
@@ -215,7 +213,7 @@ def _conclude(engine: Engine, began: float, reason: str) -> int:
     for stray in strays:
         print(f"waiting: {stray.files} in {printable(stray.folder) or 'the inbox itself'}: {stray.reason}")
     for row in report.troubled(journal):
-        print(f"waiting: {printable(row.path)}: {row.blocked or row.reason}")
+        print(f"waiting: {printable(row.path)}: {row.said}")
     if reason:
         print(f"ended early: {reason}")
     return 3 if failed else 4 if left or strays or not engine.desk.guard.sight.there else 0

@@ -88,7 +88,7 @@ def _file(row: Row) -> dict[str, Any]:
         "since": row.since,
         "tries": row.tries,
         "attachment": row.attachment,
-        "reason": row.blocked or _unmoved(row) or row.reason,
+        "reason": row.blocked or _unmoved(row) or row.said,
         "next": row.due or None,
         "target": printable(row.target) if row.target else None,
     }
@@ -151,12 +151,16 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     text += [f"paused     {_until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
     text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
-    text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}" for row in found["waiting_for"]]
+    text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
     text += [
         f"sending    {row['file']} ({size(row['bytes'])}, since {span(now - row['since'])})" for row in found["sending"]
     ]
     text += [_last(row, now) for row in found["last"]]
     return text
+
+
+def _next(row: dict[str, Any], now: float) -> str:
+    return f" (until {clock(row['next'], now)})" if row["word"] == "waiting" and (row["next"] or 0) > now else ""
 
 
 def _until(pause: dict[str, Any], now: float) -> str:

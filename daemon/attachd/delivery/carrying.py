@@ -19,7 +19,7 @@ import structlog
 
 from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
-from attachd.filing import moving, notes, places, recognising, refusing
+from attachd.filing import markers, moving, notes, places, recognising, refusing
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
@@ -125,11 +125,30 @@ def _carry(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
         return Postponed("the inbox is not there")
     for _ in range(_CHOICES):
         row = _targeted(desk, row)
+        _drop_marker(desk, row)
         moved = _move(desk, row, dirty)
         if moved is not moving.Outcome.TAKEN:
             return _after_move(desk, row, moved)
         row = _retarget(desk, row)
     return Postponed("the names at its target are taken as fast as they are chosen")
+
+
+def _drop_marker(desk: Desk, row: Row) -> None:
+    """Remove what released the file, while it is still there: left behind, it would release the next one of this name.
+
+    One that cannot be removed only makes that one wait less, so the file is moved all the same. After a death in between
+    the file is moved without a marker.
+    """
+    suffix = desk.rulebook.of(row.path.partition(b"/")[0], row.asked).ready_suffix
+    if not suffix or not row.at_path:
+        return
+    if moving.look(desk.guard.inbox, row.path, identity(desk, row)) is not moving.Found.OURS:
+        return
+    try:
+        markers.remove(desk.guard.inbox, row.path, suffix)
+    except OSError as error:
+        file = printable(row.path) + suffix
+        log.warning("marker.not_removed", id=row.ident, issue=row.asked, file=file, reason=str(error))
 
 
 def _with(row: Row, remark: str) -> str:

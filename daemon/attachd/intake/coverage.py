@@ -75,6 +75,12 @@ class Coverage:
         """Whether the mtimes of its folders show that nothing was added or taken away."""
         return self._of(top).mtimes
 
+    def shared(self, path: bytes) -> bool:
+        """Whether a file below the inbox lies on a file system to which other machines may write."""
+        if len(self._trusts) < 2:
+            return self._of(b"").mount.shared
+        return mounts.of([trust.mount for trust in self._trusts.values()], self._root + b"/" + path).shared
+
     def _of(self, top: bytes) -> Trust:
         """The mount that the folder is, or that the inbox lies on; or a blind one in the folder."""
         if len(self._trusts) < 2:

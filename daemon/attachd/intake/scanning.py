@@ -6,55 +6,24 @@ nothing was added or taken away since everything in them had settled are gone by
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
-from attachd.intake import coverage as coverage_
-from attachd.intake import listings, reading, routing, walking
 from attachd.intake.coverage import Coverage
-from attachd.intake.ignoring import Ignoring
-from attachd.intake.listings import Listing, Listings
-from attachd.intake.nested import Nested
-from attachd.intake.settling import Settling
+from attachd.intake.visiting import CHUNK, Report, Visiting
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
 from attachd.model import printable
 
 log = structlog.get_logger()
-
-#: Files that are looked at and written down in one transaction.
-CHUNK = 1000
-
-#: Scanning takes one part in so many of the time at the most: 5 %.
-SHARE = 20
-
-
-@dataclass(slots=True)
-class Report:
-    """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) it is to be looked at again: its next file
-    will have settled then, or no event tells of it. ``found`` counts new files by folder.
-    """
-
-    there: bool = True
-    files: int = 0
-    new: int = 0
-    troubles: list[tuple[bytes, str]] = field(default_factory=list)
-    settles: dict[bytes, float] = field(default_factory=dict)
-    found: dict[bytes, int] = field(default_factory=dict)
-
-    def again(self, folder: bytes, boot: float) -> None:
-        """Ask for a look at *folder* at *boot* or before."""
-        self.settles[folder] = min(boot, self.settles.get(folder, boot))
 
 
 class Scanner:
@@ -73,14 +42,10 @@ class Scanner:
 
         *beat* is called whenever it got on.
         """
-        self._coverage, self._listings, self._beat = coverage, Listings(), beat
-        folders = config.folders
-        self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
-        self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
-        self._ignoring = Ignoring(config.settle.ignore)
+        self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
+        self._visiting = Visiting(journal, config, clock, guard, coverage, beat)
+        self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         self._mount: tuple[int, int, int] | None = None
-        self._nested, self._device = Nested(journal), 0
-        self._known: set[bytes] = set()
         self._lost = False
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
@@ -126,107 +91,45 @@ class Scanner:
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
-        status = os.fstat(inbox)
-        self._device = status.st_dev
-        if self._coverage and fully:
-            self._coverage.listing()
-        if self._coverage:
-            self._coverage.enter(inbox, status, b"")
+        known = self._begin(inbox, only, fully=fully)
         folders, loose = self._top(inbox, report) if only is None else (self._named(inbox, only), 0)
-        self._known = self._known_folders(only)
-        self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
             strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
         for name in folders:
-            if self._gone(inbox, name, report):
-                continue
-            listing = (self._unchanged(inbox, name) if everything else None) or self._list(inbox, name, report)
-            if not listing.reason:
-                report.files += listing.files
-            elif listing.files:
+            listing = self._visiting.visit(inbox, name, report, listed=not everything)
+            if listing and listing.reason and listing.files:
                 strays[name] = (listing.reason, listing.files)
+            elif listing and not listing.reason:
+                report.files += listing.files
         listed = not any(path == b"" for path, _ in report.troubles)
-        for name in self._known - set(folders) if listed else ():
-            self._absent(name, 0)
+        for name in known - set(folders) if listed else ():
+            self._visiting.absent(name, 0)
         self._note_strays(strays, only)
         if everything:
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
 
-    # --- One folder ---------------------------------------------------------------------------------------------
+    def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
+        """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
+        status, known = os.fstat(inbox), self._known_folders(only)
+        self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
+        self._visiting.begin(status.st_dev, known, lost=self._lost)
+        if self._coverage:
+            if fully:
+                self._coverage.listing()
+            self._coverage.enter(inbox, status, b"")
+        if only is None:
+            self._forget_unsettled()
+        return known
 
-    def _gone(self, inbox: int, name: bytes, report: Report) -> bool:
-        """Whether a file system that was mounted in this folder is not there now, so that nothing in it means anything."""
-        point = self._nested.absent(inbox, name)
-        if point is None:
-            return False
-        if name not in self._known:
-            self._nested.forget(name)
-            return False
-        reason = "what was mounted there is not there; its files wait (mount it, or remove the folder if it never comes back)"
-        report.troubles.append((point, reason))
-        self._listings.drop(name)
-        return True
-
-    def _unchanged(self, inbox: int, name: bytes) -> Listing | None:
-        """What the last listing of a folder showed, if it certainly shows the same now."""
-        coverage = self._coverage
-        if coverage is None or not coverage.mtimes(name):
-            return None
-        return self._listings.unchanged(inbox, name, coverage.watched())
-
-    def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
-        self._beat()
-        began_boot, began = self._clock.boot(), self._clock.now()
-        seen: list[listings.Folder] = []
-        walk = self._walk(name, seen)
-        routed = self._router.route(name)
-        if isinstance(routed, routing.Unrouted):
-            files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
-            settled = self._absent(name, 0, served=False)
-        else:
-            files, reason = self._settle(inbox, name, routed.key, walk, report), ""
-            settled = walk.complete and self._absent(name, files)
-        report.troubles += walk.troubles
-        listing = Listing(began, tuple(seen), files, reason)
-        if settled and walk.complete:
-            self._listings.put(name, listing)
-        else:
-            self._listings.drop(name)
-        self._poll(name, self._clock.boot() - began_boot, report)
-        return listing
-
-    def _walk(self, name: bytes, seen: list[listings.Folder]) -> walking.Walk:
-        def entered(path: bytes, folder: int, status: os.stat_result) -> None:
-            parent = next((f.identity[0] for f in reversed(seen) if f.path == path.rpartition(b"/")[0]), self._device)
-            self._nested.entered(parent, path, status.st_dev)
-            seen.append(listings.Folder.of(path, status))
-            if self._coverage:
-                self._coverage.enter(folder, status, name)
-
-        return walking.Walk(self._ignoring.why, self._config.folders.nested == "flatten", entered)
-
-    def _settle(self, inbox: int, name: bytes, key: str, walk: walking.Walk, report: Report) -> int:
-        """Bring what lies in an issue's folder into the journal. Returns the number of its files."""
-        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=self._lost)
-        files = new = 0
-        for entries in _chunks(walk.below(inbox, name)):
-            seen = settling.look(entries)
-            self._beat()
-            files += seen.known
-            new += seen.new
-            if seen.settles is not None:
-                report.again(name, seen.settles)
-        report.new += new
-        if new:
-            report.found[name] = new
-        return files
-
-    def _poll(self, name: bytes, took: float, report: Report) -> None:
-        """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent."""
-        coverage = self._coverage
-        if coverage and coverage.blind(name) and not coverage.blind(b""):
-            report.again(name, self._clock.boot() + max(coverage_.POLL_SECONDS, SHARE * took))
+    def _forget_unsettled(self) -> None:
+        """List the folders again in which a file settles anew: delivery found it changed, of which no folder's mtime tells."""
+        with self._journal.transaction_for_reading() as connection:
+            unsettled = admission.unsettled(connection, CHUNK)
+        if len(unsettled) == CHUNK:
+            self._listings.clear()
+        for path in unsettled:
+            self._listings.drop(path.partition(b"/")[0])
 
     # --- All of them --------------------------------------------------------------------------------------------
 
@@ -249,9 +152,9 @@ class Scanner:
                 for item in listing:
                     name = os.fsencode(item.name)
                     if item.is_dir(follow_symlinks=False):
-                        if self._listings.known(name) or not self._ignoring.why(name, True):
+                        if self._listings.known(name) or not self._hiding.why(name, True):
                             folders.append(name)
-                    elif item.is_file(follow_symlinks=False) and not self._ignoring.why(name, False):
+                    elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
                         loose += 1
         except OSError as error:
             report.troubles.append((b"", error.strerror or str(error)))
@@ -263,46 +166,16 @@ class Scanner:
         for name in sorted(only):
             with suppress(OSError):
                 folder = stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
-                if folder and (self._listings.known(name) or not self._ignoring.why(name, True)):
+                if folder and (self._listings.known(name) or not self._hiding.why(name, True)):
                     found.append(name)
         return found
 
-    def _known_folders(self, only: Collection[bytes] | None) -> set[bytes]:
+    def _known_folders(self, only: Collection[bytes] | None) -> frozenset[bytes]:
         """The folders, of all or of those in *only*, in which unfinished rows lie."""
         with self._journal.transaction_for_reading() as connection:
             if only is None:
-                return set(admission.folders(connection))
-            return {name for name in only if admission.standing(connection, name) != (0, 0)}
-
-    def _absent(self, folder: bytes, present: int, *, served: bool = True) -> bool:
-        """Look for rows of a completely listed folder whose file was not in it, or is not to be taken any more.
-
-        True if there are none, and each file that was *present* has its row and has settled.
-        """
-        if not present and folder not in self._known:
-            return True
-        with self._journal.transaction_for_reading() as connection:
-            count, unsettled = admission.standing(connection, folder)
-        if count == present:
-            return not unsettled
-        after = b""
-        while True:
-            with self._journal.transaction() as connection:
-                rows = admission.under(connection, folder, after, CHUNK)
-            gone = [row for row in rows if reading.lies_there(self._guard.inbox, row.path) is False]
-            left = [row for row in rows if row not in gone and not (served and self._is_taken(row.path))]
-            reading.leave_alone(self._journal, [row.id for row in left], self._moment())
-            if gone and self._guard.look().there:
-                reading.count_missing(
-                    self._journal, [row.id for row in gone], self._moment(), self._config.settle.rescan_seconds
-                )
-            if len(rows) < CHUNK:
-                return False
-            after = rows[-1].path
-
-    def _is_taken(self, path: bytes) -> bool:
-        nested = path.count(b"/") > 1 and self._config.folders.nested == "ignore"
-        return not nested and not self._ignoring.why(path, False)
+                return frozenset(admission.folders(connection))
+            return frozenset(name for name in only if admission.standing(connection, name) != (0, 0))
 
     def _moment(self) -> admission.Moment:
         return admission.Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
@@ -334,8 +207,3 @@ class Scanner:
             told = {printable(path) or ".": reason for path, reason in troubled.items()}
             with self._journal.transaction() as connection:
                 database.put(connection, "troubles", json.dumps(told))
-
-
-def _chunks(entries: Iterator[walking.Entry]) -> Iterator[list[walking.Entry]]:
-    while chunk := list(itertools.islice(entries, CHUNK)):
-        yield chunk

@@ -14,7 +14,8 @@ DEPTH = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Hidden = Callable[[bytes, bool], str | None]
-Entered = Callable[[bytes, int, os.stat_result], None]
+#: Is told of each folder that is open and about to be listed; says why nothing of it may be taken, None where it may.
+Enter = Callable[[bytes, int, os.stat_result], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,12 @@ class Entry:
 class Walk:
     """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then.
 
-    ``entered`` is called with each folder, its path and its descriptor, before it is listed.
+    ``enter`` is called with each folder, its path and its descriptor, before it is listed.
     """
 
     hidden: Hidden
     nested: bool = True
-    entered: Entered = lambda *_: None
+    enter: Enter = lambda *_: None
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
 
     @property
@@ -50,14 +51,22 @@ class Walk:
             self.troubles.append((path, error.strerror or str(error)))
             return
         try:
-            yield from self._entries(folder, path, depth)
+            if trouble := self._trouble(path, folder):
+                self.troubles.append((path, trouble))
+            else:
+                yield from self._entries(folder, path, depth)
         finally:
             os.close(folder)
+
+    def _trouble(self, path: bytes, folder: int) -> str | None:
+        try:
+            return self.enter(path, folder, os.fstat(folder))
+        except OSError as error:
+            return error.strerror or str(error)
 
     def _entries(self, folder: int, path: bytes, depth: int) -> Iterator[Entry]:
         folders = []
         try:
-            self.entered(path, folder, os.fstat(folder))
             with os.scandir(folder) as listing:
                 for item in listing:
                     here = path + b"/" + os.fsencode(item.name)

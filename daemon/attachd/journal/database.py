@@ -20,7 +20,7 @@ from typing import Any
 from attachd import model
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
-VERSION = 2
+VERSION = 3
 #: From version N to N + 1: a script each. A copy of the old file is kept beside it.
 MIGRATIONS: Mapping[int, str] = {
     1: """
@@ -31,6 +31,10 @@ MIGRATIONS: Mapping[int, str] = {
     CREATE TABLE paused (scope TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT NULL, until REAL NOT NULL);
     CREATE INDEX paused_until ON paused (until);
     CREATE TABLE struck (lane TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+    """,
+    2: """
+    ALTER TABLE file ADD COLUMN lacks TEXT;
+    CREATE INDEX file_returned ON file (asked, size, mtime_ns) WHERE state = 'FAILED';
     """,
 }
 FILE_NAME = "journal.db"

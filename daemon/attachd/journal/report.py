@@ -123,8 +123,12 @@ def sending(journal: Journal) -> list[Row]:
 
 
 def troubled(journal: Journal, limit: int = 20) -> list[Row]:
-    """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet."""
+    """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet.
+
+    And those that settle but for which something has to happen, or a longer time to pass, than that nobody changes them.
+    """
     waits = "blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL'"
+    waits += " OR (state = 'SEEN' AND (reason IS NOT NULL OR lacks IS NOT NULL))"
     unmoved = "state IN ('ATTACHED', 'REFUSED') AND due > 0"
     return _rows(journal, f"WHERE finished_at IS NULL AND ({waits} OR {unmoved}) ORDER BY since LIMIT ?", limit)
 

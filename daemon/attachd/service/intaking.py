@@ -12,8 +12,9 @@ from attachd.delivery import carrying
 from attachd.delivery.desk import Desk
 from attachd.intake import coverage as coverage_
 from attachd.intake.coverage import Coverage
-from attachd.intake.scanning import SHARE, Report, Scanner
+from attachd.intake.scanning import Scanner
 from attachd.intake.unheard import Unheard
+from attachd.intake.visiting import SHARE, Report
 from attachd.intake.watching import Doorbell, Watch
 from attachd.journal import database
 
