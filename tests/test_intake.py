@@ -334,10 +334,10 @@ def test_10000_new_files_are_admitted_in_a_few_transactions(w: World) -> None:
     commits = 0
     real = type(w.desk.journal).transaction
 
-    def counted(journal):  # type: ignore[no-untyped-def]
+    def counted(journal, **options):  # type: ignore[no-untyped-def]
         nonlocal commits
         commits += 1
-        return real(journal)
+        return real(journal, **options)
 
     type(w.desk.journal).transaction = counted  # type: ignore[method-assign]
     try:

@@ -119,7 +119,7 @@ class Admitting:
         new = [(row, hold) for row, hold in said if not admission.says(row, hold)]
         if not new:
             return
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             for row, hold in new:
                 if rows.find(connection, row.id) == row:
                     _write_down(connection, row, hold)
@@ -128,7 +128,7 @@ class Admitting:
         doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
         results = [(f, self._examine(f, checksum=f.entry.path in doubts)) for f in ripe]
         now = self._clock.now()
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in ripe])
             for found, result in results:
                 if found.row is not None and current.get(found.entry.path) == found.row:

@@ -57,5 +57,5 @@ class Nested:
 
     def _write(self, points: set[bytes]) -> None:
         self._points = points
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             database.put(connection, _KEY, json.dumps(sorted(map(os.fsdecode, points))))

@@ -218,7 +218,7 @@ def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate])
     for each in found:
         if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
             evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
-    with journal.transaction() as connection:
+    with journal.transaction_for_reading() as connection:
         wanted = {each.entry.path: _candidates(connection, key, each.entry, guard.epoch) for each in found}
     suspects = {row.id: row for rows in wanted.values() for row in rows}
     evidence.lost = {row.id: row for row in suspects.values() if not row.at_path or not holds(guard, row)}
@@ -278,7 +278,7 @@ class Doubt:
 def doubts(journal: Journal, site: str, key: str, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
     """Which settled files have to be looked up before they are sent for the first time."""
     suspicious: dict[bytes, Doubt] = {}
-    with journal.transaction() as connection:
+    with journal.transaction_for_reading() as connection:
         sizes = {each.entry.print.size for each in found}
         failed = {size: tuple(admission.uncertain(connection, site, key, size)) for size in sizes}
     for each in found:
@@ -293,7 +293,7 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
 
     Two make it certain: what was never sent is withdrawn then, what has a verdict is closed by delivery.
     """
-    with journal.transaction() as connection:
+    with journal.transaction(durable=False) as connection:
         for row_id in row_ids:
             row = admission.still_at_path(connection, row_id)
             if row is None:
@@ -314,7 +314,7 @@ def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Mome
     """
     if not row_ids:
         return
-    with journal.transaction() as connection:
+    with journal.transaction(durable=False) as connection:
         for row_id in row_ids:
             row = admission.still_at_path(connection, row_id)
             if row is not None and row.state in (State.SEEN, State.READY) and not is_sent(row):
@@ -327,7 +327,7 @@ def hold_back(journal: Journal, folder: bytes, reason: str, moment: admission.Mo
     """Let nothing go that lies below a folder of which nothing may be taken; what was sent has its verdict to come."""
     held, after = admission.Hold(blocked=reason), b""
     while True:
-        with journal.transaction() as connection:
+        with journal.transaction(durable=False) as connection:
             found = admission.under(connection, folder, after, _AT_ONCE)
             for row in found:
                 if row.state in (State.SEEN, State.READY) and not is_sent(row) and row.blocked != reason:

@@ -56,7 +56,7 @@ class Scanner:
         if not sight.there or sight.mount == self._mount:
             return False
         if self._mount is not None:
-            with self._journal.transaction() as connection:
+            with self._journal.transaction(durable=False) as connection:
                 self._guard.epoch = database.increment(connection, "epoch")
         self._mount = sight.mount
         self._listings.clear()
@@ -135,7 +135,7 @@ class Scanner:
 
     def _end_of_all(self, folders: set[bytes], *, fully: bool, listed: bool, complete: bool) -> None:
         """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             admission.withdraw_detached(connection, self._moment())
             if complete and self._lost:
                 database.put(connection, "lost", 0)
@@ -188,7 +188,7 @@ class Scanner:
             strays = kept | strays
         if strays == self._strays:
             return
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             admission.set_strays(connection, strays, self._clock.now())
         for name in strays.keys() - (self._strays or {}).keys():
             log.warning(
@@ -205,5 +205,5 @@ class Scanner:
         if troubled != self._troubled:
             self._troubled = troubled
             told = {printable(path) or ".": reason for path, reason in troubled.items()}
-            with self._journal.transaction() as connection:
+            with self._journal.transaction(durable=False) as connection:
                 database.put(connection, "troubles", json.dumps(told))

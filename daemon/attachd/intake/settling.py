@@ -69,15 +69,19 @@ class Settling:
         entries = [entry for entry in entries if not reading.remove_note(self._guard.inbox, entry.path)]
         entries = self._anew(entries)
         seen = Seen(known=len(entries))
-        self._recognise(entries, seen)
-        self._admitting.settle(self._rows(entries), seen)
+        files = self._rows(entries)
+        open_ = [found for found in files if self._is_open(found)]
+        if open_:
+            self._recognise(open_, seen)
+            files = self._rows(entries)
+        self._admitting.settle(files, seen)
         return seen
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
 
     def _rows(self, entries: Sequence[Entry]) -> list[Found]:
-        with self._journal.transaction() as connection:
+        with self._journal.transaction_for_reading() as connection:
             at = admission.at_paths(connection, [entry.path for entry in entries])
         return [Found(entry, at.get(entry.path)) for entry in entries]
 
@@ -93,13 +97,10 @@ class Settling:
 
     # --- Which row is whose -------------------------------------------------------------------------------------
 
-    def _recognise(self, entries: Sequence[Entry], seen: Seen) -> None:
-        open_ = [found for found in self._rows(entries) if self._is_open(found)]
-        if not open_:
-            return
+    def _recognise(self, open_: Sequence[Found], seen: Seen) -> None:
         evidence = reading.gather(self._journal, self._guard, self._key, open_)
         moment = self._moment()
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in open_])
             for found in open_:
                 if current.get(found.entry.path) == found.row:

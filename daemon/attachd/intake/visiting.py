@@ -181,7 +181,7 @@ class Visiting:
             return not unsettled
         after = b""
         while True:
-            with self._journal.transaction() as connection:
+            with self._journal.transaction_for_reading() as connection:
                 rows = admission.under(connection, folder, after, CHUNK)
             gone = [row for row in rows if reading.lies_there(self._guard.inbox, row.path) is False]
             left = [row for row in rows if row not in gone and not (served and self._is_taken(row.path))]

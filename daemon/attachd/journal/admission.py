@@ -5,7 +5,6 @@ Every function takes an open transaction, so that thousands of files are admitte
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,7 +128,7 @@ def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerpri
         "share": 60,
         "suspect_at": row.suspect_at if (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns) else None,
     }
-    values = identity(print_, moment.epoch) | fresh | dataclasses.asdict(Hold()) | {"quiet_boot": moment.boot}
+    values = identity(print_, moment.epoch) | fresh | Hold().columns | {"quiet_boot": moment.boot}
     if row.state != State.SEEN:
         values |= {"state": State.SEEN, "since": moment.now}
     rows.change(connection, row.id, values)
@@ -194,12 +193,12 @@ def set_back(connection: sqlite3.Connection, row: rows.Row, held: Hold, moment: 
         "contested": None,
         "contested_at": None,
     }
-    rows.change(connection, row.id, dataclasses.asdict(held) | ({} if row.state is State.SEEN else fresh))
+    rows.change(connection, row.id, held.columns | ({} if row.state is State.SEEN else fresh))
 
 
 def ready(connection: sqlite3.Connection, row_id: int, now: float, lacks: str | None = None) -> None:
     """Settled and routed: it may be sent, even without the end that it *lacks*."""
-    rows.change(connection, row_id, {"state": State.READY, "since": now} | dataclasses.asdict(Hold(lacks=lacks)))
+    rows.change(connection, row_id, {"state": State.READY, "since": now} | Hold(lacks=lacks).columns)
 
 
 def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
@@ -225,6 +224,17 @@ class Hold:
     due: float = 0.0
     wait: float = 0.0
 
+    @property
+    def columns(self) -> dict[str, object]:
+        """What it is in the journal."""
+        return {
+            "reason": self.reason,
+            "blocked": self.blocked,
+            "lacks": self.lacks,
+            "due": self.due,
+            "wait": self.wait,
+        }
+
 
 def says(row: rows.Row, held: Hold) -> bool:
     """Whether a row says so already; a time that was reckoned anew may differ a little."""
@@ -234,7 +244,7 @@ def says(row: rows.Row, held: Hold) -> bool:
 
 def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> None:
     """Write down what holds a SEEN row."""
-    rows.change(connection, row.id, dataclasses.asdict(held))
+    rows.change(connection, row.id, held.columns)
 
 
 def doubtful(

@@ -51,21 +51,34 @@ class Journal:
         self._data_version = int(self.value("PRAGMA data_version"))
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Change the journal: everything within is durable when this returns, or nothing of it is.
+
+        Not *durable*, it survives the process, and a power cut only from the next durable one on: for what a look at the
+        inbox would find out again. The order in which transactions come to the disk is kept.
 
         ``BEGIN IMMEDIATE``, because a deferred transaction that reads first and writes later fails at once when another
         process wrote in between (https://sqlite.org/lang_transaction.html).
         """
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+            if not durable:
+                # In WAL mode NORMAL only leaves out the synchronisation at each commit (sqlite.org/pragma.html).
+                self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+                yield from self._within_transaction()
+            finally:
+                if not durable:
+                    self._connection.execute("PRAGMA synchronous = FULL")
+
+    def _within_transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def transaction_for_reading(self) -> Iterator[sqlite3.Connection]:

@@ -102,14 +102,15 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+_STATE = COLUMNS.index("state")
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "
 
 
 def from_sql(record: sqlite3.Row) -> Row:
     """Read a record that ``SELECT`` returned."""
-    values: dict[str, Any] = dict(zip(COLUMNS, record, strict=True))
-    values["state"] = State(values["state"])
-    return Row(**values)
+    values = list(record)
+    values[_STATE] = State(values[_STATE])
+    return Row(*values)
 
 
 def find(connection: sqlite3.Connection, row_id: int) -> Row | None:

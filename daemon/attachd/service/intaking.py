@@ -171,7 +171,7 @@ class Intaking:
         found = self._unheard.confirm(self.bell.heard(), self._boot())
         if found:
             self.coverage.unheard(found)
-            with self._desk.journal.transaction() as connection:
+            with self._desk.journal.transaction(durable=False) as connection:
                 database.increment(connection, "watch.found", sum(found.values()))
 
     def _tell(self) -> None:
@@ -180,7 +180,7 @@ class Intaking:
         if reasons == self._told_reasons and not overflows:
             return
         self._told_reasons, self._overflows = reasons, self.watch.overflows
-        with self._desk.journal.transaction() as connection:
+        with self._desk.journal.transaction(durable=False) as connection:
             database.put(connection, "watch.blind", json.dumps(reasons))
             if overflows:
                 database.increment(connection, "watch.overflows", overflows)
