@@ -1,7 +1,8 @@
 """The scan: the truth about the inbox, of which events are only hints. What it finds, it writes into the journal.
 
-One folder at a time, a thousand files a transaction: a million waiting files cost disk, not memory. Folders that show that
-nothing was added or taken away since everything in them had settled are gone by, for ten minutes at most.
+One folder at a time, some hundred files a transaction, so that delivery never waits for long: a million waiting files cost disk,
+not memory. Folders that show that nothing was added or taken away since everything in them had settled are gone by, for ten
+minutes at most.
 """
 
 from __future__ import annotations

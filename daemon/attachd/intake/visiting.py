@@ -22,7 +22,7 @@ from attachd.journal import admission
 from attachd.journal.database import Journal
 
 #: Files that are looked at and written down in one transaction.
-CHUNK = 1000
+CHUNK = 250
 
 #: Scanning takes one part in so many of the time at the most: 5 %.
 SHARE = 20
