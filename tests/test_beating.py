@@ -106,6 +106,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
         ("attachd.intake.walking", 121, True, True),
         ("attachd.filing.moving", 10_000, True, True),
         ("attachd.delivery.opening", 121, True, True),
+        ("attachd.delivery.carrying", 121, True, True),
         ("attachd.jira.multipart", 121, True, True),
         ("attachd.jira.transport", 121, False, False),
         ("attachd.jira.transport", 901, True, False),

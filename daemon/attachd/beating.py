@@ -18,7 +18,10 @@ from types import FrameType
 PATIENCE_SECONDS = 120.0
 
 #: The rooms whose calls go to the file systems of inbox, done and failed.
-_ROOMS = ("attachd.intake.", "attachd.filing.", "attachd.delivery.opening", "attachd.jira.multipart")
+_ROOMS = (
+    *("attachd.intake.", "attachd.filing."),
+    *("attachd.delivery.opening", "attachd.delivery.carrying", "attachd.jira.multipart"),
+)
 
 #: Where Jira is waited for every wait has a time-out, but several may follow each other.
 _NETWORK = "attachd.jira."

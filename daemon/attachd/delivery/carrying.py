@@ -269,7 +269,11 @@ def close_moved(desk: Desk) -> None:
     """
     with desk.journal.transaction() as connection:
         moved = queue.targeted(connection)
-    ours = [row for row in moved if _is_at_target(desk, row)]
+    ours = []
+    for row in moved:
+        desk.beats.beat()
+        if _is_at_target(desk, row):
+            ours.append(row)
     if ours:
         carry(desk, ours)
 
