@@ -93,11 +93,28 @@ def test_after_an_overflow_everything_is_scanned_within_a_second(w: World, runni
 
 def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake: Intaking) -> None:
     step(w, intake)
-    assert intake._until_next() == 30.0
+    assert intake._interval(0.0) == 30.0
     w.inbox.rename(w.home / "away")
     step(w, intake, 30.0)
 
     assert intake._interval(0.0) == coverage.POLL_SECONDS
+
+
+@pytest.mark.parametrize("going", [True, False])
+def test_an_inbox_that_comes_or_goes_without_an_event_is_noticed_by_the_next_round(
+    w: World, intake: Intaking, going: bool
+) -> None:
+    """As a lazily unmounted share."""
+    away = w.home / "away"
+    if not going:
+        w.inbox.rename(away)
+    step(w, intake)
+    assert w.desk.guard.sight.there is going
+    w.inbox.rename(away) if going else away.rename(w.inbox)
+
+    step(w, intake, 1.0)
+
+    assert intake._next_full == 0.0
 
 
 def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, running: Intaking) -> None:

@@ -47,6 +47,7 @@ class Scanner:
         self._visiting = Visiting(journal, config, clock, guard, coverage, beat)
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         self._mount: tuple[int, int, int] | None = None
+        self._there = False
         self._lost = False
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
@@ -54,6 +55,7 @@ class Scanner:
     def remounted(self) -> bool:
         """Look at the mount guard; True if another mount lies there than at the last look, so that a new epoch began."""
         sight = self._guard.look()
+        self._there = sight.there
         if not sight.there or sight.mount == self._mount:
             return False
         if self._mount is not None:
@@ -67,6 +69,10 @@ class Scanner:
         """Whether another mount lies at the path than at the last ``remounted``; that one is to be asked next."""
         sight = self._guard.look()
         return sight.there and sight.mount != self._mount
+
+    def came_or_went(self) -> bool:
+        """Whether the inbox is there now and was not at the last ``remounted``, or the other way round, or is another one."""
+        return self._guard.look().there != self._there or self.elsewhere()
 
     def scan(self, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
         """Look at the folders named in *only*, or at all; *fully*: also at those in which nothing seems to have changed.

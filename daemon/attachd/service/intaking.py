@@ -28,8 +28,8 @@ RELIST_SECONDS = 600.0
 _REST = 4.0
 _LONGEST_REST = 1.0
 
-#: How long a round may wait: it has to show that it lives, however seldom scans are wanted.
-_LONGEST_WAIT = 30.0
+#: How long a round may wait, however seldom scans are wanted: of a mount that comes or goes no event tells.
+_LONGEST_WAIT = 5.0
 
 
 class _Stopping(Exception):
@@ -81,6 +81,9 @@ class Intaking:
             self._next_full, self._fully = 0.0, True
             return
         now = self._boot()
+        if self._scanner.came_or_went():
+            self._next_full = 0.0
+            return
         folders |= {name for name, at in self._settles.items() if at <= now}
         if folders:
             self._look_at(folders)
