@@ -28,7 +28,7 @@ def measure(folders: int, files: int, repetitions: int) -> None:
         site = installed.Site(home, "http://127.0.0.1:9")
         trees.make_folders(site.inbox, trees.keys(folders))
         trees.fill(site.inbox, trees.keys(folders), files)
-        _age(site.inbox)
+        trees.age(site.inbox, trees.keys(folders))
         first, *others = _timed(site, files, repetitions)
     quiet, full, walk = map(statistics.median, others)
     lines = [
@@ -40,13 +40,6 @@ def measure(folders: int, files: int, repetitions: int) -> None:
     figures.table(
         f"Full scan of {files} waiting files in {folders} folders", ["", "median", "against the bare walk"], lines
     )
-
-
-def _age(inbox: Path) -> None:
-    """Make the folders look as if nothing had been added for an hour: young ones are listed by every scan."""
-    for folder in inbox.iterdir():
-        if not folder.name.startswith("."):
-            os.utime(folder, (time.time() - 3600.0,) * 2)
 
 
 def _timed(site: installed.Site, files: int, repetitions: int) -> list[list[float]]:

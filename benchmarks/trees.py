@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 
@@ -24,3 +26,9 @@ def fill(root: Path, names: list[str], files: int, *, size: int = 16) -> None:
         for number in range(share + (place < more)):
             with (root / name / f"{number}.txt").open("wb") as file:
                 file.write(content)
+
+
+def age(root: Path, names: list[str]) -> None:
+    """Make the folders look as if nothing had been added for an hour: young ones are listed by every scan."""
+    for name in names:
+        os.utime(root / name, (time.time() - 3600.0,) * 2)
