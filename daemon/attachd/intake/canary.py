@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from attachd.intake.watching import CANARY, Watch
 
 #: How long an event may take. On a healthy system it is milliseconds; a busy one is not to be called deaf.
-ECHO_SECONDS = 2.0
+ECHO_SECONDS = 5.0
 
 #: How far a file system's clock may be from ours for folder mtimes to be compared with it.
 _CLOCK_SECONDS = 1.0

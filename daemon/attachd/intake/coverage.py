@@ -163,11 +163,8 @@ class Coverage:
         return [Mount(self._root, first.kind), *below]
 
     def _prove(self, boot: float) -> None:
-        before, self._proven_boot = self._trusts, boot
+        self._proven_boot = boot
         self._trusts = {mount.point: self._judge(mount) for mount in self._present()}
-        for point, trust in self._trusts.items():
-            if trust.blind and trust != before.get(point):
-                log.info("watch.blind", folder=printable(point), kind=trust.mount.kind, reason=trust.blind)
 
     def _judge(self, mount: Mount) -> Trust:
         if not self._started:

@@ -129,16 +129,11 @@ class Watch:
         self.exhausted = False
 
     def start(self) -> bool:
-        """Begin to watch, or begin anew. False (said in the log) where the kernel refuses: scans do without."""
+        """Begin to watch, or begin anew. False where the kernel refuses: scans do without."""
         self.stop()
         try:
             reader = InotifyFD()
-        except OSError as error:
-            log.warning(
-                "watch.refused",
-                reason=str(error),
-                remedy="files are found by scanning only; raise fs.inotify.max_user_instances (sysctl)",
-            )
+        except OSError:
             return False
         reader.name = "watch"
         reader.start()

@@ -182,6 +182,9 @@ class Intaking:
         reasons, overflows = self.coverage.reasons(), self.watch.overflows - self._overflows
         if reasons == self._told_reasons and not overflows:
             return
+        for mount, reason in reasons.items():
+            if (self._told_reasons or {}).get(mount) != reason:
+                log.info("watch.blind", folder=mount, reason=reason, seconds=coverage_.POLL_SECONDS)
         self._told_reasons, self._overflows = reasons, self.watch.overflows
         with self._desk.journal.transaction(durable=False) as connection:
             database.put(connection, "watch.blind", json.dumps(reasons))
