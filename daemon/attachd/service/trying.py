@@ -49,7 +49,7 @@ def leases(inbox: Path) -> str:
 
 
 def _may_lease() -> bool:
-    with suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii", errors="replace") as lines:
-        effective = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
+    with suppress(OSError, ValueError), open("/proc/self/status", "rb") as lines:
+        effective = next((line.split()[1] for line in lines if line.startswith(b"CapEff:")), b"0")
         return bool(int(effective, 16) & _CAP_LEASE)
     return False
