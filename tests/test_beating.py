@@ -14,9 +14,12 @@ from structlog.testing import capture_logs
 
 from attachd import beating
 from attachd.beating import PATIENCE_SECONDS, Beats
+from attachd.delivery import sending
+from attachd.delivery.desk import Desk
 from attachd.filing import places
 from attachd.service import notify
 from attachd.service.liveness import Liveness
+from world import world
 
 
 class Time:
@@ -185,3 +188,22 @@ def test_a_share_that_does_not_answer_is_told_and_is_no_reason_to_restart(
     assert hang.degraded
     assert manager.recv(100) == b"WATCHDOG=1"
     assert [line["event"] for line in told] == ["service.degraded"]
+
+
+def test_a_wait_for_the_bandwidth_limit_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a body of one buffer has to wait for its turn at a small limit."""
+    with world(tmp_path, upload={"max_bytes_per_second": 65_536}) as w:
+        w.drop("TEST-1/a.bin", b"x" * 3_000_000)
+        w.scan()
+        seen: list[list[beating.Hang]] = []
+
+        def waiting(desk: Desk, size: int, ended: threading.Event) -> None:
+            w.clock.advance(PATIENCE_SECONDS - 1.0)
+            seen.append(desk.beats.hangs())
+
+        monkeypatch.setattr(sending, "_pay", waiting)
+        w.desk.beats.beat()
+        assert sending._paid(w.desk, w.rows())
+
+    assert len(seen) > 2
+    assert not any(seen)

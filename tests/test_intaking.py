@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from attachd.cli import showing
+from attachd.delivery import worker
 from attachd.intake import coverage, mounts
 from attachd.intake.mounts import Mount
 from attachd.intake.scanning import Scanner
@@ -17,7 +19,7 @@ from attachd.intake.settling import Seen, Settling
 from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import Report
 from attachd.intake.walking import Entry
-from attachd.journal import report
+from attachd.journal import admission, report
 from attachd.service.intaking import Intaking
 from world import World, world
 
@@ -200,6 +202,64 @@ def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaki
     w.desk.stopping.clear()
     step(w, intake)
     assert len(w.rows()) == 3
+
+
+def test_a_full_disk_of_the_journal_is_waited_for(w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    step(w, intake)
+    w.drop("TEST-1/a.txt")
+    monkeypatch.setattr(worker, "FULL_SECONDS", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "add", full)
+        step(w, intake, 31.0)
+        step(w, intake, 31.0)
+        assert w.rows() == []
+    step(w, intake, 31.0)
+
+    assert w.states() == ["READY"]
+
+
+def test_after_an_overflow_everything_is_watched_anew_and_nothing_counts_as_unheard_of(
+    w: World, intake: Intaking
+) -> None:
+    """Among what was lost may be that a folder went: another one with its inode would not be watched."""
+    (w.inbox / "TEST-1").mkdir()
+    step(w, intake)
+    before = intake.watch._reader
+    intake.watch.on_queue_overflow()
+    w.drop("TEST-1/a.txt")
+    step(w, intake)
+    step(w, intake, 2.0)
+
+    assert intake.watch._reader is not before
+    assert report.events(w.desk.journal) == report.Events({}, 1, 0)
+
+
+def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = Scanner.scan
+
+    def overflowing(self: Scanner, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
+        found = scan(self, only, fully=fully)
+        intake.watch.on_queue_overflow()
+        return found
+
+    step(w, intake)
+    with monkeypatch.context() as patched:
+        patched.setattr(Scanner, "scan", overflowing)
+        step(w, intake, 31.0)
+    reader = intake.watch._reader
+    assert reader is not None
+    reader.handle_event = lambda event: None  # type: ignore[method-assign]
+    w.drop("TEST-1/a.txt")
+    intake.bell.wait(0)
+    step(w, intake, 31.0)
+    step(w, intake, 2.0)
+
+    assert report.events(w.desk.journal).found == 0
 
 
 # --- Files of which no event told -------------------------------------------------------------------------------

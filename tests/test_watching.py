@@ -388,3 +388,19 @@ def test_a_mount_on_which_scans_keep_finding_what_no_event_told_of_is_named(watc
     assert watched.coverage.blind(b"TEST-1")
     watched.coverage.check(coverage.PROVE_SECONDS)
     assert watched.coverage.blind(b"TEST-1"), "a canary's event alone does not make it trusted again"
+    watched.coverage.check(2 * coverage.PROVE_SECONDS)
+    assert not watched.coverage.blind(b"TEST-1"), "ten minutes without such a file do"
+
+
+def test_where_no_trial_file_can_be_made_it_is_said_and_the_watch_is_not_to_blame(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: int, name: bytes) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(canary, "_make", full)
+    with capture_logs() as told:
+        assert not watched.coverage.check(coverage.PROVE_SECONDS)
+
+    assert told == []
+    assert watched.coverage.blind(b"TEST-1") == "no trial file could be made there (No space left on device)"

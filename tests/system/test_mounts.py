@@ -127,6 +127,29 @@ def test_a_file_system_mounted_in_the_inbox_while_it_runs_is_served_and_may_go_a
     assert names(jira) == {"mounted.txt", "hidden.txt"}
 
 
+def test_a_bind_mount_in_the_inbox_that_goes_leaves_nothing_to_conclude_from(place: Place, jira: Jira) -> None:
+    """It is on the inbox's own file system, and so on its device: only the kernel's list of mounts tells."""
+    place.configure(jira.url)
+    folder, real = place.inbox / "TEST-1", place.home / "real"
+    folder.mkdir()
+    real.mkdir()
+    with running(place, f"mount --bind {real} {folder}") as daemon:
+        place.run("pause", "--issue", "TEST-1")
+        daemon.run(f"echo x > {folder}/a.txt")
+        wait_until(lambda: waiting(place) == 1)
+        daemon.run(f"umount {folder}")
+        wait_until(lambda: "not listed TEST-1" in place.run("status").stdout)
+        for number in range(4):  # Full scans, each of which misses it.
+            place.drop(f"no key {number}/a.txt", b"x")
+            wait_until(lambda: place.run("status").stdout.count("no issue") == number + 1)  # noqa: B023 - awaited here
+        assert waiting(place) == 1
+        daemon.run(f"mount --bind {real} {folder}")
+        place.run("resume", "--issue", "TEST-1")
+        wait_until(lambda: sorted(place.files(place.done)) == [b"TEST-1/a.txt"])
+
+    assert [row["word"] for row in json.loads(place.run("history", "--json").stdout)] == ["attached"]
+
+
 def waiting(place: Place) -> int:
     found = json.loads(place.run("status", "--json").stdout)
     return int(found["files"]["waiting"])

@@ -64,6 +64,7 @@ def _paid(desk: Desk, batch: Sequence[Row]) -> bool:
         return True
     for size in bandwidth.pieces(sum(row.size for row in batch), _piece_bytes(desk)):
         _pay(desk, size, desk.stopping)
+        desk.beats.beat()
     return not desk.stopping.is_set()
 
 

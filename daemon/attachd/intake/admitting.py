@@ -31,9 +31,10 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Seen:
-    """What a chunk of a listing came to."""
+    """What a chunk of a listing came to: how many files, how many of them have a row, how many are new."""
 
     known: int = 0
+    rows: int = 0
     new: int = 0
     settles: float | None = None
 
@@ -64,10 +65,11 @@ class Admitting:
         network: Callable[[bytes], bool],
         endings: Endings,
         rules: Settle,
+        beat: Callable[[], None],
     ) -> None:
         """Make one for one folder of one scan; the arguments are those of ``settling.Settling``."""
         self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
-        self._network, self._endings, self._rules = network, endings, rules
+        self._network, self._endings, self._rules, self._beat = network, endings, rules, beat
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
@@ -136,6 +138,8 @@ class Admitting:
         self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
 
     def _examine(self, found: Found, *, checksum: bool) -> reading.Free | reading.Bar | reading.Moving | gating.Wait:
+        self._beat()
+
         def gate(descriptor: int) -> gating.Go | gating.Wait:
             assert found.row is not None
             writer = reading.writer(descriptor, network=self._network(found.entry.path))

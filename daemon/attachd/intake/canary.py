@@ -20,10 +20,11 @@ _CLOCK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What one canary showed: ``events`` come back; ``mtimes`` of folders can be relied on. Nothing, if none could be made."""
+    """What one canary showed: ``events`` come back; ``mtimes`` of folders can be relied on; ``error``: none could be made."""
 
     events: bool = False
     mtimes: bool = False
+    error: str = ""
 
 
 def prove(watch: Watch, folder: int) -> Proof:
@@ -33,8 +34,8 @@ def prove(watch: Watch, folder: int) -> Proof:
     try:
         mtimes = _make(folder, name)
         return Proof(echo.wait(ECHO_SECONDS), mtimes)
-    except OSError:
-        return Proof()
+    except OSError as error:
+        return Proof(error=error.strerror or str(error))
     finally:
         watch.forget(name)
 

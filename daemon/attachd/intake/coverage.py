@@ -62,6 +62,7 @@ class Coverage:
         self._proven_boot = 0.0
         self._started = False
         self._unheard_scans: dict[Mount, int] = {}
+        self._unheard_lately: set[Mount] = set()
         self._unwatched: set[bytes] = set()
         self._told_unwatched = False
 
@@ -142,21 +143,21 @@ class Coverage:
     # --- Proving ------------------------------------------------------------------------------------------------
 
     def check(self, boot: float) -> bool:
-        """Let the mounts prove themselves where that is due. True if the watch was begun anew, so that all is to be listed."""
+        """Let the mounts prove themselves where that is due. True if all is to be listed: the watch is new, or a mount."""
         if self._started and not self._watch.alive:
             log.warning("watch.died", reason="the thread that reads events is gone", remedy="watched anew, and scanned")
             self.begin(boot)
             return True
-        due = boot - self._proven_boot >= PROVE_SECONDS
-        if not due and {trust.mount for trust in self._trusts.values()} == set(self._present()):
+        due, before = boot - self._proven_boot >= PROVE_SECONDS, self._trusts
+        same = {trust.mount for trust in before.values()} == set(self._present())
+        if not due and same:
             return False
-        before = self._trusts
         self._prove(boot)
         silent = [point for point, trust in self._trusts.items() if trust.blind == _SILENT and _trusted(before, trust)]
         if silent:
             log.warning("watch.silent", folder=printable(silent[0]), reason=_SILENT, remedy="watched anew, and scanned")
             self.begin(boot)
-        return bool(silent)
+        return bool(silent) or not same
 
     def _present(self) -> list[Mount]:
         first, *below = mounts.below(self._inbox)
@@ -164,6 +165,9 @@ class Coverage:
 
     def _prove(self, boot: float) -> None:
         self._proven_boot = boot
+        # A mount on which scans have found nothing unheard of since it was proven last is trusted again.
+        self._unheard_scans = {m: scans for m, scans in self._unheard_scans.items() if m in self._unheard_lately}
+        self._unheard_lately = set()
         self._trusts = {mount.point: self._judge(mount) for mount in self._present()}
 
     def _judge(self, mount: Mount) -> Trust:
@@ -172,7 +176,9 @@ class Coverage:
         if mount.shared:
             return Trust(mount, "of what other machines do there, no event tells")
         with self._nest(mount) as nest:
-            proof = canary.prove(self._watch, nest) if nest is not None else canary.Proof()
+            proof = canary.prove(self._watch, nest) if nest is not None else canary.Proof(error="it cannot be opened")
+        if proof.error:
+            return Trust(mount, f"no trial file could be made there ({proof.error})")
         if not proof.events:
             return Trust(mount, _SILENT)
         deaf = self._unheard_scans.get(mount, 0) >= _SCANS_UNTIL_DEAF
@@ -203,6 +209,7 @@ class Coverage:
         """A scan has found files of which no event told, by folder: where that keeps happening, the mount is named."""
         for trust in {self._of(top) for top in found}:
             files = sum(count for top, count in found.items() if self._of(top) == trust)
+            self._unheard_lately.add(trust.mount)
             scans = self._unheard_scans[trust.mount] = self._unheard_scans.get(trust.mount, 0) + 1
             log.info("watch.unheard", folder=printable(trust.mount.point), kind=trust.mount.kind, files=files)
             if scans == _SCANS_UNTIL_DEAF and not trust.blind:

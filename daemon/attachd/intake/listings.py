@@ -19,16 +19,20 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One folder of a tree, as it was just before it was listed; ``identity`` is its device and inode."""
+    """One folder of a tree, as it was just before it was listed; ``identity`` is its device and inode.
+
+    Its mtime tells that something was added or taken away; rsync and tar set it back, but not its ctime.
+    """
 
     path: bytes
     identity: Identity
     mtime_ns: int
+    ctime_ns: int
 
     @classmethod
     def of(cls, path: bytes, status: os.stat_result) -> Folder:
         """From what fstat(2) told."""
-        return cls(path, (status.st_dev, status.st_ino), status.st_mtime_ns)
+        return cls(path, (status.st_dev, status.st_ino), status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ class Listings:
             except OSError:
                 return None
             identity = (status.st_dev, status.st_ino)
-            if status.st_mtime_ns != folder.mtime_ns or identity != folder.identity or identity not in watched:
+            times = (status.st_mtime_ns, status.st_ctime_ns)
+            if times != (folder.mtime_ns, folder.ctime_ns) or identity != folder.identity or identity not in watched:
                 return None
         return listing
 

@@ -1,14 +1,17 @@
 """File systems that are mounted below the inbox: one that has gone leaves an empty folder, and nothing is concluded from that.
 
-The inbox itself has a marker for this; a mount point in it is known by its device, which is another one than its parent's.
-Which folders were mount points is remembered in the journal, so that it holds across a restart.
+The inbox itself has a marker for this; a mount point in it is known from the kernel's list, which also has bind mounts of the
+inbox's own file system, or by its device, which is another one than its parent's. Which folders were mount points is
+remembered in the journal, so that it holds across a restart.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
+from attachd.intake import mounts
 from attachd.journal import database
 from attachd.journal.database import Journal
 
@@ -23,10 +26,18 @@ class Nested:
         self._journal = journal
         known = journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
         self._points = {os.fsencode(point) for point in json.loads(known or "[]")}
+        self._mounted: frozenset[bytes] = frozenset()
+
+    def begin(self, inbox: Path) -> None:
+        """A scan begins: ask the kernel what is mounted below *inbox* now."""
+        root = os.path.realpath(os.fsencode(inbox)) + b"/"
+        self._mounted = frozenset(
+            mount.point[len(root) :] for mount in mounts.below(inbox) if mount.point.startswith(root)
+        )
 
     def entered(self, parent: int, path: bytes, device: int) -> None:
         """The folder *path*, on *device*, is about to be listed; *parent* is the device of the folder that it lies in."""
-        if device != parent and path not in self._points:
+        if (device != parent or path in self._mounted) and path not in self._points:
             self._write(self._points | {path})
 
     def absent(self, inbox: int, top: bytes) -> bytes | None:
@@ -37,6 +48,8 @@ class Nested:
         if not self._points:
             return None
         for point in sorted(point for point in self._points if (point + b"/").startswith(top + b"/")):
+            if point in self._mounted:
+                continue
             try:
                 device = os.stat(point, dir_fd=inbox, follow_symlinks=False).st_dev
                 above = os.stat(point.rpartition(b"/")[0] or b".", dir_fd=inbox, follow_symlinks=False).st_dev

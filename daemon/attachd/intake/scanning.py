@@ -111,7 +111,8 @@ class Scanner:
                 report.files += listing.files
         listed = not any(path == b"" for path, _ in report.troubles)
         for name in known - set(folders) if listed else ():
-            self._visiting.absent(name, 0)
+            if not self._visiting.gone(inbox, name, report):
+                self._visiting.absent(name, 0)
         self._note_strays(strays, only)
         if everything:
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)

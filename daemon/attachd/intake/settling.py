@@ -49,11 +49,13 @@ class Settling:
         network: Callable[[bytes], bool] = _local,
         endings: Endings | None = None,
         rules: Settle | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost.
 
         *network* says of a path below the inbox whether it lies on a network file system; *endings* remembers from scan to
-        scan what was found out about files that wait; *rules* are those of the folder.
+        scan what was found out about files that wait; *rules* are those of the folder. *beat* is called with each file that
+        is opened.
         """
         self._suspect, self._network = suspect, network
         self._journal, self._clock, self._guard, self._key = journal, clock, guard, key
@@ -62,6 +64,7 @@ class Settling:
             network=network,
             endings=endings or Endings(),
             rules=rules or config.settle,
+            beat=beat,
         )
 
     def look(self, entries: Sequence[Entry]) -> Seen:
@@ -74,6 +77,7 @@ class Settling:
         if open_:
             self._recognise(open_, seen)
             files = self._rows(entries)
+        seen.rows = sum(found.row is not None for found in files)
         self._admitting.settle(files, seen)
         return seen
 

@@ -71,15 +71,16 @@ class Visiting:
 
     def begin(self, device: int, known: frozenset[bytes], *, lost: bool) -> None:
         """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was."""
+        self._nested.begin(self._guard.inbox)
         self._device, self._known, self._lost = device, known, lost
 
     def visit(self, inbox: int, name: bytes, report: Report, *, listed: bool) -> Listing | None:
         """Visit one folder; *listed*: in any case. None if a file system that was mounted there is not there now."""
-        if self._gone(inbox, name, report):
+        if self.gone(inbox, name, report):
             return None
         return (None if listed else self._unchanged(inbox, name)) or self._list(inbox, name, report)
 
-    def _gone(self, inbox: int, name: bytes, report: Report) -> bool:
+    def gone(self, inbox: int, name: bytes, report: Report) -> bool:
         """Whether a file system that was mounted in this folder is not there now, so that nothing in it means anything."""
         point = self._nested.absent(inbox, name)
         if point is None:
@@ -109,8 +110,8 @@ class Visiting:
             files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
             settled = self.absent(name, 0, served=False)
         else:
-            files, reason = self._settle(inbox, name, routed.key, walk, report), ""
-            settled = walk.complete and self.absent(name, files)
+            (files, known), reason = self._settle(inbox, name, routed.key, walk, report), ""
+            settled = walk.complete and self.absent(name, known) and known == files
         report.troubles += walk.troubles
         listing = Listing(began, tuple(seen), files, reason)
         if settled and walk.complete:
@@ -123,9 +124,12 @@ class Visiting:
     def _walk(self, name: bytes, seen: list[listings.Folder], *, heed: bool) -> walking.Walk:
         """A walk that notes the folders that it has *seen*, has them watched, and heeds their ignore files."""
 
+        devices = {b"": self._device}
+
         def enter(path: bytes, folder: int, status: os.stat_result) -> str | None:
-            parent = next((f.identity[0] for f in reversed(seen) if f.path == path.rpartition(b"/")[0]), self._device)
-            self._nested.entered(parent, path, status.st_dev)
+            self._beat()
+            devices[path] = status.st_dev
+            self._nested.entered(devices[path.rpartition(b"/")[0]], path, status.st_dev)
             seen.append(listings.Folder.of(path, status))
             if self._coverage:
                 self._coverage.enter(folder, status, name)
@@ -133,20 +137,21 @@ class Visiting:
 
         return walking.Walk(self.hiding.why, self._config.folders.nested == "flatten", enter)
 
-    def _settle(self, inbox: int, name: bytes, key: str, walk: walking.Walk, report: Report) -> int:
-        """Bring what lies in an issue's folder into the journal. Returns the number of its files."""
+    def _settle(self, inbox: int, name: bytes, key: str, walk: walking.Walk, report: Report) -> tuple[int, int]:
+        """Bring what lies in an issue's folder into the journal. Returns how many files there are, and have a row."""
         settling = Settling(
             *(self._journal, self._config, self._clock, self._guard, key),
             suspect=self._lost,
             network=self._network,
             endings=self._endings,
             rules=self.hiding.rules(name),
+            beat=self._beat,
         )
-        files = new = 0
+        files = known = new = 0
         for entries in _chunks(walk.below(inbox, name)):
             seen = settling.look(entries)
-            self._beat()
             files += seen.known
+            known += seen.rows
             new += seen.new
             if seen.settles is not None:
                 report.again(name, seen.settles)
@@ -155,7 +160,7 @@ class Visiting:
             report.found[name] = new
         for below, reason in self.hiding.broken.items():
             reading.hold_back(self._journal, below, reason, self._moment())
-        return files
+        return files, known
 
     def _network(self, path: bytes) -> bool:
         return self._coverage is not None and self._coverage.shared(path)
@@ -171,7 +176,7 @@ class Visiting:
     def absent(self, folder: bytes, present: int, *, served: bool = True) -> bool:
         """Look for rows of a completely listed folder whose file was not in it, or is not to be taken any more.
 
-        True if there are none, and each file that was *present* has its row and has settled.
+        True if there are none, and the *present* ones, which have a row each, have settled.
         """
         if not present and folder not in self._known:
             return True
@@ -181,6 +186,7 @@ class Visiting:
             return not unsettled
         after = b""
         while True:
+            self._beat()
             with self._journal.transaction_for_reading() as connection:
                 rows = admission.under(connection, folder, after, CHUNK)
             gone = [row for row in rows if reading.lies_there(self._guard.inbox, row.path) is False]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from contextlib import suppress
 
 import structlog
 
-from attachd.delivery import carrying
+from attachd.delivery import carrying, worker
 from attachd.delivery.desk import Desk
 from attachd.intake import coverage as coverage_
 from attachd.intake.coverage import Coverage
@@ -23,10 +24,11 @@ log = structlog.get_logger()
 #: How often every folder is listed, however quiet it looks.
 RELIST_SECONDS = 600.0
 
-#: After a look at single folders the scanner rests this many times as long as the look took, a second at the most, so that a
-#: bulk copy does not keep those who send from the processor.
+#: After a look at single folders the scanner rests this many times as long as the look took, some seconds at the most, so that
+#: a bulk copy does not keep those who send from the processor; before another scan that an overflow asks for, a second.
 _REST = 4.0
-_LONGEST_REST = 1.0
+_LONGEST_REST = 5.0
+_OVERFLOW_REST = 0.9
 
 #: How long a round may wait, however seldom scans are wanted: of a mount that comes or goes no event tells.
 _LONGEST_WAIT = 5.0
@@ -52,8 +54,8 @@ class Intaking:
         self._next_full = 0.0
         self._fully = True
         self._next_fully = 0.0
-        self._overflows = 0
-        self._told_absent = False
+        self._overflows = self._told_overflows = 0
+        self._told_absent = self._told_full = False
         self._told_reasons: dict[str, str] | None = None
 
     def stop(self) -> None:
@@ -61,9 +63,25 @@ class Intaking:
         self.watch.stop()
 
     def step(self) -> None:
-        """Scan what is due, then wait until something is. A scan does not hold up the end of the service."""
-        with suppress(_Stopping):
-            self._step()
+        """Scan what is due, then wait until something is. A scan does not hold up the end of the service.
+
+        Where the journal's disk is full or fails, it is waited for: what could not be noted is found again.
+        """
+        try:
+            with suppress(_Stopping):
+                self._step()
+        except sqlite3.OperationalError as error:
+            if not worker.disk_fails(error):
+                raise
+            if not self._told_full:
+                log.error(
+                    "journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it"
+                )
+            self._told_full = self._fully = True
+            self._next_full = 0.0
+            self._desk.stopping.wait(worker.FULL_SECONDS)
+        else:
+            self._told_full = False
 
     def _go_on(self) -> None:
         self._desk.beats.beat()
@@ -120,7 +138,7 @@ class Intaking:
         self.scanned.set()
         self._desk.bell.ring()
         if self._overflowed():
-            self._rest(self._boot() - began)
+            self._desk.stopping.wait(min(_REST * (self._boot() - began), _OVERFLOW_REST))
 
     def _prepare(self, boot: float) -> None:
         """Have watched what lies there now, and see what the watches are worth."""
@@ -134,6 +152,9 @@ class Intaking:
             self._fully = True
             self._unheard.excuse()
         if self._overflowed():
+            # Among what was lost may be that a folder went, in whose place another has its inode now: all are watched anew.
+            self._overflows = self.watch.overflows
+            self.coverage.begin(boot)
             self._unheard.excuse()
 
     def _overflowed(self) -> bool:
@@ -179,13 +200,13 @@ class Intaking:
 
     def _tell(self) -> None:
         """Write down for ``status`` what events are worth here, and how often the kernel's queue overflowed."""
-        reasons, overflows = self.coverage.reasons(), self.watch.overflows - self._overflows
+        reasons, overflows = self.coverage.reasons(), self.watch.overflows - self._told_overflows
         if reasons == self._told_reasons and not overflows:
             return
         for mount, reason in reasons.items():
             if (self._told_reasons or {}).get(mount) != reason:
                 log.info("watch.blind", folder=mount, reason=reason, seconds=coverage_.POLL_SECONDS)
-        self._told_reasons, self._overflows = reasons, self.watch.overflows
+        self._told_reasons, self._told_overflows = reasons, self._told_overflows + overflows
         with self._desk.journal.transaction(durable=False) as connection:
             database.put(connection, "watch.blind", json.dumps(reasons))
             if overflows:
