@@ -1,6 +1,6 @@
 """The installed service on real mounts, which come and go while it runs. Each daemon has a mount namespace of its own.
 
-NFS and SMB need a kernel with their clients, and are tried by hand in a virtual machine.
+NFS and SMB need a kernel with their clients, and are tried by hand in a virtual machine: ``tests/shares/try-shares``.
 """
 
 from __future__ import annotations
