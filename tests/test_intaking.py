@@ -262,6 +262,19 @@ def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
     assert report.events(w.desk.journal).found == 0
 
 
+def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(showing.guard, "read_marker", lambda inbox: answer.wait(60))
+    monkeypatch.setattr(showing, "ANSWER_SECONDS", 0.05)
+    try:
+        found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    finally:
+        answer.set()
+
+    assert found["inbox_there"] is None
+    assert f"inbox      {w.inbox}  (its file system does not answer)" in showing.lines(found, w.clock.now())
+
+
 # --- Files of which no event told -------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from attachd.journal.rows import Row
 from attachd.model import Cure, State, printable, word
 from attachd.service import expiring, locks
 from attachd.service.phrasing import clock, size, span
+
+#: How long `status` waits for the inbox's file system, in seconds.
+ANSWER_SECONDS = 5.0
+
+_THERE = {True: "", False: "  (is not there)", None: "  (its file system does not answer)"}
 
 
 def status(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
@@ -55,7 +61,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "config": str(settings.file),
         "state": str(state),
         "inbox": str(settings.folders.inbox),
-        "inbox_there": guard.read_marker(settings.folders.inbox) is not None,
+        "inbox_there": _is_there(settings.folders.inbox),
         "site": settings.jira.url,
         "token_expires": str(settings.jira.auth.token_expires) if settings.jira.auth.token_expires else None,
         "running": {"pid": holder.pid, "host": holder.host} if holder else None,
@@ -71,6 +77,15 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "waiting_for": [_file(row) for row in report.troubled(journal)],
         "last": [_file(row) for row in report.last_verdicts(journal)],
     }
+
+
+def _is_there(inbox: Path) -> bool | None:
+    """Whether the inbox carries its marker; None where its file system does not answer, as a lost share for minutes."""
+    found: list[bool] = []
+    looking = threading.Thread(target=lambda: found.append(guard.read_marker(inbox) is not None), daemon=True)
+    looking.start()
+    looking.join(ANSWER_SECONDS)
+    return found[0] if found else None
 
 
 def _events(events: report.Events) -> dict[str, Any]:
@@ -132,7 +147,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
         f"attachd    {daemon}",
         f"config     {found['config']}",
         f"state      {found['state']}",
-        f"inbox      {found['inbox']}{'' if found['inbox_there'] else '  (is not there)'}",
+        f"inbox      {found['inbox']}{_THERE[found['inbox_there']]}",
         f"site       {found['site']}",
     ]
     if found["token_expires"]:
