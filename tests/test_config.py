@@ -215,7 +215,7 @@ def _tables(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
             | _VALUES,
             "settle": _tables(*schema.Settle.model_fields) | _VALUES,
             "doubt": _tables(*schema.Doubt.model_fields) | _VALUES,
-            "folder": _VALUES,
+            "folder": st.lists(_tables(*schema.Folder.model_fields), max_size=3) | _VALUES,
             "hooks": _tables(*schema.Hooks.model_fields) | _VALUES,
             "log": _tables(*schema.Log.model_fields) | _VALUES,
         },

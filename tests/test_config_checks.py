@@ -91,7 +91,7 @@ def test_a_wrong_type_or_number_is_told_in_plain_words(table: str, line: str, wh
     ("line", "where", "what"),
     [
         ("settle = 5", "settle", "is a number."),
-        ("folder = 5", "folder", "is not supported by this version yet."),
+        ("folder = 5", "folder", "is a number."),
         ("aliases = []", "aliases", "is a list."),
     ],
 )
@@ -446,6 +446,64 @@ def test_a_file_behind_a_locked_folder_is_told(tmp_path: Path, monkeypatch: pyte
     assert found.what.endswith("cannot be read: Permission denied.")
 
 
+# --- Limits, and folders of their own ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "what"),
+    [
+        ("min_bytes = 2\nmax_bytes = 1", "settle.min_bytes", "is 2, more than max_bytes = 1."),
+        ("min_age_seconds = 2\nmax_age_seconds = 1", "settle.min_age_seconds", "is 2, more than max_age_seconds = 1."),
+    ],
+)
+def test_limits_let_something_through(line: str, where: str, what: str) -> None:
+    found = problem(tables(settle=line.replace(" = 2\n", " = 2.0\n") if "age" in line else line))
+
+    assert (found.where, found.what) == (where, what)
+    assert not list(checks.bounds(1, 1, None, 5.0))
+
+
+@pytest.mark.parametrize("suffix", ["/", "a/b", " ", "\\n", "x" * 65])
+def test_a_suffix_is_the_end_of_a_name(suffix: str) -> None:
+    found = problem(tables(settle=f'ready_suffix = "{suffix}"'))
+
+    assert (found.where, found.what) == ("settle.ready_suffix", "cannot be the end of a file's name.")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("[[folder]]\nquiet_seconds = 1.0", "folder[1].match", "is missing."),
+        ("[[folder]]\nmatch = 'a'\n[[folder]]\nmatch = 'a/b'", "folder[2].match", "fits no folder's name."),
+        ("[[folder]]\nmatch = ''", "folder[1].match", "fits no folder's name."),
+        (
+            "[[folder]]\nmatch = 'a'\nrescan_seconds = 1.0",
+            "folder[1].rescan_seconds",
+            "is not a key that attachd knows.",
+        ),
+        ("[[folder]]\nmatch = 'a'\nmin_byte = 1", "folder[1].min_byte", "is not a key that attachd knows."),
+        ("[[folder]]\nmatch = 'a'\nquiet_seconds = '1'", "folder[1].quiet_seconds", "is a text."),
+        ("[[folder]]\nmatch = 'a'\nignore = ['!']", "folder[1].ignore", "'!' is no pattern."),
+        (
+            "[settle]\nmax_bytes = 5\n[[folder]]\nmatch = 'a'\nmin_bytes = 6",
+            "folder",
+            "with match = “a”: min_bytes is 6, more than max_bytes = 5.",
+        ),
+    ],
+)
+def test_a_table_for_folders_is_checked_like_any_other(text: str, where: str, what: str) -> None:
+    found = problem(f"{tables()}\n{text}")
+
+    assert (found.where, found.what) == (where, what)
+    assert found.remedy
+
+
+def test_a_key_of_settle_that_is_none_of_a_folder_is_told() -> None:
+    text = "[[folder]]\nmatch = 'a'\n"
+    assert problem(f"{tables()}\n{text}rescan_seconds = 1.0").remedy == "“rescan_seconds” belongs into [settle]."
+    assert problem(f"{tables()}\n{text}quiet_second = 1.0").remedy == "Did you mean “folder.quiet_seconds”?"
+
+
 # --- What has no function yet -----------------------------------------------------------------------------------
 
 
@@ -453,11 +511,6 @@ def test_a_file_behind_a_locked_folder_is_told(tmp_path: Path, monkeypatch: pyte
     ("table", "line"),
     [
         ("folders", "inbox = 'inbox'\nlink_notes = true"),
-        ("settle", "ready_suffix = '.ready'"),
-        ("settle", "min_bytes = 1"),
-        ("settle", "max_bytes = 1"),
-        ("settle", "min_age_seconds = 1"),
-        ("settle", "max_age_seconds = 1"),
         ("retention", "done_days = 1"),
         ("retention", "failed_days = 1"),
         ("retention", "history_days = 1"),
@@ -471,9 +524,7 @@ def test_a_key_without_a_function_is_refused_instead_of_doing_nothing(table: str
     assert found.remedy == "Remove it."
 
 
-@pytest.mark.parametrize(
-    "text", ["[web]\nlisten = 'x'", "[metrics]\ntextfile = 'x'", "[hooks]\nurl = 'x'", "[[folder]]\nmatch = 'x'"]
-)
+@pytest.mark.parametrize("text", ["[web]\nlisten = 'x'", "[metrics]\ntextfile = 'x'", "[hooks]\nurl = 'x'"])
 def test_a_table_without_a_function_is_refused(text: str) -> None:
     assert problem(f"{tables()}\n{text}").what == "is not supported by this version yet."
 

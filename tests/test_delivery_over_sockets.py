@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from attachd.delivery import bandwidth, sending, worker
+from attachd.jira import multipart
 from attachd.journal import queue
 from attachd.service import starting
 from attachd.standin import Fault, Standin
@@ -149,11 +150,11 @@ def is_rewritten_and_its_time_put_back(path: Path) -> None:
 
 
 def at_the_read(number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something before the *number*-th piece is read of a file, once."""
+    """Do something before the *number*-th piece is read of a file that is sent, once."""
     usual, reads = os.pread, iter(range(1, 1 << 30))
 
     def pread(descriptor: int, size: int, position: int) -> bytes:
-        if size > 1 and next(reads) == number:
+        if size == multipart.READ_BYTES and next(reads) == number:
             do()
         return usual(descriptor, size, position)
 

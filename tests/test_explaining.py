@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attachd.config import Settle
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word
@@ -22,6 +23,7 @@ from attachd.service.explaining import (
     Rule,
     Special,
     TooDeep,
+    Undecided,
     Unknown,
     Unreachable,
     Unseen,
@@ -43,8 +45,6 @@ WORLD = Circumstances(
     done="/done",
     failed="/failed",
     config="/etc/attachd/config.toml",
-    quiet=30.0,
-    empty=60.0,
     rescan=30.0,
     looks=3,
 )
@@ -93,8 +93,11 @@ OTHER = row(READY, id=4, path=b"TEST-1/other.txt")
 
 WAITS: dict[str, tuple[Waiting, str]] = {
     "settling": (
-        Waiting(row(SEEN)),
-        f"is waited for until nobody has changed it for 30 s; it is sent to TEST-1 at {at(20)} at the earliest",
+        Waiting(row(SEEN, quiet_boot=999.0)),
+        (
+            "is waited for until it is closed and nobody has changed it for 2 s (30 s where the system does not tell); it is "
+            f"sent to TEST-1 at {at(1)} at the earliest"
+        ),
     ),
     "empty": (
         Waiting(row(SEEN, size=0)),
@@ -102,11 +105,35 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     ),
     "settled": (
         Waiting(row(SEEN, quiet_boot=0.0)),
-        "has been unchanged for 30 s; attachd takes it with its next look, within 30 s, unless a program still has it open",
+        "has been unchanged for 2 s; attachd takes it within 30 s, as soon as it is certain that no program has it open",
+    ),
+    "settled, but where only time tells": (
+        Waiting(row(SEEN)),
+        "has been unchanged for 2 s; attachd takes it within 50 s, as soon as it is certain that no program has it open",
+    ),
+    "still open": (
+        Waiting(row(SEEN, reason="a program still has it open for writing")),
+        "waits: a program still has it open for writing; it is sent to TEST-1 when that is over",
+    ),
+    "without its end": (
+        Waiting(row(SEEN, lacks="a PDF ends with %%EOF", due=NOW + 600)),
+        (
+            f"waits: its end is missing (a PDF ends with %%EOF); it is sent as it is at {at(600)}, unless it is "
+            "completed before"
+        ),
+    ),
+    "sent without its end": (
+        Waiting(row(READY, lacks="a PDF ends with %%EOF")),
+        (
+            "is the next file for TEST-1; it is sent as soon as a transfer is free; its end is missing (a PDF ends with %%EOF)"
+        ),
     ),
     "settling since an earlier process": (
         Waiting(row(SEEN, epoch=6)),
-        "is waited for until nobody has changed it for 30 s; it is then sent to TEST-1",
+        (
+            "is waited for until it is closed and nobody has changed it for 2 s (30 s where the system does not tell); it is "
+            "then sent to TEST-1"
+        ),
     ),
     "blocked": (
         Waiting(row(SEEN, blocked="it cannot be read (chmod g+r).")),
@@ -208,7 +235,8 @@ def test_what_waits_is_told_with_what_comes_next(case: str) -> None:
 def test_without_the_daemon_no_time_is_promised() -> None:
     told = explained(Waiting(row(SEEN)), running=False).sentence
 
-    assert told == f"{NAME} is waited for until nobody has changed it for 30 s; it is then sent to TEST-1{DOWN}"
+    until = "until it is closed and nobody has changed it for 2 s (30 s where the system does not tell)"
+    assert told == f"{NAME} is waited for {until}; it is then sent to TEST-1{DOWN}"
     assert explained(Waiting(row(READY)), running=False).sentence == f"{NAME} is the next file for TEST-1{DOWN}"
 
 
@@ -301,11 +329,21 @@ def test_a_pause_that_does_not_concern_it_is_not_told(other: Pause) -> None:
     assert "is the next file" in explained(Waiting(row(READY)), pauses=(other,)).sentence
 
 
+def test_an_attached_file_that_lacked_its_end_says_so() -> None:
+    done = row(
+        State.DONE, lacks="a PDF ends with %%EOF", attachment="10", verdict_at=NOW, root="done", target=b"TEST-1/a.txt"
+    )
+
+    told = explained(Finished(done, there=False)).sentence
+
+    assert told.endswith("it has been taken out of /done since; its end is missing (a PDF ends with %%EOF).")
+
+
 def test_a_file_that_settles_is_told_of_the_pause_behind() -> None:
-    told = explained(Waiting(row(SEEN)), pauses=(pause(Scope.OPERATOR, cure=Cure.HAND),)).sentence
+    told = explained(Waiting(row(SEEN, size=0)), pauses=(pause(Scope.OPERATOR, cure=Cure.HAND),)).sentence
 
     assert told == (
-        f"{NAME} is waited for until nobody has changed it for 30 s; after that it waits, because everything is paused by "
+        f"{NAME} is waited for 1 min for its content, because it is empty; after that it waits, because everything is paused by "
         f"hand since {at(-60)}; it goes on with `attachd resume`."
     )
 
@@ -535,6 +573,19 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
         True,
         f"{NAME} cannot be looked at by attachd (Permission denied); give its user or group the right to.",
     ),
+    "marker": (
+        Ignored("*.ready", Rule.MARKER),
+        True,
+        (
+            f"{NAME} is not attached itself: as its name is of the form *.ready, it releases the file beside it whose name it "
+            "carries, and is removed when that is attached or refused."
+        ),
+    ),
+    "undecided": (
+        Undecided(b"TEST-1", ".attachdignore is a link"),
+        True,
+        (f"{NAME} cannot be taken: TEST-1/.attachdignore is a link; nothing of that folder is before it is mended."),
+    ),
     "own": (Ignored(".attachd", Rule.OWN), True, f"{NAME} belongs to attachd itself, and is never attached."),
     "hidden": (
         Ignored(".*", Rule.HIDDEN),
@@ -555,13 +606,13 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
     "user's": (
         Ignored("*.bak", Rule.USERS),
         True,
-        f"{NAME} is left alone, because its name fits the pattern *.bak of settle.ignore in /etc/attachd/config.toml.",
+        f"{NAME} is left alone, because its name fits the pattern *.bak of ignore in /etc/attachd/config.toml.",
     ),
     "its folder": (
         Ignored("old/", Rule.USERS, b"old"),
         True,
         (
-            f"{NAME} is left alone, because the name of its folder old fits the pattern old/ of settle.ignore in "
+            f"{NAME} is left alone, because the name of its folder old fits the pattern old/ of ignore in "
             "/etc/attachd/config.toml."
         ),
     ),
@@ -621,12 +672,20 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
             "never attached."
         ),
     ),
+    "unseen, where a marker is asked for": (
+        Unseen("TEST-1", 3, Settle(ready_suffix=".ready")),
+        True,
+        (
+            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when a file of its name and "
+            ".ready lies beside it."
+        ),
+    ),
     "unseen": (
         Unseen("TEST-1", 3),
         True,
         (
-            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when nobody has changed it "
-            "for 30 s."
+            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when it is closed and nobody "
+            "has changed it for 2 s (30 s where the system does not tell)."
         ),
     ),
 }

@@ -20,7 +20,7 @@ from attachd.journal import report
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
 from attachd.service import locks
-from attachd.service.running import Engine
+from attachd.service.intaking import Intaking
 from world import Fault, Stored, World, world
 
 
@@ -463,16 +463,16 @@ def test_failed_that_became_read_only_does_not_end_the_program(w, monkeypatch):
 
 def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkeypatch):
     # delivery.md 1: "After a restart or remount, first every ATTACHED or REFUSED row whose target is ours is closed".
-    engine = Engine(w.held)
+    intake = Intaking(w.desk)
     closed, watched = [], []
     monkeypatch.setattr(carrying, "close_moved", lambda _desk: closed.append(1))
-    monkeypatch.setattr(engine._watch, "start", lambda: watched.append(1))
+    monkeypatch.setattr(intake.watch, "start", lambda: watched.append(1))
     w.drop("TEST-1/a.txt")
-    engine._scan_all()
+    intake._scan_all()
     assert (len(closed), len(watched)) == (1, 1)
-    engine._scanner._mount = (1, 2, 3)  # another mount lies there now
-    engine._look_at({b"TEST-1"})
-    engine._scan_all()
+    intake._scanner._mount = (1, 2, 3)  # another mount lies there now
+    intake._look_at({b"TEST-1"})
+    intake._scan_all()
     assert (len(closed), len(watched)) == (2, 2)
 
 
@@ -519,7 +519,7 @@ def test_a_corrected_alias_holds_for_files_that_wait(tmp_path):
 
 def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_program(tmp_path):
     # delivery.md 1: an unsent row changes or is withdrawn at any time, also between the claim and the intent.
-    with world(tmp_path, settle={"quiet_seconds_unproven": 5.0}) as w:
+    with world(tmp_path, settle={"quiet_seconds": 5.0}) as w:
         w.drop("TEST-1/a.txt")
         w.scan()
         w.clock.advance(6)

@@ -57,6 +57,22 @@ def test_it_is_written_ahead_and_synchronised_in_full(journal: Journal) -> None:
     assert journal.value("PRAGMA synchronous") == 2
 
 
+def test_what_need_not_be_durable_is_written_without_waiting_for_the_disk_and_the_rest_as_before(
+    journal: Journal,
+) -> None:
+    def level() -> int:
+        return int(journal.value("PRAGMA synchronous"))
+
+    with journal.transaction(durable=False) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
+    assert level() == 2
+    with pytest.raises(ZeroDivisionError), journal.transaction(durable=False):
+        raise ZeroDivisionError
+    assert level() == 2
+    with journal.transaction() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
 def test_the_folder_is_for_the_service_alone(tmp_path: Path, journal: Journal) -> None:
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 

@@ -55,8 +55,8 @@ class CrashingJournal(Journal):
     """Dies before a transaction is durable, or just after."""
 
     @contextmanager
-    def transaction(self) -> Iterator:
-        with super().transaction() as connection:
+    def transaction(self, *, durable: bool = True) -> Iterator:
+        with super().transaction(durable=durable) as connection:
             yield connection
             Fuse.point()
         Fuse.point()

@@ -14,7 +14,7 @@ import pytest
 from attachd.delivery import worker
 from attachd.filing import guard
 from attachd.model import Mistake
-from attachd.service import locks, running, starting
+from attachd.service import intaking, locks, starting
 from attachd.service.running import Engine
 from world import World, world
 
@@ -44,7 +44,7 @@ def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 def test_a_file_that_is_dropped_while_it_runs_is_delivered(w: World, engine: Engine) -> None:
     engine.start()
-    wait_until(engine.scanned.is_set)
+    wait_until(engine.intake.scanned.is_set)
     w.drop("TEST-1/a.txt", b"a")
 
     wait_until(lambda: w.states() == ["DONE"])
@@ -74,7 +74,7 @@ def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkey
 
 
 def test_a_scanner_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running.carrying, "drop_notes", lambda desk: 1 / 0)
+    monkeypatch.setattr(intaking.carrying, "drop_notes", lambda desk: 1 / 0)
 
     engine.start()
 
@@ -95,7 +95,7 @@ def test_a_thread_of_a_library_that_crashes_ends_the_service(engine: Engine) -> 
 def test_no_thread_is_left_after_the_stop(w: World, engine: Engine) -> None:
     before = threading.active_count()
     engine.start()
-    wait_until(engine.scanned.is_set)
+    wait_until(engine.intake.scanned.is_set)
 
     assert engine.stop(10.0)
 
@@ -105,15 +105,15 @@ def test_no_thread_is_left_after_the_stop(w: World, engine: Engine) -> None:
 def test_a_remount_while_it_runs_is_noticed(w: World, engine: Engine) -> None:
     """The folder goes away and comes back; what is dropped then is found."""
     engine.start()
-    wait_until(engine.scanned.is_set)
+    wait_until(engine.intake.scanned.is_set)
     away = w.home / "away"
     w.inbox.rename(away)
     w.clock.advance(31.0)
-    engine._doorbell.ring(None)
+    engine.intake.bell.ring(None)
     wait_until(lambda: not w.desk.guard.sight.there)
     away.rename(w.inbox)
     w.drop("TEST-1/a.txt", b"a")
-    engine._doorbell.ring(None)
+    engine.intake.bell.ring(None)
 
     wait_until(lambda: w.states() == ["DONE"])
 

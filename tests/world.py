@@ -26,7 +26,8 @@ from attachd import config
 from attachd.clock import Clock
 from attachd.delivery import carrying, worker
 from attachd.delivery.desk import Desk
-from attachd.intake.scanning import Report, Scanner
+from attachd.intake.scanning import Scanner
+from attachd.intake.visiting import Report
 from attachd.jira import client, transport
 from attachd.journal import rows
 from attachd.journal.rows import Row
@@ -241,7 +242,7 @@ class Impatient(threading.Event):
 class World:
     """Folders, a journal, a Jira, and the program's own steps on them; ``restart`` is a new process."""
 
-    def __init__(self, home: Path, *, deployment: str = "Cloud", **tables: dict[str, Any]) -> None:
+    def __init__(self, home: Path, *, deployment: str = "Cloud", **tables: Any) -> None:
         self.home, self.clock = home, FakeClock()
         self.jira = MemoryJira(self.clock, deployment)
         self.inbox, self.done, self.failed = home / "inbox", home / "done", home / "failed"
@@ -255,13 +256,13 @@ class World:
         self.restart()
 
     def configuration(self) -> config.Config:
-        base: dict[str, dict[str, Any]] = {
+        base: dict[str, Any] = {
             "folders": {"inbox": str(self.inbox), "state": str(self.home / "state")},
             "jira": {"url": SITE, "auth": {"user": "robot@example.com", "token": {"file": str(self.home / "token")}}},
             "settle": {"quiet_seconds": 0.0, "quiet_seconds_unproven": 0.0, "empty_seconds": 0.0},
         }
         for name, table in self.tables.items():
-            base[name] = base.get(name, {}) | table
+            base[name] = base.get(name, {}) | table if isinstance(table, dict) else table
         return config.parse(base, base=self.home)
 
     def restart(self, **options: bool) -> None:

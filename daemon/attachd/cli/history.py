@@ -63,7 +63,7 @@ def described(row: Row) -> dict[str, Any]:
         "verdict": row.verdict_at,
         "filed": row.finished_at,
         "tries": row.tries,
-        "reason": row.blocked or row.reason,
+        "reason": row.said,
         "target": f"{row.root}/{printable(row.target)}" if row.target else None,
     }
 
@@ -92,5 +92,5 @@ def _cells(row: Row, now: float) -> tuple[str, ...]:
         phrasing.clock(row.verdict_at, now) if row.verdict_at else "",
         phrasing.clock(row.finished_at, now) if row.finished_at else "",
         str(row.tries),
-        row.blocked or row.reason or "",
+        row.said or "",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
@@ -47,6 +48,8 @@ app.command("demo")(trying.demo)
 
 def main() -> None:
     """Run the command line, and end with its code. A user's mistake is told in words; a bug ends with its traceback."""
+    # A writer that opens a file in the moment in which a lease is held on it would end the process (fcntl(2), F_SETLEASE).
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     app()
 
 

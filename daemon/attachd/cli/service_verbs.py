@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import structlog
 import typer
 
+from attachd.beating import Hang
 from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import report
 from attachd.model import Cure, Scope, Word, printable
 from attachd.service import expiring, logs, notify, reminding, starting
+from attachd.service.liveness import Liveness
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -55,11 +57,13 @@ def run(
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
         told = reminded = time.monotonic() - REMIND_SECONDS
+        liveness = Liveness(engine.desk.beats)
         while not signals.wait(LISTEN_SECONDS):
             engine.heed_others()
+            hangs = liveness.step()
             if time.monotonic() - told >= STATUS_SECONDS:
                 told = time.monotonic()
-                notify.send(status=_status_line(engine))
+                notify.send(status=_status_line(engine, hangs))
             if time.monotonic() - reminded >= REMIND_SECONDS:
                 reminded = time.monotonic()
                 expiring.remind(engine.desk)
@@ -94,8 +98,6 @@ def _started(
     with common.mistakes_told():
         settings, _ = common.prepared(file, instance)
         os.umask(0o007)
-        # A writer that opens a file in the moment in which intake holds a lease on it would end the process.
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
         logs.configure(settings.log)
         held = starting.start(
             settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
@@ -125,7 +127,7 @@ def _end(engine: Engine, code: int = 0) -> None:
     os._exit(code) if not ended else sys.exit(code)
 
 
-def _status_line(engine: Engine) -> str:
+def _status_line(engine: Engine, hangs: Sequence[Hang]) -> str:
     found = report.summary(engine.desk.journal)
     pauses = report.active_pauses(engine.desk.journal, engine.desk.clock.now())
     parts = [
@@ -133,6 +135,7 @@ def _status_line(engine: Engine) -> str:
     ]
     if not engine.desk.guard.sight.there:
         parts.append("the inbox is not there")
+    parts += [str(hang) for hang in hangs]
     return "; ".join([", ".join(parts) or "idle", *(f"paused: {pause.reason}" for pause in pauses)])
 
 
@@ -142,8 +145,8 @@ def _status_line(engine: Engine) -> str:
 def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str:
     """Wait until all is decided; returns why it ends before that, "" if it does not."""
     progress, since, asked, told = None, time.monotonic(), 0.0, False
-    while not signals.wait(0.05 if engine.scanned.is_set() else 0.01):
-        if not engine.scanned.is_set():
+    while not signals.wait(0.05 if engine.intake.scanned.is_set() else 0.01):
+        if not engine.intake.scanned.is_set():
             continue
         if not engine.desk.guard.sight.there:
             return engine.desk.guard.sight.reason
@@ -189,12 +192,13 @@ def _tell_settling(engine: Engine) -> None:
     """Say what a person who watches would otherwise wait for in silence."""
     settling = report.settling(engine.desk.journal)
     if settling:
-        seconds = engine.desk.config.settle.quiet_seconds_unproven
+        settle = engine.desk.config.settle
         log.info(
             "files.settling",
             files=settling,
-            seconds=seconds,
-            reason="a file is sent when it has been unchanged so long",
+            seconds=settle.quiet_seconds,
+            seconds_unproven=settle.quiet_seconds_unproven,
+            reason="a file is sent when nobody has it open and it has been unchanged so long",
         )
 
 
@@ -209,7 +213,7 @@ def _conclude(engine: Engine, began: float, reason: str) -> int:
     for stray in strays:
         print(f"waiting: {stray.files} in {printable(stray.folder) or 'the inbox itself'}: {stray.reason}")
     for row in report.troubled(journal):
-        print(f"waiting: {printable(row.path)}: {row.blocked or row.reason}")
+        print(f"waiting: {printable(row.path)}: {row.said}")
     if reason:
         print(f"ended early: {reason}")
     return 3 if failed else 4 if left or strays or not engine.desk.guard.sight.there else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from attachd.cli import common
 from attachd.config import Config
 from attachd.filing import guard
+from attachd.intake import coverage
 from attachd.journal import database, report
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
@@ -19,6 +21,11 @@ from attachd.journal.rows import Row
 from attachd.model import Cure, State, printable, word
 from attachd.service import expiring, locks
 from attachd.service.phrasing import clock, size, span
+
+#: How long `status` waits for the inbox's file system, in seconds.
+ANSWER_SECONDS = 5.0
+
+_THERE = {True: "", False: "  (is not there)", None: "  (its file system does not answer)"}
 
 
 def status(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
@@ -54,19 +61,35 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "config": str(settings.file),
         "state": str(state),
         "inbox": str(settings.folders.inbox),
-        "inbox_there": guard.read_marker(settings.folders.inbox) is not None,
+        "inbox_there": _is_there(settings.folders.inbox),
         "site": settings.jira.url,
         "token_expires": str(settings.jira.auth.token_expires) if settings.jira.auth.token_expires else None,
         "running": {"pid": holder.pid, "host": holder.host} if holder else None,
         "files": {str(name): count for name, count in summary.counts.items()},
         "held": summary.held,
         "oldest_waiting": summary.oldest,
+        "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
+        "events": _events(report.events(journal)),
         "sending": [_file(row) for row in report.sending(journal)],
         "pauses": [_pause(pause) for pause in report.active_pauses(journal, now)],
+        "not_listed": report.troubles(journal),
         "strays": [_stray(stray) for stray in report.strays(journal)],
         "waiting_for": [_file(row) for row in report.troubled(journal)],
         "last": [_file(row) for row in report.last_verdicts(journal)],
     }
+
+
+def _is_there(inbox: Path) -> bool | None:
+    """Whether the inbox carries its marker; None where its file system does not answer, as a lost share for minutes."""
+    found: list[bool] = []
+    looking = threading.Thread(target=lambda: found.append(guard.read_marker(inbox) is not None), daemon=True)
+    looking.start()
+    looking.join(ANSWER_SECONDS)
+    return found[0] if found else None
+
+
+def _events(events: report.Events) -> dict[str, Any]:
+    return {"blind": events.blind, "overflows": events.overflows, "found_by_scan": events.found}
 
 
 def _file(row: Row) -> dict[str, Any]:
@@ -80,7 +103,7 @@ def _file(row: Row) -> dict[str, Any]:
         "since": row.since,
         "tries": row.tries,
         "attachment": row.attachment,
-        "reason": row.blocked or _unmoved(row) or row.reason,
+        "reason": row.blocked or _unmoved(row) or row.said,
         "next": row.due or None,
         "target": printable(row.target) if row.target else None,
     }
@@ -124,7 +147,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
         f"attachd    {daemon}",
         f"config     {found['config']}",
         f"state      {found['state']}",
-        f"inbox      {found['inbox']}{'' if found['inbox_there'] else '  (is not there)'}",
+        f"inbox      {found['inbox']}{_THERE[found['inbox_there']]}",
         f"site       {found['site']}",
     ]
     if found["token_expires"]:
@@ -136,14 +159,23 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     )
     if found["oldest_waiting"]:
         text.append(f"oldest     waiting for {span(now - found['oldest_waiting'])}")
+    text += [
+        f"events     {mount}: {reason}; it is looked through every {coverage.POLL_SECONDS:g} s"
+        for mount, reason in found["events"]["blind"].items()
+    ]
     text += [f"paused     {_until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
+    text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
     text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
-    text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}" for row in found["waiting_for"]]
+    text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
     text += [
         f"sending    {row['file']} ({size(row['bytes'])}, since {span(now - row['since'])})" for row in found["sending"]
     ]
     text += [_last(row, now) for row in found["last"]]
     return text
+
+
+def _next(row: dict[str, Any], now: float) -> str:
+    return f" (until {clock(row['next'], now)})" if row["word"] == "waiting" and (row["next"] or 0) > now else ""
 
 
 def _until(pause: dict[str, Any], now: float) -> str:

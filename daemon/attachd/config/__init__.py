@@ -2,11 +2,13 @@
 
 from attachd.config import secrets
 from attachd.config.loading import find, load, parse
+from attachd.config.rules import Rulebook
 from attachd.config.schema import (
     Auth,
     Batch,
     Config,
     Doubt,
+    Folder,
     Folders,
     Fuse,
     Jira,
@@ -23,12 +25,14 @@ __all__ = [
     "Batch",
     "Config",
     "Doubt",
+    "Folder",
     "Folders",
     "Fuse",
     "Jira",
     "Limits",
     "Log",
     "Retention",
+    "Rulebook",
     "Secret",
     "Settle",
     "TokenSource",

@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attachd.model import Problem
@@ -15,6 +15,8 @@ from attachd.model import Problem
 _PROJECT = re.compile(r"[A-Z][A-Z0-9_]*")
 #: What no issue's key looks like; a pattern that accepts one of them would let a folder's name out of its place.
 _NO_KEYS = ("", ".", "..", "A/B-1", "A-1/..", "A B-1", "A-1?x", "A-1\n")
+#: In bytes, of the 255 that a file system allows a name.
+_LONGEST_SUFFIX = 64
 #: Path segments of Jira's pages: with them the address was copied from a browser.
 _PAGES = frozenset({"browse", "rest", "secure", "issues", "login.jsp"})
 
@@ -99,6 +101,40 @@ def ignore(patterns: Sequence[str]) -> Iterator[Problem]:
             pathspec.GitIgnoreSpec.from_lines([pattern])
         except ValueError:
             yield Problem("", f"{pattern!r} is no pattern.", "The syntax is that of .gitignore, as in “*.bak”.")
+
+
+#: The least and the most bytes, the least and the highest age in seconds.
+Bounds = tuple[int | None, int | None, float | None, float | None]
+
+
+def bounds(least: int | None, most: int | None, youngest: float | None, oldest: float | None) -> Iterator[Problem]:
+    """A lower bound above the upper one lets nothing through; bytes, and seconds."""
+    for low, high, what in ((least, most, "bytes"), (youngest, oldest, "age_seconds")):
+        if low is not None and high is not None and low > high:
+            yield Problem(
+                f"min_{what}", f"is {low:g}, more than max_{what} = {high:g}.", "No file could be taken then."
+            )
+
+
+def folders(rules: Iterable[tuple[str, Bounds]]) -> Iterator[Problem]:
+    """Also what a folder's table and [settle] say together must let something through; the bounds by pattern."""
+    for pattern, given in rules:
+        for found in bounds(*given):
+            yield Problem("", f"with match = “{pattern}”: {found.where} {found.what}", found.remedy)
+
+
+def match(pattern: str) -> Iterator[Problem]:
+    """It is for the name of one folder."""
+    if not pattern.strip() or "/" in pattern or not pattern.isprintable():
+        yield Problem(
+            "", "fits no folder's name.", "Write a pattern for one name, as in “LC-*”; “*” fits every folder."
+        )
+
+
+def suffix(text: str) -> Iterator[Problem]:
+    """It is the end of a file's name, short enough to stand behind most."""
+    if text and (text.isspace() or "/" in text or not text.isprintable() or len(text.encode()) > _LONGEST_SUFFIX):
+        yield Problem("", "cannot be the end of a file's name.", "Write a short one, as in “.ready”; “” asks for none.")
 
 
 def looks(seconds: Sequence[float]) -> Iterator[Problem]:

@@ -28,6 +28,10 @@ Hours = Annotated[float, Field(gt=0, le=24 * 365)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
 Bytes = Annotated[int, Field(ge=0, le=_TEBIBYTE)]
 PositiveBytes = Annotated[int, Field(gt=0, le=_TEBIBYTE)]
+#: Files are years old; what is older than a century is a slip of the finger.
+Age = Annotated[float, Field(ge=0, le=36_500 * _DAY)]
+Suffix = Annotated[str, pydantic.AfterValidator(lambda text: _checked(checks.suffix, text))]
+Patterns = Annotated[Texts, pydantic.AfterValidator(lambda patterns: _checked(checks.ignore, patterns))]
 Url = Annotated[
     str, pydantic.AfterValidator(lambda url: _checked(checks.url, url)), pydantic.AfterValidator(checks.tidy)
 ]
@@ -119,12 +123,42 @@ class Settle(Table):
     empty_seconds: Seconds = 60.0
     incomplete_seconds: Seconds = 600.0
     rescan_seconds: PositiveSeconds = 30.0
-    ready_suffix: str = ""
+    ready_suffix: Suffix = ""
     min_bytes: Bytes | None = None
     max_bytes: Bytes | None = None
-    min_age_seconds: Seconds | None = None
-    max_age_seconds: Seconds | None = None
-    ignore: Annotated[Texts, pydantic.AfterValidator(lambda patterns: _checked(checks.ignore, patterns))] = ()
+    min_age_seconds: Age | None = None
+    max_age_seconds: Age | None = None
+    ignore: Patterns = ()
+
+    @pydantic.model_validator(mode="after")
+    def _satisfiable(self) -> Self:
+        complain(checks.bounds(*self.bounds))
+        return self
+
+    @property
+    def bounds(self) -> checks.Bounds:
+        """What is the least and the most that is taken."""
+        return self.min_bytes, self.max_bytes, self.min_age_seconds, self.max_age_seconds
+
+
+class Folder(Table):
+    """What is different from ``[settle]`` in the folders that *match*: a pattern for their names or their issues' keys."""
+
+    match: Annotated[str, pydantic.AfterValidator(lambda pattern: _checked(checks.match, pattern))]
+    quiet_seconds: Seconds | None = None
+    quiet_seconds_unproven: Seconds | None = None
+    empty_seconds: Seconds | None = None
+    incomplete_seconds: Seconds | None = None
+    ready_suffix: Suffix | None = None
+    min_bytes: Bytes | None = None
+    max_bytes: Bytes | None = None
+    min_age_seconds: Age | None = None
+    max_age_seconds: Age | None = None
+    ignore: Patterns | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """The keys of ``[settle]`` that are given, with their values."""
+        return self.model_dump(exclude={"match"}, exclude_none=True)
 
 
 class Upload(Table):
@@ -224,7 +258,7 @@ class Tables(Table):
     limits: Limits = Limits()
     retention: Retention = Retention()
     log: Log = Log()
-    folder: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    folder: Annotated[tuple[Folder, ...], Field(strict=False)] = ()
     web: Web = Web()
     metrics: Metrics = Metrics()
     hooks: Hooks = Hooks()
@@ -237,6 +271,16 @@ class Tables(Table):
             keys, served = folders.key_pattern, folders.projects
             complain(checks.aliases(aliases, keys, served, numeric_ids=folders.numeric_ids))
         return aliases
+
+    @pydantic.field_validator("folder")
+    @classmethod
+    def _folders_are_satisfiable(cls, folders: tuple[Folder, ...], info: pydantic.ValidationInfo) -> tuple[Folder, ...]:
+        settle = info.data.get("settle")
+        if settle is not None:
+            complain(
+                checks.folders((each.match, settle.model_copy(update=each.overrides()).bounds) for each in folders)
+            )
+        return folders
 
 
 class Config(Tables):

@@ -92,18 +92,27 @@ def _found(details: ErrorDetails) -> str:
 
 
 def _entry(loc: _Loc) -> str:
-    return "".join(f"entry {step + 1} " for step in loc if isinstance(step, int))
+    return f"entry {loc[-1] + 1} " if isinstance(loc[-1], int) else ""
 
 
 def key(loc: _Loc) -> str:
-    """Write a place as TOML does: tables and key with dots between them, quoted where they have to be."""
-    names = (step for step in loc if isinstance(step, str))
-    return ".".join(name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name) for name in names)
+    """Write a place as TOML does: tables and key with dots between them, quoted where they have to be.
+
+    Of several tables of one name (``[[folder]]``) it is told which one: ``folder[2].match``, counted from 1.
+    """
+    written = ""
+    for step, following in zip(loc, [*loc[1:], 0], strict=True):
+        if isinstance(step, str):
+            name = step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else json.dumps(step)
+            written += f".{name}" if written else name
+        elif isinstance(following, str):
+            written += f"[{step + 1}]"
+    return written
 
 
 def _nearest(loc: _Loc) -> str:
     """Point to the key that was probably meant: one of that table by its spelling, or of that name in another table."""
-    *above, name = map(str, loc)
+    *above, name = (step for step in loc if isinstance(step, str))
     elsewhere = next((path for path in _all_keys(Tables) if path[-1] == name), None)
     if elsewhere:
         return (

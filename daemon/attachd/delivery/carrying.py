@@ -19,7 +19,7 @@ import structlog
 
 from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
-from attachd.filing import moving, notes, refusing
+from attachd.filing import markers, moving, notes, places, recognising, refusing
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
@@ -53,6 +53,7 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
         results: list[tuple[Row, Closed | Postponed]] = []
         try:
             for row_id in sorted(ours):
+                desk.beats.beat()
                 with desk.journal.transaction() as connection:
                     current = rows.one(connection, row_id)
                 if current.state in (State.ATTACHED, State.REFUSED):
@@ -124,11 +125,30 @@ def _carry(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
         return Postponed("the inbox is not there")
     for _ in range(_CHOICES):
         row = _targeted(desk, row)
+        _drop_marker(desk, row)
         moved = _move(desk, row, dirty)
         if moved is not moving.Outcome.TAKEN:
             return _after_move(desk, row, moved)
         row = _retarget(desk, row)
     return Postponed("the names at its target are taken as fast as they are chosen")
+
+
+def _drop_marker(desk: Desk, row: Row) -> None:
+    """Remove what released the file, while it is still there: left behind, it would release the next one of this name.
+
+    One that cannot be removed only makes that one wait less, so the file is moved all the same. After a death in between
+    the file is moved without a marker.
+    """
+    suffix = desk.rulebook.of(row.path.partition(b"/")[0], row.asked).ready_suffix
+    if not suffix or not row.at_path:
+        return
+    if moving.look(desk.guard.inbox, row.path, identity(desk, row)) is not moving.Found.OURS:
+        return
+    try:
+        markers.remove(desk.guard.inbox, row.path, suffix)
+    except OSError as error:
+        file = printable(row.path) + suffix
+        log.warning("marker.not_removed", id=row.ident, issue=row.asked, file=file, reason=str(error))
 
 
 def _with(row: Row, remark: str) -> str:
@@ -249,7 +269,11 @@ def close_moved(desk: Desk) -> None:
     """
     with desk.journal.transaction() as connection:
         moved = queue.targeted(connection)
-    ours = [row for row in moved if _is_at_target(desk, row)]
+    ours = []
+    for row in moved:
+        desk.beats.beat()
+        if _is_at_target(desk, row):
+            ours.append(row)
     if ours:
         carry(desk, ours)
 
@@ -272,17 +296,35 @@ def drop_notes(desk: Desk) -> None:
     """
     root = desk.config.folders.failed
     try:
-        folders = {path.name: _changes(path) for path in root.iterdir() if path.is_dir()}
+        with os.scandir(root) as listing:
+            names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     except OSError:
         return
-    for name in [name for name, changes in folders.items() if desk.note_folders.get(name) != changes]:
-        _drop_notes_in(desk, name)
-        desk.note_folders[name] = folders[name]
+    for name in names:
+        changes = _changes(root, name)
+        if changes is not None and desk.note_folders.get(name) != changes:
+            _drop_notes_in(desk, name)
+            desk.note_folders[name] = changes
 
 
-def _changes(folder: Path) -> tuple[int, ...]:
-    """The mtimes of a tree's folders: they change when a file is taken out of one."""
-    return tuple(os.stat(path).st_mtime_ns for path, _, _ in os.walk(folder))
+def _changes(root: Path, name: str) -> tuple[int, ...] | None:
+    """The mtimes of a tree's folders: they change when a file is taken out of one. None for what cannot be listed."""
+    try:
+        return tuple(places.mtimes(root, os.fsencode(name)))
+    except OSError:
+        return None
+
+
+def _has_left(root: Path, target: bytes) -> bool:
+    """Whether nothing lies at a path any more; not where something bars the way: what is behind it comes back."""
+    above, name = places.divide(target)
+    try:
+        with places.folder(root, above) as folder:
+            return recognising.status_of(folder, name) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _drop_notes_in(desk: Desk, folder: str) -> None:
@@ -290,7 +332,7 @@ def _drop_notes_in(desk: Desk, folder: str) -> None:
     with desk.journal.transaction() as connection:
         noted = queue.noted(connection, folder)
     for row in noted:
-        if row.target is None or row.note is None or os.path.lexists(os.path.join(bytes(root), row.target)):
+        if row.target is None or row.note is None or not _has_left(root, row.target):
             continue
         try:
             notes.remove(root, row.note, row.ident)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from attachd.beating import Beats
 from attachd.clock import Clock
-from attachd.config import Config
+from attachd.config import Config, Rulebook
 from attachd.delivery.bandwidth import Bandwidth
 from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
@@ -73,10 +74,14 @@ class Desk:
     asked_with: dict[int, int] = field(default_factory=dict)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
+    beats: Beats = field(init=False)
+    rulebook: Rulebook = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with as many uploads at once as are configured."""
+        self.rulebook = Rulebook(self.config)
         self.parallel = Parallel(self.config.upload.parallel)
+        self.beats = Beats(self.clock.boot)
 
     @property
     def doubts(self) -> Doubts:

@@ -64,6 +64,7 @@ def _paid(desk: Desk, batch: Sequence[Row]) -> bool:
         return True
     for size in bandwidth.pieces(sum(row.size for row in batch), _piece_bytes(desk)):
         _pay(desk, size, desk.stopping)
+        desk.beats.beat()
     return not desk.stopping.is_set()
 
 
@@ -295,11 +296,12 @@ def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.
     for row in batch:
         desk.progress[row.id] = lambda: body.sent
     try:
-        return desk.site.hear(
-            policy.connected(
-                lambda: client.upload(desk.site.version, batch[0].lane, body, reply_seconds), desk.stopping
+        with desk.beats.busy(reply_seconds, lambda: body.sent):
+            return desk.site.hear(
+                policy.connected(
+                    lambda: client.upload(desk.site.version, batch[0].lane, body, reply_seconds), desk.stopping
+                )
             )
-        )
     finally:
         for row in batch:
             desk.progress.pop(row.id, None)

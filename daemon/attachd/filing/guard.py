@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from attachd.filing import places, recognising
 
 FOLDER = ".attachd"
 MARKER = "id"
 LOCK = "lock"
+#: More than any marker has.
+_MOST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +42,48 @@ class Sight:
     mount: tuple[int, int, int] = (0, 0, 0)
 
 
+@contextmanager
+def opened(inbox: Path, *, create: bool = False) -> Iterator[int]:
+    """Open our folder in the inbox, where others may exchange names: never through a symlink. Raises ``OSError``."""
+    if create:
+        (inbox / FOLDER).mkdir(mode=0o755, exist_ok=True)
+    with places.folder(inbox, os.fsencode(FOLDER)) as folder:
+        yield folder
+
+
 def read_marker(inbox: Path) -> Marker | None:
     """Read the marker; None where there is none that makes sense."""
     try:
-        content = json.loads((inbox / FOLDER / MARKER).read_text("utf-8"))
+        with opened(inbox) as folder:
+            content = json.loads(_read(folder))
         return Marker(str(content["inbox"]), str(content["state"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
+def _read(folder: int) -> bytes:
+    """Read the marker's file; empty for what is no file, and no more of it than a marker has."""
+    file = os.open(MARKER, recognising.READ, dir_fd=folder)
+    try:
+        return os.read(file, _MOST_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+    finally:
+        os.close(file)
+
+
 def write_marker(inbox: Path, marker: Marker) -> None:
     """Write the marker, atomically and durably, making ``.attachd`` where it is missing. Raises ``OSError``."""
-    folder = inbox / FOLDER
-    folder.mkdir(mode=0o755, exist_ok=True)
-    fresh = folder / f"{MARKER}.{secrets.token_hex(4)}"
-    fresh.write_text(json.dumps({"inbox": marker.inbox, "state": marker.state}) + "\n", "utf-8")
-    for path in (fresh, folder, inbox):
-        if path == folder:
-            fresh.rename(folder / MARKER)
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+    content = json.dumps({"inbox": marker.inbox, "state": marker.state}) + "\n"
+    fresh = f"{MARKER}.{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with opened(inbox, create=True) as folder:
+        with open(os.open(fresh, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(fresh, MARKER, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+    with places.folder(inbox, b"") as above:
+        os.fsync(above)
 
 
 def new_id() -> str:

@@ -12,6 +12,9 @@ from attachd.filing import durability
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
+#: Deeper trees are not looked into by ``mtimes``: each level holds a descriptor.
+DEPTH = 64
+
 #: Errors of a walk that mean: there is nothing under this path. A symlink in place of a folder gives ENOTDIR or ELOOP.
 NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -83,3 +86,21 @@ def _enter(above: int, part: bytes, *, create: bool) -> int:
     else:
         durability.synchronise(above)
     return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+
+
+def mtimes(root: Path, relative: bytes) -> Iterator[int]:
+    """Yield when each folder of a tree was changed, never through a symlink. Raises OSError."""
+    with folder(root, relative) as here:
+        yield from _mtimes(here, DEPTH)
+
+
+def _mtimes(here: int, depth: int) -> Iterator[int]:
+    yield os.fstat(here).st_mtime_ns
+    with os.scandir(here) as listing:
+        names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
+    for name in names if depth else ():
+        below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+        try:
+            yield from _mtimes(below, depth - 1)
+        finally:
+            os.close(below)

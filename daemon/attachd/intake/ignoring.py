@@ -44,7 +44,7 @@ class Ignoring:
 
         As with git, nothing is re-included in a hidden folder: it is not descended into.
         """
-        path = _text(relative)
+        path = text(relative)
         if folder:
             return self._why_folder(path)
         return self._why_above(path) or self._why_name(path, path)
@@ -99,7 +99,7 @@ def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
     return pathspec.GitIgnoreSpec.from_lines(patterns)
 
 
-def _text(relative: bytes) -> str:
+def text(relative: bytes) -> str:
     """Decode any name. A newline, which the library's expressions stop at, becomes another control character."""
     text = relative.decode("utf-8", "surrogateescape").replace("\n", "\0")
     return unicodedata.normalize("NFC", text)

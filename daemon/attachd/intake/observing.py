@@ -67,13 +67,3 @@ def _judge_sent(row: Row, now: Fingerprint, epoch: int, sums: Mapping[bytes, byt
     if sums[row.path] is None:
         return Look.NOTHING
     return Look.ADOPT if sums[row.path] == row.sha256 else Look.REPLACED
-
-
-def quiet_needed(size: int, *, quiet: float, empty: float) -> float:
-    """How many seconds a file must have been unchanged; empty ones longer, because scanners make a placeholder first."""
-    return max(quiet, empty) if size == 0 else quiet
-
-
-def settled_at(row: Row, needed: float) -> float:
-    """When a SEEN row will have settled, on CLOCK_BOOTTIME, if it stays as it is."""
-    return row.quiet_boot + needed

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,8 @@ import structlog
 
 from attachd.filing import notes, places, refusing
 from attachd.filing.guard import Guard
+from attachd.intake import gating
+from attachd.intake.gating import Writer
 from attachd.intake.observing import Evidence, Look, is_sent, judge
 from attachd.intake.walking import Entry, fingerprint
 from attachd.journal import admission
@@ -31,6 +33,8 @@ log = structlog.get_logger()
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1024 * 1024
+#: Rows that are looked at in one transaction.
+_AT_ONCE = 1000
 
 
 class Candidate(Protocol):
@@ -47,9 +51,10 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """It can be taken; ``sha256`` only where it was asked for."""
+    """It can be taken; ``sha256`` only where it was asked for, ``lacks`` the end that it lacks."""
 
     sha256: bytes | None = None
+    lacks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,17 @@ class Moving:
     """It changed or vanished while it was looked at: the next scan looks again."""
 
 
-def examine(inbox: Path, path: bytes, print_: Fingerprint, *, checksum: bool) -> Free | Bar | Moving:
-    """Open the file as it will be opened for sending, and see whether its folder would let it go."""
+#: What judges an open file before it is read as a whole.
+Gate = Callable[[int], gating.Go | gating.Wait]
+
+
+def examine(
+    inbox: Path, path: bytes, print_: Fingerprint, *, checksum: bool, gate: Gate | None = None
+) -> Free | Bar | Moving | gating.Wait:
+    """Open the file as it will be opened for sending, and see whether its folder would let it go and *gate* lets it pass.
+
+    Without a gate it is only what somebody writes to that counts as moving.
+    """
     above, name = places.divide(path)
     try:
         with places.folder(inbox, above) as folder:
@@ -78,37 +92,68 @@ def examine(inbox: Path, path: bytes, print_: Fingerprint, *, checksum: bool) ->
             return Moving()
         return Bar(_why_unreadable(inbox, path, error))
     try:
-        return _examine_open(descriptor, print_, checksum=checksum)
+        return _examine_open(descriptor, print_, gate or _closed, checksum=checksum)
     except OSError as error:
         return Bar(f"it cannot be read: {error.strerror}")
     finally:
         os.close(descriptor)
 
 
-def _examine_open(descriptor: int, print_: Fingerprint, *, checksum: bool) -> Free | Moving:
-    if has_writer(descriptor) or not _is(os.fstat(descriptor), print_):
+def _examine_open(descriptor: int, print_: Fingerprint, gate: Gate, *, checksum: bool) -> Free | Moving | gating.Wait:
+    passed = gate(descriptor)
+    if not _is(os.fstat(descriptor), print_):
         return Moving()
+    if isinstance(passed, gating.Wait):
+        return passed
     if not checksum:
-        return Free()
+        return Free(lacks=passed.lacks)
     digest = hashlib.sha256()
     while chunk := os.read(descriptor, _CHUNK):
         digest.update(chunk)
-    return Free(digest.digest()) if _is(os.fstat(descriptor), print_) else Moving()
+    return Free(digest.digest(), passed.lacks) if _is(os.fstat(descriptor), print_) else Moving()
 
 
-def has_writer(descriptor: int) -> bool | None:
-    """Whether anybody has the file open for writing at this moment; None where the system does not tell.
+def _closed(descriptor: int) -> gating.Go | gating.Wait:
+    return gating.Wait(0.0, gating.STILL_OPEN) if writer(descriptor) is Writer.SOMEBODY else gating.Go()
 
-    A read lease is granted only to a file that nobody writes (fcntl(2), F_SETLEASE), mappings included; it is given back
-    at once. Refused for files of other users without CAP_LEASE, and by file systems without leases. SIGIO must be
-    ignored: a writer that comes in between would end the process with it.
+
+def writer(descriptor: int, *, network: bool = False) -> Writer:
+    """Ask whether anybody has the file open for writing at this moment.
+
+    A read lease is granted only to a file that nobody writes (fcntl(2), F_SETLEASE): not by another hard link, a
+    duplicate or a writable mapping either. It is given back at once. Refused for files of other users without CAP_LEASE,
+    and by file systems without leases. SIGIO must be ignored: a writer that comes in between would end the process.
+
+    On a *network* file system neither answer proves anything: NFS and SMB clients also refuse a lease where the server
+    has delegated nothing to them (nfs4_setlease and cifs_setlease in Linux), and others know only this machine's writers.
     """
+    if network:
+        return Writer.UNKNOWN
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
-        return True if error.errno == errno.EAGAIN else None
-    return False
+        return Writer.SOMEBODY if error.errno == errno.EAGAIN else Writer.UNKNOWN
+    return Writer.NOBODY
+
+
+def anew(inbox: Path, entry: Entry) -> Entry:
+    """What a file is after it was opened; as it was listed where it cannot be opened.
+
+    An NFS client asks the server for the current size and times when a file is opened, and else may show what it
+    remembers for a minute (close-to-open consistency, nfs(5)).
+    """
+    above, name = places.divide(entry.path)
+    try:
+        with places.folder(inbox, above) as folder:
+            descriptor = os.open(name, _READ, dir_fd=folder)
+    except OSError:
+        return entry
+    try:
+        status = os.fstat(descriptor)
+        return Entry(entry.path, fingerprint(status)) if stat.S_ISREG(status.st_mode) else entry
+    finally:
+        os.close(descriptor)
 
 
 def _is(status: os.stat_result, print_: Fingerprint) -> bool:
@@ -173,7 +218,7 @@ def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate])
     for each in found:
         if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
             evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
-    with journal.transaction() as connection:
+    with journal.transaction_for_reading() as connection:
         wanted = {each.entry.path: _candidates(connection, key, each.entry, guard.epoch) for each in found}
     suspects = {row.id: row for rows in wanted.values() for row in rows}
     evidence.lost = {row.id: row for row in suspects.values() if not row.at_path or not holds(guard, row)}
@@ -233,7 +278,7 @@ class Doubt:
 def doubts(journal: Journal, site: str, key: str, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
     """Which settled files have to be looked up before they are sent for the first time."""
     suspicious: dict[bytes, Doubt] = {}
-    with journal.transaction() as connection:
+    with journal.transaction_for_reading() as connection:
         sizes = {each.entry.print.size for each in found}
         failed = {size: tuple(admission.uncertain(connection, site, key, size)) for size in sizes}
     for each in found:
@@ -248,7 +293,7 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
 
     Two make it certain: what was never sent is withdrawn then, what has a verdict is closed by delivery.
     """
-    with journal.transaction() as connection:
+    with journal.transaction(durable=False) as connection:
         for row_id in row_ids:
             row = admission.still_at_path(connection, row_id)
             if row is None:
@@ -269,10 +314,24 @@ def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Mome
     """
     if not row_ids:
         return
-    with journal.transaction() as connection:
+    with journal.transaction(durable=False) as connection:
         for row_id in row_ids:
             row = admission.still_at_path(connection, row_id)
             if row is not None and row.state in (State.SEEN, State.READY) and not is_sent(row):
                 admission.withdraw(
                     connection, row, moment, "it is not to be taken any more (ignored, or no issue's folder)"
                 )
+
+
+def hold_back(journal: Journal, folder: bytes, reason: str, moment: admission.Moment) -> None:
+    """Let nothing go that lies below a folder of which nothing may be taken; what was sent has its verdict to come."""
+    held, after = admission.Hold(blocked=reason), b""
+    while True:
+        with journal.transaction(durable=False) as connection:
+            found = admission.under(connection, folder, after, _AT_ONCE)
+            for row in found:
+                if row.state in (State.SEEN, State.READY) and not is_sent(row) and row.blocked != reason:
+                    admission.set_back(connection, row, held, moment)
+        if len(found) < _AT_ONCE:
+            return
+        after = found[-1].path

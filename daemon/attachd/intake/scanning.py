@@ -1,67 +1,68 @@
 """The scan: the truth about the inbox, of which events are only hints. What it finds, it writes into the journal.
 
-One folder at a time, a thousand files a transaction: a million waiting files cost disk, not memory.
+One folder at a time, some hundred files a transaction, so that delivery never waits for long: a million waiting files cost disk,
+not memory. Folders that show that nothing was added or taken away since everything in them had settled are gone by, for ten
+minutes at most.
 """
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
-import sqlite3
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+import stat
+from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
-from attachd.intake import reading, routing, walking
-from attachd.intake.ignoring import Ignoring
-from attachd.intake.settling import Settling
+from attachd.intake.coverage import Coverage
+from attachd.intake.visiting import CHUNK, Report, Visiting
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
 from attachd.model import printable
 
 log = structlog.get_logger()
 
-#: Files that are looked at and written down in one transaction.
-CHUNK = 1000
-
-
-@dataclass(slots=True)
-class Report:
-    """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) its next file will have settled."""
-
-    there: bool = True
-    files: int = 0
-    new: int = 0
-    troubles: list[tuple[bytes, str]] = field(default_factory=list)
-    settles: dict[bytes, float] = field(default_factory=dict)
-
 
 class Scanner:
     """Looks at the inbox. One thread uses it."""
 
-    def __init__(self, journal: Journal, config: Config, clock: Clock, guard: Guard) -> None:
-        """Make one for the life of the process."""
-        folders = config.folders
-        self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
-        self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
-        self._ignoring = Ignoring(config.settle.ignore)
+    def __init__(
+        self,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+        guard: Guard,
+        coverage: Coverage | None = None,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged.
+
+        *beat* is called whenever it got on.
+        """
+        self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
+        self._visiting = Visiting(journal, config, clock, guard, coverage, beat)
+        self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         self._mount: tuple[int, int, int] | None = None
+        self._there = False
+        self._lost = False
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
 
     def remounted(self) -> bool:
         """Look at the mount guard; True if another mount lies there than at the last look, so that a new epoch began."""
         sight = self._guard.look()
+        self._there = sight.there
         if not sight.there or sight.mount == self._mount:
             return False
         if self._mount is not None:
-            with self._journal.transaction() as connection:
+            with self._journal.transaction(durable=False) as connection:
                 self._guard.epoch = database.increment(connection, "epoch")
         self._mount = sight.mount
+        self._listings.clear()
         return True
 
     def elsewhere(self) -> bool:
@@ -69,8 +70,17 @@ class Scanner:
         sight = self._guard.look()
         return sight.there and sight.mount != self._mount
 
-    def scan(self, only: Collection[bytes] | None = None) -> Report:
-        """Look at the folders named in *only*, or at all. Nothing is concluded while the inbox is not there."""
+    def came_or_went(self) -> bool:
+        """Whether the inbox is there now and was not at the last ``remounted``, or the other way round, or is another one."""
+        return self._guard.look().there != self._there or self.elsewhere()
+
+    def scan(self, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
+        """Look at the folders named in *only*, or at all; *fully*: also at those in which nothing seems to have changed.
+
+        Nothing is concluded while the inbox is not there.
+        """
+        if fully:
+            self._listings.clear()
         if not self._guard.sight.there:
             return Report(there=False)
         report = Report()
@@ -80,43 +90,67 @@ class Scanner:
             report.troubles.append((b"", error.strerror or str(error)))
             return report
         try:
-            self._scan(inbox, only, report)
+            self._scan(inbox, only, report, fully=fully)
         finally:
             os.close(inbox)
         self._tell_troubles(report, everything=only is None)
         return report
 
-    def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report) -> None:
-        folders, loose = self._top(inbox, report)
+    def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
+        everything = only is None
+        known = self._begin(inbox, only, fully=fully)
+        folders, loose = self._top(inbox, report) if only is None else (self._named(inbox, only), 0)
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
             strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
-        for name in folders if only is None else [name for name in folders if name in only]:
-            routed = self._router.route(name)
-            if isinstance(routed, routing.Unrouted):
-                count = self._count(inbox, name, report)
-                if count:
-                    strays[name] = (routed.reason, count)
-                self._absent(name, 0, served=False)
-            else:
-                self._folder(inbox, name, routed.key, report)
-        vanished = self._known_folders(only) - set(folders)
-        for name in vanished if not any(path == b"" for path, _ in report.troubles) else ():
-            self._absent(name, 0)
+        for name in folders:
+            listing = self._visiting.visit(inbox, name, report, listed=not everything)
+            if listing and listing.reason and listing.files:
+                strays[name] = (listing.reason, listing.files)
+            elif listing and not listing.reason:
+                report.files += listing.files
+        listed = not any(path == b"" for path, _ in report.troubles)
+        for name in known - set(folders) if listed else ():
+            if not self._visiting.gone(inbox, name, report):
+                self._visiting.absent(name, 0)
         self._note_strays(strays, only)
+        if everything:
+            self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
+
+    def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
+        """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
+        status, known = os.fstat(inbox), self._known_folders(only)
+        self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
+        self._visiting.begin(status.st_dev, known, lost=self._lost)
+        if self._coverage:
+            if fully:
+                self._coverage.listing()
+            self._coverage.enter(inbox, status, b"")
         if only is None:
-            self._end_of_all(complete=not report.troubles)
+            self._forget_unsettled()
+        return known
 
-    def _end_of_all(self, *, complete: bool) -> None:
+    def _forget_unsettled(self) -> None:
+        """List the folders again in which a file settles anew: delivery found it changed, of which no folder's mtime tells."""
+        with self._journal.transaction_for_reading() as connection:
+            unsettled = admission.unsettled(connection, CHUNK)
+        if len(unsettled) == CHUNK:
+            self._listings.clear()
+        for path in unsettled:
+            self._listings.drop(path.partition(b"/")[0])
+
+    # --- All of them --------------------------------------------------------------------------------------------
+
+    def _end_of_all(self, folders: set[bytes], *, fully: bool, listed: bool, complete: bool) -> None:
         """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             admission.withdraw_detached(connection, self._moment())
-            if complete and self._suspect(connection):
+            if complete and self._lost:
                 database.put(connection, "lost", 0)
-
-    @staticmethod
-    def _suspect(connection: sqlite3.Connection) -> bool:
-        return bool(database.get(connection, "lost"))
+        if listed:
+            self._listings.keep(folders)
+        if self._coverage:
+            self._coverage.listed(everything=fully and complete)
 
     def _top(self, inbox: int, report: Report) -> tuple[list[bytes], int]:
         """The folders of the inbox, and how many files lie loose in it."""
@@ -126,68 +160,30 @@ class Scanner:
                 for item in listing:
                     name = os.fsencode(item.name)
                     if item.is_dir(follow_symlinks=False):
-                        if not self._ignoring.why(name, True):
+                        if self._listings.known(name) or not self._hiding.why(name, True):
                             folders.append(name)
-                    elif item.is_file(follow_symlinks=False) and not self._ignoring.why(name, False):
+                    elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
                         loose += 1
         except OSError as error:
             report.troubles.append((b"", error.strerror or str(error)))
         return sorted(folders), loose
 
-    def _walk(self) -> walking.Walk:
-        return walking.Walk(self._ignoring.why, self._config.folders.nested == "flatten")
+    def _named(self, inbox: int, only: Collection[bytes]) -> list[bytes]:
+        """Those of the folders *only* that are there and looked at."""
+        found = []
+        for name in sorted(only):
+            with suppress(OSError):
+                folder = stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
+                if folder and (self._listings.known(name) or not self._hiding.why(name, True)):
+                    found.append(name)
+        return found
 
-    def _count(self, inbox: int, name: bytes, report: Report) -> int:
-        walk = self._walk()
-        count = sum(1 for _ in walk.below(inbox, name))
-        report.troubles += walk.troubles
-        return count
-
-    def _folder(self, inbox: int, name: bytes, key: str, report: Report) -> None:
-        walk = self._walk()
-        with self._journal.transaction() as connection:
-            suspect = self._suspect(connection)
-        settling = Settling(self._journal, self._config, self._clock, self._guard, key, suspect=suspect)
-        files = 0
-        for entries in _chunks(walk.below(inbox, name)):
-            seen = settling.look(entries)
-            files += seen.known
-            report.new += seen.new
-            if seen.settles is not None:
-                report.settles[name] = min(seen.settles, report.settles.get(name, seen.settles))
-        report.files += files
-        report.troubles += walk.troubles
-        if walk.complete:
-            self._absent(name, files)
-
-    def _known_folders(self, only: Collection[bytes] | None) -> set[bytes]:
-        with self._journal.transaction() as connection:
-            known = set(admission.folders(connection))
-        return known if only is None else known & set(only)
-
-    def _absent(self, folder: bytes, present: int, *, served: bool = True) -> None:
-        """Look for rows of a completely listed folder whose file was not in it, or is not to be taken any more."""
-        with self._journal.transaction() as connection:
-            if admission.count_under(connection, folder) == present:
-                return
-        after = b""
-        while True:
-            with self._journal.transaction() as connection:
-                rows = admission.under(connection, folder, after, CHUNK)
-            gone = [row for row in rows if reading.lies_there(self._guard.inbox, row.path) is False]
-            left = [row for row in rows if row not in gone and not (served and self._is_taken(row.path))]
-            reading.leave_alone(self._journal, [row.id for row in left], self._moment())
-            if gone and self._guard.look().there:
-                reading.count_missing(
-                    self._journal, [row.id for row in gone], self._moment(), self._config.settle.rescan_seconds
-                )
-            if len(rows) < CHUNK:
-                return
-            after = rows[-1].path
-
-    def _is_taken(self, path: bytes) -> bool:
-        nested = path.count(b"/") > 1 and self._config.folders.nested == "ignore"
-        return not nested and not self._ignoring.why(path, False)
+    def _known_folders(self, only: Collection[bytes] | None) -> frozenset[bytes]:
+        """The folders, of all or of those in *only*, in which unfinished rows lie."""
+        with self._journal.transaction_for_reading() as connection:
+            if only is None:
+                return frozenset(admission.folders(connection))
+            return frozenset(name for name in only if admission.standing(connection, name) != (0, 0))
 
     def _moment(self) -> admission.Moment:
         return admission.Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
@@ -196,11 +192,11 @@ class Scanner:
         if only is not None:
             if self._strays is None:
                 return
-            kept = {name: stray for name, stray in self._strays.items() if name and name not in only}
+            kept = {name: stray for name, stray in self._strays.items() if name not in only}
             strays = kept | strays
         if strays == self._strays:
             return
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             admission.set_strays(connection, strays, self._clock.now())
         for name in strays.keys() - (self._strays or {}).keys():
             log.warning(
@@ -213,9 +209,9 @@ class Scanner:
         found = dict(report.troubles)
         for path in found.keys() - self._troubled.keys():
             log.warning("folder.not_listed", folder=printable(path) or ".", reason=found[path])
-        self._troubled = found if everything else self._troubled | found
-
-
-def _chunks(entries: Iterator[walking.Entry]) -> Iterator[list[walking.Entry]]:
-    while chunk := list(itertools.islice(entries, CHUNK)):
-        yield chunk
+        troubled = found if everything else self._troubled | found
+        if troubled != self._troubled:
+            self._troubled = troubled
+            told = {printable(path) or ".": reason for path, reason in troubled.items()}
+            with self._journal.transaction(durable=False) as connection:
+                database.put(connection, "troubles", json.dumps(told))

@@ -7,19 +7,20 @@ only if the row is still as it was when it was judged.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from attachd.clock import Clock
-from attachd.config import Config
+from attachd.config import Config, Settle
 from attachd.filing.guard import Guard
 from attachd.intake import observing, reading, routing
+from attachd.intake.admitting import Admitting, Found, Seen
+from attachd.intake.endings import Endings
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
 from attachd.jira import names
-from attachd.journal import admission, database, rows
+from attachd.journal import admission, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -28,58 +29,82 @@ from attachd.model import State, printable
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Seen:
-    """What a chunk of a listing came to."""
-
-    known: int = 0
-    new: int = 0
-    settles: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One file of a listing, with the row at its path if there is one."""
-
-    entry: Entry
-    row: Row | None
+def _local(path: bytes) -> bool:
+    del path
+    return False
 
 
 class Settling:
     """Works through the listing of one folder, whose files go to the issue *key*."""
 
     def __init__(
-        self, journal: Journal, config: Config, clock: Clock, guard: Guard, key: str, *, suspect: bool = False
+        self,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+        guard: Guard,
+        key: str,
+        *,
+        suspect: bool = False,
+        network: Callable[[bytes], bool] = _local,
+        endings: Endings | None = None,
+        rules: Settle | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost."""
-        self._suspect = suspect
-        self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
+        """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost.
+
+        *network* says of a path below the inbox whether it lies on a network file system; *endings* remembers from scan to
+        scan what was found out about files that wait; *rules* are those of the folder. *beat* is called with each file that
+        is opened.
+        """
+        self._suspect, self._network = suspect, network
+        self._journal, self._clock, self._guard, self._key = journal, clock, guard, key
+        self._admitting = Admitting(
+            *(journal, config, clock, guard, key),
+            network=network,
+            endings=endings or Endings(),
+            rules=rules or config.settle,
+            beat=beat,
+        )
 
     def look(self, entries: Sequence[Entry]) -> Seen:
         """Recognise, note and settle these files."""
         entries = [entry for entry in entries if not reading.remove_note(self._guard.inbox, entry.path)]
+        entries = self._anew(entries)
         seen = Seen(known=len(entries))
-        self._recognise(entries, seen)
-        self._settle(entries, seen)
+        files = self._rows(entries)
+        open_ = [found for found in files if self._is_open(found)]
+        if open_:
+            self._recognise(open_, seen)
+            files = self._rows(entries)
+        seen.rows = sum(found.row is not None for found in files)
+        self._admitting.settle(files, seen)
         return seen
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
 
     def _rows(self, entries: Sequence[Entry]) -> list[Found]:
-        with self._journal.transaction() as connection:
+        with self._journal.transaction_for_reading() as connection:
             at = admission.at_paths(connection, [entry.path for entry in entries])
         return [Found(entry, at.get(entry.path)) for entry in entries]
 
+    def _anew(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Open what settles on a network file system, so that its size and times are those that the server knows."""
+        if not any(self._network(entry.path) for entry in entries):
+            return entries
+        settling = {f.entry.path for f in self._rows(entries) if f.row is None or f.row.state is State.SEEN}
+        return [
+            reading.anew(self._guard.inbox, entry) if entry.path in settling and self._network(entry.path) else entry
+            for entry in entries
+        ]
+
     # --- Which row is whose -------------------------------------------------------------------------------------
 
-    def _recognise(self, entries: Sequence[Entry], seen: Seen) -> None:
-        open_ = [found for found in self._rows(entries) if self._is_open(found)]
-        if not open_:
-            return
+    def _recognise(self, open_: Sequence[Found], seen: Seen) -> None:
         evidence = reading.gather(self._journal, self._guard, self._key, open_)
         moment = self._moment()
-        with self._journal.transaction() as connection:
+        with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in open_])
             for found in open_:
                 if current.get(found.entry.path) == found.row:
@@ -157,63 +182,6 @@ class Settling:
                 return True
             admission.detach(connection, row, moment, "it was moved to another issue's folder")
         return False
-
-    # --- Which are finished -------------------------------------------------------------------------------------
-
-    def _needed(self, size: int) -> float:
-        settle = self._config.settle
-        return observing.quiet_needed(size, quiet=settle.quiet_seconds_unproven, empty=settle.empty_seconds)
-
-    def _settle(self, entries: Sequence[Entry], seen: Seen) -> None:
-        moment = self._moment()
-        ripe: list[Found] = []
-        for found in self._rows(entries):
-            if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
-                continue
-            at = observing.settled_at(found.row, self._needed(found.row.size))
-            if at <= moment.boot:
-                ripe.append(found)
-            else:
-                seen.settles = at if seen.settles is None else min(at, seen.settles)
-        if ripe:
-            self._admit(ripe)
-
-    def _admit(self, ripe: Sequence[Found]) -> None:
-        doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
-        results = [
-            (f, reading.examine(self._guard.inbox, f.entry.path, f.entry.print, checksum=f.entry.path in doubts))
-            for f in ripe
-        ]
-        now = self._clock.now()
-        with self._journal.transaction() as connection:
-            current = admission.at_paths(connection, [found.entry.path for found in ripe])
-            for found, result in results:
-                if found.row is not None and current.get(found.entry.path) == found.row:
-                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now)
-
-    def _admit_one(
-        self,
-        connection: sqlite3.Connection,
-        row: Row,
-        result: reading.Free | reading.Bar | reading.Moving,
-        doubt: reading.Doubt | None,
-        now: float,
-    ) -> None:
-        match result:
-            case reading.Moving():
-                return
-            case reading.Bar(reason):
-                if row.blocked != reason:
-                    log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=reason)
-                    admission.block(connection, row, reason)
-            case reading.Free(sha256):
-                earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
-                if doubt and sha256 and (earlier or doubt.since is not None):
-                    attempt = int(database.get(connection, "attempt") or 0)
-                    since, site = doubt.since or now, self._config.jira.url
-                    admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site)
-                else:
-                    admission.ready(connection, row.id, now)
 
 
 def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:

@@ -14,6 +14,8 @@ DEPTH = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Hidden = Callable[[bytes, bool], str | None]
+#: Is told of each folder that is open and about to be listed; says why nothing of it may be taken, None where it may.
+Enter = Callable[[bytes, int, os.stat_result], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,14 @@ class Entry:
 
 @dataclass(slots=True)
 class Walk:
-    """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then."""
+    """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then.
+
+    ``enter`` is called with each folder, its path and its descriptor, before it is listed.
+    """
 
     hidden: Hidden
     nested: bool = True
+    enter: Enter = lambda *_: None
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
 
     @property
@@ -45,9 +51,18 @@ class Walk:
             self.troubles.append((path, error.strerror or str(error)))
             return
         try:
-            yield from self._entries(folder, path, depth)
+            if trouble := self._trouble(path, folder):
+                self.troubles.append((path, trouble))
+            else:
+                yield from self._entries(folder, path, depth)
         finally:
             os.close(folder)
+
+    def _trouble(self, path: bytes, folder: int) -> str | None:
+        try:
+            return self.enter(path, folder, os.fstat(folder))
+        except OSError as error:
+            return error.strerror or str(error)
 
     def _entries(self, folder: int, path: bytes, depth: int) -> Iterator[Entry]:
         folders = []

@@ -74,6 +74,15 @@ def uncertain(connection: sqlite3.Connection, site: str, asked: str, size: int) 
     return [rows.from_sql(record) for record in found]
 
 
+def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
+    """Where below failed the files of this issue were put that have the size and the time of this one."""
+    found = connection.execute(
+        "SELECT target FROM file WHERE state = 'FAILED' AND asked = ? AND size = ? AND mtime_ns = ? AND target IS NOT NULL",
+        (row.asked, row.size, row.mtime_ns),
+    )
+    return [record[0] for record in found]
+
+
 def add(
     connection: sqlite3.Connection, place: Place, print_: Fingerprint, moment: Moment, *, suspect: bool = False
 ) -> int:
@@ -118,10 +127,8 @@ def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerpri
         "site_faults": 0,
         "share": 60,
         "suspect_at": row.suspect_at if (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns) else None,
-        "due": 0,
-        "wait": 0,
     }
-    values = identity(print_, moment.epoch) | fresh | {"quiet_boot": moment.boot, "blocked": None, "reason": None}
+    values = identity(print_, moment.epoch) | fresh | Hold().columns | {"quiet_boot": moment.boot}
     if row.state != State.SEEN:
         values |= {"state": State.SEEN, "since": moment.now}
     rows.change(connection, row.id, values)
@@ -177,9 +184,21 @@ def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: 
     rows.change(connection, row.id, identity(print_, moment.epoch) | where | name)
 
 
-def ready(connection: sqlite3.Connection, row_id: int, now: float) -> None:
-    """Settled and routed: it may be sent."""
-    rows.change(connection, row_id, {"state": State.READY, "since": now, "blocked": None, "due": 0, "wait": 0})
+def set_back(connection: sqlite3.Connection, row: rows.Row, held: Hold, moment: Moment) -> None:
+    """Let an unsent row settle anew, and say what holds it."""
+    fresh = {
+        "state": State.SEEN,
+        "since": moment.now,
+        "quiet_boot": moment.boot,
+        "contested": None,
+        "contested_at": None,
+    }
+    rows.change(connection, row.id, held.columns | ({} if row.state is State.SEEN else fresh))
+
+
+def ready(connection: sqlite3.Connection, row_id: int, now: float, lacks: str | None = None) -> None:
+    """Settled and routed: it may be sent, even without the end that it *lacks*."""
+    rows.change(connection, row_id, {"state": State.READY, "since": now} | Hold(lacks=lacks).columns)
 
 
 def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
@@ -192,9 +211,40 @@ def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, mo
     rows.change(connection, row.id, identity(print_, moment.epoch) | due)
 
 
-def block(connection: sqlite3.Connection, row: rows.Row, reason: str) -> None:
-    """It has settled, but cannot be taken; it is looked at again with every scan."""
-    rows.change(connection, row.id, {"blocked": reason})
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a SEEN row says of itself: *reason* where it waits, *blocked* where a person has to do something.
+
+    *lacks* is the end that it waits for. *due* (seconds since the epoch, *wait* long) is when it goes all the same.
+    """
+
+    reason: str | None = None
+    blocked: str | None = None
+    lacks: str | None = None
+    due: float = 0.0
+    wait: float = 0.0
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """What it is in the journal."""
+        return {
+            "reason": self.reason,
+            "blocked": self.blocked,
+            "lacks": self.lacks,
+            "due": self.due,
+            "wait": self.wait,
+        }
+
+
+def says(row: rows.Row, held: Hold) -> bool:
+    """Whether a row says so already; a time that was reckoned anew may differ a little."""
+    same = (row.reason, row.blocked, row.lacks) == (held.reason, held.blocked, held.lacks)
+    return same and abs(row.due - held.due) < 1.0
+
+
+def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> None:
+    """Write down what holds a SEEN row."""
+    rows.change(connection, row.id, held.columns)
 
 
 def doubtful(
@@ -206,6 +256,7 @@ def doubtful(
     made_at: float,
     attempt: int,
     site: str,
+    lacks: str | None = None,
 ) -> None:
     """Its content may be attached already, by the attempt of an *earlier* row or (a lost journal) since *made_at*.
 
@@ -226,6 +277,7 @@ def doubtful(
         "looks": 0,
         "brief": 0,
         "share": 1,
+        "lacks": lacks,
     }
     if earlier:
         values |= {
@@ -278,13 +330,20 @@ def under(connection: sqlite3.Connection, folder: bytes, after: bytes, limit: in
     return [rows.from_sql(record) for record in found]
 
 
-def count_under(connection: sqlite3.Connection, folder: bytes) -> int:
-    """How many unfinished rows lie below *folder* of the inbox."""
+def unsettled(connection: sqlite3.Connection, most: int) -> list[bytes]:
+    """The paths of files that have not settled, or are blocked; not more than *most*."""
+    found = connection.execute("SELECT path FROM file WHERE state = 'SEEN' LIMIT ?", (most,))
+    return [record[0] for record in found]
+
+
+def standing(connection: sqlite3.Connection, folder: bytes) -> tuple[int, int]:
+    """How many unfinished rows lie below *folder* of the inbox, and how many of them have not settled, or are blocked."""
     counted = connection.execute(
-        "SELECT count(*) FROM file WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL",
+        "SELECT count(*), coalesce(sum(state = 'SEEN'), 0) FROM file INDEXED BY file_at_path"
+        " WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL",
         (folder + b"/", folder + b"0"),
     )
-    return int(counted.fetchone()[0])
+    return tuple(counted.fetchone())
 
 
 def set_strays(connection: sqlite3.Connection, strays: dict[bytes, tuple[str, int]], now: float) -> None:

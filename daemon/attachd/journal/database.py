@@ -20,7 +20,7 @@ from typing import Any
 from attachd import model
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
-VERSION = 2
+VERSION = 3
 #: From version N to N + 1: a script each. A copy of the old file is kept beside it.
 MIGRATIONS: Mapping[int, str] = {
     1: """
@@ -31,6 +31,10 @@ MIGRATIONS: Mapping[int, str] = {
     CREATE TABLE paused (scope TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT NULL, until REAL NOT NULL);
     CREATE INDEX paused_until ON paused (until);
     CREATE TABLE struck (lane TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+    """,
+    2: """
+    ALTER TABLE file ADD COLUMN lacks TEXT;
+    CREATE INDEX file_returned ON file (asked, size, mtime_ns) WHERE state = 'FAILED';
     """,
 }
 FILE_NAME = "journal.db"
@@ -47,21 +51,34 @@ class Journal:
         self._data_version = int(self.value("PRAGMA data_version"))
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Change the journal: everything within is durable when this returns, or nothing of it is.
+
+        Not *durable*, it survives the process, and a power cut only from the next durable one on: for what a look at the
+        inbox would find out again. The order in which transactions come to the disk is kept.
 
         ``BEGIN IMMEDIATE``, because a deferred transaction that reads first and writes later fails at once when another
         process wrote in between (https://sqlite.org/lang_transaction.html).
         """
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+            if not durable:
+                # In WAL mode NORMAL only leaves out the synchronisation at each commit (sqlite.org/pragma.html).
+                self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+                yield from self._within_transaction()
+            finally:
+                if not durable:
+                    self._connection.execute("PRAGMA synchronous = FULL")
+
+    def _within_transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def transaction_for_reading(self) -> Iterator[sqlite3.Connection]:
@@ -106,9 +123,9 @@ def put(connection: sqlite3.Connection, key: str, value: str | float) -> None:
     )
 
 
-def increment(connection: sqlite3.Connection, key: str) -> int:
-    """Count *key* up by one and return it; the first is 1."""
-    put(connection, key, (get(connection, key) or 0) + 1)
+def increment(connection: sqlite3.Connection, key: str, by: int = 1) -> int:
+    """Count *key* up and return it; it begins at 0."""
+    put(connection, key, (get(connection, key) or 0) + by)
     return int(get(connection, key))
 
 

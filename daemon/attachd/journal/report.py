@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,30 @@ def strays(journal: Journal) -> list[Stray]:
     return [Stray(*record) for record in journal.rows("SELECT folder, reason, files, since FROM stray ORDER BY folder")]
 
 
+def troubles(journal: Journal) -> dict[str, str]:
+    """The folders that could not be listed, and why: what lies in them is not known."""
+    known: dict[str, str] = json.loads(journal.value("SELECT value FROM meta WHERE key = 'troubles'") or "{}")
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What events are worth: ``blind`` names the mounts on which they do not tell everything, and why; ``overflows`` of the
+    kernel's queue, and files ``found`` by a scan of which no event told, since the journal was made.
+    """
+
+    blind: dict[str, str]
+    overflows: int
+    found: int
+
+
+def events(journal: Journal) -> Events:
+    """What the intake has found out about events."""
+    known = {row[0]: row[1] for row in journal.rows("SELECT key, value FROM meta WHERE key LIKE 'watch.%'")}
+    blind = json.loads(known.get("watch.blind", "{}"))
+    return Events(blind, int(known.get("watch.overflows", 0)), int(known.get("watch.found", 0)))
+
+
 def active_pauses(journal: Journal, now: float) -> list[Pause]:
     """What holds files up now."""
     with journal.transaction_for_reading() as connection:
@@ -98,8 +123,12 @@ def sending(journal: Journal) -> list[Row]:
 
 
 def troubled(journal: Journal, limit: int = 20) -> list[Row]:
-    """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet."""
+    """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet.
+
+    And those that settle but for which something has to happen, or a longer time to pass, than that nobody changes them.
+    """
     waits = "blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL'"
+    waits += " OR (state = 'SEEN' AND (reason IS NOT NULL OR lacks IS NOT NULL))"
     unmoved = "state IN ('ATTACHED', 'REFUSED') AND due > 0"
     return _rows(journal, f"WHERE finished_at IS NULL AND ({waits} OR {unmoved}) ORDER BY since LIMIT ?", limit)
 

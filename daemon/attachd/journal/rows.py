@@ -68,11 +68,22 @@ class Row:
     reserved_ino: int | None
     note: bytes | None
     finished_at: float | None
+    lacks: str | None
 
     @property
     def ident(self) -> str:
         """The one id of this file in logs, notes and history."""
         return f"F{self.id}"
+
+    @property
+    def remark(self) -> str | None:
+        """What is to be known about it besides where it stands."""
+        return f"its end is missing ({self.lacks})" if self.lacks else None
+
+    @property
+    def said(self) -> str | None:
+        """Why it stands as it does, and the remark, in one sentence; None where there is nothing to say."""
+        return "; ".join(filter(None, (self.blocked or self.reason, self.remark))) or None
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -91,14 +102,15 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+_STATE = COLUMNS.index("state")
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "
 
 
 def from_sql(record: sqlite3.Row) -> Row:
     """Read a record that ``SELECT`` returned."""
-    values: dict[str, Any] = dict(zip(COLUMNS, record, strict=True))
-    values["state"] = State(values["state"])
-    return Row(**values)
+    values = list(record)
+    values[_STATE] = State(values[_STATE])
+    return Row(*values)
 
 
 def find(connection: sqlite3.Connection, row_id: int) -> Row | None:

@@ -1,4 +1,4 @@
--- The journal, version 2: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- The journal, version 3: the only memory and the only queue. Invariants are held here, beside the transitions, so that
 -- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds since the epoch, but for
 -- columns ending in _boot: those are CLOCK_BOOTTIME, and count only within the epoch (one process, one mount) of the row.
 
@@ -65,6 +65,7 @@ CREATE TABLE file (
   reserved_ino  INTEGER,
   note          BLOB,
   finished_at   REAL,
+  lacks         TEXT,                         -- the end of its format that is missing: it waits for that, or was sent without
 
   CHECK (state IN ('SEEN', 'READY', 'SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED', 'DONE', 'FAILED', 'WITHDRAWN')),
   CHECK (generation IN (0, id)),
@@ -99,6 +100,7 @@ CREATE INDEX file_doubtful ON file (due) WHERE state = 'DOUBTFUL';
 CREATE INDEX file_doubtful_name ON file (lane, name, size) WHERE state = 'DOUBTFUL';
 CREATE INDEX file_verdict ON file (due) WHERE state IN ('ATTACHED', 'REFUSED');
 CREATE INDEX file_contested ON file (lane) WHERE contested IS NOT NULL AND state = 'READY';
+CREATE INDEX file_returned ON file (asked, size, mtime_ns) WHERE state = 'FAILED';
 CREATE INDEX file_uncertain ON file (asked, size) WHERE may_be_attached = 1 AND state = 'FAILED';
 CREATE INDEX file_accepted ON file (verdict_at, lane) WHERE attachment IS NOT NULL;
 CREATE INDEX file_accepted_attempt ON file (attempt) WHERE attachment IS NOT NULL;

@@ -5,10 +5,12 @@ What waits in the journal is explained in ``holding``; here is everything else t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from attachd.config import Settle
+from attachd.intake import gating
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
 from attachd.service import holding, phrasing
@@ -23,7 +25,9 @@ class Rule(Enum):
     OWN = "own"  #: attachd's own files
     HIDDEN = "hidden"  #: a dot in front
     BUILT_IN = "built in"  #: unfinished transfers, litter of desktops and file servers
-    USERS = "user's"  #: ``settle.ignore``
+    USERS = "user's"  #: ``settle.ignore``, or that of a ``[[folder]]``
+    LISTED = "listed"  #: an ``.attachdignore``
+    MARKER = "marker"  #: ``settle.ready_suffix``
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,20 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A *pattern* leaves the name alone, or (*above*) that of a folder on the way to it."""
+    """A *pattern* leaves the name alone, or (*above*) that of a folder on the way to it; *file* is where it stands."""
 
     pattern: str
     rule: Rule
     above: bytes = b""
+    file: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Nothing of its folder is taken, because an ignore file on the way to it cannot be used: *reason*."""
+
+    folder: bytes
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,7 @@ class Unseen:
 
     key: str
     size: int
+    rules: Settle = field(default=gating.DEFAULTS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,7 @@ Situation = (
     | Unknown
     | Unreachable
     | Ignored
+    | Undecided
     | Special
     | NoIssue
     | TooDeep
@@ -132,8 +147,13 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
             return holding.explain(name, found, world)
         case Finished():
             return _finished(name, found, world)
-        case Unseen(key, size):
-            return _unseen(name, key, size, world)
+        case Unseen():
+            return _unseen(name, found, world)
+        case Undecided(folder, reason):
+            sentence = (
+                f"{name} cannot be taken: {printable(folder)}/{reason}; nothing of that folder is before it is mended."
+            )
+            return Answer(sentence, Word.BLOCKED)
         case NoIssue(reason, folder):
             return Answer(_no_issue(name, reason, folder), Word.WAITING)
         case Elsewhere() | Unknown():
@@ -168,8 +188,8 @@ def _left_alone(
     match found:
         case Unreachable(reason):
             return f"{name} cannot be looked at by attachd ({reason}); give its user or group the right to."
-        case Ignored(pattern, rule, above):
-            return _ignored(name, pattern, rule, above, world)
+        case Ignored():
+            return _ignored(name, found, world)
         case Special(kind, above):
             what = f"its folder {printable(above)} is" if above else "it is"
             return f"{name} is left alone, because {what} {kind}, and attachd takes nothing but real files and folders."
@@ -189,9 +209,10 @@ def _left_alone(
             assert_never(found)
 
 
-def _ignored(name: str, pattern: str, rule: Rule, above: bytes, world: Circumstances) -> str:
-    whose = f"the name of its folder {printable(above)}" if above else "its name"
-    match rule:
+def _ignored(name: str, found: Ignored, world: Circumstances) -> str:
+    pattern = found.pattern
+    whose = f"the name of its folder {printable(found.above)}" if found.above else "its name"
+    match found.rule:
         case Rule.OWN:
             return f"{name} belongs to attachd itself, and is never attached."
         case Rule.HIDDEN:
@@ -205,21 +226,29 @@ def _ignored(name: str, pattern: str, rule: Rule, above: bytes, world: Circumsta
                 "of litter are; rename it, once it is complete, to have it attached."
             )
         case Rule.USERS:
+            return f"{name} is left alone, because {whose} fits the pattern {pattern} of ignore in {world.config}."
+        case Rule.LISTED:
+            return f"{name} is left alone, because {whose} fits the pattern {pattern} of {printable(found.file)}."
+        case Rule.MARKER:
             return (
-                f"{name} is left alone, because {whose} fits the pattern {pattern} of settle.ignore in {world.config}."
+                f"{name} is not attached itself: as its name is of the form {pattern}, it releases the file beside it whose name "
+                "it carries, and is removed when that is attached or refused."
             )
         case _:
-            assert_never(rule)
+            assert_never(found.rule)
 
 
-def _unseen(name: str, key: str, size: int, world: Circumstances) -> Answer:
+def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:
     if world.absent:
         return Answer(f"{name} waits, because {world.absent}{holding.not_running(world)}.", Word.WAITING)
     if not world.running:
         return Answer(f"{name} has not been noticed yet{holding.not_running(world)}.", Word.WAITING)
+    when = f"when it is closed and nobody has changed it for {holding.quiet(found.size, found.rules)}"
+    if found.rules.ready_suffix:
+        when = f"when a file of its name and {found.rules.ready_suffix} lies beside it"
     sentence = (
-        f"{name} has not been noticed yet; attachd finds it within {phrasing.span(world.rescan)}, and sends it to {key} "
-        f"when nobody has changed it for {phrasing.span(holding.quiet_needed(size, world))}."
+        f"{name} has not been noticed yet; attachd finds it within {phrasing.span(world.rescan)}, and sends it to "
+        f"{found.key} {when}."
     )
     return Answer(sentence, Word.WAITING)
 
@@ -231,6 +260,8 @@ def _finished(name: str, found: Finished, world: Circumstances) -> Answer:
     match row.state:
         case State.DONE:
             sentence = _done(name, found, world)
+            if row.remark:
+                sentence = f"{sentence.removesuffix('.')}; {row.remark}."
         case State.FAILED:
             sentence = _failed(name, found, world)
         case _:

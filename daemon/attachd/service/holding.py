@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
+from attachd.config import Settle
 from attachd.delivery import blame, pausing
-from attachd.intake import observing
+from attachd.intake import gating
+from attachd.intake.gating import Writer
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
@@ -32,8 +34,6 @@ class Circumstances:
     done: str
     failed: str
     config: str
-    quiet: float
-    empty: float
     rescan: float
     looks: int
 
@@ -44,7 +44,7 @@ class Waiting:
 
     *ahead* files of its issue come before it; *barred_by* is one that Jira refused, *twin* one in doubt of its name and
     size. *by_day*: a refusal that is tried hourly for a day, because the issue may accept files again. *gone*: nothing
-    lies at its path now.
+    lies at its path now. *rules* are those of its folder.
     """
 
     row: Row
@@ -54,6 +54,7 @@ class Waiting:
     held_issues: int = 0
     by_day: bool = False
     gone: bool = False
+    rules: Settle = field(default=gating.DEFAULTS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def explain(name: str, found: Waiting, world: Circumstances) -> Answer:
     then = f"; {cause.then}" if cause.then else ""
     at = cause.at if cause.at is not None and cause.at > world.now else None
     since = cause.since if cause.since is not None else row.since
-    sentence = f"{name} {cause.holds}{then}{not_running(world)}."
+    remark = f"; {row.remark}" if row.remark and row.state is not State.SEEN else ""
+    sentence = f"{name} {cause.holds}{then}{remark}{not_running(world)}."
     return Answer(sentence, word(row.state, row.blocked), row, since, at)
 
 
@@ -103,9 +105,10 @@ def clause(reason: str | None) -> str:
     return (reason or "no reason is known").strip().removesuffix(".")
 
 
-def quiet_needed(size: int, world: Circumstances) -> float:
+def quiet(size: int, rules: Settle) -> str:
     """How long a file of this size must have been unchanged."""
-    return observing.quiet_needed(size, quiet=world.quiet, empty=world.empty)
+    proven, unproven = (gating.quiet_needed(size, rules, writer) for writer in (Writer.NOBODY, Writer.UNKNOWN))
+    return span(proven) if proven == unproven else f"{span(proven)} ({span(unproven)} where the system does not tell)"
 
 
 def _cause(found: Waiting, world: Circumstances) -> _Cause:
@@ -117,7 +120,7 @@ def _cause(found: Waiting, world: Circumstances) -> _Cause:
         case State.ATTACHED | State.REFUSED:
             return _unmoved(found.row, world)
         case State.SEEN:
-            return _before_sending(found, world) or _settling(found.row, world)
+            return _before_sending(found, world) or _settling(found.row, found.rules, world)
         case State.READY:
             return _before_sending(found, world) or _ready(found, world)
         case State.DONE | State.FAILED | State.WITHDRAWN:
@@ -139,9 +142,9 @@ def _before_sending(found: Waiting, world: Circumstances) -> _Cause | None:
     return None
 
 
-def _settling(row: Row, world: Circumstances) -> _Cause:
+def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
     """It has to be unchanged for a while; what would hold it after that is told too."""
-    settling = _until_settled(row, world)
+    settling = _until_settled(row, rules, world)
     pause = paused.widest(world.pauses, row.lane, world.now)
     if pause is None:
         return settling
@@ -149,21 +152,33 @@ def _settling(row: Row, world: Circumstances) -> _Cause:
     return _Cause(settling.holds, then, settling.at, settling.since)
 
 
-def _until_settled(row: Row, world: Circumstances) -> _Cause:
-    needed = quiet_needed(row.size, world)
-    what = f"until nobody has changed it for {span(needed)}"
+def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
+    if row.lacks:
+        when = f" at {clock(row.due, world.now)}" if world.running else ""
+        return _Cause(f"waits: {row.remark}", f"it is sent as it is{when}, unless it is completed before", row.due)
+    if row.reason:
+        when = f"at {clock(row.due, world.now)} at the earliest" if row.due else "when that is over"
+        return _Cause(f"waits: {clause(row.reason)}", f"it is sent to {issue(row)} {when}", row.due)
+    needed = gating.quiet_needed(row.size, rules, Writer.NOBODY)
+    what = f"until it is closed and nobody has changed it for {quiet(row.size, rules)}"
     if row.size == 0:
-        what = f"{span(needed)} for its content, because it is empty"
+        what = f"{quiet(row.size, rules)} for its content, because it is empty"
     if not world.running or row.epoch != world.epoch:
         return _Cause(f"is waited for {what}", f"it is then sent to {issue(row)}")
-    left = observing.settled_at(row, needed) - world.boot
+    left = gating.settled_at(row, needed) - world.boot
     if left > 0:
         at = world.now + left
         return _Cause(
             f"is waited for {what}", f"it is sent to {issue(row)} at {clock(at, world.now)} at the earliest", at
         )
-    then = f"attachd takes it with its next look, within {span(world.rescan)}, unless a program still has it open"
-    return _Cause(f"has been unchanged for {span(needed)}", then)
+    return _Cause(f"has been unchanged for {span(needed)}", _when_unproven(row, rules, world))
+
+
+def _when_unproven(row: Row, rules: Settle, world: Circumstances) -> str:
+    """What comes next for a file that was quiet for long enough, if only nobody has it open."""
+    left = gating.settled_at(row, gating.quiet_needed(row.size, rules, Writer.UNKNOWN)) - world.boot
+    latest = max(left, 0.0) + world.rescan
+    return f"attachd takes it within {span(latest)}, as soon as it is certain that no program has it open"
 
 
 # --- Ready ------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database
 from attachd.model import Fault, Mistake, Scope
-from attachd.service import expiring, locks, starting
+from attachd.service import expiring, locks, starting, trying
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,29 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
             yield _try_folder(where, path)
     if not missing and config.folders.inbox.is_dir() and config.folders.done.is_dir():
         yield _try_rename(config)
+        yield from _events(config.folders.inbox)
+        yield _leases(config)
+
+
+def _events(inbox: Path) -> Iterator[Finding]:
+    """Whether the kernel tells of new files."""
+    for mount, reason in trying.events(inbox) if (inbox / guard.FOLDER).is_dir() else ():
+        remedy = "let the service run where the files are written, if they have to go at once" if reason else ""
+        yield Finding("events", "warning" if reason else "ok", f"{mount}: {reason}" if reason else mount, remedy)
+
+
+def _leases(config: Config) -> Finding:
+    """Whether it can be told who writes a file."""
+    try:
+        reason = trying.leases(config.folders.inbox)
+    except OSError as error:
+        reason = f"it cannot be tried: {error.strerror}"
+    if not reason:
+        return Finding("leases", "ok", "an open file is known as such")
+    waits = f"those files are sent when they have been unchanged for {config.settle.quiet_seconds_unproven:g} s"
+    return Finding(
+        "leases", "warning", f"{reason}; {waits}", "AmbientCapabilities=CAP_LEASE in the unit, on local disks"
+    )
 
 
 def _try_folder(where: str, path: Path) -> Finding:

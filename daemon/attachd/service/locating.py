@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from attachd.clock import Clock
-from attachd.config import Config
+from attachd.config import Config, Rulebook
 from attachd.filing import guard, notes, places, recognising
-from attachd.intake import ignoring, routing, walking
+from attachd.intake import hiding, ignoring, routing, walking
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -49,8 +49,6 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
         done=str(config.folders.done),
         failed=str(config.folders.failed),
         config=str(config.file),
-        quiet=config.settle.quiet_seconds_unproven,
-        empty=config.settle.empty_seconds,
         rescan=config.settle.rescan_seconds,
         looks=len(config.doubt.looks_seconds),
     )
@@ -65,7 +63,9 @@ class Locator:
         self._config, self._journal = config, journal
         self._roots = placing.roots(config)
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
-        self._ignoring = ignoring.Ignoring(config.settle.ignore)
+        self._rulebook = Rulebook(config)
+        self._visited = b""
+        self._hiding = hiding.Hiding(config, self._rulebook, self._router)
 
     def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
         """Yield what lies at a path; of a folder, everything in it, or what is wrong with the folder itself."""
@@ -156,6 +156,7 @@ class Locator:
             held_issues=lookup.held_issues(self._journal),
             by_day=row.contested == 403 or lookup.has_accepted(self._journal, row),
             gone=gone,
+            rules=self._rulebook.of(row.path.partition(b"/")[0], row.asked),
         )
 
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
@@ -179,9 +180,13 @@ class Locator:
     def _unseen(self, path: bytes, size: int) -> Situation:
         if self._is_note(path):
             return explaining.Dragged()
-        routed = self._router.route(path.partition(b"/")[0])
+        broken = next(((f, why) for f, why in self._hiding.broken.items() if path.startswith(f + b"/")), None)
+        if broken is not None:
+            return explaining.Undecided(*broken)
+        top = path.partition(b"/")[0]
+        routed = self._router.route(top)
         assert isinstance(routed, routing.Routed)
-        return explaining.Unseen(routed.key, size)
+        return explaining.Unseen(routed.key, size, self._rulebook.of(top, routed.key))
 
     def _is_note(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]
@@ -198,13 +203,27 @@ class Locator:
     def _ignored(self, path: bytes, *, folder: bool) -> explaining.Ignored | None:
         """The first name on the way to a path that a pattern leaves alone."""
         parts = path.split(b"/")
+        self._visit(path)
         for number in range(1, len(parts) + 1):
             last = number == len(parts)
-            pattern = self._ignoring.why(b"/".join(parts[:number]), folder or not last)
+            here, is_folder = b"/".join(parts[:number]), folder or not last
+            above = _NO_BYTES if last else parts[number - 1]
+            pattern = self._hiding.pattern(here, is_folder)
             if pattern is not None:
-                above = _NO_BYTES if last else parts[number - 1]
-                return explaining.Ignored(pattern, _rule(pattern, self._config.settle.ignore), above)
+                return explaining.Ignored(pattern, _rule(pattern, self._hiding.rules(path).ignore), above)
+            if not is_folder and (marker := self._hiding.marker(here)):
+                return explaining.Ignored(marker, Rule.MARKER)
+            if listed := self._hiding.listed(here, is_folder):
+                return explaining.Ignored(listed.line, Rule.LISTED, above, listed.file)
         return None
+
+    def _visit(self, path: bytes) -> None:
+        """Heed the ignore files on the way to a path; those of one folder's files are read once."""
+        above = path.rpartition(b"/")[0]
+        routed = self._router.route(path.partition(b"/")[0])
+        if above and above != self._visited and isinstance(routed, routing.Routed):
+            self._hiding.visit(self._config.folders.inbox, above)
+            self._visited = above
 
     # --- Done and failed ----------------------------------------------------------------------------------------
 

@@ -10,12 +10,15 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _WRITE_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+#: More than any text in a lock file has.
+_MOST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,16 @@ class Lock:
             self._descriptor = None
 
 
-def take(path: Path, state: Path) -> Lock | Holder | NoLocks:
-    """Take the lock file at *path*, or say who has it. Raises ``OSError`` where the file cannot be opened."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder | NoLocks:
+    """Take the lock file at *path*, or say who has it. Raises ``OSError`` where there can be no such file.
+
+    *folder*: that of the file, opened by one who does not trust the way to it.
+    """
+    descriptor = _open(path, os.O_RDWR | os.O_CREAT, folder)
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _WRITE_LOCK)
     except OSError as error:
-        holder = read_holder(path)
+        holder = _read_holder(descriptor)
         os.close(descriptor)
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return holder or Holder("an unknown host", 0, "unknown")
@@ -69,28 +75,38 @@ def take(path: Path, state: Path) -> Lock | Holder | NoLocks:
     return Lock(descriptor)
 
 
-def holder(path: Path) -> Holder | None:
+def holder(path: Path, *, folder: int | None = None) -> Holder | None:
     """Who holds the lock now; None if nobody does. Asks only: nothing is taken."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = _open(path, os.O_RDONLY, folder)
     except OSError:
         return None
     try:
         wanted = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
         answer = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, wanted))
+        if answer[0] == fcntl.F_UNLCK:
+            return None
+        return _read_holder(descriptor) or Holder("an unknown host", 0, "unknown")
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    if answer[0] == fcntl.F_UNLCK:
-        return None
-    return read_holder(path) or Holder("an unknown host", 0, "unknown")
 
 
-def read_holder(path: Path) -> Holder | None:
+def _open(path: Path, flags: int, folder: int | None) -> int:
+    """``O_NONBLOCK``: to open a FIFO would wait for its other end (open(2))."""
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path if folder is None else path.name, flags, 0o644, dir_fd=folder)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def _read_holder(descriptor: int) -> Holder | None:
     """Read who wrote the lock file last."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(os.pread(descriptor, _MOST_BYTES, 0))
         return Holder(str(content["host"]), int(content["pid"]), str(content["state"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -88,7 +88,7 @@ def _waiting(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble 
     if oldest is None:
         return None
     about = {"files": count, "id": oldest.ident, "issue": oldest.asked, "file": printable(oldest.path)}
-    reason = oldest.blocked or oldest.reason or "its turn has not come"
+    reason = oldest.said or "its turn has not come"
     remedy = "`attachd status` names them, `attachd why FILE` says what holds one"
     return Trouble(oldest.seen_at, about | {"reason": reason, "remedy": remedy})
 

@@ -76,7 +76,7 @@ def start(
     problems = missing_folders(config, state)
     if problems:
         raise Mistake(*problems)
-    other = locks.holder(config.folders.inbox / guard_.FOLDER / guard_.LOCK)
+    other = _holder_of(config.folders.inbox)
     if other is not None and other.state != str(state):
         # Another state folder would be made for nothing; with the same one, its own lock tells.
         raise _held(f"the inbox {config.folders.inbox}", other)
@@ -109,7 +109,8 @@ def _claim_again(held: Held) -> str:
         held.inbox_lock = None
     inbox = held.desk.guard.inbox
     try:
-        taken = locks.take(inbox / guard_.FOLDER / guard_.LOCK, held.state)
+        with guard_.opened(inbox) as folder:
+            taken = locks.take(_inbox_lock(inbox), held.state, folder=folder)
     except OSError as error:
         return f"the lock of {inbox} cannot be taken: {error.strerror}"
     if isinstance(taken, locks.Lock):
@@ -148,9 +149,21 @@ def _remember(journal: Journal, config: Config) -> None:
             database.put(connection, f"folder.{name}", str(getattr(config.folders, name)))
 
 
-def _take(path: Path, state: Path, what: str) -> locks.Lock:
+def _inbox_lock(inbox: Path) -> Path:
+    return inbox / guard_.FOLDER / guard_.LOCK
+
+
+def _holder_of(inbox: Path) -> locks.Holder | None:
     try:
-        taken = locks.take(path, state)
+        with guard_.opened(inbox) as folder:
+            return locks.holder(_inbox_lock(inbox), folder=folder)
+    except OSError:
+        return None
+
+
+def _take(path: Path, state: Path, what: str, folder: int | None = None) -> locks.Lock:
+    try:
+        taken = locks.take(path, state, folder=folder)
     except OSError as error:
         raise Mistake(
             Problem(str(path), f"cannot be opened: {error.strerror}.", "Check the folder's owner and mode.")
@@ -176,15 +189,14 @@ def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> l
     marker = guard_.read_marker(inbox)
     if known is not None and (marker is None or marker.inbox != known) and not adopt:
         return None
-    folder = inbox / guard_.FOLDER
     try:
-        folder.mkdir(mode=0o755, exist_ok=True)
+        with guard_.opened(inbox, create=True) as folder:
+            return _take(_inbox_lock(inbox), state, f"the inbox {inbox}", folder)
     except OSError as error:
-        what = f"{inbox} cannot be written: {error.strerror}."
+        what = f"{inbox / guard_.FOLDER} cannot be made or entered: {error.strerror}."
         raise Mistake(
-            Problem("folders.inbox", what, "attachd has to create, rename and delete files there.")
+            Problem("folders.inbox", what, "attachd has to create, rename and delete files in the inbox.")
         ) from error
-    return _take(folder / guard_.LOCK, state, f"the inbox {inbox}")
 
 
 def _mark(journal: Journal, config: Config, state: Path, *, adopt: bool) -> Guard:

@@ -1,0 +1,1 @@
+"""What the program costs, measured against the least that the system itself can do. No part of the tests."""

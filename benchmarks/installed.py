@@ -1,0 +1,138 @@
+"""The installed command on folders of its own, with a stand-in Jira as a process beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ATTACHD = Path(sys.executable).with_name("attachd")
+_CONFIGURATION = """
+[folders]
+inbox = "inbox"
+state = "state"
+[jira]
+url = "{url}"
+[jira.auth]
+user = "demo@example.com"
+token = {{ file = "token" }}
+[settle]
+quiet_seconds = 0.0
+quiet_seconds_unproven = 0.0
+[limits]
+issue_files_per_hour = 0
+"""
+
+
+class Site:
+    """Folders, a configuration, and the command on them. Nothing is waited for before a file counts as finished."""
+
+    def __init__(self, home: Path, url: str) -> None:
+        """Make the folders below *home*, for the Jira at *url*."""
+        self.home, self.url = home, url
+        self.inbox, self.done, self.failed = home / "inbox", home / "done", home / "failed"
+        for folder in (self.inbox, self.done, self.failed):
+            folder.mkdir()
+        token = home / "token"
+        token.write_text("standin-token\n")
+        token.chmod(0o600)
+        (home / "config.toml").write_text(_CONFIGURATION.format(url=url))
+
+    @property
+    def config(self) -> Path:
+        """The configuration's path."""
+        return self.home / "config.toml"
+
+    def run(self, *words: str) -> None:
+        """Run a verb to its end."""
+        subprocess.run([ATTACHD, words[0], "-c", self.config, *words[1:]], check=True, capture_output=True)
+
+    def pause(self) -> None:
+        """Let nothing be sent to Jira from now on."""
+        self.run("once")
+        self.run("pause")
+
+    @property
+    def log(self) -> str:
+        """What the running service has written to stderr."""
+        return (self.home / "log").read_text("utf-8")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[int]:
+        """The service, for as long as the context lasts; gives its process id."""
+        with (self.home / "log").open("wb") as log:
+            daemon = subprocess.Popen([ATTACHD, "run", "-c", self.config], stderr=log)
+            try:
+                wait_until(lambda: "service.started" in self.log)
+                yield daemon.pid
+            finally:
+                daemon.terminate()
+                daemon.wait(120)
+
+    def known(self) -> int:
+        """How many files the journal has a row for."""
+        return int(self.journal("SELECT count(*) FROM file")[0][0])
+
+    def journal(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the journal, which the service may be writing meanwhile."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.home}/state/journal.db?mode=ro", uri=True)) as journal:
+            return list(journal.execute(query))
+
+    def uploads(self) -> list[float]:
+        """When each upload began to arrive at the stand-in, on this machine's monotonic clock."""
+        with urllib.request.urlopen(f"{self.url}/__standin__/requests", timeout=60) as answer:
+            requests = json.load(answer)
+        return [request["at"] for request in requests if request["path"].endswith("/attachments")]
+
+
+def grown(count: Callable[[], int], goal: int, patience: float = 100.0) -> float:
+    """Wait until *count* has reached *goal*, or has not changed for so long; returns when, on the monotonic clock.
+
+    The patience is that of three scans.
+    """
+    highest, at = count(), time.monotonic()
+    while highest < goal and time.monotonic() < at + patience:
+        time.sleep(0.2)
+        if (now := count()) > highest:
+            highest, at = now, time.monotonic()
+    return at
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for as long as the context lasts; where ``TMPDIR`` says."""
+    with tempfile.TemporaryDirectory(prefix="attachd-bench-", ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+@contextlib.contextmanager
+def site() -> Iterator[Site]:
+    """A site in a temporary folder, with a stand-in of its own."""
+    with folder() as home:
+        words = ["--folder", str(home / "jira"), "--port", "0", "--auto-issues", "--no-page"]
+        standin = subprocess.Popen([sys.executable, "-m", "attachd.standin", *words], stdout=subprocess.PIPE, text=True)
+        assert standin.stdout is not None
+        try:
+            yield Site(home, standin.stdout.readline().strip())
+        finally:
+            standin.terminate()
+            standin.wait()
+            standin.stdout.close()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 3600.0, every: float = 0.05) -> float:
+    """Look again and again until *condition* holds; returns when it did, on the monotonic clock."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError("it did not come about in time")
+        time.sleep(every)
+    return time.monotonic()

@@ -1,0 +1,200 @@
+"""From seen to ready: which files of a listing are finished, which wait and for what, and which cannot be taken.
+
+What is decided is in ``gating``; here it is asked, file by file, and written down.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from attachd.clock import Clock
+from attachd.config import Config, Settle
+from attachd.filing import markers
+from attachd.filing.guard import Guard
+from attachd.intake import gating, reading
+from attachd.intake.endings import Endings
+from attachd.intake.gating import Marker
+from attachd.intake.walking import Entry
+from attachd.journal import admission, database, rows
+from attachd.journal.admission import Moment
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.model import State, printable
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a chunk of a listing came to: how many files, how many of them have a row, how many are new."""
+
+    known: int = 0
+    rows: int = 0
+    new: int = 0
+    settles: float | None = None
+
+    def look_again(self, at: float) -> None:
+        """Remember the earliest time (CLOCK_BOOTTIME) at which a file is worth another look."""
+        self.settles = at if self.settles is None else min(at, self.settles)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file of a listing, with the row at its path if there is one."""
+
+    entry: Entry
+    row: Row | None
+
+
+class Admitting:
+    """Works through the files of one folder, which go to the issue *key*."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+        guard: Guard,
+        key: str,
+        *,
+        network: Callable[[bytes], bool],
+        endings: Endings,
+        rules: Settle,
+        beat: Callable[[], None],
+    ) -> None:
+        """Make one for one folder of one scan; the arguments are those of ``settling.Settling``."""
+        self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
+        self._network, self._endings, self._rules, self._beat = network, endings, rules, beat
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
+
+    def settle(self, files: Sequence[Found], seen: Seen) -> None:
+        """Let those go that nothing holds; *seen* is told when the others are worth another look."""
+        moment = self._moment()
+        ripe: list[Found] = []
+        held: list[tuple[Row, gating.Wait | gating.Blocked]] = []
+        for found in files:
+            if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
+                continue
+            verdict = self._before_opening(found.row, moment)
+            if isinstance(verdict, gating.Go):
+                ripe.append(found)
+            else:
+                held.append((found.row, verdict))
+        self._hold(held, seen)
+        if ripe:
+            self._admit(ripe, seen)
+
+    def _before_opening(self, row: Row, moment: Moment) -> gating.Go | gating.Wait | gating.Blocked:
+        rules = self._rules
+        returned = (bool(rules.ready_suffix) or rules.max_age_seconds is not None) and self._returned(row)
+        return gating.before_opening(row, rules, moment, self._marker(row, returned=returned), returned=returned)
+
+    def _marker(self, row: Row, *, returned: bool) -> Marker:
+        suffix = self._rules.ready_suffix
+        if not suffix:
+            return Marker.NOT_ASKED
+        if markers.lies_beside(self._guard.inbox, row.path, suffix):
+            return Marker.THERE
+        return Marker.NOT_ASKED if returned else Marker.MISSING
+
+    def _returned(self, row: Row) -> bool:
+        """Whether it came back from failed: a move keeps size and time, and it does not lie there any more."""
+        with self._journal.transaction_for_reading() as connection:
+            targets = admission.failed_alike(connection, row)
+        failed = bytes(self._config.folders.failed)
+        return any(not os.path.lexists(os.path.join(failed, target)) for target in targets)
+
+    def _hold(self, held: Sequence[tuple[Row, gating.Wait | gating.Blocked]], seen: Seen) -> None:
+        """Remember when to look again, and write down what is new about what holds these files."""
+        for _, verdict in held:
+            if isinstance(verdict, gating.Wait) and verdict.until is not None:
+                seen.look_again(verdict.until)
+        moment = self._moment()
+        said = [(row, _said(row, verdict, moment)) for row, verdict in held]
+        new = [(row, hold) for row, hold in said if not admission.says(row, hold)]
+        if not new:
+            return
+        with self._journal.transaction(durable=False) as connection:
+            for row, hold in new:
+                if rows.find(connection, row.id) == row:
+                    _write_down(connection, row, hold)
+
+    def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
+        doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
+        results = [(f, self._examine(f, checksum=f.entry.path in doubts)) for f in ripe]
+        now = self._clock.now()
+        with self._journal.transaction(durable=False) as connection:
+            current = admission.at_paths(connection, [found.entry.path for found in ripe])
+            for found, result in results:
+                if found.row is not None and current.get(found.entry.path) == found.row:
+                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now)
+        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
+
+    def _examine(self, found: Found, *, checksum: bool) -> reading.Free | reading.Bar | reading.Moving | gating.Wait:
+        self._beat()
+
+        def gate(descriptor: int) -> gating.Go | gating.Wait:
+            assert found.row is not None
+            writer = reading.writer(descriptor, network=self._network(found.entry.path))
+            marker = self._marker(found.row, returned=True)
+            passed = gating.of_writer(found.row, self._rules, self._moment(), writer, marker)
+            return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor)
+
+        return reading.examine(self._guard.inbox, found.entry.path, found.entry.print, checksum=checksum, gate=gate)
+
+    def _of_ending(self, row: Row, descriptor: int) -> gating.Go | gating.Wait:
+        if not self._rules.incomplete_seconds:
+            return gating.Go()
+        lacks = self._endings.lacks(descriptor, row.path, row.fingerprint)
+        return gating.of_ending(row, self._rules, self._moment(), lacks)
+
+    def _admit_one(
+        self,
+        connection: sqlite3.Connection,
+        row: Row,
+        result: reading.Free | reading.Bar | reading.Moving | gating.Wait,
+        doubt: reading.Doubt | None,
+        now: float,
+    ) -> None:
+        match result:
+            case reading.Moving() | gating.Wait():
+                return
+            case reading.Bar(reason):
+                held = admission.Hold(blocked=reason)
+                if not admission.says(row, held):
+                    _write_down(connection, row, held)
+            case reading.Free(sha256, lacks):
+                if lacks:
+                    log.warning(
+                        "file.incomplete", id=row.ident, issue=row.asked, file=printable(row.path), reason=lacks
+                    )
+                earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
+                if doubt and sha256 and (earlier or doubt.since is not None):
+                    attempt = int(database.get(connection, "attempt") or 0)
+                    since, site = doubt.since or now, self._config.jira.url
+                    admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site, lacks)
+                else:
+                    admission.ready(connection, row.id, now, lacks)
+
+
+def _said(row: Row, verdict: gating.Wait | gating.Blocked, moment: Moment) -> admission.Hold:
+    """What is to be written down; a file that only has to be quiet stays blocked until it is looked at once more."""
+    if isinstance(verdict, gating.Blocked):
+        return admission.Hold(blocked=verdict.reason)
+    blocked = None if verdict.reason or verdict.lacks else row.blocked
+    left = verdict.until - moment.boot if verdict.over and verdict.until is not None else 0.0
+    due = moment.now + left if verdict.over else 0.0
+    return admission.Hold(verdict.reason, blocked, verdict.lacks, due, left)
+
+
+def _write_down(connection: sqlite3.Connection, row: Row, held: admission.Hold) -> None:
+    if held.blocked and held.blocked != row.blocked:
+        log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=held.blocked)
+    admission.hold(connection, row, held)

@@ -1,0 +1,235 @@
+"""How far events can be trusted, for each mount under the inbox: where they cannot, folders are looked through more often.
+
+Decided by what is seen, not by settings: the kind of file system, a canary whose event must come back, watches that the
+kernel refuses, and files that scans keep finding and of which no event told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from attachd.filing import guard
+from attachd.intake import canary, mounts, watching
+from attachd.intake.mounts import Mount
+from attachd.intake.watching import Watch
+from attachd.model import printable
+
+log = structlog.get_logger()
+
+#: How often folders are looked through of which events do not tell.
+POLL_SECONDS = 5.0
+
+#: How often each mount has to prove itself.
+PROVE_SECONDS = 600.0
+
+#: In so many scans files must have been found of which no event told, before a mount is called deaf.
+_SCANS_UNTIL_DEAF = 2
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_REFUSED = "the kernel grants no instance of inotify (sysctl fs.inotify.max_user_instances)"
+_EXHAUSTED = "the kernel grants no more watches (sysctl fs.inotify.max_user_watches)"
+_SILENT = "the event of a trial file did not come back"
+_DEAF = "scans keep finding files there of which no event told"
+_NOT_YET = "nothing is watched yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What one mount is worth. ``blind`` says why its events do not tell everything; "" if they do. ``mtimes``: those of
+    its folders show whether anything was added or taken away.
+    """
+
+    mount: Mount
+    blind: str = ""
+    mtimes: bool = False
+
+
+class Coverage:
+    """The watches on one inbox, and what they are worth. For the thread that scans."""
+
+    def __init__(self, inbox: Path, watch: Watch) -> None:
+        """Nothing is watched before ``begin``."""
+        self._inbox, self._watch = inbox, watch
+        self._root = os.fsencode(os.path.realpath(inbox))
+        self._trusts: dict[bytes, Trust] = {}
+        self._proven_boot = 0.0
+        self._started = False
+        self._unheard_scans: dict[Mount, int] = {}
+        self._unheard_lately: set[Mount] = set()
+        self._unwatched: set[bytes] = set()
+        self._told_unwatched = False
+
+    # --- What is asked of a folder of the inbox, by its name ("" is the inbox itself) ---------------------------------
+
+    def blind(self, top: bytes) -> str:
+        """Why events do not tell of everything in this folder; "" if they do."""
+        return self._of(top).blind or (_EXHAUSTED if top in self._unwatched else "")
+
+    def mtimes(self, top: bytes) -> bool:
+        """Whether the mtimes of its folders show that nothing was added or taken away."""
+        return self._of(top).mtimes
+
+    def shared(self, path: bytes) -> bool:
+        """Whether a file below the inbox lies on a file system to which other machines may write."""
+        if len(self._trusts) < 2:
+            return self._of(b"").mount.shared
+        return mounts.of([trust.mount for trust in self._trusts.values()], self._root + b"/" + path).shared
+
+    def _of(self, top: bytes) -> Trust:
+        """The mount that the folder is, or that the inbox lies on; or a blind one in the folder."""
+        if len(self._trusts) < 2:
+            return self._trusts.get(self._root, Trust(mounts.UNKNOWN, _NOT_YET))
+        path = self._root + b"/" + top
+        inside = [t for point, t in self._trusts.items() if top and (point + b"/").startswith(path + b"/")]
+        own = [t for t in inside if t.mount.point == path]
+        return next((t for t in inside if t.blind), own[0] if own else self._trusts[self._root])
+
+    def reasons(self) -> dict[str, str]:
+        """The mounts on which events do not tell everything, by path, and why."""
+        told = {printable(point): f"{t.mount.kind}: {t.blind}" for point, t in self._trusts.items() if t.blind}
+        if self._unwatched:
+            told.setdefault(printable(self._root), f"{len(self._unwatched)} folders: {_EXHAUSTED}")
+        return told
+
+    # --- Watching -----------------------------------------------------------------------------------------------
+
+    def begin(self, boot: float) -> None:
+        """Watch anew: another mount lies at the inbox, or the watch went dead."""
+        self._started = self._watch.start()
+        self._unwatched, self._trusts = set(), {}
+        self._prove(boot)
+
+    def enter(self, folder: int, status: os.stat_result, top: bytes) -> None:
+        """The folder behind a descriptor is about to be listed: from now on it is watched."""
+        if self._started and not self._watch.cover(folder, watching.identity(status), top) and self._watch.exhausted:
+            self._unwatched.add(top)
+
+    def watched(self) -> Container[tuple[int, int]]:
+        """The folders that are watched, by device and inode."""
+        return self._watch.known
+
+    def listing(self) -> None:
+        """Everything is about to be listed."""
+        self._watch.listing()
+        self._unwatched = set()
+
+    def listed(self, *, everything: bool) -> None:
+        """The inbox was scanned; *everything*: and listed. Says once that watches ran out, and once that they suffice."""
+        if everything:
+            self._watch.listed()
+        if bool(self._unwatched) == self._told_unwatched:
+            return
+        self._told_unwatched = bool(self._unwatched)
+        if self._unwatched:
+            limit = _limit()
+            log.warning(
+                "watch.exhausted",
+                folders=len(self._unwatched),
+                watched=self._watch.count(),
+                reason=f"{_EXHAUSTED}, now {limit or 'not readable'}",
+                remedy=f"those folders are looked through every {POLL_SECONDS:g} s; raise it: "
+                f"sysctl fs.inotify.max_user_watches={2 * (limit or 524_288)}",
+            )
+        else:
+            log.info("watch.complete", watched=self._watch.count())
+
+    # --- Proving ------------------------------------------------------------------------------------------------
+
+    def check(self, boot: float) -> bool:
+        """Let the mounts prove themselves where that is due. True if all is to be listed: the watch is new, or a mount."""
+        if self._started and not self._watch.alive:
+            log.warning("watch.died", reason="the thread that reads events is gone", remedy="watched anew, and scanned")
+            self.begin(boot)
+            return True
+        due, before = boot - self._proven_boot >= PROVE_SECONDS, self._trusts
+        same = {trust.mount for trust in before.values()} == set(self._present())
+        if not due and same:
+            return False
+        self._prove(boot)
+        silent = [point for point, trust in self._trusts.items() if trust.blind == _SILENT and _trusted(before, trust)]
+        if silent:
+            log.warning("watch.silent", folder=printable(silent[0]), reason=_SILENT, remedy="watched anew, and scanned")
+            self.begin(boot)
+        return bool(silent) or not same
+
+    def _present(self) -> list[Mount]:
+        first, *below = mounts.below(self._inbox)
+        return [Mount(self._root, first.kind), *below]
+
+    def _prove(self, boot: float) -> None:
+        self._proven_boot = boot
+        # A mount on which scans have found nothing unheard of since it was proven last is trusted again.
+        self._unheard_scans = {m: scans for m, scans in self._unheard_scans.items() if m in self._unheard_lately}
+        self._unheard_lately = set()
+        self._trusts = {mount.point: self._judge(mount) for mount in self._present()}
+
+    def _judge(self, mount: Mount) -> Trust:
+        if not self._started:
+            return Trust(mount, _REFUSED)
+        if mount.shared:
+            return Trust(mount, "of what other machines do there, no event tells")
+        with self._nest(mount) as nest:
+            proof = canary.prove(self._watch, nest) if nest is not None else canary.Proof(error="it cannot be opened")
+        if proof.error:
+            return Trust(mount, f"no trial file could be made there ({proof.error})")
+        if not proof.events:
+            return Trust(mount, _SILENT)
+        deaf = self._unheard_scans.get(mount, 0) >= _SCANS_UNTIL_DEAF
+        return Trust(mount, _DEAF if deaf else "", proof.mtimes and not deaf)
+
+    @contextmanager
+    def _nest(self, mount: Mount) -> Iterator[int | None]:
+        """Where the canary of a mount is made: in our own folder of the inbox, or in the mount's root. Watched."""
+        own = mount.point == self._root
+        path = os.path.join(mount.point, os.fsencode(guard.FOLDER)) if own else mount.point
+        top = path[len(self._root) + 1 :].partition(b"/")[0]
+        try:
+            nest = os.open(path, _FOLDER)
+        except OSError:
+            yield None
+            return
+        try:
+            with suppress(OSError):
+                canary.sweep(nest)
+            self._watch.cover(nest, watching.identity(os.fstat(nest)), top)
+            yield nest
+        finally:
+            os.close(nest)
+
+    # --- Files of which no event told -----------------------------------------------------------------------------
+
+    def unheard(self, found: Mapping[bytes, int]) -> None:
+        """A scan has found files of which no event told, by folder: where that keeps happening, the mount is named."""
+        for trust in {self._of(top) for top in found}:
+            files = sum(count for top, count in found.items() if self._of(top) == trust)
+            self._unheard_lately.add(trust.mount)
+            scans = self._unheard_scans[trust.mount] = self._unheard_scans.get(trust.mount, 0) + 1
+            log.info("watch.unheard", folder=printable(trust.mount.point), kind=trust.mount.kind, files=files)
+            if scans == _SCANS_UNTIL_DEAF and not trust.blind:
+                self._trusts[trust.mount.point] = Trust(trust.mount, _DEAF)
+                log.warning(
+                    "watch.deaf",
+                    folder=printable(trust.mount.point),
+                    kind=trust.mount.kind,
+                    reason=_DEAF,
+                    remedy=f"it is looked through every {POLL_SECONDS:g} s from now on",
+                )
+
+
+def _trusted(before: Mapping[bytes, Trust], now: Trust) -> bool:
+    old = before.get(now.mount.point)
+    return old is not None and old.mount == now.mount and not old.blind
+
+
+def _limit() -> int | None:
+    """The kernel's limit of watches; None where it cannot be read (systemd's ProcSubset=pid hides it)."""
+    with suppress(OSError, ValueError), open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as text:
+        return int(text.read())
+    return None

@@ -1,0 +1,213 @@
+"""The loop that brings what lies in the inbox into the journal: full scans, and looks at single folders that rang in between."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from contextlib import suppress
+
+import structlog
+
+from attachd.delivery import carrying, worker
+from attachd.delivery.desk import Desk
+from attachd.intake import coverage as coverage_
+from attachd.intake.coverage import Coverage
+from attachd.intake.scanning import Scanner
+from attachd.intake.unheard import Unheard
+from attachd.intake.visiting import SHARE, Report
+from attachd.intake.watching import Doorbell, Watch
+from attachd.journal import database
+
+log = structlog.get_logger()
+
+#: How often every folder is listed, however quiet it looks.
+RELIST_SECONDS = 600.0
+
+#: After a look at single folders the scanner rests this many times as long as the look took, some seconds at the most, so that
+#: a bulk copy does not keep those who send from the processor; before another scan that an overflow asks for, a second.
+_REST = 4.0
+_LONGEST_REST = 5.0
+_OVERFLOW_REST = 0.9
+
+#: How long a round may wait, however seldom scans are wanted: of a mount that comes or goes no event tells.
+_LONGEST_WAIT = 5.0
+
+
+class _Stopping(Exception):
+    """The service is to end: a scan is left where it is, and nothing is concluded from it."""
+
+
+class Intaking:
+    """What the intake thread does; ``step`` is one round."""
+
+    def __init__(self, desk: Desk) -> None:
+        """Prepare; nothing is watched or scanned before the first ``step``."""
+        self._desk = desk
+        self.bell = Doorbell()
+        self.watch = Watch(self.bell)
+        self.coverage = Coverage(desk.config.folders.inbox, self.watch)
+        self.scanned = threading.Event()
+        self._scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, self.coverage, self._go_on)
+        self._unheard = Unheard()
+        self._settles: dict[bytes, float] = {}
+        self._next_full = 0.0
+        self._fully = True
+        self._next_fully = 0.0
+        self._overflows = self._told_overflows = 0
+        self._told_absent = self._told_full = False
+        self._told_reasons: dict[str, str] | None = None
+
+    def stop(self) -> None:
+        """Watch no longer; after the thread has ended."""
+        self.watch.stop()
+
+    def step(self) -> None:
+        """Scan what is due, then wait until something is. A scan does not hold up the end of the service.
+
+        Where the journal's disk is full or fails, it is waited for: what could not be noted is found again.
+        """
+        try:
+            with suppress(_Stopping):
+                self._step()
+        except sqlite3.OperationalError as error:
+            if not worker.disk_fails(error):
+                raise
+            if not self._told_full:
+                log.error(
+                    "journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it"
+                )
+            self._told_full = self._fully = True
+            self._next_full = 0.0
+            self._desk.stopping.wait(worker.FULL_SECONDS)
+        else:
+            self._told_full = False
+
+    def _go_on(self) -> None:
+        self._desk.beats.beat()
+        if self._desk.stopping.is_set():
+            raise _Stopping
+
+    def _step(self) -> None:
+        if self._boot() >= self._next_full:
+            self._scan_all()
+        everything, folders = self.bell.wait(self._until_next())
+        if self._desk.stopping.is_set():
+            return
+        self._count_unheard()
+        if everything:
+            self._next_full, self._fully = 0.0, True
+            return
+        now = self._boot()
+        if self._scanner.came_or_went():
+            self._next_full = 0.0
+            return
+        folders |= {name for name, at in self._settles.items() if at <= now}
+        if folders:
+            self._look_at(folders)
+            self._rest(self._boot() - now)
+
+    def _boot(self) -> float:
+        return self._desk.clock.boot()
+
+    def _rest(self, took: float) -> None:
+        self._desk.stopping.wait(min(_REST * took, _LONGEST_REST))
+
+    def _until_next(self) -> float:
+        soonest = min([self._next_full, *self._settles.values()])
+        return min(max(0.001, soonest - self._boot()), _LONGEST_WAIT)
+
+    # --- Everything ---------------------------------------------------------------------------------------------
+
+    def _scan_all(self) -> None:
+        began = self._boot()
+        self._prepare(began)
+        heard = self.bell.heard()
+        self.bell.forget()
+        if self._fully or began >= self._next_fully:
+            self._fully, self._next_fully = True, began + RELIST_SECONDS
+        report = self._scanner.scan(fully=self._fully)
+        self._fully = False
+        self._settles = report.settles
+        self._heed(report)
+        if report.there:
+            carrying.drop_notes(self._desk)
+            self._unheard.compare(report.found, heard, self._boot())
+            self._tell()
+        self._next_full = self._boot() + self._interval(self._boot() - began)
+        self.scanned.set()
+        self._desk.bell.ring()
+        if self._overflowed():
+            self._desk.stopping.wait(min(_REST * (self._boot() - began), _OVERFLOW_REST))
+
+    def _prepare(self, boot: float) -> None:
+        """Have watched what lies there now, and see what the watches are worth."""
+        if self._scanner.remounted():
+            # Rows whose file already lies at its target are closed first; only then is a file matched to a row.
+            carrying.close_moved(self._desk)
+            self.coverage.begin(boot)
+            self._fully = True
+            self._unheard.excuse()
+        elif self._desk.guard.sight.there and self.coverage.check(boot):
+            self._fully = True
+            self._unheard.excuse()
+        if self._overflowed():
+            # Among what was lost may be that a folder went, in whose place another has its inode now: all are watched anew.
+            self._overflows = self.watch.overflows
+            self.coverage.begin(boot)
+            self._unheard.excuse()
+
+    def _overflowed(self) -> bool:
+        return self.watch.overflows != self._overflows
+
+    def _interval(self, took: float) -> float:
+        """How long until the next full scan: as configured, sooner where events do not tell, 5 % of the time at the most."""
+        rescan = self._desk.config.settle.rescan_seconds
+        if not self._desk.guard.sight.there or self.coverage.blind(b""):
+            rescan = min(rescan, coverage_.POLL_SECONDS)
+        return max(rescan, (SHARE - 1) * took)
+
+    # --- Single folders -----------------------------------------------------------------------------------------
+
+    def _look_at(self, folders: set[bytes]) -> None:
+        if self._scanner.elsewhere():
+            self._next_full = 0.0
+            return
+        report = self._scanner.scan(folders)
+        for name in folders:
+            self._settles.pop(name, None)
+        self._settles |= report.settles
+        self._heed(report)
+        self._desk.bell.ring()
+
+    # --- Telling ------------------------------------------------------------------------------------------------
+
+    def _heed(self, report: Report) -> None:
+        """Say once that the inbox is not there, and once that it is again."""
+        if report.there == self._told_absent:
+            self._told_absent = not report.there
+            if report.there:
+                log.info("inbox.returned", inbox=str(self._desk.guard.inbox))
+            else:
+                log.warning("inbox.absent", inbox=str(self._desk.guard.inbox), reason=self._desk.guard.sight.reason)
+
+    def _count_unheard(self) -> None:
+        found = self._unheard.confirm(self.bell.heard(), self._boot())
+        if found:
+            self.coverage.unheard(found)
+            with self._desk.journal.transaction(durable=False) as connection:
+                database.increment(connection, "watch.found", sum(found.values()))
+
+    def _tell(self) -> None:
+        """Write down for ``status`` what events are worth here, and how often the kernel's queue overflowed."""
+        reasons, overflows = self.coverage.reasons(), self.watch.overflows - self._told_overflows
+        if reasons == self._told_reasons and not overflows:
+            return
+        for mount, reason in reasons.items():
+            if (self._told_reasons or {}).get(mount) != reason:
+                log.info("watch.blind", folder=mount, reason=reason, seconds=coverage_.POLL_SECONDS)
+        self._told_reasons, self._told_overflows = reasons, self._told_overflows + overflows
+        with self._desk.journal.transaction(durable=False) as connection:
+            database.put(connection, "watch.blind", json.dumps(reasons))
+            if overflows:
+                database.increment(connection, "watch.overflows", overflows)

@@ -1,0 +1,254 @@
+"""``.attachdignore``: what people who drop files want left alone; and that nothing is taken where it cannot be told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attachd.intake import hiding, ignorefile
+from attachd.intake.ignorefile import Broken, Patterns
+from attachd.model import State, Word
+from attachd.service.explaining import Ignored, Rule, Undecided
+from test_gates import told
+from test_locating import one
+from world import World, world
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+def left(w: World) -> set[str]:
+    return {name for name in w.files(w.inbox) if not name.endswith(".attachdignore")}
+
+
+# --- What a file says -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"*.log\n!\n", "has no pattern in line 2 ('!')"),
+        (b"\n\n\\", "has no pattern in line 3 ('\\\\')"),
+    ],
+)
+def test_a_bad_line_is_named(content: bytes, reason: str) -> None:
+    assert ignorefile.parse(content) == Broken(reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "verdict"),
+    [
+        (b"# a comment\r\n\r\n*.log\r\n!keep.log\r\n", b"a.log", (True, "*.log")),
+        (b"# a comment\r\n\r\n*.log\r\n!keep.log\r\n", b"keep.log", (False, "!keep.log")),
+        (b"\xef\xbb\xbf/a.txt", b"a.txt", (True, "/a.txt")),
+        (b"\xef\xbb\xbf/a.txt", b"b/a.txt", None),
+        (b"*.\xff", b"a.\xff", (True, "*.\udcff")),
+        ("prüf*".encode(), "pru\u0308f.txt".encode(), (True, "prüf*")),
+        (b"", b"a", None),
+    ],
+)
+def test_the_last_line_that_fits_decides(content: bytes, name: bytes, verdict: object) -> None:
+    patterns = ignorefile.parse(content)
+
+    assert isinstance(patterns, Patterns)
+    assert patterns.verdict(name, folder=False) == verdict
+
+
+# --- In the inbox -----------------------------------------------------------------------------------------------
+
+
+def test_it_holds_from_its_folder_downwards_and_nested_ones_add_to_it(w: World) -> None:
+    w.drop("TEST-1/.attachdignore", b"*.log\n/raw/\n/top.txt\n")
+    w.drop("TEST-1/a/.attachdignore", b"*.txt\n!keep.log\n")
+    for name in (
+        "x.log",
+        "top.txt",
+        "raw/x.bin",
+        "a/x.log",
+        "a/keep.log",
+        "a/x.txt",
+        "a/b/x.txt",
+        "a/top.bin",
+        "b/x.txt",
+    ):
+        w.drop(f"TEST-1/{name}", name.encode())
+    w.drop("TEST-2/x.log")
+    w.deliver()
+
+    assert left(w) == {f"TEST-1/{n}" for n in ("x.log", "top.txt", "raw/x.bin", "a/x.log", "a/x.txt", "a/b/x.txt")}
+    assert sorted(w.jira.names("TEST-1")) == ["a-keep.log", "a-top.bin", "b-x.txt"]
+    assert w.jira.names("TEST-2") == ["x.log"]
+    assert (w.inbox / "TEST-1/.attachdignore").exists()
+
+
+def test_nothing_is_re_included_in_a_hidden_folder_nor_what_the_configuration_hides(tmp_path: Path) -> None:
+    with world(tmp_path, settle={"ignore": ["*.bak"]}) as w:
+        w.drop("TEST-1/.attachdignore", b"/raw/\n!*.bak\n!*.part\n")
+        w.drop("TEST-1/raw/.attachdignore", b"!x.txt")
+        for name in ("raw/x.txt", "a.bak", "a.part"):
+            w.drop(f"TEST-1/{name}")
+        w.deliver()
+
+        assert w.rows() == []
+
+
+def test_one_in_the_inbox_itself_or_in_no_issues_folder_means_nothing(w: World) -> None:
+    for folder in (".", "no key"):
+        w.drop(f"{folder}/.attachdignore", b"*")
+    w.drop("TEST-1/a.txt")
+    w.drop("no key/a.txt")
+    w.deliver()
+
+    assert w.row("TEST-1/a.txt").state is State.DONE
+    assert w.desk.journal.value("SELECT files FROM stray WHERE folder = ?", (b"no key",)) == 1
+
+
+def test_a_waiting_file_that_is_ignored_by_now_is_withdrawn(w: World) -> None:
+    w.drop("TEST-1/a.txt")
+    w.drop("TEST-1/b/a.txt")
+    w.scan()
+    w.drop("TEST-1/.attachdignore", b"a.txt")
+    w.deliver()
+
+    assert w.states() == ["WITHDRAWN", "WITHDRAWN"]
+    assert len(w.files(w.inbox)) == 3
+
+
+def test_a_change_counts_from_the_next_look_on(w: World) -> None:
+    ignore = w.drop("TEST-1/.attachdignore", b"*.txt")
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    assert w.rows() == []
+    ignore.write_bytes(b"*.txx")  # of the same length
+    w.deliver()
+
+    assert w.states() == ["DONE"]
+
+
+def test_why_names_pattern_and_file(w: World) -> None:
+    w.drop("TEST-1/a/.attachdignore", b"*.log\nraw\n")
+    w.drop("TEST-1/a/x.log")
+    w.drop("TEST-1/a/raw/y.txt")
+    w.drop("TEST-1/a/z.txt")
+    file = b"TEST-1/a/.attachdignore"
+
+    assert one(w, "inbox/TEST-1/a/x.log") == Ignored("*.log", Rule.LISTED, b"", file)
+    assert one(w, "inbox/TEST-1/a/raw/y.txt") == Ignored("raw", Rule.LISTED, b"raw", file)
+    assert one(w, "inbox/TEST-1/a/raw") == Ignored("raw", Rule.LISTED, b"", file)
+    assert (
+        told(w, "TEST-1/a/x.log").sentence
+        == "TEST-1/a/x.log is left alone, because its name fits the pattern *.log of TEST-1/a/.attachdignore."
+    )
+    assert "has not been noticed yet" in told(w, "TEST-1/a/z.txt").sentence
+
+
+# --- What cannot be used ----------------------------------------------------------------------------------------
+
+
+def broken(w: World, kind: str) -> str:
+    """Put one there that cannot be used, and return what is said of it."""
+    ignore = w.drop(
+        "TEST-1/a/.attachdignore", b"!\n" if kind == "pattern" else b"x" * 70_000 if kind == "large" else b""
+    )
+    if kind in ("link", "folder", "fifo"):
+        ignore.unlink()
+        made = {
+            "link": lambda: ignore.symlink_to(w.home / "token"),
+            "folder": ignore.mkdir,
+            "fifo": lambda: os.mkfifo(ignore),
+        }
+        made[kind]()
+    return {
+        "pattern": "has no pattern in line 1 ('!')",
+        "large": "is larger than 65536 bytes",
+        "link": "is a link",
+        "folder": "is no regular file",
+        "fifo": "is no regular file",
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["pattern", "large", "link", "folder", "fifo"])
+def test_where_it_cannot_be_used_nothing_of_that_folder_is_taken(w: World, kind: str) -> None:
+    reason = broken(w, kind)
+    for name in ("a/x.txt", "a/b/y.txt", "z.txt"):
+        w.drop(f"TEST-1/{name}", name.encode())
+    report = w.scan()
+    w.work()
+
+    assert w.jira.names("TEST-1") == ["z.txt"]
+    trouble = f".attachdignore {reason}; nothing of this folder is taken until it is mended"
+    assert report.troubles == [(b"TEST-1/a", trouble)]
+    assert one(w, "inbox/TEST-1/a/b/y.txt") == Undecided(b"TEST-1/a", f".attachdignore {reason}")
+    answer = told(w, "TEST-1/a/x.txt")
+    assert answer.word is Word.BLOCKED
+    assert answer.sentence.startswith(f"TEST-1/a/x.txt cannot be taken: TEST-1/a/.attachdignore {reason};")
+
+
+def test_what_was_ready_is_held_back_until_it_is_mended(w: World) -> None:
+    for name in ("a/x.txt", "a/y.log", "z.txt"):
+        w.drop(f"TEST-1/{name}", name.encode())
+    w.scan()
+    broken(w, "pattern")
+    w.scan()
+    before = w.desk.journal.value("SELECT total_changes()")
+    w.scan()
+    assert w.desk.journal.value("SELECT total_changes()") == before
+    w.work()
+    assert w.jira.names("TEST-1") == ["z.txt"]
+    assert w.row("TEST-1/a/x.txt").blocked == ".attachdignore has no pattern in line 1 ('!')"
+    w.drop("TEST-1/a/.attachdignore", b"*.log")
+    w.deliver()
+
+    assert sorted(w.jira.names("TEST-1")) == ["a-x.txt", "z.txt"]
+    assert left(w) == {"TEST-1/a/y.log"}
+
+
+def test_one_that_is_being_written_is_waited_for(w: World) -> None:
+    w.drop("TEST-1/a.log")
+    ignore = w.drop("TEST-1/.attachdignore", b"")
+    with ignore.open("ab", buffering=0) as writer:
+        w.deliver()
+        assert w.rows() == []
+        writer.write(b"*.log")
+    w.deliver()
+
+    assert w.rows() == []
+
+
+def test_a_folder_that_fails_is_not_thought_empty(w: World) -> None:
+    w.drop("TEST-1/a/x.txt")
+    w.scan()
+    broken(w, "pattern")
+    for _ in range(3):
+        w.clock.advance(60.0)
+        w.scan()
+
+    assert [(row.state, row.missing) for row in w.rows()] == [(State.SEEN, 0)]
+
+
+def test_files_without_end_are_a_mistake(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiding, "MOST_FILES", 2)
+    for folder in ("", "a/", "a/b/"):
+        w.drop(f"TEST-1/{folder}.attachdignore", b"x")
+        w.drop(f"TEST-1/{folder}y.txt")
+    w.drop("TEST-2/.attachdignore", b"x")
+    w.drop("TEST-2/y.txt")
+    w.deliver()
+
+    assert left(w) == {"TEST-1/a/b/y.txt"}
+
+
+def test_a_folder_has_patterns_of_its_own(tmp_path: Path) -> None:
+    with world(tmp_path, settle={"ignore": ["*.bak"]}, folder=[{"match": "LC-*", "ignore": ["*.raw"]}]) as w:
+        for name in ("LC-1/a.bak", "LC-1/a.raw", "TEST-1/a.bak", "TEST-1/a.raw"):
+            w.drop(name)
+        w.deliver()
+
+        assert left(w) == {"LC-1/a.raw", "TEST-1/a.bak"}
+        assert one(w, "inbox/LC-1/a.raw") == Ignored("*.raw", Rule.USERS)

@@ -1,0 +1,333 @@
+"""The loop of intake: what makes it scan, how often, and what it writes down about events."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from attachd.cli import showing
+from attachd.delivery import worker
+from attachd.intake import coverage, mounts
+from attachd.intake.mounts import Mount
+from attachd.intake.scanning import Scanner
+from attachd.intake.settling import Seen, Settling
+from attachd.intake.unheard import Unheard
+from attachd.intake.visiting import Report
+from attachd.intake.walking import Entry
+from attachd.journal import admission, report
+from attachd.service.intaking import Intaking
+from world import World, world
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        made.desk.stopping = threading.Event()
+        yield made
+
+
+@pytest.fixture
+def intake(w: World) -> Iterator[Intaking]:
+    made = Intaking(w.desk)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def running(w: World, intake: Intaking) -> Iterator[Intaking]:
+    """Its thread runs; the clock stands, so that no full scan comes of itself."""
+
+    def loop() -> None:
+        while not w.desk.stopping.is_set():
+            intake.step()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    yield intake
+    w.desk.stopping.set()
+    intake.bell.ring(None)
+    thread.join()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about in time"
+        time.sleep(0.005)
+
+
+def step(w: World, intake: Intaking, seconds: float = 0.0) -> None:
+    """One round that waits for nothing."""
+    w.clock.advance(seconds)
+    intake.bell.ring({b"nothing"})
+    intake.step()
+
+
+# --- What makes it scan -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_found_by_its_event_long_before_the_next_scan(w: World, running: Intaking) -> None:
+    wait_until(running.scanned.is_set)
+    w.drop("TEST-1/a/b/file.txt")
+
+    wait_until(lambda: w.states() == ["READY"])
+
+
+def test_after_an_overflow_everything_is_scanned_within_a_second(w: World, running: Intaking) -> None:
+    """What was lost is found although no event tells of it."""
+    wait_until(running.scanned.is_set)
+    reader = running.watch._reader
+    assert reader is not None
+    reader.handle_event = lambda event: None  # type: ignore[method-assign]
+    w.drop("TEST-1/a.txt")
+    began = time.monotonic()
+    running.watch.on_queue_overflow()
+
+    wait_until(lambda: w.states() == ["READY"], 1.0)
+    assert time.monotonic() - began < 1.0
+    wait_until(lambda: report.events(w.desk.journal).overflows == 1)
+
+
+def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake: Intaking) -> None:
+    step(w, intake)
+    assert intake._interval(0.0) == 30.0
+    w.inbox.rename(w.home / "away")
+    step(w, intake, 30.0)
+
+    assert intake._interval(0.0) == coverage.POLL_SECONDS
+
+
+@pytest.mark.parametrize("going", [True, False])
+def test_an_inbox_that_comes_or_goes_without_an_event_is_noticed_by_the_next_round(
+    w: World, intake: Intaking, going: bool
+) -> None:
+    """As a lazily unmounted share."""
+    away = w.home / "away"
+    if not going:
+        w.inbox.rename(away)
+    step(w, intake)
+    assert w.desk.guard.sight.there is going
+    w.inbox.rename(away) if going else away.rename(w.inbox)
+
+    step(w, intake, 1.0)
+
+    assert intake._next_full == 0.0
+
+
+def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, running: Intaking) -> None:
+    wait_until(running.scanned.is_set)
+    away = w.home / "away"
+    w.inbox.rename(away)
+    wait_until(lambda: not w.desk.guard.sight.there)
+
+    away.rename(w.inbox)
+    w.drop("TEST-1/a.txt")
+    w.clock.advance(6.0)
+    running.bell.ring(set())
+
+    wait_until(lambda: w.states() == ["READY"])
+
+
+@pytest.mark.parametrize(
+    ("took", "blind", "interval"),
+    [(0.1, False, 30.0), (3.0, False, 57.0), (0.1, True, 5.0), (3.0, True, 57.0)],
+)
+def test_scans_take_one_twentieth_of_the_time_at_the_most(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch, took: float, blind: bool, interval: float
+) -> None:
+    if blind:
+        monkeypatch.setattr(mounts, "below", lambda inbox: [Mount(b"/srv", "nfs4")])
+    step(w, intake)
+
+    assert intake._interval(took) == interval
+
+
+def test_a_folder_on_a_share_is_looked_at_every_few_seconds(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event tells of what others put there; the rest of the inbox is left alone meanwhile."""
+    real = mounts.below(w.inbox)
+    share = Mount(bytes(w.inbox) + b"/TEST-1", "cifs")
+    monkeypatch.setattr(mounts, "below", lambda inbox: [*real, share])
+    (w.inbox / "TEST-1").mkdir()
+    step(w, intake)
+    reader = intake.watch._reader
+    assert reader is not None
+    reader.handle_event = lambda event: None  # type: ignore[method-assign]
+    w.drop("TEST-1/a.txt")
+    w.drop("TEST-2/b.txt")
+
+    step(w, intake, coverage.POLL_SECONDS)
+
+    assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
+
+
+def test_every_ten_minutes_everything_is_listed_however_quiet_it_looks(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[bool] = []
+    scan = Scanner.scan
+
+    def noting(self: Scanner, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
+        if only is None:
+            scans.append(fully)
+        return scan(self, only, fully=fully)
+
+    monkeypatch.setattr(Scanner, "scan", noting)
+    for _ in range(42):
+        step(w, intake, 30.0)
+
+    assert [number for number, fully in enumerate(scans) if fully] == [0, 20, 40]
+
+
+def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
+    for number in range(1, 4):
+        w.drop(f"TEST-{number}/a.txt")
+    look = Settling.look
+
+    def stopped_meanwhile(self: Settling, entries: Sequence[Entry]) -> Seen:
+        w.desk.stopping.set()
+        return look(self, entries)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Settling, "look", stopped_meanwhile)
+        intake.step()
+    assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
+
+    w.desk.stopping.clear()
+    step(w, intake)
+    assert len(w.rows()) == 3
+
+
+def test_a_full_disk_of_the_journal_is_waited_for(w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    step(w, intake)
+    w.drop("TEST-1/a.txt")
+    monkeypatch.setattr(worker, "FULL_SECONDS", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "add", full)
+        step(w, intake, 31.0)
+        step(w, intake, 31.0)
+        assert w.rows() == []
+    step(w, intake, 31.0)
+
+    assert w.states() == ["READY"]
+
+
+def test_after_an_overflow_everything_is_watched_anew_and_nothing_counts_as_unheard_of(
+    w: World, intake: Intaking
+) -> None:
+    """Among what was lost may be that a folder went: another one with its inode would not be watched."""
+    (w.inbox / "TEST-1").mkdir()
+    step(w, intake)
+    before = intake.watch._reader
+    intake.watch.on_queue_overflow()
+    w.drop("TEST-1/a.txt")
+    step(w, intake)
+    step(w, intake, 2.0)
+
+    assert intake.watch._reader is not before
+    assert report.events(w.desk.journal) == report.Events({}, 1, 0)
+
+
+def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = Scanner.scan
+
+    def overflowing(self: Scanner, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
+        found = scan(self, only, fully=fully)
+        intake.watch.on_queue_overflow()
+        return found
+
+    step(w, intake)
+    with monkeypatch.context() as patched:
+        patched.setattr(Scanner, "scan", overflowing)
+        step(w, intake, 31.0)
+    reader = intake.watch._reader
+    assert reader is not None
+    reader.handle_event = lambda event: None  # type: ignore[method-assign]
+    w.drop("TEST-1/a.txt")
+    intake.bell.wait(0)
+    step(w, intake, 31.0)
+    step(w, intake, 2.0)
+
+    assert report.events(w.desk.journal).found == 0
+
+
+def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(showing.guard, "read_marker", lambda inbox: answer.wait(60))
+    monkeypatch.setattr(showing, "ANSWER_SECONDS", 0.05)
+    try:
+        found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    finally:
+        answer.set()
+
+    assert found["inbox_there"] is None
+    assert f"inbox      {w.inbox}  (its file system does not answer)" in showing.lines(found, w.clock.now())
+
+
+# --- Files of which no event told -------------------------------------------------------------------------------
+
+
+def test_what_a_scan_finds_in_a_folder_that_never_rang_is_unheard_of() -> None:
+    unheard = Unheard()
+    unheard.compare({b"A": 9}, set(), 0.0)
+    assert unheard.confirm(set(), 10.0) == {}, "the first scan finds what was there before"
+
+    unheard.compare({b"A": 1, b"B": 2, b"C": 3}, {b"B"}, 30.0)
+
+    assert unheard.confirm({b"C"}, 30.5) == {}, "an event may be under way"
+    assert unheard.confirm({b"C"}, 31.0) == {b"A": 1}
+    assert unheard.confirm(set(), 32.0) == {}
+
+
+def test_what_an_overflow_has_cost_is_not_counted_against_the_mount() -> None:
+    unheard = Unheard()
+    unheard.compare({}, set(), 0.0)
+    unheard.excuse()
+    unheard.compare({b"A": 9}, set(), 30.0)
+
+    assert unheard.confirm(set(), 60.0) == {}
+
+
+def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: World, intake: Intaking) -> None:
+    (w.inbox / "TEST-1").mkdir()
+    step(w, intake)
+    reader = intake.watch._reader
+    assert reader is not None
+    reader.handle_event = lambda event: None  # type: ignore[method-assign]
+    for name in ("a", "b", "c"):
+        w.drop(f"TEST-1/{name}")
+        step(w, intake, 31.0)
+        step(w, intake, 2.0)
+
+    events = report.events(w.desk.journal)
+    assert events.found == 3
+    assert list(events.blind) == [str(w.inbox)]
+    assert "of which no event told" in events.blind[str(w.inbox)]
+    assert intake._interval(0.0) == coverage.POLL_SECONDS
+    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    assert found["events"] == {"blind": events.blind, "overflows": 0, "found_by_scan": 3}
+    assert found["oldest_waiting_seconds"] == pytest.approx(68.0)
+    assert any(line.startswith(f"events     {w.inbox}") for line in showing.lines(found, w.clock.now()))
+
+
+def test_what_events_tell_of_is_never_counted_as_unheard_of(w: World, intake: Intaking) -> None:
+    (w.inbox / "TEST-1").mkdir()
+    step(w, intake)
+    for name in ("a", "b", "c"):
+        w.drop(f"TEST-1/{name}")
+        assert intake.bell.wait(10.0) != (False, set())
+        step(w, intake, 31.0)
+        step(w, intake, 2.0)
+
+    assert report.events(w.desk.journal) == report.Events({}, 0, 0)

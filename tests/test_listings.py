@@ -1,0 +1,214 @@
+"""Full scans go by folders in which certainly nothing was added or taken away, and only those."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attachd.intake import listings, walking
+from attachd.intake.coverage import Coverage
+from attachd.intake.scanning import Scanner
+from attachd.intake.watching import Doorbell, Watch
+from world import World, world
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    """A world on the real time, whose folders are watched, and whose deliveries wait."""
+    with world(tmp_path) as made:
+        made.clock.time = time.time()
+        watch = Watch(Doorbell())
+        coverage = Coverage(made.inbox, watch)
+        made.scanner = Scanner(made.desk.journal, made.desk.config, made.clock, made.desk.guard, coverage)
+        assert made.scanner.remounted()
+        coverage.begin(made.clock.boot())
+        yield made
+        watch.stop()
+
+
+def aged(w: World, *folders: str) -> None:
+    """Make folders look as if nothing had been added or taken away for an hour."""
+    for folder in folders:
+        status = (w.inbox / folder).stat()
+        os.utime(w.inbox / folder, ns=(status.st_atime_ns, status.st_mtime_ns - int(HOUR * 1e9)))
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders that are listed, in order."""
+    seen: list[str] = []
+    entries = walking.Walk._entries
+
+    def noting(self: walking.Walk, folder: int, path: bytes, depth: int) -> Iterator[walking.Entry]:
+        seen.append(os.fsdecode(path))
+        return entries(self, folder, path, depth)
+
+    monkeypatch.setattr(walking.Walk, "_entries", noting)
+    return seen
+
+
+def scan(w: World, listed: list[str]) -> list[str]:
+    listed.clear()
+    w.scan()
+    return list(listed)
+
+
+def test_a_folder_in_which_nothing_changed_is_not_listed_again(w: World, listed: list[str]) -> None:
+    w.drop("TEST-1/a.txt")
+    w.drop("OPS-7/nested/deep/b.txt")
+    aged(w, "TEST-1", "OPS-7", "OPS-7/nested", "OPS-7/nested/deep")
+    assert scan(w, listed) == ["OPS-7", "OPS-7/nested", "OPS-7/nested/deep", "TEST-1"]
+
+    assert scan(w, listed) == []
+    assert w.scan().files == 2
+    assert w.states() == ["READY", "READY"]
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rename", "add below", "remove below", "replace folder"])
+def test_any_change_of_what_is_in_it_has_it_listed(w: World, listed: list[str], change: str) -> None:
+    w.drop("TEST-1/a.txt")
+    w.drop("TEST-1/below/b.txt")
+    aged(w, "TEST-1", "TEST-1/below")
+    scan(w, listed)
+    folder = w.inbox / "TEST-1"
+    match change:
+        case "add":
+            w.drop("TEST-1/new.txt")
+        case "remove":
+            (folder / "a.txt").unlink()
+        case "rename":
+            (folder / "a.txt").rename(folder / "c.txt")
+        case "add below":
+            w.drop("TEST-1/below/new.txt")
+        case "remove below":
+            (folder / "below/b.txt").unlink()
+        case "replace folder":
+            (folder / "below").rename(w.home / "away")
+            (folder / "below").mkdir()
+            aged(w, "TEST-1/below")
+
+    assert scan(w, listed) == ["TEST-1", "TEST-1/below"]
+
+
+def test_a_file_that_was_taken_away_is_missed_in_the_end(w: World, listed: list[str]) -> None:
+    """Two listings have to miss it, and the second one is made although nothing has changed since the first."""
+    w.drop("TEST-1/a.txt")
+    scan(w, listed)
+    (w.inbox / "TEST-1/a.txt").unlink()
+    aged(w, "TEST-1")
+    for _ in range(3):
+        w.clock.advance(31.0)
+        scan(w, listed)
+
+    assert w.states() == ["WITHDRAWN"]
+
+
+def test_a_young_folder_is_listed_again_for_its_mtime_may_not_show_the_next_change(w: World, listed: list[str]) -> None:
+    w.drop("TEST-1/a.txt")
+    scan(w, listed)
+    assert scan(w, listed) == ["TEST-1"]
+
+    w.clock.advance(listings.YOUNG_SECONDS + 1.0)
+    assert scan(w, listed) == ["TEST-1"], "when it was listed last, it was young"
+    assert scan(w, listed) == []
+
+
+def test_a_file_that_has_not_settled_or_is_blocked_is_always_looked_at(
+    tmp_path: Path, listed: list[str], w: World
+) -> None:
+    path = w.drop("TEST-1/a.txt", b"half")
+    aged(w, "TEST-1")
+    with path.open("ab"):
+        assert scan(w, listed) == ["TEST-1"]
+        assert scan(w, listed) == ["TEST-1"]
+        assert w.states() == ["SEEN"]
+    scan(w, listed)
+    assert w.states() == ["READY"]
+    assert scan(w, listed) == []
+
+
+def test_where_folder_mtimes_are_not_proven_everything_is_listed(
+    w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Coverage, "mtimes", lambda self, top: False)
+    w.drop("TEST-1/a.txt")
+    aged(w, "TEST-1")
+    scan(w, listed)
+
+    assert scan(w, listed) == ["TEST-1"]
+
+
+def test_a_folder_that_lost_its_watch_is_listed_and_watched_again(w: World, listed: list[str]) -> None:
+    w.drop("TEST-1/a.txt")
+    aged(w, "TEST-1")
+    scan(w, listed)
+    assert w.scanner._coverage is not None
+    w.scanner._coverage.begin(w.clock.boot())
+
+    assert scan(w, listed) == ["TEST-1"]
+    assert scan(w, listed) == []
+
+
+def test_a_full_scan_that_is_asked_for_lists_everything(w: World, listed: list[str]) -> None:
+    w.drop("TEST-1/a.txt")
+    aged(w, "TEST-1")
+    scan(w, listed)
+    w.scanner.scan(fully=True)
+
+    assert listed == ["TEST-1", "TEST-1"]
+
+
+def test_a_folder_that_is_no_issue_s_is_counted_without_being_listed_again(w: World, listed: list[str]) -> None:
+    w.drop("no key/a.txt")
+    aged(w, "no key")
+    assert scan(w, listed) == ["no key"]
+    assert scan(w, listed) == []
+    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+
+    (w.inbox / "no key").rename(w.inbox / "TEST-1")
+    scan(w, listed)
+    assert w.states() == ["READY"]
+    assert w.desk.journal.rows("SELECT folder FROM stray") == []
+
+
+def test_a_folder_that_could_not_be_listed_is_tried_again(
+    w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "Cannot list" is never "empty"."""
+    w.drop("TEST-1/a.txt")
+    aged(w, "TEST-1")
+    real, broken = os.scandir, True
+
+    def failing(path: object) -> object:
+        if broken and isinstance(path, int) and os.readlink(f"/proc/self/fd/{path}").endswith("/TEST-1"):
+            raise OSError(5, "Input/output error")
+        return real(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", failing)
+    report = w.scan()
+    assert report.troubles == [(b"TEST-1", "Input/output error")]
+    broken = False
+
+    scan(w, listed)
+    assert w.states() == ["READY"]
+
+
+def test_a_file_that_delivery_found_rewritten_is_looked_at_although_its_folder_shows_nothing(
+    w: World, listed: list[str]
+) -> None:
+    path = w.drop("TEST-1/a.txt", b"as it was admitted")
+    aged(w, "TEST-1")
+    scan(w, listed)
+    path.write_bytes(b"written in place, which no folder's mtime shows")
+    w.work()
+    assert w.states() == ["SEEN"]
+
+    assert scan(w, listed) == ["TEST-1"]
+    w.work()
+    assert w.states() == ["DONE"]
