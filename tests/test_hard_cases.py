@@ -471,7 +471,9 @@ def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkey
     intake._scan_all()
     assert (len(closed), len(watched)) == (1, 1)
     intake._scanner._mount = (1, 2, 3)  # another mount lies there now
-    intake._look_at({b"TEST-1"})
+    intake.bell.ring({b"TEST-1"})
+    intake.step()
+    assert (len(closed), len(watched)) == (1, 1), "nothing is looked at before it is prepared for"
     intake._scan_all()
     assert (len(closed), len(watched)) == (2, 2)
 

@@ -219,7 +219,8 @@ class Coverage:
                     folder=printable(trust.mount.point),
                     kind=trust.mount.kind,
                     reason=_DEAF,
-                    remedy=f"it is looked through every {POLL_SECONDS:g} s from now on",
+                    remedy=f"it is looked through every {POLL_SECONDS:g} s, until nothing of the kind is found for "
+                    f"{PROVE_SECONDS / 60:g} min",
                 )
 
 

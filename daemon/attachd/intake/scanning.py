@@ -19,12 +19,15 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
 from attachd.intake.coverage import Coverage
-from attachd.intake.visiting import CHUNK, Report, Visiting
+from attachd.intake.visiting import Report, Visiting
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
 from attachd.model import printable
 
 log = structlog.get_logger()
+
+#: With more unsettled files than this, it is not asked in which folders they lie: everything is listed.
+_MOST_UNSETTLED = 10_000
 
 
 class Scanner:
@@ -65,14 +68,10 @@ class Scanner:
         self._listings.clear()
         return True
 
-    def elsewhere(self) -> bool:
-        """Whether another mount lies at the path than at the last ``remounted``; that one is to be asked next."""
-        sight = self._guard.look()
-        return sight.there and sight.mount != self._mount
-
     def came_or_went(self) -> bool:
         """Whether the inbox is there now and was not at the last ``remounted``, or the other way round, or is another one."""
-        return self._guard.look().there != self._there or self.elsewhere()
+        sight = self._guard.look()
+        return sight.there != self._there or (sight.there and sight.mount != self._mount)
 
     def scan(self, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
         """Look at the folders named in *only*, or at all; *fully*: also at those in which nothing seems to have changed.
@@ -133,8 +132,8 @@ class Scanner:
     def _forget_unsettled(self) -> None:
         """List the folders again in which a file settles anew: delivery found it changed, of which no folder's mtime tells."""
         with self._journal.transaction_for_reading() as connection:
-            unsettled = admission.unsettled(connection, CHUNK)
-        if len(unsettled) == CHUNK:
+            unsettled = admission.unsettled(connection, _MOST_UNSETTLED)
+        if len(unsettled) == _MOST_UNSETTLED:
             self._listings.clear()
         for path in unsettled:
             self._listings.drop(path.partition(b"/")[0])

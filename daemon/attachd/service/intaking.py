@@ -98,10 +98,11 @@ class Intaking:
         if everything:
             self._next_full, self._fully = 0.0, True
             return
-        now = self._boot()
         if self._scanner.came_or_went():
+            # Another mount is prepared for before anything is concluded from what lies there.
             self._next_full = 0.0
             return
+        now = self._boot()
         folders |= {name for name, at in self._settles.items() if at <= now}
         if folders:
             self._look_at(folders)
@@ -170,9 +171,6 @@ class Intaking:
     # --- Single folders -----------------------------------------------------------------------------------------
 
     def _look_at(self, folders: set[bytes]) -> None:
-        if self._scanner.elsewhere():
-            self._next_full = 0.0
-            return
         report = self._scanner.scan(folders)
         for name in folders:
             self._settles.pop(name, None)
