@@ -172,9 +172,8 @@ class Admitting:
                     _write_down(connection, row, held)
             case reading.Free(sha256, lacks):
                 if lacks:
-                    log.warning(
-                        "file.incomplete", id=row.ident, issue=row.asked, file=printable(row.path), reason=lacks
-                    )
+                    about = log.bind(id=row.ident, issue=row.asked, file=printable(row.path))
+                    about.warning("file.incomplete", reason=f"{rows.end_missing(lacks)}; it is sent as it is")
                 earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
                 if doubt and sha256 and (earlier or doubt.since is not None):
                     attempt = int(database.get(connection, "attempt") or 0)

@@ -78,7 +78,7 @@ class Row:
     @property
     def remark(self) -> str | None:
         """What is to be known about it besides where it stands."""
-        return f"its end is missing ({self.lacks})" if self.lacks else None
+        return end_missing(self.lacks) if self.lacks else None
 
     @property
     def said(self) -> str | None:
@@ -99,6 +99,11 @@ class Row:
     def ever_doubtful(self) -> bool:
         """Whether an earlier attempt may still come to light: it is looked for before each further one."""
         return self.doubt_attempt is not None
+
+
+def end_missing(lacks: str) -> str:
+    """Say that the file has no end, in the words for what it *lacks*."""
+    return f"its end is missing ({lacks})"
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
