@@ -12,6 +12,7 @@ import pytest
 from attachd.intake import listings, walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.scanning import Scanner
+from attachd.intake.visiting import Report
 from attachd.intake.watching import Doorbell, Watch
 from world import World, world
 
@@ -212,3 +213,103 @@ def test_a_file_that_delivery_found_rewritten_is_looked_at_although_its_folder_s
     assert scan(w, listed) == ["TEST-1"]
     w.work()
     assert w.states() == ["DONE"]
+
+
+def stats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders of issues whose status is asked for by name, in order."""
+    asked: list[str] = []
+    real = os.stat
+
+    def noting(path: object, **options: object) -> os.stat_result:
+        if isinstance(path, bytes) and path.startswith(b"TEST-") and b"/" not in path:
+            asked.append(os.fsdecode(path))
+        return real(path, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "stat", noting)
+    return asked
+
+
+def test_of_very_many_folders_each_scan_looks_at_a_part_and_all_have_their_turn(
+    w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings, "PART", 10)
+    names = [f"TEST-{number}" for number in range(1, 40)]
+    for name in names:
+        w.drop(f"{name}/a.txt")
+    aged(w, *names, ".")
+    scan(w, listed)
+    asked = stats(monkeypatch)
+    parts = []
+    for _ in range(4):
+        asked.clear()
+        assert w.scan().files == 39
+        parts.append(list(asked))
+
+    assert all(0 < len(part) < 20 for part in parts)
+    assert set().union(*parts) == set(names)
+    assert sum(map(len, parts)) < 2 * len(names)
+
+
+def test_what_changed_in_a_believed_folder_without_an_event_is_found_when_its_turn_comes(
+    w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings, "PART", 2)
+    names = [f"TEST-{number}" for number in range(1, 10)]
+    for name in names:
+        w.drop(f"{name}/a.txt")
+    aged(w, *names, ".")
+    scan(w, listed)
+    for name in names:
+        w.drop(f"{name}/b.txt")
+
+    seen = [scan(w, listed) for _ in range(5)]
+    assert len(seen[0]) < len(names)
+    assert set().union(*seen) == set(names), "young ones are listed more than once"
+    assert w.states() == ["READY"] * 18
+
+
+@pytest.mark.parametrize("why", ["watch lost", "mtimes unproven", "asked for fully"])
+def test_no_folder_is_believed_where_events_do_not_tell(
+    w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr(listings, "PART", 2)
+    names = [f"TEST-{number}" for number in range(1, 10)]
+    for name in names:
+        w.drop(f"{name}/a.txt")
+    aged(w, *names, ".")
+    scan(w, listed)
+    listed.clear()
+    assert w.scanner._coverage is not None
+    match why:
+        case "watch lost":
+            w.scanner._coverage.begin(w.clock.boot())
+        case "mtimes unproven":
+            monkeypatch.setattr(Coverage, "mtimes", lambda self, top: False)
+            monkeypatch.setattr(Coverage, "proven", False)
+    w.scanner.scan(fully=why == "asked for fully")
+
+    assert sorted(listed) == sorted(names)
+
+
+def test_a_quiet_inbox_is_not_listed_itself_and_a_new_folder_has_it_listed(
+    w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tops: list[int] = []
+    real = Scanner._list_top
+
+    def noting(self: Scanner, inbox: int, report: Report) -> tuple[list[bytes], int]:
+        tops.append(inbox)
+        return real(self, inbox, report)
+
+    monkeypatch.setattr(Scanner, "_list_top", noting)
+    w.drop("TEST-1/a.txt")
+    w.drop("loose.txt")
+    aged(w, "TEST-1", ".")
+    for _ in range(3):
+        scan(w, listed)
+    assert len(tops) == 1
+    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder, files FROM stray")] == [(b"", 1)]
+
+    w.drop("TEST-2/b.txt")
+    assert scan(w, listed) == ["TEST-2"]
+    assert len(tops) == 2

@@ -51,6 +51,9 @@ class Trust:
     mtimes: bool = False
 
 
+_NONE_YET = Trust(mounts.UNKNOWN, _NOT_YET)
+
+
 class Coverage:
     """The watches on one inbox, and what they are worth. For the thread that scans."""
 
@@ -76,6 +79,12 @@ class Coverage:
         """Whether the mtimes of its folders show that nothing was added or taken away."""
         return self._of(top).mtimes
 
+    @property
+    def proven(self) -> bool:
+        """Whether the whole inbox is one file system whose events come and whose folders show in their mtime what happened."""
+        trust = self._of(b"")
+        return len(self._trusts) == 1 and not trust.blind and trust.mtimes
+
     def shared(self, path: bytes) -> bool:
         """Whether a file below the inbox lies on a file system to which other machines may write."""
         if len(self._trusts) < 2:
@@ -85,7 +94,7 @@ class Coverage:
     def _of(self, top: bytes) -> Trust:
         """The mount that the folder is, or that the inbox lies on; or a blind one in the folder."""
         if len(self._trusts) < 2:
-            return self._trusts.get(self._root, Trust(mounts.UNKNOWN, _NOT_YET))
+            return self._trusts.get(self._root, _NONE_YET)
         path = self._root + b"/" + top
         inside = [t for point, t in self._trusts.items() if top and (point + b"/").startswith(path + b"/")]
         own = [t for t in inside if t.mount.point == path]

@@ -52,7 +52,7 @@ class Hiding:
         self._files: dict[bytes, Patterns] = {}
         #: The folders of which nothing may be taken, because their ignore files cannot be used, and why.
         self.broken: dict[bytes, str] = {}
-        self._rules = functools.lru_cache(_REMEMBERED)(self._rules_of)
+        self._rules = functools.lru_cache(_REMEMBERED)(self._rules_of) if config.folder else lambda _: config.settle
 
     def why(self, relative: bytes, folder: bool) -> str | None:
         """Return the pattern that hides this path, or a folder above it; None for what is looked at."""

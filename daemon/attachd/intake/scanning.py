@@ -19,6 +19,7 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing.guard import Guard
 from attachd.intake.coverage import Coverage
+from attachd.intake.listings import Folder, Listing
 from attachd.intake.visiting import Report, Visiting
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
@@ -54,6 +55,7 @@ class Scanner:
         self._lost = False
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
+        self._tops: list[bytes] = []
 
     def remounted(self) -> bool:
         """Look at the mount guard; True if another mount lies there than at the last look, so that a new epoch began."""
@@ -102,8 +104,9 @@ class Scanner:
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
             strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
+        believed = self._visiting.believed() if everything else {}
         for name in folders:
-            listing = self._visiting.visit(inbox, name, report, listed=not everything)
+            listing = believed.get(name) or self._visiting.visit(inbox, name, report, listed=not everything)
             if listing and listing.reason and listing.files:
                 strays[name] = (listing.reason, listing.files)
             elif listing and not listing.reason:
@@ -147,19 +150,31 @@ class Scanner:
             if complete and self._lost:
                 database.put(connection, "lost", 0)
         if listed:
-            self._listings.keep(folders)
+            self._listings.keep(folders | {b""})
         if self._coverage:
             self._coverage.listed(everything=fully and complete)
 
     def _top(self, inbox: int, report: Report) -> tuple[list[bytes], int]:
         """The folders of the inbox, and how many files lie loose in it."""
-        folders, loose = [], 0
+        coverage = self._coverage
+        if coverage and coverage.mtimes(b"") and (known := self._listings.unchanged(inbox, b"", coverage.watched())):
+            return self._tops, known.files
+        began, itself = self._clock.now(), Folder.of(b".", os.fstat(inbox))
+        self._tops, loose = self._list_top(inbox, report)
+        if report.troubles:
+            self._listings.drop(b"")
+        else:
+            self._listings.put(b"", Listing(began, (itself,), loose))
+        return self._tops, loose
+
+    def _list_top(self, inbox: int, report: Report) -> tuple[list[bytes], int]:
+        folders, loose, looked_at = [], 0, frozenset(self._tops)
         try:
             with os.scandir(inbox) as listing:
                 for item in listing:
                     name = os.fsencode(item.name)
                     if item.is_dir(follow_symlinks=False):
-                        if self._listings.known(name) or not self._hiding.why(name, True):
+                        if name in looked_at or not self._hiding.why(name, True):
                             folders.append(name)
                     elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
                         loose += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from attachd.clock import Clock
@@ -79,6 +79,11 @@ class Visiting:
         if self.gone(inbox, name, report):
             return None
         return (None if listed else self._unchanged(inbox, name)) or self._list(inbox, name, report)
+
+    def believed(self) -> Mapping[bytes, Listing]:
+        """What the last listings showed of those folders to which this scan need not look."""
+        coverage = self._coverage
+        return self.listings.believed(coverage.watched()) if coverage and coverage.proven else {}
 
     def gone(self, inbox: int, name: bytes, report: Report) -> bool:
         """Whether a file system that was mounted in this folder is not there now, so that nothing in it means anything."""
