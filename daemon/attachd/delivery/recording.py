@@ -27,7 +27,9 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
     with desk.journal.transaction() as connection:
         known = learning.most(connection, most, cloud=desk.site.cloud)
         learning.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch))
-        sent = [rows.one(connection, row.id) for row in batch]
+        ids = [row.id for row in batch]
+        current_by_id = {row.id: row for row in rows.many(connection, ids)}
+        sent = [current_by_id[row_id] for row_id in ids]
         for current, fate in zip(sent, fates, strict=True):
             believed = credible(connection, current, fate)
             values = outcome.after(current, believed, now, desk.doubts, alone=len(batch) == 1)
@@ -39,7 +41,7 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
             fault = fault or _second_issue(connection, sent[0].lane, now)
         if any(isinstance(fate, Stored) for fate in fates):
             ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
-        written = [rows.one(connection, row.id) for row in batch]
+        written = rows.many(connection, ids)
     for row in written:
         tell(row)
     pausing.tell_ended(desk, ended)

@@ -6,7 +6,7 @@ Every function takes an open transaction, so that thousands of files are admitte
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from attachd.journal import rows
@@ -40,29 +40,48 @@ def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[byt
     return {row.path: row for row in map(rows.from_sql, found)}
 
 
-def at_inode(connection: sqlite3.Connection, print_: Fingerprint, epoch: int) -> list[rows.Row]:
-    """Unfinished rows that had this inode, size and mtime in this epoch: the file may have been renamed.
+def at_inodes(
+    connection: sqlite3.Connection, prints: Collection[Fingerprint], epoch: int
+) -> dict[tuple[int, int, int, int], list[rows.Row]]:
+    """Unfinished rows that had one of these inodes, with its size and mtime, in this epoch: a file may have been renamed.
 
-    Also those whose path holds other content now: files are renamed over each other, as logs are.
+    By device, inode, size and mtime. Also those whose path holds other content now: files are renamed over each other, as
+    logs are.
     """
+    wanted = {_content(print_) for print_ in prints}
+    marks = ",".join("?" * len(prints))
     found = connection.execute(
-        rows.SELECT + "WHERE ino = ? AND dev = ? AND epoch = ? AND size = ? AND mtime_ns = ? AND finished_at IS NULL",
-        (print_.ino, print_.dev, epoch, print_.size, print_.mtime_ns),
+        f"{rows.SELECT}WHERE ino IN ({marks}) AND epoch = ? AND finished_at IS NULL ORDER BY id",
+        (*(print_.ino for print_ in prints), epoch),
     )
-    return [rows.from_sql(record) for record in found]
+    by_content: dict[tuple[int, int, int, int], list[rows.Row]] = {}
+    for row in map(rows.from_sql, found):
+        if (content := _content(row.fingerprint)) in wanted:
+            by_content.setdefault(content, []).append(row)
+    return by_content
 
 
-def sent_elsewhere(connection: sqlite3.Connection, asked: str, size: int, epoch: int) -> list[rows.Row]:
-    """Sent rows of this issue and size that an earlier epoch left, or whose path holds other content now.
+def _content(print_: Fingerprint) -> tuple[int, int, int, int]:
+    return print_.dev, print_.ino, print_.size, print_.mtime_ns
+
+
+def sent_elsewhere(
+    connection: sqlite3.Connection, asked: str, sizes: Collection[int], epoch: int
+) -> dict[int, list[rows.Row]]:
+    """Sent rows of this issue that an earlier epoch left, or whose path holds other content now, by their size.
 
     Only their SHA-256 tells whether a file is theirs.
     """
+    marks = ",".join("?" * len(sizes))
     found = connection.execute(
-        rows.SELECT + "WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ? AND size = ?"
-        " AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL",
-        (asked, size, epoch),
+        f"{rows.SELECT}WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ? AND size IN ({marks})"
+        " AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL ORDER BY id",
+        (asked, *sizes, epoch),
     )
-    return [rows.from_sql(record) for record in found]
+    by_size: dict[int, list[rows.Row]] = {}
+    for row in map(rows.from_sql, found):
+        by_size.setdefault(row.size, []).append(row)
+    return by_size
 
 
 def uncertain(connection: sqlite3.Connection, site: str, asked: str, size: int) -> list[rows.Row]:

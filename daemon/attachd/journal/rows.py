@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from attachd.model import Fingerprint, State
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the table ``file``; ``schema.sql`` explains each column."""
+class Row(NamedTuple):
+    """A row of the table ``file``; ``schema.sql`` explains each column.
+
+    A tuple, because rows are made and compared several times for each file: that takes a fifth of what a dataclass takes.
+    """
 
     id: int
     path: bytes
@@ -106,7 +106,7 @@ def end_missing(lacks: str) -> str:
     return f"its end is missing ({lacks})"
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+COLUMNS = Row._fields
 _STATE = COLUMNS.index("state")
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "
 
@@ -115,7 +115,7 @@ def from_sql(record: sqlite3.Row) -> Row:
     """Read a record that ``SELECT`` returned."""
     values = list(record)
     values[_STATE] = State(values[_STATE])
-    return Row(*values)
+    return Row._make(values)
 
 
 def find(connection: sqlite3.Connection, row_id: int) -> Row | None:
@@ -130,6 +130,20 @@ def one(connection: sqlite3.Connection, row_id: int) -> Row:
     if row is None:
         raise LookupError(f"no file F{row_id} in the journal")
     return row
+
+
+#: Bound values of one statement; SQLite takes 32,766 and more (sqlite.org/limits.html).
+_AT_ONCE = 10_000
+
+
+def many(connection: sqlite3.Connection, row_ids: Iterable[int]) -> list[Row]:
+    """Read rows as they are now, in the order of their ids; those that were forgotten are left out."""
+    ids, found = sorted(row_ids), list[Row]()
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        marks = ",".join("?" * len(some))
+        found += map(from_sql, connection.execute(f"{SELECT} WHERE id IN ({marks}) ORDER BY id", some))
+    return found
 
 
 def change(connection: sqlite3.Connection, row_id: int, values: Mapping[str, Any]) -> None:

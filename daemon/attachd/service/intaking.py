@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from attachd.delivery import carrying, worker
+from attachd.delivery import carrying, unnoting, worker
 from attachd.delivery.desk import Desk
 from attachd.intake import coverage as coverage_
 from attachd.intake.coverage import Coverage
@@ -132,7 +132,7 @@ class Intaking:
         self._settles = report.settles
         self._heed(report)
         if report.there:
-            carrying.drop_notes(self._desk)
+            unnoting.drop_notes(self._desk)
             self._unheard.compare(report.found, heard, self._boot())
             self._tell()
         self._next_full = self._boot() + self._interval(self._boot() - began)
