@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import errno
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +83,21 @@ def _aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[
     if not chosen:
         return current
     with desk.journal.transaction() as connection:
-        for row_id, (root, target) in chosen.items():
-            with suppress(sqlite3.IntegrityError):
-                rows.change(connection, row_id, _aim(root, target))
-                group.fresh.add(row_id)
+        group.fresh |= _named(connection, {row_id: _aim(*aim) for row_id, aim in chosen.items()})
         return rows.many(connection, [row.id for row in current])
+
+
+def _named(connection: sqlite3.Connection, aims: Mapping[int, dict[str, Any]]) -> set[int]:
+    """Write down these names, without those that are promised to another by now. Returns whose were written."""
+    with suppress(sqlite3.IntegrityError):
+        rows.change_many(connection, aims)
+        return set(aims)
+    named = set()
+    for row_id, aim in aims.items():
+        with suppress(sqlite3.IntegrityError):
+            rows.change(connection, row_id, aim)
+            named.add(row_id)
+    return named
 
 
 def _roots(desk: Desk) -> dict[str, Path]:
@@ -96,14 +106,16 @@ def _roots(desk: Desk) -> dict[str, Path]:
 
 def _write(desk: Desk, results: Sequence[tuple[Row, Closed | Postponed]]) -> int:
     now = desk.clock.now()
+    changes: dict[int, dict[str, Any]] = {}
+    for row, result in results:
+        if isinstance(result, Closed):
+            changes[row.id] = queue.finished(row, now, result.values)
+        else:
+            wait = policy.file_wait(1)
+            blocked = result.reason if result.blocked else row.blocked
+            changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
     with desk.journal.transaction() as connection:
-        for row, result in results:
-            if isinstance(result, Closed):
-                queue.finish(connection, row, now, result.values)
-            else:
-                wait = policy.file_wait(1)
-                blocked = result.reason if result.blocked else row.blocked
-                rows.change(connection, row.id, {"due": now + wait, "wait": wait, "blocked": blocked})
+        rows.change_many(connection, changes)
         written = {row.id: row for row in rows.many(connection, [row.id for row, _ in results])}
     for row, result in ((written[row.id], result) for row, result in results):
         _tell(row, result)

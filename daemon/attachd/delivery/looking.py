@@ -115,7 +115,7 @@ def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding
                 continue
             values = _after(desk, connection, row, findings[row.id], now)
             if values:
-                recording.apply(connection, row, values, now)
+                recording.apply(connection, [row], {row.id: values}, now)
                 if values.get("state") not in (None, State.DOUBTFUL):
                     changed.append(rows.one(connection, row.id))
     for row in changed:
@@ -162,7 +162,7 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
                 values = outcome.after(row, unseen, now, desk.doubts) | outcome.settled_doubt(row) | asked_at_once
             else:
                 values = outcome.unusable(row, reason, now, desk.doubts, world=fault is not None)
-            recording.apply(connection, row, values, now)
+            recording.apply(connection, [row], {row.id: values}, now)
             if values.get("state") is State.REFUSED:
                 changed.append(rows.one(connection, row.id))
     for row in changed:

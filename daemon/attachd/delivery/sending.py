@@ -323,7 +323,7 @@ def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]
             if failing and len(batch) == 1 and row.at_path:
                 values = aside(desk, row, reason, blocked=True)
                 values.setdefault("state", State.READY)
-            recording.apply(connection, row, values, now)
+            recording.apply(connection, [row], {row.id: values}, now)
     log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].lane, reason=reason)
     return _now(desk, batch)
 

@@ -43,7 +43,7 @@ def adopt_orphans(desk: Desk) -> None:
     pausing.probe_at_start(desk)
     with desk.journal.transaction() as connection:
         for row in queue.orphans(connection):
-            recording.apply(connection, row, outcome.orphaned(row, now, desk.doubts), now)
+            recording.apply(connection, [row], {row.id: outcome.orphaned(row, now, desk.doubts)}, now)
         first = desk.doubts.looks_seconds[0]
         connection.execute(
             "UPDATE file SET due = max(due, ?), wait = max(wait, ?) WHERE state = 'DOUBTFUL' AND brief = 0",
@@ -97,7 +97,7 @@ def _adopt_own(desk: Desk) -> None:
     with desk.journal.transaction() as connection:
         for row in queue.orphans(connection):
             if row.lane not in busy:
-                recording.apply(connection, row, outcome.orphaned(row, now, desk.doubts), now)
+                recording.apply(connection, [row], {row.id: outcome.orphaned(row, now, desk.doubts)}, now)
     desk.adopting = bool(busy)
 
 

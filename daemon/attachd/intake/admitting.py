@@ -135,9 +135,11 @@ class Admitting:
         now = self._clock.now()
         with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in ripe])
+            settled: dict[int, str | None] = {}
             for found, result in results:
                 if found.row is not None and current.get(found.entry.path) == found.row:
-                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now)
+                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now, settled)
+            admission.ready(connection, settled, now)
         self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
 
     def _examine(
@@ -169,7 +171,9 @@ class Admitting:
         result: Examined,
         doubt: reading.Doubt | None,
         now: float,
+        settled: dict[int, str | None],
     ) -> None:
+        """Write down what was found out about one file; one that may be sent is added to those that have *settled*."""
         match result:
             case reading.Moving() | gating.Wait():
                 return
@@ -187,7 +191,7 @@ class Admitting:
                     since, site = doubt.since or now, self._config.jira.url
                     admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site, lacks)
                 else:
-                    admission.ready(connection, row.id, now, lacks)
+                    settled[row.id] = lacks
 
 
 def _said(row: Row, verdict: gating.Wait | gating.Blocked, moment: Moment) -> admission.Hold:

@@ -6,7 +6,7 @@ Every function takes an open transaction, so that thousands of files are admitte
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from attachd.journal import rows
@@ -102,24 +102,36 @@ def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
     return [record[0] for record in found]
 
 
-def add(
-    connection: sqlite3.Connection, place: Place, print_: Fingerprint, moment: Moment, *, suspect: bool = False
-) -> int:
-    """Note a file that no row knows; it is SEEN, and settles. Returns the row's id.
+@dataclass(frozen=True, slots=True)
+class New:
+    """A file that no row knows."""
 
-    *suspect*: a journal was lost, so that it may have been attached since it was last changed.
+    place: Place
+    print: Fingerprint
+
+
+def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool = False) -> list[int]:
+    """Note files that no row knows (some hundred at most); they are SEEN, and settle. Returns the rows' ids, in order.
+
+    *suspect*: a journal was lost, so that they may have been attached since they were last changed.
     """
+    if not files:
+        return []
+    marks = "(?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)"
+    bound: list[object] = []
+    for file in files:
+        place, now = file.place, file.print
+        bound += (place.path, place.asked, place.asked, place.asked, place.name)
+        bound += (now.size, now.mtime_ns, now.ctime_ns, now.dev, now.ino, moment.epoch)
+        bound += (moment.now, moment.now, moment.boot, now.ctime_ns / 1e9 if suspect else None)
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
-        " quiet_boot, suspect_at) VALUES (?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?,"
-        " 'SEEN', ?, ?, ?, ?)",
-        (
-            *(place.path, place.asked, place.asked, place.asked, place.name),
-            *(print_.size, print_.mtime_ns, print_.ctime_ns, print_.dev, print_.ino, moment.epoch),
-            *(moment.now, moment.now, moment.boot, print_.ctime_ns / 1e9 if suspect else None),
-        ),
+        f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))} RETURNING id, path",
+        bound,
     )
-    return int(added.lastrowid or 0)
+    # In which order the rows are returned is not promised (sqlite.org/lang_returning.html).
+    ids = {path: row_id for row_id, path in added.fetchall()}
+    return [ids[file.place.path] for file in files]
 
 
 def identity(print_: Fingerprint, epoch: int) -> dict[str, object]:
@@ -215,9 +227,10 @@ def set_back(connection: sqlite3.Connection, row: rows.Row, held: Hold, moment: 
     rows.change(connection, row.id, held.columns | ({} if row.state is State.SEEN else fresh))
 
 
-def ready(connection: sqlite3.Connection, row_id: int, now: float, lacks: str | None = None) -> None:
-    """Settled and routed: it may be sent, even without the end that it *lacks*."""
-    rows.change(connection, row_id, {"state": State.READY, "since": now} | Hold(lacks=lacks).columns)
+def ready(connection: sqlite3.Connection, settled: Mapping[int, str | None], now: float) -> None:
+    """These rows are settled and routed: they may be sent, even without the end that each lacks, if it does."""
+    fresh = {"state": State.READY, "since": now}
+    rows.change_many(connection, {row_id: fresh | Hold(lacks=lacks).columns for row_id, lacks in settled.items()})
 
 
 def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:

@@ -37,6 +37,7 @@ MIGRATIONS: Mapping[int, str] = {
     CREATE INDEX file_returned ON file (asked, size, mtime_ns) WHERE state = 'FAILED';
     """,
     3: """
+    DROP INDEX file_identity;
     CREATE INDEX file_blocked ON file (state) WHERE blocked IS NOT NULL AND finished_at IS NULL;
     """,
 }

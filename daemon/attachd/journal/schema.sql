@@ -82,9 +82,8 @@ CREATE TABLE file (
   CHECK (generation = 0 OR state <> 'SEEN')
 );
 
--- One unfinished row for what lies at a path, and one for each content that a path has held.
+-- One unfinished row for what lies at a path, besides those for contents that it held before.
 CREATE UNIQUE INDEX file_at_path ON file (path) WHERE generation = 0 AND finished_at IS NULL;
-CREATE UNIQUE INDEX file_identity ON file (path, size, mtime_ns, generation) WHERE finished_at IS NULL;
 CREATE UNIQUE INDEX file_attachment ON file (attachment, site) WHERE attachment IS NOT NULL;
 -- Two files never wait for one name: what is put back after a swap could be the other's.
 CREATE UNIQUE INDEX file_target ON file (root, target) WHERE target IS NOT NULL AND finished_at IS NULL;
