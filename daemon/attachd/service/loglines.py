@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import itertools
 import json
 import math
@@ -71,6 +72,7 @@ def _mask() -> None:
     global _hidden
     secrets = [secret for secret in {*_lasting, *_passing} if len(secret) >= MINIMUM_SECRET]
     _hidden = tuple(sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True))
+    _key.cache_clear()
 
 
 def _forms(secret: str) -> set[str]:
@@ -109,8 +111,10 @@ class Lines:
 
 def _plain(value: Any, *, file_names: bool) -> Any:
     """Reduce *value* to what JSON knows, with secrets and, if asked for, file names taken out."""
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, Mapping):
-        return {_text(str(key)): _of_key(str(key), below, file_names=file_names) for key, below in value.items()}
+        return {_key(str(key)): _of_key(str(key), below, file_names=file_names) for key, below in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(below, file_names=file_names) for below in itertools.islice(value, MAXIMUM_ENTRIES)]
     if value is None or isinstance(value, bool):
@@ -120,8 +124,19 @@ def _plain(value: Any, *, file_names: bool) -> Any:
     return _text(_words(value, file_names=file_names))
 
 
+@functools.lru_cache(1024)
+def _key(key: str) -> str:
+    """A key as it is shown: most are our own words, the same ones in each line."""
+    return _text(key)
+
+
+@functools.lru_cache(1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.fullmatch(key) is not None
+
+
 def _of_key(key: str, value: Any, *, file_names: bool) -> Any:
-    if _SECRET_KEY.fullmatch(key):
+    if _is_secret(key):
         return MASK
     if key in _NAME_KEYS and not file_names:
         return "-"
@@ -145,6 +160,8 @@ def _text(text: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
 
 def _encodable(text: str) -> str:
     r"""Show the bytes of a name that is not UTF-8 as ``\x..``; they came as surrogates."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -156,7 +173,9 @@ def _encodable(text: str) -> str:
 def _masked(text: str) -> str:
     for secret in _hidden:
         text = text.replace(secret, MASK)
-    return _SCHEME.sub(rf"\1\2{MASK}", text)
+    # Nearly no text has one of these words, and looking for them is a tenth of what the expression costs.
+    lower = text.lower()
+    return _SCHEME.sub(rf"\1\2{MASK}", text) if "bearer" in lower or "basic" in lower else text
 
 
 def _has_secret(text: str) -> bool:
