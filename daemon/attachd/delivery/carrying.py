@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 #: How often another target is chosen when somebody else keeps taking it.
 _CHOICES = 20
+_TAKEN_OUT = "file gone: it was taken out of the inbox meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,19 @@ class Postponed:
     blocked: bool = False
 
 
+#: A row as it is after its move was tried, and what came of that.
+Carried = tuple[Row, Closed | Postponed]
+
+
 def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
     """Move the files of these rows; one transaction for all names, one sync for all moves. Returns how many were closed."""
     with desk.filed_by_us([row.id for row in verdicts]) as ours, grouping.Group() as group:
         desk.guard.look()
-        results: list[tuple[Row, Closed | Postponed]] = []
+        results: list[Carried] = []
         try:
             for row in _aimed(desk, ours, group):
                 desk.beats.beat()
-                results.append((row, _carry_or_explain(desk, row, group)))
+                results.append(_carry_or_explain(desk, row, group))
             group.dirty.sync()
         except OSError as error:
             _disk_trouble(desk, ours, error)
@@ -82,9 +87,10 @@ def _aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[
                 taken.add(chosen[row.id])
     if not chosen:
         return current
+    aims = {row_id: _aim(*aim) for row_id, aim in chosen.items()}
     with desk.journal.transaction() as connection:
-        group.fresh |= _named(connection, {row_id: _aim(*aim) for row_id, aim in chosen.items()})
-        return rows.many(connection, [row.id for row in current])
+        group.fresh |= _named(connection, aims)
+    return [row._replace(**aims[row.id]) if row.id in group.fresh else row for row in current]
 
 
 def _named(connection: sqlite3.Connection, aims: Mapping[int, dict[str, Any]]) -> set[int]:
@@ -104,7 +110,7 @@ def _roots(desk: Desk) -> dict[str, Path]:
     return {"done": desk.config.folders.done, "failed": desk.config.folders.failed}
 
 
-def _write(desk: Desk, results: Sequence[tuple[Row, Closed | Postponed]]) -> int:
+def _write(desk: Desk, results: Sequence[Carried]) -> int:
     now = desk.clock.now()
     changes: dict[int, dict[str, Any]] = {}
     for row, result in results:
@@ -116,9 +122,8 @@ def _write(desk: Desk, results: Sequence[tuple[Row, Closed | Postponed]]) -> int
             changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
     with desk.journal.transaction() as connection:
         rows.change_many(connection, changes)
-        written = {row.id: row for row in rows.many(connection, [row.id for row, _ in results])}
-    for row, result in ((written[row.id], result) for row, result in results):
-        _tell(row, result)
+    for row, result in results:
+        _tell(row._replace(**changes[row.id]), result)
     return sum(isinstance(result, Closed) for _, result in results)
 
 
@@ -142,28 +147,27 @@ def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
     pausing.pause(desk, Fault(Scope.SITE, "disk", reason))
 
 
-def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Closed | Postponed:
+def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised."""
     try:
         return _carry(desk, row, group)
     except OSError as error:
         if error.errno == errno.EIO:
-            return Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
+            return row, Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
         if error.errno not in refusing.PERSONAL:
             raise
         reason = refusing.explain(error, desk.guard.inbox, row.path, _root(desk, row), row.target or wanted(row))
-        return Postponed(reason, blocked=True)
+        return row, Postponed(reason, blocked=True)
 
 
-def _carry(desk: Desk, row: Row, group: grouping.Group) -> Closed | Postponed:
+def _carry(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     if not row.at_path and row.target is None:
-        return Closed(
-            {"reason": _with(row, "its content was replaced in the inbox meanwhile, so there is nothing to move")}
-        )
+        remark = "its content was replaced in the inbox meanwhile, so there is nothing to move"
+        return row, Closed({"reason": _with(row, remark)})
     if row.target is None and row.missing >= 2:
-        return Closed({"reason": _with(row, "file gone: it was taken out of the inbox meanwhile")})
+        return row, Closed({"reason": _with(row, _TAKEN_OUT)})
     if not desk.guard.sight.there:
-        return Postponed("the inbox is not there")
+        return row, Postponed("the inbox is not there")
     for _ in range(_CHOICES):
         row = _targeted(desk, row)
         _drop_marker(desk, row)
@@ -171,7 +175,7 @@ def _carry(desk: Desk, row: Row, group: grouping.Group) -> Closed | Postponed:
         if moved is not moving.Outcome.TAKEN:
             return _after_move(desk, row, moved)
         row = _retarget(desk, row)
-    return Postponed("the names at its target are taken as fast as they are chosen")
+    return row, Postponed("the names at its target are taken as fast as they are chosen")
 
 
 def _drop_marker(desk: Desk, row: Row) -> None:
@@ -268,18 +272,17 @@ def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | movin
     return moving.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
 
 
-def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> Closed | Postponed:
+def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> Carried:
     match moved:
         case moving.Stuck(reason):
-            return Postponed(reason, blocked=True)
+            return row, Postponed(reason, blocked=True)
         case moving.Outcome.MOVED:
-            return Closed({"blocked": None} | _note(desk, row))
+            return row, Closed({"blocked": None} | _note(desk, row))
         case moving.Outcome.GONE | moving.Outcome.SWAPPED | moving.Outcome.TAKEN:
+            row = _change(desk, row, {"root": None, "target": None})
             if row.missing >= 2:
-                _change(desk, row, {"root": None, "target": None})
-                return Closed({"reason": _with(row, "file gone: it was taken out of the inbox meanwhile")})
-            _change(desk, row, {"root": None, "target": None})
-            return Postponed("it is not at its place any more; the next scan finds out why")
+                return row, Closed({"reason": _with(row, _TAKEN_OUT)})
+            return row, Postponed("it is not at its place any more; the next scan finds out why")
         case _:
             assert_never(moved)
 

@@ -177,7 +177,7 @@ def _look(desk: Desk, client: Client) -> bool:
             try:
                 if _met(desk, client):
                     generation = desk.credentials.generation
-                    _file_these(desk, looking.look(desk, client, lane))
+                    _file_these(desk, _now(desk, looking.look(desk, client, lane)))
                     _settle_found(desk, client, lane, generation)
                 return True
             finally:
@@ -213,7 +213,7 @@ def _send(desk: Desk, client: Client) -> bool:
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 looking.report_extra(desk, client, row)
-        _file_these(desk, written)
+        _file_these(desk, _now(desk, written) if refused else written)
         return True
     finally:
         _end(desk, lane)
@@ -236,10 +236,13 @@ def _met(desk: Desk, client: Client) -> bool:
     return fault is None
 
 
-def _file_these(desk: Desk, written: Sequence[Row]) -> None:
+def _now(desk: Desk, written: Sequence[Row]) -> list[Row]:
     with desk.journal.transaction_for_reading() as connection:
-        fresh = rows.many(connection, [row.id for row in written])
-    verdicts = [row for row in fresh if row.state in (State.ATTACHED, State.REFUSED)]
+        return rows.many(connection, [row.id for row in written])
+
+
+def _file_these(desk: Desk, written: Sequence[Row]) -> None:
+    verdicts = [row for row in written if row.state in (State.ATTACHED, State.REFUSED)]
     if verdicts:
         carrying.carry(desk, verdicts)
 

@@ -30,6 +30,11 @@ def lanes(connection: sqlite3.Connection) -> Iterator[str]:
         served, issue = found[-1][0], found[-1][1]
 
 
+def waits(connection: sqlite3.Connection) -> bool:
+    """Whether any file is READY, be it that its issue is being served or paused."""
+    return connection.execute("SELECT 1 FROM lane WHERE ready > 0 LIMIT 1").fetchone() is not None
+
+
 def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, limit: int) -> list[rows.Row]:
     """The first files of *lane* that may be sent now, in the order in which they were seen.
 
