@@ -165,8 +165,7 @@ def _believe(desk: Desk, contested: Sequence[Row], reason: str) -> None:
             if rows.change_if_same(connection, row, _refused(row, reason.format(row.reason), now))
         ]
         written = [rows.one(connection, row.id) for row in believed]
-    for row in written:
-        recording.tell(row)
+    recording.tell(written)
 
 
 def _refused(row: Row, reason: str, now: float) -> outcome.Values:

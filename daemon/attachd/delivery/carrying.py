@@ -75,7 +75,7 @@ def _aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[
         current = [row for row in rows.many(connection, row_ids) if row.state in (State.ATTACHED, State.REFUSED)]
     chosen: dict[int, tuple[str, bytes]] = {}
     taken: set[tuple[str, bytes]] = set()
-    choosers = {root: moving.Chooser(path) for root, path in _roots(desk).items()}
+    choosers = {root: moving.Chooser(path, group) for root, path in _roots(desk).items()}
     for row in current:
         if row.target is None and row.at_path and row.missing < 2 and desk.guard.sight.there:
             desk.beats.beat()
@@ -122,19 +122,20 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
             changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
     with desk.journal.transaction() as connection:
         rows.change_many(connection, changes)
+    about = log.bind()
     for row, result in results:
-        _tell(row._replace(**changes[row.id]), result)
+        _tell(about, row._replace(**changes[row.id]), result)
     return sum(isinstance(result, Closed) for _, result in results)
 
 
-def _tell(row: Row, result: Closed | Postponed) -> None:
-    about = log.bind(id=row.ident, issue=row.asked, file=printable(row.path))
+def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
+    file = {"id": row.ident, "issue": row.asked, "file": printable(row.path)}
     if isinstance(result, Postponed):
-        about.warning("file.move_postponed", reason=result.reason)
+        about.warning("file.move_postponed", **file, reason=result.reason)
     elif row.target is None:
-        about.warning("file.closed_without_move", reason=row.reason)
+        about.warning("file.closed_without_move", **file, reason=row.reason)
     else:
-        about.info("file.filed", root=row.root, target=printable(row.target))
+        about.info("file.filed", **file, root=row.root, target=printable(row.target))
 
 
 def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
@@ -169,12 +170,13 @@ def _carry(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     if not desk.guard.sight.there:
         return row, Postponed("the inbox is not there")
     for _ in range(_CHOICES):
-        row = _targeted(desk, row)
+        row = row if row.id in group.fresh else _targeted(desk, row)
         _drop_marker(desk, row)
         moved = _move(desk, row, group)
         if moved is not moving.Outcome.TAKEN:
             return _after_move(desk, row, moved)
         row = _retarget(desk, row)
+        group.fresh.discard(row.id)
     return row, Postponed("the names at its target are taken as fast as they are chosen")
 
 

@@ -118,8 +118,7 @@ def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding
                 recording.apply(connection, [row], {row.id: values}, now)
                 if values.get("state") not in (None, State.DOUBTFUL):
                     changed.append(rows.one(connection, row.id))
-    for row in changed:
-        recording.tell(row)
+    recording.tell(changed)
     return [row for row in changed if row.state in (State.ATTACHED, State.REFUSED)]
 
 
@@ -165,8 +164,7 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
             recording.apply(connection, [row], {row.id: values}, now)
             if values.get("state") is State.REFUSED:
                 changed.append(rows.one(connection, row.id))
-    for row in changed:
-        recording.tell(row)
+    recording.tell(changed)
     if fault is not None:
         pausing.pause(desk, fault)
     return changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -45,8 +45,7 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
         if any(isinstance(fate, Stored) for fate in fates):
             ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
         written = rows.many(connection, ids)
-    for row in written:
-        tell(row)
+    tell(written)
     pausing.tell_ended(desk, ended)
     if fault is not None:
         pausing.pause(desk, fault)
@@ -92,24 +91,26 @@ def apply(
     rows.change_many(connection, dict.fromkeys(again, gone))
 
 
-def tell(row: Row) -> None:
-    """Log what became of a file, once."""
-    about = log.bind(id=row.ident, issue=row.lane, file=printable(row.path))
+def tell(written: Iterable[Row]) -> None:
+    """Log what became of files, once."""
+    about = log.bind()
+    for row in written:
+        _tell(about, row)
+
+
+def _tell(about: Any, row: Row) -> None:
+    file = {"id": row.ident, "issue": row.lane, "file": printable(row.path)}
     match row.state:
         case State.ATTACHED:
-            about.info(
-                "file.attached",
-                attachment=row.attachment,
-                bytes=row.size,
-                **({"remark": row.reason} if row.reason else {}),
-            )
+            remark = {"remark": row.reason} if row.reason else {}
+            about.info("file.attached", **file, attachment=row.attachment, bytes=row.size, **remark)
         case State.REFUSED:
-            about.warning("file.refused", reason=row.reason, may_be_attached=bool(row.may_be_attached))
+            about.warning("file.refused", **file, reason=row.reason, may_be_attached=bool(row.may_be_attached))
         case State.DOUBTFUL:
-            about.warning("file.doubted", reason=row.reason)
+            about.warning("file.doubted", **file, reason=row.reason)
         case State.WITHDRAWN:
-            about.info("file.withdrawn", reason=row.reason)
+            about.info("file.withdrawn", **file, reason=row.reason)
         case State.READY | State.SEEN:
-            about.info("file.postponed", reason=row.reason or row.blocked or "")
+            about.info("file.postponed", **file, reason=row.reason or row.blocked or "")
         case _:
-            about.debug("file.changed", state=row.state)
+            about.debug("file.changed", **file, state=row.state)

@@ -152,7 +152,7 @@ def _within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loa
         with desk.journal.transaction() as connection:
             rows.change_if_same(connection, file.row, outcome.refused(reason, now))
             written = rows.one(connection, file.row.id)
-        recording.tell(written)
+        recording.tell([written])
     return [f for f in loaded if f not in too_large]
 
 
@@ -169,7 +169,7 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
     with desk.journal.transaction() as connection:
         rows.change_if_same(connection, row, _found_before(desk, row, finding, now))
         written = rows.one(connection, row.id)
-    recording.tell(written)
+    recording.tell([written])
     return False
 
 

@@ -61,15 +61,16 @@ def choose(root: Path, wanted: bytes, promised: Callable[[bytes], bool] = lambda
     that was *promised* to another file counts as taken. What is free now may be taken a moment later: only a rename that
     does not replace decides. Raises OSError.
     """
-    return Chooser(root).choose(wanted, promised)
+    with places.Held() as held:
+        return Chooser(root, held).choose(wanted, promised)
 
 
 class Chooser:
     """Chooses paths below one root for a group of files: into which folders they go is looked at once."""
 
-    def __init__(self, root: Path) -> None:
-        """Make one for a group; it does not live for long."""
-        self._root = root
+    def __init__(self, root: Path, held: places.Held) -> None:
+        """Make one for a group, whose folders are *held*."""
+        self._root, self._held = root, held
         self._chosen: dict[bytes, list[bytes]] = {}
 
     def choose(self, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
@@ -79,23 +80,22 @@ class Chooser:
             self._chosen[above] = self._folders(above)
         folders = self._chosen[above]
         here = b"/".join([*folders, b""])
-        return here + _free(self._root, folders, (n for n in numbered(name) if not promised(here + n)), _bars_file)
+        return here + self._free(folders, (n for n in numbered(name) if not promised(here + n)), _bars_file)
 
     def _folders(self, above: bytes) -> list[bytes]:
         chosen: list[bytes] = []
         for part in places.split(above):
-            chosen.append(_free(self._root, chosen, series(part, b"", b""), _bars_folder))
+            chosen.append(self._free(chosen, series(part, b"", b""), _bars_folder))
         return chosen
 
-
-def _free(root: Path, above: list[bytes], candidates: Iterator[bytes], bars: Callable[[int, bytes], bool]) -> bytes:
-    try:
-        with places.folder(root, b"/".join(above)) as here:
-            return next(name for name in candidates if not bars(here, name))
-    except FileNotFoundError:
-        if not above:
-            raise
-        return next(candidates)  # A folder that is still to be made holds nothing.
+    def _free(self, above: list[bytes], candidates: Iterator[bytes], bars: Callable[[int, bytes], bool]) -> bytes:
+        try:
+            here = self._held.folder(self._root, b"/".join(above))
+        except FileNotFoundError:
+            if not above:
+                raise
+            return next(candidates)  # A folder that is still to be made holds nothing.
+        return next(name for name in candidates if not bars(here, name))
 
 
 def _bars_folder(here: int, name: bytes) -> bool:
