@@ -331,3 +331,23 @@ def test_what_events_tell_of_is_never_counted_as_unheard_of(w: World, intake: In
         step(w, intake, 2.0)
 
     assert report.events(w.desk.journal) == report.Events({}, 0, 0)
+
+
+def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a start with very many waiting files sends the first ones at once."""
+    for number in range(1, 6):
+        w.drop(f"TEST-{number}/a.txt")
+    rings: list[int] = []
+    look = Settling.look
+
+    def slowly(self: Settling, entries: Sequence[Entry]) -> Seen:
+        rings.append(w.desk.bell.count())
+        seen = look(self, entries)
+        w.clock.advance(0.2)
+        return seen
+
+    monkeypatch.setattr(Settling, "look", slowly)
+    intake._scan_all()
+
+    assert len(rings) == 5
+    assert rings[4] > rings[1] > rings[0]

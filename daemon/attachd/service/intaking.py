@@ -32,6 +32,9 @@ _REST_LOOK_SECONDS = 0.05
 _LONGEST_REST = 5.0
 _OVERFLOW_REST = 0.9
 
+#: How often those who send are told during a scan that there may be something to send by now.
+_RING_SECONDS = 0.1
+
 #: How long a round may wait, however seldom scans are wanted: of a mount that comes or goes no event tells.
 _LONGEST_WAIT = 5.0
 
@@ -53,9 +56,8 @@ class Intaking:
         self._scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, self.coverage, self._go_on)
         self._unheard = Unheard()
         self._settles: dict[bytes, float] = {}
-        self._next_full = 0.0
+        self._next_full = self._next_fully = self._rang = 0.0
         self._fully = True
-        self._next_fully = 0.0
         self._overflows = self._told_overflows = 0
         self._told_absent = self._told_full = False
         self._told_reasons: dict[str, str] | None = None
@@ -87,6 +89,9 @@ class Intaking:
 
     def _go_on(self) -> None:
         self._desk.beats.beat()
+        if self._boot() - self._rang >= _RING_SECONDS:
+            self._rang = self._boot()
+            self._desk.bell.ring()
         if self._desk.stopping.is_set():
             raise _Stopping
 
