@@ -119,6 +119,27 @@ def test_an_inbox_that_comes_or_goes_without_an_event_is_noticed_by_the_next_rou
     assert intake._next_full == 0.0
 
 
+@pytest.mark.parametrize("going", [True, False])
+def test_a_share_in_an_issue_s_folder_that_comes_or_goes_is_noticed_by_the_next_round(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch, going: bool
+) -> None:
+    """Until it is, files there would be judged as if nobody but this machine wrote them, or not be looked at for long."""
+    real = mounts.below(w.inbox)
+    (w.inbox / "TEST-1").mkdir()
+    listed = [*real, Mount(bytes(w.inbox) + b"/TEST-1", "cifs")] if going else real
+    monkeypatch.setattr(mounts, "below", lambda inbox: listed)
+    step(w, intake)
+    step(w, intake, 1.0)
+    assert intake._next_full > 0.0
+    listed = real if going else [*real, Mount(bytes(w.inbox) + b"/TEST-1", "cifs")]
+
+    step(w, intake, 1.0)
+
+    assert intake._next_full == 0.0
+    step(w, intake)
+    assert intake.coverage.shared(b"TEST-1/a.txt") is not going
+
+
 def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, running: Intaking) -> None:
     wait_until(running.scanned.is_set)
     away = w.home / "away"

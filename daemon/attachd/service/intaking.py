@@ -98,7 +98,7 @@ class Intaking:
         if everything:
             self._next_full, self._fully = 0.0, True
             return
-        if self._scanner.came_or_went():
+        if self._scanner.came_or_went() or (self._desk.guard.sight.there and self.coverage.came_or_went()):
             # Another mount is prepared for before anything is concluded from what lies there.
             self._next_full = 0.0
             return
