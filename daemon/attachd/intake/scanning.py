@@ -48,7 +48,8 @@ class Scanner:
         *beat* is called whenever it got on.
         """
         self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
-        self._visiting = Visiting(journal, config, clock, guard, coverage, beat)
+        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step)
+        self._beat, self.effort = beat, self._visiting.effort
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         self._mount: tuple[int, int, int] | None = None
         self._there = False
@@ -56,6 +57,10 @@ class Scanner:
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
         self._tops: list[bytes] = []
+
+    def _step(self) -> None:
+        self.effort.step()
+        self._beat()
 
     def remounted(self) -> bool:
         """Look at the mount guard; True if another mount lies there than at the last look, so that a new epoch began."""
@@ -94,7 +99,7 @@ class Scanner:
             self._scan(inbox, only, report, fully=fully)
         finally:
             os.close(inbox)
-        self._tell_troubles(report, everything=only is None)
+        self._tell_troubles(report, only)
         return report
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
@@ -218,12 +223,15 @@ class Scanner:
             )
         self._strays = strays
 
-    def _tell_troubles(self, report: Report, *, everything: bool) -> None:
+    def _tell_troubles(self, report: Report, only: Collection[bytes] | None) -> None:
         """Say once which folder cannot be listed, and once that it can be again."""
         found = dict(report.troubles)
         for path in found.keys() - self._troubled.keys():
             log.warning("folder.not_listed", folder=printable(path) or ".", reason=found[path])
-        troubled = found if everything else self._troubled | found
+        looked_at = self._troubled if only is None else [p for p in self._troubled if p.partition(b"/")[0] in only]
+        troubled = {path: self._troubled[path] for path in self._troubled.keys() - set(looked_at)} | found
+        for path in self._troubled.keys() - troubled.keys():
+            log.info("folder.listed_again", folder=printable(path) or ".")
         if troubled != self._troubled:
             self._troubled = troubled
             told = {printable(path) or ".": reason for path, reason in troubled.items()}
