@@ -43,6 +43,7 @@ class Postponed:
 
     reason: str
     blocked: bool = False
+    away: bool = False  #: because the file system of its folder does not answer
 
 
 def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
@@ -51,13 +52,18 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
         dirty = moving.Dirty()
         desk.guard.look()
         results: list[tuple[Row, Closed | Postponed]] = []
+        away: dict[bytes, Postponed] = {}
         try:
             for row_id in sorted(ours):
                 desk.beats.beat()
                 with desk.journal.transaction() as connection:
                     current = rows.one(connection, row_id)
                 if current.state in (State.ATTACHED, State.REFUSED):
-                    results.append((current, _carry_or_explain(desk, current, dirty)))
+                    top = current.path.partition(b"/")[0]
+                    result = away.get(top) or _carry_or_explain(desk, current, dirty)
+                    if isinstance(result, Postponed) and result.away:
+                        away[top] = result
+                    results.append((current, result))
             dirty.sync()
         except OSError as error:
             _disk_trouble(desk, ours, error)
@@ -102,16 +108,31 @@ def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
 
 
 def _carry_or_explain(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
-    """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised."""
+    """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised.
+
+    A share that is away, too: unless it is that of done or failed, where nothing can be filed.
+    """
     try:
         return _carry(desk, row, dirty)
     except OSError as error:
         if error.errno == errno.EIO:
             return Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
+        if error.errno in refusing.AWAY and _answers(_root(desk, row)):
+            return Postponed(
+                f"the file system of its folder does not answer ({error.strerror})", blocked=True, away=True
+            )
         if error.errno not in refusing.PERSONAL:
             raise
         reason = refusing.explain(error, desk.guard.inbox, row.path, _root(desk, row), row.target or wanted(row))
         return Postponed(reason, blocked=True)
+
+
+def _answers(root: Path) -> bool:
+    try:
+        with places.folder(root, b""):
+            return True
+    except OSError:
+        return False
 
 
 def _carry(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:

@@ -11,12 +11,12 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config
+from attachd.filing import places
 from attachd.filing.guard import Guard
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
@@ -189,13 +189,11 @@ class Scanner:
 
     def _named(self, inbox: int, only: Collection[bytes]) -> list[bytes]:
         """Those of the folders *only* that are there and looked at."""
-        found = []
-        for name in sorted(only):
-            with suppress(OSError):
-                folder = stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
-                if folder and (self._listings.known(name) or not self._hiding.why(name, True)):
-                    found.append(name)
-        return found
+        return [
+            name
+            for name in sorted(only)
+            if _may_be_folder(inbox, name) and (self._listings.known(name) or not self._hiding.why(name, True))
+        ]
 
     def _known_folders(self, only: Collection[bytes] | None) -> frozenset[bytes]:
         """The folders, of all or of those in *only*, in which unfinished rows lie."""
@@ -237,3 +235,11 @@ class Scanner:
             told = {printable(path) or ".": reason for path, reason in troubled.items()}
             with self._journal.transaction(durable=False) as connection:
                 database.put(connection, "troubles", json.dumps(told))
+
+
+def _may_be_folder(inbox: int, name: bytes) -> bool:
+    """Whether it is a folder, also where that cannot be known: the visit finds out why, as of a share that does not answer."""
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
+    except OSError as error:
+        return error.errno not in places.NOWHERE
