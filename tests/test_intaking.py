@@ -350,6 +350,28 @@ def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkey
     assert f"inbox      {w.inbox}  (its file system does not answer)" in showing.lines(found, w.clock.now())
 
 
+def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a hard mount the service itself cannot: its look waits until the server is back."""
+    (w.inbox / "TEST-1").mkdir()
+    real = mounts.below(w.inbox)
+    monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
+    step(w, intake)
+    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    assert found["not_listed"] == {}
+    answer = threading.Event()
+    monkeypatch.setattr(showing, "_opens", lambda mount: answer.wait(60))
+    monkeypatch.setattr(showing, "ANSWER_SECONDS", 0.05)
+    try:
+        found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    finally:
+        answer.set()
+
+    assert found["inbox_there"]
+    assert found["not_listed"] == {"TEST-1": "its file system does not answer"}
+
+
 # --- Files of which no event told -------------------------------------------------------------------------------
 
 
