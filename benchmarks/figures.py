@@ -5,22 +5,45 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import rich.table
 from rich.console import Console
-from rich.table import Table
 
 MIB = 1 << 20
 
 
-def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """Print a table, its first column of words and the others of numbers."""
-    made = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number else "left")
-    for line in lines:
-        made.add_row(*line)
-    Console().print(made)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures in words: its first column says of what, the others hold numbers."""
+
+    title: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    note: str = ""
+
+    def show(self) -> None:
+        """Print it."""
+        made = rich.table.Table(
+            title=self.title, title_justify="left", caption=self.note or None, caption_justify="left"
+        )
+        for number, column in enumerate(self.columns):
+            made.add_column(column, justify="right" if number else "left")
+        for line in self.lines:
+            made.add_row(*line)
+        Console().print(made)
+
+    @property
+    def markdown(self) -> str:
+        """The same for a document."""
+        head = [_row(self.columns), _row(["---", *(["---:"] * (len(self.columns) - 1))])]
+        body = [_row(line) for line in self.lines]
+        return "\n".join([f"## {self.title}", "", *head, *body, *(["", self.note] if self.note else []), ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def median_and_p99(seconds: Sequence[float]) -> tuple[float, float]:
@@ -39,6 +62,11 @@ def times(one: float, other: float) -> str:
     return f"{one / other:.1f} x" if other else "-"
 
 
+def ratio(one: float, other: float) -> str:
+    """A ratio of two times."""
+    return f"{one / other:.2f}"
+
+
 def cpu_seconds(process: int) -> float:
     """User and system time of a process so far (proc(5), stat)."""
     fields = Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()
@@ -50,6 +78,21 @@ def memory_bytes(process: int) -> tuple[int, int]:
     lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()
     found = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
     return int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024
+
+
+def wake_ups(process: int) -> int:
+    """How often its threads have gone to sleep of themselves so far, and so were woken (proc(5), status)."""
+    found = 0
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        lines = (thread / "status").read_text("ascii").splitlines()
+        found += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+    return found
+
+
+def written_bytes(process: int) -> int:
+    """What a process has had written to disks so far (proc(5), io)."""
+    lines = Path(f"/proc/{process}/io").read_text("ascii").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
 
 
 def watched_folders(process: int) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ inbox = "inbox"
 state = "state"
 [jira]
 url = "{url}"
+{ca}
 [jira.auth]
 user = "demo@example.com"
 token = {{ file = "token" }}
@@ -35,8 +39,8 @@ issue_files_per_hour = 0
 class Site:
     """Folders, a configuration, and the command on them. Nothing is waited for before a file counts as finished."""
 
-    def __init__(self, home: Path, url: str) -> None:
-        """Make the folders below *home*, for the Jira at *url*."""
+    def __init__(self, home: Path, url: str, ca_file: Path | None = None) -> None:
+        """Make the folders below *home*, for the Jira at *url*, whose certificate is held against *ca_file*."""
         self.home, self.url = home, url
         self.inbox, self.done, self.failed = home / "inbox", home / "done", home / "failed"
         for folder in (self.inbox, self.done, self.failed):
@@ -44,7 +48,8 @@ class Site:
         token = home / "token"
         token.write_text("standin-token\n")
         token.chmod(0o600)
-        (home / "config.toml").write_text(_CONFIGURATION.format(url=url))
+        ca = f'ca_file = "{ca_file}"' if ca_file else ""
+        (home / "config.toml").write_text(_CONFIGURATION.format(url=url, ca=ca))
 
     @property
     def config(self) -> Path:
@@ -86,11 +91,24 @@ class Site:
         with contextlib.closing(sqlite3.connect(f"file:{self.home}/state/journal.db?mode=ro", uri=True)) as journal:
             return list(journal.execute(query))
 
+    def filed(self) -> int:
+        """How many files lie in done."""
+        return sum(len(os.listdir(self.done / issue)) for issue in os.listdir(self.done))
+
     def uploads(self) -> list[float]:
         """When each upload began to arrive at the stand-in, on this machine's monotonic clock."""
         with urllib.request.urlopen(f"{self.url}/__standin__/requests", timeout=60) as answer:
             requests = json.load(answer)
         return [request["at"] for request in requests if request["path"].endswith("/attachments")]
+
+
+def counts(url: str) -> dict[str, int]:
+    """How many requests and files have reached the server of ``benchmarks.sink``."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with urllib.request.urlopen(f"{url}/counts", timeout=60, context=context) as answer:
+        found: dict[str, int] = json.load(answer)
+    return found
 
 
 def grown(count: Callable[[], int], goal: int, patience: float = 100.0) -> float:
@@ -118,14 +136,47 @@ def site() -> Iterator[Site]:
     """A site in a temporary folder, with a stand-in of its own."""
     with folder() as home:
         words = ["--folder", str(home / "jira"), "--port", "0", "--auto-issues", "--no-page"]
-        standin = subprocess.Popen([sys.executable, "-m", "attachd.standin", *words], stdout=subprocess.PIPE, text=True)
-        assert standin.stdout is not None
-        try:
-            yield Site(home, standin.stdout.readline().strip())
-        finally:
-            standin.terminate()
-            standin.wait()
-            standin.stdout.close()
+        with server("attachd.standin", *words) as url:
+            yield Site(home, url)
+
+
+@contextlib.contextmanager
+def sinking(delay: float = 0.0, certificate: Certificate | None = None) -> Iterator[Site]:
+    """A site whose Jira is the lean server of ``benchmarks.sink``, which takes *delay* seconds for each upload."""
+    tls = ["--certificate", str(certificate.path), "--key", str(certificate.key)] if certificate else []
+    with folder() as home, server("benchmarks.sink", "--delay", str(delay), *tls) as url:
+        yield Site(home, url, certificate.path if certificate else None)
+
+
+@contextlib.contextmanager
+def server(module: str, *words: str) -> Iterator[str]:
+    """A server as a process of its own, which prints its address in its first line; gives that."""
+    process = subprocess.Popen([sys.executable, "-m", module, *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate for 127.0.0.1, by nobody but itself, and its key."""
+
+    path: Path
+    key: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Certificate:
+        """Make one with ``openssl``."""
+        made = cls(folder / "certificate.pem", folder / "key.pem")
+        names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+        kind = ["-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        files = ["-keyout", str(made.key), "-out", str(made.path)]
+        subprocess.run(["openssl", "req", *kind, *names, *files], check=True, capture_output=True)
+        return made
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 3600.0, every: float = 0.05) -> float:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import idle, latency, memory, scan, storm
+from benchmarks import figures, idle, latency, memory, scan, storm
 
-Measure = Callable[..., None]
+Measure = Callable[..., figures.Table]
 
 #: Each measurement with the defaults of its options.
 MEASUREMENTS: dict[str, tuple[Measure, dict[str, Any]]] = {
@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one measurement, and print its table."""
     options = vars(_parser().parse_args(words))
     measure, _ = MEASUREMENTS[options.pop("measurement")]
-    measure(**options)
+    measure(**options).show()
     return 0
 
 

@@ -13,7 +13,7 @@ FOLDERS = 50
 _CLOSE_WRITE = 0x8  #: inotify(7)
 
 
-def measure(files: int, size: int, rest: float) -> None:
+def measure(files: int, size: int, rest: float) -> figures.Table:
     """From the close of a file to its request at Jira: one file after the other, each when the last is filed."""
     ours = _attachd(files, size, rest)
     bare = _bare_inotify(files, size)
@@ -23,7 +23,7 @@ def measure(files: int, size: int, rest: float) -> None:
         ["a bare inotify loop: until it is told", *map(figures.milliseconds, (least, least_worst))],
         ["ratio", figures.times(middle, least), figures.times(worst, least_worst)],
     ]
-    figures.table(f"Latency from close(2), {files} files of {size} bytes", ["", "median", "p99"], lines)
+    return figures.Table(f"Latency from close(2), {files} files of {size} bytes", ["", "median", "p99"], lines)
 
 
 def _attachd(files: int, size: int, rest: float) -> list[float]:

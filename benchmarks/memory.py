@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks import figures, installed, trees
 
 
-def measure(files: int, folders: int) -> None:
+def measure(files: int, folders: int) -> figures.Table:
     """The resident memory of the service before and after it knows very many files, none of which is sent."""
     with installed.site() as site:
         site.pause()
@@ -22,4 +22,4 @@ def measure(files: int, folders: int) -> None:
         [f"{files} files wait", f"{resident / figures.MIB:.0f} MiB", f"{highest / figures.MIB:.0f} MiB"],
         ["more for each file", f"{(resident - empty) / files:.0f} bytes", ""],
     ]
-    figures.table(f"Resident memory, {folders} folders, nothing sent", ["", "now", "at the highest"], lines)
+    return figures.Table(f"Resident memory, {folders} folders, nothing sent", ["", "now", "at the highest"], lines)

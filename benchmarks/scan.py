@@ -21,7 +21,7 @@ from attachd.service import starting
 from benchmarks import figures, installed, trees
 
 
-def measure(folders: int, files: int, repetitions: int) -> None:
+def measure(folders: int, files: int, repetitions: int) -> figures.Table:
     """A full scan of waiting files that are all known, and the bare walk that it cannot do without, in turn."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with installed.folder() as home:
@@ -37,7 +37,7 @@ def measure(folders: int, files: int, repetitions: int) -> None:
         ["a scan where nothing was added or taken away", figures.milliseconds(quiet), figures.times(quiet, walk)],
         ["bare os.scandir and stat", figures.milliseconds(walk), ""],
     ]
-    figures.table(
+    return figures.Table(
         f"Full scan of {files} waiting files in {folders} folders", ["", "median", "against the bare walk"], lines
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import figures, installed, trees
 
 
-def measure(files: int, folders: int) -> None:
+def measure(files: int, folders: int) -> figures.Table:
     """Half of the files made where they are watched, the others moved in with their folders: is any of them lost?"""
     names = trees.keys(folders)
     moved_in, filled = names[: folders // 2], names[folders // 2 :]
@@ -30,7 +30,7 @@ def measure(files: int, folders: int) -> None:
             made = time.monotonic()
             known = installed.grown(site.known, files)
             busy = figures.cpu_seconds(process) - idle
-        _print(site, files, folders, [made - began, known - began, busy])
+        return _compared(site, files, folders, [made - began, known - began, busy])
 
 
 def _fill(process: int, site: installed.Site, names: list[str], files: int) -> None:
@@ -50,7 +50,7 @@ def _queued() -> int:
     return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
 
-def _print(site: installed.Site, files: int, folders: int, seconds: list[float]) -> None:
+def _compared(site: installed.Site, files: int, folders: int, seconds: list[float]) -> figures.Table:
     """Compare the journal with the folders, now that the dust has settled."""
     rows = [path for (path,) in site.journal("SELECT path FROM file")]
     there = {bytes(path.relative_to(site.inbox)) for path in site.inbox.glob("TEST-*/*")}
@@ -64,7 +64,9 @@ def _print(site: installed.Site, files: int, folders: int, seconds: list[float])
         ["processor time", f"{busy:.1f} s"],
         ["the kernel's queue overflowed", f"{overflows} times"],
     ]
-    figures.table(f"Storm: {files} files in {folders} folders, half of them moved in whole", ["", ""], lines)
+    found = figures.Table(f"Storm: {files} files in {folders} folders, half of them moved in whole", ["", ""], lines)
     # Each file made where it is watched is two events: its creation, and the close of its writer.
     if set(rows) != there or len(rows) != len(there) or (files > _queued() and not overflows):
+        found.show()
         sys.exit("A file was lost or known twice, or the kernel's queue did not overflow.")
+    return found

@@ -26,6 +26,8 @@ from world import World, world
 
 #: More than the buffers of a connection on loopback take in while nobody reads.
 LARGE = bytes(range(256)) * (12 * 1024 * 1024 // 256)
+#: In how many reads that is sent.
+READS = -(-len(LARGE) // multipart.READ_BYTES)
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def at_the_read(number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyP
     "change",
     [grows, grows_by_the_end_of_a_body, shrinks, is_emptied, is_rewritten, is_rewritten_and_its_time_put_back],
 )
-@pytest.mark.parametrize("moment", [2, 30, 48])
+@pytest.mark.parametrize("moment", [2, READS * 5 // 8, READS])
 def test_a_file_that_changes_while_it_is_sent_arrives_as_it_is_in_the_end(
     w: World, jira: Standin, change: Callable[[Path], None], moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +189,7 @@ def test_a_file_that_changes_while_it_is_sent_arrives_as_it_is_in_the_end(
 def test_a_file_that_is_replaced_while_it_is_sent(w: World, jira: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both contents are attached: the one that was held to its end, and the new one."""
     w.drop("TEST-1/large.bin", LARGE, MTIME)
-    at_the_read(20, lambda: w.drop("TEST-1/large.bin", NEW) and None, monkeypatch)
+    at_the_read(READS * 5 // 12, lambda: w.drop("TEST-1/large.bin", NEW) and None, monkeypatch)
 
     w.settle()
 
@@ -205,7 +207,7 @@ def test_a_disk_that_fails_in_the_midst_of_a_file_holds_that_file_alone(
     def fail() -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    at_the_read(20, fail, monkeypatch)
+    at_the_read(READS * 5 // 12, fail, monkeypatch)
     w.scan()
     assert w.step()
 
@@ -224,8 +226,8 @@ def test_a_file_that_is_being_rewritten_as_its_upload_begins_settles_first(w: Wo
     w.scan()
     loaded, usual = [], sending._load
 
-    def load(desk, stack, row):  # type: ignore[no-untyped-def]
-        loaded.append(usual(desk, stack, row))
+    def load(desk, stack, row, folders):  # type: ignore[no-untyped-def]
+        loaded.append(usual(desk, stack, row, folders))
         if len(loaded) == 1:
             with path.open("r+b") as file:
                 file.write(b"new ")

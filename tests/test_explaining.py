@@ -56,7 +56,7 @@ def at(seconds: float) -> str:
 
 def row(state: State, **values: Any) -> Row:
     """A row of TEST-1 as the journal could hold it."""
-    fields = dict.fromkeys((field.name for field in dataclasses.fields(Row)), None) | {
+    fields = dict.fromkeys(Row._fields, None) | {
         "id": 5,
         "path": b"TEST-1/a.txt",
         "generation": 0,

@@ -16,6 +16,7 @@ import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
 from attachd.filing import moving, recognising, renaming
+from attachd.filing.grouping import Group
 from attachd.filing.moving import Dirty, Found, Identity, Outcome, Stuck
 from test_filing_fakes import fake_file_system
 
@@ -27,11 +28,11 @@ real_rename: Rename = renaming.rename_noreplace
 
 
 class Folders:
-    """An inbox and a done folder, and the file that is to move from one to the other."""
+    """An inbox and a done folder, and the file that is to move from one to the other: alone, or as one of a group."""
 
-    def __init__(self, inbox: Path, done: Path) -> None:
+    def __init__(self, inbox: Path, done: Path, group: Group | None = None) -> None:
         self.inbox, self.done = inbox, done
-        self.dirty = Dirty()
+        self.group, self.dirty = group, group.dirty if group else Dirty()
         inbox.mkdir()
         done.mkdir()
 
@@ -43,7 +44,8 @@ class Folders:
         return identity_of(path)
 
     def move(self, identity: Identity, target: bytes | None = None, source: bytes = SOURCE) -> Outcome | Stuck:
-        return moving.move(self.inbox, source, self.done, target or source, identity, self.dirty)
+        ends = self.inbox, source, self.done, target or source, identity
+        return (self.group and self.group.move(*ends)) or moving.move(*ends, self.dirty)
 
     @property
     def waiting(self) -> dict[bytes, bytes]:
@@ -85,21 +87,22 @@ def across(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
     real_rename(from_folder, name, to_folder, new)
 
 
-@pytest.fixture
-def near(tmp_path: Path) -> Folders:
-    return Folders(tmp_path / "inbox", tmp_path / "done")
+@pytest.fixture(params=["alone", "grouped"])
+def near(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folders]:
+    with Group() as group:
+        yield Folders(tmp_path / "inbox", tmp_path / "done", group if request.param == "grouped" else None)
 
 
-@pytest.fixture(params=["rename", "reserve", "mounts", "devices"])
+@pytest.fixture(params=["rename", "reserve", "mounts", "devices", "grouped rename", "grouped reserve"])
 def folders(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     """Give both folders on one file system, on one without renameat2, on two mounts of one, and on two devices."""
     renames = {"rename": real_rename, "reserve": unable, "mounts": across, "devices": real_rename}
-    monkeypatch.setattr(renaming, "rename_noreplace", renames[request.param])
-    with tempfile.TemporaryDirectory(dir=SECOND_DEVICE) as other:
+    monkeypatch.setattr(renaming, "rename_noreplace", renames[request.param.rpartition(" ")[2]])
+    with tempfile.TemporaryDirectory(dir=SECOND_DEVICE) as other, Group() as group:
         if request.param == "devices" and os.stat(other).st_dev == tmp_path.stat().st_dev:
             pytest.skip("needs a second device")
         far = Path(other) if request.param == "devices" else tmp_path
-        yield Folders(tmp_path / "inbox", far / "done")
+        yield Folders(tmp_path / "inbox", far / "done", group if request.param.startswith("grouped") else None)
 
 
 # --- Where all goes well ----------------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ def added(journal: Journal, path: bytes = b"TEST-1/a.txt", *, ready: bool = True
     issue = path.partition(b"/")[0].decode()
     place = Place(path, issue, name or path.rpartition(b"/")[2].decode("utf-8", "replace"))
     with journal.transaction() as connection:
-        row_id = admission.add(connection, place, Fingerprint(size, 5, 6, 7, 8), NOW)
+        (row_id,) = admission.add(connection, [admission.New(place, Fingerprint(size, 5, 6, 7, 8))], NOW)
         if ready:
-            admission.ready(connection, row_id, NOW.now)
+            admission.ready(connection, {row_id: None}, NOW.now)
     return row_id
 
 

@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from attachd.filing import renaming
+from attachd.journal import report
 from attachd.journal.database import Journal
+from attachd.model import State
 from world import Fault, World
 
 ISSUES = ("TEST-1", "OPS-7")
@@ -361,6 +363,15 @@ class Lives(RuleBasedStateMachine):
             held = {(s.issue, s.content) for s in self.world.jira.stored}
             done = {(name.partition("/")[0], content) for name, content in self.world.files(self.world.done).items()}
             assert done <= held
+
+    @invariant()
+    def what_is_counted_is_what_is_there(self) -> None:
+        if hasattr(self, "world"):
+            journal = self.world.desk.journal
+            rows = journal.rows("SELECT state, blocked FROM file WHERE finished_at IS NULL")
+            standing = report.standing(journal)
+            assert +Counter(standing.states) == Counter(State(row[0]) for row in rows)
+            assert +Counter(standing.blocked) == Counter(State(row[0]) for row in rows if row[1] is not None)
 
     def quiet(self) -> None:
         """No more faults: everything that is left gets its verdict."""

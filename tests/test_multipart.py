@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attachd.jira import multipart, names
+from attachd.jira import digesting, multipart, names
 from attachd.jira.multipart import BUFFERED_BYTES, READ_BYTES, Body, Changed, Cut, Part
 from attachd.standin.multipart import Intake
 
 #: Long before any test: whatever writes to a file changes this time.
 MTIME_NS = 1_000_000_000 * 10**9
 LARGE = bytes(range(256)) * (BUFFERED_BYTES // 256) + b"end"
+#: In how many pieces that is sent.
+PIECES = -(-len(LARGE) // READ_BYTES)
 Make = Callable[..., Part]
 
 
@@ -358,7 +361,7 @@ def overwrite_unseen(part: Part, position: int) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("moment", [1, 2, 17, 20])
+@pytest.mark.parametrize("moment", [1, 2, PIECES, PIECES + 3])
 def test_a_file_that_changes_while_it_is_sent_is_never_sent_whole(
     made: Make, change: Callable[[Part], None], moment: int
 ) -> None:
@@ -380,7 +383,7 @@ def test_a_file_that_changed_behind_its_own_part_is_not_sent_whole_either(
     part = made("first.txt", LARGE)
     body = Body([part, made("last.txt", LARGE)])
 
-    taken, error = drained(body, lambda count: change(part) if count == 25 else None)
+    taken, error = drained(body, lambda count: change(part) if count == PIECES + 5 else None)
 
     assert isinstance(error, Changed)
     assert closing(body) not in taken
@@ -403,7 +406,7 @@ def test_a_file_that_changed_since_it_was_claimed_is_not_sent(
     assert closing(body) not in taken
 
 
-@pytest.mark.parametrize("moment", [4, 17, 20])
+@pytest.mark.parametrize("moment", [4, PIECES, PIECES + 3])
 def test_a_write_behind_what_was_sent_shows_although_its_time_was_put_back(made: Make, moment: int) -> None:
     part = made(content=LARGE)
     body = Body([made("first.txt", b"first"), part])
@@ -480,7 +483,7 @@ def test_a_stream_is_cut_when_the_service_stops(made: Make) -> None:
 
 
 def test_a_stop_behind_the_last_byte_of_the_file_lets_the_body_end(made: Make) -> None:
-    pieces = 1 + -(-len(LARGE) // READ_BYTES)
+    pieces = 1 + PIECES
     taken = 0
     body = Body([made(content=LARGE)], cut=lambda: taken == pieces)
 
@@ -489,6 +492,33 @@ def test_a_stop_behind_the_last_byte_of_the_file_lets_the_body_end(made: Make) -
 
     assert taken == pieces + 1
     assert body.exhausted
+
+
+@pytest.mark.parametrize("end", ["whole", "cut", "left"])
+def test_no_thread_is_left_of_a_stream_however_it_ended(made: Make, end: str) -> None:
+    before = set(threading.enumerate())
+    pieces = iter(Body([made(content=LARGE)], cut=lambda: end == "cut" and taken > 3))
+    taken = 0
+    with suppress(Cut):
+        for taken, _ in enumerate(pieces, 1):
+            if end == "left" and taken == 3:
+                break
+    threads = set(threading.enumerate()) - before
+    del pieces
+
+    assert threads or end == "whole"
+    for thread in threads:
+        thread.join(10.0)
+        assert not thread.is_alive()
+
+
+def test_a_digest_that_is_cleared_away_in_its_own_thread_holds_nobody_up() -> None:
+    """As the garbage collector may have it, with a body that was left in the middle."""
+    digest = digesting.Beside()
+    digest.update(b"piece")
+    assert digest._pool is not None
+
+    digest._pool.submit(digest.__exit__, None, None, None).result(10.0)
 
 
 def test_one_buffer_is_not_cut(made: Make) -> None:

@@ -14,6 +14,7 @@ import pytest
 from attachd.cli import showing
 from attachd.delivery import carrying
 from attachd.intake import nested, scanning, visiting, walking
+from attachd.journal.rows import Row
 from world import Fault, World, world
 
 
@@ -143,16 +144,16 @@ def test_a_share_that_is_away_holds_up_only_what_lies_on_it(
     """And is asked once for all its files: each answer takes a time-out."""
     for name in ("TEST-1/a.txt", "TEST-1/b.txt", "TEST-2/c.txt"):
         w.drop(name)
-    move, asked = carrying.moving.move, []
+    move, asked = carrying._move, []
 
-    def away(inbox: Path, source: bytes, *others: Any, **more: Any) -> Any:
-        if not source.startswith(b"TEST-1/"):
-            return move(inbox, source, *others, **more)
-        asked.append(source)
+    def away(desk: Any, row: Row, group: Any) -> Any:
+        if not row.path.startswith(b"TEST-1/"):
+            return move(desk, row, group)
+        asked.append(row.path)
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patched:
-        patched.setattr(carrying.moving, "move", away)
+        patched.setattr(carrying, "_move", away)
         w.deliver()
         assert w.pauses() == set()
         assert w.files(w.done) == {"TEST-2/c.txt": b"content"}
@@ -172,7 +173,7 @@ def test_while_the_share_of_done_is_away_nothing_is_sent(w: World, monkeypatch: 
         raise OSError(code, os.strerror(code))
 
     w.drop("TEST-1/a.txt")
-    monkeypatch.setattr(carrying.moving, "move", away)
+    monkeypatch.setattr(carrying, "_move", away)
     w.done.rename(w.home / "away")
     w.deliver()
 

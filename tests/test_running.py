@@ -74,7 +74,7 @@ def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkey
 
 
 def test_a_scanner_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intaking.carrying, "drop_notes", lambda desk: 1 / 0)
+    monkeypatch.setattr(intaking.unnoting, "drop_notes", lambda desk: 1 / 0)
 
     engine.start()
 

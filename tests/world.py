@@ -24,7 +24,7 @@ import httpx
 
 from attachd import config
 from attachd.clock import Clock
-from attachd.delivery import carrying, worker
+from attachd.delivery import carrying, unnoting, worker
 from attachd.delivery.desk import Desk
 from attachd.intake.scanning import Scanner
 from attachd.intake.visiting import Report
@@ -309,7 +309,7 @@ class World:
             carrying.close_moved(self.desk)
         report = self.scanner.scan()
         if report.there:
-            carrying.drop_notes(self.desk)
+            unnoting.drop_notes(self.desk)
         return report
 
     def step(self) -> bool:

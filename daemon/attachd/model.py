@@ -206,4 +206,6 @@ def signed64(number: int) -> int:
 def printable(raw: bytes) -> str:
     r"""Show a file name in one line: UTF-8 as it is; control characters and undecodable bytes as ``\x..``."""
     text = raw.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

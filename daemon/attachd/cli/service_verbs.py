@@ -128,11 +128,9 @@ def _end(engine: Engine, code: int = 0) -> None:
 
 
 def _status_line(engine: Engine, hangs: Sequence[Hang]) -> str:
-    found = report.summary(engine.desk.journal)
+    found = report.standing(engine.desk.journal).words
     pauses = report.active_pauses(engine.desk.journal, engine.desk.clock.now())
-    parts = [
-        f"{found.counts[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found.counts[w]
-    ]
+    parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
     if not engine.desk.guard.sight.there:
         parts.append("the inbox is not there")
     parts += [str(hang) for hang in hangs]
@@ -153,16 +151,15 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str
         if not told:
             told = True
             _tell_settling(engine)
-        left = report.unfinished(engine.desk.journal)
-        if left == report.stuck(engine.desk.journal):
+        standing = report.standing(engine.desk.journal)
+        if standing.left == standing.stuck:
             return ""
-        if paused := _paused(engine, left):
+        if paused := _paused(engine, standing):
             return paused
         if time.monotonic() - asked < 1.0:
             continue
         engine.heed_others()
-        # Counting all states reads the whole journal.
-        asked, now = time.monotonic(), report.summary(engine.desk.journal).progress
+        asked, now = time.monotonic(), report.progress(engine.desk.journal)
         if now != progress:
             progress, since = now, time.monotonic()
         elif time.monotonic() - since > patience:
@@ -170,7 +167,7 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str
     return "it was told to stop"
 
 
-def _paused(engine: Engine, left: int) -> str:
+def _paused(engine: Engine, standing: report.Standing) -> str:
     """Why nothing that is left can be sent now, "" if something can."""
     journal, now = engine.desk.journal, engine.desk.clock.now()
     wide = [
@@ -183,14 +180,14 @@ def _paused(engine: Engine, left: int) -> str:
     if wide:
         return wide[0].reason
     by_hand = report.paused_by_hand(journal, now)
-    if by_hand and left == report.stuck(journal) + report.waiting_in(journal, by_hand):
+    if by_hand and standing.left == standing.stuck + report.waiting_in(journal, by_hand):
         return f"paused by hand: {', '.join(by_hand)}"
     return ""
 
 
 def _tell_settling(engine: Engine) -> None:
     """Say what a person who watches would otherwise wait for in silence."""
-    settling = report.settling(engine.desk.journal)
+    settling = report.standing(engine.desk.journal).settling
     if settling:
         settle = engine.desk.config.settle
         log.info(
@@ -205,7 +202,7 @@ def _tell_settling(engine: Engine) -> None:
 def _conclude(engine: Engine, began: float, reason: str) -> int:
     """Print what became of the files, and choose the exit code."""
     journal = engine.desk.journal
-    failed, left, strays = report.failed_since(journal, began), report.unfinished(journal), report.strays(journal)
+    failed, left, strays = report.failed_since(journal, began), report.standing(journal).left, report.strays(journal)
     attached = report.attached_since(journal, began)
     print(f"{attached} attached, {failed} failed, {left + sum(s.files for s in strays)} waiting")
     for row in report.failures_since(journal, began):

@@ -88,7 +88,7 @@ def settle(desk: Desk, client: Client, refused: Sequence[Row], generation: int) 
     if _proven(desk, contested):
         _believe(desk, refused, _NOT_TO_THIS_ONE)
         return
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         accepted = queue.accepted_before(connection, desk.site.url, contested.lane)
     if contested.contested == 403 or accepted:
         alone = accepted and (contested.contested == 404 or _others_accept(desk, contested))
@@ -165,8 +165,7 @@ def _believe(desk: Desk, contested: Sequence[Row], reason: str) -> None:
             if rows.change_if_same(connection, row, _refused(row, reason.format(row.reason), now))
         ]
         written = [rows.one(connection, row.id) for row in believed]
-    for row in written:
-        recording.tell(row)
+    recording.tell(written)
 
 
 def _refused(row: Row, reason: str, now: float) -> outcome.Values:
@@ -214,7 +213,7 @@ def _lost(contested: Row, *, alone: bool) -> Fault:
 
 def review(desk: Desk) -> bool:
     """Decide about held refusals whose time has come, or that something has proven; True if anything was decided."""
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         held = queue.contested(connection, held=True)
     by_hand = [row for row in held if row.held == BY_HAND]
     _believe(desk, by_hand, _BY_HAND)
@@ -227,7 +226,7 @@ def review(desk: Desk) -> bool:
 
 
 def _is_by_day(desk: Desk, row: Row) -> bool:
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         return row.contested == 403 or queue.accepted_before(connection, desk.site.url, row.lane)
 
 
@@ -259,7 +258,7 @@ def _proven(desk: Desk, row: Row) -> bool:
     """Whether another issue of the project has accepted a file since Jira's first 403 for this one."""
     if row.contested != 403:
         return False
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         before = queue.accepted_before(connection, desk.site.url, row.lane)
     return not before and _others_accept(desk, row)
 
@@ -267,7 +266,7 @@ def _proven(desk: Desk, row: Row) -> bool:
 def _others_accept(desk: Desk, row: Row) -> bool:
     """Whether an issue of the row's project has accepted a file since it was first refused."""
     like = pausing.project(row.lane).replace("_", "!_") + "-%"
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         return row.contested_at is not None and queue.accepted_after(connection, row.contested_at, like)
 
 
@@ -276,7 +275,7 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
     unless so many issues are held by then that the fault is more likely ours: then the fuse is blown, and a person decides.
     """
     now = desk.clock.now()
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         proven = [row for row in held if queue.accepted_after(connection, row.contested_at or now)]
     due = [row for row in held if row.due <= now and row not in proven]
     blown = len({row.lane for row in held}) >= FUSE

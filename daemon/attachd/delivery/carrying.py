@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime
 import errno
-import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -19,7 +19,7 @@ import structlog
 
 from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
-from attachd.filing import markers, moving, notes, places, recognising, refusing
+from attachd.filing import grouping, markers, moving, notes, places, refusing
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 #: How often another target is chosen when somebody else keeps taking it.
 _CHOICES = 20
+_TAKEN_OUT = "file gone: it was taken out of the inbox meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,55 +47,101 @@ class Postponed:
     away: bool = False  #: because the file system of its folder does not answer
 
 
+#: A row as it is after its move was tried, and what came of that.
+Carried = tuple[Row, Closed | Postponed]
+
+
 def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
-    """Move the files of these rows, one sync for all. Returns how many rows were closed."""
-    with desk.filed_by_us([row.id for row in verdicts]) as ours:
-        dirty = moving.Dirty()
+    """Move the files of these rows; one transaction for all names, one sync for all moves. Returns how many were closed."""
+    with desk.filed_by_us([row.id for row in verdicts]) as ours, grouping.Group() as group:
         desk.guard.look()
-        results: list[tuple[Row, Closed | Postponed]] = []
+        results: list[Carried] = []
         away: dict[bytes, Postponed] = {}
         try:
-            for row_id in sorted(ours):
+            for row in _aimed(desk, ours, group):
                 desk.beats.beat()
-                with desk.journal.transaction() as connection:
-                    current = rows.one(connection, row_id)
-                if current.state in (State.ATTACHED, State.REFUSED):
-                    top = current.path.partition(b"/")[0]
-                    result = away.get(top) or _carry_or_explain(desk, current, dirty)
-                    if isinstance(result, Postponed) and result.away:
-                        away[top] = result
-                    results.append((current, result))
-            dirty.sync()
+                top = row.path.partition(b"/")[0]
+                carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group)
+                if isinstance(carried[1], Postponed) and carried[1].away:
+                    away[top] = carried[1]
+                results.append(carried)
+            group.dirty.sync()
         except OSError as error:
             _disk_trouble(desk, ours, error)
             return 0
         return _write(desk, results)
 
 
-def _write(desk: Desk, results: Sequence[tuple[Row, Closed | Postponed]]) -> int:
-    now = desk.clock.now()
+def _aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[Row]:
+    """The rows as they are now, with the names that they are to have: chosen one by one, and written down all at once.
+
+    Who gets none here, because it cannot be chosen or another worker was faster, gets it when its turn comes.
+    """
+    with desk.journal.transaction_for_reading() as connection:
+        current = [row for row in rows.many(connection, row_ids) if row.state in (State.ATTACHED, State.REFUSED)]
+    chosen: dict[int, tuple[str, bytes]] = {}
+    taken: set[tuple[str, bytes]] = set()
+    choosers = {root: moving.Chooser(path, group) for root, path in _roots(desk).items()}
+    for row in current:
+        if row.target is None and row.at_path and row.missing < 2 and desk.guard.sight.there:
+            desk.beats.beat()
+            root = _root_name(row)
+            with suppress(OSError):
+                # What the journal promises to others it refuses itself.
+                target = choosers[root].choose(wanted(row), lambda name: (root, name) in taken)  # noqa: B023
+                chosen[row.id] = root, target
+                taken.add(chosen[row.id])
+    if not chosen:
+        return current
+    aims = {row_id: _aim(*aim) for row_id, aim in chosen.items()}
     with desk.journal.transaction() as connection:
-        for row, result in results:
-            if isinstance(result, Closed):
-                queue.finish(connection, row, now, result.values)
-            else:
-                wait = policy.file_wait(1)
-                blocked = result.reason if result.blocked else row.blocked
-                rows.change(connection, row.id, {"due": now + wait, "wait": wait, "blocked": blocked})
-        written = [rows.one(connection, row.id) for row, _ in results]
-    for row, (_, result) in zip(written, results, strict=True):
-        _tell(row, result)
+        group.fresh |= _named(connection, aims)
+    return [row._replace(**aims[row.id]) if row.id in group.fresh else row for row in current]
+
+
+def _named(connection: sqlite3.Connection, aims: Mapping[int, dict[str, Any]]) -> set[int]:
+    """Write down these names, without those that are promised to another by now. Returns whose were written."""
+    with suppress(sqlite3.IntegrityError):
+        rows.change_many(connection, aims)
+        return set(aims)
+    named = set()
+    for row_id, aim in aims.items():
+        with suppress(sqlite3.IntegrityError):
+            rows.change(connection, row_id, aim)
+            named.add(row_id)
+    return named
+
+
+def _roots(desk: Desk) -> dict[str, Path]:
+    return {"done": desk.config.folders.done, "failed": desk.config.folders.failed}
+
+
+def _write(desk: Desk, results: Sequence[Carried]) -> int:
+    now = desk.clock.now()
+    changes: dict[int, dict[str, Any]] = {}
+    for row, result in results:
+        if isinstance(result, Closed):
+            changes[row.id] = queue.finished(row, now, result.values)
+        else:
+            wait = policy.file_wait(1)
+            blocked = result.reason if result.blocked else row.blocked
+            changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
+    with desk.journal.transaction() as connection:
+        rows.change_many(connection, changes)
+    about = log.bind()
+    for row, result in results:
+        _tell(about, row._replace(**changes[row.id]), result)
     return sum(isinstance(result, Closed) for _, result in results)
 
 
-def _tell(row: Row, result: Closed | Postponed) -> None:
-    about = log.bind(id=row.ident, issue=row.asked, file=printable(row.path))
+def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
+    file = {"id": row.ident, "issue": row.asked, "file": printable(row.path)}
     if isinstance(result, Postponed):
-        about.warning("file.move_postponed", reason=result.reason)
+        about.warning("file.move_postponed", **file, reason=result.reason)
     elif row.target is None:
-        about.warning("file.closed_without_move", reason=row.reason)
+        about.warning("file.closed_without_move", **file, reason=row.reason)
     else:
-        about.info("file.filed", root=row.root, target=printable(row.target))
+        about.info("file.filed", **file, root=row.root, target=printable(row.target))
 
 
 def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
@@ -107,24 +154,23 @@ def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
     pausing.pause(desk, Fault(Scope.SITE, "disk", reason))
 
 
-def _carry_or_explain(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
+def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised.
 
     A share that is away, too: unless it is that of done or failed, where nothing can be filed.
     """
     try:
-        return _carry(desk, row, dirty)
+        return _carry(desk, row, group)
     except OSError as error:
         if error.errno == errno.EIO:
-            return Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
+            return row, Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
         if error.errno in refusing.AWAY and _answers(_root(desk, row)):
-            return Postponed(
-                f"the file system of its folder does not answer ({error.strerror})", blocked=True, away=True
-            )
+            reason = f"the file system of its folder does not answer ({error.strerror})"
+            return row, Postponed(reason, blocked=True, away=True)
         if error.errno not in refusing.PERSONAL:
             raise
         reason = refusing.explain(error, desk.guard.inbox, row.path, _root(desk, row), row.target or wanted(row))
-        return Postponed(reason, blocked=True)
+        return row, Postponed(reason, blocked=True)
 
 
 def _answers(root: Path) -> bool:
@@ -135,23 +181,23 @@ def _answers(root: Path) -> bool:
         return False
 
 
-def _carry(desk: Desk, row: Row, dirty: moving.Dirty) -> Closed | Postponed:
+def _carry(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     if not row.at_path and row.target is None:
-        return Closed(
-            {"reason": _with(row, "its content was replaced in the inbox meanwhile, so there is nothing to move")}
-        )
+        remark = "its content was replaced in the inbox meanwhile, so there is nothing to move"
+        return row, Closed({"reason": _with(row, remark)})
     if row.target is None and row.missing >= 2:
-        return Closed({"reason": _with(row, "file gone: it was taken out of the inbox meanwhile")})
+        return row, Closed({"reason": _with(row, _TAKEN_OUT)})
     if not desk.guard.sight.there:
-        return Postponed("the inbox is not there")
+        return row, Postponed("the inbox is not there")
     for _ in range(_CHOICES):
-        row = _targeted(desk, row)
+        row = row if row.id in group.fresh else _targeted(desk, row)
         _drop_marker(desk, row)
-        moved = _move(desk, row, dirty)
+        moved = _move(desk, row, group)
         if moved is not moving.Outcome.TAKEN:
             return _after_move(desk, row, moved)
         row = _retarget(desk, row)
-    return Postponed("the names at its target are taken as fast as they are chosen")
+        group.fresh.discard(row.id)
+    return row, Postponed("the names at its target are taken as fast as they are chosen")
 
 
 def _drop_marker(desk: Desk, row: Row) -> None:
@@ -181,7 +227,7 @@ def _root_name(row: Row) -> str:
 
 
 def _root(desk: Desk, row: Row) -> Path:
-    return desk.config.folders.done if row.state is State.ATTACHED else desk.config.folders.failed
+    return _roots(desk)[_root_name(row)]
 
 
 def wanted(row: Row) -> bytes:
@@ -195,7 +241,7 @@ def _targeted(desk: Desk, row: Row) -> Row:
     A name that was chosen before a crash, and has since been given to a file that is filed there, is chosen anew.
     """
     if row.target is not None:
-        with desk.journal.transaction() as connection:
+        with desk.journal.transaction_for_reading() as connection:
             if not queue.belongs_to_another(connection, _root_name(row), row.target, row.id):
                 return row
     return _retarget(desk, row)
@@ -205,16 +251,20 @@ def _retarget(desk: Desk, row: Row) -> Row:
     root = _root_name(row)
 
     def promised(target: bytes) -> bool:
-        with desk.journal.transaction() as connection:
+        with desk.journal.transaction_for_reading() as connection:
             return queue.promised(connection, root, target, row.id)
 
     while True:
         target = moving.choose(_root(desk, row), wanted(row), promised)
         try:
-            return _change(desk, row, {"root": root, "target": target, "reserved_dev": None, "reserved_ino": None})
+            return _change(desk, row, _aim(root, target))
         except sqlite3.IntegrityError:
             # Another worker promised the name to its file since it was chosen.
             continue
+
+
+def _aim(root: str, target: bytes) -> dict[str, Any]:
+    return {"root": root, "target": target, "reserved_dev": None, "reserved_ino": None}
 
 
 def _change(desk: Desk, row: Row, values: dict[str, Any]) -> Row:
@@ -229,8 +279,11 @@ def identity(desk: Desk, row: Row) -> moving.Identity:
     return moving.Identity(row.size, row.mtime_ns, inode, row.sha256)
 
 
-def _move(desk: Desk, row: Row, dirty: moving.Dirty) -> moving.Outcome | moving.Stuck:
+def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | moving.Stuck:
     assert row.target is not None
+    ends = desk.guard.inbox, row.path, _root(desk, row), row.target, identity(desk, row)
+    if row.id in group.fresh and (moved := group.move(*ends)):
+        return moved
 
     def reserved(dev: int, ino: int) -> None:
         _change(desk, row, {"reserved_dev": dev, "reserved_ino": ino})
@@ -238,30 +291,20 @@ def _move(desk: Desk, row: Row, dirty: moving.Dirty) -> moving.Outcome | moving.
     reservation = (
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
     )
-    return moving.move(
-        desk.guard.inbox,
-        row.path,
-        _root(desk, row),
-        row.target,
-        identity(desk, row),
-        dirty,
-        reserved=reserved,
-        reservation=reservation,
-    )
+    return moving.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
 
 
-def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> Closed | Postponed:
+def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> Carried:
     match moved:
         case moving.Stuck(reason):
-            return Postponed(reason, blocked=True)
+            return row, Postponed(reason, blocked=True)
         case moving.Outcome.MOVED:
-            return Closed({"blocked": None} | _note(desk, row))
+            return row, Closed({"blocked": None} | _note(desk, row))
         case moving.Outcome.GONE | moving.Outcome.SWAPPED | moving.Outcome.TAKEN:
+            row = _change(desk, row, {"root": None, "target": None})
             if row.missing >= 2:
-                _change(desk, row, {"root": None, "target": None})
-                return Closed({"reason": _with(row, "file gone: it was taken out of the inbox meanwhile")})
-            _change(desk, row, {"root": None, "target": None})
-            return Postponed("it is not at its place any more; the next scan finds out why")
+                return row, Closed({"reason": _with(row, _TAKEN_OUT)})
+            return row, Postponed("it is not at its place any more; the next scan finds out why")
         case _:
             assert_never(moved)
 
@@ -288,7 +331,7 @@ def close_moved(desk: Desk) -> None:
 
     Otherwise a file that was moved would be missing from the inbox, and one dropped under its name taken for it.
     """
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         moved = queue.targeted(connection)
     ours = []
     for row in moved:
@@ -308,58 +351,3 @@ def _is_at_target(desk: Desk, row: Row) -> bool:
     except OSError:
         # Not mounted now, or not to be read: the row keeps its target, and is carried when that is there again.
         return False
-
-
-def drop_notes(desk: Desk) -> None:
-    """Remove the notes of failed files that have been taken away: whoever moved the file back has read it.
-
-    A note goes only when the very file that it describes has left ``failed``, and only if it is still ours.
-    """
-    root = desk.config.folders.failed
-    try:
-        with os.scandir(root) as listing:
-            names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for name in names:
-        changes = _changes(root, name)
-        if changes is not None and desk.note_folders.get(name) != changes:
-            _drop_notes_in(desk, name)
-            desk.note_folders[name] = changes
-
-
-def _changes(root: Path, name: str) -> tuple[int, ...] | None:
-    """The mtimes of a tree's folders: they change when a file is taken out of one. None for what cannot be listed."""
-    try:
-        return tuple(places.mtimes(root, os.fsencode(name)))
-    except OSError:
-        return None
-
-
-def _has_left(root: Path, target: bytes) -> bool:
-    """Whether nothing lies at a path any more; not where something bars the way: what is behind it comes back."""
-    above, name = places.divide(target)
-    try:
-        with places.folder(root, above) as folder:
-            return recognising.status_of(folder, name) is None
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-
-
-def _drop_notes_in(desk: Desk, folder: str) -> None:
-    root = desk.config.folders.failed
-    with desk.journal.transaction() as connection:
-        noted = queue.noted(connection, folder)
-    for row in noted:
-        if row.target is None or row.note is None or not _has_left(root, row.target):
-            continue
-        try:
-            notes.remove(root, row.note, row.ident)
-        except OSError as error:
-            log.warning("note.not_removed", id=row.ident, file=printable(row.note), reason=str(error))
-            continue
-        with desk.journal.transaction() as connection:
-            rows.change(connection, row.id, {"note": None})
-        log.info("note.removed", id=row.ident, issue=row.asked, file=printable(row.target))

@@ -115,11 +115,10 @@ def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding
                 continue
             values = _after(desk, connection, row, findings[row.id], now)
             if values:
-                recording.apply(connection, row, values, now)
+                recording.apply(connection, [row], {row.id: values}, now)
                 if values.get("state") not in (None, State.DOUBTFUL):
                     changed.append(rows.one(connection, row.id))
-    for row in changed:
-        recording.tell(row)
+    recording.tell(changed)
     return [row for row in changed if row.state in (State.ATTACHED, State.REFUSED)]
 
 
@@ -162,11 +161,10 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
                 values = outcome.after(row, unseen, now, desk.doubts) | outcome.settled_doubt(row) | asked_at_once
             else:
                 values = outcome.unusable(row, reason, now, desk.doubts, world=fault is not None)
-            recording.apply(connection, row, values, now)
+            recording.apply(connection, [row], {row.id: values}, now)
             if values.get("state") is State.REFUSED:
                 changed.append(rows.one(connection, row.id))
-    for row in changed:
-        recording.tell(row)
+    recording.tell(changed)
     if fault is not None:
         pausing.pause(desk, fault)
     return changed

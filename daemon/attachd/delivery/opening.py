@@ -36,9 +36,9 @@ Opened = int | NotThere | NotTheSame | Unreadable
 
 
 @contextlib.contextmanager
-def held(inbox: Path, row: Row, epoch: int) -> Iterator[Opened]:
+def held(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Iterator[Opened]:
     """Open the file of *row* for as long as the context lasts; a descriptor only if it is the very file admitted."""
-    found = open_same(inbox, row, epoch)
+    found = open_same(inbox, row, epoch, folders)
     try:
         yield found
     finally:
@@ -46,12 +46,12 @@ def held(inbox: Path, row: Row, epoch: int) -> Iterator[Opened]:
             os.close(found)
 
 
-def open_same(inbox: Path, row: Row, epoch: int) -> Opened:
+def open_same(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Opened:
     """Open by directory descriptors; ``O_NONBLOCK`` so that a FIFO put there meanwhile does not hold us (open(2))."""
     above, name = places.divide(row.path)
     try:
-        with places.folder(inbox, above) as folder:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        folder = folders.folder(inbox, above)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return NotThere()

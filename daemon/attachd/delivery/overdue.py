@@ -32,8 +32,7 @@ def give_up(desk: Desk) -> list[Row]:
             values = outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
             if rows.change_if_same(connection, row, values):
                 given_up.append(rows.one(connection, row.id))
-    for row in given_up:
-        recording.tell(row)
+    recording.tell(given_up)
     if given_up:
         desk.bell.ring()
     return given_up

@@ -91,7 +91,7 @@ def prolong(desk: Desk, fault: Fault) -> None:
 
 
 def _earlier(desk: Desk, fault: Fault) -> Pause | None:
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         return pauses.find(connection, fault.scope, fault.subject)
 
 

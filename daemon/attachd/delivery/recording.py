@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -27,21 +27,25 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
     with desk.journal.transaction() as connection:
         known = learning.most(connection, most, cloud=desk.site.cloud)
         learning.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch))
-        sent = [rows.one(connection, row.id) for row in batch]
+        ids = [row.id for row in batch]
+        current_by_id = {row.id: row for row in rows.many(connection, ids)}
+        sent = [current_by_id[row_id] for row_id in ids]
+        owners = queue.credited(connection, sent[0].site or "", _attachments(fates))
+        changes: dict[int, dict[str, Any]] = {}
         for current, fate in zip(sent, fates, strict=True):
-            believed = credible(connection, current, fate)
+            believed = _credible(current, fate, owners)
             values = outcome.after(current, believed, now, desk.doubts, alone=len(batch) == 1)
             if fault is not None and fault.scope is Scope.SITE and values["state"] is State.READY:
                 others = queue.accepted_since(connection, current.fault_attempt or current.attempt or 0, current.id)
                 values |= outcome.behind_others(current, fault, now, others_accepted=others)
-            apply(connection, current, values, now)
+            changes[current.id] = values
+        apply(connection, sent, changes, now)
         if any(isinstance(fate, Misstored) for fate in fates):
             fault = fault or _second_issue(connection, sent[0].lane, now)
         if any(isinstance(fate, Stored) for fate in fates):
             ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
-        written = [rows.one(connection, row.id) for row in batch]
-    for row in written:
-        tell(row)
+        written = rows.many(connection, ids)
+    tell(written)
     pausing.tell_ended(desk, ended)
     if fault is not None:
         pausing.pause(desk, fault)
@@ -62,43 +66,51 @@ def _second_issue(connection: sqlite3.Connection, lane: str, now: float) -> Faul
     return Fault(Scope.SITE, "wrong-size", reason, wait=3600.0)
 
 
-def credible(connection: sqlite3.Connection, row: Row, fate: Fate) -> Fate:
+def _attachments(fates: Sequence[Fate]) -> list[str]:
+    return [fate.attachment for fate in fates if isinstance(fate, Stored | Misstored)]
+
+
+def _credible(row: Row, fate: Fate, owners: Mapping[str, int]) -> Fate:
     """An attachment id belongs to one row for ever: one that is already credited proves nothing about this file."""
     if isinstance(fate, Stored | Misstored):
-        owner = queue.credited(connection, row.site or "", [fate.attachment]).get(fate.attachment, row.id)
+        owner = owners.get(fate.attachment, row.id)
         if owner != row.id:
             reason = f"Jira answered with attachment {fate.attachment}, which is that of another file (F{owner})"
             return InDoubt(reason, nonsense=True)
     return fate
 
 
-def apply(connection: sqlite3.Connection, row: Row, values: dict[str, Any], now: float) -> None:
-    """Change a row; one that is to be sent again although its content left the path is withdrawn instead."""
-    rows.change(connection, row.id, values)
-    if values.get("state") is State.READY and not row.at_path:
-        reason = "its content was replaced in the inbox before it was attached"
-        gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
-        rows.change(connection, row.id, gone)
+def apply(
+    connection: sqlite3.Connection, changed: Sequence[Row], changes: Mapping[int, Mapping[str, Any]], now: float
+) -> None:
+    """Change rows, by their ids; one that is to be sent again although its content left the path is withdrawn instead."""
+    rows.change_many(connection, changes)
+    reason = "its content was replaced in the inbox before it was attached"
+    gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
+    again = [row.id for row in changed if changes[row.id].get("state") is State.READY and not row.at_path]
+    rows.change_many(connection, dict.fromkeys(again, gone))
 
 
-def tell(row: Row) -> None:
-    """Log what became of a file, once."""
-    about = log.bind(id=row.ident, issue=row.lane, file=printable(row.path))
+def tell(written: Iterable[Row]) -> None:
+    """Log what became of files, once."""
+    about = log.bind()
+    for row in written:
+        _tell(about, row)
+
+
+def _tell(about: Any, row: Row) -> None:
+    file = {"id": row.ident, "issue": row.lane, "file": printable(row.path)}
     match row.state:
         case State.ATTACHED:
-            about.info(
-                "file.attached",
-                attachment=row.attachment,
-                bytes=row.size,
-                **({"remark": row.reason} if row.reason else {}),
-            )
+            remark = {"remark": row.reason} if row.reason else {}
+            about.info("file.attached", **file, attachment=row.attachment, bytes=row.size, **remark)
         case State.REFUSED:
-            about.warning("file.refused", reason=row.reason, may_be_attached=bool(row.may_be_attached))
+            about.warning("file.refused", **file, reason=row.reason, may_be_attached=bool(row.may_be_attached))
         case State.DOUBTFUL:
-            about.warning("file.doubted", reason=row.reason)
+            about.warning("file.doubted", **file, reason=row.reason)
         case State.WITHDRAWN:
-            about.info("file.withdrawn", reason=row.reason)
+            about.info("file.withdrawn", **file, reason=row.reason)
         case State.READY | State.SEEN:
-            about.info("file.postponed", reason=row.reason or row.blocked or "")
+            about.info("file.postponed", **file, reason=row.reason or row.blocked or "")
         case _:
-            about.debug("file.changed", state=row.state)
+            about.debug("file.changed", **file, state=row.state)

@@ -14,6 +14,7 @@ import structlog
 from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Finding
+from attachd.filing import places
 from attachd.jira import multipart, verdict, waits
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
@@ -40,7 +41,8 @@ def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
     if not _paid(desk, batch):
         return _now(desk, batch)
     with contextlib.ExitStack() as stack:
-        loaded = [file for row in batch if (file := _load(desk, stack, row))]
+        folders = stack.enter_context(places.Held())
+        loaded = [file for row in batch if (file := _load(desk, stack, row, folders))]
         loaded = _within_limits(desk, client, loaded)
         if not loaded:
             return _now(desk, batch)
@@ -80,12 +82,12 @@ def _piece_bytes(desk: Desk) -> int:
 
 
 def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
-    with desk.journal.transaction() as connection:
-        return [current for row in batch if (current := rows.find(connection, row.id))]
+    with desk.journal.transaction_for_reading() as connection:
+        return rows.many(connection, [row.id for row in batch])
 
 
-def _load(desk: Desk, stack: contextlib.ExitStack, row: Row) -> Loaded | None:
-    found = stack.enter_context(opening.held(desk.guard.inbox, row, desk.guard.epoch))
+def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: places.Held) -> Loaded | None:
+    found = stack.enter_context(opening.held(desk.guard.inbox, row, desk.guard.epoch, folders))
     if isinstance(found, int):
         # At once: until the body is made Jira may be asked things, and what is written meanwhile has not settled.
         status = os.fstat(found)
@@ -150,7 +152,7 @@ def _within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loa
         with desk.journal.transaction() as connection:
             rows.change_if_same(connection, file.row, outcome.refused(reason, now))
             written = rows.one(connection, file.row.id)
-        recording.tell(written)
+        recording.tell([written])
     return [f for f in loaded if f not in too_large]
 
 
@@ -167,7 +169,7 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
     with desk.journal.transaction() as connection:
         rows.change_if_same(connection, row, _found_before(desk, row, finding, now))
         written = rows.one(connection, row.id)
-    recording.tell(written)
+    recording.tell([written])
     return False
 
 
@@ -242,7 +244,7 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
 
 def _writes(desk: Desk, batch: Sequence[Row]) -> int:
     """As how many writes to its issue Jira counts a request, as far as is known."""
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         known = learning.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
     return len(batch) if known.counted else 1
 
@@ -273,7 +275,7 @@ def overloaded(answer: Exchange, fault: Fault | None) -> bool:
 def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
     """Make the intent durable; False if intake has changed one of the rows since it was claimed: nothing is sent then."""
     with desk.journal.transaction() as connection:
-        if any(rows.find(connection, row.id) != row for row in batch):
+        if rows.many(connection, [row.id for row in batch]) != sorted(batch):
             return False
         queue.intend(
             connection,
@@ -321,7 +323,7 @@ def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]
             if failing and len(batch) == 1 and row.at_path:
                 values = aside(desk, row, reason, blocked=True)
                 values.setdefault("state", State.READY)
-            recording.apply(connection, row, values, now)
+            recording.apply(connection, [row], {row.id: values}, now)
     log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].lane, reason=reason)
     return _now(desk, batch)
 
@@ -335,10 +337,11 @@ def _with_checksums(desk: Desk, loaded: Sequence[Loaded], fates: Sequence[Fate])
 
 
 def _with_checksum(desk: Desk, file: Loaded, fate: Fate) -> Fate:
-    with desk.journal.transaction() as connection:
-        known = rows.one(connection, file.row.id).sha256
-    if known is not None or not isinstance(fate, InDoubt):
+    if not isinstance(fate, InDoubt):
         return fate
+    with desk.journal.transaction_for_reading() as connection:
+        if rows.one(connection, file.row.id).sha256 is not None:
+            return fate
     try:
         sha256 = multipart.checksum(file.part)
     except (multipart.Changed, OSError) as error:

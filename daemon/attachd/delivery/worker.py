@@ -43,7 +43,7 @@ def adopt_orphans(desk: Desk) -> None:
     pausing.probe_at_start(desk)
     with desk.journal.transaction() as connection:
         for row in queue.orphans(connection):
-            recording.apply(connection, row, outcome.orphaned(row, now, desk.doubts), now)
+            recording.apply(connection, [row], {row.id: outcome.orphaned(row, now, desk.doubts)}, now)
         first = desk.doubts.looks_seconds[0]
         connection.execute(
             "UPDATE file SET due = max(due, ?), wait = max(wait, ?) WHERE state = 'DOUBTFUL' AND brief = 0",
@@ -97,7 +97,7 @@ def _adopt_own(desk: Desk) -> None:
     with desk.journal.transaction() as connection:
         for row in queue.orphans(connection):
             if row.lane not in busy:
-                recording.apply(connection, row, outcome.orphaned(row, now, desk.doubts), now)
+                recording.apply(connection, [row], {row.id: outcome.orphaned(row, now, desk.doubts)}, now)
     desk.adopting = bool(busy)
 
 
@@ -107,7 +107,7 @@ def _blame(desk: Desk, client: Client) -> bool:
     """
     if not pausing.current(desk).looks:
         return False
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         unasked = [row for row in queue.contested(connection, held=False) if row.due <= desk.clock.now()]
     for row in unasked:
         if desk.take(row.lane):
@@ -131,7 +131,7 @@ def _ask_again(desk: Desk, client: Client, refused: Sequence[Row]) -> None:
 def idle_seconds(desk: Desk) -> float:
     """How long a worker that found nothing to do may sleep, unless the bell rings."""
     now = desk.clock.now()
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         due = queue.next_due(connection, now)
         paused = any(p.scope is Scope.ACCOUNT and p.holds(now) for p in pauses.read(connection))
         known = learning.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
@@ -144,7 +144,7 @@ def idle_seconds(desk: Desk) -> float:
 def _file(desk: Desk) -> bool:
     with desk.lock:
         taken = set(desk.filing)
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         verdicts = queue.with_verdict(connection, desk.clock.now(), FILED_AT_ONCE, taken)
     return bool(verdicts) and carrying.carry(desk, verdicts) > 0
 
@@ -170,14 +170,14 @@ def _look(desk: Desk, client: Client) -> bool:
     gate = pausing.current(desk)
     if not gate.looks or desk.pacer.wait_for_all(desk.clock.boot()):
         return False
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         due = queue.doubtful_lanes(connection, desk.clock.now(), desk.busy())
     for lane in due:
         if desk.take(lane):
             try:
                 if _met(desk, client):
                     generation = desk.credentials.generation
-                    _file_these(desk, looking.look(desk, client, lane))
+                    _file_these(desk, _now(desk, looking.look(desk, client, lane)))
                     _settle_found(desk, client, lane, generation)
                 return True
             finally:
@@ -187,7 +187,7 @@ def _look(desk: Desk, client: Client) -> bool:
 
 def _settle_found(desk: Desk, client: Client, lane: str, generation: int) -> None:
     """Find out whom it concerns that the look was not shown the issue."""
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         refused = [row for row in queue.contested(connection, held=False) if row.lane == lane]
     if refused:
         blame.settle(desk, client, blame.alike(refused), generation)
@@ -213,7 +213,7 @@ def _send(desk: Desk, client: Client) -> bool:
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 looking.report_extra(desk, client, row)
-        _file_these(desk, written)
+        _file_these(desk, _now(desk, written) if refused else written)
         return True
     finally:
         _end(desk, lane)
@@ -236,10 +236,13 @@ def _met(desk: Desk, client: Client) -> bool:
     return fault is None
 
 
+def _now(desk: Desk, written: Sequence[Row]) -> list[Row]:
+    with desk.journal.transaction_for_reading() as connection:
+        return rows.many(connection, [row.id for row in written])
+
+
 def _file_these(desk: Desk, written: Sequence[Row]) -> None:
-    with desk.journal.transaction() as connection:
-        fresh = [current for row in written if (current := rows.find(connection, row.id))]
-    verdicts = [row for row in fresh if row.state in (State.ATTACHED, State.REFUSED)]
+    verdicts = [row for row in written if row.state in (State.ATTACHED, State.REFUSED)]
     if verdicts:
         carrying.carry(desk, verdicts)
 
@@ -267,7 +270,7 @@ def _choose(desk: Desk, gate: pausing.Gate) -> tuple[tuple[str, list[Row]] | Non
     """The first lane that may be served and its batch; and the issues that have used up their hour, with its end."""
     now, boot = desk.clock.now(), desk.clock.boot()
     busy, used_up, batch = desk.busy(), list[tuple[str, float]](), desk.config.batch
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         known = learning.most(connection, batch.max_files, cloud=desk.site.cloud)
         most_bytes = min(batch.max_bytes, known.bytes or batch.max_bytes)
         for lane in queue.lanes(connection):

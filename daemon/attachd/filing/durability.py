@@ -20,15 +20,19 @@ class Dirty:
         """Begin a group in which nothing was changed."""
         self._folders: dict[tuple[int, int], int] = {}
 
-    def touch(self, folder: int) -> None:
-        """Remember a folder after it was changed (not before: it may be synchronised at once). Raises OSError."""
+    def touch(self, folder: int) -> bool:
+        """Remember a folder after it was changed (not before: it may be synchronised at once). Raises OSError.
+
+        True if it was not remembered yet.
+        """
         status = os.fstat(folder)
         identity = (status.st_dev, status.st_ino)
         if identity in self._folders:
-            return
+            return False
         if len(self._folders) >= _MOST:
             self.sync()
         self._folders[identity] = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        return True
 
     def sync(self) -> None:
         """Synchronise each folder once and begin anew. Raises OSError: then nothing of the group counts as durable."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attachd.filing import copying, durability, places, recognising, refusing, renaming, returning
 from attachd.filing.durability import Dirty as Dirty
+from attachd.filing.numbering import Chooser as Chooser
 from attachd.filing.numbering import choose as choose
 from attachd.filing.recognising import Found as Found
 from attachd.filing.recognising import Identity as Identity
@@ -80,13 +81,11 @@ def move(
     """
     job = _Job(inbox, source, root, target, identity, dirty, renaming.Reserving(reserved, reservation))
     try:
-        outcome = _persist(job)
-        _tidy(job)
+        return _persist(job)
     except OSError as error:
         if error.errno not in refusing.PERSONAL:
             raise
         return Stuck(refusing.explain(error, inbox, source, root, target))
-    return outcome
 
 
 def _persist(job: _Job) -> Outcome | Stuck:
@@ -102,7 +101,11 @@ def _attempt(job: _Job) -> Outcome | Stuck:
         if here is not None:
             filed = target is not None and target.ours
             returning.settle(here, job.inbox, job.source, job.identity, filed=filed, dirty=job.dirty)
-        return _act(job, here, _look(here, job.source, job.identity, copied=False), target)
+        outcome = _act(job, here, there, _look(here, job.source, job.identity, copied=False), target)
+        if there is not None:
+            # What an earlier run was copying when it died, if this one went another way.
+            copying.discard(there, places.divide(job.target)[1])
+        return outcome
 
 
 def _opened(root: Path, path: bytes) -> AbstractContextManager[int | None]:
@@ -117,14 +120,16 @@ def _look(folder: int | None, path: bytes, identity: Identity, *, copied: bool) 
     return _Thing(folder, name, pin, found is Found.OURS) if pin else None
 
 
-def _act(job: _Job, here: int | None, source: _Thing | None, target: _Thing | None) -> Outcome | Stuck:
+def _act(
+    job: _Job, here: int | None, there: int | None, source: _Thing | None, target: _Thing | None
+) -> Outcome | Stuck:
     """Do what is left to do, judged from nothing but what stands at both ends."""
     if target and _is_reserved(job, target):
-        return _carry(job, source) if source and source.ours else _cancel(job, target)
+        return _carry(job, source, there) if source and source.ours else _cancel(job, target)
     if target and target.ours:
         return _finish(job, here, source, target)
     if source and source.ours:
-        return Outcome.TAKEN if target else _carry(job, source)
+        return Outcome.TAKEN if target else _carry(job, source, there)
     return _give_back(job, target) if target else Outcome.GONE
 
 
@@ -139,21 +144,27 @@ def _cancel(job: _Job, target: _Thing) -> Outcome:
     return Outcome.GONE
 
 
-def _carry(job: _Job, source: _Thing) -> Outcome | Stuck:
+def _carry(job: _Job, source: _Thing, there: int | None) -> Outcome | Stuck:
     above, name = places.divide(job.target)
     try:
-        with places.folder(job.root, above, create=True) as there:
-            try:
-                renaming.rename(source.folder, source.name, there, name, job.reserving)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                return _carry_across(job, source, there, name)
-            return _verify(job, source, there, name)
+        if there is not None:
+            return _carry_into(job, source, there, name)
+        with places.folder(job.root, above, create=True) as made:
+            return _carry_into(job, source, made, name)
     except OSError as error:
         if error.errno not in renaming.IN_THE_WAY:
             raise
         return Outcome.TAKEN
+
+
+def _carry_into(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
+    try:
+        renaming.rename(source.folder, source.name, there, name, job.reserving)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return _carry_across(job, source, there, name)
+    return _verify(job, source, there, name)
 
 
 def _verify(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome:
@@ -162,7 +173,7 @@ def _verify(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome:
     if found is Found.OTHER and pin != source.pin:
         returning.put_back(there, name, job.inbox, job.source, job.dirty)
         return Outcome.SWAPPED
-    _touch(job, source.folder)
+    _touch(job, source.folder, there)
     return Outcome.MOVED
 
 
@@ -223,16 +234,13 @@ def _give_back(job: _Job, target: _Thing) -> Outcome:
     return Outcome.SWAPPED
 
 
-def _touch(job: _Job, here: int | None) -> None:
-    """Remember both folders, and those above the target: who made one may have died before synchronising it."""
+def _touch(job: _Job, here: int | None, there: int | None = None) -> None:
+    """Remember both folders, and those above the target: who made one may have died before synchronising it.
+
+    Those above once in a group: *there*, the target's own, shows whether that was done.
+    """
     if here is not None:
         job.dirty.touch(here)
-    with places.folder(job.root, places.divide(job.target)[0], passing=job.dirty.touch):
-        pass
-
-
-def _tidy(job: _Job) -> None:
-    """Remove the copy that an earlier run was writing when it died, if this one went another way."""
-    with _opened(job.root, job.target) as there:
-        if there is not None:
-            copying.discard(there, places.divide(job.target)[1])
+    if there is None or job.dirty.touch(there):
+        with places.folder(job.root, places.divide(job.target)[0], passing=job.dirty.touch):
+            pass

@@ -61,22 +61,41 @@ def choose(root: Path, wanted: bytes, promised: Callable[[bytes], bool] = lambda
     that was *promised* to another file counts as taken. What is free now may be taken a moment later: only a rename that
     does not replace decides. Raises OSError.
     """
-    *folders, name = places.split(wanted)
-    chosen: list[bytes] = []
-    for part in folders:
-        chosen.append(_free(root, chosen, series(part, b"", b""), _bars_folder))
-    above = b"/".join([*chosen, b""])
-    return above + _free(root, chosen, (n for n in numbered(name) if not promised(above + n)), _bars_file)
+    with places.Held() as held:
+        return Chooser(root, held).choose(wanted, promised)
 
 
-def _free(root: Path, above: list[bytes], candidates: Iterator[bytes], bars: Callable[[int, bytes], bool]) -> bytes:
-    try:
-        with places.folder(root, b"/".join(above)) as here:
-            return next(name for name in candidates if not bars(here, name))
-    except FileNotFoundError:
-        if not above:
-            raise
-        return next(candidates)  # A folder that is still to be made holds nothing.
+class Chooser:
+    """Chooses paths below one root for a group of files: into which folders they go is looked at once."""
+
+    def __init__(self, root: Path, held: places.Held) -> None:
+        """Make one for a group, whose folders are *held*."""
+        self._root, self._held = root, held
+        self._chosen: dict[bytes, list[bytes]] = {}
+
+    def choose(self, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
+        """As ``choose``, of what was promised to nobody else of the group either, if *promised* knows that."""
+        above, name = places.divide(wanted)
+        if above not in self._chosen:
+            self._chosen[above] = self._folders(above)
+        folders = self._chosen[above]
+        here = b"/".join([*folders, b""])
+        return here + self._free(folders, (n for n in numbered(name) if not promised(here + n)), _bars_file)
+
+    def _folders(self, above: bytes) -> list[bytes]:
+        chosen: list[bytes] = []
+        for part in places.split(above):
+            chosen.append(self._free(chosen, series(part, b"", b""), _bars_folder))
+        return chosen
+
+    def _free(self, above: list[bytes], candidates: Iterator[bytes], bars: Callable[[int, bytes], bool]) -> bytes:
+        try:
+            here = self._held.folder(self._root, b"/".join(above))
+        except FileNotFoundError:
+            if not above:
+                raise
+            return next(candidates)  # A folder that is still to be made holds nothing.
+        return next(name for name in candidates if not bars(here, name))
 
 
 def _bars_folder(here: int, name: bytes) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 from attachd.filing import durability
 
@@ -27,6 +29,7 @@ def split(relative: bytes) -> list[bytes]:
     return parts
 
 
+@functools.lru_cache(256)
 def divide(relative: bytes) -> tuple[bytes, bytes]:
     """Return the folder and the last name of a relative path."""
     *parents, name = split(relative) or [b""]
@@ -37,13 +40,22 @@ def divide(relative: bytes) -> tuple[bytes, bytes]:
 
 @contextmanager
 def folder(
-    root: Path, relative: bytes, *, create: bool = False, passing: Callable[[int], None] | None = None
+    root: Path, relative: bytes, *, create: bool = False, passing: Callable[[int], object] | None = None
 ) -> Iterator[int]:
     """Open ``root/relative`` as a directory descriptor, never through a symlink below the root. Raises OSError.
 
     With *create* missing folders are made, their mode from the umask, and the folder above each is synchronised.
     *passing* is called with the descriptor of every folder on the way, the root and the last one included.
     """
+    here = opened(root, relative, create=create, passing=passing)
+    try:
+        yield here
+    finally:
+        os.close(here)
+
+
+def opened(root: Path, relative: bytes, *, create: bool = False, passing: Callable[[int], object] | None = None) -> int:
+    """As ``folder``; the descriptor is the caller's to close."""
     here = os.open(root, _FOLDER)
     try:
         for part in split(relative):
@@ -54,9 +66,39 @@ def folder(
             here = below
         if passing:
             passing(here)
-        yield here
-    finally:
+    except BaseException:
         os.close(here)
+        raise
+    return here
+
+
+class Held:
+    """Folders that are opened once for many files, and held until the context ends: whatever happens to their names."""
+
+    #: How many are held; where more are wanted, the first one makes room.
+    MOST = 32
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._open: dict[tuple[Path, bytes], int] = {}
+
+    def __enter__(self) -> Self:
+        """Hold what is asked for from now on."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of all."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def folder(self, root: Path, relative: bytes, *, create: bool = False) -> int:
+        """As ``folder``; good until ``MOST`` others were asked for. Raises OSError."""
+        found = self._open.get((root, relative))
+        if found is None:
+            if len(self._open) >= self.MOST:
+                os.close(self._open.pop(next(iter(self._open))))
+            found = self._open[root, relative] = opened(root, relative, create=create)
+        return found
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.filing import markers
+from attachd.filing import markers, places
 from attachd.filing.guard import Guard
 from attachd.intake import gating, reading
 from attachd.intake.endings import Endings
@@ -27,6 +27,8 @@ from attachd.journal.rows import Row
 from attachd.model import State, printable
 
 log = structlog.get_logger()
+
+Examined = reading.Free | reading.Bar | reading.Moving | gating.Wait
 
 
 @dataclass(slots=True)
@@ -128,16 +130,21 @@ class Admitting:
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
         doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
-        results = [(f, self._examine(f, checksum=f.entry.path in doubts)) for f in ripe]
+        with places.Held() as held:
+            results = [(f, self._examine(f, held, checksum=f.entry.path in doubts)) for f in ripe]
         now = self._clock.now()
         with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in ripe])
+            settled: dict[int, str | None] = {}
             for found, result in results:
                 if found.row is not None and current.get(found.entry.path) == found.row:
-                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now)
+                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now, settled)
+            admission.ready(connection, settled, now)
         self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
 
-    def _examine(self, found: Found, *, checksum: bool) -> reading.Free | reading.Bar | reading.Moving | gating.Wait:
+    def _examine(
+        self, found: Found, held: places.Held, *, checksum: bool
+    ) -> reading.Free | reading.Bar | reading.Moving | gating.Wait:
         self._beat()
 
         def gate(descriptor: int) -> gating.Go | gating.Wait:
@@ -147,7 +154,9 @@ class Admitting:
             passed = gating.of_writer(found.row, self._rules, self._moment(), writer, marker)
             return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor)
 
-        return reading.examine(self._guard.inbox, found.entry.path, found.entry.print, checksum=checksum, gate=gate)
+        return reading.examine(
+            self._guard.inbox, found.entry.path, found.entry.print, held, checksum=checksum, gate=gate
+        )
 
     def _of_ending(self, row: Row, descriptor: int) -> gating.Go | gating.Wait:
         if not self._rules.incomplete_seconds:
@@ -159,10 +168,12 @@ class Admitting:
         self,
         connection: sqlite3.Connection,
         row: Row,
-        result: reading.Free | reading.Bar | reading.Moving | gating.Wait,
+        result: Examined,
         doubt: reading.Doubt | None,
         now: float,
+        settled: dict[int, str | None],
     ) -> None:
+        """Write down what was found out about one file; one that may be sent is added to those that have *settled*."""
         match result:
             case reading.Moving() | gating.Wait():
                 return
@@ -180,7 +191,7 @@ class Admitting:
                     since, site = doubt.since or now, self._config.jira.url
                     admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site, lacks)
                 else:
-                    admission.ready(connection, row.id, now, lacks)
+                    settled[row.id] = lacks
 
 
 def _said(row: Row, verdict: gating.Wait | gating.Blocked, moment: Moment) -> admission.Hold:

@@ -74,19 +74,19 @@ Gate = Callable[[int], gating.Go | gating.Wait]
 
 
 def examine(
-    inbox: Path, path: bytes, print_: Fingerprint, *, checksum: bool, gate: Gate | None = None
+    inbox: Path, path: bytes, print_: Fingerprint, held: places.Held, *, checksum: bool, gate: Gate | None = None
 ) -> Free | Bar | Moving | gating.Wait:
     """Open the file as it will be opened for sending, and see whether its folder would let it go and *gate* lets it pass.
 
-    Without a gate it is only what somebody writes to that counts as moving.
+    Without a gate it is only what somebody writes to that counts as moving. *held* holds the folders of many files.
     """
     above, name = places.divide(path)
     try:
-        with places.folder(inbox, above) as folder:
-            reason = refusing.bar(folder, name, refusing.shown(inbox, above))
-            if reason:
-                return Bar(reason)
-            descriptor = os.open(name, _READ, dir_fd=folder)
+        folder = held.folder(inbox, above)
+        reason = refusing.bar(folder, name, refusing.shown(inbox, above))
+        if reason:
+            return Bar(reason)
+        descriptor = os.open(name, _READ, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return Moving()
@@ -219,21 +219,30 @@ def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate])
         if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
             evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
     with journal.transaction_for_reading() as connection:
-        wanted = {each.entry.path: _candidates(connection, key, each.entry, guard.epoch) for each in found}
+        wanted = _candidates(connection, key, [each.entry for each in found], guard.epoch)
     suspects = {row.id: row for rows in wanted.values() for row in rows}
     evidence.lost = {row.id: row for row in suspects.values() if not row.at_path or not holds(guard, row)}
     for each in found:
-        sent = any(row.id in evidence.lost and is_sent(row) for row in wanted[each.entry.path])
+        sent = any(row.id in evidence.lost and is_sent(row) for row in wanted.get(each.entry.path, ()))
         if sent and each.entry.path not in evidence.sums:
             evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
     return evidence
 
 
-def _candidates(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int) -> list[Row]:
-    """Rows of other paths whose file this may be: of the same inode, or sent before a restart and of the same size."""
-    renamed = admission.at_inode(connection, entry.print, epoch)
-    sent = admission.sent_elsewhere(connection, key, entry.print.size, epoch)
-    return [row for row in dict.fromkeys([*renamed, *sent]) if row.path != entry.path or not row.at_path]
+def _candidates(
+    connection: sqlite3.Connection, key: str, entries: Sequence[Entry], epoch: int
+) -> dict[bytes, list[Row]]:
+    """Rows of other paths whose file each of these may be: of the same inode, or sent before a restart and as large."""
+    renamed = admission.at_inodes(connection, [entry.print for entry in entries], epoch)
+    sent = admission.sent_elsewhere(connection, key, {entry.print.size for entry in entries}, epoch)
+    if not renamed and not sent:
+        return {}
+    found: dict[bytes, list[Row]] = {}
+    for entry in entries:
+        now = entry.print
+        rows = [*renamed.get((now.dev, now.ino, now.size, now.mtime_ns), ()), *sent.get(now.size, ())]
+        found[entry.path] = [row for row in dict.fromkeys(rows) if row.path != entry.path or not row.at_path]
+    return found
 
 
 def holds(guard: Guard, row: Row) -> bool:
@@ -250,7 +259,8 @@ def holds(guard: Guard, row: Row) -> bool:
 
 
 def _sum(inbox: Path, entry: Entry) -> bytes | None:
-    result = examine(inbox, entry.path, entry.print, checksum=True)
+    with places.Held() as held:
+        result = examine(inbox, entry.path, entry.print, held, checksum=True)
     return result.sha256 if isinstance(result, Free) else None
 
 
@@ -262,7 +272,8 @@ def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, e
     """
     if not evidence.lost:
         return []
-    found = [row for row in _candidates(connection, key, entry, epoch) if evidence.lost.get(row.id) == row]
+    candidates = _candidates(connection, key, [entry], epoch).get(entry.path, [])
+    found = [row for row in candidates if evidence.lost.get(row.id) == row]
     sha256 = evidence.sums.get(entry.path)
     return [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)][:1]
 

@@ -107,9 +107,14 @@ class Settling:
         moment = self._moment()
         with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in open_])
-            for found in open_:
-                if current.get(found.entry.path) == found.row:
-                    seen.new += self._write(connection, _as_it_is_now(connection, found), evidence, moment)
+            new = [
+                found.entry
+                for found in open_
+                if current.get(found.entry.path) == found.row
+                and self._is_new(connection, _as_it_is_now(connection, found), evidence, moment)
+            ]
+            seen.new += len(new)
+            self._add(connection, new, moment)
 
     def _is_open(self, found: Found) -> bool:
         """Whether the journal does not say already what this file is."""
@@ -117,13 +122,13 @@ class Settling:
             return True
         return observing.judge(found.row, found.entry.print, self._guard.epoch, {}) is not Look.NOTHING
 
-    def _write(
+    def _is_new(
         self, connection: sqlite3.Connection, found: Found, evidence: observing.Evidence, moment: Moment
     ) -> bool:
-        """Write down what one file means. True if it is a new one."""
+        """Write down what one file means for the rows that there are. True if it is to have one of its own."""
         row, now = found.row, found.entry.print
         if row is None:
-            return self._follow_or_add(connection, found.entry, evidence, moment)
+            return self._is_nobodys(connection, found.entry, evidence, moment)
         if row.asked != self._key:
             return self._reroute(connection, row, found.entry, evidence, moment)
         match observing.judge(row, now, moment.epoch, evidence.sums):
@@ -134,7 +139,7 @@ class Settling:
             case Look.SETTLE_ANEW | Look.REPLACED:
                 log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
                 _detach(connection, row, moment, "its content was replaced before it was attached", evidence)
-                return self._follow_or_add(connection, found.entry, evidence, moment)
+                return self._is_nobodys(connection, found.entry, evidence, moment)
             case Look.READ | Look.NOTHING:
                 pass
         return False
@@ -147,20 +152,20 @@ class Settling:
             admission.follow(connection, row, self._place(entry), entry.print, moment)
             return False
         _detach(connection, row, moment, "its folder means another issue now", evidence)
-        return self._follow_or_add(connection, entry, evidence, moment)
+        return self._is_nobodys(connection, entry, evidence, moment)
 
-    def _follow_or_add(
+    def _is_nobodys(
         self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment
     ) -> bool:
         if entry.path in evidence.sums and evidence.sums[entry.path] is None:
             # It may be a sent file under a new name, and could not be read: as a new one it would be sent twice.
             return False
-        return not self._follow(connection, entry, evidence, moment) and self._add(connection, entry, moment)
+        return not self._follow(connection, entry, evidence, moment)
 
-    def _add(self, connection: sqlite3.Connection, entry: Entry, moment: Moment) -> bool:
-        row_id = admission.add(connection, self._place(entry), entry.print, moment, suspect=self._suspect)
-        log.debug("file.seen", id=f"F{row_id}", issue=self._key, file=printable(entry.path), bytes=entry.print.size)
-        return True
+    def _add(self, connection: sqlite3.Connection, entries: Sequence[Entry], moment: Moment) -> None:
+        new = [admission.New(self._place(entry), entry.print) for entry in entries]
+        for row_id, entry in zip(admission.add(connection, new, moment, suspect=self._suspect), entries, strict=True):
+            log.debug("file.seen", id=f"F{row_id}", issue=self._key, file=printable(entry.path), bytes=entry.print.size)
 
     def _place(self, entry: Entry) -> Place:
         name = routing.flatten(entry.path.split(b"/")[1:])

@@ -6,7 +6,7 @@ Every function takes an open transaction, so that thousands of files are admitte
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from attachd.journal import rows
@@ -40,29 +40,48 @@ def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[byt
     return {row.path: row for row in map(rows.from_sql, found)}
 
 
-def at_inode(connection: sqlite3.Connection, print_: Fingerprint, epoch: int) -> list[rows.Row]:
-    """Unfinished rows that had this inode, size and mtime in this epoch: the file may have been renamed.
+def at_inodes(
+    connection: sqlite3.Connection, prints: Collection[Fingerprint], epoch: int
+) -> dict[tuple[int, int, int, int], list[rows.Row]]:
+    """Unfinished rows that had one of these inodes, with its size and mtime, in this epoch: a file may have been renamed.
 
-    Also those whose path holds other content now: files are renamed over each other, as logs are.
+    By device, inode, size and mtime. Also those whose path holds other content now: files are renamed over each other, as
+    logs are.
     """
+    wanted = {_content(print_) for print_ in prints}
+    marks = ",".join("?" * len(prints))
     found = connection.execute(
-        rows.SELECT + "WHERE ino = ? AND dev = ? AND epoch = ? AND size = ? AND mtime_ns = ? AND finished_at IS NULL",
-        (print_.ino, print_.dev, epoch, print_.size, print_.mtime_ns),
+        f"{rows.SELECT}WHERE ino IN ({marks}) AND epoch = ? AND finished_at IS NULL ORDER BY id",
+        (*(print_.ino for print_ in prints), epoch),
     )
-    return [rows.from_sql(record) for record in found]
+    by_content: dict[tuple[int, int, int, int], list[rows.Row]] = {}
+    for row in map(rows.from_sql, found):
+        if (content := _content(row.fingerprint)) in wanted:
+            by_content.setdefault(content, []).append(row)
+    return by_content
 
 
-def sent_elsewhere(connection: sqlite3.Connection, asked: str, size: int, epoch: int) -> list[rows.Row]:
-    """Sent rows of this issue and size that an earlier epoch left, or whose path holds other content now.
+def _content(print_: Fingerprint) -> tuple[int, int, int, int]:
+    return print_.dev, print_.ino, print_.size, print_.mtime_ns
+
+
+def sent_elsewhere(
+    connection: sqlite3.Connection, asked: str, sizes: Collection[int], epoch: int
+) -> dict[int, list[rows.Row]]:
+    """Sent rows of this issue that an earlier epoch left, or whose path holds other content now, by their size.
 
     Only their SHA-256 tells whether a file is theirs.
     """
+    marks = ",".join("?" * len(sizes))
     found = connection.execute(
-        rows.SELECT + "WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ? AND size = ?"
-        " AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL",
-        (asked, size, epoch),
+        f"{rows.SELECT}WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ? AND size IN ({marks})"
+        " AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL ORDER BY id",
+        (asked, *sizes, epoch),
     )
-    return [rows.from_sql(record) for record in found]
+    by_size: dict[int, list[rows.Row]] = {}
+    for row in map(rows.from_sql, found):
+        by_size.setdefault(row.size, []).append(row)
+    return by_size
 
 
 def uncertain(connection: sqlite3.Connection, site: str, asked: str, size: int) -> list[rows.Row]:
@@ -83,24 +102,36 @@ def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
     return [record[0] for record in found]
 
 
-def add(
-    connection: sqlite3.Connection, place: Place, print_: Fingerprint, moment: Moment, *, suspect: bool = False
-) -> int:
-    """Note a file that no row knows; it is SEEN, and settles. Returns the row's id.
+@dataclass(frozen=True, slots=True)
+class New:
+    """A file that no row knows."""
 
-    *suspect*: a journal was lost, so that it may have been attached since it was last changed.
+    place: Place
+    print: Fingerprint
+
+
+def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool = False) -> list[int]:
+    """Note files that no row knows (some hundred at most); they are SEEN, and settle. Returns the rows' ids, in order.
+
+    *suspect*: a journal was lost, so that they may have been attached since they were last changed.
     """
+    if not files:
+        return []
+    marks = "(?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)"
+    bound: list[object] = []
+    for file in files:
+        place, now = file.place, file.print
+        bound += (place.path, place.asked, place.asked, place.asked, place.name)
+        bound += (now.size, now.mtime_ns, now.ctime_ns, now.dev, now.ino, moment.epoch)
+        bound += (moment.now, moment.now, moment.boot, now.ctime_ns / 1e9 if suspect else None)
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
-        " quiet_boot, suspect_at) VALUES (?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?,"
-        " 'SEEN', ?, ?, ?, ?)",
-        (
-            *(place.path, place.asked, place.asked, place.asked, place.name),
-            *(print_.size, print_.mtime_ns, print_.ctime_ns, print_.dev, print_.ino, moment.epoch),
-            *(moment.now, moment.now, moment.boot, print_.ctime_ns / 1e9 if suspect else None),
-        ),
+        f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))} RETURNING id, path",
+        bound,
     )
-    return int(added.lastrowid or 0)
+    # In which order the rows are returned is not promised (sqlite.org/lang_returning.html).
+    ids = {path: row_id for row_id, path in added.fetchall()}
+    return [ids[file.place.path] for file in files]
 
 
 def identity(print_: Fingerprint, epoch: int) -> dict[str, object]:
@@ -196,9 +227,10 @@ def set_back(connection: sqlite3.Connection, row: rows.Row, held: Hold, moment: 
     rows.change(connection, row.id, held.columns | ({} if row.state is State.SEEN else fresh))
 
 
-def ready(connection: sqlite3.Connection, row_id: int, now: float, lacks: str | None = None) -> None:
-    """Settled and routed: it may be sent, even without the end that it *lacks*."""
-    rows.change(connection, row_id, {"state": State.READY, "since": now} | Hold(lacks=lacks).columns)
+def ready(connection: sqlite3.Connection, settled: Mapping[int, str | None], now: float) -> None:
+    """These rows are settled and routed: they may be sent, even without the end that each lacks, if it does."""
+    fresh = {"state": State.READY, "since": now}
+    rows.change_many(connection, {row_id: fresh | Hold(lacks=lacks).columns for row_id, lacks in settled.items()})
 
 
 def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from attachd import model
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
-VERSION = 3
+VERSION = 4
 #: From version N to N + 1: a script each. A copy of the old file is kept beside it.
 MIGRATIONS: Mapping[int, str] = {
     1: """
@@ -35,6 +35,10 @@ MIGRATIONS: Mapping[int, str] = {
     2: """
     ALTER TABLE file ADD COLUMN lacks TEXT;
     CREATE INDEX file_returned ON file (asked, size, mtime_ns) WHERE state = 'FAILED';
+    """,
+    3: """
+    DROP INDEX file_identity;
+    CREATE INDEX file_blocked ON file (state) WHERE blocked IS NOT NULL AND finished_at IS NULL;
     """,
 }
 FILE_NAME = "journal.db"

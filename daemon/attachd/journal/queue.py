@@ -30,6 +30,11 @@ def lanes(connection: sqlite3.Connection) -> Iterator[str]:
         served, issue = found[-1][0], found[-1][1]
 
 
+def waits(connection: sqlite3.Connection) -> bool:
+    """Whether any file is READY, be it that its issue is being served or paused."""
+    return connection.execute("SELECT 1 FROM lane WHERE ready > 0 LIMIT 1").fetchone() is not None
+
+
 def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, limit: int) -> list[rows.Row]:
     """The first files of *lane* that may be sent now, in the order in which they were seen.
 
@@ -91,8 +96,8 @@ def intend(
     Returns the attempt's number. *checksums* only where the whole body is one buffer.
     """
     attempt = database.increment(connection, "attempt")
-    for position, row in enumerate(batch):
-        values: dict[str, Any] = {
+    changes = {
+        row.id: {
             "state": State.SENDING,
             "since": now,
             "attempt": attempt,
@@ -105,7 +110,9 @@ def intend(
             "contested": None,
             "held": 0,
         }
-        rows.change(connection, row.id, values)
+        for position, row in enumerate(batch)
+    }
+    rows.change_many(connection, changes)
     connection.execute(
         "INSERT INTO lane (issue, served) VALUES (?, ?) ON CONFLICT (issue) DO UPDATE SET served = excluded.served",
         (batch[0].lane, attempt),
@@ -115,8 +122,8 @@ def intend(
 
 def checksums(connection: sqlite3.Connection, batch: Sequence[rows.Row], sums: Sequence[bytes]) -> None:
     """Write down what is about to be complete on the wire. Durable before the closing boundary leaves."""
-    for row, sha256 in zip(batch, sums, strict=True):
-        rows.change(connection, row.id, {"sha256": sha256})
+    changes = {row.id: {"sha256": sha256} for row, sha256 in zip(batch, sums, strict=True)}
+    rows.change_many(connection, changes)
 
 
 def orphans(connection: sqlite3.Connection) -> list[rows.Row]:
@@ -227,10 +234,10 @@ def belongs_to_another(connection: sqlite3.Connection, root: str, target: bytes,
     return found.fetchone() is not None
 
 
-def finish(connection: sqlite3.Connection, row: rows.Row, now: float, extra: Mapping[str, Any]) -> None:
-    """The file is where its verdict put it, durably: the row is closed."""
+def finished(row: rows.Row, now: float, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row whose file is where its verdict put it, durably: it is closed."""
     state = State.DONE if row.state is State.ATTACHED else State.FAILED
-    rows.change(connection, row.id, {"state": state, "since": now, "finished_at": now, **extra})
+    return {"state": state, "since": now, "finished_at": now, **extra}
 
 
 def next_due(connection: sqlite3.Connection, now: float) -> float | None:

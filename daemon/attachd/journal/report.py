@@ -31,36 +31,84 @@ class Summary:
     counts: dict[Word, int]
     oldest: float | None
     held: int
-    progress: tuple[int, ...]
 
 
 def summary(journal: Journal) -> Summary:
-    """Count files by word. ``progress`` changes whenever any file gets on."""
+    """Count all files by word, also those that are finished. Reads the whole journal."""
     counts = dict.fromkeys(Word, 0)
     for record in journal.rows("SELECT state, blocked IS NOT NULL, count(*) FROM file GROUP BY 1, 2"):
         counts[word(State(record[0]), "blocked" if record[1] else None)] += record[2]
     oldest = journal.value("SELECT min(seen_at) FROM file WHERE finished_at IS NULL")
     held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
-    marks = journal.rows(
-        "SELECT count(*), coalesce(sum(finished_at IS NOT NULL), 0), coalesce(sum(tries), 0),"
-        " coalesce(sum(looks), 0), coalesce(sum(state <> 'SEEN'), 0) FROM file"
-    )[0]
-    return Summary(counts, oldest, held, tuple(marks))
+    return Summary(counts, oldest, held)
 
 
-def unfinished(journal: Journal) -> int:
-    """How many files are not filed yet."""
-    return int(journal.value("SELECT count(*) FROM file WHERE finished_at IS NULL"))
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many unfinished files are in each state, and how many of these are blocked."""
+
+    states: dict[State, int]
+    blocked: dict[State, int]
+
+    @property
+    def left(self) -> int:
+        """How many files are not filed yet."""
+        return sum(self.states.values())
+
+    @property
+    def stuck(self) -> int:
+        """How many of them wait for a person: blocked, before they could be sent."""
+        return self.blocked.get(State.SEEN, 0)
+
+    @property
+    def settling(self) -> int:
+        """How many files have not been unchanged for long enough yet."""
+        return self.states[State.SEEN] - self.stuck
+
+    @property
+    def words(self) -> dict[Word, int]:
+        """The same in the words for people."""
+        counts = dict.fromkeys(Word, 0)
+        for state, files in self.states.items():
+            blocked = self.blocked.get(state, 0)
+            counts[word(state, None)] += files - blocked
+            counts[Word.BLOCKED] += blocked
+        return counts
 
 
-def stuck(journal: Journal) -> int:
-    """How many of them wait for a person: blocked, before they could be sent."""
-    return int(journal.value("SELECT count(*) FROM file WHERE state = 'SEEN' AND blocked IS NOT NULL"))
+#: The states of unfinished files that an index of their own counts; of those that are READY each lane knows how many.
+_INDEXED = (State.SEEN, State.SENDING, State.DOUBTFUL, State.ATTACHED, State.REFUSED)
 
 
-def settling(journal: Journal) -> int:
-    """How many files have not been unchanged for long enough yet."""
-    return int(journal.value("SELECT count(*) FROM file WHERE state = 'SEEN' AND blocked IS NULL"))
+def standing(journal: Journal) -> Standing:
+    """Count what is not finished. What waits to be sent, which may be a million files, is not counted one by one."""
+    with journal.transaction_for_reading() as connection:
+        counts = [f"(SELECT count(*) FROM file WHERE {_having(state)})" for state in _INDEXED]
+        found = connection.execute(f"SELECT {', '.join(counts)}, (SELECT total(ready) FROM lane WHERE ready > 0)")
+        *numbers, ready = found.fetchone()
+        blocked = connection.execute(
+            "SELECT state, count(*) FROM file WHERE blocked IS NOT NULL AND finished_at IS NULL GROUP BY state"
+        ).fetchall()
+    states = dict(zip(_INDEXED, numbers, strict=True)) | {State.READY: int(ready)}
+    return Standing(states, {State(state): files for state, files in blocked})
+
+
+def _having(state: State) -> str:
+    """In the words of the index, so that it is used."""
+    verdict = state in (State.ATTACHED, State.REFUSED)
+    return f"state = '{state}'" + (" AND state IN ('ATTACHED', 'REFUSED')" if verdict else "")
+
+
+def progress(journal: Journal) -> tuple[object, ...]:
+    """What changes whenever any file gets on."""
+    with journal.transaction_for_reading() as connection:
+        marks = connection.execute(
+            "SELECT (SELECT max(id) FROM file), (SELECT max(finished_at) FROM file WHERE finished_at IS NOT NULL),"
+            " (SELECT value FROM meta WHERE key = 'attempt'),"
+            " (SELECT total(looks + rounds) FROM file WHERE state = 'DOUBTFUL')"
+        ).fetchone()
+    found = standing(journal)
+    return *marks, *found.states.values(), *found.blocked.values()
 
 
 def failed_since(journal: Journal, moment: float) -> int:

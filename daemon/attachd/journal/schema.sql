@@ -1,4 +1,4 @@
--- The journal, version 3: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- The journal, version 4: the only memory and the only queue. Invariants are held here, beside the transitions, so that
 -- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds since the epoch, but for
 -- columns ending in _boot: those are CLOCK_BOOTTIME, and count only within the epoch (one process, one mount) of the row.
 
@@ -82,13 +82,13 @@ CREATE TABLE file (
   CHECK (generation = 0 OR state <> 'SEEN')
 );
 
--- One unfinished row for what lies at a path, and one for each content that a path has held.
+-- One unfinished row for what lies at a path, besides those for contents that it held before.
 CREATE UNIQUE INDEX file_at_path ON file (path) WHERE generation = 0 AND finished_at IS NULL;
-CREATE UNIQUE INDEX file_identity ON file (path, size, mtime_ns, generation) WHERE finished_at IS NULL;
 CREATE UNIQUE INDEX file_attachment ON file (attachment, site) WHERE attachment IS NOT NULL;
 -- Two files never wait for one name: what is put back after a swap could be the other's.
 CREATE UNIQUE INDEX file_target ON file (root, target) WHERE target IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX file_inode ON file (ino, dev) WHERE finished_at IS NULL;
+CREATE INDEX file_blocked ON file (state) WHERE blocked IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX file_seen ON file (quiet_boot) WHERE state = 'SEEN';
 CREATE INDEX file_ready ON file (lane, id) WHERE state = 'READY';
 CREATE INDEX file_waiting ON file (due) WHERE state = 'READY' AND due > 0;

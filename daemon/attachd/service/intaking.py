@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from attachd.delivery import carrying, worker
+from attachd.delivery import carrying, unnoting, worker
 from attachd.delivery.desk import Desk
 from attachd.intake import coverage as coverage_
 from attachd.intake.coverage import Coverage
@@ -17,7 +17,7 @@ from attachd.intake.scanning import Scanner
 from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import SHARE, Report
 from attachd.intake.watching import Doorbell, Watch
-from attachd.journal import database
+from attachd.journal import database, queue
 
 log = structlog.get_logger()
 
@@ -25,8 +25,10 @@ log = structlog.get_logger()
 RELIST_SECONDS = 600.0
 
 #: After a look at single folders the scanner rests this many times as long as the look took, some seconds at the most, so that
-#: a bulk copy does not keep those who send from the processor; before another scan that an overflow asks for, a second.
+#: a bulk copy does not keep those who send from the processor; once as long where they have nothing left to send. Before
+#: another scan that an overflow asks for, a second.
 _REST = 4.0
+_REST_LOOK_SECONDS = 0.05
 _LONGEST_REST = 5.0
 _OVERFLOW_REST = 0.9
 
@@ -115,7 +117,13 @@ class Intaking:
         return self._desk.clock.boot()
 
     def _rest(self, took: float) -> None:
-        self._desk.stopping.wait(min(_REST * took, _LONGEST_REST))
+        began = self._boot()
+        while (left := began + min(_REST * took, _LONGEST_REST) - self._boot()) > 0:
+            if self._desk.stopping.wait(min(left, max(took, _REST_LOOK_SECONDS))):
+                return
+            with self._desk.journal.transaction_for_reading() as connection:
+                if not queue.waits(connection):
+                    return
 
     def _until_next(self) -> float:
         soonest = min([self._next_full, *self._settles.values()])
@@ -135,7 +143,7 @@ class Intaking:
         self._settles = report.settles
         self._heed(report)
         if report.there:
-            carrying.drop_notes(self._desk)
+            unnoting.drop_notes(self._desk)
             self._unheard.compare(report.found, heard, self._boot())
             self._tell()
         took = self._scanner.effort.spent() - spent

@@ -11,13 +11,15 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 #: What is kept in memory for a reader that stalls.
 CAPACITY_BYTES = 4 * 1024 * 1024
 #: How long to wait for a full pipe before looking again.
 _POLL_MILLISECONDS = 1000
+#: Lines in one write. Where one fails, all of it count as lost.
+_AT_ONCE = 50
 
 Sink = Callable[[bytes], None]
 
@@ -66,7 +68,7 @@ class Pipe:
             lines, dropped = self._take()
             if not lines:
                 return
-            lost = dropped + sum(not self._written(line) for line in lines)
+            lost = dropped + sum(0 if self._written(b"".join(some)) else len(some) for some in _blocks(lines))
             told = lost > 0 and self._written(self._notice(lost))
             self._done(0 if told else lost)
 
@@ -86,12 +88,18 @@ class Pipe:
             self._writing = False
             self._changed.notify_all()
 
-    def _written(self, line: bytes) -> bool:
+    def _written(self, text: bytes) -> bool:
         try:
-            self._sink(line)
+            self._sink(text)
         except (OSError, ValueError):  # ValueError: a stream object that was closed.
             return False
         return True
+
+
+def _blocks(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Lines that are written at once: a system call for each would be most of what a line costs."""
+    for start in range(0, len(lines), _AT_ONCE):
+        yield lines[start : start + _AT_ONCE]
 
 
 def descriptor_sink(descriptor: int) -> Sink:

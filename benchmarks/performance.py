@@ -1,0 +1,122 @@
+"""Everything, in one run: ``python -m benchmarks.performance`` prints it, ``--write docs`` puts it into a document.
+
+Absolute figures are those of one machine at one time; what counts are the ratios of what was measured side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sqlite3
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import curve, figures, growth, idle, large, latency, many, memory, scan
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured."""
+
+    large: int = 1 << 30
+    repetitions: int = 5
+    files: int = 10_000
+    issues: int = 100
+    few: int = 300
+    latency: int = 300
+    rest: float = 1.0
+    backlogs: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    waiting: int = 100_000
+    folders: int = 10_000
+    idle: float = 900.0
+
+
+#: So that nothing rots: minutes, and no figure means anything.
+SHORT = Scale(8 << 20, 1, 60, 6, 6, 2, 0.0, (20, 40), 40, 3, 0.1)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, print, and write if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="on next to nothing, only to see that it works")
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="write performance.md and its picture into this folder"
+    )
+    options = parser.parse_args(words)
+    scale = SHORT if options.short else Scale()
+    tables, costs = list[figures.Table](), list[float]()
+    for step in _steps(scale, costs):
+        tables.append(step())
+        tables[-1].show()
+    if options.write:
+        _write(options.write, tables, scale, costs)
+
+
+def _steps(scale: Scale, costs: list[float]) -> Iterator[Callable[[], figures.Table]]:
+    yield lambda: large.measure(scale.large, scale.repetitions)
+    yield lambda: large.memory(scale.large, 4)
+    yield lambda: many.measure(scale.files, scale.issues, 0.0, scale.few * 10)
+    yield lambda: many.measure(scale.files, scale.issues, 0.1, scale.few)
+    yield lambda: latency.measure(scale.latency, many.SIZE, scale.rest)
+    yield lambda: _backlog(scale, costs)
+    yield lambda: growth.start(scale.waiting, min(1000, scale.waiting))
+    yield lambda: scan.measure(min(1000, scale.folders), scale.files, scale.repetitions * 4)
+    yield lambda: idle.measure(scale.folders, scale.idle)
+    yield lambda: memory.measure(scale.backlogs[-1], min(1000, scale.folders))
+
+
+def _backlog(scale: Scale, costs: list[float]) -> figures.Table:
+    table, found = growth.backlog(scale.backlogs)
+    costs += found
+    return table
+
+
+def _write(folder: Path, tables: Sequence[figures.Table], scale: Scale, costs: Sequence[float]) -> None:
+    picture = curve.svg(
+        "Processor time for each file, by the size of the backlog", "microseconds", scale.backlogs, costs
+    )
+    folder.mkdir(exist_ok=True)
+    (folder / "backlog.svg").write_text(picture, "utf-8")
+    document = [
+        "# Performance",
+        "",
+        _head(),
+        "",
+        *(table.markdown for table in tables),
+        "![Processor time](backlog.svg)",
+        "",
+    ]
+    (folder / "performance.md").write_text("\n".join(document), "utf-8")
+
+
+def _head() -> str:
+    """On what it was measured."""
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?"
+    )
+    ram = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")) / (1 << 20)
+    curl = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("attachd", "httpx", "watchdog", "jira")]
+    python = (
+        f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION.rsplit(' ', 3)[0]}, SQLite {sqlite3.sqlite_version}"
+    )
+    return (
+        f"Measured on {time.strftime('%Y-%m-%d')} by `python -m benchmarks.performance --write docs`: {os.cpu_count()} processors"
+        f" ({model}), {ram:.0f} GiB of memory, Linux {platform.release()}; {python}, {', '.join(versions)}, curl {curl}.\n"
+        "Client and server share the machine, over loopback; everything read is in the page cache. How each figure is taken is"
+        " said in `benchmarks/README.md`. Absolute figures differ from machine to machine: the ratios are what counts."
+    )
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text("utf-8").splitlines()
+
+
+if __name__ == "__main__":
+    main()

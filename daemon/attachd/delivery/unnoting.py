@@ -1,0 +1,70 @@
+"""The notes beside failed files go when these are taken away: whoever moved the file back has read it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import structlog
+
+from attachd.delivery.desk import Desk
+from attachd.filing import notes, places, recognising
+from attachd.journal import queue, rows
+from attachd.model import printable
+
+log = structlog.get_logger()
+
+
+def drop_notes(desk: Desk) -> None:
+    """Remove the notes of failed files that have been taken away.
+
+    A note goes only when the very file that it describes has left ``failed``, and only if it is still ours.
+    """
+    root = desk.config.folders.failed
+    try:
+        with os.scandir(root) as listing:
+            names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for name in names:
+        changes = _changes(root, name)
+        if changes is not None and desk.note_folders.get(name) != changes:
+            _drop_notes_in(desk, name)
+            desk.note_folders[name] = changes
+
+
+def _changes(root: Path, name: str) -> tuple[int, ...] | None:
+    """The mtimes of a tree's folders: they change when a file is taken out of one. None for what cannot be listed."""
+    try:
+        return tuple(places.mtimes(root, os.fsencode(name)))
+    except OSError:
+        return None
+
+
+def _has_left(root: Path, target: bytes) -> bool:
+    """Whether nothing lies at a path any more; not where something bars the way: what is behind it comes back."""
+    above, name = places.divide(target)
+    try:
+        with places.folder(root, above) as folder:
+            return recognising.status_of(folder, name) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _drop_notes_in(desk: Desk, folder: str) -> None:
+    root = desk.config.folders.failed
+    with desk.journal.transaction_for_reading() as connection:
+        noted = queue.noted(connection, folder)
+    for row in noted:
+        if row.target is None or row.note is None or not _has_left(root, row.target):
+            continue
+        try:
+            notes.remove(root, row.note, row.ident)
+        except OSError as error:
+            log.warning("note.not_removed", id=row.ident, file=printable(row.note), reason=str(error))
+            continue
+        with desk.journal.transaction() as connection:
+            rows.change(connection, row.id, {"note": None})
+        log.info("note.removed", id=row.ident, issue=row.asked, file=printable(row.target))

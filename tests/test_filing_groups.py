@@ -1,0 +1,155 @@
+"""Files of one request are filed as a group: a few durable commits for all, and each file as safe as if it were alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attachd.delivery import carrying
+from attachd.filing import grouping, renaming
+from world import World, world
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+def commits(w: World, files: int, issue: str) -> int:
+    """How many transactions are committed while so many files of one request go from ready to filed."""
+    for number in range(files):
+        w.drop(f"{issue}/{number}.txt", b"%d" % number)
+    w.scan()
+    said: list[str] = []
+    w.desk.journal._connection.set_trace_callback(said.append)
+    w.work()
+    w.desk.journal._connection.set_trace_callback(None)
+    assert sum(map(len, w.jira.uploads)) >= files
+    return sum(statement.startswith("COMMIT") for statement in said)
+
+
+def test_forty_files_of_one_request_cost_no_more_commits_than_two(w: World) -> None:
+    w.drop("TEST-9/first.txt", b"so that the site is known")
+    w.settle()
+
+    assert commits(w, 40, "TEST-1") <= commits(w, 2, "TEST-2")
+    assert len(w.files(w.done)) == 43
+
+
+def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
+    w.scan()
+    named: list[int] = []
+    real = grouping.Group.move
+
+    def move(self: grouping.Group, *ends: object) -> object:
+        named.append(w.desk.journal.value("SELECT count(*) FROM file WHERE target IS NOT NULL AND finished_at IS NULL"))
+        return real(self, *ends)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grouping.Group, "move", move)
+    w.work()
+
+    assert named == [5] * 5
+    assert len(w.files(w.done)) == 5
+
+
+def test_a_death_in_the_middle_of_a_group_moves_the_rest_to_the_names_they_had(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
+    w.scan()
+    moved: list[bytes] = []
+    real = renaming.rename_noreplace
+
+    def die_at_the_third(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
+        if len(moved) == 2:
+            raise Crash
+        real(from_folder, name, to_folder, new)
+        moved.append(new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "rename_noreplace", die_at_the_third)
+        with pytest.raises(Crash):
+            w.work()
+    assert len(w.files(w.done)) == 2
+    w.end()
+    w.restart()
+    w.settle()
+
+    assert w.files(w.done) == {f"TEST-1/{number}.txt": b"%d" % number for number in range(5)}
+    assert w.states() == ["DONE"] * 5
+    assert len(w.jira.on("TEST-1")) == 5
+
+
+def test_two_of_a_group_that_want_one_name_get_two(w: World) -> None:
+    """A folder and an issue's alias may have files of one name, and both go to the same folder of done."""
+    w.drop("TEST-1/a.txt", b"one")
+    w.drop("TEST-1 Printer jams/a.txt", b"other")
+
+    w.settle()
+
+    assert w.files(w.done) == {"TEST-1/a.txt": b"one", "TEST-1/a (2).txt": b"other"} or w.files(w.done) == {
+        "TEST-1/a.txt": b"other",
+        "TEST-1/a (2).txt": b"one",
+    }
+
+
+def test_a_name_that_somebody_takes_after_it_was_chosen_is_left_to_them(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
+    w.scan()
+    real = grouping.Group.move
+
+    def move(self: grouping.Group, *ends: object) -> object:
+        (w.done / "TEST-1").mkdir(exist_ok=True)
+        (w.done / "TEST-1/1.txt").write_bytes(b"somebody's")
+        monkeypatch.setattr(grouping.Group, "move", real)
+        return real(self, *ends)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grouping.Group, "move", move)
+    w.work()
+
+    assert w.files(w.done) == {
+        "TEST-1/0.txt": b"0",
+        "TEST-1/1.txt": b"somebody's",
+        "TEST-1/1 (2).txt": b"1",
+        "TEST-1/2.txt": b"2",
+    }
+
+
+def test_a_folder_of_done_that_is_removed_in_the_middle_of_a_group_is_made_again(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
+    w.scan()
+    real = carrying._carry_or_explain
+    seen: list[str] = []
+
+    def carry(*arguments: object) -> object:
+        carried = real(*arguments)  # type: ignore[arg-type]
+        if not seen:
+            seen.extend(w.files(w.done))
+            os.rename(w.done / seen[0], w.home / "taken.txt")
+            os.rmdir(w.done / "TEST-1")
+        return carried
+
+    monkeypatch.setattr(carrying, "_carry_or_explain", carry)
+    w.settle()
+
+    expected = {f"TEST-1/{number}.txt": b"%d" % number for number in range(3)}
+    del expected[seen[0]]
+    assert w.files(w.done) == expected
+    assert w.states() == ["DONE"] * 3
