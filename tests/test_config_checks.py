@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,24 @@ def test_folders_have_to_lie_apart_behind_symlinks_too(tmp_path: Path) -> None:
 
     found = problem(tables(folders='inbox = "inbox"'), tmp_path)
 
+    assert (found.where, found.what) == ("folders.done", f"lies inside folders.inbox ({tmp_path}/inbox).")
+
+
+def test_folders_whose_file_system_does_not_answer_are_compared_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those on a lost share: status and the other verbs must answer all the same."""
+    answer, real = threading.Event(), os.path.realpath
+    monkeypatch.setattr(checks, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(checks.os.path, "realpath", lambda path: (answer.wait(20), real(path))[1])
+    began = time.monotonic()
+    try:
+        config.parse(tables(folders='inbox = "inbox"'), base=tmp_path)
+        found = problem(tables(folders='inbox = "inbox"\ndone = "inbox/sub"'), tmp_path)
+    finally:
+        answer.set()
+
+    assert time.monotonic() - began < 10
     assert (found.where, found.what) == ("folders.done", f"lies inside folders.inbox ({tmp_path}/inbox).")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -9,16 +10,18 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from attachd.cli import showing
 from attachd.delivery import worker
-from attachd.intake import coverage, mounts
+from attachd.intake import coverage, mounts, reading
 from attachd.intake.mounts import Mount
 from attachd.intake.scanning import Scanner
 from attachd.intake.settling import Seen, Settling
 from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import Report
-from attachd.intake.walking import Entry
+from attachd.intake.walking import Entry, Walk
 from attachd.journal import admission, report
 from attachd.service.intaking import Intaking
 from world import World, world
@@ -112,11 +115,37 @@ def test_an_inbox_that_comes_or_goes_without_an_event_is_noticed_by_the_next_rou
         w.inbox.rename(away)
     step(w, intake)
     assert w.desk.guard.sight.there is going
+    if reader := intake.watch._reader:
+        reader.handle_event = lambda event: None  # type: ignore[method-assign]
     w.inbox.rename(away) if going else away.rename(w.inbox)
+
+    with capture_logs() as told:
+        step(w, intake, 1.0)
+
+    assert intake._next_full == 0.0
+    # Another look, of the scan that follows, may wait as long again for a server that is away.
+    assert [line["event"] for line in told] == (["inbox.absent"] if going else [])
+
+
+@pytest.mark.parametrize("going", [True, False])
+def test_a_share_in_an_issue_s_folder_that_comes_or_goes_is_noticed_by_the_next_round(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch, going: bool
+) -> None:
+    """Until it is, files there would be judged as if nobody but this machine wrote them, or not be looked at for long."""
+    real = mounts.below(w.inbox)
+    (w.inbox / "TEST-1").mkdir()
+    listed = [*real, Mount(bytes(w.inbox) + b"/TEST-1", "cifs")] if going else real
+    monkeypatch.setattr(mounts, "below", lambda inbox: listed)
+    step(w, intake)
+    step(w, intake, 1.0)
+    assert intake._next_full > 0.0
+    listed = real if going else [*real, Mount(bytes(w.inbox) + b"/TEST-1", "cifs")]
 
     step(w, intake, 1.0)
 
     assert intake._next_full == 0.0
+    step(w, intake)
+    assert intake.coverage.shared(b"TEST-1/a.txt") is not going
 
 
 def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, running: Intaking) -> None:
@@ -145,6 +174,29 @@ def test_scans_take_one_twentieth_of_the_time_at_the_most(
     step(w, intake)
 
     assert intake._interval(took) == interval
+
+
+@pytest.mark.parametrize(("hangs", "files", "most"), [(600.0, 1, 20.0), (0.5, 40, 400.0)])
+def test_that_a_share_did_not_answer_for_long_does_not_put_off_the_next_look(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch, hangs: float, files: int, most: float
+) -> None:
+    """Only scanning itself does: a hard-mounted share hangs until its server is back, and then the look goes on."""
+    real = mounts.below(w.inbox)
+    monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
+    for number in range(files):
+        w.drop(f"TEST-1/{number}.txt")
+    anew = reading.anew
+
+    def hanging(inbox: Path, entry: Entry) -> Entry:
+        w.clock.advance(hangs)
+        return anew(inbox, entry)
+
+    monkeypatch.setattr(reading, "anew", hanging)
+    step(w, intake)
+
+    now = w.clock.boot()
+    assert 0.9 * most <= intake._settles[b"TEST-1"] - now <= most
+    assert 0.9 * most <= intake._next_full - now <= max(30.0, most)
 
 
 def test_a_folder_on_a_share_is_looked_at_every_few_seconds(
@@ -183,6 +235,29 @@ def test_every_ten_minutes_everything_is_listed_however_quiet_it_looks(
         step(w, intake, 30.0)
 
     assert [number for number, fully in enumerate(scans) if fully] == [0, 20, 40]
+
+
+def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only by the next full scan: until then status would go on to name it."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    for number in (1, 2):
+        w.drop(f"TEST-{number}/a.txt")
+    step(w, intake)
+
+    with capture_logs() as told:
+        with monkeypatch.context() as patched:
+            patched.setattr(Walk, "_trouble", lambda *_: "Stale file handle")
+            intake._look_at({b"TEST-1", b"TEST-2"})
+        intake._look_at({b"TEST-1"})
+
+    assert sorted((line["event"], line["folder"]) for line in told) == [
+        ("folder.listed_again", "TEST-1"),
+        ("folder.not_listed", "TEST-1"),
+        ("folder.not_listed", "TEST-2"),
+    ]
+    assert report.troubles(w.desk.journal) == {"TEST-2": "Stale file handle"}
 
 
 def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
@@ -273,6 +348,28 @@ def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkey
 
     assert found["inbox_there"] is None
     assert f"inbox      {w.inbox}  (its file system does not answer)" in showing.lines(found, w.clock.now())
+
+
+def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a hard mount the service itself cannot: its look waits until the server is back."""
+    (w.inbox / "TEST-1").mkdir()
+    real = mounts.below(w.inbox)
+    monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
+    step(w, intake)
+    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    assert found["not_listed"] == {}
+    answer = threading.Event()
+    monkeypatch.setattr(showing, "_opens", lambda mount: answer.wait(60))
+    monkeypatch.setattr(showing, "ANSWER_SECONDS", 0.05)
+    try:
+        found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    finally:
+        answer.set()
+
+    assert found["inbox_there"]
+    assert found["not_listed"] == {"TEST-1": "its file system does not answer"}
 
 
 # --- Files of which no event told -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ import httpx
 import pytest
 
 from attachd.cli import showing
+from attachd.delivery import carrying
 from attachd.intake import nested, scanning, visiting, walking
+from attachd.journal.rows import Row
 from world import Fault, World, world
 
 
@@ -27,6 +30,7 @@ class Devices:
     def __init__(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inbox = w.inbox
         self.on: dict[str, int] = {}
+        self.down: set[str] = set()
         self.real = (os.stat, os.fstat)
         for module in (nested, scanning, visiting, walking):
             monkeypatch.setattr(module, "os", self)
@@ -39,7 +43,21 @@ class Devices:
         place = os.path.realpath(os.fsdecode(path), strict=False) if "dir_fd" not in options else None
         if place is None:
             place = os.path.join(os.readlink(f"/proc/self/fd/{options['dir_fd']}"), os.fsdecode(path))
+        self._answer(place)
         return self._moved(status, place)
+
+    def open(self, path: Any, flags: int, **options: Any) -> int:
+        descriptor = os.open(path, flags, **options)
+        try:
+            self._answer(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _answer(self, place: str) -> None:
+        if os.path.relpath(place, self.inbox) in self.down:
+            raise OSError(errno.EHOSTDOWN, os.strerror(errno.EHOSTDOWN))
 
     def fstat(self, descriptor: int) -> os.stat_result:
         return self._moved(os.fstat(descriptor), os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -106,6 +124,60 @@ def test_while_a_share_is_away_status_says_so_and_its_folder_is_left_alone(w: Wo
     found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert list(found["not_listed"]) == ["TEST-1"]
     assert any(line.startswith("not listed TEST-1: what was mounted there") for line in showing.lines(found, 0.0))
+
+
+def test_a_look_at_one_folder_names_a_share_whose_server_is_away(w: World, devices: Devices) -> None:
+    """A mounted share of SMB gives no answer even to what its folder is."""
+    w.drop("TEST-1/a.txt", b"a")
+    w.scan()
+    devices.down.add("TEST-1")
+
+    report = w.scanner.scan({b"TEST-1"})
+
+    assert report.troubles == [(b"TEST-1", "Host is down")]
+
+
+@pytest.mark.parametrize("code", [errno.EHOSTDOWN, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_share_that_is_away_holds_up_only_what_lies_on_it(
+    w: World, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """And is asked once for all its files: each answer takes a time-out."""
+    for name in ("TEST-1/a.txt", "TEST-1/b.txt", "TEST-2/c.txt"):
+        w.drop(name)
+    move, asked = carrying._move, []
+
+    def away(desk: Any, row: Row, group: Any) -> Any:
+        if not row.path.startswith(b"TEST-1/"):
+            return move(desk, row, group)
+        asked.append(row.path)
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(carrying, "_move", away)
+        w.deliver()
+        assert w.pauses() == set()
+        assert w.files(w.done) == {"TEST-2/c.txt": b"content"}
+        assert {row.blocked for row in w.rows() if row.path.startswith(b"TEST-1/")} == {
+            f"the file system of its folder does not answer ({os.strerror(code)})"
+        }
+        assert len(asked) == 1
+    w.settle()
+
+    assert sorted(w.files(w.done)) == ["TEST-1/a.txt", "TEST-1/b.txt", "TEST-2/c.txt"]
+    assert len(w.jira.stored) == 3
+
+
+@pytest.mark.parametrize("code", [errno.EHOSTDOWN, errno.ESTALE])
+def test_while_the_share_of_done_is_away_nothing_is_sent(w: World, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def away(*_arguments: Any, **_more: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    w.drop("TEST-1/a.txt")
+    monkeypatch.setattr(carrying, "_move", away)
+    w.done.rename(w.home / "away")
+    w.deliver()
+
+    assert w.pauses() == {"site:disk"}
 
 
 def test_a_share_whose_folder_is_removed_never_comes_back(w: World, devices: Devices) -> None:

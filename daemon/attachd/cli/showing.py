@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from attachd.model import Cure, State, printable, word
 from attachd.service import expiring, locks
 from attachd.service.phrasing import clock, size, span
 
-#: How long `status` waits for the inbox's file system, in seconds.
+#: How long `status` waits for the file systems of the inbox and of shares in it, in seconds.
 ANSWER_SECONDS = 5.0
 
 _THERE = {True: "", False: "  (is not there)", None: "  (its file system does not answer)"}
@@ -55,13 +58,16 @@ def open_existing(state: Path) -> Journal:
 
 def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict[str, Any]:
     """Everything that ``status`` knows, as it is printed with ``--json``; times are seconds since the epoch."""
-    summary = report.summary(journal)
+    summary, events, inbox = report.summary(journal), report.events(journal), settings.folders.inbox
+    shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
+    there, *answering = _soon([partial(_is_marked, inbox), *(partial(_opens, mount) for mount in shares)])
+    silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None]
     holder = locks.holder(state / "lock")
     return {
         "config": str(settings.file),
         "state": str(state),
-        "inbox": str(settings.folders.inbox),
-        "inbox_there": _is_there(settings.folders.inbox),
+        "inbox": str(inbox),
+        "inbox_there": there,
         "site": settings.jira.url,
         "token_expires": str(settings.jira.auth.token_expires) if settings.jira.auth.token_expires else None,
         "running": {"pid": holder.pid, "host": holder.host} if holder else None,
@@ -69,23 +75,44 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "held": summary.held,
         "oldest_waiting": summary.oldest,
         "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
-        "events": _events(report.events(journal)),
+        "events": _events(events),
         "sending": [_file(row) for row in report.sending(journal)],
         "pauses": [_pause(pause) for pause in report.active_pauses(journal, now)],
-        "not_listed": report.troubles(journal),
+        "not_listed": report.troubles(journal)
+        | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
         "strays": [_stray(stray) for stray in report.strays(journal)],
         "waiting_for": [_file(row) for row in report.troubled(journal)],
         "last": [_file(row) for row in report.last_verdicts(journal)],
     }
 
 
-def _is_there(inbox: Path) -> bool | None:
-    """Whether the inbox carries its marker; None where its file system does not answer, as a lost share for minutes."""
-    found: list[bool] = []
-    looking = threading.Thread(target=lambda: found.append(guard.read_marker(inbox) is not None), daemon=True)
-    looking.start()
-    looking.join(ANSWER_SECONDS)
-    return found[0] if found else None
+def _soon(looks: Sequence[Callable[[], bool]]) -> list[bool | None]:
+    """What each look finds; None where its file system does not answer, as that of a lost share for minutes or for good."""
+    found: dict[int, bool] = {}
+
+    def look(number: int) -> None:
+        found[number] = looks[number]()
+
+    threads = [threading.Thread(target=look, args=(number,), daemon=True) for number in range(len(looks))]
+    until = time.monotonic() + ANSWER_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return [found.get(number) for number in range(len(looks))]
+
+
+def _is_marked(inbox: Path) -> bool:
+    """Whether the inbox carries its marker."""
+    return guard.read_marker(inbox) is not None
+
+
+def _opens(folder: str) -> bool:
+    try:
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _events(events: report.Events) -> dict[str, Any]:

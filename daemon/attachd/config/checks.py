@@ -6,6 +6,7 @@ import ipaddress
 import itertools
 import os
 import re
+import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,23 +22,45 @@ _LONGEST_SUFFIX = 64
 _PAGES = frozenset({"browse", "rest", "secure", "issues", "login.jsp"})
 
 
+#: How long folders are waited for whose file system does not answer, in seconds.
+ANSWER_SECONDS = 2.0
+
+
 def folders_apart(inbox: Path, done: Path, failed: Path, state: Path | None) -> Iterator[Problem]:
     """No two of the three folders may be or contain one another, and the state folder must be outside of all."""
     folders = {"inbox": inbox, "done": done, "failed": failed}
+    real = _resolved([inbox, done, failed, *([state] if state else [])])
     for (first, one), (second, other) in itertools.combinations(folders.items(), 2):
-        if relation := _relation(other, one):
+        if relation := _relation(other, one, real):
             yield Problem(second, f"{relation} folders.{first} ({one}).", "Give each of the three a folder of its own.")
     for name, folder in folders.items():
-        if state and (relation := _relation(state, folder)) and relation != _CONTAINS:
+        if state and (relation := _relation(state, folder, real)) and relation != _CONTAINS:
             yield Problem("state", f"{relation} folders.{name} ({folder}).", "Put it where nobody drops files.")
 
 
 _SAME, _INSIDE, _CONTAINS = "is the same folder as", "lies inside", "contains"
 
 
-def _relation(one: Path, other: Path) -> str | None:
+def _resolved(paths: Sequence[Path]) -> dict[Path, str]:
+    """The paths with symlinks resolved; as they are written where a file system does not answer, as that of a lost share.
+
+    Every verb reads the configuration, and a share may keep it waiting for minutes or for good.
+    """
+    real = {path: os.path.normpath(path) for path in paths}
+
+    def resolve() -> None:
+        for path in paths:
+            real[path] = os.path.realpath(path)
+
+    resolving = threading.Thread(target=resolve, daemon=True)
+    resolving.start()
+    resolving.join(ANSWER_SECONDS)
+    return dict(real)
+
+
+def _relation(one: Path, other: Path, real: Mapping[Path, str]) -> str | None:
     """Say how *one* lies to *other*, as they are written or with symlinks resolved; None if they are apart."""
-    pairs = ((os.path.normpath(one), os.path.normpath(other)), (os.path.realpath(one), os.path.realpath(other)))
+    pairs = ((os.path.normpath(one), os.path.normpath(other)), (real[one], real[other]))
     for mine, theirs in pairs:
         if mine == theirs:
             return _SAME

@@ -19,7 +19,7 @@ import structlog
 
 from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
-from attachd.filing import grouping, markers, moving, notes, refusing
+from attachd.filing import grouping, markers, moving, notes, places, refusing
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
@@ -44,6 +44,7 @@ class Postponed:
 
     reason: str
     blocked: bool = False
+    away: bool = False  #: because the file system of its folder does not answer
 
 
 #: A row as it is after its move was tried, and what came of that.
@@ -55,10 +56,15 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
     with desk.filed_by_us([row.id for row in verdicts]) as ours, grouping.Group() as group:
         desk.guard.look()
         results: list[Carried] = []
+        away: dict[bytes, Postponed] = {}
         try:
             for row in _aimed(desk, ours, group):
                 desk.beats.beat()
-                results.append(_carry_or_explain(desk, row, group))
+                top = row.path.partition(b"/")[0]
+                carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group)
+                if isinstance(carried[1], Postponed) and carried[1].away:
+                    away[top] = carried[1]
+                results.append(carried)
             group.dirty.sync()
         except OSError as error:
             _disk_trouble(desk, ours, error)
@@ -149,16 +155,30 @@ def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
 
 
 def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Carried:
-    """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised."""
+    """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised.
+
+    A share that is away, too: unless it is that of done or failed, where nothing can be filed.
+    """
     try:
         return _carry(desk, row, group)
     except OSError as error:
         if error.errno == errno.EIO:
             return row, Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
+        if error.errno in refusing.AWAY and _answers(_root(desk, row)):
+            reason = f"the file system of its folder does not answer ({error.strerror})"
+            return row, Postponed(reason, blocked=True, away=True)
         if error.errno not in refusing.PERSONAL:
             raise
         reason = refusing.explain(error, desk.guard.inbox, row.path, _root(desk, row), row.target or wanted(row))
         return row, Postponed(reason, blocked=True)
+
+
+def _answers(root: Path) -> bool:
+    try:
+        with places.folder(root, b""):
+            return True
+    except OSError:
+        return False
 
 
 def _carry(desk: Desk, row: Row, group: grouping.Group) -> Carried:

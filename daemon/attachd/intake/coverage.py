@@ -158,7 +158,7 @@ class Coverage:
             self.begin(boot)
             return True
         due, before = boot - self._proven_boot >= PROVE_SECONDS, self._trusts
-        same = {trust.mount for trust in before.values()} == set(self._present())
+        same = not self.came_or_went()
         if not due and same:
             return False
         self._prove(boot)
@@ -167,6 +167,10 @@ class Coverage:
             log.warning("watch.silent", folder=printable(silent[0]), reason=_SILENT, remedy="watched anew, and scanned")
             self.begin(boot)
         return bool(silent) or not same
+
+    def came_or_went(self) -> bool:
+        """Whether other file systems lie at the inbox or below it now than those that were judged last."""
+        return {trust.mount for trust in self._trusts.values()} != set(self._present())
 
     def _present(self) -> list[Mount]:
         first, *below = mounts.below(self._inbox)

@@ -11,12 +11,12 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config
+from attachd.filing import places
 from attachd.filing.guard import Guard
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
@@ -48,7 +48,8 @@ class Scanner:
         *beat* is called whenever it got on.
         """
         self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
-        self._visiting = Visiting(journal, config, clock, guard, coverage, beat)
+        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step)
+        self._beat, self.effort = beat, self._visiting.effort
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         self._mount: tuple[int, int, int] | None = None
         self._there = False
@@ -56,6 +57,10 @@ class Scanner:
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
         self._tops: list[bytes] = []
+
+    def _step(self) -> None:
+        self.effort.step()
+        self._beat()
 
     def remounted(self) -> bool:
         """Look at the mount guard; True if another mount lies there than at the last look, so that a new epoch began."""
@@ -94,7 +99,7 @@ class Scanner:
             self._scan(inbox, only, report, fully=fully)
         finally:
             os.close(inbox)
-        self._tell_troubles(report, everything=only is None)
+        self._tell_troubles(report, only)
         return report
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
@@ -184,13 +189,11 @@ class Scanner:
 
     def _named(self, inbox: int, only: Collection[bytes]) -> list[bytes]:
         """Those of the folders *only* that are there and looked at."""
-        found = []
-        for name in sorted(only):
-            with suppress(OSError):
-                folder = stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
-                if folder and (self._listings.known(name) or not self._hiding.why(name, True)):
-                    found.append(name)
-        return found
+        return [
+            name
+            for name in sorted(only)
+            if _may_be_folder(inbox, name) and (self._listings.known(name) or not self._hiding.why(name, True))
+        ]
 
     def _known_folders(self, only: Collection[bytes] | None) -> frozenset[bytes]:
         """The folders, of all or of those in *only*, in which unfinished rows lie."""
@@ -218,14 +221,25 @@ class Scanner:
             )
         self._strays = strays
 
-    def _tell_troubles(self, report: Report, *, everything: bool) -> None:
+    def _tell_troubles(self, report: Report, only: Collection[bytes] | None) -> None:
         """Say once which folder cannot be listed, and once that it can be again."""
         found = dict(report.troubles)
         for path in found.keys() - self._troubled.keys():
             log.warning("folder.not_listed", folder=printable(path) or ".", reason=found[path])
-        troubled = found if everything else self._troubled | found
+        looked_at = self._troubled if only is None else [p for p in self._troubled if p.partition(b"/")[0] in only]
+        troubled = {path: self._troubled[path] for path in self._troubled.keys() - set(looked_at)} | found
+        for path in self._troubled.keys() - troubled.keys():
+            log.info("folder.listed_again", folder=printable(path) or ".")
         if troubled != self._troubled:
             self._troubled = troubled
             told = {printable(path) or ".": reason for path, reason in troubled.items()}
             with self._journal.transaction(durable=False) as connection:
                 database.put(connection, "troubles", json.dumps(told))
+
+
+def _may_be_folder(inbox: int, name: bytes) -> bool:
+    """Whether it is a folder, also where that cannot be known: the visit finds out why, as of a share that does not answer."""
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
+    except OSError as error:
+        return error.errno not in places.NOWHERE

@@ -57,7 +57,7 @@ class Settling:
         scan what was found out about files that wait; *rules* are those of the folder. *beat* is called with each file that
         is opened.
         """
-        self._suspect, self._network = suspect, network
+        self._suspect, self._network, self._beat = suspect, network, beat
         self._journal, self._clock, self._guard, self._key = journal, clock, guard, key
         self._admitting = Admitting(
             *(journal, config, clock, guard, key),
@@ -94,10 +94,11 @@ class Settling:
         if not any(self._network(entry.path) for entry in entries):
             return entries
         settling = {f.entry.path for f in self._rows(entries) if f.row is None or f.row.state is State.SEEN}
-        return [
-            reading.anew(self._guard.inbox, entry) if entry.path in settling and self._network(entry.path) else entry
-            for entry in entries
-        ]
+        return [self._opened(entry) if entry.path in settling else entry for entry in entries]
+
+    def _opened(self, entry: Entry) -> Entry:
+        self._beat()
+        return reading.anew(self._guard.inbox, entry) if self._network(entry.path) else entry
 
     # --- Which row is whose -------------------------------------------------------------------------------------
 

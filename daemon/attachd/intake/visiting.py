@@ -13,6 +13,7 @@ from attachd.filing.guard import Guard
 from attachd.intake import coverage as coverage_
 from attachd.intake import listings, reading, routing, walking
 from attachd.intake.coverage import Coverage
+from attachd.intake.effort import Effort
 from attachd.intake.endings import Endings
 from attachd.intake.hiding import Hiding
 from attachd.intake.listings import Listing, Listings
@@ -24,7 +25,7 @@ from attachd.journal.database import Journal
 #: Files that are looked at and written down in one transaction.
 CHUNK = 250
 
-#: Scanning takes one part in so many of the time at the most: 5 %.
+#: Scanning takes one part in so many of the time at the most: 5 %. Waiting for a file system is no scanning.
 SHARE = 20
 
 
@@ -60,7 +61,7 @@ class Visiting:
     ) -> None:
         """Make one for the life of the process; the arguments are those of ``scanning.Scanner``."""
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
-        self._coverage, self._beat = coverage, beat
+        self._coverage, self._beat, self.effort = coverage, beat, Effort(clock)
         folders = config.folders
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._endings = Endings()
@@ -76,6 +77,7 @@ class Visiting:
 
     def visit(self, inbox: int, name: bytes, report: Report, *, listed: bool) -> Listing | None:
         """Visit one folder; *listed*: in any case. None if a file system that was mounted there is not there now."""
+        self.effort.step()
         if self.gone(inbox, name, report):
             return None
         return (None if listed else self._unchanged(inbox, name)) or self._list(inbox, name, report)
@@ -107,7 +109,7 @@ class Visiting:
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
         self._beat()
-        began_boot, began = self._clock.boot(), self._clock.now()
+        spent, began = self.effort.spent(), self._clock.now()
         seen: list[listings.Folder] = []
         routed = self._router.route(name)
         walk = self._walk(name, seen, heed=isinstance(routed, routing.Routed))
@@ -123,7 +125,7 @@ class Visiting:
             self.listings.put(name, listing)
         else:
             self.listings.drop(name)
-        self._poll(name, self._clock.boot() - began_boot, report)
+        self._poll(name, self.effort.spent() - spent, report)
         return listing
 
     def _walk(self, name: bytes, seen: list[listings.Folder], *, heed: bool) -> walking.Walk:
@@ -153,7 +155,7 @@ class Visiting:
             beat=self._beat,
         )
         files = known = new = 0
-        for entries in _chunks(walk.below(inbox, name)):
+        for entries in _chunks(self.effort.each(walk.below(inbox, name))):
             seen = settling.look(entries)
             files += seen.known
             known += seen.rows

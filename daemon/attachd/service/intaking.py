@@ -105,9 +105,12 @@ class Intaking:
         if everything:
             self._next_full, self._fully = 0.0, True
             return
-        if self._scanner.came_or_went():
-            # Another mount is prepared for before anything is concluded from what lies there.
+        if self._scanner.came_or_went() or (self._desk.guard.sight.there and self.coverage.came_or_went()):
+            # Another mount is prepared for before anything is concluded from what lies there. That the inbox is gone is told
+            # now: on a share whose server is away the next look waits as long as this one did.
             self._next_full = 0.0
+            if not self._desk.guard.sight.there:
+                self._heed(Report(there=False))
             return
         now = self._boot()
         folders |= {name for name, at in self._settles.items() if at <= now}
@@ -134,7 +137,7 @@ class Intaking:
     # --- Everything ---------------------------------------------------------------------------------------------
 
     def _scan_all(self) -> None:
-        began = self._boot()
+        began, spent = self._boot(), self._scanner.effort.spent()
         self._prepare(began)
         heard = self.bell.heard()
         self.bell.forget()
@@ -148,11 +151,12 @@ class Intaking:
             unnoting.drop_notes(self._desk)
             self._unheard.compare(report.found, heard, self._boot())
             self._tell()
-        self._next_full = self._boot() + self._interval(self._boot() - began)
+        took = self._scanner.effort.spent() - spent
+        self._next_full = self._boot() + self._interval(took)
         self.scanned.set()
         self._desk.bell.ring()
         if self._overflowed():
-            self._desk.stopping.wait(min(_REST * (self._boot() - began), _OVERFLOW_REST))
+            self._desk.stopping.wait(min(_REST * took, _OVERFLOW_REST))
 
     def _prepare(self, boot: float) -> None:
         """Have watched what lies there now, and see what the watches are worth."""
