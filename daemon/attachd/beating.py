@@ -11,8 +11,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import FrameType
+from typing import NamedTuple
 
 #: How long a loop may be silent, in seconds, where it did not ask for more.
 PATIENCE_SECONDS = 120.0
@@ -28,8 +29,7 @@ _NETWORK = "attachd.jira."
 _NETWORK_SECONDS = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(NamedTuple):
     """The last beat of one loop: when (CLOCK_BOOTTIME), by which thread, and how far its work had got."""
 
     boot: float
@@ -76,8 +76,8 @@ class Beats:
         self.beat()
         name = threading.current_thread().name
         with self._lock:
-            self._pulses[name] = replace(
-                self._pulses[name], patience=PATIENCE_SECONDS + patience, progress=progress, got=progress()
+            self._pulses[name] = self._pulses[name]._replace(
+                patience=PATIENCE_SECONDS + patience, progress=progress, got=progress()
             )
         try:
             yield
@@ -100,7 +100,7 @@ class Beats:
 
 def _looked_at(pulse: Pulse, now: float) -> Pulse:
     got = pulse.progress()
-    return pulse if got == pulse.got else replace(pulse, boot=now, got=got)
+    return pulse if got == pulse.got else pulse._replace(boot=now, got=got)
 
 
 def _hang(name: str, pulse: Pulse, now: float) -> Hang | None:

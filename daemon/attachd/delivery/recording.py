@@ -39,12 +39,11 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
                 others = queue.accepted_since(connection, current.fault_attempt or current.attempt or 0, current.id)
                 values |= outcome.behind_others(current, fault, now, others_accepted=others)
             changes[current.id] = values
-        apply(connection, sent, changes, now)
+        written = apply(connection, sent, changes, now)
         if any(isinstance(fate, Misstored) for fate in fates):
             fault = fault or _second_issue(connection, sent[0].lane, now)
         if any(isinstance(fate, Stored) for fate in fates):
             ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
-        written = rows.many(connection, ids)
     tell(written)
     pausing.tell_ended(desk, ended)
     if fault is not None:
@@ -82,13 +81,17 @@ def _credible(row: Row, fate: Fate, owners: Mapping[str, int]) -> Fate:
 
 def apply(
     connection: sqlite3.Connection, changed: Sequence[Row], changes: Mapping[int, Mapping[str, Any]], now: float
-) -> None:
-    """Change rows, by their ids; one that is to be sent again although its content left the path is withdrawn instead."""
+) -> list[Row]:
+    """Change rows, by their ids; one that is to be sent again although its content left the path is withdrawn instead.
+
+    Returns the rows as they are then.
+    """
     rows.change_many(connection, changes)
     reason = "its content was replaced in the inbox before it was attached"
     gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
     again = [row.id for row in changed if changes[row.id].get("state") is State.READY and not row.at_path]
     rows.change_many(connection, dict.fromkeys(again, gone))
+    return [row._replace(**{**changes[row.id], **(gone if row.id in again else {})}) for row in changed]
 
 
 def tell(written: Iterable[Row]) -> None:

@@ -108,13 +108,14 @@ def end_missing(lacks: str) -> str:
 
 COLUMNS = Row._fields
 _STATE = COLUMNS.index("state")
+_STATES = {str(state): state for state in State}
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "
 
 
 def from_sql(record: sqlite3.Row) -> Row:
     """Read a record that ``SELECT`` returned."""
     values = list(record)
-    values[_STATE] = State(values[_STATE])
+    values[_STATE] = _STATES[values[_STATE]]
     return Row._make(values)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
@@ -18,6 +19,8 @@ from typing import TextIO
 CAPACITY_BYTES = 4 * 1024 * 1024
 #: How long to wait for a full pipe before looking again.
 _POLL_MILLISECONDS = 1000
+#: How long lines are gathered: to wake a thread for each takes the interpreter from those who work.
+_GATHER_SECONDS = 0.005
 #: Lines in one write. Where one fails, all of it count as lost.
 _AT_ONCE = 50
 
@@ -76,6 +79,10 @@ class Pipe:
         """Wait for lines and take them all, with the number of those that were dropped after them; none is the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._closed)
+            closed = self._closed
+        if not closed:
+            time.sleep(_GATHER_SECONDS)
+        with self._changed:
             taken = list(self._lines), self._dropped
             self._lines.clear()
             self._size = self._dropped = 0
