@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from attachd.delivery import carrying
-from attachd.filing import grouping, renaming
+from attachd.delivery import aiming, carrying
+from attachd.filing import grouping, numbering, renaming
 from world import World, world
 
 
@@ -153,3 +153,27 @@ def test_a_folder_of_done_that_is_removed_in_the_middle_of_a_group_is_made_again
     del expected[seen[0]]
     assert w.files(w.done) == expected
     assert w.states() == ["DONE"] * 3
+
+
+def test_a_name_that_is_promised_to_another_by_now_is_left_to_it(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may have promised it between the choice and the transaction: the others of the group keep theirs."""
+    for number in range(4):
+        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
+    w.scan()
+    real = numbering.Chooser.choose
+
+    def choose(self: numbering.Chooser, wanted: bytes, *more: object) -> bytes:
+        return b"TEST-1/one.txt" if wanted in (b"TEST-1/1.txt", b"TEST-1/2.txt") else real(self, wanted, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(numbering.Chooser, "choose", choose)
+        patched.setattr(
+            aiming,
+            "retarget",
+            lambda desk, row: aiming.change(desk, row, {"root": "done", "target": b"TEST-1/other.txt"}),
+        )
+        w.work()
+
+    assert set(w.files(w.done)) == {"TEST-1/0.txt", "TEST-1/one.txt", "TEST-1/other.txt", "TEST-1/3.txt"}
+    assert sorted(w.files(w.done).values()) == [b"0", b"1", b"2", b"3"]
+    assert w.states() == ["DONE"] * 4

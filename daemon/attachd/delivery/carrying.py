@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import datetime
 import errno
-import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
 import structlog
 
-from attachd.delivery import pausing, policy
+from attachd.delivery import aiming, pausing, policy
 from attachd.delivery.desk import Desk
 from attachd.filing import grouping, markers, moving, notes, places, refusing
 from attachd.journal import queue, rows
@@ -58,7 +56,7 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
         results: list[Carried] = []
         away: dict[bytes, Postponed] = {}
         try:
-            for row in _aimed(desk, ours, group):
+            for row in aiming.aimed(desk, ours, group):
                 desk.beats.beat()
                 top = row.path.partition(b"/")[0]
                 carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group)
@@ -70,50 +68,6 @@ def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
             _disk_trouble(desk, ours, error)
             return 0
         return _write(desk, results)
-
-
-def _aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[Row]:
-    """The rows as they are now, with the names that they are to have: chosen one by one, and written down all at once.
-
-    Who gets none here, because it cannot be chosen or another worker was faster, gets it when its turn comes.
-    """
-    with desk.journal.transaction_for_reading() as connection:
-        current = [row for row in rows.many(connection, row_ids) if row.state in (State.ATTACHED, State.REFUSED)]
-    chosen: dict[int, tuple[str, bytes]] = {}
-    taken: set[tuple[str, bytes]] = set()
-    choosers = {root: moving.Chooser(path, group) for root, path in _roots(desk).items()}
-    for row in current:
-        if row.target is None and row.at_path and row.missing < 2 and desk.guard.sight.there:
-            desk.beats.beat()
-            root = _root_name(row)
-            with suppress(OSError):
-                # What the journal promises to others it refuses itself.
-                target = choosers[root].choose(wanted(row), lambda name: (root, name) in taken)  # noqa: B023
-                chosen[row.id] = root, target
-                taken.add(chosen[row.id])
-    if not chosen:
-        return current
-    aims = {row_id: _aim(*aim) for row_id, aim in chosen.items()}
-    with desk.journal.transaction() as connection:
-        group.fresh |= _named(connection, aims)
-    return [row._replace(**aims[row.id]) if row.id in group.fresh else row for row in current]
-
-
-def _named(connection: sqlite3.Connection, aims: Mapping[int, dict[str, Any]]) -> set[int]:
-    """Write down these names, without those that are promised to another by now. Returns whose were written."""
-    with suppress(sqlite3.IntegrityError):
-        rows.change_many(connection, aims)
-        return set(aims)
-    named = set()
-    for row_id, aim in aims.items():
-        with suppress(sqlite3.IntegrityError):
-            rows.change(connection, row_id, aim)
-            named.add(row_id)
-    return named
-
-
-def _roots(desk: Desk) -> dict[str, Path]:
-    return {"done": desk.config.folders.done, "failed": desk.config.folders.failed}
 
 
 def _write(desk: Desk, results: Sequence[Carried]) -> int:
@@ -140,7 +94,7 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
         about.warning("file.move_postponed", **file, reason=result.reason)
     elif row.target is None:
         about.warning("file.closed_without_move", **file, reason=row.reason)
-    elif row.state is State.DONE and row.target == wanted(row):
+    elif row.state is State.DONE and row.target == aiming.wanted(row):
         # That it is attached was told; that it lies where all attached files go is nothing new.
         about.debug("file.filed", **file, root=row.root, target=printable(row.target))
     else:
@@ -167,12 +121,14 @@ def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     except OSError as error:
         if error.errno == errno.EIO:
             return row, Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
-        if error.errno in refusing.AWAY and _answers(_root(desk, row)):
+        if error.errno in refusing.AWAY and _answers(aiming.root(desk, row)):
             reason = f"the file system of its folder does not answer ({error.strerror})"
             return row, Postponed(reason, blocked=True, away=True)
         if error.errno not in refusing.PERSONAL:
             raise
-        reason = refusing.explain(error, desk.guard.inbox, row.path, _root(desk, row), row.target or wanted(row))
+        reason = refusing.explain(
+            error, desk.guard.inbox, row.path, aiming.root(desk, row), row.target or aiming.wanted(row)
+        )
         return row, Postponed(reason, blocked=True)
 
 
@@ -193,12 +149,12 @@ def _carry(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     if not desk.guard.sight.there:
         return row, Postponed("the inbox is not there")
     for _ in range(_CHOICES):
-        row = row if row.id in group.fresh else _targeted(desk, row)
+        row = row if row.id in group.fresh else aiming.targeted(desk, row)
         _drop_marker(desk, row)
         moved = _move(desk, row, group)
         if moved is not moving.Outcome.TAKEN:
             return _after_move(desk, row, moved)
-        row = _retarget(desk, row)
+        row = aiming.retarget(desk, row)
         group.fresh.discard(row.id)
     return row, Postponed("the names at its target are taken as fast as they are chosen")
 
@@ -225,57 +181,6 @@ def _with(row: Row, remark: str) -> str:
     return f"{row.reason}; {remark}" if row.reason else remark
 
 
-def _root_name(row: Row) -> str:
-    return "done" if row.state is State.ATTACHED else "failed"
-
-
-def _root(desk: Desk, row: Row) -> Path:
-    return _roots(desk)[_root_name(row)]
-
-
-def wanted(row: Row) -> bytes:
-    """Where its verdict puts a file: under the bare canonical key, the tree below the folder kept."""
-    return row.asked.encode() + b"/" + row.path.partition(b"/")[2]
-
-
-def _targeted(desk: Desk, row: Row) -> Row:
-    """Choose the name, and make it durable before the file moves.
-
-    A name that was chosen before a crash, and has since been given to a file that is filed there, is chosen anew.
-    """
-    if row.target is not None:
-        with desk.journal.transaction_for_reading() as connection:
-            if not queue.belongs_to_another(connection, _root_name(row), row.target, row.id):
-                return row
-    return _retarget(desk, row)
-
-
-def _retarget(desk: Desk, row: Row) -> Row:
-    root = _root_name(row)
-
-    def promised(target: bytes) -> bool:
-        with desk.journal.transaction_for_reading() as connection:
-            return queue.promised(connection, root, target, row.id)
-
-    while True:
-        target = moving.choose(_root(desk, row), wanted(row), promised)
-        try:
-            return _change(desk, row, _aim(root, target))
-        except sqlite3.IntegrityError:
-            # Another worker promised the name to its file since it was chosen.
-            continue
-
-
-def _aim(root: str, target: bytes) -> dict[str, Any]:
-    return {"root": root, "target": target, "reserved_dev": None, "reserved_ino": None}
-
-
-def _change(desk: Desk, row: Row, values: dict[str, Any]) -> Row:
-    with desk.journal.transaction() as connection:
-        rows.change(connection, row.id, values)
-        return rows.one(connection, row.id)
-
-
 def identity(desk: Desk, row: Row) -> moving.Identity:
     """What makes a file this row's: its inode within one epoch, else its content."""
     inode = (row.dev, row.ino) if row.epoch == desk.guard.epoch else None
@@ -284,12 +189,12 @@ def identity(desk: Desk, row: Row) -> moving.Identity:
 
 def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | moving.Stuck:
     assert row.target is not None
-    ends = desk.guard.inbox, row.path, _root(desk, row), row.target, identity(desk, row)
+    ends = desk.guard.inbox, row.path, aiming.root(desk, row), row.target, identity(desk, row)
     if row.id in group.fresh and (moved := group.move(*ends)):
         return moved
 
     def reserved(dev: int, ino: int) -> None:
-        _change(desk, row, {"reserved_dev": dev, "reserved_ino": ino})
+        aiming.change(desk, row, {"reserved_dev": dev, "reserved_ino": ino})
 
     reservation = (
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
@@ -304,7 +209,7 @@ def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> C
         case moving.Outcome.MOVED:
             return row, Closed({"blocked": None} | _note(desk, row))
         case moving.Outcome.GONE | moving.Outcome.SWAPPED | moving.Outcome.TAKEN:
-            row = _change(desk, row, {"root": None, "target": None})
+            row = aiming.change(desk, row, {"root": None, "target": None})
             if row.missing >= 2:
                 return row, Closed({"reason": _with(row, _TAKEN_OUT)})
             return row, Postponed("it is not at its place any more; the next scan finds out why")
@@ -326,7 +231,7 @@ def _note(desk: Desk, row: Row) -> dict[str, Any]:
         words="",
         remedy="Put right what the reason says; if you cannot, show this note to whoever runs attachd.",
     )
-    return {"note": notes.write(_root(desk, row), row.target, content, row.ident)}
+    return {"note": notes.write(aiming.root(desk, row), row.target, content, row.ident)}
 
 
 def close_moved(desk: Desk) -> None:
@@ -349,7 +254,7 @@ def _is_at_target(desk: Desk, row: Row) -> bool:
     try:
         return (
             row.target is not None
-            and moving.look(_root(desk, row), row.target, identity(desk, row)) is moving.Found.OURS
+            and moving.look(aiming.root(desk, row), row.target, identity(desk, row)) is moving.Found.OURS
         )
     except OSError:
         # Not mounted now, or not to be read: the row keeps its target, and is carried when that is there again.
