@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import curve, figures, growth, idle, large, latency, many, memory, scan
@@ -34,7 +34,7 @@ class Scale:
     backlogs: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     waiting: int = 100_000
     folders: int = 10_000
-    idle: float = 900.0
+    idle: float = 600.0
 
 
 #: So that nothing rots: minutes, and no figure means anything.
@@ -48,8 +48,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--write", type=Path, metavar="FOLDER", help="write performance.md and its picture into this folder"
     )
+    parser.add_argument("--most", type=int, metavar="FILES", help="leave out backlogs of more files than this")
     options = parser.parse_args(words)
     scale = SHORT if options.short else Scale()
+    if options.most:
+        scale = replace(scale, backlogs=tuple(number for number in scale.backlogs if number <= options.most))
     tables, costs = list[figures.Table](), list[float]()
     for step in _steps(scale, costs):
         tables.append(step())

@@ -163,7 +163,7 @@ def test_a_disk_that_is_read_only_is_no_matter_of_rights(tmp_path: Path, monkeyp
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(OSError, match="Read-only"):
-            refusing.bar(folder, b"report.pdf", "inbox")
+            refusing.bar(folder, b"report.pdf", tmp_path, b"")
     finally:
         os.close(folder)
 

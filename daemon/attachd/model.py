@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -58,8 +59,7 @@ def word(state: State, blocked: str | None) -> Word:
     return Word.BLOCKED if blocked and state not in FINISHED else WORDS[state]
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What tells one content of a path from another without reading it; times in nanoseconds since the epoch.
 
     ``dev`` and ``ino`` count only within one boot and mount: they change at a remount, and inodes are reused at once.

@@ -178,8 +178,7 @@ def _verify(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome:
 
 
 def _carry_across(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
-    shown = refusing.shown(job.inbox, places.divide(job.source)[0])
-    if reason := refusing.bar(source.folder, source.name, shown):
+    if reason := refusing.bar(source.folder, source.name, job.inbox, places.divide(job.source)[0]):
         return Stuck(reason)
     file = os.open(source.name, recognising.READ, dir_fd=source.folder)
     try:

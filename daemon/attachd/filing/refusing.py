@@ -54,7 +54,7 @@ def _first_bar(root: Path, relative: bytes, name: bytes) -> str | None:
         path = b"/".join(parts[:depth])
         try:
             with places.folder(root, path) as here:
-                reason = bar(here, name if depth == len(parts) else b"", shown(root, path))
+                reason = bar(here, name if depth == len(parts) else b"", root, path)
         except PermissionError:
             return f"the folder {shown(root, path)} may not be opened by attachd, which runs as {_user(os.geteuid())}"
         except OSError:
@@ -72,22 +72,25 @@ def _unreadable(root: Path, path: bytes) -> str | None:
     return None
 
 
-def bar(folder: int, name: bytes, path: str) -> str | None:
-    """Say what forbids taking this name out of a folder, which is called *path*, or None. Raises EROFS as OSError."""
+def bar(folder: int, name: bytes, root: Path, relative: bytes) -> str | None:
+    """Say what forbids taking this name out of a folder, the one at *relative* below *root*, or None.
+
+    Raises EROFS as OSError.
+    """
     above = os.fstat(folder)
     if not os.access(b".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True):
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), shown(root, relative))
         return (
-            f"the folder {path} ({_owned(above)}) may not be changed by attachd, which runs as "
+            f"the folder {shown(root, relative)} ({_owned(above)}) may not be changed by attachd, which runs as "
             f"{_user(os.geteuid())}: give its group the right to write (chmod g+rwx)"
         )
     status = recognising.status_of(folder, name) if name else None
     if status is None or not above.st_mode & stat.S_ISVTX or os.geteuid() in (0, above.st_uid, status.st_uid):
         return None
     return (
-        f"the folder {path} ({_owned(above)}) has the sticky bit: only {_user(status.st_uid)}, who owns the file "
-        f"({_owned(status)}), may take it out; remove the bit (chmod -t)"
+        f"the folder {shown(root, relative)} ({_owned(above)}) has the sticky bit: only {_user(status.st_uid)}, who owns "
+        f"the file ({_owned(status)}), may take it out; remove the bit (chmod -t)"
     )
 
 

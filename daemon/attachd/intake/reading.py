@@ -83,7 +83,7 @@ def examine(
     above, name = places.divide(path)
     try:
         folder = held.folder(inbox, above)
-        reason = refusing.bar(folder, name, refusing.shown(inbox, above))
+        reason = refusing.bar(folder, name, inbox, above)
         if reason:
             return Bar(reason)
         descriptor = os.open(name, _READ, dir_fd=folder)

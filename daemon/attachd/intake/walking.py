@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from attachd.model import Fingerprint, signed64
 
@@ -18,8 +19,7 @@ Hidden = Callable[[bytes, bool], str | None]
 Enter = Callable[[bytes, int, os.stat_result], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One regular file: its path below the inbox, and what it looks like."""
 
     path: bytes
