@@ -235,3 +235,19 @@ def test_a_name_of_bytes_that_are_no_text_is_numbered(tmp_path: Path) -> None:
         pass
 
     assert numbering.choose(tmp_path, b"TEST-1/\xff\n.pdf") == b"TEST-1/\xff\n (2).pdf"
+
+
+def test_a_held_folder_that_is_in_use_makes_no_room_for_others(tmp_path: Path) -> None:
+    """Its number would be given to the next one that is opened, and what is moved would go elsewhere."""
+    for number in range(3 * places.Held.MOST):
+        (tmp_path / f"TEST-{number}").mkdir()
+    inode = (tmp_path / "TEST-0").stat().st_ino
+    with places.Held() as held:
+        for number in range(3 * places.Held.MOST):
+            used = held.folder(tmp_path, b"TEST-0")
+            other = held.folder(tmp_path, b"TEST-%d" % number)
+
+            assert os.fstat(used).st_ino == inode
+            assert os.fstat(other).st_ino == (tmp_path / f"TEST-{number}").stat().st_ino
+        descriptors = set(os.listdir("/proc/self/fd"))
+    assert len(descriptors - set(os.listdir("/proc/self/fd"))) >= places.Held.MOST - 1

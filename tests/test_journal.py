@@ -464,3 +464,36 @@ def test_states_and_transitions_are_those_of_the_model(journal: Journal) -> None
 
     assert drawn == {(before, after) for before, afters in ALLOWED.items() for after in afters}
     assert {state for pair in drawn for state in pair} == {str(state) for state in State}
+
+
+def test_rows_that_are_changed_together_each_get_their_own(journal: Journal) -> None:
+    ids = [added(journal, b"TEST-1/%d.txt" % number) for number in range(150)]
+    with journal.transaction() as connection:
+        rows.change_many(connection, {i: {"due": 5.0, "wait": float(i), "reason": f"no {i}"} for i in ids[:140]})
+        found = {each.id: each for each in rows.many(connection, reversed(ids))}
+
+    assert list(found) == ids
+    assert [(i, found[i].due, found[i].wait, found[i].reason) for i in ids[:140]] == [
+        (i, 5.0, float(i), f"no {i}") for i in ids[:140]
+    ]
+    assert {(found[i].due, found[i].reason) for i in ids[140:]} == {(0.0, None)}
+
+
+def test_of_rows_that_cannot_all_be_changed_none_of_the_statement_is(journal: Journal) -> None:
+    one, other = added(journal), added(journal, b"TEST-1/b.txt")
+    with journal.transaction() as connection:
+        with pytest.raises(sqlite3.IntegrityError):
+            rows.change_many(connection, {one: {"state": "SEEN"}, other: {"state": "DONE"}})
+        with pytest.raises(LookupError, match="F999"):
+            rows.change_many(connection, {999: {"due": 1.0}})
+
+    assert {row(journal, one).state, row(journal, other).state} == {State.READY}
+
+
+def test_files_that_are_noted_together_get_their_ids_in_order(journal: Journal) -> None:
+    new = [admission.New(Place(b"TEST-1/%d.txt" % n, "TEST-1", f"{n}"), Fingerprint(n, 5, 6, 7, n)) for n in range(130)]
+    with journal.transaction() as connection:
+        ids = admission.add(connection, new, NOW)
+        assert admission.add(connection, [], NOW) == []
+
+    assert [row(journal, i).path for i in ids] == [file.place.path for file in new]

@@ -75,7 +75,7 @@ def opened(root: Path, relative: bytes, *, create: bool = False, passing: Callab
 class Held:
     """Folders that are opened once for many files, and held until the context ends: whatever happens to their names."""
 
-    #: How many are held; where more are wanted, the first one makes room.
+    #: How many are held; where more are wanted, the one that was asked for longest ago makes room.
     MOST = 32
 
     def __init__(self) -> None:
@@ -92,12 +92,14 @@ class Held:
             os.close(self._open.popitem()[1])
 
     def folder(self, root: Path, relative: bytes, *, create: bool = False) -> int:
-        """As ``folder``; good until ``MOST`` others were asked for. Raises OSError."""
-        found = self._open.get((root, relative))
+        """As ``folder``; good until ``MOST`` others were asked for since. Raises OSError."""
+        found = self._open.pop((root, relative), None)
         if found is None:
             if len(self._open) >= self.MOST:
                 os.close(self._open.pop(next(iter(self._open))))
-            found = self._open[root, relative] = opened(root, relative, create=create)
+            found = opened(root, relative, create=create)
+        # At the end of the line: a number of a descriptor that is in use must not be given to another folder.
+        self._open[root, relative] = found
         return found
 
 

@@ -111,12 +111,17 @@ class New:
 
 
 def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool = False) -> list[int]:
-    """Note files that no row knows (some hundred at most); they are SEEN, and settle. Returns the rows' ids, in order.
+    """Note files that no row knows; they are SEEN, and settle. Returns the rows' ids, in order.
 
     *suspect*: a journal was lost, so that they may have been attached since they were last changed.
     """
-    if not files:
-        return []
+    ids = list[int]()
+    for start in range(0, len(files), rows.AT_ONCE):
+        ids += _add(connection, files[start : start + rows.AT_ONCE], moment, suspect=suspect)
+    return ids
+
+
+def _add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool) -> range:
     marks = "(?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)"
     bound: list[object] = []
     for file in files:
@@ -126,12 +131,12 @@ def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *,
         bound += (moment.now, moment.now, moment.boot, now.ctime_ns / 1e9 if suspect else None)
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
-        f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))} RETURNING id, path",
+        f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))}",
         bound,
     )
-    # In which order the rows are returned is not promised (sqlite.org/lang_returning.html).
-    ids = {path: row_id for row_id, path in added.fetchall()}
-    return [ids[file.place.path] for file in files]
+    # AUTOINCREMENT counts on from the largest id ever (sqlite.org/autoinc.html); RETURNING is younger than some systems' SQLite.
+    last = int(added.lastrowid or 0)
+    return range(last - len(files) + 1, last + 1)
 
 
 def identity(print_: Fingerprint, epoch: int) -> dict[str, object]:

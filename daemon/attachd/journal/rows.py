@@ -133,15 +133,16 @@ def one(connection: sqlite3.Connection, row_id: int) -> Row:
     return row
 
 
-#: Rows that one statement reads or changes: SQLite binds 32,766 values and more (sqlite.org/limits.html).
-_AT_ONCE = 500
+#: Rows that one statement reads or changes: older SQLite binds 999 values at the most (sqlite.org/limits.html), and with CASE a
+#: row costs more the more of them there are.
+AT_ONCE = 60
 
 
 def many(connection: sqlite3.Connection, row_ids: Iterable[int]) -> list[Row]:
     """Read rows as they are now, in the order of their ids; those that were forgotten are left out."""
     ids, found = sorted(row_ids), list[Row]()
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
         marks = ",".join("?" * len(some))
         found += map(from_sql, connection.execute(f"{SELECT} WHERE id IN ({marks}) ORDER BY id", some))
     return found
@@ -162,26 +163,28 @@ def change_many(connection: sqlite3.Connection, changes: Mapping[int, Mapping[st
     for row_id, values in changes.items():
         alike.setdefault(tuple(values), []).append(row_id)
     for names, ids in alike.items():
-        for start in range(0, len(ids), _AT_ONCE):
-            some = {row_id: changes[row_id] for row_id in ids[start : start + _AT_ONCE]}
+        for start in range(0, len(ids), AT_ONCE):
+            some = {row_id: changes[row_id] for row_id in ids[start : start + AT_ONCE]}
             if connection.execute(*_update(names, some)).rowcount != len(some):
                 raise LookupError(f"not all of these files are in the journal: {', '.join(f'F{i}' for i in some)}")
 
 
 def _update(names: Sequence[str], changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, list[Any]]:
-    """One statement for all: columns that are the same in all rows are bound once, the others come from a list of values."""
+    """One statement for all: columns that are the same in all rows are bound once, the others by each row's id.
+
+    With CASE: UPDATE FROM is younger than the SQLite of some systems.
+    """
     first = next(iter(changes.values()))
-    differ = [name for name in names if any(values[name] != first[name] for values in changes.values())]
-    same = [name for name in names if name not in differ]
-    sets = [f"{name} = ?" for name in same] + [f"{name} = v.column{n}" for n, name in enumerate(differ, 2)]
-    bound = [first[name] for name in same]
-    if not differ:
-        marks = ",".join("?" * len(changes))
-        return f"UPDATE file SET {', '.join(sets)} WHERE id IN ({marks})", [*bound, *changes]
-    for row_id, values in changes.items():
-        bound += [row_id, *(values[name] for name in differ)]
-    listed = ",".join([f"({','.join('?' * (len(differ) + 1))})"] * len(changes))
-    return f"UPDATE file SET {', '.join(sets)} FROM (VALUES {listed}) AS v WHERE id = v.column1", bound
+    sets, bound = list[str](), list[Any]()
+    for name in names:
+        if all(values[name] == first[name] for values in changes.values()):
+            sets.append(f"{name} = ?")
+            bound.append(first[name])
+        else:
+            sets.append(f"{name} = CASE id {'WHEN ? THEN ? ' * len(changes)}END")
+            bound += [each for row_id, values in changes.items() for each in (row_id, values[name])]
+    marks = ",".join("?" * len(changes))
+    return f"UPDATE file SET {', '.join(sets)} WHERE id IN ({marks})", [*bound, *changes]
 
 
 def change_if_same(connection: sqlite3.Connection, row: Row, values: Mapping[str, Any]) -> bool:
