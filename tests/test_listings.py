@@ -313,3 +313,48 @@ def test_a_quiet_inbox_is_not_listed_itself_and_a_new_folder_has_it_listed(
     w.drop("TEST-2/b.txt")
     assert scan(w, listed) == ["TEST-2"]
     assert len(tops) == 2
+
+
+def test_an_empty_folder_is_watched_and_gone_by_until_something_is_put_into_it(w: World, listed: list[str]) -> None:
+    (w.inbox / "TEST-1").mkdir()
+    (w.inbox / "no key").mkdir()
+    aged(w, "TEST-1", "no key", ".")
+    assert scan(w, listed) == [], "nothing is to be decided about them"
+    assert w.scanner._coverage is not None
+    watched = w.scanner._coverage.watched()
+    for name in ("TEST-1", "no key"):
+        status = (w.inbox / name).stat()
+        assert (status.st_dev, status.st_ino) in watched
+
+    w.drop("TEST-1/a.txt")
+    w.drop("no key/b.txt")
+    assert scan(w, listed) == ["TEST-1", "no key"]
+    assert w.states() == ["READY"]
+    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+
+
+def test_a_folder_that_was_emptied_is_not_taken_for_one_of_which_nothing_is_known(w: World, listed: list[str]) -> None:
+    w.drop("TEST-1/a.txt")
+    scan(w, listed)
+    (w.inbox / "TEST-1/a.txt").unlink()
+    aged(w, "TEST-1")
+
+    assert scan(w, listed) == ["TEST-1"]
+    for _ in range(2):
+        w.clock.advance(31.0)
+        w.scan()
+    assert w.states() == ["WITHDRAWN"]
+
+
+def test_an_empty_folder_that_cannot_be_listed_is_named(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (w.inbox / "TEST-1").mkdir()
+    real = os.scandir
+
+    def failing(path: object) -> object:
+        if isinstance(path, int) and os.readlink(f"/proc/self/fd/{path}").endswith("/TEST-1"):
+            raise OSError(5, "Input/output error")
+        return real(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", failing)
+
+    assert w.scan().troubles == [(b"TEST-1", "Input/output error")]

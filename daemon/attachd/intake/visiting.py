@@ -80,7 +80,8 @@ class Visiting:
         self.effort.step()
         if self.gone(inbox, name, report):
             return None
-        return (None if listed else self._unchanged(inbox, name)) or self._list(inbox, name, report)
+        unchanged = None if listed else self._unchanged(inbox, name)
+        return unchanged or self._empty(inbox, name, report) or self._list(inbox, name, report)
 
     def believed(self) -> Mapping[bytes, Listing]:
         """What the last listings showed of those folders to which this scan need not look."""
@@ -106,6 +107,37 @@ class Visiting:
         if coverage is None or not coverage.mtimes(name):
             return None
         return self.listings.unchanged(inbox, name, coverage.watched())
+
+    def _empty(self, inbox: int, name: bytes, report: Report) -> Listing | None:
+        """A folder in which nothing is, and of which the journal knows nothing: the most frequent kind, and soon done with.
+
+        None for any other, also for one that another file system lies on, or that cannot be opened.
+        """
+        if name in self._known:
+            return None
+        self._beat()
+        spent, began = self.effort.spent(), self._clock.now()
+        try:
+            folder = os.open(name, walking.FOLDER, dir_fd=inbox)
+        except OSError:
+            return None
+        try:
+            status = os.fstat(folder)
+            if status.st_dev != self._device:
+                return None
+            if self._coverage:
+                self._coverage.enter(folder, status, name)
+            with os.scandir(folder) as listing:
+                if any(True for _ in listing):
+                    return None
+        except OSError:
+            return None
+        finally:
+            os.close(folder)
+        found = Listing(began, (listings.Folder.of(name, status),), 0)
+        self.listings.put(name, found)
+        self._poll(name, self.effort.spent() - spent, report)
+        return found
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
         self._beat()

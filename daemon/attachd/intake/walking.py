@@ -12,7 +12,7 @@ from attachd.model import Fingerprint, signed64
 
 #: Deeper trees are not looked into: each level holds a descriptor.
 DEPTH = 32
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Hidden = Callable[[bytes, bool], str | None]
 #: Is told of each folder that is open and about to be listed; says why nothing of it may be taken, None where it may.
@@ -46,7 +46,7 @@ class Walk:
     def below(self, parent: int, path: bytes, depth: int = 0) -> Iterator[Entry]:
         """Yield the regular files of the folder *path*, whose name is looked up in the descriptor *parent*."""
         try:
-            folder = os.open(path.rpartition(b"/")[2], _FOLDER, dir_fd=parent)
+            folder = os.open(path.rpartition(b"/")[2], FOLDER, dir_fd=parent)
         except OSError as error:
             self.troubles.append((path, error.strerror or str(error)))
             return
