@@ -772,3 +772,25 @@ def test_a_waiting_file_that_is_renamed_keeps_its_row_when_its_old_name_is_liste
 
     assert [(row.path, row.state) for row in w.rows()] == [(b"TEST-1/log.txt", "READY"), (b"TEST-1/a/log.txt", "READY")]
     assert w.rows()[0].ino == (w.inbox / "TEST-1" / "log.txt").stat().st_ino
+
+
+@pytest.mark.parametrize("deployment", ["Cloud", "Server"])
+def test_a_file_in_doubt_at_two_issues_is_still_the_second_one_s_when_it_is_renamed_there(tmp_path, deployment):
+    """Two rows had this inode and this content: the one of the issue whose folder it lies in goes with it."""
+    lost = {"commit": "all", "breaks": httpx.ReadTimeout, "rename": "another name.bin"}
+    with world(tmp_path, deployment=deployment) as w:
+        w.jira.faults.append(Fault(**lost))
+        w.drop("OPS-7/b.txt", b"content")
+        w.scan()
+        w.step()
+        (w.inbox / "TEST-1").mkdir()
+        os.rename(w.inbox / "OPS-7/b.txt", w.inbox / "TEST-1/a.txt")
+        w.jira.faults.append(Fault(**lost))
+        w.scan()
+        w.step()
+        assert w.states() == ["DOUBTFUL", "DOUBTFUL"]
+        os.rename(w.inbox / "TEST-1/a.txt", w.inbox / "TEST-1/c.txt")
+        w.settle(hours=3)
+
+        assert len(w.jira.on("TEST-1")) == 1
+        assert len(w.jira.on("OPS-7")) == 1

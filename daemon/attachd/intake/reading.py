@@ -268,14 +268,16 @@ def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, e
     """Rows whose file this is under a new name: the same inode, or sent before a restart with the same content.
 
     A hard link is no rename: the row's own path must hold it no longer. And a sent row follows only equal content:
-    inodes are reused at once, and build machines give all files one mtime.
+    inodes are reused at once, and build machines give all files one mtime. One content may have been sent to two issues,
+    with a row for each: the row of the issue that it lies in now comes first.
     """
     if not evidence.lost:
         return []
     candidates = _candidates(connection, key, [entry], epoch).get(entry.path, [])
     found = [row for row in candidates if evidence.lost.get(row.id) == row]
     sha256 = evidence.sums.get(entry.path)
-    return [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)][:1]
+    found = [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)]
+    return sorted(found, key=lambda row: row.asked != key)[:1]
 
 
 @dataclass(frozen=True, slots=True)
