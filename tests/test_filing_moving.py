@@ -316,6 +316,35 @@ def test_what_was_swapped_at_the_last_moment_is_put_back(near: Folders, monkeypa
     assert near.filed == {}
 
 
+def test_what_somebody_takes_from_its_target_at_once_was_moved(near: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = near.drop()
+
+    def take(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
+        real_rename(from_folder, name, to_folder, new)
+        (near.done / "TEST-1/report.pdf").rename(near.done.parent / "archived.pdf")
+
+    monkeypatch.setattr(renaming, "rename_noreplace", take)
+
+    assert near.move(identity) is Outcome.MOVED
+    assert near.waiting == {}
+    assert (near.done.parent / "archived.pdf").read_bytes() == CONTENT
+
+
+def test_a_folder_of_the_target_that_is_moved_away_at_once_is_no_error_of_the_disk(
+    near: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = near.drop()
+
+    def take(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
+        real_rename(from_folder, name, to_folder, new)
+        (near.done / "TEST-1").rename(near.done.parent / "archive")
+
+    monkeypatch.setattr(renaming, "rename_noreplace", take)
+
+    assert near.move(identity) in (Outcome.MOVED, Outcome.GONE)
+    assert (near.done.parent / "archive/report.pdf").read_bytes() == CONTENT
+
+
 def test_and_numbered_where_yet_another_file_came(near: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = near.drop()
 

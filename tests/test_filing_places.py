@@ -125,7 +125,7 @@ def test_many_folders_do_not_use_up_the_descriptors(tmp_path: Path, monkeypatch:
 def test_a_folder_that_cannot_be_synchronised_is_said_and_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dirty = Dirty()
+    dirty, before = Dirty(), len(os.listdir("/proc/self/fd"))
     with places.folder(tmp_path, b"") as here:
         dirty.touch(here)
 
@@ -133,9 +133,10 @@ def test_a_folder_that_cannot_be_synchronised_is_said_and_let_go(
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="broken"):
-        dirty.sync()
-    dirty.sync()
+    for _ in range(2):
+        with pytest.raises(OSError, match="broken"):
+            dirty.sync()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_file_system_that_synchronises_no_folders_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,3 +252,26 @@ def test_a_held_folder_that_is_in_use_makes_no_room_for_others(tmp_path: Path) -
             assert os.fstat(other).st_ino == (tmp_path / f"TEST-{number}").stat().st_ino
         descriptors = set(os.listdir("/proc/self/fd"))
     assert len(descriptors - set(os.listdir("/proc/self/fd"))) >= places.Held.MOST - 1
+
+
+def test_a_synchronisation_in_between_that_failed_is_no_matter_of_the_folder_that_came_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the group counts as durable, however the rest goes."""
+    broken = True
+
+    def fail(_: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    dirty = Dirty()
+    for number in range(70):
+        (tmp_path / f"TEST-{number}").mkdir()
+        with places.folder(tmp_path, b"TEST-%d" % number) as here:
+            assert dirty.touch(here)
+    broken = False
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="broken"):
+            dirty.sync()

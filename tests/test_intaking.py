@@ -448,3 +448,26 @@ def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkey
 
     assert len(rings) == 5
     assert rings[4] > rings[1] > rings[0]
+
+
+def test_what_rang_while_the_inbox_came_or_went_is_made_up_for_by_listing_everything(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake._scan_all()
+    intake._next_full = intake._next_fully = w.clock.boot() + 1000.0
+    w.drop("TEST-1/a.txt")
+    intake.bell.ring({b"TEST-1"})
+    with monkeypatch.context() as patched:
+        patched.setattr(Scanner, "came_or_went", lambda self: True)
+        intake._step()
+    scans: list[bool] = []
+    real = Scanner.scan
+
+    def scan(self: Scanner, *only: Collection[bytes], fully: bool = False) -> Report:
+        scans.append(fully)
+        return real(self, *only, fully=fully)
+
+    monkeypatch.setattr(Scanner, "scan", scan)
+    intake._scan_all()
+
+    assert scans == [True]

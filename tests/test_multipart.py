@@ -521,6 +521,19 @@ def test_a_digest_that_is_cleared_away_in_its_own_thread_holds_nobody_up() -> No
     digest._pool.submit(digest.__exit__, None, None, None).result(10.0)
 
 
+def test_where_no_thread_can_be_started_a_stream_is_digested_all_the_same(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    body = Body([made(content=LARGE)])
+    monkeypatch.setattr(threading.Thread, "start", full)
+
+    assert len(b"".join(body)) == body.length
+    assert body.checksums == (sha256(LARGE),)
+
+
 def test_one_buffer_is_not_cut(made: Make) -> None:
     body = Body([made()], cut=lambda: True)
 

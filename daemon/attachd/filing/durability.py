@@ -19,26 +19,33 @@ class Dirty:
     def __init__(self) -> None:
         """Begin a group in which nothing was changed."""
         self._folders: dict[tuple[int, int], int] = {}
+        self._failed: OSError | None = None
 
     def touch(self, folder: int) -> bool:
-        """Remember a folder after it was changed (not before: it may be synchronised at once). Raises OSError.
-
-        True if it was not remembered yet.
+        """Remember a folder after it was changed (not before: it may be synchronised at once, and should that fail, ``sync``
+        says so: it is no matter of this folder). True if it was not remembered yet. Raises OSError.
         """
         status = os.fstat(folder)
         identity = (status.st_dev, status.st_ino)
         if identity in self._folders:
             return False
         if len(self._folders) >= _MOST:
-            self.sync()
+            self._sync()
         self._folders[identity] = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         return True
 
     def sync(self) -> None:
-        """Synchronise each folder once and begin anew. Raises OSError: then nothing of the group counts as durable."""
+        """Synchronise each folder once and begin anew. Raises OSError, and ever after: nothing of the group counts as durable."""
+        self._sync()
+        if self._failed is not None:
+            raise self._failed
+
+    def _sync(self) -> None:
         try:
             for folder in self._folders.values():
                 synchronise(folder)
+        except OSError as error:
+            self._failed = error
         finally:
             self._forget()
 

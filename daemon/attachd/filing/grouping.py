@@ -5,6 +5,7 @@ Whatever is not plain is left as it stands for ``moving.move``, which judges fro
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from attachd.filing import places, recognising, renaming, returning
@@ -27,8 +28,8 @@ class Group(places.Held):
         self.fresh: set[int] = set()
 
     def move(self, inbox: Path, source: bytes, root: Path, target: bytes, identity: Identity) -> Outcome | None:
-        """Move a file whose target is fresh: MOVED or SWAPPED. None where that is not plain, and nothing was moved: for
-        ``moving.move``, which finds out why. Raises OSError once something was.
+        """Move a file whose target is fresh: MOVED or SWAPPED. None where that is not plain: for ``moving.move``, which judges
+        from what stands at both ends. Raises OSError once something was moved.
 
         Looked at before and after the rename, which replaces nothing: between look and rename somebody may have put
         other content under the name.
@@ -43,12 +44,16 @@ class Group(places.Held):
             renaming.rename_noreplace(here, name, there, new)
         except OSError:
             return None
-        if recognising.examine(there, new, identity)[1] != pin:
-            returning.put_back(there, new, inbox, source, self.dirty)
-            return Outcome.SWAPPED
-        self.dirty.touch(here)
-        if self.dirty.touch(there):
-            # And the folders above: who made one may have died before synchronising it.
-            with places.folder(root, over, passing=self.dirty.touch):
-                pass
-        return Outcome.MOVED
+        # Somebody may take what was filed at once, or move its folder away: then it vanishes from under the next step.
+        with suppress(FileNotFoundError):
+            found, now = recognising.examine(there, new, identity)
+            if found is Found.OTHER and now != pin:
+                returning.put_back(there, new, inbox, source, self.dirty)
+                return Outcome.SWAPPED
+            self.dirty.touch(here)
+            if self.dirty.touch(there):
+                # And the folders above: who made one may have died before synchronising it.
+                with places.folder(root, over, passing=self.dirty.touch):
+                    pass
+            return Outcome.MOVED
+        return None

@@ -40,7 +40,11 @@ class Beside:
 
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="digest")
         self._wait()
-        self._last = self._pool.submit(self._digest.update, piece)
+        try:
+            self._last = self._pool.submit(self._digest.update, piece)
+        except RuntimeError:
+            # No thread can be started (a limit of processes, or the end of the program): one after the other, then.
+            self._digest.update(piece)
 
     def conclude(self) -> bytes:
         """The SHA-256 of all that was given since the last conclusion."""

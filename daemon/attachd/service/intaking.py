@@ -107,8 +107,8 @@ class Intaking:
             return
         if self._scanner.came_or_went() or (self._desk.guard.sight.there and self.coverage.came_or_went()):
             # Another mount is prepared for before anything is concluded from what lies there. That the inbox is gone is told
-            # now: on a share whose server is away the next look waits as long as this one did.
-            self._next_full = 0.0
+            # now: on a share whose server is away the next look waits as long as this one did. What rang is lost with that.
+            self._next_full, self._fully = 0.0, True
             if not self._desk.guard.sight.there:
                 self._heed(Report(there=False))
             return
