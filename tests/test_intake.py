@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from attachd.intake import walking
 from attachd.model import State
 from world import World, world
 
@@ -358,3 +359,21 @@ def test_a_scan_that_finds_nothing_new_writes_nothing(w: World) -> None:
     w.scan()
 
     assert w.desk.journal.value("SELECT total_changes()") == before
+
+
+def test_a_name_that_a_listing_shows_twice_is_one_file(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers of a folder that changes meanwhile may be told a name again."""
+    real = walking.Walk._entries
+
+    def twice(self: walking.Walk, folder: int, path: bytes, depth: int) -> Iterator[walking.Entry]:
+        for entry in real(self, folder, path, depth):
+            yield entry
+            yield entry
+
+    monkeypatch.setattr(walking.Walk, "_entries", twice)
+    w.drop("TEST-1/a.txt", b"content")
+
+    w.settle()
+
+    assert w.states() == ["DONE"]
+    assert len(w.jira.on("TEST-1")) == 1

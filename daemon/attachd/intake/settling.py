@@ -69,6 +69,8 @@ class Settling:
 
     def look(self, entries: Sequence[Entry]) -> Seen:
         """Recognise, note and settle these files."""
+        # A folder that changes while it is listed may show a name twice (readdir(3) promises nothing then, NFS least of all).
+        entries = list({entry.path: entry for entry in entries}.values())
         entries = [entry for entry in entries if not reading.remove_note(self._guard.inbox, entry.path)]
         entries = self._anew(entries)
         seen = Seen(known=len(entries))
