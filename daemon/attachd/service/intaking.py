@@ -143,6 +143,7 @@ class Intaking:
         self.bell.forget()
         if self._fully or began >= self._next_fully:
             self._fully, self._next_fully = True, began + RELIST_SECONDS
+        self._rang = began
         report = self._scanner.scan(fully=self._fully)
         self._fully = False
         self._settles = report.settles
@@ -188,6 +189,8 @@ class Intaking:
     # --- Single folders -----------------------------------------------------------------------------------------
 
     def _look_at(self, folders: set[bytes]) -> None:
+        # Who is woken at once finds nothing yet, and takes the interpreter from the look.
+        self._rang = self._boot()
         report = self._scanner.scan(folders)
         for name in folders:
             self._settles.pop(name, None)
