@@ -104,6 +104,7 @@ def _head() -> str:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?"
     )
     ram = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")) / (1 << 20)
+    kernel = ".".join(platform.release().split(".")[:2])
     curl = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("attachd", "httpx", "watchdog", "jira")]
     python = (
