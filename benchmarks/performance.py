@@ -112,7 +112,7 @@ def _head() -> str:
     )
     return (
         f"Measured on {time.strftime('%Y-%m-%d')} by `python -m benchmarks.performance --write docs`: {os.cpu_count()} processors"
-        f" ({model}), {ram:.0f} GiB of memory, Linux {'.'.join(platform.release().split('.')[:2])}; {python}, {', '.join(versions)}, curl {curl}.\n"
+        f" ({model}), {ram:.0f} GiB of memory, Linux {kernel}; {python}, {', '.join(versions)}, curl {curl}.\n"
         "Client and server share the machine, over loopback; everything read is in the page cache. How each figure is taken is"
         " said in `benchmarks/README.md`. Absolute figures differ from machine to machine: the ratios are what counts."
     )
