@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def milliseconds(seconds: float) -> str:
 def times(one: float, other: float) -> str:
     """How many times *other* is in *one*."""
     return f"{one / other:.1f} x" if other else "-"
+
+
+def seconds(act: Callable[[], object]) -> float:
+    """How long something takes."""
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
 
 
 def ratio(one: float, other: float) -> str:

@@ -43,8 +43,8 @@ def _beside(site: installed.Site, path: Path, name: str, digest: float, repetiti
     with site.running():
         _dropped(site, path)
         for _ in range(repetitions):
-            floor.append(_seconds(lambda: _bare(site.url, path)))
-            curl.append(_seconds(lambda: _curl(site.url, path)))
+            floor.append(figures.seconds(lambda: _bare(site.url, path)))
+            curl.append(figures.seconds(lambda: _curl(site.url, path)))
             ours.append(_dropped(site, path))
     bare, rival, own = map(statistics.median, (floor, curl, ours))
     return [
@@ -134,14 +134,8 @@ def _run(*words: str) -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
-def _seconds(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
-
-
 def _median(act: Callable[[], object], repetitions: int) -> float:
-    return statistics.median(_seconds(act) for _ in range(repetitions))
+    return statistics.median(figures.seconds(act) for _ in range(repetitions))
 
 
 def _rate(size: int, seconds: float) -> str:

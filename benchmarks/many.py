@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,11 +112,5 @@ def _curl_alone(files: int, issues: int, delay: float) -> Rate:
         ]
         (site.home / "orders").write_text("next\n".join(orders))
         words = ["curl", "-s", "--parallel", "--parallel-max", str(PARALLEL), "-K", str(site.home / "orders")]
-        took = _seconds(lambda: subprocess.run(words, check=True, capture_output=True))
+        took = figures.seconds(lambda: subprocess.run(words, check=True, capture_output=True))
         return Rate(files, took, installed.counts(site.url)["requests"])
-
-
-def _seconds(act: Callable[[], object]) -> float:
-    began = time.monotonic()
-    act()
-    return time.monotonic() - began

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import statistics
-import time
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -52,24 +50,18 @@ def _timed(site: installed.Site, files: int, repetitions: int) -> list[list[floa
         scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, coverage)
         scanner.remounted()
         coverage.begin(desk.clock.boot())
-        first = [_seconds(scanner.scan)]
+        first = [figures.seconds(scanner.scan)]
         scanner.scan()
         assert site.known() == files
         quiet, full, walks = [], [], []
         for _ in range(repetitions):
-            walks.append(_seconds(lambda: _walk(site.inbox)))
-            quiet.append(_seconds(scanner.scan))
-            full.append(_seconds(lambda: scanner.scan(fully=True)))
+            walks.append(figures.seconds(lambda: _walk(site.inbox)))
+            quiet.append(figures.seconds(scanner.scan))
+            full.append(figures.seconds(lambda: scanner.scan(fully=True)))
         return [first, quiet, full, walks]
     finally:
         watch.stop()
         held.release()
-
-
-def _seconds(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
 
 
 def _walk(root: Path) -> int:

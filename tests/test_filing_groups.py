@@ -23,11 +23,16 @@ def w(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def commits(w: World, files: int, issue: str) -> int:
-    """How many transactions are committed while so many files of one request go from ready to filed."""
+def dropped(w: World, files: int, issue: str = "TEST-1") -> None:
+    """So many files are ready, each of them named by the number that it holds."""
     for number in range(files):
         w.drop(f"{issue}/{number}.txt", b"%d" % number)
     w.scan()
+
+
+def commits(w: World, files: int, issue: str) -> int:
+    """How many transactions are committed while so many files of one request go from ready to filed."""
+    dropped(w, files, issue)
     said: list[str] = []
     w.desk.journal._connection.set_trace_callback(said.append)
     w.work()
@@ -45,9 +50,7 @@ def test_forty_files_of_one_request_cost_no_more_commits_than_two(w: World) -> N
 
 
 def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(5):
-        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
-    w.scan()
+    dropped(w, 5)
     named: list[int] = []
     real = grouping.Group.move
 
@@ -65,9 +68,7 @@ def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch
 def test_a_death_in_the_middle_of_a_group_moves_the_rest_to_the_names_they_had(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(5):
-        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
-    w.scan()
+    dropped(w, 5)
     moved: list[bytes] = []
     real = renaming.rename_noreplace
 
@@ -107,9 +108,7 @@ def test_two_of_a_group_that_want_one_name_get_two(w: World) -> None:
 def test_a_name_that_somebody_takes_after_it_was_chosen_is_left_to_them(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(3):
-        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
-    w.scan()
+    dropped(w, 3)
     real = grouping.Group.move
 
     def move(self: grouping.Group, *ends: object) -> object:
@@ -132,9 +131,7 @@ def test_a_name_that_somebody_takes_after_it_was_chosen_is_left_to_them(
 def test_a_folder_of_done_that_is_removed_in_the_middle_of_a_group_is_made_again(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(3):
-        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
-    w.scan()
+    dropped(w, 3)
     real = carrying._carry_or_explain
     seen: list[str] = []
 
@@ -157,9 +154,7 @@ def test_a_folder_of_done_that_is_removed_in_the_middle_of_a_group_is_made_again
 
 def test_a_name_that_is_promised_to_another_by_now_is_left_to_it(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker may have promised it between the choice and the transaction: the others of the group keep theirs."""
-    for number in range(4):
-        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
-    w.scan()
+    dropped(w, 4)
     real = numbering.Chooser.choose
 
     def choose(self: numbering.Chooser, wanted: bytes, *more: object) -> bytes:

@@ -215,6 +215,16 @@ def test_a_file_that_delivery_found_rewritten_is_looked_at_although_its_folder_s
     assert w.states() == ["DONE"]
 
 
+def settled(w: World, number: int) -> list[str]:
+    """Make so many folders with a file in each, which a scan has found quiet; returns their names."""
+    names = [f"TEST-{each}" for each in range(1, number + 1)]
+    for name in names:
+        w.drop(f"{name}/a.txt")
+    aged(w, *names, ".")
+    w.scan()
+    return names
+
+
 def stats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders of issues whose status is asked for by name, in order."""
     asked: list[str] = []
@@ -233,11 +243,7 @@ def test_of_very_many_folders_each_scan_looks_at_a_part_and_all_have_their_turn(
     w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listings, "PART", 10)
-    names = [f"TEST-{number}" for number in range(1, 40)]
-    for name in names:
-        w.drop(f"{name}/a.txt")
-    aged(w, *names, ".")
-    scan(w, listed)
+    names = settled(w, 39)
     asked = stats(monkeypatch)
     parts = []
     for _ in range(4):
@@ -254,11 +260,7 @@ def test_what_changed_in_a_believed_folder_without_an_event_is_found_when_its_tu
     w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listings, "PART", 2)
-    names = [f"TEST-{number}" for number in range(1, 10)]
-    for name in names:
-        w.drop(f"{name}/a.txt")
-    aged(w, *names, ".")
-    scan(w, listed)
+    names = settled(w, 9)
     for name in names:
         w.drop(f"{name}/b.txt")
 
@@ -273,11 +275,7 @@ def test_no_folder_is_believed_where_events_do_not_tell(
     w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     monkeypatch.setattr(listings, "PART", 2)
-    names = [f"TEST-{number}" for number in range(1, 10)]
-    for name in names:
-        w.drop(f"{name}/a.txt")
-    aged(w, *names, ".")
-    scan(w, listed)
+    names = settled(w, 9)
     listed.clear()
     assert w.scanner._coverage is not None
     match why:

@@ -28,17 +28,17 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
         known = learning.most(connection, most, cloud=desk.site.cloud)
         learning.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch))
         ids = [row.id for row in batch]
-        current_by_id = {row.id: row for row in rows.many(connection, ids)}
-        sent = [current_by_id[row_id] for row_id in ids]
+        by_id = {row.id: row for row in rows.many(connection, ids)}
+        sent = [by_id[row_id] for row_id in ids]
         owners = queue.credited(connection, sent[0].site or "", _attachments(fates))
         changes: dict[int, dict[str, Any]] = {}
-        for current, fate in zip(sent, fates, strict=True):
-            believed = _credible(current, fate, owners)
-            values = outcome.after(current, believed, now, desk.doubts, alone=len(batch) == 1)
+        for row, fate in zip(sent, fates, strict=True):
+            believed = _credible(row, fate, owners)
+            values = outcome.after(row, believed, now, desk.doubts, alone=len(batch) == 1)
             if fault is not None and fault.scope is Scope.SITE and values["state"] is State.READY:
-                others = queue.accepted_since(connection, current.fault_attempt or current.attempt or 0, current.id)
-                values |= outcome.behind_others(current, fault, now, others_accepted=others)
-            changes[current.id] = values
+                others = queue.accepted_since(connection, row.fault_attempt or row.attempt or 0, row.id)
+                values |= outcome.behind_others(row, fault, now, others_accepted=others)
+            changes[row.id] = values
         written = apply(connection, sent, changes, now)
         if any(isinstance(fate, Misstored) for fate in fates):
             fault = fault or _second_issue(connection, sent[0].lane, now)
@@ -92,6 +92,12 @@ def apply(
     again = [row.id for row in changed if changes[row.id].get("state") is State.READY and not row.at_path]
     rows.change_many(connection, dict.fromkeys(again, gone))
     return [row._replace(**{**changes[row.id], **(gone if row.id in again else {})}) for row in changed]
+
+
+def current(desk: Desk, known: Iterable[Row]) -> list[Row]:
+    """Rows as they are now, in the order of their ids; those that were forgotten are left out."""
+    with desk.journal.transaction_for_reading() as connection:
+        return rows.many(connection, [row.id for row in known])
 
 
 def tell(written: Iterable[Row]) -> None:

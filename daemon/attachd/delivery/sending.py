@@ -39,18 +39,18 @@ class Loaded:
 def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
     """Send what can be sent of *batch* in one request. Returns the rows as they are afterwards."""
     if not _paid(desk, batch):
-        return _now(desk, batch)
+        return recording.current(desk, batch)
     with contextlib.ExitStack() as stack:
         folders = stack.enter_context(places.Held())
         loaded = [file for row in batch if (file := _load(desk, stack, row, folders))]
         loaded = _within_limits(desk, client, loaded)
         if not loaded:
-            return _now(desk, batch)
+            return recording.current(desk, batch)
         first = loaded[0].row
         if first.ever_doubtful and not _still_missing(desk, client, first):
-            return _now(desk, batch)
+            return recording.current(desk, batch)
         if first.size > LARGE_BYTES and not desk.site.has_seen(first.lane) and not _visible(desk, client, first):
-            return _now(desk, batch)
+            return recording.current(desk, batch)
         return _send(desk, client, loaded)
 
 
@@ -79,11 +79,6 @@ def _pay(desk: Desk, size: int, ended: threading.Event) -> None:
 def _piece_bytes(desk: Desk) -> int:
     upload = desk.config.upload
     return bandwidth.piece_bytes(upload.max_bytes_per_second, upload.parallel, multipart.READ_BYTES)
-
-
-def _now(desk: Desk, batch: Sequence[Row]) -> list[Row]:
-    with desk.journal.transaction_for_reading() as connection:
-        return rows.many(connection, [row.id for row in batch])
 
 
 def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: places.Held) -> Loaded | None:
@@ -227,7 +222,7 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
         # Which of them it was shows when each is opened again; nothing was sent of any.
         return _unreadable(desk, batch, error)
     if not _intend(desk, batch, body):
-        return _now(desk, batch)
+        return recording.current(desk, batch)
     desk.pacer.count(batch[0].lane, desk.clock.boot(), _writes(desk, batch))
     answer = _exchange(desk, client, batch, body)
     if isinstance(answer, Broken) and answer.ours is not None:
@@ -325,7 +320,7 @@ def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]
                 values.setdefault("state", State.READY)
             recording.apply(connection, [row], {row.id: values}, now)
     log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].lane, reason=reason)
-    return _now(desk, batch)
+    return recording.current(desk, batch)
 
 
 def _with_checksums(desk: Desk, loaded: Sequence[Loaded], fates: Sequence[Fate]) -> list[Fate]:

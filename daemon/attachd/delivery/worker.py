@@ -12,7 +12,7 @@ from attachd.delivery import blame, carrying, learning, looking, meeting, outcom
 from attachd.delivery.desk import Desk
 from attachd.jira import auth
 from attachd.jira.client import Client
-from attachd.journal import pauses, queue, rows
+from attachd.journal import pauses, queue
 from attachd.journal.rows import Row
 from attachd.model import Fault, Mistake, Scope, State
 
@@ -42,8 +42,7 @@ def adopt_orphans(desk: Desk) -> None:
         pauses.tame(connection, now)
     pausing.probe_at_start(desk)
     with desk.journal.transaction() as connection:
-        for row in queue.orphans(connection):
-            recording.apply(connection, [row], {row.id: outcome.orphaned(row, now, desk.doubts)}, now)
+        _adopt(desk, connection, queue.orphans(connection), now)
         first = desk.doubts.looks_seconds[0]
         connection.execute(
             "UPDATE file SET due = max(due, ?), wait = max(wait, ?) WHERE state = 'DOUBTFUL' AND brief = 0",
@@ -95,10 +94,12 @@ def _adopt_own(desk: Desk) -> None:
     """Rows that stayed SENDING because an answer could not be written down: in doubt, as after a crash."""
     now, busy = desk.clock.now(), desk.busy()
     with desk.journal.transaction() as connection:
-        for row in queue.orphans(connection):
-            if row.lane not in busy:
-                recording.apply(connection, [row], {row.id: outcome.orphaned(row, now, desk.doubts)}, now)
+        _adopt(desk, connection, [row for row in queue.orphans(connection) if row.lane not in busy], now)
     desk.adopting = bool(busy)
+
+
+def _adopt(desk: Desk, connection: sqlite3.Connection, orphans: Sequence[Row], now: float) -> None:
+    recording.apply(connection, orphans, {row.id: outcome.orphaned(row, now, desk.doubts) for row in orphans}, now)
 
 
 def _blame(desk: Desk, client: Client) -> bool:
@@ -177,7 +178,7 @@ def _look(desk: Desk, client: Client) -> bool:
             try:
                 if _met(desk, client):
                     generation = desk.credentials.generation
-                    _file_these(desk, _now(desk, looking.look(desk, client, lane)))
+                    _file_these(desk, recording.current(desk, looking.look(desk, client, lane)))
                     _settle_found(desk, client, lane, generation)
                 return True
             finally:
@@ -213,7 +214,7 @@ def _send(desk: Desk, client: Client) -> bool:
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 looking.report_extra(desk, client, row)
-        _file_these(desk, _now(desk, written) if refused else written)
+        _file_these(desk, recording.current(desk, written) if refused else written)
         return True
     finally:
         _end(desk, lane)
@@ -234,11 +235,6 @@ def _met(desk: Desk, client: Client) -> bool:
         wide = fault.scope if fault.scope in (Scope.SITE, Scope.ACCOUNT) else Scope.SITE
         pausing.pause(desk, replace(fault, scope=wide, subject=""))
     return fault is None
-
-
-def _now(desk: Desk, written: Sequence[Row]) -> list[Row]:
-    with desk.journal.transaction_for_reading() as connection:
-        return rows.many(connection, [row.id for row in written])
 
 
 def _file_these(desk: Desk, written: Sequence[Row]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from attachd.filing import places, recognising, renaming, returning
+from attachd.filing import places, recognising, renaming
 from attachd.filing.durability import Dirty
-from attachd.filing.moving import Outcome
+from attachd.filing.moving import Job, Outcome, verify
 from attachd.filing.recognising import Found, Identity
 
 
@@ -46,14 +46,5 @@ class Group(places.Held):
             return None
         # Somebody may take what was filed at once, or move its folder away: then it vanishes from under the next step.
         with suppress(FileNotFoundError):
-            found, now = recognising.examine(there, new, identity)
-            if found is Found.OTHER and now != pin:
-                returning.put_back(there, new, inbox, source, self.dirty)
-                return Outcome.SWAPPED
-            self.dirty.touch(here)
-            if self.dirty.touch(there):
-                # And the folders above: who made one may have died before synchronising it.
-                with places.folder(root, over, passing=self.dirty.touch):
-                    pass
-            return Outcome.MOVED
+            return verify(Job(inbox, source, root, target, identity, self.dirty), here, there, pin)
         return None

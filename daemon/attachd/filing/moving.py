@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Stuck:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """Both ends of one move, and what is known of the file."""
 
     inbox: Path
@@ -49,7 +49,7 @@ class _Job:
     target: bytes
     identity: Identity
     dirty: Dirty
-    reserving: renaming.Reserving
+    reserving: renaming.Reserving = field(default_factory=renaming.Reserving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def move(
     to replace, the target is first reserved by an empty file; *reserved* is told its (device, inode), to be journalled,
     and *reservation* is what an earlier run was told. Errors of the disk (ENOSPC, EDQUOT, EROFS, EIO) are raised.
     """
-    job = _Job(inbox, source, root, target, identity, dirty, renaming.Reserving(reserved, reservation))
+    job = Job(inbox, source, root, target, identity, dirty, renaming.Reserving(reserved, reservation))
     try:
         return _persist(job)
     except OSError as error:
@@ -88,14 +88,14 @@ def move(
         return Stuck(refusing.explain(error, inbox, source, root, target))
 
 
-def _persist(job: _Job) -> Outcome | Stuck:
+def _persist(job: Job) -> Outcome | Stuck:
     for _ in range(_ATTEMPTS):
         with suppress(FileNotFoundError):  # Something vanished between the look and the act: look again.
             return _attempt(job)
     return _attempt(job)
 
 
-def _attempt(job: _Job) -> Outcome | Stuck:
+def _attempt(job: Job) -> Outcome | Stuck:
     with _opened(job.root, job.target) as there, _opened(job.inbox, job.source) as here:
         target = _look(there, job.target, job.identity, copied=True)
         if here is not None:
@@ -121,7 +121,7 @@ def _look(folder: int | None, path: bytes, identity: Identity, *, copied: bool) 
 
 
 def _act(
-    job: _Job, here: int | None, there: int | None, source: _Thing | None, target: _Thing | None
+    job: Job, here: int | None, there: int | None, source: _Thing | None, target: _Thing | None
 ) -> Outcome | Stuck:
     """Do what is left to do, judged from nothing but what stands at both ends."""
     if target and _is_reserved(job, target):
@@ -133,18 +133,18 @@ def _act(
     return _give_back(job, target) if target else Outcome.GONE
 
 
-def _is_reserved(job: _Job, target: _Thing) -> bool:
+def _is_reserved(job: Job, target: _Thing) -> bool:
     reservation = job.reserving.resumed
     return reservation is not None and renaming.is_reservation(target.folder, target.name, reservation)
 
 
-def _cancel(job: _Job, target: _Thing) -> Outcome:
+def _cancel(job: Job, target: _Thing) -> Outcome:
     assert job.reserving.resumed
     renaming.release(target.folder, target.name, job.reserving.resumed)
     return Outcome.GONE
 
 
-def _carry(job: _Job, source: _Thing, there: int | None) -> Outcome | Stuck:
+def _carry(job: Job, source: _Thing, there: int | None) -> Outcome | Stuck:
     above, name = places.divide(job.target)
     try:
         if there is not None:
@@ -157,27 +157,30 @@ def _carry(job: _Job, source: _Thing, there: int | None) -> Outcome | Stuck:
         return Outcome.TAKEN
 
 
-def _carry_into(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
+def _carry_into(job: Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
     try:
         renaming.rename(source.folder, source.name, there, name, job.reserving)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         return _carry_across(job, source, there, name)
-    return _verify(job, source, there, name)
+    return verify(job, source.folder, there, source.pin)
 
 
-def _verify(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome:
-    """Look at what was renamed: between the look and the rename somebody may have put new content under the name."""
-    found, pin = recognising.examine(there, name, job.identity, copied=True)
-    if found is Found.OTHER and pin != source.pin:
+def verify(job: Job, here: int, there: int, pin: Pin) -> Outcome:
+    """Look at what was renamed from the folder *here*, where the file was *pin*, to *there*: between the look and the rename
+    somebody may have put new content under the name. Raises OSError.
+    """
+    name = places.divide(job.target)[1]
+    found, now = recognising.examine(there, name, job.identity, copied=True)
+    if found is Found.OTHER and now != pin:
         returning.put_back(there, name, job.inbox, job.source, job.dirty)
         return Outcome.SWAPPED
-    _touch(job, source.folder, there)
+    _touch(job, here, there)
     return Outcome.MOVED
 
 
-def _carry_across(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
+def _carry_across(job: Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
     if reason := refusing.bar(source.folder, source.name, job.inbox, places.divide(job.source)[0]):
         return Stuck(reason)
     file = os.open(source.name, recognising.READ, dir_fd=source.folder)
@@ -191,7 +194,7 @@ def _carry_across(job: _Job, source: _Thing, there: int, name: bytes) -> Outcome
     return Outcome.MOVED
 
 
-def _finish(job: _Job, here: int | None, source: _Thing | None, target: _Thing) -> Outcome:
+def _finish(job: Job, here: int | None, source: _Thing | None, target: _Thing) -> Outcome:
     """Remove what is left under the source's name, once it is proven that the target holds the same."""
     if not source or not source.ours:
         _touch(job, here)
@@ -209,14 +212,14 @@ def _alike(one: _Thing, other: _Thing) -> bool:
     return digest is not None and digest == recognising.digest_of(other.folder, other.name, other.pin)
 
 
-def _remove(job: _Job, source: _Thing) -> None:
+def _remove(job: Job, source: _Thing) -> None:
     """Remove the source, after the target was made durable: until then it is the only copy that counts."""
     with places.folder(job.root, places.divide(job.target)[0], passing=durability.synchronise):
         returning.remove(source.folder, job.inbox, job.source, job.identity, job.dirty)
     _touch(job, source.folder)
 
 
-def _give_back(job: _Job, target: _Thing) -> Outcome:
+def _give_back(job: Job, target: _Thing) -> Outcome:
     """Give back what an earlier run renamed in place of our file, before it could look at it.
 
     That was no empty file, which would be a reservation that nobody recorded, and nothing on another device, where
@@ -233,7 +236,7 @@ def _give_back(job: _Job, target: _Thing) -> Outcome:
     return Outcome.SWAPPED
 
 
-def _touch(job: _Job, here: int | None, there: int | None = None) -> None:
+def _touch(job: Job, here: int | None, there: int | None = None) -> None:
     """Remember both folders, and those above the target: who made one may have died before synchronising it.
 
     Those above once in a group: *there*, the target's own, shows whether that was done.

@@ -28,6 +28,7 @@ from attachd.model import State, printable
 
 log = structlog.get_logger()
 
+#: What a look at an open file came to.
 Examined = reading.Free | reading.Bar | reading.Moving | gating.Wait
 
 
@@ -142,9 +143,7 @@ class Admitting:
             admission.ready(connection, settled, now)
         self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
 
-    def _examine(
-        self, found: Found, held: places.Held, *, checksum: bool
-    ) -> reading.Free | reading.Bar | reading.Moving | gating.Wait:
+    def _examine(self, found: Found, held: places.Held, *, checksum: bool) -> Examined:
         self._beat()
 
         def gate(descriptor: int) -> gating.Go | gating.Wait:

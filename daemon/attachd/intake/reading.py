@@ -239,8 +239,7 @@ def _candidates(
         return {}
     found: dict[bytes, list[Row]] = {}
     for entry in entries:
-        now = entry.print
-        rows = [*renamed.get((now.dev, now.ino, now.size, now.mtime_ns), ()), *sent.get(now.size, ())]
+        rows = [*renamed.get(admission.content(entry.print), ()), *sent.get(entry.print.size, ())]
         found[entry.path] = [row for row in dict.fromkeys(rows) if row.path != entry.path or not row.at_path]
     return found
 

@@ -48,7 +48,7 @@ def at_inodes(
     By device, inode, size and mtime. Also those whose path holds other content now: files are renamed over each other, as
     logs are.
     """
-    wanted = {_content(print_) for print_ in prints}
+    wanted = {content(print_) for print_ in prints}
     marks = ",".join("?" * len(prints))
     found = connection.execute(
         f"{rows.SELECT}WHERE ino IN ({marks}) AND epoch = ? AND finished_at IS NULL ORDER BY id",
@@ -56,12 +56,13 @@ def at_inodes(
     )
     by_content: dict[tuple[int, int, int, int], list[rows.Row]] = {}
     for row in map(rows.from_sql, found):
-        if (content := _content(row.fingerprint)) in wanted:
-            by_content.setdefault(content, []).append(row)
+        if (held := content(row.fingerprint)) in wanted:
+            by_content.setdefault(held, []).append(row)
     return by_content
 
 
-def _content(print_: Fingerprint) -> tuple[int, int, int, int]:
+def content(print_: Fingerprint) -> tuple[int, int, int, int]:
+    """What stays of a file that is renamed: device, inode, size and mtime."""
     return print_.dev, print_.ino, print_.size, print_.mtime_ns
 
 
