@@ -172,3 +172,29 @@ def test_a_name_that_is_promised_to_another_by_now_is_left_to_it(w: World, monke
     assert set(w.files(w.done)) == {"TEST-1/0.txt", "TEST-1/one.txt", "TEST-1/other.txt", "TEST-1/3.txt"}
     assert sorted(w.files(w.done).values()) == [b"0", b"1", b"2", b"3"]
     assert w.states() == ["DONE"] * 4
+
+
+def test_no_folder_is_held_any_more_when_files_are_written_down_as_filed(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who unmounts what is filed by then must not be told that it is busy."""
+    dropped(w, 3)
+    held: list[list[str]] = []
+    real = carrying._write
+
+    def write(*arguments: object) -> int:
+        open_now = [
+            os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _is_open(number)
+        ]
+        held.append([path for path in open_now if path.startswith((str(w.inbox), str(w.done)))])
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(carrying, "_write", write)
+    w.work()
+
+    assert held == [[]]
+    assert w.states() == ["DONE"] * 3
+
+
+def _is_open(number: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{number}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -51,23 +51,30 @@ Carried = tuple[Row, Closed | Postponed]
 
 def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
     """Move the files of these rows; one transaction for all names, one sync for all moves. Returns how many were closed."""
-    with desk.filed_by_us([row.id for row in verdicts]) as ours, grouping.Group() as group:
+    with desk.filed_by_us([row.id for row in verdicts]) as ours:
         desk.guard.look()
-        results: list[Carried] = []
-        away: dict[bytes, Postponed] = {}
         try:
-            for row in aiming.aimed(desk, ours, group):
-                desk.beats.beat()
-                top = row.path.partition(b"/")[0]
-                carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group)
-                if isinstance(carried[1], Postponed) and carried[1].away:
-                    away[top] = carried[1]
-                results.append(carried)
-            group.dirty.sync()
+            # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
+            with grouping.Group() as group:
+                results = _carry_all(desk, ours, group)
+                group.dirty.sync()
         except OSError as error:
             _disk_trouble(desk, ours, error)
             return 0
         return _write(desk, results)
+
+
+def _carry_all(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[Carried]:
+    results: list[Carried] = []
+    away: dict[bytes, Postponed] = {}
+    for row in aiming.aimed(desk, row_ids, group):
+        desk.beats.beat()
+        top = row.path.partition(b"/")[0]
+        carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group)
+        if isinstance(carried[1], Postponed) and carried[1].away:
+            away[top] = carried[1]
+        results.append(carried)
+    return results
 
 
 def _write(desk: Desk, results: Sequence[Carried]) -> int:

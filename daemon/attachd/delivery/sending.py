@@ -41,8 +41,8 @@ def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
     if not _paid(desk, batch):
         return recording.current(desk, batch)
     with contextlib.ExitStack() as stack:
-        folders = stack.enter_context(places.Held())
-        loaded = [file for row in batch if (file := _load(desk, stack, row, folders))]
+        with places.Held() as folders:
+            loaded = [file for row in batch if (file := _load(desk, stack, row, folders))]
         loaded = _within_limits(desk, client, loaded)
         if not loaded:
             return recording.current(desk, batch)
