@@ -14,7 +14,6 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import Any
 import pytest
 
 from installation import ATTACHD, Jira, Place
+from waiting import wait_until
 
 SYSTEM_FILE = Path("/etc/attachd/config.toml")
 #: Nobody listens there: what is found out before Jira is asked needs no Jira.
@@ -67,13 +67,6 @@ def told(ended: subprocess.CompletedProcess[str], code: int) -> str:
     assert lines
     assert [line for line in lines if not line.startswith("attachd: ")] == []
     return ended.stderr
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def status(place: Place) -> dict[str, Any]:

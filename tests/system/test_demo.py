@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import IO, Any
 import pytest
 
 from installation import ATTACHD
+from waiting import wait_until
 
 
 class Demo:
@@ -80,13 +80,6 @@ def _session(pid: int) -> int | None:
     with contextlib.suppress(ProcessLookupError):
         return os.getsid(pid)
     return None
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from installation import Jira, Place
+from waiting import wait_until
 
 
 def _may_mount() -> bool:
@@ -61,13 +61,6 @@ def running(place: Place, before: str = "true") -> Iterator[Namespace]:
     finally:
         made.end()
     assert made.process.returncode == 0, "".join(made.said)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.02)
 
 
 def names(jira: Jira) -> set[str]:

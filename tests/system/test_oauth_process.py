@@ -6,14 +6,14 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from installation import Jira, Place
+from waiting import wait_until
 
 SEED, SECRET = "not-a-refresh-token", "not-a-client-secret"
 #: The command, killed as soon as the endpoint has answered and before a byte of that is on disk.
@@ -25,13 +25,6 @@ TokenFile.write = lambda self, kept: os.kill(os.getpid(), signal.SIGKILL)
 sys.argv = ["attachd", "once", "-c", sys.argv[1]]
 main()
 """
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -7,23 +7,16 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections import Counter
 
 import pytest
 
 from installation import Jira, Place
+from waiting import wait_until
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def wait_until(condition, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def test_200_files_in_20_folders_are_attached_once_and_filed(place: Place, jira: Jira) -> None:

@@ -8,23 +8,15 @@ import re
 import signal
 import sqlite3
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from installation import Place
+from waiting import wait_until
 
 FOLDERS, FILES_IN_EACH = 400, 50
 _MAX_QUEUED_EVENTS = Path("/proc/sys/fs/inotify/max_queued_events")
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 90.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.1)
 
 
 def watches(process: int) -> int:

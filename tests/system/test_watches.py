@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 
 import pytest
 
 from installation import Jira, Place
+from waiting import wait_until
 
 LIMIT, FOLDERS = 20, 50
 LOWER = f"echo {LIMIT} > /proc/sys/user/max_inotify_watches"
@@ -19,13 +18,6 @@ LOWER = f"echo {LIMIT} > /proc/sys/user/max_inotify_watches"
 def _may_lower() -> bool:
     found = shutil.which("unshare")
     return found is not None and subprocess.run([found, "-Ur", "sh", "-c", LOWER], check=False).returncode == 0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.skipif(not _may_lower(), reason="this system has no user namespaces in which the limit can be lowered")

@@ -19,7 +19,6 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from pathlib import Path
 import pytest
 
 from installation import Jira, Place
+from waiting import wait_until
 
 QUIET_SECONDS = 0.25
 MIB = 1 << 20
@@ -38,13 +38,6 @@ def content(size: int, seed: int = 1) -> bytes:
 
 def sha256(what: bytes) -> str:
     return hashlib.sha256(what).hexdigest()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.02)
 
 
 # --- One service for all, an issue for each -------------------------------------------------------------------------
