@@ -1,3 +1,9 @@
 """attachd: a folder is a Jira issue, and what is dropped into it is attached exactly once."""
 
+from attachd.spared import without
+
 __version__ = "0.1.0"
+
+# structlog loads all of rich for a renderer that is never used.
+with without("rich"):
+    import structlog as structlog
