@@ -404,3 +404,30 @@ def test_where_no_trial_file_can_be_made_it_is_said_and_the_watch_is_not_to_blam
 
     assert told == []
     assert watched.coverage.blind(b"TEST-1") == "no trial file could be made there (No space left on device)"
+
+
+def test_of_files_in_a_folder_one_event_is_enough_and_of_all_else_each_is_told(tmp_path: Path) -> None:
+    """Of thousands of files that are made at once each tells the same: that there is something new in this folder."""
+    reader = watching.Reader()
+    try:
+        for folder in ("TEST-1", "TEST-2"):
+            (tmp_path / folder).mkdir()
+            reader.add_callback(bytes(tmp_path / folder), watching._MASK, Watch(Doorbell()), watching._OURS)
+        for number in range(50):
+            (tmp_path / f"TEST-1/{number}").write_bytes(b"x")
+            (tmp_path / f"TEST-2/{number}").write_bytes(b"x")
+        for name in ("a", "b", ".attachd-canary-1", ".attachd-canary-2"):
+            (tmp_path / "TEST-1" / name).mkdir()
+        (tmp_path / "TEST-1/.attachd-canary-3").touch()
+        (tmp_path / "TEST-1/.attachd-canary-4").touch()
+
+        events = reader.read_events()
+    finally:
+        reader.close()
+
+    of_folders = [event.name for event in events if event.is_directory]
+    of_canaries = {event.name for event in events if event.name.startswith(watching.CANARY) and not event.is_directory}
+    plain = [event for event in events if not event.is_directory and event.name not in of_canaries]
+    assert of_folders == [b"a", b"b", b".attachd-canary-1", b".attachd-canary-2"]
+    assert of_canaries == {b".attachd-canary-3", b".attachd-canary-4"}
+    assert len(plain) == 4, "one that files were made, one that they were closed, in each of two folders"
