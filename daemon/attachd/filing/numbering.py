@@ -72,6 +72,7 @@ class Chooser:
         """Make one for a group, whose folders are *held*."""
         self._root, self._held = root, held
         self._chosen: dict[bytes, list[bytes]] = {}
+        self._absent: set[bytes] = set()
 
     def choose(self, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
         """As ``choose``, of what was promised to nobody else of the group either, if *promised* knows that."""
@@ -89,11 +90,15 @@ class Chooser:
         return chosen
 
     def _free(self, above: list[bytes], candidates: Iterator[bytes], bars: Callable[[int, bytes], bool]) -> bytes:
+        folder = b"/".join(above)
+        if folder in self._absent:
+            return next(candidates)
         try:
-            here = self._held.folder(self._root, b"/".join(above))
+            here = self._held.folder(self._root, folder)
         except FileNotFoundError:
             if not above:
                 raise
+            self._absent.add(folder)
             return next(candidates)  # A folder that is still to be made holds nothing.
         return next(name for name in candidates if not bars(here, name))
 

@@ -157,10 +157,7 @@ def anew(inbox: Path, entry: Entry) -> Entry:
 
 
 def _is(status: os.stat_result, print_: Fingerprint) -> bool:
-    now = fingerprint(status)
-    return stat.S_ISREG(status.st_mode) and (now.size, now.mtime_ns, now.ino, now.dev) == (
-        *(print_.size, print_.mtime_ns, print_.ino, print_.dev),
-    )
+    return stat.S_ISREG(status.st_mode) and fingerprint(status)._replace(ctime_ns=print_.ctime_ns) == print_
 
 
 def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:

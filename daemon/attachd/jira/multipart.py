@@ -7,6 +7,7 @@ handed over, which alone tells "incomplete on the wire" from "in doubt".
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import mimetypes
 import os
@@ -149,6 +150,13 @@ class Body:
 
 def content_type(name: str) -> str:
     """Guess from a file's name what it is, as it is: a compressed text is no text."""
+    # Two endings tell everything (.tar.gz); the whole name would be read as a URL, which one that begins "data:" may be.
+    stem, *endings = name.rsplit(".", 2)
+    return _of_endings(".".join(["file" if stem else "", *endings]))
+
+
+@functools.lru_cache(256)
+def _of_endings(name: str) -> str:
     kind, encoding = mimetypes.guess_type(name, strict=False)
     return (_COMPRESSED.get(encoding) if encoding else kind) or _UNKNOWN
 

@@ -6,6 +6,7 @@ that classic Jira forbids; a name beyond a part header's 512 bytes is refused (C
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import unicodedata
@@ -42,16 +43,17 @@ def stored_name(name: bytes) -> str:
     return _shortened(comparable(_text(base)))
 
 
+@functools.lru_cache(1024)
 def comparable(name: str) -> str:
     """Return the form in which a name that was sent and a name that Jira reports are compared."""
     return _trimmed(_UNWANTED.sub("_", unicodedata.normalize("NFC", name)))
 
 
 def _text(name: bytes) -> str:
-    return "".join(
-        f"%{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char
-        for char in name.decode("utf-8", "surrogateescape")
-    )
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isascii():
+        return text
+    return "".join(f"%{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char for char in text)
 
 
 def _trimmed(name: str) -> str:

@@ -141,14 +141,19 @@ class _Stream(httpcore.NetworkStream):
         while events := self._events(wanted, until):
             if events & ~select.POLLOUT and self._answered():
                 raise httpcore.WriteError("an answer came before the request was complete")
+            sent = 0
             try:
-                return int(self._socket.send(piece))
+                # Python's TLS sends one record of 16 KiB at a time (SSL_MODE_ENABLE_PARTIAL_WRITE).
+                while sent < len(piece):
+                    sent += self._socket.send(piece[sent:])
             except ssl.SSLWantReadError:
                 wanted = select.POLLIN
             except (BlockingIOError, ssl.SSLWantWriteError):
                 wanted = select.POLLIN | select.POLLOUT
             except OSError as error:
                 raise httpcore.WriteError(str(error)) from error
+            if sent:
+                return sent
         raise httpcore.WriteTimeout("timed out")
 
     def _write_nested(self, piece: memoryview, timeout: float | None) -> int:

@@ -98,14 +98,20 @@ class Lines:
 
     def line(self, method: str, event: Mapping[str, Any]) -> bytes:
         """Return the line with its end."""
-        fields = dict(event)
-        if (exception := _exception(fields.pop("exc_info", None))) is not None:
-            fields["exception"] = _traceback(exception, messages=self._file_names)
-        level = structlog.processors.add_log_level(None, method, {})["level"]
-        told = {"level": level, "event": str(fields.pop("event", ""))} | fields | {"level": level}
+        level = _level(method)
+        told: dict[str, Any] = {"level": level, "event": "", **event}
+        told["level"], told["event"] = level, str(told["event"])
+        if "exc_info" in told and (exception := _exception(told.pop("exc_info"))) is not None:
+            told["exception"] = _traceback(exception, messages=self._file_names)
         if not _may_be_shown(told, file_names=self._file_names):
             told = _plain(told, file_names=self._file_names)
         return f"{self._render(told)}\n".encode()
+
+
+@functools.lru_cache
+def _level(method: str) -> str:
+    """What structlog calls the level of the method that was called."""
+    return str(structlog.processors.add_log_level(None, method, {})["level"])
 
 
 # --- What may be shown ------------------------------------------------------------------------------------------
@@ -229,10 +235,14 @@ PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
+#: ``json.dumps`` would make an encoder for each line.
+_JSON = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def json_line(fields: Fields) -> str:
     """Render an object that any JSON reader takes, with the time in UTC."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-    return _one_line(json.dumps({"timestamp": f"{now}Z", **fields}, ensure_ascii=False))
+    return _one_line(_JSON({"timestamp": f"{now}Z", **fields}))
 
 
 def journal_line(fields: Fields) -> str:
@@ -263,7 +273,7 @@ def _plainly(_colour: str, text: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str) and _BARE.fullmatch(value):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return _JSON(value)
 
 
 def _one_line(text: str) -> str:
