@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.delivery import carrying, worker
+from attachd.delivery import carrying
 from attachd.model import State
 from world import Fault, Stored, World, world
 
@@ -306,7 +306,8 @@ def test_after_a_restart_a_file_that_was_moved_but_not_closed_is_closed_first(
     w.drop("TEST-1/log.txt", b"first", MTIME)
     w.scan()
     monkeypatch.setattr(carrying, "_write", lambda desk, results: 0)
-    w.step()
+    assert w.step(), "it is sent"
+    assert not w.step(), "and moved"
     monkeypatch.undo()
     assert w.states() == ["ATTACHED"]
     assert w.files(w.done) == {"TEST-1/log.txt": b"first"}
@@ -632,15 +633,11 @@ def test_a_moved_issue_and_its_old_key_are_one_lane(w: World) -> None:
     assert sorted(w.files(w.done)) == ["NEW-7/c.txt", "OLD-1/a.txt", "OLD-1/b.txt"]
 
 
-def test_an_attached_file_that_is_moved_to_another_issue_before_it_was_filed_is_attached_there_too(
-    w: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_attached_file_that_is_moved_to_another_issue_before_it_was_filed_is_attached_there_too(w: World) -> None:
     """Its first verdict stands; in the other issue it is a new job."""
     path = w.drop("TEST-1/log.txt", b"one")
-    with monkeypatch.context() as patched:
-        patched.setattr(worker, "_file_these", lambda desk, written: None)
-        w.scan()
-        w.step()
+    w.scan()
+    w.step()
     assert w.states() == ["ATTACHED"]
     (w.inbox / "TEST-2").mkdir()
     path.rename(w.inbox / "TEST-2/log.txt")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.delivery import aiming, carrying
+from attachd.delivery import aiming, carrying, worker
 from attachd.filing import grouping, numbering, renaming
 from world import World, world
 
@@ -47,6 +47,37 @@ def test_forty_files_of_one_request_cost_no_more_commits_than_two(w: World) -> N
 
     assert commits(w, 40, "TEST-1") <= commits(w, 2, "TEST-2")
     assert len(w.files(w.done)) == 43
+
+
+def test_who_has_sent_sends_again_and_what_has_its_verdict_by_then_is_moved_together(w: World) -> None:
+    """So the connection is used again at once, and the files of several requests share their commits."""
+    w.drop("TEST-9/first.txt", b"so that the site is known")
+    w.settle()
+    for issue in ("TEST-1", "TEST-2", "TEST-3"):
+        w.drop(f"{issue}/a.txt", b"a")
+    w.scan()
+
+    for sent in (1, 2, 3):
+        assert w.step()
+        assert w.states().count("ATTACHED") == sent
+    assert w.step()
+
+    assert w.states() == ["DONE"] * 4
+
+
+def test_where_many_wait_to_be_moved_they_are_moved_before_more_is_sent(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w.drop("TEST-9/first.txt", b"so that the site is known")
+    w.settle()
+    monkeypatch.setattr(worker, "FILED_AT_ONCE", 2)
+    for issue in ("TEST-1", "TEST-2", "TEST-3"):
+        w.drop(f"{issue}/a.txt", b"a")
+    w.scan()
+
+    for expected in (["ATTACHED", "READY", "READY"], ["ATTACHED", "ATTACHED", "READY"], ["DONE", "DONE", "READY"]):
+        assert w.step()
+        assert w.states()[1:] == expected
 
 
 def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -341,12 +341,21 @@ def test_there_is_no_journal_to_read_before_one_was_made(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_written_to_the_folder_for_temporary_files(journal: Journal, tmp_path: Path) -> None:
+    """A trigger makes SQLite keep a way back from each statement; in a file, where it is not told otherwise."""
+    assert journal.value("PRAGMA temp_store") == 2, "MEMORY"
+    found = database.open_for_reading(journal.path.parent)
+    assert found is not None
+    assert found.value("PRAGMA temp_store") == 2
+    found.close()
+
+
 # --- The queue --------------------------------------------------------------------------------------------------
 
 
-def lanes(journal: Journal) -> list[str]:
+def lanes(journal: Journal, epoch: int = 1) -> list[str]:
     with journal.transaction() as connection:
-        return list(queue.lanes(connection))
+        return list(queue.lanes(connection, epoch))
 
 
 def test_the_lane_served_longest_ago_is_next_and_one_never_served_comes_first(journal: Journal) -> None:
@@ -357,6 +366,13 @@ def test_the_lane_served_longest_ago_is_next_and_one_never_served_comes_first(jo
     sending(journal, 1)  # A-1
 
     assert lanes(journal) == ["C-1", "B-1", "A-1"]
+
+
+def test_an_issue_whose_files_the_scan_has_still_to_find_is_passed_over(journal: Journal) -> None:
+    """After a restart that may be all of a thousand, and each worker would ask for the files of each of them."""
+    added(journal, b"A-1/old")
+    assert lanes(journal, NOW.epoch) == ["A-1"]
+    assert lanes(journal, NOW.epoch + 1) == []
 
 
 def test_a_lane_without_ready_files_is_not_offered(journal: Journal) -> None:

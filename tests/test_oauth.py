@@ -216,6 +216,7 @@ def test_a_401_in_the_middle_of_an_upload_is_answered_by_one_new_token_and_the_w
         ("first.txt", 7),
         ("large.bin", len(LARGE)),
     ]
+    world.work()
     assert world.states() == ["DONE", "DONE"]
     assert [row.tries for row in world.rows()] == [1, 1]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from attachd.filing import guard
 from attachd.model import Mistake
 from attachd.service import intaking, locks, starting
 from attachd.service.running import Engine
+from waiting import wait_until
 from world import World, world
 
 
@@ -23,13 +23,6 @@ from world import World, world
 def w(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path) as made:
         yield made
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -40,6 +33,27 @@ def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     made = Engine(w.held)
     yield made
     made.stop(5.0)
+
+
+def test_a_ring_wakes_one_and_who_takes_something_on_wakes_the_next(w: World) -> None:
+    """Otherwise all would wake up for each file, and all but one for nothing."""
+    bell, awake = w.desk.bell, list[int]()
+
+    def sleep(number: int) -> None:
+        bell.wait(bell.count(), 60.0)
+        awake.append(number)
+
+    threads = [threading.Thread(target=sleep, args=(number,), daemon=True) for number in range(3)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        wait_until(lambda number=number: len(bell._condition._waiters) == number + 1)  # type: ignore[attr-defined,misc]
+    bell.ring()
+    wait_until(lambda: awake)
+    assert awake == [0]
+    assert w.desk.take("TEST-1")
+    wait_until(lambda: len(awake) == 2)
+    with w.desk.filed_by_us([1]):
+        wait_until(lambda: len(awake) == 3)
 
 
 def test_a_file_that_is_dropped_while_it_runs_is_delivered(w: World, engine: Engine) -> None:

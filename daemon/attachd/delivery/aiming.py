@@ -39,7 +39,7 @@ def aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[R
     aims = {row_id: _aim(*aim) for row_id, aim in chosen.items()}
     with desk.journal.transaction() as connection:
         group.fresh |= _named(connection, aims)
-    return [row._replace(**aims[row.id]) if row.id in group.fresh else row for row in current]
+    return [rows.changed(row, aims[row.id]) if row.id in group.fresh else row for row in current]
 
 
 def _named(connection: sqlite3.Connection, aims: Mapping[int, dict[str, Any]]) -> set[int]:

@@ -215,6 +215,8 @@ def review(desk: Desk) -> bool:
     """Decide about held refusals whose time has come, or that something has proven; True if anything was decided."""
     with desk.journal.transaction_for_reading() as connection:
         held = queue.contested(connection, held=True)
+    if not held:
+        return False
     by_hand = [row for row in held if row.held == BY_HAND]
     _believe(desk, by_hand, _BY_HAND)
     held = [row for row in held if row.held != BY_HAND]

@@ -49,15 +49,16 @@ class Postponed:
 Carried = tuple[Row, Closed | Postponed]
 
 
-def carry(desk: Desk, verdicts: Sequence[Row]) -> int:
+def carry(desk: Desk, row_ids: Sequence[int]) -> int:
     """Move the files of these rows; one transaction for all names, one sync for all moves. Returns how many were closed."""
-    with desk.filed_by_us([row.id for row in verdicts]) as ours:
+    with desk.filed_by_us(row_ids) as ours:
         desk.guard.look()
         try:
             # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
             with grouping.Group() as group:
                 results = _carry_all(desk, ours, group)
-                group.dirty.sync()
+                with desk.turns.left():
+                    group.dirty.sync()
         except OSError as error:
             _disk_trouble(desk, ours, error)
             return 0
@@ -91,7 +92,7 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
         rows.change_many(connection, changes)
     about = log.bind()
     for row, result in results:
-        _tell(about, row._replace(**changes[row.id]), result)
+        _tell(about, rows.changed(row, changes[row.id]), result)
     return sum(isinstance(result, Closed) for _, result in results)
 
 
@@ -206,7 +207,9 @@ def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | movin
     reservation = (
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
     )
-    return moving.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
+    # It may be copied to another device, which takes as long as it takes.
+    with desk.turns.left():
+        return moving.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
 
 
 def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> Carried:
@@ -252,7 +255,7 @@ def close_moved(desk: Desk) -> None:
     for row in moved:
         desk.beats.beat()
         if _is_at_target(desk, row):
-            ours.append(row)
+            ours.append(row.id)
     if ours:
         carry(desk, ours)
 

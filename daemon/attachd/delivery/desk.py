@@ -17,10 +17,15 @@ from attachd.delivery.site import Site
 from attachd.filing.guard import Guard
 from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal
+from attachd.turns import Turns
 
 
 class Bell:
-    """Wakes all workers: something may be there to do. A ring while nobody waits is not lost."""
+    """Wakes a worker: something may be there to do. A ring while nobody waits is not lost.
+
+    One at a time, because most often there is something for one. Whoever takes something on rings again before it is busy, so
+    that another one looks for more.
+    """
 
     def __init__(self) -> None:
         """Start silent."""
@@ -28,6 +33,12 @@ class Bell:
         self._rings = 0
 
     def ring(self) -> None:
+        """Wake one of those who wait."""
+        with self._condition:
+            self._rings += 1
+            self._condition.notify()
+
+    def ring_all(self) -> None:
         """Wake everybody who waits."""
         with self._condition:
             self._rings += 1
@@ -75,6 +86,7 @@ class Desk:
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
     beats: Beats = field(init=False)
+    turns: Turns = field(default_factory=Turns)
     rulebook: Rulebook = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +94,7 @@ class Desk:
         self.rulebook = Rulebook(self.config)
         self.parallel = Parallel(self.config.upload.parallel)
         self.beats = Beats(self.clock.boot)
+        self.journal.aside = self.turns.left
 
     @property
     def doubts(self) -> Doubts:
@@ -104,7 +117,8 @@ class Desk:
             if lane in self.lanes:
                 return False
             self.lanes.add(lane)
-            return True
+        self.bell.ring()
+        return True
 
     def give_back(self, lane: str) -> None:
         """Release a lane."""
@@ -117,6 +131,8 @@ class Desk:
         with self.lock:
             ours = frozenset(row_ids) - self.filing
             self.filing |= ours
+        if ours:
+            self.bell.ring()
         try:
             yield ours
         finally:

@@ -26,7 +26,8 @@ def introduce(desk: Desk, client: Client) -> Fault | None:
 
     Each row that is sent holds our author id and the server's time, so nothing is sent before both are known.
     """
-    with desk.site.lock:
+    # Without the turn: who comes back for it while another has it and waits for this lock would wait for ever.
+    with desk.turns.left(), desk.site.lock:
         if desk.site.introduced:
             return None
         return _learn(desk, client)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,22 +30,19 @@ class Unreadable:
     reason: str
 
 
-Opened = int | NotThere | NotTheSame | Unreadable
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The very file that was admitted; the descriptor is whoever's to close who opened it. As it was at that moment."""
+
+    descriptor: int
+    mtime_ns: int
+    ctime_ns: int
 
 
-@contextlib.contextmanager
-def held(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Iterator[Opened]:
-    """Open the file of *row* for as long as the context lasts; a descriptor only if it is the very file admitted."""
-    found = open_same(inbox, row, epoch, folders)
-    try:
-        yield found
-    finally:
-        if isinstance(found, int):
-            os.close(found)
-
-
-def open_same(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Opened:
-    """Open by directory descriptors; ``O_NONBLOCK`` so that a FIFO put there meanwhile does not hold us (open(2))."""
+def open_same(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Opened | NotThere | NotTheSame | Unreadable:
+    """Open the file of *row* if it is still the one admitted; ``O_NONBLOCK`` so that a FIFO put there meanwhile does not
+    hold us (open(2)).
+    """
     above, name = places.divide(row.path)
     try:
         folder = folders.folder(inbox, above)
@@ -58,8 +53,9 @@ def open_same(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Opened
         if error.errno == errno.ELOOP:
             return NotTheSame()
         return Unreadable(f"it cannot be read: {error.strerror}")
-    if _same(os.fstat(descriptor), row, epoch):
-        return descriptor
+    status = os.fstat(descriptor)
+    if _same(status, row, epoch):
+        return Opened(descriptor, status.st_mtime_ns, status.st_ctime_ns)
     os.close(descriptor)
     return NotTheSame()
 

@@ -197,5 +197,5 @@ def current(desk: Desk) -> Gate:
 
 
 def _read(desk: Desk) -> list[Pause]:
-    with desk.journal.transaction() as connection:
+    with desk.journal.transaction_for_reading() as connection:
         return pauses.read(connection)

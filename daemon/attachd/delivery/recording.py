@@ -91,7 +91,7 @@ def apply(
     gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
     again = [row.id for row in changed if changes[row.id].get("state") is State.READY and not row.at_path]
     rows.change_many(connection, dict.fromkeys(again, gone))
-    return [row._replace(**{**changes[row.id], **(gone if row.id in again else {})}) for row in changed]
+    return [rows.changed(row, {**changes[row.id], **(gone if row.id in again else {})}) for row in changed]
 
 
 def current(desk: Desk, known: Iterable[Row]) -> list[Row]:

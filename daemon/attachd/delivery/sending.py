@@ -20,7 +20,7 @@ from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
-from attachd.model import Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable, signed64
+from attachd.model import Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
 
 log = structlog.get_logger()
 
@@ -73,7 +73,8 @@ def _paid(desk: Desk, batch: Sequence[Row]) -> bool:
 def _pay(desk: Desk, size: int, ended: threading.Event) -> None:
     """Wait until *size* bytes more may be sent, or until the service *ended*."""
     if wait := desk.bandwidth.charge(size, desk.config.upload.max_bytes_per_second, desk.clock.boot()):
-        ended.wait(wait)
+        with desk.turns.left():
+            ended.wait(wait)
 
 
 def _piece_bytes(desk: Desk) -> int:
@@ -82,14 +83,12 @@ def _piece_bytes(desk: Desk) -> int:
 
 
 def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: places.Held) -> Loaded | None:
-    found = stack.enter_context(opening.held(desk.guard.inbox, row, desk.guard.epoch, folders))
-    if isinstance(found, int):
-        # At once: until the body is made Jira may be asked things, and what is written meanwhile has not settled.
-        status = os.fstat(found)
-        if signed64(status.st_mtime_ns) == row.mtime_ns:
-            part = multipart.Part(found, row.name, row.size, status.st_mtime_ns, status.st_ctime_ns)
-            return Loaded(row, part)
-        found = opening.NotTheSame()
+    found = opening.open_same(desk.guard.inbox, row, desk.guard.epoch, folders)
+    if isinstance(found, opening.Opened):
+        # As it was when it was opened: until the body is made Jira may be asked things, and what is written meanwhile has
+        # not settled.
+        stack.callback(os.close, found.descriptor)
+        return Loaded(row, multipart.Part(found.descriptor, row.name, row.size, found.mtime_ns, found.ctime_ns))
     _set_aside(desk, row, found)
     return None
 
@@ -281,8 +280,9 @@ def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
             now=desk.clock.now(),
             checksums=body.checksums if body.buffered else None,
         )
+    about = log.bind()
     for row in batch:
-        log.debug(
+        about.debug(
             "file.sending", id=row.ident, issue=row.lane, file=printable(row.path), bytes=row.size, tries=row.tries + 1
         )
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -53,7 +54,8 @@ def adopt_orphans(desk: Desk) -> None:
 def step(desk: Desk, client: Client) -> bool:
     """Do the next thing; False if there was nothing to do. Raises what is neither the world's nor the user's fault."""
     try:
-        return _next(desk, client)
+        with desk.turns.taken():
+            return _next(desk, client)
     except sqlite3.OperationalError as error:
         if not disk_fails(error):
             raise
@@ -72,12 +74,13 @@ def _next(desk: Desk, client: Client) -> bool:
     if desk.adopting:
         _adopt_own(desk)
     return (
-        _file(desk)
+        _file(desk, least=FILED_AT_ONCE)
         or blame.review(desk)
         or _blame(desk, client)
         or _probe(desk, client)
         or _look(desk, client)
         or _send(desk, client)
+        or _file(desk, least=1)
     )
 
 
@@ -142,12 +145,19 @@ def idle_seconds(desk: Desk) -> float:
     return max(0.01, min(wait for wait in waits if wait is not None))
 
 
-def _file(desk: Desk) -> bool:
+def conclude(desk: Desk) -> None:
+    """At the end of a worker's life: what has its verdict is moved; what cannot be is moved by the next process."""
+    with suppress(sqlite3.OperationalError):
+        _file(desk, least=1)
+
+
+def _file(desk: Desk, *, least: int) -> bool:
+    """Move what has its verdict, if there are that many files: what several workers sent is moved together."""
     with desk.lock:
         taken = set(desk.filing)
     with desk.journal.transaction_for_reading() as connection:
         verdicts = queue.with_verdict(connection, desk.clock.now(), FILED_AT_ONCE, taken)
-    return bool(verdicts) and carrying.carry(desk, verdicts) > 0
+    return len(verdicts) >= least and carrying.carry(desk, verdicts) > 0
 
 
 def _probe(desk: Desk, client: Client) -> bool:
@@ -160,6 +170,7 @@ def _probe(desk: Desk, client: Client) -> bool:
         held = pausing.due_probe(desk, now)
         if held is None:
             return False
+        desk.bell.ring()
         meeting.probe(desk, client, held)
         return True
     finally:
@@ -178,7 +189,7 @@ def _look(desk: Desk, client: Client) -> bool:
             try:
                 if _met(desk, client):
                     generation = desk.credentials.generation
-                    _file_these(desk, recording.current(desk, looking.look(desk, client, lane)))
+                    looking.look(desk, client, lane)
                     _settle_found(desk, client, lane, generation)
                 return True
             finally:
@@ -195,13 +206,10 @@ def _settle_found(desk: Desk, client: Client, lane: str, generation: int) -> Non
 
 
 def _send(desk: Desk, client: Client) -> bool:
+    # What a request may hold depends on the site. It is met as soon as anything waits, while the first scan is still made.
+    if not desk.site.introduced and _may_send(desk, pausing.current(desk)) and _waits(desk) and not _met(desk, client):
+        return True
     claimed = claim(desk)
-    if claimed is not None and not desk.site.introduced:
-        # What a request may hold depends on the site: it is chosen anew once that is known.
-        _end(desk, claimed[0])
-        if not _met(desk, client):
-            return True
-        claimed = claim(desk)
     if claimed is None:
         return False
     lane, batch = claimed
@@ -214,10 +222,20 @@ def _send(desk: Desk, client: Client) -> bool:
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 looking.report_extra(desk, client, row)
-        _file_these(desk, recording.current(desk, written) if refused else written)
+        # What has its verdict is filed by whoever has nothing to send; that may be one who sleeps.
+        desk.bell.ring()
         return True
     finally:
         _end(desk, lane)
+
+
+def _may_send(desk: Desk, gate: pausing.Gate) -> bool:
+    return gate.uploads and desk.guard.sight.there and not desk.stopping.is_set()
+
+
+def _waits(desk: Desk) -> bool:
+    with desk.journal.transaction_for_reading() as connection:
+        return queue.waits(connection)
 
 
 def _end(desk: Desk, lane: str) -> None:
@@ -237,19 +255,13 @@ def _met(desk: Desk, client: Client) -> bool:
     return fault is None
 
 
-def _file_these(desk: Desk, written: Sequence[Row]) -> None:
-    verdicts = [row for row in written if row.state in (State.ATTACHED, State.REFUSED)]
-    if verdicts:
-        carrying.carry(desk, verdicts)
-
-
 def claim(desk: Desk) -> tuple[str, list[Row]] | None:
     """Reserve the lane whose turn it is, and choose what goes in one request; None if nothing may be sent now.
 
     Counts as an upload under way (``desk.parallel``) until the caller ends it.
     """
     gate = pausing.current(desk)
-    if not gate.uploads or not desk.guard.sight.there or desk.stopping.is_set() or not desk.parallel.enter():
+    if not _may_send(desk, gate) or not desk.parallel.enter():
         return None
     claimed: tuple[str, list[Row]] | None = None
     try:
@@ -269,7 +281,7 @@ def _choose(desk: Desk, gate: pausing.Gate) -> tuple[tuple[str, list[Row]] | Non
     with desk.journal.transaction_for_reading() as connection:
         known = learning.most(connection, batch.max_files, cloud=desk.site.cloud)
         most_bytes = min(batch.max_bytes, known.bytes or batch.max_bytes)
-        for lane in queue.lanes(connection):
+        for lane in queue.lanes(connection, desk.guard.epoch):
             if lane in busy or not gate.lets(lane) or desk.pacer.wait(lane, boot, known.writes):
                 continue
             left, frees_at = queue.left_of_hour(connection, lane, now, desk.config.limits.issue_files_per_hour)

@@ -148,20 +148,21 @@ class Admitting:
 
         def gate(descriptor: int) -> gating.Go | gating.Wait:
             assert found.row is not None
+            moment = self._moment()
             writer = reading.writer(descriptor, network=self._network(found.entry.path))
             marker = self._marker(found.row, returned=True)
-            passed = gating.of_writer(found.row, self._rules, self._moment(), writer, marker)
-            return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor)
+            passed = gating.of_writer(found.row, self._rules, moment, writer, marker)
+            return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor, moment)
 
         return reading.examine(
             self._guard.inbox, found.entry.path, found.entry.print, held, checksum=checksum, gate=gate
         )
 
-    def _of_ending(self, row: Row, descriptor: int) -> gating.Go | gating.Wait:
+    def _of_ending(self, row: Row, descriptor: int, moment: Moment) -> gating.Go | gating.Wait:
         if not self._rules.incomplete_seconds:
             return gating.Go()
         lacks = self._endings.lacks(descriptor, row.path, row.fingerprint)
-        return gating.of_ending(row, self._rules, self._moment(), lacks)
+        return gating.of_ending(row, self._rules, moment, lacks)
 
     def _admit_one(
         self,

@@ -31,6 +31,10 @@ class Effort:
         self._spent += min(now - self._last, _LONGEST_STEP)
         self._last = now
 
+    def waited(self) -> None:
+        """What passed since the last step was no work: others had their turn."""
+        self._last = self._clock.boot()
+
     def each(self, things: Iterable[_T]) -> Iterator[_T]:
         """The same *things*, each a step."""
         for thing in things:

@@ -24,6 +24,7 @@ from attachd.intake.visiting import Report, Visiting
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
 from attachd.model import printable
+from attachd.turns import Turns
 
 log = structlog.get_logger()
 
@@ -42,13 +43,14 @@ class Scanner:
         guard: Guard,
         coverage: Coverage | None = None,
         beat: Callable[[], None] = lambda: None,
+        turns: Turns | None = None,
     ) -> None:
         """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged.
 
-        *beat* is called whenever it got on.
+        *beat* is called whenever it got on; files are looked at in its *turns* with other threads.
         """
         self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
-        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step)
+        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step, turns or Turns())
         self._beat, self.effort = beat, self._visiting.effort
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         self._mount: tuple[int, int, int] | None = None

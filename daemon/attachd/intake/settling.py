@@ -165,9 +165,11 @@ class Settling:
         return not self._follow(connection, entry, evidence, moment)
 
     def _add(self, connection: sqlite3.Connection, entries: Sequence[Entry], moment: Moment) -> None:
-        new = [admission.New(self._place(entry), entry.print) for entry in entries]
+        new, about = [admission.New(self._place(entry), entry.print) for entry in entries], log.bind()
         for row_id, entry in zip(admission.add(connection, new, moment, suspect=self._suspect), entries, strict=True):
-            log.debug("file.seen", id=f"F{row_id}", issue=self._key, file=printable(entry.path), bytes=entry.print.size)
+            about.debug(
+                "file.seen", id=f"F{row_id}", issue=self._key, file=printable(entry.path), bytes=entry.print.size
+            )
 
     def _place(self, entry: Entry) -> Place:
         name = routing.flatten(entry.path.split(b"/")[1:])

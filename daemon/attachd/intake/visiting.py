@@ -21,6 +21,7 @@ from attachd.intake.nested import Nested
 from attachd.intake.settling import Settling
 from attachd.journal import admission
 from attachd.journal.database import Journal
+from attachd.turns import Turns
 
 #: Files that are looked at and written down in one transaction.
 CHUNK = 250
@@ -58,10 +59,11 @@ class Visiting:
         guard: Guard,
         coverage: Coverage | None,
         beat: Callable[[], None],
+        turns: Turns,
     ) -> None:
         """Make one for the life of the process; the arguments are those of ``scanning.Scanner``."""
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
-        self._coverage, self._beat, self.effort = coverage, beat, Effort(clock)
+        self._coverage, self._beat, self._turns, self.effort = coverage, beat, turns, Effort(clock)
         folders = config.folders
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._endings = Endings()
@@ -188,7 +190,10 @@ class Visiting:
         )
         files = known = new = 0
         for entries in _chunks(self.effort.each(walk.below(inbox, name))):
-            seen = settling.look(entries)
+            self.effort.step()
+            with self._turns.taken():
+                self.effort.waited()
+                seen = settling.look(entries)
             files += seen.known
             known += seen.rows
             new += seen.new

@@ -33,9 +33,9 @@ class Moment:
 
 def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[bytes, rows.Row]:
     """The unfinished rows of what lies at *paths* (at most some thousands)."""
-    marks = ",".join("?" * len(paths))
+    wanted = rows.filled(paths)
     found = connection.execute(
-        rows.SELECT + f"WHERE path IN ({marks}) AND generation = 0 AND finished_at IS NULL", paths
+        rows.SELECT + f"WHERE path IN ({rows.marks(wanted)}) AND generation = 0 AND finished_at IS NULL", wanted
     )
     return {row.path: row for row in map(rows.from_sql, found)}
 
@@ -49,10 +49,10 @@ def at_inodes(
     logs are.
     """
     wanted = {content(print_) for print_ in prints}
-    marks = ",".join("?" * len(prints))
+    inodes = rows.filled([print_.ino for print_ in prints])
     found = connection.execute(
-        f"{rows.SELECT}WHERE ino IN ({marks}) AND epoch = ? AND finished_at IS NULL ORDER BY id",
-        (*(print_.ino for print_ in prints), epoch),
+        f"{rows.SELECT}WHERE ino IN ({rows.marks(inodes)}) AND epoch = ? AND finished_at IS NULL ORDER BY id",
+        (*inodes, epoch),
     )
     by_content: dict[tuple[int, int, int, int], list[rows.Row]] = {}
     for row in map(rows.from_sql, found):
@@ -73,11 +73,11 @@ def sent_elsewhere(
 
     Only their SHA-256 tells whether a file is theirs.
     """
-    marks = ",".join("?" * len(sizes))
+    some = rows.filled(sizes)
     found = connection.execute(
-        f"{rows.SELECT}WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ? AND size IN ({marks})"
-        " AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL ORDER BY id",
-        (asked, *sizes, epoch),
+        f"{rows.SELECT}WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ?"
+        f" AND size IN ({rows.marks(some)}) AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL ORDER BY id",
+        (asked, *some, epoch),
     )
     by_size: dict[int, list[rows.Row]] = {}
     for row in map(rows.from_sql, found):

@@ -12,15 +12,15 @@ import shutil
 import sqlite3
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from attachd import model
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
-VERSION = 4
+VERSION = 5
 #: From version N to N + 1: a script each. A copy of the old file is kept beside it.
 MIGRATIONS: Mapping[int, str] = {
     1: """
@@ -40,18 +40,26 @@ MIGRATIONS: Mapping[int, str] = {
     DROP INDEX file_identity;
     CREATE INDEX file_blocked ON file (state) WHERE blocked IS NOT NULL AND finished_at IS NULL;
     """,
+    4: """
+    DROP INDEX file_ready;
+    CREATE INDEX file_ready ON file (lane, epoch, id) WHERE state = 'READY';
+    """,
 }
 FILE_NAME = "journal.db"
 
 
 class Journal:
-    """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock."""
+    """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock.
+
+    ``aside``: within what context a commit waits for the disk. It ends when the journal's lock is free again.
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """Wrap an open *connection* to *path*; use ``open_journal`` or ``open_for_reading``."""
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
+        self.aside: Callable[[], AbstractContextManager[object]] = nullcontext
         self._data_version = int(self.value("PRAGMA data_version"))
 
     @contextmanager
@@ -64,20 +72,22 @@ class Journal:
         ``BEGIN IMMEDIATE``, because a deferred transaction that reads first and writes later fails at once when another
         process wrote in between (https://sqlite.org/lang_transaction.html).
         """
-        with self._lock:
-            if not durable:
-                # In WAL mode NORMAL only leaves out the synchronisation at each commit (sqlite.org/pragma.html).
-                self._connection.execute("PRAGMA synchronous = NORMAL")
+        with ExitStack() as waiting, self._lock:
+            if durable:
+                yield from self._within_transaction(lambda: waiting.enter_context(self.aside()))
+                return
+            # In WAL mode NORMAL only leaves out the synchronisation at each commit (sqlite.org/pragma.html).
+            self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
                 yield from self._within_transaction()
             finally:
-                if not durable:
-                    self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA synchronous = FULL")
 
-    def _within_transaction(self) -> Iterator[sqlite3.Connection]:
+    def _within_transaction(self, before_commit: Callable[[], object] = lambda: None) -> Iterator[sqlite3.Connection]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
+            before_commit()
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -198,6 +208,9 @@ def changing(folder: Path) -> Iterator[sqlite3.Connection | None]:
 def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
     connection.row_factory = sqlite3.Row
+    # Each statement that fires a trigger can be undone by itself, and for that would open a file in /var/tmp, which takes longer
+    # than the statement and may be full (sqlite.org/tempfiles.html, "Statement Journal Files").
+    connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 

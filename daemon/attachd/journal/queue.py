@@ -13,16 +13,20 @@ from attachd.journal import database, rows
 from attachd.model import State
 
 #: Lanes are read in groups, because most often the first will do.
-_LANES_AT_ONCE = 64
+_LANES_AT_ONCE = 16
 
 
-def lanes(connection: sqlite3.Connection) -> Iterator[str]:
-    """Issues with files that are READY, the one served longest ago first, one never served before all others."""
+def lanes(connection: sqlite3.Connection, epoch: int) -> Iterator[str]:
+    """Issues with files that are READY and were found in this epoch, the one served longest ago first, one never served
+    before all others.
+    """
     served, issue = -1, ""
     while True:
         found = connection.execute(
-            "SELECT served, issue FROM lane WHERE ready > 0 AND (served, issue) > (?, ?) ORDER BY served, issue LIMIT ?",
-            (served, issue, _LANES_AT_ONCE),
+            "SELECT served, issue FROM lane WHERE ready > 0 AND (served, issue) > (?, ?)"
+            " AND EXISTS (SELECT 1 FROM file WHERE state = 'READY' AND lane = issue AND epoch = ?)"
+            " ORDER BY served, issue LIMIT ?",
+            (served, issue, epoch, _LANES_AT_ONCE),
         ).fetchall()
         yield from (record[1] for record in found)
         if len(found) < _LANES_AT_ONCE:
@@ -166,14 +170,12 @@ def may_own(connection: sqlite3.Connection, lane: str, since: float) -> list[row
 def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
     """Which of these attachment ids of a site the journal credits to a row, and to which."""
     found: dict[str, int] = {}
-    for start in range(0, len(attachments), 500):
-        some = attachments[start : start + 500]
-        marks = ",".join("?" * len(some))
-        found |= dict(
-            connection.execute(
-                f"SELECT attachment, id FROM file WHERE attachment IN ({marks}) AND site = ?", [*some, site]
-            ).fetchall()
+    for start in range(0, len(attachments), 250):
+        some = rows.filled(attachments[start : start + 250])
+        owners = connection.execute(
+            f"SELECT attachment, id FROM file WHERE attachment IN ({rows.marks(some)}) AND site = ?", [*some, site]
         )
+        found |= dict(owners.fetchall())
     return found
 
 
@@ -202,13 +204,13 @@ def merge_lane(connection: sqlite3.Connection, lane: str, resolved: str) -> None
     )
 
 
-def with_verdict(connection: sqlite3.Connection, now: float, limit: int, busy: Collection[int]) -> list[rows.Row]:
-    """Rows whose verdict is durable and whose file is still to be moved."""
+def with_verdict(connection: sqlite3.Connection, now: float, limit: int, busy: Collection[int]) -> list[int]:
+    """The ids of rows whose verdict is durable and whose file is still to be moved."""
     found = connection.execute(
-        rows.SELECT + "WHERE state IN ('ATTACHED', 'REFUSED') AND due <= ? ORDER BY due, id LIMIT ?",
+        "SELECT id FROM file WHERE state IN ('ATTACHED', 'REFUSED') AND due <= ? ORDER BY due, id LIMIT ?",
         (now, limit + len(busy)),
     )
-    return [row for row in map(rows.from_sql, found) if row.id not in busy][:limit]
+    return [record[0] for record in found if record[0] not in busy][:limit]
 
 
 def targeted(connection: sqlite3.Connection) -> list[rows.Row]:

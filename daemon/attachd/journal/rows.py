@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attachd.model import Fingerprint, State
@@ -108,6 +109,8 @@ def end_missing(lacks: str) -> str:
 
 COLUMNS = Row._fields
 _STATE = COLUMNS.index("state")
+_POSITIONS = {name: position for position, name in enumerate(COLUMNS)}
+_made = tuple.__new__
 _STATES = {str(state): state for state in State}
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "
 
@@ -116,7 +119,15 @@ def from_sql(record: sqlite3.Row) -> Row:
     """Read a record that ``SELECT`` returned."""
     values = list(record)
     values[_STATE] = _STATES[values[_STATE]]
-    return Row._make(values)
+    return _made(Row, values)
+
+
+def changed(row: Row, values: Mapping[str, Any]) -> Row:
+    """The row with these columns; what ``_replace`` does, at a third of its price for so many columns."""
+    now = list(row)
+    for name, value in values.items():
+        now[_POSITIONS[name]] = value
+    return _made(Row, now)
 
 
 def find(connection: sqlite3.Connection, row_id: int) -> Row | None:
@@ -138,13 +149,27 @@ def one(connection: sqlite3.Connection, row_id: int) -> Row:
 AT_ONCE = 60
 
 
+#: For so many values statements are made; fewer are filled up with NULL, which nothing equals. A statement that was prepared
+#: before costs a third of one that was not, and a connection remembers 128 of them.
+_LENGTHS = (1, 4, 16, AT_ONCE, 250)
+
+
+def filled(values: Collection[Any]) -> list[Any]:
+    """These values, and as many NULLs as make the list one of a usual length."""
+    return [*values, *[None] * (next((most for most in _LENGTHS if len(values) <= most), len(values)) - len(values))]
+
+
+def marks(bound: Sequence[Any]) -> str:
+    """A question mark for each of the values that are bound within ``IN (...)``."""
+    return ",".join("?" * len(bound))
+
+
 def many(connection: sqlite3.Connection, row_ids: Iterable[int]) -> list[Row]:
     """Read rows as they are now, in the order of their ids; those that were forgotten are left out."""
     ids, found = sorted(row_ids), list[Row]()
     for start in range(0, len(ids), AT_ONCE):
-        some = ids[start : start + AT_ONCE]
-        marks = ",".join("?" * len(some))
-        found += map(from_sql, connection.execute(f"{SELECT} WHERE id IN ({marks}) ORDER BY id", some))
+        some = filled(ids[start : start + AT_ONCE])
+        found += map(from_sql, connection.execute(f"{SELECT} WHERE id IN ({marks(some)}) ORDER BY id", some))
     return found
 
 
@@ -174,17 +199,16 @@ def _update(names: Sequence[str], changes: Mapping[int, Mapping[str, Any]]) -> t
 
     With CASE: UPDATE FROM is younger than the SQLite of some systems.
     """
-    first = next(iter(changes.values()))
-    sets, bound = list[str](), list[Any]()
+    ids, sets, bound = filled(changes), list[str](), list[Any]()
     for name in names:
-        if all(values[name] == first[name] for values in changes.values()):
+        column = [values[name] for values in changes.values()]
+        if column.count(column[0]) == len(column):
             sets.append(f"{name} = ?")
-            bound.append(first[name])
+            bound.append(column[0])
         else:
-            sets.append(f"{name} = CASE id {'WHEN ? THEN ? ' * len(changes)}END")
-            bound += [each for row_id, values in changes.items() for each in (row_id, values[name])]
-    marks = ",".join("?" * len(changes))
-    return f"UPDATE file SET {', '.join(sets)} WHERE id IN ({marks})", [*bound, *changes]
+            sets.append(f"{name} = CASE id {'WHEN ? THEN ? ' * len(ids)}END")
+            bound += itertools.chain.from_iterable(itertools.zip_longest(ids, column))
+    return f"UPDATE file SET {', '.join(sets)} WHERE id IN ({marks(ids)})", [*bound, *ids]
 
 
 def change_if_same(connection: sqlite3.Connection, row: Row, values: Mapping[str, Any]) -> bool:

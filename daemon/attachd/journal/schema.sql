@@ -90,7 +90,7 @@ CREATE UNIQUE INDEX file_target ON file (root, target) WHERE target IS NOT NULL 
 CREATE INDEX file_inode ON file (ino, dev) WHERE finished_at IS NULL;
 CREATE INDEX file_blocked ON file (state) WHERE blocked IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX file_seen ON file (quiet_boot) WHERE state = 'SEEN';
-CREATE INDEX file_ready ON file (lane, id) WHERE state = 'READY';
+CREATE INDEX file_ready ON file (lane, epoch, id) WHERE state = 'READY';
 CREATE INDEX file_waiting ON file (due) WHERE state = 'READY' AND due > 0;
 CREATE INDEX file_ever_doubtful ON file (lane) WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX file_sent_size ON file (asked, size) WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED');

@@ -17,18 +17,15 @@ from attachd.intake.scanning import Scanner
 from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import SHARE, Report
 from attachd.intake.watching import Doorbell, Watch
-from attachd.journal import database, queue
+from attachd.journal import database
 
 log = structlog.get_logger()
 
 #: How often every folder is listed, however quiet it looks.
 RELIST_SECONDS = 600.0
 
-#: After a look at single folders the scanner rests this many times as long as the look took, some seconds at the most, so that
-#: a bulk copy does not keep those who send from the processor; once as long where they have nothing left to send. Before
-#: another scan that an overflow asks for, a second.
-_REST = 4.0
-_REST_LOOK_SECONDS = 0.05
+#: After a look at single folders the scanner rests as long as the look took, some seconds at the most; before another scan that
+#: an overflow asks for, a second.
 _LONGEST_REST = 5.0
 _OVERFLOW_REST = 0.9
 
@@ -53,7 +50,9 @@ class Intaking:
         self.watch = Watch(self.bell)
         self.coverage = Coverage(desk.config.folders.inbox, self.watch)
         self.scanned = threading.Event()
-        self._scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, self.coverage, self._go_on)
+        self._scanner = Scanner(
+            *(desk.journal, desk.config, desk.clock, desk.guard, self.coverage), beat=self._go_on, turns=desk.turns
+        )
         self._unheard = Unheard()
         self._settles: dict[bytes, float] = {}
         self._next_full = self._next_fully = self._rang = 0.0
@@ -115,20 +114,12 @@ class Intaking:
         now = self._boot()
         folders |= {name for name, at in self._settles.items() if at <= now}
         if folders:
+            spent = self._scanner.effort.spent()
             self._look_at(folders)
-            self._rest(self._boot() - now)
+            self._desk.stopping.wait(min(self._scanner.effort.spent() - spent, _LONGEST_REST))
 
     def _boot(self) -> float:
         return self._desk.clock.boot()
-
-    def _rest(self, took: float) -> None:
-        began = self._boot()
-        while (left := began + min(_REST * took, _LONGEST_REST) - self._boot()) > 0:
-            if self._desk.stopping.wait(min(left, max(took, _REST_LOOK_SECONDS))):
-                return
-            with self._desk.journal.transaction_for_reading() as connection:
-                if not queue.waits(connection):
-                    return
 
     def _until_next(self) -> float:
         soonest = min([self._next_full, *self._settles.values()])
@@ -157,7 +148,7 @@ class Intaking:
         self.scanned.set()
         self._desk.bell.ring()
         if self._overflowed():
-            self._desk.stopping.wait(min(_REST * took, _OVERFLOW_REST))
+            self._desk.stopping.wait(min(4 * took, _OVERFLOW_REST))
 
     def _prepare(self, boot: float) -> None:
         """Have watched what lies there now, and see what the watches are worth."""

@@ -35,14 +35,15 @@ class Engine:
         worker.adopt_orphans(self.desk)
         context = starting.tls_context(self.desk.config)
         self._spawn("intake", self._intake_loop)
-        for number in range(self.desk.config.upload.parallel):
+        # One more than may send: it files what has its verdict, while the others wait for Jira.
+        for number in range(self.desk.config.upload.parallel + 1):
             self._spawn(f"worker-{number + 1}", lambda: self._work_loop(context))
 
     def stop(self, seconds: float) -> bool:
         """End: uploads that end within *seconds* do; others are cut before their last boundary. True if all ended."""
         self.desk.stopping.set()
         self.intake.bell.ring(None)
-        self.desk.bell.ring()
+        self.desk.bell.ring_all()
         ended = self._join(seconds)
         if not ended:
             self.desk.cutting.set()
@@ -51,7 +52,7 @@ class Engine:
         return ended
 
     def heed_others(self) -> None:
-        """Wake everybody if another process has written to the journal: something was paused or resumed by hand."""
+        """Wake a worker if another process has written to the journal: something was paused or resumed by hand."""
         if self.desk.journal.changed_by_others():
             self.desk.bell.ring()
 
@@ -91,6 +92,7 @@ class Engine:
                 self.desk.beats.beat()
                 if not worker.step(self.desk, client):
                     self.desk.bell.wait(heard, worker.idle_seconds(self.desk))
+            worker.conclude(self.desk)
         except policy.Stopped:
             pass
         finally:
