@@ -60,7 +60,10 @@ def milliseconds(seconds: float) -> str:
 
 def times(one: float, other: float) -> str:
     """How many times *other* is in *one*."""
-    return f"{one / other:.1f} x" if other else "-"
+    if not other:
+        return "-"
+    found = one / other
+    return f"{found:.1f} x" if found >= 1 else f"{found:.2f} x"
 
 
 def seconds(act: Callable[[], object]) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from attachd.delivery import aiming, carrying, worker
+from attachd.delivery import aiming, carrying, meeting, worker
 from attachd.filing import grouping, numbering, renaming
+from attachd.model import Cure, Fault, Scope
 from world import World, world
 
 
@@ -78,6 +80,70 @@ def test_where_many_wait_to_be_moved_they_are_moved_before_more_is_sent(
     for expected in (["ATTACHED", "READY", "READY"], ["ATTACHED", "ATTACHED", "READY"], ["DONE", "DONE", "READY"]):
         assert w.step()
         assert w.states()[1:] == expected
+
+
+def test_before_the_site_is_met_what_has_its_verdict_is_moved_first(w: World) -> None:
+    """To meet a site that does not answer takes minutes."""
+    w.drop("TEST-1/sent.txt", b"a")
+    w.scan()
+    assert w.step()
+    w.desk.site.introduced = False
+    w.drop("TEST-2/waits.txt", b"b")
+    w.scan()
+
+    assert w.step()
+
+    assert w.states() == ["DONE", "READY"]
+    assert not w.desk.site.introduced
+
+
+def test_a_site_that_cannot_be_met_is_asked_by_one_worker_and_not_by_each_that_waited_for_it(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def introduce(*_: object) -> Fault:
+        asked.append("asked")
+        return Fault(Scope.SITE, "unreachable", "nobody answers", cure=Cure.PROBE)
+
+    monkeypatch.setattr(meeting, "introduce", introduce)
+
+    assert not worker._met(w.desk, w.client)
+    assert not worker._met(w.desk, w.client)
+
+    assert asked == ["asked"]
+
+
+def test_at_the_end_all_that_has_its_verdict_is_moved(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "FILED_AT_ONCE", 2)
+    dropped(w, 5)
+    assert w.step()
+    assert w.states() == ["ATTACHED"] * 5
+
+    worker.conclude(w.desk)
+
+    assert w.states() == ["DONE"] * 5
+
+
+def test_while_files_cannot_be_moved_nothing_is_sent_before_a_move_was_tried_again(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    dropped(w, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "rename_noreplace", full)
+        w.work()
+        assert w.states() == ["ATTACHED"]
+        dropped(w, 1, "TEST-2")
+        for _ in range(40):
+            w.clock.advance(3.0)
+            w.work()
+        assert w.states() == ["ATTACHED", "READY"]
+    w.settle()
+
+    assert w.states() == ["DONE", "DONE"]
 
 
 def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,31 @@ def test_the_turn_of_one_that_hangs_is_taken_over_and_what_it_does_later_is_no_m
     assert not made._waiting
 
 
+def test_a_turn_that_is_taken_over_in_the_moment_in_which_it_is_handed_over_is_nobody_s_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was handed to one who has not noticed yet, and the next one's patience is over."""
+    made, done = Turns(), list[str]()
+
+    def work(name: str) -> None:
+        with made.taken():
+            done.append(name)
+
+    monkeypatch.setattr(turns, "LONGEST_WAIT", 30.0)
+    with made.taken():
+        slow = started(lambda: work("slow"))
+        wait_until(asked_for(made, 1))
+        with made._lock:
+            handed = made._waiting.popleft()
+            made._holder = handed
+        monkeypatch.setattr(turns, "LONGEST_WAIT", 0.05)
+        started(lambda: work("impatient")).join(10)
+        assert done == ["impatient"]
+        handed.release()
+        slow.join(10)
+    assert done == ["impatient", "slow"]
+
+
 def test_an_error_ends_the_turn() -> None:
     made = Turns()
     with pytest.raises(ValueError, match="wrong"), made.taken():

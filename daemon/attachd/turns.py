@@ -2,7 +2,8 @@
 
 CPython lets go of its lock around each call to the system, and wakes whoever waits for it; with several busy threads most of
 these wake-ups find the lock taken again, and cost more than the call did. A turn is long instead: a request is made ready, an
-answer is written down, its files are moved, some hundred files are looked at. Who waits for Jira or for a disk has no turn.
+answer is written down, its files are moved, some hundred files are looked at. Who waits for Jira, or for what was written to
+come to the disk, has no turn.
 
 It is a courtesy and no lock: nothing relies on it. Whoever has the turn may hang in a call to a share that does not answer, and
 must not hold up who serves the others; so it is taken over by the next one after a second. For the same reason no lock may be
@@ -14,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 #: Who has waited so long for the turn takes it over.
 LONGEST_WAIT = 1.0
@@ -61,7 +62,9 @@ class Turns:
         mine.acquire(timeout=LONGEST_WAIT)
         with self._lock:
             if self._holder is not mine:
-                self._waiting.remove(mine)
+                # Not among them: it was handed over, and taken over from here before this thread had noticed.
+                with suppress(ValueError):
+                    self._waiting.remove(mine)
                 self._holder = mine
 
     def _give_up(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import structlog
@@ -89,7 +89,7 @@ def once(
         engine = _started(signals, config, instance, adopt_inbox, adopt_site)
         began = engine.desk.clock.now()
         reason = _wait_for_verdicts(engine, signals, wait)
-        _end(engine, _conclude(engine, began, reason))
+        _end(engine, lambda: _conclude(engine, began, reason))
 
 
 def _started(
@@ -109,12 +109,14 @@ def _started(
         return engine
 
 
-def _end(engine: Engine, code: int = 0) -> None:
-    """Stop the threads and leave. A thread that crashed ends the process with its traceback and status 1."""
+def _end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
+    """Stop the threads and leave, with the exit code that is concluded then. A thread that crashed ends the process with its
+    traceback and status 1.
+    """
     seconds = 0.0 if engine.crashed else engine.desk.config.limits.stop_seconds
     log.info("service.stopping", seconds=seconds)
     ended = engine.stop(seconds)
-    crashed = engine.crashed
+    code, crashed = conclude(), engine.crashed
     if crashed is not None:
         log.critical("service.crashed", exc_info=crashed)
         code = 1

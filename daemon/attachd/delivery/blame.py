@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from attachd.delivery import meeting, outcome, pausing, policy, recording, telling, witnesses
+from attachd.delivery import meeting, outcome, pausing, recording, telling, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira import verdict
@@ -38,7 +38,7 @@ def account_fault(desk: Desk, client: Client) -> Fault | None:
     """Ask who we are; None while the account is alive (or anonymous, which nothing can prove)."""
     if desk.credentials.anonymous:
         return None
-    found = site_.who(desk.site.hear(policy.asked(lambda: client.myself(desk.site.version), desk.stopping)))
+    found = site_.who(desk.site.hear(desk.asked(lambda: client.myself(desk.site.version))))
     # A token without the scope for that question proves nothing: only witnesses can speak for it.
     return found if isinstance(found, Fault) and found.kind != "scope" else None
 

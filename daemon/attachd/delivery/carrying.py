@@ -109,14 +109,19 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
         about.info("file.filed", **file, root=row.root, target=printable(row.target))
 
 
+#: The kind of the pause while files cannot be moved.
+DISK = "disk"
+
+
 def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
-    """The disk of done or failed is full or broken: everything waits, nothing is sent that could not be filed."""
-    now, wait = desk.clock.now(), policy.file_wait(1)
+    """The disk of done or failed is full or broken: nothing is sent that could not be filed, and a move is tried again before
+    the pause is over.
+    """
+    pausing.pause(desk, Fault(Scope.SITE, DISK, f"files cannot be moved out of the inbox: {error}"))
+    now, wait = desk.clock.now(), max(1.0, pausing.left(desk, Scope.SITE) - 1.0)
     with desk.journal.transaction() as connection:
         for row_id in row_ids:
             rows.change(connection, row_id, {"due": now + wait, "wait": wait})
-    reason = f"files cannot be moved out of the inbox: {error}"
-    pausing.pause(desk, Fault(Scope.SITE, "disk", reason))
 
 
 def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Carried:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from attachd.beating import Beats
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
+from attachd.delivery import policy
 from attachd.delivery.bandwidth import Bandwidth
 from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
 from attachd.filing.guard import Guard
+from attachd.jira.exchange import Exchange
 from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal
 from attachd.turns import Turns
@@ -105,6 +107,11 @@ class Desk:
         """How long the reply to a body of *size* bytes may take after its last byte."""
         upload = self.config.upload
         return float(upload.reply_seconds) + size / upload.slowest_bytes_per_second
+
+    def asked(self, call: Callable[[], Exchange]) -> Exchange:
+        """Ask Jira something harmless, as ``policy.asked``, while others have the turn."""
+        with self.turns.left():
+            return policy.asked(call, self.stopping)
 
     def busy(self) -> set[str]:
         """The lanes that are being served."""

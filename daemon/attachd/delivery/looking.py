@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from attachd.delivery import blame, outcome, pausing, policy, recording
+from attachd.delivery import blame, outcome, pausing, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Finding, Unclear, reconcile
 from attachd.jira import listing, waits
@@ -32,21 +32,21 @@ class Seen:
     attempt: int
 
 
-def look(desk: Desk, client: Client, lane: str) -> list[Row]:
-    """Look at an issue for all its files in doubt. Returns the rows that have a verdict now."""
+def look(desk: Desk, client: Client, lane: str) -> None:
+    """Look at an issue for all its files in doubt, and write down what that says of them."""
     seen = ask(desk, client, lane)
     with desk.journal.transaction() as connection:
         doubted = queue.in_doubt(connection, lane)
     if not isinstance(seen, Seen):
-        return _unusable(desk, client, doubted, seen)
-    findings = find(desk, client, lane, seen)
-    return _conclude(desk, doubted, findings)
+        _unusable(desk, client, doubted, seen)
+    else:
+        _conclude(desk, doubted, find(desk, client, lane, seen))
 
 
 def ask(desk: Desk, client: Client, lane: str) -> Seen | Exchange:
     """Ask Jira for an issue's attachments and remember which there were; the raw outcome where it is not usable."""
     attempt = _last_attempt(desk)
-    outcome_ = desk.site.hear(policy.asked(lambda: client.listing(desk.site.version, lane), desk.stopping))
+    outcome_ = desk.site.hear(desk.asked(lambda: client.listing(desk.site.version, lane)))
     if isinstance(outcome_, Reply):
         desk.pacer.heed("", waits.pace(outcome_), desk.clock.boot())
     if not isinstance(outcome_, Reply) or outcome_.status != 200:
@@ -91,9 +91,10 @@ def _compare_contents(desk: Desk, client: Client, doubted: Sequence[Row], findin
             continue
         for candidate in finding.candidates:
             if candidate.id not in sums:
-                sums[candidate.id] = client.content_sha256(
-                    desk.site.version, candidate.id, row.size, desk.reply_seconds(row.size)
-                )
+                with desk.turns.left():
+                    sums[candidate.id] = client.content_sha256(
+                        desk.site.version, candidate.id, row.size, desk.reply_seconds(row.size)
+                    )
         findings[row.id] = _by_content(row, finding, sums, taken)
 
 
@@ -106,7 +107,7 @@ def _by_content(row: Row, finding: Unclear, sums: Mapping[str, bytes | None], ta
     return Unclear(unknown) if unknown else Absent()
 
 
-def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding]) -> list[Row]:
+def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding]) -> None:
     now = desk.clock.now()
     changed: list[Row] = []
     with desk.journal.transaction() as connection:
@@ -119,7 +120,6 @@ def _conclude(desk: Desk, doubted: Sequence[Row], findings: Mapping[int, Finding
                 if values.get("state") not in (None, State.DOUBTFUL):
                     changed.append(rows.one(connection, row.id))
     recording.tell(changed)
-    return [row for row in changed if row.state in (State.ATTACHED, State.REFUSED)]
 
 
 def _after(desk: Desk, connection: sqlite3.Connection, row: Row, finding: Finding, now: float) -> outcome.Values:
@@ -144,7 +144,7 @@ def _after(desk: Desk, connection: sqlite3.Connection, row: Row, finding: Findin
             return outcome.not_found(row, now, desk.doubts, others_accepted=others, longest=longest)
 
 
-def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchange) -> list[Row]:
+def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchange) -> None:
     """The listing proves nothing. Whose fault that is may pause more than this issue; the files stay in doubt."""
     now = desk.clock.now()
     unseen = blame.unseen(answer)
@@ -167,7 +167,6 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
     recording.tell(changed)
     if fault is not None:
         pausing.pause(desk, fault)
-    return changed
 
 
 def report_extra(desk: Desk, client: Client, row: Row) -> None:

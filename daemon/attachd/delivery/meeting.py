@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from attachd.delivery import pausing, policy, witnesses
+from attachd.delivery import pausing, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira import auth
@@ -26,14 +26,6 @@ def introduce(desk: Desk, client: Client) -> Fault | None:
 
     Each row that is sent holds our author id and the server's time, so nothing is sent before both are known.
     """
-    # Without the turn: who comes back for it while another has it and waits for this lock would wait for ever.
-    with desk.turns.left(), desk.site.lock:
-        if desk.site.introduced:
-            return None
-        return _learn(desk, client)
-
-
-def _learn(desk: Desk, client: Client) -> Fault | None:
     site = desk.site
     if not site.version or not site.clock_known:
         found = deployment(desk, client)
@@ -42,7 +34,7 @@ def _learn(desk: Desk, client: Client) -> Fault | None:
             return found
         site.version = site.version or str(found)
     if not desk.credentials.anonymous:
-        account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version), desk.stopping)))
+        account = site_.who(site.hear(desk.asked(lambda: client.myself(site.version))))
         if isinstance(account, Fault) and account.kind != "scope":
             return account
         # A token without the scope for this question may well attach files; a missing author fits in every look.
@@ -57,7 +49,7 @@ def deployment(desk: Desk, client: Client) -> str | Fault:
     site = desk.site
     found: str | Fault = ""
     for version in [site.version] if site.version else ["2", "3"]:
-        answer = site.hear(policy.asked(lambda: client.server_info(version), desk.stopping))  # noqa: B023
+        answer = site.hear(desk.asked(lambda: client.server_info(version)))  # noqa: B023
         found = site_.deployment(answer)
         if isinstance(found, str) or not isinstance(answer, Reply) or answer.status >= 500 or answer.status == 429:
             break
@@ -76,7 +68,8 @@ def probe(desk: Desk, client: Client, held: Pause) -> None:
 def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     site = desk.site
     try:
-        changed = desk.credentials.reload()
+        with desk.turns.left():
+            changed = desk.credentials.reload()
     except Mistake as mistake:
         return auth.unreadable(mistake)
     if changed:
@@ -89,7 +82,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
         # Nothing says who we are, or that is not in doubt: what we may see is.
         still = replace(_as_fault(held), wait=None)
         return still if witnesses.alive(desk, client) is False else None
-    account = site_.who(site.hear(policy.asked(lambda: client.myself(site.version or "2"), desk.stopping)))
+    account = site_.who(site.hear(desk.asked(lambda: client.myself(site.version or "2"))))
     if isinstance(account, Fault):
         return _as(account, held)
     site.author = account
@@ -111,7 +104,7 @@ def limits(desk: Desk, client: Client, *, fresh: bool) -> site_.Limits | None:
     site = desk.site
     age = desk.clock.boot() - site.limits.at if site.limits else None
     if age is None or (fresh and age > site_.LIMITS_SECONDS):
-        outcome = site.hear(policy.asked(lambda: client.attachment_meta(site.version), desk.stopping))
+        outcome = site.hear(desk.asked(lambda: client.attachment_meta(site.version)))
         known = site_.limits(outcome, desk.clock.boot())
         if known is None and isinstance(outcome, Reply):
             known = site_.Limits(True, None, desk.clock.boot())

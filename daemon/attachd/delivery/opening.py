@@ -60,6 +60,11 @@ def open_same(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Opened
     return NotTheSame()
 
 
+def close(opened: Opened) -> None:
+    """Let go of it. Of a share that may be a request to its server, and hang (``beating`` goes by the module)."""
+    os.close(opened.descriptor)
+
+
 def _same(status: os.stat_result, row: Row, epoch: int) -> bool:
     mtime_ns, ctime_ns = signed64(status.st_mtime_ns), signed64(status.st_ctime_ns)
     if not stat.S_ISREG(status.st_mode) or (status.st_size, mtime_ns) != (row.size, row.mtime_ns):

@@ -196,6 +196,18 @@ def current(desk: Desk) -> Gate:
     return gate(_read(desk), desk.clock.now())
 
 
+def remembered(desk: Desk, kind: str) -> bool:
+    """Whether there is trouble of this kind, or was and nothing has proven yet that it is over."""
+    return any(each.kind == kind for each in _read(desk))
+
+
+def left(desk: Desk, scope: Scope) -> float:
+    """For how many seconds more the pause of a whole *scope* holds; 0 where there is none."""
+    return max(
+        [0.0, *(each.until - desk.clock.now() for each in _read(desk) if each.scope is scope and not each.subject)]
+    )
+
+
 def _read(desk: Desk) -> list[Pause]:
     with desk.journal.transaction_for_reading() as connection:
         return pauses.read(connection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: places.Hel
     if isinstance(found, opening.Opened):
         # As it was when it was opened: until the body is made Jira may be asked things, and what is written meanwhile has
         # not settled.
-        stack.callback(os.close, found.descriptor)
+        stack.callback(opening.close, found)
         return Loaded(row, multipart.Part(found.descriptor, row.name, row.size, found.mtime_ns, found.ctime_ns))
     _set_aside(desk, row, found)
     return None
@@ -293,7 +292,7 @@ def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.
     for row in batch:
         desk.progress[row.id] = lambda: body.sent
     try:
-        with desk.beats.busy(reply_seconds, lambda: body.sent):
+        with desk.turns.left(), desk.beats.busy(reply_seconds, lambda: body.sent):
             return desk.site.hear(
                 policy.connected(
                     lambda: client.upload(desk.site.version, batch[0].lane, body, reply_seconds), desk.stopping
@@ -338,7 +337,8 @@ def _with_checksum(desk: Desk, file: Loaded, fate: Fate) -> Fate:
         if rows.one(connection, file.row.id).sha256 is not None:
             return fate
     try:
-        sha256 = multipart.checksum(file.part)
+        with desk.turns.left():
+            sha256 = multipart.checksum(file.part)
     except (multipart.Changed, OSError) as error:
         return NotDelivered(str(error))
     with desk.journal.transaction() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attachd.delivery import pausing, policy
+from attachd.delivery import pausing
 from attachd.delivery.desk import Desk
 from attachd.jira.client import Client
 from attachd.jira.exchange import Exchange, Reply
@@ -32,7 +32,7 @@ def chosen(lanes: Sequence[str], lane: str) -> list[str]:
 
 def ask(desk: Desk, client: Client, lane: str) -> Exchange:
     """Whether an issue is there: its listing."""
-    return desk.site.hear(policy.asked(lambda: client.listing(desk.site.version or "2", lane), desk.stopping))
+    return desk.site.hear(desk.asked(lambda: client.listing(desk.site.version or "2", lane)))
 
 
 def visible(answer: Exchange) -> bool:

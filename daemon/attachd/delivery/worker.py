@@ -74,7 +74,7 @@ def _next(desk: Desk, client: Client) -> bool:
     if desk.adopting:
         _adopt_own(desk)
     return (
-        _file(desk, least=FILED_AT_ONCE)
+        _file(desk, least=_many(desk))
         or blame.review(desk)
         or _blame(desk, client)
         or _probe(desk, client)
@@ -82,6 +82,13 @@ def _next(desk: Desk, client: Client) -> bool:
         or _send(desk, client)
         or _file(desk, least=1)
     )
+
+
+def _many(desk: Desk) -> int:
+    """How many files with a verdict are moved before more is sent. All, where nothing will be sent before the site is met,
+    which may take minutes, or before the disk has room again: whether it has, a move finds out.
+    """
+    return FILED_AT_ONCE if desk.site.introduced and not pausing.remembered(desk, carrying.DISK) else 1
 
 
 def disk_fails(error: sqlite3.OperationalError) -> bool:
@@ -148,7 +155,8 @@ def idle_seconds(desk: Desk) -> float:
 def conclude(desk: Desk) -> None:
     """At the end of a worker's life: what has its verdict is moved; what cannot be is moved by the next process."""
     with suppress(sqlite3.OperationalError):
-        _file(desk, least=1)
+        while _file(desk, least=1):
+            pass
 
 
 def _file(desk: Desk, *, least: int) -> bool:
@@ -245,14 +253,23 @@ def _end(desk: Desk, lane: str) -> None:
 
 
 def _met(desk: Desk, client: Client) -> bool:
-    if desk.site.introduced:
-        return True
-    fault = meeting.introduce(desk, client)
-    if fault is not None:
-        # Nothing can be done at a site that was not met, whatever part of it asked for the pause.
-        wide = fault.scope if fault.scope in (Scope.SITE, Scope.ACCOUNT) else Scope.SITE
-        pausing.pause(desk, replace(fault, scope=wide, subject=""))
-    return fault is None
+    """Whether the site is known, be it only now."""
+    if not desk.site.introduced:
+        _meet(desk, client)
+    return desk.site.introduced
+
+
+def _meet(desk: Desk, client: Client) -> None:
+    """Get to know the site. One worker asks; the others heed what it was told."""
+    # Without the turn: who comes back for it while another has it and waits for this lock would wait for long.
+    with desk.turns.left(), desk.site.lock:
+        if desk.site.introduced or not pausing.current(desk).looks:
+            return
+        fault = meeting.introduce(desk, client)
+        if fault is not None:
+            # Nothing can be done at a site that was not met, whatever part of it asked for the pause.
+            wide = fault.scope if fault.scope in (Scope.SITE, Scope.ACCOUNT) else Scope.SITE
+            pausing.pause(desk, replace(fault, scope=wide, subject=""))
 
 
 def claim(desk: Desk) -> tuple[str, list[Row]] | None:

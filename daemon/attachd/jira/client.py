@@ -10,8 +10,7 @@ import contextlib
 import hashlib
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -40,16 +39,12 @@ class Client:
     def __init__(
         self, url: str, credentials: Identity, wire: httpx.BaseTransport, *, timeouts: transport.Timeouts,
         deadline: transport.Deadline, user_agent: str,
-        aside: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:  # fmt: skip
-        """*wire* is what ``transport.transport`` made with the same *deadline*; *url* has no slash at its end. Jira is waited
-        for within the context *aside*.
-        """
+        """*wire* is what ``transport.transport`` made with the same *deadline*; *url* has no slash at its end."""
         self._url = url
         self._credentials = credentials
         self._timeouts = timeouts
         self._deadline = deadline
-        self._aside = aside
         self._http = transport.client(wire, user_agent)
 
     def close(self) -> None:
@@ -101,8 +96,7 @@ class Client:
             return None
         try:
             self._deadline.start(reply_seconds)
-            signed = _signed({}, authorization)
-            with self._aside(), self._stream("GET", url, reply_seconds, signed, None) as response:
+            with self._stream("GET", url, reply_seconds, _signed({}, authorization), None) as response:
                 if response.status_code not in (200, 206):
                     return None
                 for chunk in response.iter_bytes():
@@ -124,17 +118,10 @@ class Client:
 
         What the world answers is returned; ``model.Mistake`` of the token and bugs are raised.
         """
-        with self._aside():
-            return self._signed_exchange(method, url, reply_seconds, headers or {}, body, content)
-
-    def _signed_exchange(
-        self, method: str, url: str, reply_seconds: float, headers: Mapping[str, str], body: multipart.Body | None,
-        content: bytes | None,
-    ) -> Exchange:  # fmt: skip
         authorization = self._credentials.header()
         if isinstance(authorization, Fault):
             return _unsigned(authorization)
-        signed = _signed(headers, authorization)
+        signed = _signed(headers or {}, authorization)
         outcome = self._attempt(method, url, reply_seconds, signed, body, content)
         if authorization is None or not _unaccepted(outcome, body):
             return outcome
@@ -143,7 +130,7 @@ class Client:
             return outcome
         if isinstance(renewed, Fault):
             return _unsigned(renewed)
-        return self._attempt(method, url, reply_seconds, _signed(headers, renewed), body, content)
+        return self._attempt(method, url, reply_seconds, _signed(headers or {}, renewed), body, content)
 
     def _attempt(
         self, method: str, url: str, reply_seconds: float, headers: Mapping[str, str], body: multipart.Body | None,

@@ -1,4 +1,4 @@
--- The journal, version 4: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- The journal, version 5: the only memory and the only queue. Invariants are held here, beside the transitions, so that
 -- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds since the epoch, but for
 -- columns ending in _boot: those are CLOCK_BOOTTIME, and count only within the epoch (one process, one mount) of the row.
 

@@ -87,11 +87,12 @@ class Engine:
     def _work_loop(self, context: ssl.SSLContext) -> None:
         client = starting.make_client(self.desk, context)
         try:
+            heard = self.desk.bell.count()
             while not self.desk.stopping.is_set():
-                heard = self.desk.bell.count()
                 self.desk.beats.beat()
                 if not worker.step(self.desk, client):
                     self.desk.bell.wait(heard, worker.idle_seconds(self.desk))
+                heard = self.desk.bell.count()
             worker.conclude(self.desk)
         except policy.Stopped:
             pass

@@ -271,11 +271,7 @@ def make_client(desk: Desk, context: ssl.SSLContext) -> client.Client:
     wire = transport.transport(context, desk.config.jira.proxy, deadline)
     timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, upload.reply_seconds)
     return client.Client(
-        *(desk.config.jira.url, desk.credentials, wire),
-        timeouts=timeouts,
-        deadline=deadline,
-        user_agent=USER_AGENT,
-        aside=desk.turns.left,
+        desk.config.jira.url, desk.credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT
     )
 
 
