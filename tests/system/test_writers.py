@@ -95,6 +95,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], I
     numbers = itertools.count(1)
     daemon = place.start(stderr=subprocess.DEVNULL)
     try:
+        # It has begun: a test may pause an issue before anything else, and until there is a journal that is refused.
+        Issue(place, jira, f"TEST-{next(numbers)}").outlasts_quiet()
         yield lambda: Issue(place, jira, f"TEST-{next(numbers)}")
     finally:
         daemon.send_signal(signal.SIGTERM)
