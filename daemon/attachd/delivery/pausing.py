@@ -203,9 +203,9 @@ def remembered(desk: Desk, kind: str) -> bool:
 
 def left(desk: Desk, scope: Scope) -> float:
     """For how many seconds more the pause of a whole *scope* holds; 0 where there is none."""
-    return max(
-        [0.0, *(each.until - desk.clock.now() for each in _read(desk) if each.scope is scope and not each.subject)]
-    )
+    with desk.journal.transaction_for_reading() as connection:
+        held = pauses.find(connection, scope)
+    return max(0.0, held.until - desk.clock.now()) if held else 0.0
 
 
 def _read(desk: Desk) -> list[Pause]:

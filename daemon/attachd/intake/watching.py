@@ -39,7 +39,8 @@ _MASK = Mask(
     | InotifyConstants.IN_ONLYDIR
     | InotifyConstants.IN_EXCL_UNLINK
 )
-_EACH_FINISHED = InotifyConstants.IN_CLOSE_WRITE, InotifyConstants.IN_MOVED_TO
+#: The masks of events of files; one of a folder also has IN_ISDIR.
+_OF_FILES = frozenset({InotifyConstants.IN_CREATE, InotifyConstants.IN_CLOSE_WRITE, InotifyConstants.IN_MOVED_TO})
 _FINISHED = InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO
 _OURS = CallbackId(1)
 
@@ -80,7 +81,7 @@ class Reader(InotifyFD):
 
 def _told(event: InotifyEvent) -> object:
     """What an event tells us: of files in a folder that there are some, of everything else its name."""
-    plain = event.mask in (InotifyConstants.IN_CREATE, *_EACH_FINISHED) and not event.name.startswith(CANARY)
+    plain = event.mask in _OF_FILES and not event.name.startswith(CANARY)
     return (event.wd, event.mask) if plain else event
 
 

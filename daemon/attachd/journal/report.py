@@ -161,7 +161,7 @@ def paused_by_hand(journal: Journal, now: float) -> list[str]:
 
 def waiting_in(journal: Journal, lanes: Sequence[str]) -> int:
     """How many files of these issues could be sent if their turn came."""
-    marks = ",".join("?" * len(lanes))
+    marks = rows.marks(lanes)
     return int(journal.value(f"SELECT count(*) FROM file WHERE state = 'READY' AND lane IN ({marks})", lanes))
 
 

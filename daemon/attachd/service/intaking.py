@@ -25,8 +25,9 @@ log = structlog.get_logger()
 RELIST_SECONDS = 600.0
 
 #: After a look at single folders the scanner rests as long as the look took, some seconds at the most; before another scan that
-#: an overflow asks for, a second.
+#: an overflow asks for, so many times as long as the last one took, a second at the most.
 _LONGEST_REST = 5.0
+_OVERFLOW_TIMES = 4.0
 _OVERFLOW_REST = 0.9
 
 #: How often those who send are told during a scan that there may be something to send by now.
@@ -148,7 +149,7 @@ class Intaking:
         self.scanned.set()
         self._desk.bell.ring()
         if self._overflowed():
-            self._desk.stopping.wait(min(4 * took, _OVERFLOW_REST))
+            self._desk.stopping.wait(min(_OVERFLOW_TIMES * took, _OVERFLOW_REST))
 
     def _prepare(self, boot: float) -> None:
         """Have watched what lies there now, and see what the watches are worth."""
