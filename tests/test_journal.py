@@ -12,7 +12,7 @@ import pytest
 from attachd.journal import admission, database, pauses, queue, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
-from attachd.model import Cure, Fingerprint, Mistake, Scope, State
+from attachd.model import SENT, Cure, Fingerprint, Mistake, Scope, State
 
 NOW = Moment(1_800_000_000.0, 100.0, 1)
 
@@ -444,8 +444,23 @@ def test_threads_share_one_journal(journal: Journal) -> None:
     assert journal.value("SELECT sum(ready) FROM lane") == 200
 
 
-def test_a_wait_that_a_jumped_clock_wrote_is_shortened_to_its_length(journal: Journal) -> None:
-    row_id = added(journal)
+@pytest.mark.parametrize(
+    ("state", "columns"),
+    [
+        (State.SEEN, {}),
+        (State.READY, {}),
+        (State.DOUBTFUL, {"doubt_at": 2.0, "doubt_attempt": 1}),
+        (State.ATTACHED, {"attachment": "1", "verdict_at": 2.0}),
+        (State.REFUSED, {"reason": "r", "verdict_at": 2.0}),
+    ],
+)
+def test_a_wait_that_a_jumped_clock_wrote_is_shortened_to_its_length(
+    journal: Journal, state: State, columns: dict[str, object]
+) -> None:
+    row_id = added(journal, ready=state is not State.SEEN)
+    if state in SENT:
+        sending(journal, row_id)
+        change(journal, row_id, state=state, **columns)
     change(journal, row_id, due=4e9, wait=60.0)
     held = pauses.Pause(Scope.SITE, "", "k", "r", Cure.TIME, 0.0, 4e9, 30.0, 1)
     with journal.transaction() as connection:
@@ -455,6 +470,19 @@ def test_a_wait_that_a_jumped_clock_wrote_is_shortened_to_its_length(journal: Jo
 
     assert row(journal, row_id).due == 1060.0
     assert pause.until == 1030.0
+
+
+def test_waits_are_shortened_without_a_search_through_all_that_ever_was_attached(journal: Journal) -> None:
+    statements: list[str] = []
+    with journal.transaction() as connection:
+        connection.set_trace_callback(statements.append)
+        pauses.tame(connection, 1000.0)
+        connection.set_trace_callback(None)
+
+    files = [sql for sql in statements if sql.startswith("UPDATE file")]
+    plans = [record["detail"] for sql in files for record in journal.rows(f"EXPLAIN QUERY PLAN {sql}")]
+    assert files
+    assert not [plan for plan in plans if plan == "SCAN file"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,6 @@ from attachd.spared import without
 
 __version__ = "0.1.0"
 
-# structlog loads all of rich for a renderer that is never used.
-with without("rich"):
+# structlog loads all of rich for a renderer, and asyncio for methods, that are never used.
+with without("rich", empty=("asyncio",)):
     import structlog as structlog

@@ -51,7 +51,3 @@ def main() -> None:
     # A writer that opens a file in the moment in which a lease is held on it would end the process (fcntl(2), F_SETLEASE).
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     app()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """The configuration: TOML into one frozen, validated tree, every problem told at once."""
 
+import os
+
+# Nothing that happens to be installed beside attachd has a say in its configuration; and all that is need not be searched for it.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+
 from attachd.config import secrets
 from attachd.config.loading import find, load, parse
 from attachd.config.rules import Rulebook

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -32,6 +33,14 @@ log = structlog.get_logger()
 def _local(path: bytes) -> bool:
     del path
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """Files with their rows, and what was found out on the way."""
+
+    files: Sequence[Found]
+    seen: Seen
 
 
 class Settling:
@@ -69,6 +78,10 @@ class Settling:
 
     def look(self, entries: Sequence[Entry]) -> Seen:
         """Recognise, note and settle these files."""
+        return self.settle(self.recognise(entries))
+
+    def recognise(self, entries: Sequence[Entry]) -> Recognised:
+        """Find out which row is whose, and note what has none."""
         # A folder that changes while it is listed may show a name twice (readdir(3) promises nothing then, NFS least of all).
         entries = list({entry.path: entry for entry in entries}.values())
         entries = [entry for entry in entries if not reading.remove_note(self._guard.inbox, entry.path)]
@@ -79,6 +92,11 @@ class Settling:
         if open_:
             self._recognise(open_, seen)
             files = self._rows(entries)
+        return Recognised(files, seen)
+
+    def settle(self, recognised: Recognised) -> Seen:
+        """Make ready what has settled."""
+        files, seen = recognised.files, recognised.seen
         seen.rows = sum(found.row is not None for found in files)
         self._admitting.settle(files, seen)
         return seen

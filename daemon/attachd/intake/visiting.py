@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from attachd.clock import Clock
@@ -190,10 +191,11 @@ class Visiting:
         )
         files = known = new = 0
         for entries in _chunks(self.effort.each(walk.below(inbox, name))):
-            self.effort.step()
-            with self._turns.taken():
-                self.effort.waited()
-                seen = settling.look(entries)
+            self._beat()
+            with self._turn():
+                recognised = settling.recognise(entries)
+            with self._turn():
+                seen = settling.settle(recognised)
             files += seen.known
             known += seen.rows
             new += seen.new
@@ -205,6 +207,14 @@ class Visiting:
         for below, reason in self.hiding.broken.items():
             reading.hold_back(self._journal, below, reason, self._moment())
         return files, known
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Work in turn; to wait for it is no effort."""
+        self.effort.step()
+        with self._turns.taken():
+            self.effort.waited()
+            yield
 
     def _network(self, path: bytes) -> bool:
         return self._coverage is not None and self._coverage.shared(path)

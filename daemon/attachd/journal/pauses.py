@@ -36,15 +36,18 @@ def read(connection: sqlite3.Connection) -> list[Pause]:
     return [Pause(Scope(r[0]), r[1], r[2], r[3], Cure(r[4]), *r[5:]) for r in found]
 
 
+#: Which files wait until they are due: one index each, so that a start does not look through all that ever was attached.
+_WAITS = ("state = 'SEEN'", "state = 'READY' AND due > 0", "state = 'DOUBTFUL'", "state IN ('ATTACHED', 'REFUSED')")
+
+
 def tame(connection: sqlite3.Connection, now: float) -> None:
     """Shorten every wait that ends later than it can: the clock was set back, or had jumped ahead when it was written.
 
     Written back once, so that a clock that had jumped to 2038 holds nothing for years.
     """
     connection.execute("UPDATE pause SET until = :now + wait WHERE until > :now + wait + 1", {"now": now})
-    connection.execute(
-        "UPDATE file SET due = :now + wait WHERE due > :now + wait + 1 AND finished_at IS NULL", {"now": now}
-    )
+    for waits in _WAITS:
+        connection.execute(f"UPDATE file SET due = :now + wait WHERE {waits} AND due > :now + wait + 1", {"now": now})
 
 
 def find(connection: sqlite3.Connection, scope: Scope, subject: str = "") -> Pause | None:

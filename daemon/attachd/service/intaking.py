@@ -31,7 +31,7 @@ _OVERFLOW_TIMES = 4.0
 _OVERFLOW_REST = 0.9
 
 #: How often those who send are told during a scan that there may be something to send by now.
-_RING_SECONDS = 0.1
+_RING_SECONDS = 0.025
 
 #: How long a round may wait, however seldom scans are wanted: of a mount that comes or goes no event tells.
 _LONGEST_WAIT = 5.0

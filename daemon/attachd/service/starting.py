@@ -222,12 +222,8 @@ def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
     """The journal knows its site: what is in doubt there cannot be looked up at another."""
     known = journal.value("SELECT value FROM meta WHERE key = 'site'")
     url = config.jira.url
-    unfinished = journal.value("SELECT count(*) FROM file WHERE finished_at IS NULL AND state <> 'SEEN'")
-    if known is not None and known != url and unfinished and not adopt_site:
-        what = f"the journal has {unfinished} unfinished files for {known}, and the configuration names {url}."
-        raise Mistake(
-            Problem("jira.url", what, "Let them finish there first; or, if both are the same site, give --adopt-site.")
-        )
+    if known is not None and known != url and not adopt_site:
+        _refuse_site(journal, str(known), url)
     with journal.transaction() as connection:
         if known != url and adopt_site:
             connection.execute("UPDATE file SET site = ? WHERE site = ?", (url, known))
@@ -237,6 +233,15 @@ def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
             connection.execute("DELETE FROM listed")
             connection.execute("DELETE FROM moved")
         database.put(connection, "site", url)
+
+
+def _refuse_site(journal: Journal, known: str, url: str) -> None:
+    unfinished = journal.value("SELECT count(*) FROM file WHERE finished_at IS NULL AND state <> 'SEEN'")
+    if unfinished:
+        what = f"the journal has {unfinished} unfinished files for {known}, and the configuration names {url}."
+        raise Mistake(
+            Problem("jira.url", what, "Let them finish there first; or, if both are the same site, give --adopt-site.")
+        )
 
 
 # --- The desk ---------------------------------------------------------------------------------------------------
