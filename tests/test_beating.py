@@ -207,3 +207,14 @@ def test_a_wait_for_the_bandwidth_limit_is_no_hang(tmp_path: Path, monkeypatch: 
 
     assert len(seen) > 2
     assert not any(seen)
+
+
+@pytest.mark.parametrize(("watchdog", "seconds"), [(None, 5.0), ("60000000", 5.0), ("6000000", 2.0)])
+def test_a_short_watchdog_is_fed_three_times_while_it_waits(
+    monkeypatch: pytest.MonkeyPatch, watchdog: str | None, seconds: float
+) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    if watchdog is not None:
+        monkeypatch.setenv("WATCHDOG_USEC", watchdog)
+
+    assert Liveness(Beats(Time())).seconds(5.0) == seconds

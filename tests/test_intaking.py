@@ -18,7 +18,7 @@ from attachd.delivery import worker
 from attachd.intake import coverage, mounts, reading
 from attachd.intake.mounts import Mount
 from attachd.intake.scanning import Scanner
-from attachd.intake.settling import Seen, Settling
+from attachd.intake.settling import Recognised, Settling
 from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import Report
 from attachd.intake.walking import Entry, Walk
@@ -263,14 +263,14 @@ def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(
 def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
     for number in range(1, 4):
         w.drop(f"TEST-{number}/a.txt")
-    look = Settling.look
+    recognise = Settling.recognise
 
-    def stopped_meanwhile(self: Settling, entries: Sequence[Entry]) -> Seen:
+    def stopped_meanwhile(self: Settling, entries: Sequence[Entry]) -> Recognised:
         w.desk.stopping.set()
-        return look(self, entries)
+        return recognise(self, entries)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Settling, "look", stopped_meanwhile)
+        patched.setattr(Settling, "recognise", stopped_meanwhile)
         intake.step()
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
@@ -435,15 +435,15 @@ def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkey
     for number in range(1, 6):
         w.drop(f"TEST-{number}/a.txt")
     rings: list[int] = []
-    look = Settling.look
+    recognise = Settling.recognise
 
-    def slowly(self: Settling, entries: Sequence[Entry]) -> Seen:
+    def slowly(self: Settling, entries: Sequence[Entry]) -> Recognised:
         rings.append(w.desk.bell.count())
-        seen = look(self, entries)
+        found = recognise(self, entries)
         w.clock.advance(0.2)
-        return seen
+        return found
 
-    monkeypatch.setattr(Settling, "look", slowly)
+    monkeypatch.setattr(Settling, "recognise", slowly)
     intake._scan_all()
 
     assert len(rings) == 5

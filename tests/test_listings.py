@@ -11,6 +11,7 @@ import pytest
 
 from attachd.intake import listings, walking
 from attachd.intake.coverage import Coverage
+from attachd.intake.listings import Folder, Listing, Listings
 from attachd.intake.scanning import Scanner
 from attachd.intake.visiting import Report
 from attachd.intake.watching import Doorbell, Watch
@@ -287,6 +288,22 @@ def test_no_folder_is_believed_where_events_do_not_tell(
     w.scanner.scan(fully=why == "asked for fully")
 
     assert sorted(listed) == sorted(names)
+
+
+def test_a_folder_that_is_not_watched_any_more_is_looked_at_by_each_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listings, "PART", 2)
+    names = [b"TEST-%d" % number for number in range(9)]
+    known, watched = Listings(), {(1, number) for number in range(9)}
+    for number, name in enumerate(names):
+        known.put(name, Listing(1000.0, (Folder(name, (1, number), 0, 0),), 0))
+    first = known.due(watched, 0)
+
+    watched.discard((1, 4))
+    parts = [known.due(watched, 1) for _ in range(5)]
+
+    assert len(first) == 2
+    assert all(names[4] in part for part in parts)
+    assert set().union(*parts) == set(names)
 
 
 def test_a_quiet_inbox_is_not_listed_itself_and_a_new_folder_has_it_listed(

@@ -23,7 +23,7 @@ from attachd.service.signals import Signals
 
 log = structlog.get_logger()
 
-#: How often the main thread tells the service manager how it is going, in seconds.
+#: How often the main thread looks whether the others get on, and tells the service manager, in seconds.
 STATUS_SECONDS = 5.0
 #: How often it looks whether people are to be told of something, and what is to be given up.
 REMIND_SECONDS = 60.0
@@ -60,10 +60,9 @@ def run(
         liveness = Liveness(engine.desk.beats)
         while not signals.wait(LISTEN_SECONDS):
             engine.heed_others()
-            hangs = liveness.step()
-            if time.monotonic() - told >= STATUS_SECONDS:
+            if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
                 told = time.monotonic()
-                notify.send(status=_status_line(engine, hangs))
+                notify.send(status=_status_line(engine, liveness.step()))
             if time.monotonic() - reminded >= REMIND_SECONDS:
                 reminded = time.monotonic()
                 expiring.remind(engine.desk)

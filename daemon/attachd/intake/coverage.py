@@ -124,6 +124,10 @@ class Coverage:
         """The folders that are watched, by device and inode."""
         return self._watch.known
 
+    def losses(self) -> int:
+        """How often folders have ceased to be watched."""
+        return self._watch.losses
+
     def listing(self) -> None:
         """Everything is about to be listed."""
         self._watch.listing()

@@ -6,9 +6,10 @@ had been quiet before it was listed. And never for long: a scan of everything fo
 
 from __future__ import annotations
 
+import bisect
 import os
 import zlib
-from collections.abc import Container
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 
 #: A folder whose mtime was younger than this when it was listed may have changed again without showing it: file systems
@@ -17,8 +18,7 @@ YOUNG_SECONDS = 5.0
 
 #: Of more folders than this, a scan looks at about so many and believes the rest, at each scan at others: asking ten thousand
 #: for their mtime every half minute, of which events tell anyway, is most of what an idle service costs.
-PART = 2000
-_RING = 1 << 32
+PART = 1000
 
 Identity = tuple[int, int]
 
@@ -56,12 +56,41 @@ class Listing:
         return any(folder.mtime_ns >= (self.began - YOUNG_SECONDS) * 1e9 for folder in self.folders)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """The watched folders in the order of the checksums of their names, so that an idle scan touches only those whose turn it is:
+    what was not touched for half a minute is in no cache of the processor, and costs several times as much.
+    """
+
+    losses: int
+    places: list[int]
+    names: list[bytes]
+    unwatched: list[bytes]
+
+    @classmethod
+    def of(cls, known: Mapping[bytes, Listing], watched: Container[Identity], losses: int) -> _Ring:
+        """Arrange the *known* listings."""
+        safe = [name for name, listing in known.items() if all(f.identity in watched for f in listing.folders)]
+        ring = sorted((zlib.crc32(name), name) for name in safe)
+        unwatched = list(known.keys() - set(safe)) if len(safe) < len(known) else []
+        return cls(losses, [place for place, _ in ring], [name for _, name in ring], unwatched)
+
+    def part(self, turn: int) -> tuple[Collection[bytes], int]:
+        """The next part from the place *turn* on, with what is unwatched, and the place where the one after it begins."""
+        begin = bisect.bisect_left(self.places, turn)
+        end = begin + PART
+        names = self.names[begin:end]
+        return frozenset(names).union(self.unwatched), self.places[end] if end < len(self.places) else 0
+
+
 class Listings:
     """The last listing of each folder of the inbox, by name."""
 
     def __init__(self) -> None:
         """None is known yet."""
         self._known: dict[bytes, Listing] = {}
+        #: None when the known folders have changed.
+        self._ring: _Ring | None = None
         #: From where on, on the ring of all checksums of names, the next scan looks at folders.
         self._turn = 0
 
@@ -81,25 +110,22 @@ class Listings:
                 return None
         return listing
 
-    def believed(self, watched: Container[Identity]) -> dict[bytes, Listing]:
-        """The listings that need no look at this scan, as long as all their folders are *watched*: each has its turn.
+    def get(self, name: bytes) -> Listing | None:
+        """What the last listing of a folder showed."""
+        return self._known.get(name)
 
-        Only where events have proven that they come.
+    def due(self, watched: Container[Identity], losses: int) -> Collection[bytes]:
+        """The known folders to which this scan has to look: each has its turn; the others are believed to be unchanged.
+
+        Only where events have proven that they come. A folder that is not *watched* is always due; *losses* is a number that
+        grows whenever one ceases to be watched.
         """
         if len(self._known) <= PART:
-            return {}
-        turn, span = self._turn, PART * _RING // len(self._known)
-        self._turn = (turn + span) % _RING
-        believed = {}
-        for name, listing in self._known.items():
-            if (zlib.crc32(name) - turn) % _RING < span:
-                continue
-            for folder in listing.folders:
-                if folder.identity not in watched:
-                    break
-            else:
-                believed[name] = listing
-        return believed
+            return self._known.keys()
+        if self._ring is None or self._ring.losses != losses:
+            self._ring = _Ring.of(self._known, watched, losses)
+        found, self._turn = self._ring.part(self._turn)
+        return found
 
     def known(self, name: bytes) -> bool:
         """Whether it was listed before, so that it is a folder that is looked at."""
@@ -110,17 +136,18 @@ class Listings:
         if listing.young:
             self.drop(name)
         else:
-            self._known[name] = listing
+            self._known[name], self._ring = listing, None
 
     def drop(self, name: bytes) -> None:
         """Forget it: something is still to be found out there."""
-        self._known.pop(name, None)
+        if self._known.pop(name, None) is not None:
+            self._ring = None
 
     def keep(self, names: set[bytes]) -> None:
         """Forget all folders but these."""
         for name in self._known.keys() - names:
-            del self._known[name]
+            self.drop(name)
 
     def clear(self) -> None:
         """Forget all: everything is to be listed, or another file system lies there."""
-        self._known = {}
+        self._known, self._ring = {}, None

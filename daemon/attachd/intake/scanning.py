@@ -111,9 +111,10 @@ class Scanner:
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
             strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
-        believed = self._visiting.believed() if everything else {}
+        due = self._visiting.due() if everything else None
         for name in folders:
-            listing = believed.get(name) or self._visiting.visit(inbox, name, report, listed=not everything)
+            believed = None if due is None or name in due else self._listings.get(name)
+            listing = believed or self._visiting.visit(inbox, name, report, listed=not everything)
             if listing and listing.reason and listing.files:
                 strays[name] = (listing.reason, listing.files)
             elif listing and not listing.reason:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -80,16 +80,19 @@ class Visiting:
 
     def visit(self, inbox: int, name: bytes, report: Report, *, listed: bool) -> Listing | None:
         """Visit one folder; *listed*: in any case. None if a file system that was mounted there is not there now."""
-        self.effort.step()
+        spent = self.effort.spent()
         if self.gone(inbox, name, report):
             return None
-        unchanged = None if listed else self._unchanged(inbox, name)
-        return unchanged or self._empty(inbox, name, report) or self._list(inbox, name, report)
+        if not listed and (unchanged := self._unchanged(inbox, name)):
+            return unchanged
+        listing = self._empty(inbox, name) or self._list(inbox, name, report)
+        self._poll(name, spent, report)
+        return listing
 
-    def believed(self) -> Mapping[bytes, Listing]:
-        """What the last listings showed of those folders to which this scan need not look."""
+    def due(self) -> Collection[bytes] | None:
+        """Those of the folders with a known listing to which this scan has to look; None: to all."""
         coverage = self._coverage
-        return self.listings.believed(coverage.watched()) if coverage and coverage.proven else {}
+        return self.listings.due(coverage.watched(), coverage.losses()) if coverage and coverage.proven else None
 
     def gone(self, inbox: int, name: bytes, report: Report) -> bool:
         """Whether a file system that was mounted in this folder is not there now, so that nothing in it means anything."""
@@ -111,7 +114,7 @@ class Visiting:
             return None
         return self.listings.unchanged(inbox, name, coverage.watched())
 
-    def _empty(self, inbox: int, name: bytes, report: Report) -> Listing | None:
+    def _empty(self, inbox: int, name: bytes) -> Listing | None:
         """A folder in which nothing is, and of which the journal knows nothing: the most frequent kind, and soon done with.
 
         None for any other, also for one that another file system lies on, or that cannot be opened.
@@ -119,7 +122,7 @@ class Visiting:
         if name in self._known:
             return None
         self._beat()
-        spent, began = self.effort.spent(), self._clock.now()
+        began = self._clock.now()
         try:
             folder = os.open(name, walking.FOLDER, dir_fd=inbox)
         except OSError:
@@ -131,7 +134,7 @@ class Visiting:
             if self._coverage:
                 self._coverage.enter(folder, status, name)
             with os.scandir(folder) as listing:
-                if any(True for _ in listing):
+                if next(listing, None) is not None:
                     return None
         except OSError:
             return None
@@ -139,12 +142,11 @@ class Visiting:
             os.close(folder)
         found = Listing(began, (listings.Folder.of(name, status),), 0)
         self.listings.put(name, found)
-        self._poll(name, self.effort.spent() - spent, report)
         return found
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
         self._beat()
-        spent, began = self.effort.spent(), self._clock.now()
+        began = self._clock.now()
         seen: list[listings.Folder] = []
         routed = self._router.route(name)
         walk = self._walk(name, seen, heed=isinstance(routed, routing.Routed))
@@ -160,7 +162,6 @@ class Visiting:
             self.listings.put(name, listing)
         else:
             self.listings.drop(name)
-        self._poll(name, self.effort.spent() - spent, report)
         return listing
 
     def _walk(self, name: bytes, seen: list[listings.Folder], *, heed: bool) -> walking.Walk:
@@ -219,10 +220,14 @@ class Visiting:
     def _network(self, path: bytes) -> bool:
         return self._coverage is not None and self._coverage.shared(path)
 
-    def _poll(self, name: bytes, took: float, report: Report) -> None:
-        """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent."""
+    def _poll(self, name: bytes, spent: float, report: Report) -> None:
+        """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent.
+
+        *spent* was the effort before this folder was visited.
+        """
         coverage = self._coverage
         if coverage and coverage.blind(name) and not coverage.blind(b""):
+            took = self.effort.spent() - spent
             report.again(name, self._clock.boot() + max(coverage_.POLL_SECONDS, SHARE * took))
 
     # --- What is not there any more -----------------------------------------------------------------------------------

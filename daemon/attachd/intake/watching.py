@@ -164,6 +164,8 @@ class Watch:
         self.known: dict[tuple[int, int], WatchDescriptor] = {}
         self._listing = 0
         self._canaries: dict[bytes, threading.Event] = {}
+        #: Grows whenever a folder ceases to be watched.
+        self.losses = 0
         #: How often the kernel's queue has overflowed.
         self.overflows = 0
         #: Whether the kernel grants no more watches.
@@ -185,6 +187,7 @@ class Watch:
         reader, self._reader = self._reader, None
         with self._lock:
             self._watched, self.known, self.exhausted = {}, {}, False
+            self.losses += 1
         if reader is not None:
             reader.stop()
             reader.join()
@@ -237,6 +240,7 @@ class Watch:
             gone = [wd for wd, watched in self._watched.items() if watched.listing != self._listing]
             for wd in gone:
                 self.known.pop(self._watched.pop(wd).identity, None)
+                self.losses += 1
         if gone and self._reader is not None:
             self._reader.remove_callbacks([(wd, _OURS) for wd in gone])
 
@@ -286,6 +290,7 @@ class Watch:
             watched = self._watched.pop(wd, None)
             if watched is not None and self.known.get(watched.identity) == wd:
                 del self.known[watched.identity]
+                self.losses += 1
         if watched is not None:
             self._bell.ring((watched.top,) if watched.top else None)
 

@@ -17,7 +17,11 @@ class Liveness:
         """Nothing hangs yet."""
         self._beats = beats
         self._told: dict[str, Hang] = {}
-        self._watched = notify.watchdog_seconds() is not None
+        self._watchdog = notify.watchdog_seconds()
+
+    def seconds(self, wanted: float) -> float:
+        """How often ``step`` is to be called: as *wanted*, and three times while the service manager's watchdog waits."""
+        return wanted if self._watchdog is None else min(wanted, self._watchdog / 3)
 
     def step(self) -> list[Hang]:
         """Look now, tell what is new, and ping the service manager unless a loop is stuck. Returns what hangs."""
@@ -28,7 +32,7 @@ class Liveness:
             if name not in self._told or self._told[name].degraded != hang.degraded:
                 _tell(hang)
         self._told = hangs
-        if self._watched and all(hang.degraded for hang in hangs.values()):
+        if self._watchdog is not None and all(hang.degraded for hang in hangs.values()):
             notify.send(watchdog=True)
         return list(hangs.values())
 
