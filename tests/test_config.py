@@ -143,6 +143,14 @@ def test_every_problem_is_told_at_once_and_none_hides_another() -> None:
     }
 
 
+def test_that_a_table_is_missing_hides_no_other_problem() -> None:
+    found = problems("[jira]\nurll = 'x'\n")
+
+    assert sorted(problem.where for problem in found) == [
+        *("folders", "jira.auth.token", "jira.auth.user", "jira.url", "jira.urll"),
+    ]
+
+
 def test_an_empty_file_names_the_tables_that_are_needed() -> None:
     assert [problem.where for problem in problems("")] == ["folders", "jira"]
 

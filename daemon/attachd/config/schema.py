@@ -100,7 +100,8 @@ class Jira(Table):
     ] = None
     proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.proxy, url))] = None
     allow_http: bool = False
-    auth: Auth = Field(default_factory=Auth, validate_default=True)
+    # No Auth(), whose complaints would stand for all others: what is missing there is found out at its place.
+    auth: Auth = Field(default_factory=dict, validate_default=True)
 
     @pydantic.model_validator(mode="after")
     def _safe(self) -> Self:
