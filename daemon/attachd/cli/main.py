@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import attachd
-from attachd.cli import asking, checking, history, pausing, retrying, service_verbs, showing, trying
+from attachd.cli import asking, checking, copying, history, pausing, reloading, retrying, service_verbs, showing, trying
 
 app = typer.Typer(
     name="attachd",
@@ -43,6 +43,9 @@ app.command("history")(history.history)
 app.command("retry")(retrying.retry)
 app.command("pause")(pausing.pause)
 app.command("resume")(pausing.resume)
+app.command("reload")(reloading.reload)
+app.command("backup")(copying.backup)
+app.command("restore")(copying.restore)
 app.command("demo")(trying.demo)
 
 

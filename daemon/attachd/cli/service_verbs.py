@@ -16,7 +16,7 @@ from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import report
 from attachd.model import Cure, Scope, Word, printable
-from attachd.service import expiring, logs, notify, reminding, starting
+from attachd.service import expiring, logs, notify, reloading, reminding, starting
 from attachd.service.liveness import Liveness
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
@@ -29,6 +29,9 @@ STATUS_SECONDS = 5.0
 REMIND_SECONDS = 60.0
 #: How often it looks whether another process (`pause`, `resume`) has written to the journal.
 LISTEN_SECONDS = 1.0
+
+#: What the end may take besides the uploads' time: files are moved, and the journal is closed.
+_FILING_SECONDS = 30.0
 
 AdoptInbox = Annotated[
     bool,
@@ -51,15 +54,19 @@ def run(
     adopt_site: AdoptSite = False,
 ) -> None:
     """Run the service in the foreground, until SIGTERM."""
-    with Signals() as signals:
+    with Signals(reloads=True) as signals:
         engine = _started(signals, config, instance, adopt_inbox, adopt_site)
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
-        told = reminded = time.monotonic() - REMIND_SECONDS
+        told = reminded = -REMIND_SECONDS
         liveness = Liveness(engine.desk.beats)
         while not signals.wait(LISTEN_SECONDS):
             engine.heed_others()
+            if signals.reload():
+                notify.send(reloading=True)
+                reloading.reload(engine)
+                notify.send(ready=True)
             if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
                 told = time.monotonic()
                 notify.send(status=_status_line(engine, liveness.step()))
@@ -67,7 +74,6 @@ def run(
                 reminded = time.monotonic()
                 expiring.remind(engine.desk)
                 reminding.step(engine.desk)
-        notify.send(stopping=True)
         _end(engine)
 
 
@@ -113,6 +119,8 @@ def _end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     traceback and status 1.
     """
     seconds = 0.0 if engine.crashed else engine.desk.config.limits.stop_seconds
+    # However soon the service manager would lose patience: uploads have their time, and what they reach is filed.
+    notify.send(stopping=True, status="lets uploads end", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
     log.info("service.stopping", seconds=seconds)
     ended = engine.stop(seconds)
     code, crashed = conclude(), engine.crashed

@@ -91,6 +91,10 @@ class Desk:
     turns: Turns = field(default_factory=Turns)
     rulebook: Rulebook = field(init=False)
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with another configuration of the same folders and the same site. Each step takes it up where it reads it."""
+        self.config, self.rulebook = config, Rulebook(config)
+
     def __post_init__(self) -> None:
         """Begin with as many uploads at once as are configured."""
         self.rulebook = Rulebook(self.config)

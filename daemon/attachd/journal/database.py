@@ -148,9 +148,16 @@ def open_journal(folder: Path) -> Journal:
 
     Raises ``model.Mistake`` (78) for a journal of a later version, and where it is damaged or cannot be written.
     """
-    path = folder / FILE_NAME
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder / FILE_NAME, error) from error
+    return open_at(folder / FILE_NAME)
+
+
+def open_at(path: Path) -> Journal:
+    """Open the journal in the file *path*, as ``open_journal``; its folder is there."""
+    try:
         connection = _connect(f"file:{urllib.parse.quote(str(path))}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

@@ -22,7 +22,7 @@ from attachd.journal import database
 log = structlog.get_logger()
 
 #: How often every folder is listed, however quiet it looks.
-RELIST_SECONDS = 600.0
+RELIST_SECONDS = 3600.0
 
 #: After a look at single folders the scanner rests as long as the look took, some seconds at the most; before another scan that
 #: an overflow asks for, so many times as long as the last one took, a second at the most.
@@ -51,9 +51,7 @@ class Intaking:
         self.watch = Watch(self.bell)
         self.coverage = Coverage(desk.config.folders.inbox, self.watch)
         self.scanned = threading.Event()
-        self._scanner = Scanner(
-            *(desk.journal, desk.config, desk.clock, desk.guard, self.coverage), beat=self._go_on, turns=desk.turns
-        )
+        self._scanner, self._outdated = self._new_scanner(), False
         self._unheard = Unheard()
         self._settles: dict[bytes, float] = {}
         self._next_full = self._next_fully = self._rang = 0.0
@@ -65,6 +63,16 @@ class Intaking:
     def stop(self) -> None:
         """Watch no longer; after the thread has ended."""
         self.watch.stop()
+
+    def reconfigure(self) -> None:
+        """Have the configuration taken up that the desk has now: the next step looks at everything anew. From any thread."""
+        self._outdated = True
+        self.bell.ring(None)
+
+    def _new_scanner(self) -> Scanner:
+        desk = self._desk
+        place = desk.journal, desk.config, desk.clock, desk.guard, self.coverage
+        return Scanner(*place, beat=self._go_on, turns=desk.turns)
 
     def step(self) -> None:
         """Scan what is due, then wait until something is. A scan does not hold up the end of the service.
@@ -96,6 +104,10 @@ class Intaking:
             raise _Stopping
 
     def _step(self) -> None:
+        if self._outdated:
+            # What an earlier configuration left unsettled, believed or unrouted is found out again, as after a start.
+            self._outdated, self._scanner, self._settles = False, self._new_scanner(), {}
+            self._next_full, self._fully = 0.0, True
         if self._boot() >= self._next_full:
             self._scan_all()
         everything, folders = self.bell.wait(self._until_next())

@@ -25,7 +25,7 @@ from attachd import config
 from attachd.service import loglines, logpipe
 from attachd.service.loglines import hide, hide_for_now
 
-__all__ = ["close", "configure", "flush", "hide", "hide_for_now", "report_crashes"]
+__all__ = ["close", "configure", "flush", "hide", "hide_for_now", "report_crashes", "set_level"]
 
 #: How long the end of the process waits for a reader that stalls.
 FLUSH_SECONDS = 2.0
@@ -53,6 +53,11 @@ def configure(settings: config.Log, stream: TextIO | None = None, environ: Mappi
     _take_logging()
     _undo.callback(atexit.unregister, flush)
     atexit.register(flush)
+
+
+def set_level(level: str) -> None:
+    """Log from *level* on, from now on."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:

@@ -15,6 +15,7 @@ _MAXIMUM_STATUS = 500
 def send(
     *,
     ready: bool = False,
+    reloading: bool = False,
     stopping: bool = False,
     watchdog: bool = False,
     status: str | None = None,
@@ -23,7 +24,7 @@ def send(
 ) -> None:
     """Tell the service manager, in one datagram; do nothing where there is none. Never raises."""
     address = environ.get("NOTIFY_SOCKET", "")
-    words = "\n".join(_words(ready, stopping, watchdog, status, extend_timeout_usec))
+    words = "\n".join(_words(ready, reloading, stopping, watchdog, status, extend_timeout_usec))
     if not words or not address.startswith(("/", "@")):
         return
     try:
@@ -47,10 +48,12 @@ def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 def _words(
-    ready: bool, stopping: bool, watchdog: bool, status: str | None, extend_timeout_usec: int | None
+    ready: bool, reloading: bool, stopping: bool, watchdog: bool, status: str | None, extend_timeout_usec: int | None
 ) -> Iterator[str]:
     if ready:
         yield "READY=1"
+    if reloading:
+        yield "RELOADING=1"
     if stopping:
         yield "STOPPING=1"
     if watchdog:

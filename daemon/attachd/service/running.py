@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from attachd.config import Config
 from attachd.delivery import policy, worker
 from attachd.service import starting
 from attachd.service.intaking import Intaking
@@ -55,6 +56,12 @@ class Engine:
         """Wake a worker if another process has written to the journal: something was paused or resumed by hand."""
         if self.desk.journal.changed_by_others():
             self.desk.bell.ring()
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with another configuration; of what is fixed at the start it has to say the same."""
+        self.desk.reconfigure(config)
+        self.intake.reconfigure()
+        self.desk.bell.ring_all()
 
     def thread_crashed(self) -> None:
         """A thread that is not ours has died (watchdog's): the service manager starts the service anew."""

@@ -1,4 +1,6 @@
-"""Being told to end, by SIGTERM or SIGINT, without locks: a handler runs in the middle of whatever the main thread does.
+"""Being told to end, by SIGTERM or SIGINT, or to read the configuration anew, by SIGHUP.
+
+Without locks: a handler runs in the middle of whatever the main thread does.
 
 ``threading.Event.set`` in a handler waits for ever where the main thread is inside ``wait`` of the same event. So the
 handlers do nothing, and the interpreter itself writes a byte into a pipe (``signal.set_wakeup_fd``), which can be waited
@@ -22,13 +24,17 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 class Signals:
-    """From entering to leaving, signals to end are noted; ``wait`` waits for one. For the main thread."""
+    """From entering to leaving, signals are noted; ``wait`` waits for one. For the main thread."""
+
+    def __init__(self, *, reloads: bool = False) -> None:
+        """*reloads*: SIGHUP does not end the process, but is noted for ``reload``."""
+        self._reloads, self._ending, self._reload = reloads, False, False
 
     def __enter__(self) -> Self:
         """Take over the signals."""
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in _ENDING:
+        for number in (*_ENDING, signal.SIGHUP) if self._reloads else _ENDING:
             signal.signal(number, _nothing)
         return self
 
@@ -44,5 +50,14 @@ class Signals:
             os.write(self._writer, b"\0")
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a signal or a ring, at most *seconds*; True from the first one on."""
-        return bool(select.select([self._reader], [], [], seconds)[0])
+        """Wait for a signal or a ring, at most *seconds*; True from the first one on that asks for the end."""
+        if not self._ending and select.select([self._reader], [], [], seconds)[0]:
+            numbers = set(os.read(self._reader, 4096))
+            self._reload |= signal.SIGHUP in numbers
+            self._ending = bool(numbers - {signal.SIGHUP})
+        return self._ending
+
+    def reload(self) -> bool:
+        """Whether the configuration is to be read anew, since this was asked last."""
+        asked, self._reload = self._reload, False
+        return asked

@@ -82,7 +82,7 @@ def start(
         raise _held(f"the inbox {config.folders.inbox}", other)
     # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state_lock = _take(state / "lock", state, f"the state folder {state}")
+    state_lock = take_state(state)
     journal = database.open_journal(state)
     inbox_lock: locks.Lock | None = None
     try:
@@ -159,6 +159,11 @@ def _holder_of(inbox: Path) -> locks.Holder | None:
             return locks.holder(_inbox_lock(inbox), folder=folder)
     except OSError:
         return None
+
+
+def take_state(state: Path) -> locks.Lock:
+    """Take the lock of the state folder. Raises ``model.Mistake`` (75) that says who holds it."""
+    return _take(state / "lock", state, f"the state folder {state}")
 
 
 def _take(path: Path, state: Path, what: str, folder: int | None = None) -> locks.Lock:

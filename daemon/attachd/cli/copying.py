@@ -1,0 +1,55 @@
+"""``backup`` and ``restore``: the journal, carried away and put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attachd.cli import common
+from attachd.journal import copies
+from attachd.model import Mistake, Problem
+from attachd.service import phrasing, starting
+
+Target = Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")]
+Source = Annotated[Path, typer.Argument(metavar="FILE", help="A file that `attachd backup` has made.")]
+
+
+def backup(target: Target, config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+    """Copy the journal, as it is at this moment, to a file; the service may go on working.
+
+    The journal is what says which files were attached. The files are not in it, and neither is the token.
+    """
+    target = target.absolute()
+    with common.mistakes_told():
+        _, state = common.prepared(config, instance, check_token=False)
+        try:
+            size = copies.backup(state, target)
+        except FileNotFoundError:
+            raise common.no_journal(state) from None
+    print(f"{target}: {phrasing.size(size)}, the journal of {state}.")
+
+
+def restore(source: Source, config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+    """Put a copy in the place of the journal, while the service is stopped.
+
+    Every file in the inbox is then looked up in Jira before it is sent: it may have been attached since the copy was made.
+    """
+    source = source.absolute()
+    with common.mistakes_told():
+        settings, state = common.prepared(config, instance, check_token=False)
+        problems = starting.missing_folders(settings, state)
+        if problems:
+            raise Mistake(*problems)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = starting.take_state(state)
+        try:
+            unfinished, kept = copies.restore(state, source)
+        except OSError as error:
+            raise Mistake(Problem(str(state), f"cannot be written: {error}.", "See to it."), exit_code=1) from error
+        finally:
+            lock.release()
+    print(f"Restored: {unfinished} unfinished files, each of which is looked up in Jira before it is sent.")
+    if kept is not None:
+        print(f"The journal that was there is kept as {kept}.")

@@ -1,0 +1,66 @@
+"""``reload``: the running service reads its configuration anew, and this says what came of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+from attachd.cli import common
+from attachd.journal import database
+from attachd.journal.database import Journal
+from attachd.model import Mistake, Problem
+from attachd.service import locks, reloading
+from attachd.service.reloading import Outcome
+
+#: How long the service is waited for: it may be in the midst of writing to a disk that is slow.
+PATIENCE_SECONDS = 30.0
+
+
+def reload(config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+    """Have the running service read its configuration anew, and wait until it has.
+
+    Where it is wrong the service goes on with the old one, and this ends with 78. Keys that need a restart are named.
+    """
+    with common.mistakes_told():
+        _, state = common.prepared(config, instance, check_token=False)
+        running = locks.holder(state / "lock")
+        if running is None or running.host != socket.gethostname():
+            where = f"it runs on {running.host}." if running else "it does not run."
+            raise Mistake(Problem("attachd", where, "A configuration is read when the service starts."), exit_code=1)
+        journal = database.open_for_reading(state)
+        if journal is None:
+            raise common.no_journal(state)
+        try:
+            outcome = _asked(journal, running.pid)
+        finally:
+            journal.close()
+        if outcome.problems:
+            raise Mistake(*(Problem("", problem) for problem in outcome.problems))
+    _tell(outcome)
+
+
+def _asked(journal: Journal, process: int) -> Outcome:
+    before, until = reloading.last(journal), time.monotonic() + PATIENCE_SECONDS
+    try:
+        os.kill(process, signal.SIGHUP)
+    except PermissionError as error:
+        what = f"process {process} belongs to another user."
+        raise Mistake(Problem("attachd", what, "Run this as root, or as the service's user."), exit_code=1) from error
+    while time.monotonic() < until:
+        outcome = reloading.last(journal)
+        if outcome.number != before.number:
+            return outcome
+        time.sleep(0.05)
+    what = f"process {process} has not answered within {PATIENCE_SECONDS:g} seconds."
+    raise Mistake(Problem("attachd", what, "Its log says what it is doing."), exit_code=1)
+
+
+def _tell(outcome: Outcome) -> None:
+    if outcome.changed:
+        print(f"Taken up: {', '.join(outcome.changed)}.")
+    if outcome.restart:
+        print(f"Stays as it was until attachd is restarted: {', '.join(outcome.restart)}.")
+    if not outcome.changed and not outcome.restart:
+        print("Nothing in the configuration has changed.")

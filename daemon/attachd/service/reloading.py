@@ -1,0 +1,126 @@
+"""The configuration read anew while the service runs: taken up, apart from what is fixed at the start, or refused as a whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import structlog
+
+from attachd import config
+from attachd.config import Config
+from attachd.config.tables import Table
+from attachd.journal import database
+from attachd.journal.database import Journal
+from attachd.model import Mistake
+from attachd.service import logs
+from attachd.service.running import Engine
+
+log = structlog.get_logger()
+
+#: Keys that a running service cannot take up: what its locks, its journal, its connections and its threads were made from.
+FIXED = (
+    *("folders.inbox", "folders.done", "folders.failed", "folders.state"),
+    *("jira.url", "jira.deployment", "jira.ca_file", "jira.client_cert_file", "jira.client_key_file", "jira.proxy"),
+    *("jira.allow_http", "jira.auth.kind", "jira.auth.user", "jira.auth.token", "jira.auth.client_id"),
+    *("jira.auth.client_secret", "jira.auth.token_url", "jira.auth.scope"),
+    *("upload.parallel", "upload.connect_seconds", "upload.stall_seconds", "upload.reply_seconds"),
+    *("log.format", "log.file_names", "web", "metrics", "hooks"),
+)
+_KEY = "reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it. ``problems``: why nothing was taken up; else the keys that were, and those that need a restart."""
+
+    number: int
+    problems: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+
+
+def reload(engine: Engine) -> None:
+    """Read the configuration that the service was started with, and go on with it; with the old one where it is wrong.
+
+    What came of it is told in the log, and written down for the verb ``reload``, which may be waiting for it.
+    """
+    desk, number = engine.desk, last(engine.desk.journal).number + 1
+    try:
+        wanted = config.load(desk.config.file)
+    except Mistake as mistake:
+        problems = tuple(map(str, mistake.problems))
+        log.error(
+            "config.refused", file=str(desk.config.file), problems=list(problems), remedy="the old one stays in force"
+        )
+        _write(desk.journal, Outcome(number, problems=problems))
+        return
+    changes = dict(differences(desk.config, wanted))
+    restart = tuple(key for key in changes if _is_fixed(key))
+    changed = tuple(key for key in changes if key not in restart)
+    for key in changed:
+        log.info("config.changed", key=key, was=changes[key][0], now=changes[key][1])
+    if restart:
+        log.warning(
+            "config.needs_restart", keys=list(restart), remedy="these stay as they were until attachd is restarted"
+        )
+    logs.set_level(wanted.log.level)
+    engine.reconfigure(merged(desk.config, wanted, restart))
+    log.info("config.reloaded", file=str(desk.config.file), changed=len(changed))
+    _write(desk.journal, Outcome(number, changed=changed, restart=restart))
+
+
+def differences(old: Table, new: Table, above: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
+    """The keys whose values differ, by their paths, with both values as text. No secret is a value of any."""
+    for name in type(new).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if isinstance(before, Table) and isinstance(after, Table) and type(before) is type(after):
+            yield from differences(before, after, f"{above}{name}.")
+        elif before != after:
+            yield f"{above}{name}", (_shown(before), _shown(after))
+
+
+def merged(old: Config, new: Config, kept: tuple[str, ...]) -> Config:
+    """The *new* configuration, apart from the keys that are *kept* as they are in the *old* one."""
+    result: Any = new
+    for key in kept:
+        result = _with(result, old, key.split("."))
+    checked: Config = result
+    return checked
+
+
+def _with(new: Any, old: Any, path: list[str]) -> Any:
+    name, *rest = path
+    value = _with(getattr(new, name), getattr(old, name), rest) if rest else getattr(old, name)
+    return new.model_copy(update={name: value})
+
+
+def _is_fixed(key: str) -> bool:
+    return any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Table):
+        return str(value.model_dump(mode="json", exclude_none=True))
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value)
+
+
+# --- For the verb -------------------------------------------------------------------------------------------------
+
+
+def last(journal: Journal) -> Outcome:
+    """What came of the last time that it was asked for."""
+    text = journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
+    if not text:
+        return Outcome(0)
+    number, *keys = json.loads(text)
+    return Outcome(number, *map(tuple, keys))
+
+
+def _write(journal: Journal, outcome: Outcome) -> None:
+    with journal.transaction(durable=False) as connection:
+        database.put(connection, _KEY, json.dumps(astuple(outcome)))
