@@ -19,6 +19,8 @@ pytestmark = [
 ]
 
 TOKEN = "standin-token"
+#: Its number (linux/capability.h).
+CAP_LEASE = 28
 SITE = "http://127.0.0.1:8080"
 CONFIG = f"""
 [folders]
@@ -160,6 +162,32 @@ def test_the_token_is_nowhere_to_be_seen(m: Machine) -> None:
     assert TOKEN not in shown
     assert m.code("grep", "-r", TOKEN, "/var/lib/attachd", "/srv/attachd") == 1
     assert m.property("attachd", "LimitCORE") == "0"
+
+
+def test_taken_over_it_reaches_its_own_folders_and_nothing_else(m: Machine) -> None:
+    m.put("/opt/taken_over.py", Path(__file__).with_name("taken_over.py").read_text())
+    instead = "Type=oneshot\nExecStartPre=\nExecStart=\nExecStart=/opt/attachd/bin/python /opt/taken_over.py\n"
+    drop_in(m, f"[Service]\n{instead}WatchdogSec=0\n")
+
+    m.run("systemctl", "start", "attachd")
+    (told,) = [line for line in m.journal("attachd").splitlines() if line.startswith("{")]
+    found = json.loads(told)
+
+    own = ["/srv/attachd/done", "/srv/attachd/failed", "/srv/attachd/inbox", "/var/lib/attachd"]
+    assert found["writable"] == sorted(["/dev/shm", "/tmp", "/var/tmp", *own])
+    assert found["did"] == []
+    assert found["processes"] == 1
+    assert found["capabilities"] == 1 << CAP_LEASE
+    assert found["credentials"] == ["token"]
+    assert m.code("test", "-e", "/tmp/planted") == 1, "its /tmp is its own"
+    # The same, as root and outside: what is tried can be done.
+    outside = json.loads(m.run("env", "CREDENTIALS_DIRECTORY=/tmp", "python3", "/opt/taken_over.py"))
+    assert {"/etc", "/usr/bin", "/home/alice", "/root", "/var/lib/jira"} <= set(outside["writable"])
+    assert {"read the token's file", "make a setuid file", "make code at run time", "become root"} <= set(
+        outside["did"]
+    )
+    assert outside["processes"] > 1
+    m.run("sh", "-c", "rm -f $(find / -xdev -name planted)")
 
 
 def test_killed_it_is_started_again_and_goes_on(m: Machine) -> None:
