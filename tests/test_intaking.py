@@ -219,7 +219,7 @@ def test_a_folder_on_a_share_is_looked_at_every_few_seconds(
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
 
-def test_every_ten_minutes_everything_is_listed_however_quiet_it_looks(
+def test_every_hour_everything_is_listed_however_quiet_it_looks(
     w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans: list[bool] = []
@@ -231,10 +231,47 @@ def test_every_ten_minutes_everything_is_listed_however_quiet_it_looks(
         return scan(self, only, fully=fully)
 
     monkeypatch.setattr(Scanner, "scan", noting)
-    for _ in range(42):
+    for _ in range(242):
         step(w, intake, 30.0)
 
-    assert [number for number, fully in enumerate(scans) if fully] == [0, 20, 40]
+    assert [number for number, fully in enumerate(scans) if fully] == [0, 120, 240]
+
+
+def test_a_file_waits_under_a_new_configuration_until_it_is_found_again(w: World, intake: Intaking) -> None:
+    """It is READY for the issue that its folder meant; the corrected alias means another."""
+    w.desk.config = w.desk.config.model_copy(update={"aliases": {"Invoices": "FIN-1"}})
+    intake.reconfigure()
+    w.drop("Invoices/a.txt")
+    step(w, intake)
+    assert [(row.state, row.asked) for row in w.rows()] == [("READY", "FIN-1")]
+
+    w.desk.reconfigure(w.desk.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
+    intake.reconfigure()
+    intake._take_up()
+    claimed = worker.claim(w.desk)
+    step(w, intake)
+
+    assert intake.taken_up.is_set()
+    assert claimed is None
+    assert [(row.state, row.asked) for row in w.rows()] == [("READY", "FIN-2")]
+
+
+def test_a_scan_is_left_where_the_configuration_changes(w: World, intake: Intaking) -> None:
+    for number in range(1, 4):
+        w.drop(f"TEST-{number}/a.txt")
+    recognise = Settling.recognise
+
+    def changed_meanwhile(self: Settling, entries: Sequence[Entry]) -> Recognised:
+        intake.reconfigure()
+        return recognise(self, entries)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Settling, "recognise", changed_meanwhile)
+        intake.step()
+    assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
+
+    intake.step()
+    assert len(w.rows()) == 3
 
 
 def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(

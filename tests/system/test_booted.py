@@ -98,7 +98,14 @@ def drop_in(machine: Machine, text: str) -> None:
 
 
 def test_the_units_have_no_mistake_and_are_closed(m: Machine) -> None:
-    m.run("systemd-analyze", "verify", "--man=no", "/etc/systemd/system/attachd.service", "attachd@site.service")
+    m.run(
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        "--recursive-errors=no",
+        "/etc/systemd/system/attachd.service",
+        "attachd@site.service",
+    )
 
     for unit in ("attachd.service", "attachd@.service"):
         m.run("systemd-analyze", "security", "--offline=true", "--threshold=16", f"/etc/systemd/system/{unit}")

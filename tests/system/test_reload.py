@@ -115,7 +115,7 @@ def test_the_level_of_the_log_changes_at_once(place: Place, jira: Jira, daemon: 
 def test_nothing_is_reloaded_where_nothing_runs(place: Place, jira: Jira) -> None:
     assert place.run("once").returncode == 0
 
-    assert "does not run" in reloaded(place, code=1)
+    assert "nothing runs with" in reloaded(place, code=1)
 
 
 def test_an_upload_goes_on_while_the_configuration_is_read_anew(tmp_path: Path, place: Place, jira: Jira) -> None:
@@ -134,4 +134,35 @@ def test_an_upload_goes_on_while_the_configuration_is_read_anew(tmp_path: Path, 
             process.terminate()
             assert process.wait(30) == 0
 
+    assert [each["filename"] for each in jira.attachments()] == ["big.bin"]
+
+
+def test_what_was_excluded_is_not_sent_any_more_when_the_verb_has_answered(
+    place: Place, jira: Jira, daemon: subprocess.Popen[bytes]
+) -> None:
+    """Hundreds of files wait in a folder whose alias was wrong; none of them goes there after it was corrected."""
+    place.configure(jira.url, '[aliases]\n"Invoices" = "FIN-1"')
+    reloaded(place)
+    place.run("pause")
+    for number in range(800):
+        place.drop(f"Invoices/{number}.txt", b"%d" % number)
+    wait_until(lambda: "800 waiting" in place.run("status").stdout)
+
+    place.configure(jira.url, '[aliases]\n"Invoices" = "FIN-2"')
+    reloaded(place)
+    place.run("resume")
+
+    wait_until(lambda: len(jira.attachments()) == 800)
+    assert {each["issue"] for each in jira.attachments()} == {"FIN-2"}
+
+
+def test_once_is_not_disturbed(place: Place, jira: Jira) -> None:
+    place.configure(jira.url, "[upload]\nmax_bytes_per_second = 5000000")
+    place.drop("TEST-1/big.bin", bytes(20_000_000))
+    with subprocess.Popen(place.command("once"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as once:
+        wait_until(lambda: "sending" in place.run("status").stdout)
+        refused = reloaded(place, code=1)
+        assert once.wait(60) == 0
+
+    assert "is not `attachd run`" in refused
     assert [each["filename"] for each in jira.attachments()] == ["big.bin"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -38,18 +39,20 @@ def restore(source: Source, config: common.ConfigFile = None, instance: common.I
     """
     source = source.absolute()
     with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        problems = starting.missing_folders(settings, state)
-        if problems:
-            raise Mistake(*problems)
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _, state = common.prepared(config, instance, check_token=False)
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Mistake(Problem(str(state), f"cannot be made: {error}.", "Make it."), exit_code=1) from error
         lock = starting.take_state(state)
         try:
+            # Between two renames it must not be torn off by a terminal that is closed.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             unfinished, kept = copies.restore(state, source)
-        except OSError as error:
-            raise Mistake(Problem(str(state), f"cannot be written: {error}.", "See to it."), exit_code=1) from error
         finally:
             lock.release()
-    print(f"Restored: {unfinished} unfinished files, each of which is looked up in Jira before it is sent.")
+    print(
+        f"Restored into {state}: {unfinished} unfinished files, each of which is looked up in Jira before it is sent."
+    )
     if kept is not None:
         print(f"The journal that was there is kept as {kept}.")

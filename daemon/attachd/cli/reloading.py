@@ -27,12 +27,15 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None) -
         _, state = common.prepared(config, instance, check_token=False)
         running = locks.holder(state / "lock")
         if running is None or running.host != socket.gethostname():
-            where = f"it runs on {running.host}." if running else "it does not run."
+            where = f"it runs on {running.host}." if running else f"nothing runs with the state folder {state}."
             raise Mistake(Problem("attachd", where, "A configuration is read when the service starts."), exit_code=1)
         journal = database.open_for_reading(state)
         if journal is None:
             raise common.no_journal(state)
         try:
+            if not reloading.is_by(journal, running.pid):
+                what = f"process {running.pid} on this machine is not `attachd run`."
+                raise Mistake(Problem("attachd", what, "Its configuration counts until it ends."), exit_code=1)
             outcome = _asked(journal, running.pid)
         finally:
             journal.close()

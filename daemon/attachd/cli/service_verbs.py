@@ -54,14 +54,16 @@ def run(
     adopt_site: AdoptSite = False,
 ) -> None:
     """Run the service in the foreground, until SIGTERM."""
-    with Signals(reloads=True) as signals:
+    # In a terminal SIGHUP says that this is closed.
+    with Signals(reloads=not os.isatty(0)) as signals:
         engine = _started(signals, config, instance, adopt_inbox, adopt_site)
+        reloading.announce(engine.desk.journal)
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
         told = reminded = -REMIND_SECONDS
         liveness = Liveness(engine.desk.beats)
-        while not signals.wait(LISTEN_SECONDS):
+        while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
             engine.heed_others()
             if signals.reload():
                 notify.send(reloading=True)
@@ -120,7 +122,8 @@ def _end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     """
     seconds = 0.0 if engine.crashed else engine.desk.config.limits.stop_seconds
     # However soon the service manager would lose patience: uploads have their time, and what they reach is filed.
-    notify.send(stopping=True, status="lets uploads end", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
+    notify.send(stopping=True)
+    notify.send(status="lets uploads end", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
     log.info("service.stopping", seconds=seconds)
     ended = engine.stop(seconds)
     code, crashed = conclude(), engine.crashed

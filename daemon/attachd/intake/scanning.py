@@ -55,7 +55,7 @@ class Scanner:
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         self._mount: tuple[int, int, int] | None = None
         self._there = False
-        self._lost = False
+        self._lost = 0
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
         self._tops: list[bytes] = []
@@ -63,6 +63,10 @@ class Scanner:
     def _step(self) -> None:
         self.effort.step()
         self._beat()
+
+    def succeed(self, earlier: Scanner) -> None:
+        """Go on where *earlier* was: on the same mount, if it still lies there."""
+        self._mount, self._there = earlier._mount, earlier._there
 
     def remounted(self) -> bool:
         """Look at the mount guard; True if another mount lies there than at the last look, so that a new epoch began."""
@@ -130,7 +134,7 @@ class Scanner:
     def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
         status, known = os.fstat(inbox), self._known_folders(only)
-        self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
+        self._lost = int(self._journal.value("SELECT value FROM meta WHERE key = 'lost'") or 0)
         self._visiting.begin(status.st_dev, known, lost=self._lost)
         if self._coverage:
             if fully:

@@ -54,13 +54,13 @@ class Settling:
         guard: Guard,
         key: str,
         *,
-        suspect: bool = False,
+        suspect: int = 0,
         network: Callable[[bytes], bool] = _local,
         endings: Endings | None = None,
         rules: Settle | None = None,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make one for one folder of one scan; *suspect*: what is new may be attached by a journal that was lost.
+        """Make one for one folder of one scan; *suspect*: what is new may be attached (``admission.add``).
 
         *network* says of a path below the inbox whether it lies on a network file system; *endings* remembers from scan to
         scan what was found out about files that wait; *rules* are those of the folder. *beat* is called with each file that

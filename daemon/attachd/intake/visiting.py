@@ -69,11 +69,11 @@ class Visiting:
         self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
         self._endings = Endings()
         self._nested = Nested(journal)
-        self._device, self._known, self._lost = 0, frozenset[bytes](), False
+        self._device, self._known, self._lost = 0, frozenset[bytes](), 0
         self.hiding = Hiding(config, Rulebook(config), self._router, self._network)
         self.listings = Listings()
 
-    def begin(self, device: int, known: frozenset[bytes], *, lost: bool) -> None:
+    def begin(self, device: int, known: frozenset[bytes], *, lost: int) -> None:
         """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was."""
         self._nested.begin(self._guard.inbox)
         self._device, self._known, self._lost = device, known, lost

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from attachd.journal import rows
+from attachd.journal.database import LOST, RESTORED
 from attachd.model import Fingerprint, State
 
 
@@ -111,10 +112,10 @@ class New:
     print: Fingerprint
 
 
-def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool = False) -> list[int]:
+def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: int = 0) -> list[int]:
     """Note files that no row knows; they are SEEN, and settle. Returns the rows' ids, in order.
 
-    *suspect*: a journal was lost, so that they may have been attached since they were last changed.
+    *suspect* is not 0: a journal was lost or restored (``database``), so that they may have been attached since they are there.
     """
     ids = list[int]()
     for start in range(0, len(files), rows.AT_ONCE):
@@ -122,14 +123,15 @@ def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *,
     return ids
 
 
-def _add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool) -> range:
+def _add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: int) -> range:
     marks = "(?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)"
     bound: list[object] = []
     for file in files:
         place, now = file.place, file.print
+        there = {0: None, LOST: now.ctime_ns / 1e9, RESTORED: min(now.ctime_ns, now.mtime_ns) / 1e9}
         bound += (place.path, place.asked, place.asked, place.asked, place.name)
         bound += (now.size, now.mtime_ns, now.ctime_ns, now.dev, now.ino, moment.epoch)
-        bound += (moment.now, moment.now, moment.boot, now.ctime_ns / 1e9 if suspect else None)
+        bound += (moment.now, moment.now, moment.boot, there[suspect])
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
         f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))}",

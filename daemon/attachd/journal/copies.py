@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import sqlite3
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 from attachd.journal import database
@@ -27,9 +30,9 @@ def backup(folder: Path, target: Path) -> int:
     journal = database.open_for_reading(folder)
     if journal is None:
         raise FileNotFoundError(folder)
-    partial = target.with_name(f".{target.name}.part")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with journal.transaction_for_reading() as connection, closing(sqlite3.connect(partial)) as copy:
             connection.backup(copy)
             # In one file, which can be carried away.
@@ -39,13 +42,15 @@ def backup(folder: Path, target: Path) -> int:
     except FileExistsError as error:
         raise Mistake(Problem(str(target), "is there already.", "Name another file."), exit_code=1) from error
     except (OSError, sqlite3.Error) as error:
+        what = f"cannot be written by the user that the state folder belongs to: {error}."
         remedy = (
-            "It is written by the user that the state folder belongs to: name a folder in which that user may write."
+            "Name a folder in which that user may write, on a file system with hard links, with room for the journal."
         )
-        raise Mistake(Problem(str(target), f"cannot be written: {error}.", remedy), exit_code=1) from error
+        raise Mistake(Problem(str(target), what, remedy), exit_code=1) from error
     finally:
         journal.close()
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     _sync(target.parent)
     return target.stat().st_size
 
@@ -62,66 +67,99 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
     """
     fresh, current = folder / _FRESH, folder / FILE_NAME
     _remove(fresh)
-    unfinished = _prepare(source, fresh)
-    kept = _free(folder) if current.exists() else None
-    if kept is not None:
-        for suffix in ("", *_BESIDE):
-            beside = current.with_name(current.name + suffix)
-            if beside.exists():
-                beside.rename(kept.with_name(kept.name + suffix))
-    fresh.rename(current)
+    _check(source)
+    try:
+        unfinished = _prepare(source, fresh)
+        kept = _put_aside(folder, current)
+        fresh.rename(current)
+    except (OSError, sqlite3.Error) as error:
+        what = f"the journal cannot be put there: {error}."
+        raise Mistake(Problem(str(folder), what, "See to its room, its owner and its mode."), exit_code=1) from error
+    finally:
+        _remove(fresh)
     _sync(folder)
     return unfinished, kept
 
 
-def _prepare(source: Path, fresh: Path) -> int:
+def _check(source: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             found = copy.execute("PRAGMA quick_check").fetchone()[0]
-            version = int(copy.execute("PRAGMA user_version").fetchone()[0])
-            if found != "ok" or version == 0:
-                raise Mistake(_no_journal(source, "it is damaged" if version else "it is none"), exit_code=1)
-            with closing(sqlite3.connect(fresh)) as target:
-                copy.backup(target)
+            tables = {row[0] for row in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
-        _remove(fresh)
         raise Mistake(_no_journal(source, str(error)), exit_code=1) from error
+    if found != "ok" or not {"file", "meta", "lane", "transition"} <= tables:
+        why = "it is damaged" if found != "ok" else "it is another program's"
+        raise Mistake(_no_journal(source, why), exit_code=1)
+
+
+def _prepare(source: Path, fresh: Path) -> int:
+    uri = f"{source.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as copy, closing(sqlite3.connect(fresh)) as target:
+        copy.backup(target)
     fresh.chmod(0o600)
-    try:
-        journal = database.open_at(fresh)
-    except Mistake:
-        _remove(fresh)
-        raise
+    journal = database.open_at(fresh)
     try:
         with journal.transaction() as connection:
-            return _doubt(connection)
+            unfinished = _doubt(connection, time.time())
+        # All of it in the one file that is renamed: SQLite does not tell of a WAL that it could not fold in, as on a full disk.
+        journal.rows("PRAGMA journal_mode = DELETE")
     finally:
         journal.close()
-        _sync(fresh)
+    if any(fresh.with_name(fresh.name + suffix).exists() for suffix in _BESIDE):
+        raise OSError(errno.ENOSPC, "not all of it could be written")
+    _sync(fresh)
+    return unfinished
 
 
-def _doubt(connection: sqlite3.Connection) -> int:
-    """Whatever may have been sent since is looked up first. A file may have been attached since it was last changed."""
-    connection.execute("UPDATE file SET suspect_at = ctime_ns / 1e9 WHERE state = 'SEEN'")
+def _doubt(connection: sqlite3.Connection, now: float) -> int:
+    """Whatever may have been sent since is looked up first. A file may have been attached since it was last changed.
+
+    What was ever in doubt stays READY: it is looked up before each attempt anyway. What has lost its path is found again as a
+    new file, if it is there.
+    """
+    connection.execute("UPDATE file SET state = 'READY', due = 0, wait = 0 WHERE state = 'SENDING' AND sha256 IS NULL")
     connection.execute(
-        "UPDATE file SET state = 'SEEN', suspect_at = ctime_ns / 1e9, blocked = NULL, lacks = NULL, due = 0, wait = 0"
-        " WHERE state = 'READY' OR (state = 'SENDING' AND sha256 IS NULL)"
+        "UPDATE file SET state = 'WITHDRAWN', since = :now, finished_at = :now, blocked = NULL,"
+        " reason = 'its content was replaced before it was attached' WHERE state = 'READY' AND generation <> 0",
+        {"now": now},
     )
-    database.put(connection, "lost", 1)
+    connection.execute("UPDATE file SET contested = NULL, contested_at = NULL, held = 0 WHERE state = 'READY'")
+    connection.execute(
+        "UPDATE file SET state = 'SEEN', blocked = NULL, lacks = NULL, due = 0, wait = 0, quiet_boot = 0"
+        " WHERE state = 'READY' AND doubt_attempt IS NULL"
+    )
+    connection.execute("UPDATE file SET suspect_at = min(ctime_ns, mtime_ns) / 1e9 WHERE state = 'SEEN'")
+    database.put(connection, "lost", database.RESTORED)
     return int(connection.execute("SELECT count(*) FROM file WHERE finished_at IS NULL").fetchone()[0])
+
+
+def _put_aside(folder: Path, current: Path) -> Path | None:
+    """Rename the journal that is there, with what SQLite has beside it and would take for the new one's; None if none is."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{current.as_uri()}?mode=rw", uri=True)) as old:
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    there = [suffix for suffix in ("", *_BESIDE) if current.with_name(current.name + suffix).exists()]
+    if not there:
+        return None
+    kept = _free(folder)
+    for suffix in there:
+        current.with_name(current.name + suffix).rename(kept.with_name(kept.name + suffix))
+        _sync(folder)
+    return kept if "" in there else None
 
 
 def _free(folder: Path) -> Path:
     number, kept = 1, folder / BEFORE
-    while kept.exists():
+    while any(kept.with_name(kept.name + suffix).exists() for suffix in ("", *_BESIDE)):
         number += 1
         kept = folder / f"{BEFORE}-{number}"
     return kept
 
 
-def _remove(path: Path) -> None:
-    for suffix in ("", *_BESIDE):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+def _remove(fresh: Path) -> None:
+    """Whatever was begun: with SQLite's files, and the copy that a migration keeps."""
+    for path in fresh.parent.glob(f"{fresh.name}*"):
+        path.unlink()
 
 
 def _no_journal(source: Path, why: str) -> Problem:

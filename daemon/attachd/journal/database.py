@@ -46,6 +46,9 @@ MIGRATIONS: Mapping[int, str] = {
     """,
 }
 FILE_NAME = "journal.db"
+#: What ``meta`` says under "lost": files of which nothing is known may be attached already, as they have been there since their
+#: ctime. After a restore the inbox may have come out of a backup too, which keeps no ctime: then it is their mtime.
+LOST, RESTORED = 1, 2
 
 
 class Journal:

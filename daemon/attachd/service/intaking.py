@@ -38,7 +38,7 @@ _LONGEST_WAIT = 5.0
 
 
 class _Stopping(Exception):
-    """The service is to end: a scan is left where it is, and nothing is concluded from it."""
+    """The service is to end, or the configuration is another one: a scan is left, and nothing is concluded from it."""
 
 
 class Intaking:
@@ -50,7 +50,7 @@ class Intaking:
         self.bell = Doorbell()
         self.watch = Watch(self.bell)
         self.coverage = Coverage(desk.config.folders.inbox, self.watch)
-        self.scanned = threading.Event()
+        self.scanned, self.taken_up = threading.Event(), threading.Event()
         self._scanner, self._outdated = self._new_scanner(), False
         self._unheard = Unheard()
         self._settles: dict[bytes, float] = {}
@@ -65,9 +65,23 @@ class Intaking:
         self.watch.stop()
 
     def reconfigure(self) -> None:
-        """Have the configuration taken up that the desk has now: the next step looks at everything anew. From any thread."""
+        """Have the configuration taken up that the desk has now, and look at everything anew. From another thread.
+
+        ``taken_up`` is set then: no file is sent any more because of what an earlier configuration said of its folder.
+        """
+        self.taken_up.clear()
         self._outdated = True
         self.bell.ring(None)
+
+    def _take_up(self) -> None:
+        """Begin anew, as after a start: each file waits until it is found again, under whatever its folder means now."""
+        self._outdated = False
+        with self._desk.journal.transaction(durable=False) as connection:
+            self._desk.guard.epoch = database.increment(connection, "epoch")
+        earlier, self._scanner = self._scanner, self._new_scanner()
+        self._scanner.succeed(earlier)
+        self._settles, self._next_full, self._fully = {}, 0.0, True
+        self.taken_up.set()
 
     def _new_scanner(self) -> Scanner:
         desk = self._desk
@@ -100,14 +114,12 @@ class Intaking:
         if self._boot() - self._rang >= _RING_SECONDS:
             self._rang = self._boot()
             self._desk.bell.ring()
-        if self._desk.stopping.is_set():
+        if self._desk.stopping.is_set() or self._outdated:
             raise _Stopping
 
     def _step(self) -> None:
         if self._outdated:
-            # What an earlier configuration left unsettled, believed or unrouted is found out again, as after a start.
-            self._outdated, self._scanner, self._settles = False, self._new_scanner(), {}
-            self._next_full, self._fully = 0.0, True
+            self._take_up()
         if self._boot() >= self._next_full:
             self._scan_all()
         everything, folders = self.bell.wait(self._until_next())

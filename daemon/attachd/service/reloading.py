@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -12,6 +14,7 @@ import structlog
 from attachd import config
 from attachd.config import Config
 from attachd.config.tables import Table
+from attachd.delivery import worker
 from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.model import Mistake
@@ -29,7 +32,7 @@ FIXED = (
     *("upload.parallel", "upload.connect_seconds", "upload.stall_seconds", "upload.reply_seconds"),
     *("log.format", "log.file_names", "web", "metrics", "hooks"),
 )
-_KEY = "reload"
+_KEY, _BY = "reload", "reload.by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,17 @@ def _shown(value: Any) -> str:
 # --- For the verb -------------------------------------------------------------------------------------------------
 
 
+def announce(journal: Journal) -> None:
+    """Write down that this process reads its configuration anew on SIGHUP; others who hold the lock, as ``once``, do not."""
+    with journal.transaction(durable=False) as connection:
+        database.put(connection, _BY, os.getpid())
+
+
+def is_by(journal: Journal, process: int) -> bool:
+    """Whether *process* has announced that."""
+    return bool(journal.value("SELECT value FROM meta WHERE key = ?", (_BY,)) == process)
+
+
 def last(journal: Journal) -> Outcome:
     """What came of the last time that it was asked for."""
     text = journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
@@ -122,5 +136,10 @@ def last(journal: Journal) -> Outcome:
 
 
 def _write(journal: Journal, outcome: Outcome) -> None:
-    with journal.transaction(durable=False) as connection:
-        database.put(connection, _KEY, json.dumps(astuple(outcome)))
+    try:
+        with journal.transaction(durable=False) as connection:
+            database.put(connection, _KEY, json.dumps(astuple(outcome)))
+    except sqlite3.OperationalError as error:
+        if not worker.disk_fails(error):
+            raise
+        log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it")

@@ -17,6 +17,9 @@ from attachd.service import starting
 from attachd.service.intaking import Intaking
 from attachd.service.starting import Held
 
+#: How long a new configuration waits for intake: a step of it takes part of a second.
+_TAKEN_UP_SECONDS = 10.0
+
 
 class Engine:
     """The running service. ``crashed`` holds what ended a thread, to be raised where the process ends."""
@@ -58,9 +61,13 @@ class Engine:
             self.desk.bell.ring()
 
     def reconfigure(self, config: Config) -> None:
-        """Go on with another configuration; of what is fixed at the start it has to say the same."""
+        """Go on with another configuration; of what is fixed at the start it has to say the same.
+
+        Returns when intake has taken it up, unless it hangs in a file system that does not answer: then it does so later.
+        """
         self.desk.reconfigure(config)
         self.intake.reconfigure()
+        self.intake.taken_up.wait(_TAKEN_UP_SECONDS)
         self.desk.bell.ring_all()
 
     def thread_crashed(self) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Self
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
@@ -27,14 +27,14 @@ class Signals:
     """From entering to leaving, signals are noted; ``wait`` waits for one. For the main thread."""
 
     def __init__(self, *, reloads: bool = False) -> None:
-        """*reloads*: SIGHUP does not end the process, but is noted for ``reload``."""
+        """*reloads*: SIGHUP does not ask for the end, as a terminal does that is closed, but is noted for ``reload``."""
         self._reloads, self._ending, self._reload = reloads, False, False
 
     def __enter__(self) -> Self:
         """Take over the signals."""
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in (*_ENDING, signal.SIGHUP) if self._reloads else _ENDING:
+        for number in _HEARD:
             signal.signal(number, _nothing)
         return self
 
@@ -53,8 +53,9 @@ class Signals:
         """Wait for a signal or a ring, at most *seconds*; True from the first one on that asks for the end."""
         if not self._ending and select.select([self._reader], [], [], seconds)[0]:
             numbers = set(os.read(self._reader, 4096))
-            self._reload |= signal.SIGHUP in numbers
-            self._ending = bool(numbers - {signal.SIGHUP})
+            reload = {signal.SIGHUP} & numbers if self._reloads else set()
+            self._reload |= bool(reload)
+            self._ending = bool(numbers - reload)
         return self._ending
 
     def reload(self) -> bool:

@@ -215,7 +215,7 @@ def _mark(journal: Journal, config: Config, state: Path, *, adopt: bool) -> Guar
     with journal.transaction() as connection:
         database.put(connection, "inbox", identity)
         if known is None and marker is not None:
-            database.put(connection, "lost", 1)
+            database.put(connection, "lost", database.LOST)
             log.warning(
                 "journal.lost", inbox=str(inbox), remedy="files now in the inbox are looked up before they are sent"
             )
