@@ -134,7 +134,7 @@ class Visiting:
             if self._coverage:
                 self._coverage.enter(folder, status, name)
             with os.scandir(folder) as listing:
-                if next(listing, None) is not None:
+                if next(iter(listing), None) is not None:
                     return None
         except OSError:
             return None
