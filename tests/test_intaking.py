@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -254,6 +255,27 @@ def test_a_file_waits_under_a_new_configuration_until_it_is_found_again(w: World
     assert intake.taken_up.is_set()
     assert claimed is None
     assert [(row.state, row.asked) for row in w.rows()] == [("READY", "FIN-2")]
+
+
+def test_a_configuration_that_a_full_disk_held_up_is_taken_up_later(w: World, intake: Intaking) -> None:
+    step(w, intake)
+    w.desk.reconfigure(w.desk.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
+    intake.reconfigure()
+
+    def full(self: Scanner) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    w.desk.stopping = SimpleNamespace(is_set=lambda: False, wait=lambda seconds: None)  # type: ignore[assignment]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Scanner, "begin_epoch", full)
+        step(w, intake)
+    held_up = intake.taken_up.is_set()
+    w.drop("Invoices/a.txt")
+    step(w, intake)
+
+    assert not held_up
+    assert intake.taken_up.is_set()
+    assert [row.asked for row in w.rows()] == ["FIN-2"]
 
 
 def test_a_scan_is_left_where_the_configuration_changes(w: World, intake: Intaking) -> None:

@@ -64,6 +64,11 @@ class Scanner:
         self.effort.step()
         self._beat()
 
+    def begin_epoch(self) -> None:
+        """Nothing that was found before counts for delivery until it is found again."""
+        with self._journal.transaction(durable=False) as connection:
+            self._guard.epoch = database.increment(connection, "epoch")
+
     def succeed(self, earlier: Scanner) -> None:
         """Go on where *earlier* was: on the same mount, if it still lies there."""
         self._mount, self._there = earlier._mount, earlier._there
@@ -75,8 +80,7 @@ class Scanner:
         if not sight.there or sight.mount == self._mount:
             return False
         if self._mount is not None:
-            with self._journal.transaction(durable=False) as connection:
-                self._guard.epoch = database.increment(connection, "epoch")
+            self.begin_epoch()
         self._mount = sight.mount
         self._listings.clear()
         return True

@@ -37,7 +37,7 @@ def backup(folder: Path, target: Path) -> int:
             connection.backup(copy)
             # In one file, which can be carried away.
             copy.execute("PRAGMA journal_mode = DELETE")
-        _sync(partial)
+        database.sync(partial)
         os.link(partial, target)
     except FileExistsError as error:
         raise Mistake(Problem(str(target), "is there already.", "Name another file."), exit_code=1) from error
@@ -51,7 +51,7 @@ def backup(folder: Path, target: Path) -> int:
         journal.close()
         with suppress(OSError):
             partial.unlink()
-    _sync(target.parent)
+    database.sync(target.parent)
     return target.stat().st_size
 
 
@@ -77,7 +77,7 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
         raise Mistake(Problem(str(folder), what, "See to its room, its owner and its mode."), exit_code=1) from error
     finally:
         _remove(fresh)
-    _sync(folder)
+    database.sync(folder)
     return unfinished, kept
 
 
@@ -108,7 +108,7 @@ def _prepare(source: Path, fresh: Path) -> int:
         journal.close()
     if any(fresh.with_name(fresh.name + suffix).exists() for suffix in _BESIDE):
         raise OSError(errno.ENOSPC, "not all of it could be written")
-    _sync(fresh)
+    database.sync(fresh)
     return unfinished
 
 
@@ -144,7 +144,7 @@ def _put_aside(folder: Path, current: Path) -> Path | None:
     kept = _free(folder)
     for suffix in there:
         current.with_name(current.name + suffix).rename(kept.with_name(kept.name + suffix))
-        _sync(folder)
+        database.sync(folder)
     return kept if "" in there else None
 
 
@@ -166,11 +166,3 @@ def _no_journal(source: Path, why: str) -> Problem:
     return Problem(
         str(source), f"is no journal that can be restored: {why}.", "Name a file that `attachd backup` made."
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

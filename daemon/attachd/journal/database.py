@@ -234,7 +234,7 @@ def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
     if version == 0:
         schema = importlib.resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
         _run(connection, schema, VERSION)
-        _sync_folder(path.parent)
+        sync(path.parent)
         return
     for step in range(version, VERSION):
         _keep_copy(path, connection, step)
@@ -252,14 +252,14 @@ def _keep_copy(path: Path, connection: sqlite3.Connection, version: int) -> None
     if not copy.exists():
         partial = copy.with_name(f"{copy.name}.part")
         shutil.copy2(path, partial)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(partial)
         partial.rename(copy)
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -75,9 +75,9 @@ class Intaking:
 
     def _take_up(self) -> None:
         """Begin anew, as after a start: each file waits until it is found again, under whatever its folder means now."""
+        # Before the flag is taken back: where the journal's disk is full, this is tried again.
+        self._scanner.begin_epoch()
         self._outdated = False
-        with self._desk.journal.transaction(durable=False) as connection:
-            self._desk.guard.epoch = database.increment(connection, "epoch")
         earlier, self._scanner = self._scanner, self._new_scanner()
         self._scanner.succeed(earlier)
         self._settles, self._next_full, self._fully = {}, 0.0, True
