@@ -89,7 +89,7 @@ rescan_seconds = 1.0
         """Written beside the inbox and renamed into it."""
         target = self.inbox / os.fsdecode(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.home / f"fresh-{os.getpid()}"
+        fresh = self.inbox.parent / f"fresh-{os.getpid()}"
         fresh.write_bytes(content)
         fresh.rename(target)
         return target

@@ -23,7 +23,7 @@ from typing import Self
 ROOT = Path(__file__).resolve().parents[1]
 TREES = Path(os.environ.get("ATTACHD_TREES", "/var/tmp/attachd-trees"))
 _SUITE = "bookworm"
-_PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,procps,acl"
+_PACKAGES = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,python3,python3-venv,procps,acl"
 _LOCK = ROOT / "requirements" / "demo.lock"
 #: Units of the tree that would touch something outside, or wait for it.
 _UNWANTED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer")
@@ -31,13 +31,6 @@ _ENVIRON = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
     "HOME": "/root",
-}
-#: Where the files of ``systemd/`` belong.
-_FILES = {
-    "attachd.service": "/etc/systemd/system/attachd.service",
-    "attachd@.service": "/etc/systemd/system/attachd@.service",
-    "attachd.sysusers.conf": "/usr/lib/sysusers.d/attachd.conf",
-    "attachd.tmpfiles.conf": "/usr/lib/tmpfiles.d/attachd.conf",
 }
 #: Where systemd is not the first process here, nspawn can neither register the machine nor make a scope for it.
 _ALONE = [] if Path("/run/systemd/system").is_dir() else ["--register=no", "--keep-unit"]
@@ -131,17 +124,14 @@ class Machine:
         self._install()
 
     def _install(self) -> None:
-        """Install this checkout as its README says, with the units, the user and the folders that it comes with."""
+        """Install this checkout as its README says: the program, and `attachd install` for one site and for an instance."""
         wheels = self._root / "opt" / "wheels"
         python = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
         subprocess.run([*python, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT], check=True)
         (wheel,) = wheels.glob("attachd-*.whl")
         self.run("/opt/attachd/bin/pip", "install", "-q", "--no-index", "--no-deps", f"/opt/wheels/{wheel.name}")
-        for source, target in _FILES.items():
-            self.put(target, (ROOT / "systemd" / source).read_text("utf-8"))
-        self.run("systemd-sysusers")
-        self.run("systemd-tmpfiles", "--create", "attachd.conf")
-        self.run("systemctl", "daemon-reload")
+        self.run("/opt/attachd/bin/attachd", "install")
+        self.run("/opt/attachd/bin/attachd", "install", "--instance", "lab")
 
     def _is_up(self) -> bool:
         assert self._process is not None

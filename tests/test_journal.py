@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -541,3 +543,18 @@ def test_files_that_are_noted_together_get_their_ids_in_order(journal: Journal) 
         assert admission.add(connection, [], NOW) == []
 
     assert [row(journal, i).path for i in ids] == [file.place.path for file in new]
+
+
+def test_a_journal_whose_making_was_cut_short_before_it_had_a_log_is_none_yet(tmp_path: Path) -> None:
+    """SQLite writes the very first page by its older way, with a rollback journal; who only reads cannot undo that."""
+    with closing(sqlite3.connect(tmp_path / "being-made.db", isolation_level=None)) as making:
+        making.execute("PRAGMA cache_size = 1")
+        making.execute("CREATE TABLE t (x)")
+        making.execute("BEGIN IMMEDIATE")
+        making.executemany("INSERT INTO t VALUES (?)", ([bytes(2000)] for _ in range(50)))
+        shutil.copy(tmp_path / "being-made.db", tmp_path / "journal.db")
+        shutil.copy(tmp_path / "being-made.db-journal", tmp_path / "journal.db-journal")
+
+    assert database.open_for_reading(tmp_path) is None
+    with closing(database.open_journal(tmp_path)) as journal:
+        assert journal.value("PRAGMA user_version") == database.VERSION

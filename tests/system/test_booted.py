@@ -267,11 +267,9 @@ def test_a_stop_lets_an_upload_end(m: Machine) -> None:
 
 
 def test_a_site_of_its_own_for_each_instance(m: Machine) -> None:
-    for folder, mode in (("inbox", "2770"), ("failed", "2770"), ("done", "2750")):
-        words = ["-d", "-m", mode, "-o", "attachd", "-g", "attachd-drop", f"/srv/attachd/lab/{folder}"]
-        m.run("install", *words)
     m.put("/etc/attachd/lab.toml", CONFIG.format(home="/lab"), 0o640, "root:attachd")
     m.put("/etc/attachd/lab.token", TOKEN, 0o600)
+    m.run("/opt/attachd/bin/attachd", "install", "--instance", "lab")
 
     m.run("systemctl", "start", "attachd@lab")
     words = "umask 002; cd /srv/attachd/lab/inbox; mkdir TEST-1; echo b > TEST-1/b.txt"
@@ -280,3 +278,107 @@ def test_a_site_of_its_own_for_each_instance(m: Machine) -> None:
     wait_for(m, "b.txt")
     assert m.code("test", "-e", "/var/lib/attachd/lab/journal.db") == 0
     m.run("rm", "-r", "/srv/attachd/lab", check=False)
+
+
+# --- install and uninstall --------------------------------------------------------------------------------------------
+
+
+def test_the_folders_have_the_modes_of_their_purpose(m: Machine) -> None:
+    said = m.run("stat", "-c", "%n %U:%G %a", "/etc/attachd/config.toml", "/etc/attachd/token", *map(below, FOLDERS))
+
+    assert said.splitlines() == [
+        "/etc/attachd/config.toml root:attachd 640",
+        "/etc/attachd/token root:root 600",
+        "/srv/attachd/inbox attachd:attachd-drop 2770",
+        "/srv/attachd/done attachd:attachd-drop 2750",
+        "/srv/attachd/failed attachd:attachd-drop 2770",
+    ]
+    assert "attachd-drop" in m.run("id", "attachd")
+
+
+FOLDERS = ("inbox", "done", "failed")
+
+
+def below(name: str) -> str:
+    return f"/srv/attachd/{name}"
+
+
+def test_a_unit_that_was_edited_is_replaced_only_where_that_is_asked_for(m: Machine) -> None:
+    unit = "/etc/systemd/system/attachd.service"
+    m.run("sh", "-c", f"echo '# mine' >> {unit}")
+
+    assert m.code("/opt/attachd/bin/attachd", "install") == 1
+    assert "# mine" in m.run("cat", unit)
+    assert f"replaced {unit}" in m.run("/opt/attachd/bin/attachd", "install", "--refresh")
+    assert "# mine" not in m.run("cat", unit)
+
+
+@pytest.mark.parametrize("home", ["/data/jira", "/home/alice/drop"])
+def test_folders_elsewhere_are_within_reach_and_nothing_beside_them(m: Machine, home: str) -> None:
+    config = CONFIG.format(home="").replace("/srv/attachd", home)
+    m.put("/etc/attachd/config.toml", config, 0o640, "root:attachd")
+    m.put("/home/alice/secret", "of no concern", 0o644, "alice:alice")
+    if home.startswith("/home"):
+        m.run("install", "-d", "-o", "alice", home)
+        m.run("chmod", "711", "/home/alice")
+    said = m.run("/opt/attachd/bin/attachd", "install", "--refresh")
+    # In a home its owner has a say: what has to be done there by hand is told, and is enough.
+    by_hand = [line for line in said.splitlines() if line.startswith(("    install", "    setfacl"))]
+    assert len(by_hand) == (5 if home.startswith("/home") else 0), said
+    m.run("sh", "-e", "-c", "\n".join(by_hand))
+
+    m.run("systemctl", "start", "attachd")
+    drop(m, "TEST-1/a.txt", inbox=f"{home}/inbox")
+
+    wait_for(m, "a.txt")
+    done = f"{home}/done/TEST-1/a.txt"
+    until(lambda: m.code("test", "-e", done) == 0, f"it is not moved: {m.journal('attachd')}")
+    inside = ["nsenter", "-t", m.property("attachd", "MainPID"), "-m", "--"]
+    assert m.code(*inside, "test", "-e", "/home/alice/secret") == 1
+    m.run("systemctl", "stop", "attachd")
+    m.put("/etc/attachd/config.toml", CONFIG.format(home=""), 0o640, "root:attachd")
+    assert "removed  /etc/systemd/system/attachd.service.d/10" in m.run(
+        "/opt/attachd/bin/attachd", "install", "--refresh"
+    )
+
+
+def test_uninstalled_it_leaves_what_is_anybodys(m: Machine) -> None:
+    m.run("systemctl", "enable", "--now", "attachd")
+    drop(m, "TEST-1/a.txt")
+    until(lambda: m.code("test", "-e", "/srv/attachd/done/TEST-1/a.txt") == 0, "it is not moved")
+
+    m.run("/opt/attachd/bin/attachd", "uninstall")
+
+    assert m.code("systemctl", "cat", "attachd") != 0
+    left = m.run("find", "/etc", "-name", "*attachd*", "-not", "-name", "attachd@.service").split()
+    assert sorted(left) == ["/etc/attachd", "/etc/sysusers.d/attachd.conf", "/etc/tmpfiles.d/attachd-lab.conf"]
+    for kept in ("/etc/attachd/token", "/srv/attachd/done/TEST-1/a.txt", "/var/lib/attachd/journal.db"):
+        assert m.code("test", "-e", kept) == 0
+    m.run("/opt/attachd/bin/attachd", "install")
+
+
+def test_a_service_of_ones_own(m: Machine) -> None:
+    m.run("useradd", "-m", "bob")
+    m.run("loginctl", "enable-linger", "bob")
+    uid = m.run("id", "-u", "bob").strip()
+    until(lambda: m.code("test", "-S", f"/run/user/{uid}/bus") == 0, "no manager of the user's")
+    bob = ["runuser", "-u", "bob", "--", "env", f"XDG_RUNTIME_DIR=/run/user/{uid}", "HOME=/home/bob"]
+
+    m.run(*bob, "/opt/attachd/bin/attachd", "install", "--user")
+    config = "/home/bob/.config/attachd"
+    m.run(
+        *bob,
+        "sed",
+        "-i",
+        f's|^url = .*|url = "{SITE}"|; s|^user = .*|user = "demo@example.com"|',
+        f"{config}/config.toml",
+    )
+    m.run(*bob, "sh", "-c", f"echo {TOKEN} > {config}/token")
+    m.run(*bob, "systemctl", "--user", "enable", "--now", "attachd")
+    m.run(*bob, "sh", "-c", "mkdir /home/bob/attachd/inbox/TEST-7; echo x > /home/bob/attachd/inbox/TEST-7/mine.txt")
+
+    wait_for(m, "mine.txt")
+    m.run(*bob, "systemctl", "--user", "reload", "attachd")
+    m.run(*bob, "/opt/attachd/bin/attachd", "uninstall", "--user")
+    assert m.code(*bob, "systemctl", "--user", "cat", "attachd") != 0
+    assert m.code("test", "-d", "/home/bob/attachd/inbox") == 0

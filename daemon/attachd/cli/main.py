@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 import attachd
-from attachd.cli import asking, checking, copying, history, pausing, reloading, retrying, service_verbs, showing, trying
+from attachd.cli import (
+    asking,
+    checking,
+    copying,
+    history,
+    installing,
+    pausing,
+    reloading,
+    retrying,
+    service_verbs,
+    showing,
+    trying,
+)
 
 app = typer.Typer(
     name="attachd",
@@ -46,6 +58,8 @@ app.command("resume")(pausing.resume)
 app.command("reload")(reloading.reload)
 app.command("backup")(copying.backup)
 app.command("restore")(copying.restore)
+app.command("install")(installing.install)
+app.command("uninstall")(installing.uninstall)
 app.command("demo")(trying.demo)
 
 

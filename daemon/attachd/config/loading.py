@@ -144,7 +144,7 @@ def _places(argument: Path | None, instance: str | None, environ: Mapping[str, s
     if argument:
         yield argument
     elif instance:
-        yield _of_instance(instance)
+        yield of_instance(instance)
     elif named := environ.get("ATTACHD_CONFIG"):
         yield Path(named)
     else:
@@ -152,7 +152,7 @@ def _places(argument: Path | None, instance: str | None, environ: Mapping[str, s
         yield SYSTEM_FOLDER / FILE_NAME
 
 
-def _of_instance(name: str) -> Path:
+def of_instance(name: str) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9_@:-][A-Za-z0-9_.@:-]*", name):
         raise _usage("--instance", f"{name!r} is no instance's name.", f"It stands for {SYSTEM_FOLDER}/NAME.toml.")
     return SYSTEM_FOLDER / f"{name}.toml"

@@ -181,7 +181,7 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
         return None
     try:
         connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=ro")
-        version = _version(connection)
+        version = 0 if _is_half_made(connection) else _version(connection)
         _refuse_newer(path, version)
         if version == 0:
             connection.close()
@@ -192,6 +192,19 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
     except sqlite3.DatabaseError as error:
         raise _unusable(path, error) from error
     return Journal(path, connection)
+
+
+def _is_half_made(connection: sqlite3.Connection) -> bool:
+    """Whether its making was cut short at its first page: that is written by a rollback journal, before there is a WAL, and who
+    only reads cannot roll it back (sqlite.org/rescode.html, SQLITE_READONLY_ROLLBACK).
+    """
+    try:
+        _version(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
+            return True
+        raise
+    return False
 
 
 @contextmanager

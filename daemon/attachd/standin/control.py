@@ -33,11 +33,14 @@ def routes(site: Site) -> list[BaseRoute]:
         site.faults.clear()
         return Response(status_code=204)
 
-    async def attachments(_request: HttpRequest) -> Response:
-        return JSONResponse([described(it) for it in site.store.all_attachments()])
+    async def attachments(request: HttpRequest) -> Response:
+        issue = request.query_params.get("issue")
+        found = site.store.all_attachments() if issue is None else site.store.attachments(issue)
+        return JSONResponse([described(it) for it in found])
 
-    async def requests(_request: HttpRequest) -> Response:
-        return JSONResponse([asdict(record) for record in site.log.all()])
+    async def requests(request: HttpRequest) -> Response:
+        issue = request.query_params.get("issue")
+        return JSONResponse([asdict(record) for record in site.log.all() if issue in (None, record.issue)])
 
     return [
         Route("/__standin__/faults", _changing(add_fault), methods=["POST"]),

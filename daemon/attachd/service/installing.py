@@ -1,0 +1,245 @@
+"""What `install` and `uninstall` do, as a list of steps that is known before the first of them is taken."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attachd.config import Config
+from attachd.model import Mistake, Problem
+from attachd.service import units
+
+_SYSTEM = Path("/etc/systemd/system")
+_SYSUSERS, _TMPFILES = Path("/etc/sysusers.d"), Path("/etc/tmpfiles.d")
+_DROP_IN = "10-attachd.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A file of this text. One that is there is left as it is (*kept*), or has to be the same unless all is refreshed."""
+
+    path: Path
+    text: str
+    mode: int = 0o644
+    group: str | None = None
+    kept: bool = False
+    #: Made here, of the configuration: shown before it is written.
+    made: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command; *may_fail*: there may be nothing for it to do."""
+
+    words: tuple[str, ...]
+    may_fail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of the user's own."""
+
+    path: Path
+    mode: int = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """A file of ours; and its folder where nothing else lies there."""
+
+    path: Path
+
+
+Step = Write | Run | Folder | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Which service: of the system, one site's (*instance*) or a user's own, whose home is *home*."""
+
+    command: Path
+    file: Path
+    instance: str | None = None
+    home: Path | None = None
+
+    @property
+    def service(self) -> str:
+        """The name for systemctl."""
+        return f"attachd@{self.instance}" if self.instance else "attachd"
+
+    @property
+    def systemctl(self) -> str:
+        """How an administrator calls it."""
+        return "systemctl --user" if self.home else "systemctl"
+
+    @property
+    def unit(self) -> Path:
+        """The unit's file."""
+        if self.home:
+            return self.home / ".config/systemd/user/attachd.service"
+        return _SYSTEM / ("attachd@.service" if self.instance else "attachd.service")
+
+    @property
+    def drop_in(self) -> Path:
+        """The file with what the configuration changes."""
+        return _SYSTEM / f"{self.service}.service.d" / _DROP_IN
+
+    @property
+    def tmpfiles(self) -> Path:
+        """The file with its folders."""
+        return _TMPFILES / (f"attachd-{self.instance}.conf" if self.instance else "attachd.conf")
+
+
+def for_system(aim: Aim, config: Config, is_ours: Callable[[Path], bool]) -> list[Step]:
+    """The steps to a service of the system. *is_ours*: whether a folder may be made, or given owner and mode."""
+    folders = units.tmpfiles(each for each in units.needed(config) if is_ours(each.path))
+    name = "attachd@.service" if aim.instance else "attachd.service"
+    own = aim.file if not aim.instance else None
+    steps: list[Step] = [
+        Write(_SYSUSERS / "attachd.conf", units.shipped("attachd.sysusers.conf")),
+        Run(("systemd-sysusers", str(_SYSUSERS / "attachd.conf"))),
+        Write(aim.tmpfiles, folders, made=True),
+        Run(("systemd-tmpfiles", "--create", str(aim.tmpfiles))),
+        Write(aim.file, units.sample(aim.instance), 0o640, "attachd", kept=True),
+        Write(units.credential_file("token", aim.instance), "", 0o600, kept=True),
+        Write(aim.unit, units.unit(name, aim.command, own)),
+    ]
+    if text := units.drop_in(config, aim.instance):
+        steps.append(Write(aim.drop_in, text, made=True))
+    else:
+        steps.append(Remove(aim.drop_in))
+    return [*steps, Run(("systemctl", "daemon-reload"))]
+
+
+def for_user(aim: Aim, config: Config) -> list[Step]:
+    """The steps to a user's own service."""
+    folders = config.folders
+    return [
+        Folder(aim.file.parent),
+        Write(aim.file, units.sample(None, folders.inbox), 0o600, kept=True),
+        Write(aim.file.with_name("token"), "", 0o600, kept=True),
+        *(Folder(path) for path in (folders.inbox, folders.done, folders.failed)),
+        Write(aim.unit, units.unit("attachd-user.service", aim.command, aim.file)),
+        Run(("systemctl", "--user", "daemon-reload")),
+    ]
+
+
+def undone(aim: Aim, others: Collection[str]) -> list[Step]:
+    """The steps back. What was configured, received and recorded stays, and what *others* (services' names) need too."""
+    if aim.home:
+        return [
+            Run(("systemctl", "--user", "disable", "--now", "attachd"), may_fail=True),
+            Remove(aim.unit),
+            Run(("systemctl", "--user", "daemon-reload")),
+        ]
+    steps: list[Step] = [
+        Run(("systemctl", "disable", "--now", aim.service), may_fail=True),
+        Remove(aim.drop_in),
+        Remove(aim.tmpfiles),
+    ]
+    if not (aim.instance and any(name.startswith("attachd@") for name in others)):
+        steps.append(Remove(aim.unit))
+    if not others:
+        steps.append(Remove(_SYSUSERS / "attachd.conf"))
+    return [*steps, Run(("systemctl", "daemon-reload"))]
+
+
+def installed() -> set[str]:
+    """The names of the system's services that were installed: each has its file of folders."""
+    return {path.stem.replace("attachd-", "attachd@", 1) for path in _TMPFILES.glob("attachd*.conf")}
+
+
+def misplaced(command: Path, prefixes: Iterable[Path]) -> Problem | None:
+    """What speaks against a service of the system that runs this program, or None.
+
+    It runs what is root's alone to change, and nothing that lies below a home, of which it sees nothing. *prefixes* are those of
+    the environment and of its interpreter.
+    """
+    remedy = "Install attachd as root where only root writes: python3 -m venv /opt/attachd (README)."
+    for place in prefixes:
+        if units.in_home(place) or units.in_home(place.resolve()):
+            return Problem(str(place), "lies below a home, of which the service sees nothing.", remedy)
+    for place in (command, *command.parents):
+        status = place.stat()
+        if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o022:
+            return Problem(str(place), "can be changed by others than root.", remedy)
+    return None
+
+
+def conflicts(steps: Sequence[Step]) -> list[Problem]:
+    """Files that are there and differ: somebody may have changed them. Raises ``OSError`` where one cannot be read."""
+    return [
+        Problem(str(step.path), "is there already, and says something else.", "`--refresh` replaces it.")
+        for step in steps
+        if isinstance(step, Write) and not step.kept and step.path.exists() and step.path.read_text() != step.text
+    ]
+
+
+def take(step: Step) -> str:
+    """Take one step; says what was done, in a word and with what. Raises ``model.Mistake``."""
+    try:
+        match step:
+            case Write():
+                return f"{_write(step):8} {step.path}"
+            case Folder():
+                there = step.path.is_dir()
+                step.path.mkdir(step.mode, parents=True, exist_ok=True)
+                return f"{'kept' if there else 'made':8} {step.path}"
+            case Remove():
+                there = step.path.exists()
+                _remove(step.path)
+                return f"{'removed' if there else 'absent':8} {step.path}"
+            case Run():
+                return f"{'ran' if _run(step) else 'failed':8} {' '.join(step.words)}"
+    except OSError as error:
+        raise Mistake(Problem(str(getattr(step, "path", "")), f"{error.strerror}.", ""), exit_code=1) from error
+
+
+def _write(step: Write) -> str:
+    if step.path.exists() and (step.kept or step.path.read_text() == step.text):
+        return "kept"
+    step.path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(dir=step.path.parent, prefix=".attachd-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(step.text)
+            os.fchmod(file.fileno(), step.mode)
+            file.flush()
+            os.fsync(file.fileno())
+        if step.group is not None:
+            shutil.chown(fresh, group=step.group)
+        there = step.path.exists()
+        os.rename(fresh, step.path)
+    except BaseException:
+        os.unlink(fresh)
+        raise
+    return "replaced" if there else "wrote"
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if path.parent.name.endswith(".service.d") and path.parent.is_dir() and not any(path.parent.iterdir()):
+        path.parent.rmdir()
+
+
+def _run(step: Run) -> bool:
+    if shutil.which(step.words[0]) is None:
+        raise Mistake(
+            Problem(step.words[0], "is not here: this system has no systemd.", "Run `attachd run` by other means.")
+        )
+    done = subprocess.run(  # noqa: S603  commands of our own
+        step.words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 and not step.may_fail:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        what = f"ended with {done.returncode}: {said[-1] if said else 'it said nothing'}."
+        raise Mistake(
+            Problem(" ".join(step.words), what, "Put that right; `attachd install` goes on from there."), exit_code=1
+        )
+    return done.returncode == 0

@@ -1,0 +1,163 @@
+"""The files that systemd is given: those that are shipped, and what a configuration changes of them. Texts, and nothing else."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attachd.config import Config, TokenSource
+
+#: What the shipped units say, and what stands in its place on a machine where that is elsewhere.
+COMMAND, CONFIGURATION = "/opt/attachd/bin/attachd", "/etc/attachd/config.toml"
+USER_CONFIGURATION = "%E/attachd/config.toml"
+_FOLDERS, _STATE = Path("/srv/attachd"), Path("/var/lib/attachd")
+#: Where a service with ``ProtectHome=`` sees nothing.
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+#: A folder so near to the root is everybody's; only below that many parts of a path lies one of the service's own.
+_OWN_PARTS = 3
+
+
+def shipped(name: str) -> str:
+    """The text of a file of ``systemd/``, or of the sample configuration: from the package, or from the checkout."""
+    packed = importlib.resources.files("attachd").joinpath("shipped", name)
+    if packed.is_file():
+        return packed.read_text("utf-8")
+    checkout = Path(__file__).resolve().parents[3]
+    return (checkout / name if name.endswith(".toml") else checkout / "systemd" / name).read_text("utf-8")
+
+
+def unit(name: str, command: Path, configuration: Path | None = None) -> str:
+    """A shipped unit for a program, and a configuration, that lie where these do."""
+    text = shipped(name).replace(COMMAND, str(command))
+    if configuration is None:
+        return text
+    return text.replace(USER_CONFIGURATION, _quoted(configuration)).replace(CONFIGURATION, _quoted(configuration))
+
+
+def sample(instance: str | None, inbox: Path | None = None) -> str:
+    """A first configuration: the sample, with the folders of this instance and the token that systemd hands over.
+
+    With an *inbox* it is a user's own, whose token is a file.
+    """
+    text = shipped("sample-config.toml")
+    if inbox is not None:
+        return text.replace('inbox = "/srv/attachd/inbox"', f'inbox = "{inbox}"')
+    below = f"/{instance}" if instance else ""
+    return (
+        text.replace('inbox = "/srv/attachd/inbox"', f'inbox = "{_FOLDERS}{below}/inbox"')
+        .replace('# state = "/var/lib/attachd"', f'state = "{_STATE}{below}"')
+        .replace('\ntoken = { file = "token" }', '\ntoken = { credential = "token" }')
+    )
+
+
+def in_home(path: Path) -> bool:
+    """Whether a hardened service would not see it."""
+    return any(path.is_relative_to(home) for home in _HOMES)
+
+
+def roots(config: Config) -> list[Path]:
+    """What the service has to write to: the common folder of inbox, done and failed, so that a move is a rename.
+
+    All three by themselves where that folder is not theirs alone; each move is then a copy.
+    """
+    three = [config.folders.inbox, config.folders.done, config.folders.failed]
+    common = Path(os.path.commonpath(three))
+    whole = len(common.parts) > _OWN_PARTS if in_home(common) else len(common.parts) >= _OWN_PARTS
+    return [common] if whole else three
+
+
+def drop_in(config: Config, instance: str | None) -> str:
+    """What this configuration changes of the shipped unit; "" if nothing."""
+    below = instance or ""
+    paths = [path for path in roots(config) if not path.is_relative_to(_FOLDERS / below)]
+    state = config.folders.state
+    if state is not None and not state.is_relative_to(_STATE / below):
+        paths.append(state)
+    credentials = [name for name in _credentials(config) if name != "token"]
+    if not paths and not credentials:
+        return ""
+    lines = ["# Made by `attachd install` of the configuration; `attachd install --refresh` makes it anew."]
+    if paths:
+        lines += ["", "[Unit]", *(f"RequiresMountsFor={_quoted(path)}" for path in paths)]
+    lines += ["", "[Service]", *_writable(paths), *_handed_over(credentials, instance)]
+    return "\n".join(lines) + "\n"
+
+
+def _writable(paths: Sequence[Path]) -> list[str]:
+    homes = [path for path in paths if in_home(path)]
+    lines = [f"ReadWritePaths={_quoted(path)}" for path in paths if path not in homes]
+    if homes:
+        # ":ro": on systemd 247 and 252 ProtectHome=tmpfs alone leaves homes that can be written to, in memory.
+        lines += ["ProtectHome=tmpfs", "TemporaryFileSystem=/home:ro /root:ro /run/user:ro"]
+        lines += [f"BindPaths={_quoted(path)}" for path in homes]
+    return lines
+
+
+def _credentials(config: Config) -> list[str]:
+    sources: Iterable[TokenSource | None] = (config.jira.auth.token, config.jira.auth.client_secret)
+    return [source.credential for source in sources if source is not None and source.credential is not None]
+
+
+def credential_file(name: str, instance: str | None) -> Path:
+    """Where an administrator puts the secret that a credential hands over."""
+    return Path("/etc/attachd", f"{instance}.{name}" if instance else name)
+
+
+def _handed_over(credentials: Sequence[str], instance: str | None) -> list[str]:
+    lines = []
+    for name in credentials:
+        # Where the file is missing, it is handed an empty line, and the service says so; see the unit.
+        lines += [f"LoadCredential={name}:{credential_file(name, instance)}", f"SetCredential={name}:\\n"]
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """One of the three folders, with the mode of its purpose; *inherited*: what is made in it is the service's to empty too."""
+
+    path: Path
+    mode: str
+    inherited: bool
+
+    @property
+    def lines(self) -> list[str]:
+        """For tmpfiles.d(5). The rights are for folders that somebody makes under umask 022."""
+        made = [f"d  {_quoted(self.path)} {self.mode} attachd attachd-drop -"]
+        # Not rwX: systemd 252 ignores such a line without a word.
+        return made + ([f"a+ {_quoted(self.path)} - - - - {_rights('default:')}"] if self.inherited else [])
+
+    @property
+    def commands(self) -> list[str]:
+        """The same, by hand."""
+        quoted = shlex.quote(str(self.path))
+        made = [f"install -d -m {self.mode} -o attachd -g attachd-drop {quoted}"]
+        return made + ([f"setfacl -m {_rights('d:')} {quoted}"] if self.inherited else [])
+
+
+def _rights(which: str) -> str:
+    return f"{which}user:attachd:rwx,{which}group:attachd-drop:rwx,{which}mask::rwx"
+
+
+def needed(config: Config) -> list[Needed]:
+    """The folders that files walk through."""
+    three = config.folders
+    return [Needed(three.inbox, "2770", True), Needed(three.done, "2750", False), Needed(three.failed, "2770", True)]
+
+
+def tmpfiles(made: Iterable[Needed]) -> str:
+    """A file of tmpfiles.d(5) that makes these folders."""
+    lines = ["# Made by `attachd install` of the configuration. No folder is ever emptied or removed.", ""]
+    lines += ["d  /etc/attachd 0750 root attachd -", *(line for each in made for line in each.lines)]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(path: Path) -> str:
+    """As systemd.syntax(7) and tmpfiles.d(5) read it: ``%`` is doubled, and what has a blank or a quote is put in quotes."""
+    text = str(path).replace("%", "%%")
+    if any(character in text for character in " \t\"'\\"):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text

@@ -1,0 +1,181 @@
+"""Bugs that are planted, so that it shows whether the campaign would have found them.
+
+Each is an edit of a copy of the program. A bug that nothing catches says that the oracle is blind on that side.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.crash import driving
+from system.crash.campaign import NEVER, Death, Told
+
+PACKAGE = Path(__file__).resolve().parents[3] / "daemon" / "attachd"
+#: Lives with one bug, at the most, until it is caught.
+MOST = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """One bug: what a text of a file is exchanged for, and where it has to show."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    workload: str
+    #: "never": without a death; "kill" or "cut", in one of the windows of ``_window``.
+    how: str = "kill"
+    window: str = "sending"
+    #: Further edits (file, old, new): what two rules forbid is no bug before both are gone.
+    more: tuple[tuple[str, str, str], ...] = ()
+
+
+SEEDS = (
+    Seed("no look after a restart", "delivery/outcome.py", "    if row.sha256 is None:\n", "    if True:\n", "one"),
+    Seed(
+        "marked as attached before it is sent", "delivery/sending.py",
+        "    answer = _exchange(desk, client, batch, body)\n",
+        "    sooner = {row.id: outcome.attached(Stored(f'X{row.id}', row.name), 1.0) for row in batch}\n"
+        "    with desk.journal.transaction() as connection:\n        rows.change_many(connection, sooner)\n"
+        "    answer = _exchange(desk, client, batch, body)\n",
+        "one",
+    ),
+    Seed(
+        "moved before it is sent", "delivery/sending.py",
+        "    answer = _exchange(desk, client, batch, body)\n",
+        "    for row in batch:\n        to = desk.config.folders.done / row.path.decode()\n"
+        "        to.parent.mkdir(parents=True, exist_ok=True)\n        (desk.guard.inbox / row.path.decode()).rename(to)\n"
+        "    answer = _exchange(desk, client, batch, body)\n",
+        "one",
+    ),
+    Seed("NORMAL instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = NORMAL", "one", "cut"),
+    Seed("OFF instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = OFF", "one", "cut"),
+    Seed(
+        "a name given by Jira is not looked for", "delivery/reconciling.py",
+        "return Unclear(renamed) if renamed else Absent()", "return Absent()", "renamed", "never",
+    ),
+    Seed(
+        "a half-stored request is sent again", "jira/verdict.py",
+        'InDoubt(f"Jira declined the request ({reply.status}: {words})", brief=True, share=share)',
+        'NotDelivered(f"Jira declined the request ({reply.status}: {words})")', "half", "never",
+    ),
+    Seed(
+        "the fate lost to a fault of the account", "jira/verdict.py",
+        "        return Judgement(tuple(_pair(stored, files)), fault)\n",
+        '        return Judgement(tuple(_pair(stored, files))) if not fault else _all(NotDelivered("no"), files, fault)\n',
+        "login", "never",
+    ),
+    Seed(
+        "inodes as identity after a restart", "intake/observing.py",
+        "    if row.epoch == epoch and row.mtime_ns != now.mtime_ns:\n",
+        "    if (row.dev, row.ino) != (now.dev, now.ino) or row.mtime_ns != now.mtime_ns:\n", "copied", "kill", "sending",
+    ),
+    Seed(
+        "two doubtful twins credited with one attachment", "delivery/reconciling.py",
+        "and credited.get(attachment.id, row.id) == row.id", "", "twins", "never",
+        more=(("delivery/reconciling.py", "and not (attachment.id in listed", "and not (False"),),
+    ),
+    Seed(
+        "an inbox that is not mounted read as empty", "filing/guard.py",
+        "        if marker is None:\n            return Sight(\n",
+        "        if marker is None:\n            return Sight(True, mount=mount)\n            return Sight(\n",
+        "unmounted", "kill", "sending",
+    ),
+    Seed(
+        "folders not synchronised", "filing/durability.py",
+        "        os.fsync(folder)\n", "        pass\n", "apart", "cut", "filing",
+    ),
+    Seed(
+        "a copy to another device not synchronised", "filing/copying.py",
+        "        os.fsync(written)\n", "", "devices", "cut", "filing",
+    ),
+    Seed(
+        "an answer that names nothing taken for success", "jira/verdict.py",
+        "    return _all(InDoubt(reason, nonsense=reply.status == 200 and not reply.is_cut), files, fault)\n",
+        "    return Judgement(tuple(Stored(f'X{id(reply)}', file.name) for file in files))\n", "page", "never",
+    ),
+    Seed(
+        "looked for by name alone", "delivery/reconciling.py",
+        "        attachment.size == row.size\n", "        True\n", "namesake", "never",
+    ),
+    Seed(
+        "a streamed file without its checksum before the end", "delivery/sending.py",
+        "            queue.checksums(connection, batch, sums)\n", "            pass\n", "large",
+    ),
+    Seed(
+        "size and time as proof of the content", "intake/observing.py",
+        "    return Look.ADOPT if sums[row.path] == row.sha256 else Look.REPLACED\n", "    return Look.ADOPT\n",
+        "replaced", "kill", "sending",
+    ),
+    Seed(
+        "one look for an upload in doubt", "delivery/outcome.py",
+        "    if not row.brief and looks < len(doubts.looks_seconds):\n", "    if False:\n", "late", "never",
+        more=(("delivery/sending.py", "if first.ever_doubtful and not _still_missing", "if False and not _still_missing"),),
+    ),
+    Seed(
+        "the token in a line of the log", "jira/auth.py",
+        '            return f"Bearer {token}"\n        return "Basic "',
+        '            return f"Bearer {token}"\n        print(self._user, token)\n        return "Basic "', "one", "never",
+    ),
+    Seed(
+        "a lost journal forgotten", "journal/admission.py",
+        "LOST: now.ctime_ns / 1e9,", "LOST: None,", "lost", "kill", "filing",
+    ),
+    Seed(
+        "a note that came back taken for a file", "filing/notes.py",
+        "    line = _FIRST_LINE.match(first_bytes)\n", "    line = None\n", "returned", "never",
+    ),
+    Seed("what was being sent forgotten", "journal/queue.py", "WHERE state = 'SENDING'\")]", "WHERE 0\")]", "one"),
+)  # fmt: skip
+
+
+def planted(seed: Seed, folder: Path) -> Path:
+    """Copy the program into *folder* with the bug in it; the folder. Raises ``AssertionError`` where its text is not there."""
+    shutil.copytree(PACKAGE, folder / "attachd", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, old, new in ((seed.file, seed.old, seed.new), *seed.more):
+        file = folder / "attachd" / name
+        text = file.read_text("utf-8")
+        assert old in text, f"{seed.name}: {name} does not have {old!r} any more"
+        file.write_text(text.replace(old, new), "utf-8")
+    return folder
+
+
+def caught_by(seed: Seed, workers: int, most: int = MOST) -> str:
+    """Live with the bug until something is found to be wrong, and say what; "" if nothing was."""
+    found: list[Told] = []
+
+    def heard(told: Told) -> None:
+        found.extend([told] if told.wrong else [])
+
+    with tempfile.TemporaryDirectory(prefix="attachd-seed-") as folder:
+        package = planted(seed, Path(folder))
+        with driving.workers(workers, power=seed.how == "cut", package=package) as started:
+            tried = driving.live(started, [Death(seed.workload, "kill", NEVER)], heard)
+            if not found and seed.how != "never":
+                numbers = _window(seed.window, tried[0].names)
+                deaths = [Death(seed.workload, seed.how, at) for at in numbers] * (1 + most // len(numbers))
+                tried += driving.live(started, deaths[:most], heard, lambda: bool(found))
+    if not found:
+        return ""
+    told = found[0]
+    where = f"before `{told.call}` ({told.death.how})" if told.reached else "without a death"
+    return f"{told.wrong[0].removeprefix('at death: ')[:2]} {where}, life {len(tried)}"
+
+
+def _window(window: str, names: Sequence[str]) -> list[int]:
+    """Numbers of the calls at which a bug of this sort shows, the likeliest first."""
+    sent = max((at for at, name in enumerate(names, 1) if name in ("sendto", "sendmsg")), default=1)
+    answered = max((at for at, name in enumerate(names, 1) if name == "recvfrom"), default=1)
+    last = len(names)
+    match window:
+        case "sending":
+            return [*range(sent, min(answered + 30, last)), *range(max(1, sent - 25), sent)]
+        case "filing":
+            return [*range(answered, last)]
+        case _:
+            raise ValueError(window)

@@ -1,0 +1,87 @@
+"""The crash campaign in small: deaths of each sort, drawn anew each time, and each planted bug. In full: ``scripts/crash``."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from system.crash import disks, driving, oracle, seeding, tracing
+from system.crash.campaign import Told
+
+pytestmark = [
+    pytest.mark.skipif(bool(tracing.lacking()), reason=tracing.lacking()),
+    pytest.mark.timeout(400),
+    # One after another: each starts as many processes as there are processors.
+    pytest.mark.xdist_group("crash"),
+]
+needs_disks = pytest.mark.skipif(bool(disks.lacking()), reason=disks.lacking())
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[list[Popen[str]]]:
+    with driving.workers(2) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+def calls(started: list[Popen[str]]) -> dict[str, int]:
+    """How long each life is when nothing happens to it: that this goes well is half of the oracle's proof."""
+    return driving.lengths(started, driving.names())
+
+
+def wrong(told: list[Told]) -> list[Told]:
+    assert sum(each.reached for each in told) > len(told) // 2, "hardly any death came before the end"
+    return [each for each in told if each.wrong]
+
+
+def test_killed_before_any_call_nothing_is_lost_and_nothing_twice(
+    started: list[Popen[str]], calls: dict[str, int]
+) -> None:
+    assert wrong(driving.live(started, driving.drawn(random.Random(random.random()), calls, "kill", 60))) == []
+
+
+def test_killed_again_while_it_recovers(started: list[Popen[str]], calls: dict[str, int]) -> None:
+    assert wrong(driving.live(started, driving.drawn(random.Random(random.random()), calls, "pair", 20))) == []
+
+
+def test_a_call_that_fails_loses_nothing(started: list[Popen[str]], calls: dict[str, int]) -> None:
+    told = driving.live(started, driving.refused(random.Random(random.random()), calls, 40))
+
+    assert [each for each in told if each.wrong] == []
+
+
+@needs_disks
+def test_what_was_promised_survives_the_power() -> None:
+    with driving.workers(2, power=True) as started:
+        names = ["one", "many", "devices", "apart", "arrived"]
+        calls = driving.lengths(started, names)
+        told = driving.live(started, driving.drawn(random.Random(random.random()), calls, "cut", 24))
+
+    assert wrong(told) == []
+
+
+@pytest.mark.parametrize("seed", seeding.SEEDS, ids=lambda seed: seed.name.replace(" ", "-"))
+def test_a_planted_bug_is_caught(seed: seeding.Seed) -> None:
+    if seed.how == "cut" and disks.lacking():
+        pytest.skip(disks.lacking())
+
+    assert seeding.caught_by(seed, 1) != ""
+
+
+def test_a_traceback_is_told_by_its_place_and_its_last_line(tmp_path: Path) -> None:
+    class Somewhere:
+        home = tmp_path
+
+    lines = [
+        '{"event": "x"}',
+        "Traceback (most recent call last):",
+        '  File "/x/attachd/a/b.py", line 7',
+        "KeyError: 3",
+    ]
+    (tmp_path / "log").write_text("\n".join(lines))
+
+    assert oracle.tracebacks(Somewhere()) == ["a/b.py:7 KeyError: 3"]
