@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import tempfile
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,6 @@ from system.crash.workloads import ALL, Workload
 
 #: A death that is never reached.
 NEVER = 10**6
-#: So often a recovery is tried before the files are looked at: what is in doubt or paused takes more than one.
-RECOVERIES = 6
-LONGEST_PAUSE_SECONDS = 20.0
 #: Every so many lives a further start is made, which must change nothing, and send nothing.
 IDLE_EVERY = 6
 
@@ -137,12 +133,7 @@ class Grounds:
         if workload.mend is not None:
             scenes.once(scene.place, "--wait", "1")
             workload.mend(scene)
-        code = -1
-        for _ in range(RECOVERIES):
-            code = scenes.once(scene.place, "--wait", "4")
-            if code in (0, 3):
-                break
-            _outlast_pauses(scene.place)
+        code = scenes.until_quiet(scene.place)
         told.wrong += oracle.when_quiet(scene, code)
         if self._number % IDLE_EVERY == 0 and not told.wrong:
             before = {issue: self._jira.uploads(issue) for issue in scene.issues}
@@ -190,12 +181,6 @@ class Grounds:
         if disk is not None:
             disk.close()
         shutil.rmtree(home)
-
-
-def _outlast_pauses(place: Place) -> None:
-    """What an answer of 500 has paused, people would not try again at once either."""
-    ((until,),) = scenes.rows(place, "SELECT max(until) FROM pause")
-    time.sleep(max(0.0, min((until or 0.0) - time.time(), LONGEST_PAUSE_SECONDS)))
 
 
 def _merged(config: str, more: str) -> str:

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from base64 import b64encode
 from collections import Counter
@@ -37,6 +38,9 @@ hold_minutes = 0
 """
 #: After so many seconds a life is taken for hung, and killed.
 LIFE_SECONDS = 60
+#: So often a recovery is tried before the files are looked at: what is in doubt or paused takes more than one.
+RECOVERIES = 6
+LONGEST_PAUSE_SECONDS = 20.0
 TOKEN = "standin-token"
 
 
@@ -119,6 +123,7 @@ def preload(place: Place) -> None:
     listed = place.home / "modules"
 
     def live() -> int:
+        _log(place)
         code = _command(place, "once")
         listed.write_text("\n".join(name for name in sys.modules if name.startswith(("attachd.", "httpx", "rich"))))
         return code
@@ -137,12 +142,16 @@ def _program() -> Any:
     return typer.main.get_command(main.app)
 
 
-def _command(place: Place, *words: str) -> int:
+def _log(place: Place) -> None:
+    """Let a life say what it says into the log."""
     out = os.open(place.home / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.close(out)
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # as attachd.cli.main does
+
+
+def _command(place: Place, *words: str) -> int:
     try:
         _program()([words[0], "-c", str(place.config), *words[1:]], "attachd")
     except SystemExit as end:
@@ -179,7 +188,25 @@ def run(work: Callable[[], int]) -> int:
 
 def once(place: Place, *options: str) -> int:
     """Run the verb in a child; its exit code."""
-    return run(lambda: _command(place, "once", *options))
+
+    def live() -> int:
+        _log(place)
+        return _command(place, "once", *options)
+
+    return run(live)
+
+
+def until_quiet(place: Place) -> int:
+    """Run the verb until there is nothing left to do; its last exit code."""
+    code = -1
+    for _ in range(RECOVERIES):
+        code = once(place, "--wait", "4")
+        if code in (0, 3):
+            break
+        # What an answer of 500 has paused, people would not try again at once either.
+        ((until,),) = rows(place, "SELECT max(until) FROM pause")
+        time.sleep(max(0.0, min((until or 0.0) - time.time(), LONGEST_PAUSE_SECONDS)))
+    return code
 
 
 def traced(
@@ -192,6 +219,9 @@ def traced(
     """Run a verb in a child of which each call is decided on, beside an *actor* in another one. Raises ``Hung``."""
     children: list[int] = []
 
+    def begin() -> None:
+        _log(place)
+
     def started(leader: int) -> None:
         children.append(leader)
         if actor is not None:
@@ -199,7 +229,7 @@ def traced(
 
     ended: list[tracing.Ended] = []
     try:
-        _limited(lambda: ended.append(tracing.run(lambda: _command(place, verb), decide, numbers, started)) or 0)
+        _limited(lambda: ended.append(tracing.run(lambda: _command(place, verb), decide, numbers, begin, started)) or 0)
     finally:
         for child in children:
             _end(child)

@@ -147,7 +147,8 @@ def fork(work: Callable[[], int]) -> int:
         os._exit(code)
 
 
-def _begin(work: Callable[[], int], numbers: list[int]) -> int:
+def _begin(work: Callable[[], int], numbers: list[int], begin: Callable[[], None]) -> int:
+    begin()
     _ptrace(_TRACEME, 0)
     os.kill(os.getpid(), signal.SIGSTOP)
     _stop_at(numbers)
@@ -158,13 +159,15 @@ def run(
     work: Callable[[], int],
     decide: Callable[[Call], Decision],
     numbers: dict[str, int] = CALLS,
+    begin: Callable[[], None] = lambda: None,
     started: Callable[[int], None] = lambda pid: None,
 ) -> Ended:
     """Do *work* in a child; *decide* what happens at each of its calls.
 
-    Other children of this process that end meanwhile are waited for too. *started* is told the child's id.
+    Other children of this process that end meanwhile are waited for too. *begin* is done in the child
+    before anything is counted; *started* is told the child's id.
     """
-    leader = fork(lambda: _begin(work, list(numbers.values())))
+    leader = fork(lambda: _begin(work, list(numbers.values()), begin))
     os.waitpid(leader, _WALL)
     _ptrace(_SETOPTIONS, leader, 0, _OPTIONS)
     started(leader)

@@ -105,7 +105,7 @@ def _returned(scene: Scene) -> None:
     path = scene.drop(f"{issue}/again.txt", content)
     body = '{"errorMessages": ["No."], "errors": {}}'
     scene.fault("status", status=400, body=body, content_type="application/json")
-    assert scenes.once(scene.place) == 3, "it was to be refused"
+    assert scenes.until_quiet(scene.place) == 3, "it was to be refused"
     assert not path.exists()
     (failed / issue / "again.txt").rename(inbox / issue / "again.txt")
     (failed / issue / "again.txt.why.txt").rename(inbox / issue / "again.txt.why.txt")
