@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 import attachd
-from attachd import model
+from attachd import model, troubles
 from attachd.config import pending
-from attachd.service import starting
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(attachd.__file__).parent
@@ -116,13 +115,13 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
     table = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", section("Commands"))}
 
     assert table == set(_exit_codes())
-    assert {inspect.signature(model.Mistake).parameters["exit_code"].default, starting.HELD} <= table
+    assert {inspect.signature(model.Mistake).parameters["exit_code"].default, troubles.TEMPORARY} <= table
 
 
 def _exit_codes() -> Iterator[int]:
     """Every number that the code ends with: given to an exit or a mistake, or returned as ``once``'s conclusion."""
     yield 0
-    yield starting.HELD
+    yield troubles.TEMPORARY
     yield inspect.signature(model.Mistake).parameters["exit_code"].default
     for tree in trees():
         for node in ast.walk(tree):

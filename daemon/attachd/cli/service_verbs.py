@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
+from attachd import troubles
 from attachd.beating import Hang
 from attachd.cli import common
 from attachd.clock import Clock
-from attachd.journal import report
-from attachd.model import Cure, Scope, Word, printable
+from attachd.journal import database, report
+from attachd.model import Cure, Mistake, Problem, Scope, Word, printable
 from attachd.service import expiring, logs, notify, reloading, reminding, starting
 from attachd.service.liveness import Liveness
 from attachd.service.running import Engine
@@ -64,7 +68,8 @@ def run(
         told = reminded = -REMIND_SECONDS
         liveness = Liveness(engine.desk.beats)
         while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
-            engine.heed_others()
+            with troubles.left_to_workers():
+                engine.heed_others()
             if signals.reload():
                 notify.send(reloading=True)
                 reloading.reload(engine)
@@ -95,25 +100,51 @@ def once(
     with Signals() as signals:
         engine = _started(signals, config, instance, adopt_inbox, adopt_site)
         began = engine.desk.clock.now()
-        reason = _wait_for_verdicts(engine, signals, wait)
-        _end(engine, lambda: _conclude(engine, began, reason))
+        with common.mistakes_told(), _journal_named(engine.held.state):
+            reason = _wait_for_verdicts(engine, signals, wait)
+            _end(engine, lambda: _conclude(engine, began, reason))
+
+
+@contextmanager
+def _journal_named(state: Path) -> Iterator[None]:
+    """End in words where the journal cannot be used, before or instead of anything that could wait for it."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if (mistake := _unusable(error, state)) is None:
+            raise
+        raise mistake from error
+
+
+def _unusable(error: BaseException, state: Path) -> Mistake | None:
+    """What is to be done about a disk that fails (75, to be tried again), or a journal that is damaged (78)."""
+    where = str(state / database.FILE_NAME)
+    if isinstance(error, sqlite3.OperationalError) and troubles.disk_fails(error):
+        remedy = "Make room on the disk of the state folder, or mend it."
+        problem = Problem(where, f"the journal cannot be read or written: {error}.", remedy)
+        return Mistake(problem, exit_code=troubles.TEMPORARY)
+    if isinstance(error, sqlite3.DatabaseError) and troubles.is_damage(error):
+        remedy = "Restore a copy (`attachd restore`), or move it aside: files are then looked up before they are sent."
+        return Mistake(Problem(where, f"the journal is damaged: {error}.", remedy))
+    return None
 
 
 def _started(
     signals: Signals, file: common.ConfigFile, instance: common.Instance, adopt_inbox: bool, adopt_site: bool
 ) -> Engine:
     with common.mistakes_told():
-        settings, _ = common.prepared(file, instance)
+        settings, state = common.prepared(file, instance)
         os.umask(0o007)
         logs.configure(settings.log)
-        held = starting.start(
-            settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
-        )
-        engine = Engine(held, on_crash=signals.ring)
-        logs.report_crashes(engine.thread_crashed)
-        expiring.remind(held.desk)
-        engine.start()
-        return engine
+        with _journal_named(state):
+            held = starting.start(
+                settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
+            )
+            engine = Engine(held, on_crash=signals.ring)
+            logs.report_crashes(engine.thread_crashed)
+            expiring.remind(held.desk)
+            engine.start()
+            return engine
 
 
 def _end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
@@ -128,8 +159,7 @@ def _end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     ended = engine.stop(seconds)
     code, crashed = conclude(), engine.crashed
     if crashed is not None:
-        log.critical("service.crashed", exc_info=crashed)
-        code = 1
+        code = _tell_crash(crashed, engine.held.state)
     log.info("service.stopped", drained=ended)
     if ended:
         engine.held.release()
@@ -139,14 +169,34 @@ def _end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     os._exit(code) if not ended else sys.exit(code)
 
 
+def _tell_crash(crashed: BaseException, state: Path) -> int:
+    """Say what ended the service; the exit code. A journal that is damaged stays so at the next start."""
+    if (mistake := _unusable(crashed, state)) is None:
+        log.critical("service.crashed", exc_info=crashed)
+        return 1
+    for problem in mistake.problems:
+        log.critical("journal.unusable", reason=f"{problem.where}: {problem.what}", remedy=problem.remedy)
+    return mistake.exit_code
+
+
 def _status_line(engine: Engine, hangs: Sequence[Hang]) -> str:
+    """How it stands; also where the journal cannot be read, for which the workers wait."""
+    try:
+        return "; ".join(_standing(engine, hangs))
+    except sqlite3.OperationalError as error:
+        if not troubles.disk_fails(error):
+            raise
+        return f"the journal cannot be read: {error}"
+
+
+def _standing(engine: Engine, hangs: Sequence[Hang]) -> list[str]:
     found = report.standing(engine.desk.journal).words
     pauses = report.active_pauses(engine.desk.journal, engine.desk.clock.now())
     parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
     if not engine.desk.guard.sight.there:
         parts.append("the inbox is not there")
     parts += [str(hang) for hang in hangs]
-    return "; ".join([", ".join(parts) or "idle", *(f"paused: {pause.reason}" for pause in pauses)])
+    return [", ".join(parts) or "idle", *(f"paused: {pause.reason}" for pause in pauses)]
 
 
 # --- once -------------------------------------------------------------------------------------------------------

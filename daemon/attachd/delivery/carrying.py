@@ -15,6 +15,7 @@ from typing import Any, assert_never
 
 import structlog
 
+from attachd import troubles
 from attachd.delivery import aiming, pausing, policy
 from attachd.delivery.desk import Desk
 from attachd.filing import grouping, markers, moving, notes, places, refusing
@@ -134,7 +135,7 @@ def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     except OSError as error:
         if error.errno == errno.EIO:
             return row, Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
-        if error.errno in refusing.AWAY and _answers(aiming.root(desk, row)):
+        if error.errno in troubles.AWAY and _answers(aiming.root(desk, row)):
             reason = f"the file system of its folder does not answer ({error.strerror})"
             return row, Postponed(reason, blocked=True, away=True)
         if error.errno not in refusing.PERSONAL:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import structlog
 
+from attachd import troubles
 from attachd.delivery import blame, carrying, learning, looking, meeting, outcome, pausing, recording, sending
 from attachd.delivery.desk import Desk
 from attachd.jira import auth
@@ -23,8 +24,6 @@ log = structlog.get_logger()
 SMALL_BYTES = 1024 * 1024
 #: A worker looks for work this often even if nothing rings: the wall clock may have been set.
 LONGEST_IDLE_SECONDS = 30.0
-#: What SQLite says where it is the disk that does not let it write: no room, an error or a quota, mounted read-only.
-DISK_ERRORS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 #: How long a worker rests when the journal's disk is full.
 FULL_SECONDS = 5.0
 #: How often the token's source is looked at while the account is paused.
@@ -57,7 +56,7 @@ def step(desk: Desk, client: Client) -> bool:
         with desk.turns.taken():
             return _next(desk, client)
     except sqlite3.OperationalError as error:
-        if not disk_fails(error):
+        if not troubles.disk_fails(error):
             raise
         # Nothing can be written down, so nothing is begun; what was under way is adopted when there is room again.
         desk.adopting = True
@@ -89,15 +88,6 @@ def _many(desk: Desk) -> int:
     which may take minutes, or before the disk has room again: whether it has, a move finds out.
     """
     return FILED_AT_ONCE if desk.site.introduced and not pausing.remembered(desk, carrying.DISK) else 1
-
-
-def disk_fails(error: sqlite3.OperationalError) -> bool:
-    """Whether it is the disk that keeps the journal from being written (https://sqlite.org/rescode.html).
-
-    No room is told by its own code; a quota, and room that runs out only as the file is synchronised, are I/O errors.
-    """
-    code = getattr(error, "sqlite_errorcode", None)
-    return "full" in str(error) if code is None else code & 0xFF in DISK_ERRORS
 
 
 def _adopt_own(desk: Desk) -> None:

@@ -132,7 +132,10 @@ class Guard:
         except OSError as error:
             return Sight(False, f"the inbox {self.inbox} cannot be opened ({error.strerror}); is it mounted?")
         try:
-            status = os.fstat(descriptor)
+            try:
+                status = os.fstat(descriptor)
+            except OSError as error:
+                return Sight(False, f"the inbox {self.inbox} cannot be looked at ({error.strerror})")
             mount = (status.st_dev, status.st_ino, _mount_id(descriptor))
         finally:
             os.close(descriptor)

@@ -16,20 +16,6 @@ from attachd.model import printable
 PERSONAL = frozenset({errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.ENAMETOOLONG})
 
 
-#: What the clients of NFS, SMB and FUSE say of a share whose server does not answer.
-AWAY = frozenset(
-    {
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-        errno.ENOTCONN,
-        errno.ECONNABORTED,
-    }
-)
-
-
 def explain(error: OSError, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
     """Say why the move was refused. An error in ``PERSONAL`` is assumed."""
     if error.errno == errno.EAGAIN:

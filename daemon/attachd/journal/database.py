@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 from typing import Any
 
-from attachd import model
+from attachd import model, troubles
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
 VERSION = 5
@@ -149,13 +149,19 @@ def increment(connection: sqlite3.Connection, key: str, by: int = 1) -> int:
 def open_journal(folder: Path) -> Journal:
     """Open the journal in *folder*, creating the folder (0700) and it where they are missing.
 
-    Raises ``model.Mistake`` (78) for a journal of a later version, and where it is damaged or cannot be written.
+    Raises ``model.Mistake``: 78 for a journal of a later version, and where it is damaged or may not be written; 75 where
+    the disk is full or fails.
     """
+    make_folder(folder)
+    return open_at(folder / FILE_NAME)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the journal's folder (0700) where it is missing. Raises ``model.Mistake`` (78; 75 where the disk fails)."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder / FILE_NAME, error) from error
-    return open_at(folder / FILE_NAME)
 
 
 def open_at(path: Path) -> Journal:
@@ -308,5 +314,6 @@ def _unusable(path: Path, error: Exception) -> model.Mistake:
             f"cannot be used as the journal: {error}.",
             "Check the folder's owner, its mode and the free space; if the file is damaged, move it aside: "
             "files in the inbox are then looked up in Jira before anything is sent.",
-        )
+        ),
+        exit_code=troubles.exit_code(error, path.parent),
     )

@@ -7,7 +7,7 @@ import sqlite3
 
 import structlog
 
-from attachd.delivery import worker
+from attachd import troubles
 from attachd.delivery.desk import Desk
 from attachd.journal import database
 
@@ -70,7 +70,7 @@ def remind(desk: Desk) -> None:
         with desk.journal.transaction() as connection:
             database.put(connection, _KEY, fresh)
     except sqlite3.OperationalError as error:
-        if not worker.disk_fails(error):
+        if not troubles.disk_fails(error):
             raise
         return
     event = "token.expired" if expires < day else "token.expiring"

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import structlog
 
+from attachd import troubles
 from attachd.delivery import carrying, unnoting, worker
 from attachd.delivery.desk import Desk
 from attachd.intake import coverage as coverage_
@@ -97,7 +98,7 @@ class Intaking:
             with suppress(_Stopping):
                 self._step()
         except sqlite3.OperationalError as error:
-            if not worker.disk_fails(error):
+            if not troubles.disk_fails(error):
                 raise
             if not self._told_full:
                 log.error(

@@ -11,10 +11,9 @@ from typing import Any
 
 import structlog
 
-from attachd import config
+from attachd import config, troubles
 from attachd.config import Config
 from attachd.config.tables import Table
-from attachd.delivery import worker
 from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.model import Mistake
@@ -140,6 +139,6 @@ def _write(journal: Journal, outcome: Outcome) -> None:
         with journal.transaction(durable=False) as connection:
             database.put(connection, _KEY, json.dumps(astuple(outcome)))
     except sqlite3.OperationalError as error:
-        if not worker.disk_fails(error):
+        if not troubles.disk_fails(error):
             raise
         log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it")

@@ -12,7 +12,8 @@ from typing import Any
 
 import structlog
 
-from attachd.delivery import blame, overdue, telling, worker
+from attachd import troubles
+from attachd.delivery import blame, overdue, telling
 from attachd.delivery.desk import Desk
 from attachd.journal import pauses, report
 from attachd.journal.pauses import Pause
@@ -31,13 +32,9 @@ class Trouble:
 
 def step(desk: Desk) -> None:
     """Give up what is overdue, then tell what is to be told."""
-    try:
+    with troubles.left_to_workers():
         overdue.give_up(desk)
         remind(desk)
-    except sqlite3.OperationalError as error:
-        # The workers say that the disk is full; what could not be written down is told later.
-        if not worker.disk_fails(error):
-            raise
 
 
 def remind(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from attachd import __version__
+from attachd import __version__, troubles
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import learning
@@ -29,8 +29,6 @@ from attachd.service import locks, signing
 
 log = structlog.get_logger()
 
-#: Exit code for an inbox or a state folder that another process holds (EX_TEMPFAIL, sysexits.h).
-HELD = 75
 USER_AGENT = f"attachd/{__version__}"
 #: How long the reply to a question without a file may take, where the configuration gives uploads more.
 QUESTION_SECONDS = 30.0
@@ -71,7 +69,9 @@ def state_folder(config: Config, environ: Mapping[str, str]) -> Path:
 def start(
     config: Config, *, clock: Clock, environ: Mapping[str, str], adopt_inbox: bool = False, adopt_site: bool = False
 ) -> Held:
-    """Take hold of everything. Raises ``model.Mistake``: 78 for what the user has to change, 75 for who holds it."""
+    """Take hold of everything. Raises ``model.Mistake``: 78 for what the user has to change, 75 for who holds it, and for
+    a disk that fails.
+    """
     state = state_folder(config, environ)
     problems = missing_folders(config, state)
     if problems:
@@ -81,7 +81,7 @@ def start(
         # Another state folder would be made for nothing; with the same one, its own lock tells.
         raise _held(f"the inbox {config.folders.inbox}", other)
     # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database.make_folder(state)
     state_lock = take_state(state)
     journal = database.open_journal(state)
     inbox_lock: locks.Lock | None = None
@@ -170,9 +170,9 @@ def _take(path: Path, state: Path, what: str, folder: int | None = None) -> lock
     try:
         taken = locks.take(path, state, folder=folder)
     except OSError as error:
-        raise Mistake(
-            Problem(str(path), f"cannot be opened: {error.strerror}.", "Check the folder's owner and mode.")
-        ) from error
+        remedy = "Check the folder's owner, its mode and the free space."
+        problem = Problem(str(path), f"cannot be opened: {error.strerror}.", remedy)
+        raise Mistake(problem, exit_code=troubles.exit_code(error, path.parent)) from error
     if isinstance(taken, locks.Holder):
         raise _held(what, taken)
     if isinstance(taken, locks.NoLocks):
@@ -184,7 +184,8 @@ def _take(path: Path, state: Path, what: str, folder: int | None = None) -> lock
 
 def _held(what: str, holder: locks.Holder) -> Mistake:
     return Mistake(
-        Problem("", f"{what} is held by {holder}.", "Stop that one first, or use another inbox."), exit_code=HELD
+        Problem("", f"{what} is held by {holder}.", "Stop that one first, or use another inbox."),
+        exit_code=troubles.TEMPORARY,
     )
 
 
@@ -198,10 +199,13 @@ def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> l
         with guard_.opened(inbox, create=True) as folder:
             return _take(_inbox_lock(inbox), state, f"the inbox {inbox}", folder)
     except OSError as error:
-        what = f"{inbox / guard_.FOLDER} cannot be made or entered: {error.strerror}."
-        raise Mistake(
-            Problem("folders.inbox", what, "attachd has to create, rename and delete files in the inbox.")
-        ) from error
+        raise _no_folder(inbox, error) from error
+
+
+def _no_folder(inbox: Path, error: OSError) -> Mistake:
+    what = f"{inbox / guard_.FOLDER} cannot be made, entered or written: {error.strerror}."
+    problem = Problem("folders.inbox", what, "attachd has to create, rename and delete files in the inbox.")
+    return Mistake(problem, exit_code=troubles.exit_code(error, inbox))
 
 
 def _mark(journal: Journal, config: Config, state: Path, *, adopt: bool) -> Guard:
@@ -211,7 +215,10 @@ def _mark(journal: Journal, config: Config, state: Path, *, adopt: bool) -> Guar
     known = journal.value("SELECT value FROM meta WHERE key = 'inbox'")
     identity = str(known or (marker.inbox if marker else guard_.new_id()))
     if (known is None and marker is None) or (adopt and inbox.is_dir()):
-        guard_.write_marker(inbox, guard_.Marker(identity, str(state)))
+        try:
+            guard_.write_marker(inbox, guard_.Marker(identity, str(state)))
+        except OSError as error:
+            raise _no_folder(inbox, error) from error
     with journal.transaction() as connection:
         database.put(connection, "inbox", identity)
         if known is None and marker is not None:

@@ -1,0 +1,67 @@
+"""Errors of a disk, a share or a machine that is short of something: nobody has configured anything wrong, and they pass."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: Exit code for what the service manager is to try again later (EX_TEMPFAIL, sysexits.h).
+TEMPORARY = 75
+
+#: What the clients of NFS, SMB and FUSE say of a share whose server does not answer.
+AWAY = frozenset(
+    {
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENOTCONN,
+        errno.ECONNABORTED,
+    }
+)
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+#: What SQLite says where it is the disk that does not let it write: no room, an error or a quota, mounted read-only.
+_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+
+
+def disk_fails(error: sqlite3.Error) -> bool:
+    """Whether it is the disk that keeps the journal from being read or written (https://sqlite.org/rescode.html).
+
+    No room is told by its own code; a quota, and room that runs out only as the file is synchronised, are I/O errors.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    return "full" in str(error) if code is None else code & 0xFF in _SQLITE
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the journal is no sound database."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@contextmanager
+def left_to_workers() -> Iterator[None]:
+    """Go on where the disk of the journal fails: who delivers waits for it, and says so; this is done later."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not disk_fails(error):
+            raise
+
+
+def exit_code(error: Exception, folder: Path) -> int:
+    """With what a start ends that failed so: 75 if the next one may succeed, else 78.
+
+    *folder*: in which something could not be opened or made. SQLite says the same of a full disk and of a right that lacks.
+    """
+    if isinstance(error, OSError):
+        return TEMPORARY if error.errno in _DISK | _SCARCE | AWAY else 78
+    if not isinstance(error, sqlite3.Error) or (os.geteuid() != 0 and not os.access(folder, os.W_OK | os.X_OK)):
+        return 78
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return TEMPORARY if disk_fails(error) or code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM) else 78
