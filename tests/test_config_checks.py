@@ -527,16 +527,9 @@ def test_a_key_of_settle_that_is_none_of_a_folder_is_told() -> None:
 # --- What has no function yet -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("table", "line"),
-    [
-        ("folders", "inbox = 'inbox'\nlink_notes = true"),
-        ("retention", "done_days = 1"),
-        ("retention", "failed_days = 1"),
-        ("retention", "history_days = 1"),
-    ],
-)
-def test_a_key_without_a_function_is_refused_instead_of_doing_nothing(table: str, line: str) -> None:
+def test_a_key_without_a_function_is_refused_instead_of_doing_nothing() -> None:
+    table, line = "folders", "inbox = 'inbox'\nlink_notes = true"
+
     found = problem(tables(**{table: line}))
 
     assert found.where == f"{table}.{line.splitlines()[-1].split(' = ')[0]}"
@@ -609,3 +602,29 @@ def test_a_clients_secret_in_the_configuration_is_refused_without_repeating_it()
     assert found.what == "must not stand in the configuration itself."
     assert 'client_secret = { file = "client-secret" }' in found.remedy
     assert "not-a-secret" not in str(caught.value)
+
+
+# --- Retention ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("done_days = 60\nhistory_days = 40", "less than done_days = 60"),
+        ("failed_days = 60\nhistory_days = 40", "less than failed_days = 60"),
+        ("history_days = 30", "tells an outage from a refusal"),
+    ],
+)
+def test_a_history_that_is_too_short_to_be_used_is_refused(line: str, what: str) -> None:
+    found = problem(tables(retention=line))
+
+    assert found.where.startswith("retention")
+    assert what in found.what
+
+
+def test_files_are_kept_for_less_than_the_history() -> None:
+    text = tables(retention="done_days = 30\nhistory_days = 31")
+
+    made = config.parse(text, base=Path("/srv"), environ={"JIRA_TOKEN": "not-a-token"})
+
+    assert made.retention.history_days == 31

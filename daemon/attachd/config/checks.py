@@ -139,6 +139,21 @@ def bounds(least: int | None, most: int | None, youngest: float | None, oldest: 
             )
 
 
+#: Issues that accepted files within the last 30 days are witnesses (delivery.md 3): the history must not be shorter.
+_WITNESS_DAYS = 31
+
+
+def retention(done_days: int, failed_days: int, history_days: int) -> Iterator[Problem]:
+    """A file is deleted by what the history knows of it, which therefore has to last longer."""
+    for name, days in (("done_days", done_days), ("failed_days", failed_days)):
+        if history_days and days > history_days:
+            what = f"is {history_days}, less than {name} = {days}: what is forgotten by then is never deleted."
+            yield Problem("history_days", what, "Keep the history longer than the files, or for ever (0).")
+    if 0 < history_days < _WITNESS_DAYS:
+        what = f"is {history_days}: which issues accepted files lately tells an outage from a refusal."
+        yield Problem("history_days", what, f"Keep {_WITNESS_DAYS} days at least, or all (0).")
+
+
 def folders(rules: Iterable[tuple[str, Bounds]]) -> Iterator[Problem]:
     """Also what a folder's table and [settle] say together must let something through; the bounds by pattern."""
     for pattern, given in rules:

@@ -213,6 +213,12 @@ class Retention(Table):
     done_days: Days = 0
     failed_days: Days = 0
     history_days: Days = 0
+    dry_run: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Self:
+        complain(checks.retention(self.done_days, self.failed_days, self.history_days))
+        return self
 
 
 class Log(Table):

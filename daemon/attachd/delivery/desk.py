@@ -63,6 +63,7 @@ class Desk:
 
     ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
     ``asked_with`` holds with which generation of the credentials a file was refused whose witnesses are still to be heard.
+    ``retain_at`` is when retention goes on (boot clock), ``forgotten`` where it has come to in the history.
     ``secret_changed`` tells whether the token's source has changed since it was last read.
     """
 
@@ -83,6 +84,8 @@ class Desk:
     lanes: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
     probing: bool = False
+    retain_at: float = 0.0
+    forgotten: tuple[float, int] = (0.0, 0)
     adopting: bool = False
     asked_with: dict[int, int] = field(default_factory=dict)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)

@@ -10,7 +10,18 @@ from dataclasses import replace
 import structlog
 
 from attachd import troubles
-from attachd.delivery import blame, carrying, learning, looking, meeting, outcome, pausing, recording, sending
+from attachd.delivery import (
+    blame,
+    carrying,
+    learning,
+    looking,
+    meeting,
+    outcome,
+    pausing,
+    recording,
+    retaining,
+    sending,
+)
 from attachd.delivery.desk import Desk
 from attachd.jira import auth
 from attachd.jira.client import Client
@@ -80,6 +91,7 @@ def _next(desk: Desk, client: Client) -> bool:
         or _look(desk, client)
         or _send(desk, client)
         or _file(desk, least=1)
+        or retaining.step(desk, client, lambda: _met(desk, client))
     )
 
 
@@ -139,6 +151,7 @@ def idle_seconds(desk: Desk) -> float:
     waits = [LONGEST_IDLE_SECONDS, desk.pacer.soonest(desk.clock.boot(), known.writes)]
     waits.append(due - now if due is not None else None)
     waits.append(SECRET_SECONDS if paused else None)
+    waits.append(desk.retain_at - desk.clock.boot() if retaining.enabled(desk) else None)
     return max(0.01, min(wait for wait in waits if wait is not None))
 
 

@@ -74,6 +74,11 @@ class Client:
         """``GET attachment/meta``: whether attachments are enabled, and the largest size in bytes."""
         return self._exchange("GET", f"{self._url}/rest/api/{version}/attachment/meta", self._timeouts.reply)
 
+    def attachment(self, version: str, attachment: str) -> Exchange:
+        """``GET attachment/{id}``: what Jira says of one attachment."""
+        url = f"{self._url}/rest/api/{version}/attachment/{quote(attachment, safe='')}"
+        return self._exchange("GET", url, self._timeouts.reply)
+
     def tenant_info(self) -> Exchange:
         """``GET _edge/tenant_info`` of a site on Jira Cloud: its cloud id; answers anybody."""
         return self._exchange("GET", f"{self._url}/_edge/tenant_info", self._timeouts.reply)

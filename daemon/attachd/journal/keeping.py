@@ -1,0 +1,115 @@
+"""The journal's side of retention: a walk along what was finished, oldest first, that goes on where it was.
+
+Each walk has a place in ``meta``; once in ``ROUND_SECONDS`` it begins anew, so that what was kept is looked at again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attachd.journal import database, rows
+from attachd.model import State
+
+#: A walk begins anew so often.
+ROUND_SECONDS = 30 * 86_400.0
+#: So many rows are passed over at once.
+_CHUNK = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One walk: for rows of this state that were finished before *until* (seconds since the epoch)."""
+
+    name: str
+    state: State
+    until: float
+
+
+def find(connection: sqlite3.Connection, walk: Walk, now: float) -> rows.Row | None:
+    """The next row of a walk whose file lies where its verdict put it; None where there is none now."""
+    begun = database.get(connection, f"{walk.name}.begun")
+    if begun is None or now - float(begun) >= ROUND_SECONDS:
+        database.put(connection, f"{walk.name}.begun", now)
+        _set(connection, walk.name, (0.0, 0))
+    while True:
+        place = _place(connection, walk.name)
+        found = connection.execute(
+            "SELECT id, finished_at, state = ? AND target IS NOT NULL FROM file"
+            " WHERE finished_at IS NOT NULL AND (finished_at, id) > (?, ?) AND finished_at < ?"
+            " ORDER BY finished_at, id LIMIT ?",
+            (walk.state, *place, walk.until, _CHUNK),
+        ).fetchall()
+        for row_id, finished, lies_there in found:
+            if lies_there:
+                return rows.one(connection, row_id)
+            place = (finished, row_id)
+        _set(connection, walk.name, place)
+        if len(found) < _CHUNK:
+            return None
+
+
+def passed(connection: sqlite3.Connection, walk: Walk, row: rows.Row) -> None:
+    """Go on behind this row."""
+    assert row.finished_at is not None
+    _set(connection, walk.name, (row.finished_at, row.id))
+
+
+def _place(connection: sqlite3.Connection, name: str) -> tuple[float, int]:
+    return float(database.get(connection, f"{name}.at") or 0.0), int(database.get(connection, f"{name}.id") or 0)
+
+
+def _set(connection: sqlite3.Connection, name: str, place: tuple[float, int]) -> None:
+    if place != _place(connection, name):
+        database.put(connection, f"{name}.at", place[0])
+        database.put(connection, f"{name}.id", place[1])
+
+
+def finished_before(
+    connection: sqlite3.Connection, until: float, after: tuple[float, int], limit: int
+) -> list[rows.Row]:
+    """Rows that were finished before *until*, the oldest first, from those behind *after* (when finished, and the id)."""
+    found = connection.execute(
+        rows.SELECT + "WHERE finished_at IS NOT NULL AND finished_at < ? AND (finished_at, id) > (?, ?)"
+        " ORDER BY finished_at, id LIMIT ?",
+        (until, *after, limit),
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def forget(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
+    """Delete finished rows."""
+    connection.executemany("DELETE FROM file WHERE id = ?", [(row_id,) for row_id in row_ids])
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How much was put into ``done`` within *days*, and how much in it is older than its time."""
+
+    days: float
+    files: int
+    bytes: int
+
+
+def growth(connection: sqlite3.Connection, now: float, days: float) -> Growth | None:
+    """What came into ``done`` in the last *days*, or since the first file if that is later; None before the first day is over."""
+    first = connection.execute("SELECT min(finished_at) FROM file WHERE finished_at IS NOT NULL").fetchone()[0]
+    if first is None or now - first < 86_400.0:
+        return None
+    days = min(days, (now - first) / 86_400.0)
+    files, size = connection.execute(
+        "SELECT count(*), coalesce(sum(size), 0) FROM file WHERE finished_at >= ? AND state = 'DONE'",
+        (now - days * 86_400.0,),
+    ).fetchone()
+    return Growth(days, files, size)
+
+
+def overdue(connection: sqlite3.Connection, state: State, until: float) -> tuple[int, int]:
+    """How many files lie where their verdict put them since before *until*, and their bytes."""
+    found = connection.execute(
+        "SELECT count(*), coalesce(sum(size), 0) FROM file"
+        " WHERE finished_at IS NOT NULL AND finished_at < ? AND state = ? AND target IS NOT NULL",
+        (until, state),
+    ).fetchone()
+    return int(found[0]), int(found[1])

@@ -1,0 +1,289 @@
+"""Retention: by age, what Jira has just been found to hold, and never anything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from attachd.delivery import retaining
+from attachd.filing import returning
+from attachd.journal import keeping
+from attachd.journal.keeping import Walk
+from attachd.model import State
+from attachd.service import inspecting
+from attachd.standin import Fault
+from wired import Wired, wired
+
+DAY = 86_400.0
+
+
+@pytest.fixture(autouse=True)
+def _all_that_is_logged() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    made = tmp_path / "home"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def w(home: Path) -> Iterator[Wired]:
+    with wired(home, retention={"done_days": 30, "failed_days": 30, "history_days": 60}) as made:
+        yield made
+
+
+def attached(w: Wired, *paths: str) -> None:
+    for path in paths:
+        w.drop(path, path.encode())
+    w.deliver()
+    assert {row.state for row in w.rows()} == {State.DONE}
+
+
+def refused(w: Wired, path: str, content: bytes = b"no") -> None:
+    body = '{"errorMessages": ["No."], "errors": {}}'
+    w.jira.faults.add(Fault("status", status=400, body=body, content_type="application/json"))
+    w.drop(path, content)
+    w.deliver()
+    assert (w.failed / path).exists()
+
+
+def later(w: Wired, days: float, steps: int = 12) -> list[str]:
+    """So many days later: what was logged while there was something to do."""
+    w.clock.advance(days * DAY)
+    with capture_logs() as lines:
+        for _ in range(steps):
+            w.clock.advance(retaining.REST_SECONDS)
+            w.step()
+    return [line["event"] for line in lines]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_old_and_in_jira_goes_and_what_is_younger_stays(w: Wired) -> None:
+    attached(w, "TEST-1/old.txt")
+    w.clock.advance(20 * DAY)
+    attached(w, "TEST-1/young.txt")
+
+    logged = later(w, 11)
+
+    assert names(w.done) == ["TEST-1/young.txt"]
+    assert logged.count("file.deleted") == 1
+    row = w.row("TEST-1/old.txt")
+    assert (row.state, row.target) == (State.DONE, None)
+    assert row.reason == "deleted from done after 31 days, as Jira has it"
+
+
+def test_what_jira_does_not_have_any_more_is_kept_and_said(w: Wired) -> None:
+    attached(w, "TEST-1/a.txt", "TEST-1/b.txt")
+    w.jira.store.delete(w.row("TEST-1/a.txt").attachment or "")
+
+    logged = later(w, 31)
+
+    assert names(w.done) == ["TEST-1/a.txt"]
+    assert sorted(event for event in logged if event.startswith("file.")) == ["file.deleted", "file.kept"]
+
+
+def test_what_was_kept_is_looked_at_again_a_month_later(w: Wired) -> None:
+    attached(w, "TEST-1/a.txt")
+    w.jira.store.invisible.add("TEST-1")
+    assert "file.kept" in later(w, 31)
+    w.jira.store.invisible.clear()
+    assert "file.deleted" not in later(w, 1)
+
+    assert "file.deleted" in later(w, 30)
+
+    assert names(w.done) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("status", status=503, where="attachment", times=-1), Fault("html200", where="attachment", times=-1),
+     Fault("proxy413", where="attachment", times=-1), Fault("reset", where="attachment", times=-1),
+     Fault("status", status=404, body="nothing here", where="attachment", times=-1)],
+    ids=lambda fault: f"{fault.kind} {fault.status}",
+)  # fmt: skip
+def test_where_jira_does_not_answer_nothing_is_deleted_and_nothing_called_missing(w: Wired, fault: Fault) -> None:
+    attached(w, "TEST-1/a.txt")
+    w.jira.faults.add(fault)
+
+    logged = later(w, 31, steps=3)
+
+    assert names(w.done) == ["TEST-1/a.txt"]
+    assert "file.kept" not in logged
+    w.jira.faults.clear()
+    assert "file.deleted" in later(w, 1)
+
+
+@pytest.mark.parametrize("change", ["rewritten", "replaced"])
+def test_what_is_no_longer_what_was_sent_stays(w: Wired, change: str) -> None:
+    attached(w, "TEST-1/a.txt")
+    path = w.done / "TEST-1" / "a.txt"
+    times = path.stat().st_mtime_ns
+    content = b"T" + path.read_bytes()[1:] if change == "rewritten" else b"longer than it was before"
+    path.write_bytes(content[::-1])
+    os.utime(path, ns=(times, times))
+
+    later(w, 31)
+
+    assert path.read_bytes() == content[::-1]
+    assert "something else lies in done" in (w.row("TEST-1/a.txt").reason or "")
+
+
+def test_one_that_somebody_took_out_is_no_longer_looked_for(w: Wired) -> None:
+    attached(w, "TEST-1/a.txt")
+    (w.done / "TEST-1" / "a.txt").unlink()
+
+    later(w, 31)
+
+    assert w.row("TEST-1/a.txt").reason == "it was taken out of done"
+
+
+def test_a_dry_run_says_it_once_and_deletes_nothing(home: Path) -> None:
+    with wired(home, retention={"done_days": 30, "history_days": 31, "dry_run": True}) as w:
+        attached(w, "TEST-1/a.txt")
+
+        logged = later(w, 40)
+
+        assert logged.count("file.would_be_deleted") == 1
+        assert names(w.done) == ["TEST-1/a.txt"]
+        assert len(w.rows()) == 1
+        w.tables["retention"]["dry_run"] = False
+        w.restart()
+        assert "file.deleted" in later(w, 0)
+
+
+def test_without_days_jira_is_not_asked(home: Path) -> None:
+    with wired(home) as w:
+        attached(w, "TEST-1/a.txt")
+        w.count_anew()
+
+        later(w, 4000)
+
+        assert w.requests() == ""
+        assert names(w.done) == ["TEST-1/a.txt"]
+
+
+def test_a_failed_file_goes_only_when_its_content_is_on_the_issue_by_now(w: Wired) -> None:
+    refused(w, "TEST-1/by-hand.txt", b"given by hand")
+    refused(w, "TEST-1/never.txt", b"given by nobody")
+    w.jira.store.attach("TEST-1", "another name.txt", b"given by hand")
+
+    later(w, 31)
+
+    assert names(w.failed) == ["TEST-1/never.txt", "TEST-1/never.txt.why.txt"]
+
+
+def test_unfinished_files_are_nobodys_to_delete(w: Wired) -> None:
+    w.jira.faults.add(Fault("status", status=503, times=-1))
+    w.drop("TEST-1/waits.txt", b"waits")
+    w.deliver()
+
+    later(w, 4000, steps=3)
+
+    assert names(w.inbox / "TEST-1") == ["waits.txt"]
+    assert len(w.unfinished()) == 1
+
+
+def test_the_history_is_forgotten_but_for_what_is_still_needed(w: Wired) -> None:
+    attached(w, "TEST-1/a.txt", "TEST-1/kept.txt")
+    refused(w, "TEST-1/no.txt")
+    w.jira.store.delete(w.row("TEST-1/kept.txt").attachment or "")
+
+    later(w, 31)
+    logged = later(w, 30)
+
+    assert {row.path for row in w.rows()} == {b"TEST-1/kept.txt", b"TEST-1/no.txt"}
+    assert "history.forgotten" in logged
+
+
+@pytest.mark.parametrize("at", ["before the name is gone", "after the name is gone"])
+def test_killed_while_it_deletes_it_goes_on(w: Wired, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    attached(w, "TEST-1/a.txt")
+
+    class Killed(BaseException):
+        pass
+
+    real = returning.settle
+
+    def settle(*arguments: object, filed: bool, **more: object) -> None:
+        if filed and not (w.done / "TEST-1" / "a.txt").exists() and at.startswith("before"):
+            raise Killed
+        real(*arguments, filed=filed, **more)  # type: ignore[arg-type]
+        if not (w.done / "TEST-1" / "a.txt").exists():
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(returning, "settle", settle)
+        with pytest.raises(Killed):
+            later(w, 31)
+    w.restart()
+    w.deliver()
+
+    later(w, 1)
+
+    assert names(w.done) == []
+    assert w.row("TEST-1/a.txt").target is None
+
+
+def test_a_walk_passes_over_many_that_have_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_CHUNK", 3)
+    with wired(home) as w:
+        attached(w, *(f"TEST-1/{number}.txt" for number in range(10)))
+        walk = Walk("retention.done", State.DONE, w.clock.now() + 1)
+        with w.desk.journal.transaction() as connection:
+            connection.execute("UPDATE file SET target = NULL, root = NULL WHERE id <> 9")
+
+            found = keeping.find(connection, walk, w.clock.now())
+            assert found is not None
+            keeping.passed(connection, walk, found)
+
+            assert found.id == 9
+            assert keeping.find(connection, walk, w.clock.now()) is None
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def told(w: Wired) -> dict[str, str]:
+    found = inspecting.inspect(w.desk.config, w.home / "state", {}, offline=True)
+    return {each.what: f"{each.result}: {each.detail}" for each in found if each.what in ("growth", "retention")}
+
+
+def test_check_says_how_fast_done_grows_and_what_is_older_than_its_time(
+    w: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspecting, "Clock", lambda: w.clock)
+    attached(w, "TEST-1/a.txt")
+    assert set(told(w)) == {"retention"}, "of the first day nothing can be said"
+    w.clock.advance(7 * DAY)
+    w.drop("TEST-1/b.bin", bytes(7 * 1024 * 1024 - 12))
+    w.deliver()
+
+    said = told(w)
+
+    assert said["growth"].startswith("ok: 2 files, 7.0 MiB a week into done; ")
+    assert said["retention"] == "ok: 0 files (0 bytes) in failed are older than 30 days"
+    w.clock.advance(25 * DAY)
+    with w.desk.journal.transaction_for_reading() as connection:
+        assert keeping.overdue(connection, State.DONE, w.clock.now() - 30 * DAY) == (1, 12)
+
+
+def test_check_warns_before_the_disk_is_full(w: Wired) -> None:
+    free = os.statvfs(w.done).f_bavail * os.statvfs(w.done).f_frsize
+
+    found = inspecting.told_growth(keeping.Growth(28.0, 28, free * 2), w.done)
+
+    assert found.result == "warning"
+    assert "enough for 14 days" in found.detail
+    assert "retention.done_days" in found.remedy
