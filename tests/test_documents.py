@@ -244,3 +244,13 @@ def test_the_architecture_fits_its_page_and_has_every_room() -> None:
 def test_the_random_lives_are_made_longer_as_contributing_says() -> None:
     assert "ATTACHD_LIVES=1500 .venv/bin/pytest tests/test_machine.py" in text("CONTRIBUTING.md")
     assert 'environ.get("ATTACHD_LIVES"' in text("tests/test_machine.py")
+
+
+def test_what_is_installed_is_locked_with_its_hashes() -> None:
+    """pip refuses what does not fit: a package that was exchanged on its way, or at its source."""
+    assert 'pip install -qq --disable-pip-version-check --require-hashes -r "$lock"' in text("scripts/setup")
+    for lock in ("requirements/demo.lock", "requirements/dev.lock"):
+        named = re.findall(r"(?m)^[a-z0-9][^\n]*", text(lock))
+        assert named
+        assert all(re.fullmatch(r"[a-z0-9._-]+==[^ ]+( ;[^\\]*)? \\", line) for line in named), lock
+        assert len(re.findall(r" \\\n    --hash=sha256:[0-9a-f]{64}", text(lock))) >= len(named)

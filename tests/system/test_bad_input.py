@@ -443,3 +443,37 @@ def test_a_known_folder_that_is_absent_at_the_start_is_no_mistake_and_not_made(p
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert not folder.exists()
+
+
+MODULES = {"httpx.py", "attachd.py", "sqlite3.py", "sitecustomize.py", "usercustomize.py"}
+SETTINGS = {"config.toml", ".env", "pyvenv.cfg", ".netrc"}
+
+
+def test_nothing_that_was_planted_beside_it_is_loaded_or_read(place: Place, jira: Jira) -> None:
+    """Whoever may write to the inbox, or to where an administrator gives a command, gives no code and no settings."""
+    folder = place.inbox / "TEST-1"
+    folder.mkdir()
+    for name in MODULES:
+        for where in (place.inbox, folder):
+            (where / name).write_text("import os\nos._exit(99)\n")
+    for name in SETTINGS:
+        (folder / name).write_text("[folders]\ninbox = 5\n")
+
+    ended = place.run("once", cwd=folder)
+
+    assert ended.returncode == 4, ended.stdout + ended.stderr  # the files in no folder wait
+    attached = {each["filename"] for each in jira.attachments()}
+    assert attached == MODULES | {"config.toml", "pyvenv.cfg"}
+
+
+def test_a_configuration_that_everybody_can_change_is_refused(place: Place, jira: Jira) -> None:
+    place.drop("TEST-1/a.txt", b"a")
+    place.config.chmod(0o646)
+
+    ended = place.run("once")
+
+    assert ended.returncode == 78
+    assert ended.stderr == (
+        f"attachd: {place.config}: can be changed by every user of this machine (mode 0646). chmod o-w {place.config}\n"
+    )
+    assert jira.attachments() == []

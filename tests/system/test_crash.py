@@ -41,15 +41,15 @@ def wrong(told: list[Told]) -> list[Told]:
 def test_killed_before_any_call_nothing_is_lost_and_nothing_twice(
     started: list[Popen[str]], calls: dict[str, int]
 ) -> None:
-    assert wrong(driving.live(started, driving.drawn(random.Random(random.random()), calls, "kill", 60))) == []
+    assert wrong(driving.live(started, driving.drawn(random.Random(random.random()), calls, "kill", 40))) == []
 
 
 def test_killed_again_while_it_recovers(started: list[Popen[str]], calls: dict[str, int]) -> None:
-    assert wrong(driving.live(started, driving.drawn(random.Random(random.random()), calls, "pair", 20))) == []
+    assert wrong(driving.live(started, driving.drawn(random.Random(random.random()), calls, "pair", 16))) == []
 
 
 def test_a_call_that_fails_loses_nothing(started: list[Popen[str]], calls: dict[str, int]) -> None:
-    told = driving.live(started, driving.refused(random.Random(random.random()), calls, 40))
+    told = driving.live(started, driving.refused(random.Random(random.random()), calls, 30))
 
     assert [each for each in told if each.wrong] == []
 
@@ -59,7 +59,7 @@ def test_what_was_promised_survives_the_power() -> None:
     with driving.workers(2, power=True) as started:
         names = ["one", "many", "devices", "apart", "arrived"]
         calls = driving.lengths(started, names)
-        told = driving.live(started, driving.drawn(random.Random(random.random()), calls, "cut", 24))
+        told = driving.live(started, driving.drawn(random.Random(random.random()), calls, "cut", 16))
 
     assert wrong(told) == []
 

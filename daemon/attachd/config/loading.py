@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,9 +57,15 @@ def parse(
 
 def _text(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            raw = file.read()
     except OSError as error:
         raise model.Mistake(_unreadable(path, error)) from None
+    if mode & stat.S_IWOTH and stat.S_ISREG(mode):
+        # Who writes it says where the token is sent to, and which command gives it.
+        what = f"can be changed by every user of this machine (mode {stat.S_IMODE(mode):04o})."
+        raise model.Mistake(model.Problem(str(path), what, f"chmod o-w {path}"))
     try:
         # Editors on Windows begin a file with a byte order mark.
         return raw.decode("utf-8-sig")

@@ -75,7 +75,8 @@ class Grounds:
             disk.sync()
         try:
             self._die(scene, workload, told, disk)
-            self._recover(scene, workload, told)
+            if not told.wrong:
+                self._recover(scene, workload, told)
         except scenes.Hung:
             told.wrong.append(f"B7 it did not end within {scenes.LIFE_SECONDS} s")
         told.crashed = oracle.tracebacks(place)

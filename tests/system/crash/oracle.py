@@ -125,6 +125,8 @@ def _journal(scene: Scene, code: int) -> list[str]:
         wrong.append(f"B6 the journal is damaged: {said[0][0]}")
     unfinished = rows(place, "SELECT path, state FROM file WHERE finished_at IS NULL")
     wrong += [f"B6 the journal has {path!r} as {state}" for path, state in unfinished]
+    if unfinished:
+        wrong += [f"   {kind} holds: {reason}" for kind, reason in rows(place, "SELECT kind, reason FROM pause")]
     for issue in scene.issues if scene.remembers else ():
         finished = rows(place, "SELECT count(*) FROM file WHERE asked = ? AND state IN ('DONE', 'FAILED')", issue)[0][0]
         if finished < (files := sum(each.issue == issue for each in scene.expected)):

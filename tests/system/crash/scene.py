@@ -27,20 +27,21 @@ import typer
 from installation import Jira, Place
 from system.crash import tracing
 
-#: Everything waits as short as it can: what is tried is the order of things, not their length.
+#: Everything waits as short as it can: what is tried is the order of things, not their length. But an answer may take its time on a
+#: machine on which ten lives are lived at once.
 SETTINGS = """
 [doubt]
 looks_seconds = [0.05, 0.2]
 [upload]
-reply_seconds = 0.5
+reply_seconds = 1.5
 [fuse]
 hold_minutes = 0
 """
 #: After so many seconds a life is taken for hung, and killed.
 LIFE_SECONDS = 60
 #: So often a recovery is tried before the files are looked at: what is in doubt or paused takes more than one.
-RECOVERIES = 6
-LONGEST_PAUSE_SECONDS = 20.0
+RECOVERIES = 8
+LONGEST_PAUSE_SECONDS = 30.0
 TOKEN = "standin-token"
 
 
@@ -200,7 +201,7 @@ def until_quiet(place: Place) -> int:
     """Run the verb until there is nothing left to do; its last exit code."""
     code = -1
     for _ in range(RECOVERIES):
-        code = once(place, "--wait", "4")
+        code = once(place, "--wait", "2")
         if code in (0, 3):
             break
         # What an answer of 500 has paused, people would not try again at once either.

@@ -92,7 +92,7 @@ SEEDS = (
     ),
     Seed(
         "a copy to another device not synchronised", "filing/copying.py",
-        "        os.fsync(written)\n", "", "devices", "cut", "filing",
+        "        os.fsync(written)\n", "", "devices", "cut", "removing",
     ),
     Seed(
         "an answer that names nothing taken for success", "jira/verdict.py",
@@ -177,5 +177,8 @@ def _window(window: str, names: Sequence[str]) -> list[int]:
             return [*range(sent, min(answered + 30, last)), *range(max(1, sent - 25), sent)]
         case "filing":
             return [*range(answered, last)]
+        case "removing":
+            removed = [at for at, name in enumerate(names, 1) if name in ("unlink", "unlinkat") and at > sent]
+            return sorted({near for at in removed for near in range(at + 1, min(at + 5, last))}, reverse=True)
         case _:
             raise ValueError(window)

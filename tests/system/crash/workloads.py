@@ -105,7 +105,10 @@ def _returned(scene: Scene) -> None:
     path = scene.drop(f"{issue}/again.txt", content)
     body = '{"errorMessages": ["No."], "errors": {}}'
     scene.fault("status", status=400, body=body, content_type="application/json")
-    assert scenes.until_quiet(scene.place) == 3, "it was to be refused"
+    code = scenes.until_quiet(scene.place)
+    assert code == 3, (
+        f"it was to be refused, and not to end with {code}: {scenes.rows(scene.place, 'SELECT * FROM pause')}"
+    )
     assert not path.exists()
     (failed / issue / "again.txt").rename(inbox / issue / "again.txt")
     (failed / issue / "again.txt.why.txt").rename(inbox / issue / "again.txt.why.txt")
