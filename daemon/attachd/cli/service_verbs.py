@@ -136,6 +136,8 @@ def _started(
         settings, state = common.prepared(file, instance)
         os.umask(0o007)
         logs.configure(settings.log)
+        for notice in settings.notices:
+            log.warning("configuration.renamed", reason=notice)
         with _journal_named(state):
             held = starting.start(
                 settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site

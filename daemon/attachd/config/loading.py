@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 
 from attachd import model
-from attachd.config import pending, wording
+from attachd.config import pending, renamed, wording
 from attachd.config.schema import Config, Tables
 from attachd.config.tables import Context
 
@@ -43,6 +43,7 @@ def parse(
     """Make a configuration of TOML text or of the tables themselves; relative paths count from *base*."""
     file = file or base / FILE_NAME
     tables = dict(source) if isinstance(source, Mapping) else _tables(source, file)
+    tables, notices = renamed.apply(tables)
     found: list[model.Problem] = list(pending.problems(tables))
     valid = None
     try:
@@ -52,7 +53,7 @@ def parse(
         found += [problem for problem in wording.problems(error) if not f"{problem.where}.".startswith(told)]
     if found or valid is None:
         raise model.Mistake(*found)
-    return Config.model_construct(file=file, **dict(valid))
+    return Config.model_construct(file=file, notices=notices, **dict(valid))
 
 
 def _text(path: Path) -> str:

@@ -291,6 +291,7 @@ class Tables(Table):
 
 
 class Config(Tables):
-    """A configuration that was found valid, with the file that it came from."""
+    """A configuration that was found valid, with the file that it came from, and what is to be said of it all the same."""
 
     file: Path
+    notices: tuple[str, ...] = ()

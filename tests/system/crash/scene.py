@@ -27,8 +27,8 @@ import typer
 from installation import Jira, Place
 from system.crash import tracing
 
-#: Everything waits as short as it can: what is tried is the order of things, not their length. But an answer may take its time on a
-#: machine on which ten lives are lived at once.
+#: Everything waits as short as it can: what is tried is the order of things, not their length. But an answer may take its time,
+#: on a machine on which ten lives are lived at once.
 SETTINGS = """
 [doubt]
 looks_seconds = [0.05, 0.2]
