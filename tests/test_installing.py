@@ -254,3 +254,69 @@ def test_what_makes_no_sense_is_refused_in_words(words: list[str], code: int, sa
     assert ended.returncode == code, ended.stderr
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+# --- What is others' ------------------------------------------------------------------------------------------------
+
+
+def test_a_link_of_an_administrators_is_kept_also_while_it_leads_nowhere(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.symlink_to("/run/secrets/not-there-yet")
+
+    said = installing.take(Write(token, "", 0o600, kept=True))
+
+    assert said == f"kept     {token}"
+    assert token.is_symlink()
+
+
+def test_a_drop_in_that_is_not_ours_is_a_conflict(tmp_path: Path) -> None:
+    mine, ours = tmp_path / "mine.conf", tmp_path / "ours.conf"
+    mine.write_text("[Service]\n")
+    ours.write_text(f"{units.MADE}; more\n[Service]\n")
+
+    assert [problem.where for problem in installing.conflicts([Remove(mine), Remove(ours)])] == [str(mine)]
+
+
+def test_what_is_everybodys_is_not_given_to_the_service() -> None:
+    assert "ReadWritePaths=/var/lib\n" not in units.drop_in(configured('inbox = "/var/lib/inbox"'), None)
+    assert "ReadWritePaths=/var/lib/jira\n" in units.drop_in(configured('inbox = "/var/lib/jira/inbox"'), None)
+
+
+def test_a_journal_elsewhere_has_its_folder_made() -> None:
+    made = units.tmpfiles(units.needed(configured('inbox = "/srv/attachd/inbox"\nstate = "/data/state"')))
+
+    assert "d  /data/state 0700 attachd attachd -\n" in made
+
+
+def test_words_of_a_command_line_are_quoted_and_each_is_put_in_once() -> None:
+    made = units.unit(
+        "attachd-user.service", Path("/home/me/my env/50%/$x/attachd"), Path("/home/me/etc/attachd/config.toml")
+    )
+
+    assert 'ExecStart="/home/me/my env/50%%/$$x/attachd" run -c /home/me/etc/attachd/config.toml\n' in made
+
+
+def test_a_colon_separates_nothing() -> None:
+    assert 'BindPaths="/home/me/a:b"\n' in units.drop_in(configured('inbox = "/home/me/a:b/inbox"'), None)
+
+
+def test_the_token_is_put_where_the_configuration_looks_for_it() -> None:
+    steps = installing.for_system(
+        Aim(COMMAND, Path("/etc/attachd/lab.toml"), "lab"),
+        configured(auth='token = { credential = "jira" }'),
+        everything,
+    )
+
+    assert Path("/etc/attachd/lab.jira") in [step.path for step in steps if isinstance(step, Write)]
+
+
+def test_an_instance_that_was_made_by_hand_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, tmpfiles = tmp_path / "system", tmp_path / "tmpfiles"
+    for folder in (system / "multi-user.target.wants", system / "attachd@.service.d", tmpfiles):
+        folder.mkdir(parents=True)
+    (system / "multi-user.target.wants" / "attachd@hand.service").touch()
+    (tmpfiles / "attachd-lab.conf").touch()
+    monkeypatch.setattr(installing, "_SYSTEM", system)
+    monkeypatch.setattr(installing, "_TMPFILES", tmpfiles)
+
+    assert installing.installed() == {"attachd@hand", "attachd@lab"}

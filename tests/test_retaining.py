@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import retaining
-from attachd.filing import returning
+from attachd.filing import clearing, returning
+from attachd.filing.recognising import Found, Identity
 from attachd.journal import keeping
 from attachd.journal.keeping import Walk
 from attachd.model import State
-from attachd.service import inspecting
+from attachd.service import growing, inspecting
 from attachd.standin import Fault
 from wired import Wired, wired
 
@@ -130,23 +132,101 @@ def test_what_is_no_longer_what_was_sent_stays(w: Wired, change: str) -> None:
     attached(w, "TEST-1/a.txt")
     path = w.done / "TEST-1" / "a.txt"
     times = path.stat().st_mtime_ns
-    content = b"T" + path.read_bytes()[1:] if change == "rewritten" else b"longer than it was before"
-    path.write_bytes(content[::-1])
+    content = path.read_bytes()[::-1] if change == "rewritten" else b"longer than it was before"
+    path.write_bytes(content)
     os.utime(path, ns=(times, times))
 
     later(w, 31)
 
-    assert path.read_bytes() == content[::-1]
-    assert "something else lies in done" in (w.row("TEST-1/a.txt").reason or "")
+    assert path.read_bytes() == content
+    assert w.row("TEST-1/a.txt").target == b"TEST-1/a.txt"
 
 
-def test_one_that_somebody_took_out_is_no_longer_looked_for(w: Wired) -> None:
+def test_a_younger_file_of_the_same_name_and_content_has_its_own_time(w: Wired) -> None:
+    w.drop("TEST-1/report.txt", b"the same each day")
+    w.deliver()
+    (w.done / "TEST-1" / "report.txt").unlink()
+    w.clock.advance(29 * DAY)
+    w.drop("TEST-1/report.txt", b"the same each day")
+    w.deliver()
+
+    later(w, 2)
+    assert names(w.done) == ["TEST-1/report.txt"]
+
+    assert "file.deleted" in later(w, 29)
+
+
+def test_a_clock_that_was_set_ahead_makes_nothing_old(w: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     attached(w, "TEST-1/a.txt")
-    (w.done / "TEST-1" / "a.txt").unlink()
+    refused(w, "TEST-1/no.txt")
+    real = w.clock.now
+    with monkeypatch.context() as ahead:
+        ahead.setattr(w.clock, "now", lambda: real() + 4000 * DAY)
+        assert "file.deleted" not in later(w, 1)
+        assert len(w.rows()) == 2
 
-    later(w, 31)
+    assert "file.deleted" in later(w, 30)
 
-    assert w.row("TEST-1/a.txt").reason == "it was taken out of done"
+
+@pytest.mark.parametrize("which", ["done", "failed"])
+def test_a_folder_that_is_not_mounted_proves_nothing(w: Wired, which: str) -> None:
+    attached(w, "TEST-1/a.txt")
+    refused(w, "TEST-1/no.txt")
+    folder: Path = getattr(w, which)
+    away = folder.rename(w.home / "away")
+    folder.mkdir()
+
+    later(w, 100)
+
+    assert {row.path for row in w.rows()} >= ({b"TEST-1/a.txt"} if which == "done" else {b"TEST-1/no.txt"})
+    folder.rmdir()
+    away.rename(folder)
+    if which == "done":
+        assert "file.deleted" in later(w, 31)
+
+
+def test_while_the_inbox_is_away_nothing_is_done(w: Wired) -> None:
+    attached(w, "TEST-1/a.txt")
+    (w.inbox / ".attachd" / "id").unlink()
+    w.desk.guard.look()
+
+    later(w, 100)
+
+    assert names(w.done) == ["TEST-1/a.txt"]
+    assert len(w.rows()) == 1
+
+
+@pytest.mark.parametrize("trouble", ["hidden", "locked"])
+def test_one_file_holds_up_no_other(w: Wired, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
+    attached(w, "TEST-1/a.txt", "TEST-2/b.txt")
+    if trouble == "hidden":
+        body = '{"errorMessages": ["You may not see it."], "errors": {}}'
+        w.jira.faults.add(
+            Fault("status", status=403, body=body, content_type="application/json", where="attachment", times=1)
+        )
+    else:
+        real = clearing.clear
+
+        def clear(root: Path, target: bytes, identity: Identity) -> Found:
+            if target == b"TEST-1/a.txt":
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(root, target, identity)
+
+        monkeypatch.setattr(clearing, "clear", clear)
+
+    logged = later(w, 31)
+
+    assert names(w.done) == ["TEST-1/a.txt"]
+    assert ("file.kept" if trouble == "hidden" else "file.not_deleted") in logged
+
+
+def test_data_center_says_no_id_of_an_attachment_that_is_asked_for(home: Path) -> None:
+    with wired(home, deployment="Server", retention={"done_days": 30}) as w:
+        attached(w, "TEST-1/a.txt")
+        body = '{"self": "x", "filename": "a.txt", "size": 12, "author": {"name": "demo"}}'
+        w.jira.faults.add(Fault("status", status=200, body=body, content_type="application/json", where="attachment"))
+
+        assert "file.deleted" in later(w, 31)
 
 
 def test_a_dry_run_says_it_once_and_deletes_nothing(home: Path) -> None:
@@ -160,6 +240,7 @@ def test_a_dry_run_says_it_once_and_deletes_nothing(home: Path) -> None:
         assert len(w.rows()) == 1
         w.tables["retention"]["dry_run"] = False
         w.restart()
+        w.scan()
         assert "file.deleted" in later(w, 0)
 
 
@@ -233,7 +314,7 @@ def test_killed_while_it_deletes_it_goes_on(w: Wired, monkeypatch: pytest.Monkey
     later(w, 1)
 
     assert names(w.done) == []
-    assert w.row("TEST-1/a.txt").target is None
+    assert w.row("TEST-1/a.txt").state is State.DONE
 
 
 def test_a_walk_passes_over_many_that_have_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,12 +325,16 @@ def test_a_walk_passes_over_many_that_have_no_file(home: Path, monkeypatch: pyte
         with w.desk.journal.transaction() as connection:
             connection.execute("UPDATE file SET target = NULL, root = NULL WHERE id <> 9")
 
-            found = keeping.find(connection, walk, w.clock.now())
-            assert found is not None
-            keeping.passed(connection, walk, found)
+            came_to = [keeping.find(connection, walk, w.clock.now()) for _ in range(3)]
+            assert came_to[-1].row is not None
+            keeping.passed(connection, walk, came_to[-1].row)
 
-            assert found.id == 9
-            assert keeping.find(connection, walk, w.clock.now()) is None
+            assert [(each.row and each.row.id, each.more) for each in came_to] == [
+                (None, True),
+                (None, True),
+                (9, True),
+            ]
+            assert keeping.find(connection, walk, w.clock.now()) == keeping.Next(None, more=False)
 
 
 # --- check ------------------------------------------------------------------------------------------------------------
@@ -282,7 +367,7 @@ def test_check_says_how_fast_done_grows_and_what_is_older_than_its_time(
 def test_check_warns_before_the_disk_is_full(w: Wired) -> None:
     free = os.statvfs(w.done).f_bavail * os.statvfs(w.done).f_frsize
 
-    found = inspecting.told_growth(keeping.Growth(28.0, 28, free * 2), w.done)
+    found = growing.growth(keeping.Growth(28.0, 28, free * 2), w.done)
 
     assert found.result == "warning"
     assert "enough for 14 days" in found.detail

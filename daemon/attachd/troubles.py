@@ -24,6 +24,8 @@ AWAY = frozenset(
         errno.ECONNABORTED,
     }
 )
+#: One file, or its folder, cannot be read.
+READING = frozenset({errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: What SQLite says where it is the disk that does not let it write: no room, an error or a quota, mounted read-only.
@@ -54,6 +56,14 @@ def left_to_workers() -> Iterator[None]:
             raise
 
 
+def _is_readonly(folder: Path) -> bool:
+    """Whether its disk is mounted so: what may not be written there is then no matter of rights."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def exit_code(error: Exception, folder: Path) -> int:
     """With what a start ends that failed so: 75 if the next one may succeed, else 78.
 
@@ -61,7 +71,7 @@ def exit_code(error: Exception, folder: Path) -> int:
     """
     if isinstance(error, OSError):
         return TEMPORARY if error.errno in _DISK | _SCARCE | AWAY else 78
-    if not isinstance(error, sqlite3.Error) or (os.geteuid() != 0 and not os.access(folder, os.W_OK | os.X_OK)):
+    if not isinstance(error, sqlite3.Error) or (not _is_readonly(folder) and not os.access(folder, os.W_OK | os.X_OK)):
         return 78
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     return TEMPORARY if disk_fails(error) or code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM) else 78

@@ -239,3 +239,26 @@ def test_a_journal_deleted_under_the_running_service_is_missed_at_the_next_start
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "journal.lost" in ended.stderr
     exactly_once(jira, "a.txt", "b.txt")
+
+
+def test_a_page_that_is_damaged_while_the_service_works_ends_it_in_words(place: Place, jira: Jira) -> None:
+    for number in range(40):
+        place.drop(f"TEST-1/{number}.txt", b"%d" % number)
+    assert place.run("once").returncode == 0
+    with (place.home / "log").open("wb") as log:
+        daemon = place.start(stdout=log, stderr=log)
+        try:
+            wait_until(lambda: "service.started" in log_of(place), 30)
+            damage_middle(place.state / "journal.db")
+            place.drop("TEST-2/a.txt", b"a")
+
+            assert daemon.wait(60) == 78
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+    assert "journal.unusable" in log_of(place)
+    assert "Traceback" not in log_of(place)
+    checked = place.run("check", "--offline")
+    assert checked.returncode in (1, 78)
+    assert "Traceback" not in checked.stderr

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def install(
     A configuration that is not there yet is begun from the sample. No file is replaced without `--refresh`, and
     no configuration or token ever.
     """
-    with common.mistakes_told():
+    with common.mistakes_told(), _rights_told():
         aim = _aim(config, instance, user=user, dry_run=dry_run)
         prefixes = Path(sys.prefix), Path(sys.base_prefix)
         if not user and (problem := installing.misplaced(aim.command, prefixes)):
@@ -58,7 +59,7 @@ def uninstall(
 
     Configuration, token, journal, folders and the user stay.
     """
-    with common.mistakes_told():
+    with common.mistakes_told(), _rights_told():
         aim = _aim(config, instance, user=user, dry_run=dry_run)
         steps = installing.undone(aim, installing.installed() - {aim.service})
         _take(steps, dry_run=dry_run)
@@ -67,6 +68,16 @@ def uninstall(
         print(
             "Configuration, token, journal, folders and the user are still there; remove them by hand if you are sure."
         )
+
+
+@contextmanager
+def _rights_told() -> Iterator[None]:
+    """What `--dry-run` may not look at, as another user than root."""
+    try:
+        yield
+    except PermissionError as error:
+        problem = Problem(str(error.filename), "may not be looked at by this user.", "Use sudo.")
+        raise Mistake(problem, exit_code=1) from error
 
 
 def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) -> Aim:
@@ -152,8 +163,9 @@ def _tell_next(aim: Aim, settings: Config, *, dry_run: bool) -> None:
         print(
             "\ninbox, done and failed have no folder of their own in common: each move is a copy. Put them below one."
         )
-    token = aim.file.with_name("token") if aim.home else units.credential_file("token", aim.instance)
-    print(f"\nNext: put site and account into {aim.file} and the token into {token}; then")
+    secrets = [aim.file.with_name("token")] if aim.home else units.credential_files(settings, aim.instance)
+    into = f" and the token into {secrets[0]}" if secrets else ""
+    print(f"\nNext: put site and account into {aim.file}{into}; then")
     print(f"    {aim.systemctl} enable --now {aim.service}")
     if aim.home:
         print("    loginctl enable-linger     (so that it runs while you are not signed in)")

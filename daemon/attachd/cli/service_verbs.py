@@ -65,23 +65,31 @@ def run(
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
-        told = reminded = -REMIND_SECONDS
-        liveness = Liveness(engine.desk.beats)
-        while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
-            with troubles.left_to_workers():
-                engine.heed_others()
-            if signals.reload():
-                notify.send(reloading=True)
-                reloading.reload(engine)
-                notify.send(ready=True)
-            if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
-                told = time.monotonic()
-                notify.send(status=_status_line(engine, liveness.step()))
-            if time.monotonic() - reminded >= REMIND_SECONDS:
-                reminded = time.monotonic()
-                expiring.remind(engine.desk)
-                reminding.step(engine.desk)
+        try:
+            _watch(engine, signals)
+        except sqlite3.DatabaseError as error:
+            engine.crashed = engine.crashed or error
         _end(engine)
+
+
+def _watch(engine: Engine, signals: Signals) -> None:
+    """What the main thread does until it is told to stop, or another thread has crashed."""
+    told = reminded = -REMIND_SECONDS
+    liveness = Liveness(engine.desk.beats)
+    while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
+        with troubles.left_to_workers():
+            engine.heed_others()
+        if signals.reload():
+            notify.send(reloading=True)
+            reloading.reload(engine)
+            notify.send(ready=True)
+        if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
+            told = time.monotonic()
+            notify.send(status=_status_line(engine, liveness.step()))
+        if time.monotonic() - reminded >= REMIND_SECONDS:
+            reminded = time.monotonic()
+            expiring.remind(engine.desk)
+            reminding.step(engine.desk)
 
 
 def once(

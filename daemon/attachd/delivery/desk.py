@@ -63,7 +63,7 @@ class Desk:
 
     ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
     ``asked_with`` holds with which generation of the credentials a file was refused whose witnesses are still to be heard.
-    ``retain_at`` is when retention goes on (boot clock), ``forgotten`` where it has come to in the history.
+    ``retain_at`` and ``forget_at`` are when retention goes on (boot clock), ``forgotten`` where it has come to in the history.
     ``secret_changed`` tells whether the token's source has changed since it was last read.
     """
 
@@ -84,7 +84,9 @@ class Desk:
     lanes: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
     probing: bool = False
-    retain_at: float = 0.0
+    retaining: bool = False
+    retain_at: float = field(init=False)
+    forget_at: float = 0.0
     forgotten: tuple[float, int] = (0.0, 0)
     adopting: bool = False
     asked_with: dict[int, int] = field(default_factory=dict)
@@ -102,6 +104,8 @@ class Desk:
         """Begin with as many uploads at once as are configured."""
         self.rulebook = Rulebook(self.config)
         self.parallel = Parallel(self.config.upload.parallel)
+        # What a start begins with are the files that wait.
+        self.retain_at = self.clock.boot() + 60.0
         self.beats = Beats(self.clock.boot)
         self.journal.aside = self.turns.left
 

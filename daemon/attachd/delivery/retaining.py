@@ -2,24 +2,28 @@
 
 Only what Jira has just been found to hold is deleted: the attachment has the id and the size, and the file must still read as it
 was sent. A failed file goes only where the same content is on its issue by now. Everything else is kept, and said.
+
+Age is told by the clock that is behind, ours or Jira's: one that was set ahead makes nothing old. That a file is not there proves
+nothing: done and failed may be mounts that are away.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
 
 import structlog
 
+from attachd import troubles
 from attachd.delivery import pausing
 from attachd.delivery.desk import Desk
-from attachd.filing import clearing, moving, notes
+from attachd.filing import clearing, moving, notes, places, recognising, refusing
 from attachd.filing.recognising import Found, Identity
 from attachd.jira import listing
 from attachd.jira.client import Client
-from attachd.jira.exchange import Reply
+from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import keeping, rows
 from attachd.journal.keeping import Walk
 from attachd.journal.rows import Row
@@ -30,18 +34,31 @@ log = structlog.get_logger()
 DAY = 86_400.0
 #: Between two files, in seconds: Jira is asked about each, and there is no hurry.
 PACE_SECONDS = 1.0
-#: How long nothing is asked where nothing was due, or where Jira or the disk did not answer.
+#: How long nothing is asked where nothing was due, or where Jira did not answer.
 REST_SECONDS = 600.0
+#: How often the history is gone through once more.
+HISTORY_SECONDS = DAY
 #: So many rows are forgotten at once.
 _FORGOTTEN_AT_ONCE = 200
+#: A slow disk reads so many bytes a second; a file is read twice before it goes.
+_SLOW_BYTES = 1_000_000
 
 
-class Held(Enum):
-    """Whether Jira holds a file."""
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """Jira holds the file."""
 
-    YES = auto()
-    NO = auto()
-    UNKNOWN = auto()
+
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """It does not, or that cannot be found out of this file."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Nothing can be found out now, of any file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,61 +87,76 @@ def shelves(desk: Desk, now: float) -> list[Shelf]:
     ]
 
 
-def step(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
-    """Do the next thing, of which there is one at a time; False if there is nothing to do now.
-
-    *met*: whether the site is known.
-    """
-    boot = desk.clock.boot()
-    with desk.lock:
-        if not enabled(desk) or boot < desk.retain_at:
-            return False
-        # Whatever happens, and however long it takes: nobody else begins meanwhile.
-        desk.retain_at = boot + REST_SECONDS
-    done = _next(desk, client, met)
-    if done:
-        desk.retain_at = desk.clock.boot() + PACE_SECONDS
-    return done
-
-
 def enabled(desk: Desk) -> bool:
     """Whether anything is ever to be deleted or forgotten."""
     kept = desk.config.retention
     return bool(kept.done_days or kept.failed_days or kept.history_days)
 
 
+def step(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
+    """Do the next thing, of which there is one at a time; False if there is nothing to do now.
+
+    *met*: whether the site is known, be it only now. Not while the inbox is away: then its siblings may be too.
+    """
+    boot = desk.clock.boot()
+    with desk.lock:
+        if not enabled(desk) or desk.retaining or boot < desk.retain_at or not desk.guard.sight.there:
+            return False
+        desk.retaining = True
+        desk.retain_at = boot + REST_SECONDS  # for whoever asks meanwhile
+    try:
+        done = _next(desk, client, met)
+        desk.retain_at = desk.clock.boot() + (PACE_SECONDS if done else REST_SECONDS)
+        return done
+    finally:
+        with desk.lock:
+            desk.retaining = False
+
+
 def _next(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
-    now = desk.clock.now()
-    if pausing.current(desk).looks:
-        for shelf in shelves(desk, now):
-            with desk.journal.transaction() as connection:
-                row = keeping.find(connection, shelf.walk, now)
-            if row is not None:
-                return met() and _judge(desk, client, shelf, row)
+    if not pausing.current(desk).looks or not _is_due(desk) or not met() or not desk.site.clock_known:
+        return False
+    now = min(desk.clock.now(), desk.site.now())
+    for shelf in shelves(desk, now):
+        with desk.journal.transaction() as connection:
+            found = keeping.find(connection, shelf.walk, now)
+        if found.row is not None:
+            if _judge(desk, client, shelf, found.row):
+                return True
+            break  # of the other folder's files nothing would be found out either
+        if found.more:
+            return True
     return not desk.config.retention.dry_run and _forget(desk, now)
 
 
+def _is_due(desk: Desk) -> bool:
+    """Whether anything is old enough by our own clock, so that Jira is not met for nothing."""
+    kept, now = desk.config.retention, desk.clock.now()
+    days = min(days for days in (kept.done_days, kept.failed_days, kept.history_days) if days)
+    with desk.journal.transaction_for_reading() as connection:
+        return bool(keeping.finished_before(connection, now - days * DAY, (0.0, 0), 1))
+
+
+# --- One file ---------------------------------------------------------------------------------------------------------
+
+
 def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
-    held = _is_held(desk, client, row)
-    if held is Held.UNKNOWN:
+    """Find out whether Jira holds it, and act on that; False where that is not to be found out of any file now."""
+    answer = _ask(desk, client, row)
+    if isinstance(answer, Silent):
         return False
-    file = {"id": row.ident, "issue": row.asked, "file": f"{shelf.name}/{printable(row.target or b'')}"}
     values: dict[str, object] = {}
-    if held is Held.NO:
-        log.warning("file.kept", **file, reason=f"it is older than {shelf.days} days, but Jira does not have it")
-    elif desk.config.retention.dry_run:
-        log.info("file.would_be_deleted", **file, bytes=row.size, attachment=row.attachment)
+    file = {"id": row.ident, "issue": row.asked, "file": f"{shelf.name}/{printable(row.target or b'')}"}
+    if isinstance(answer, Lacks):
+        log.warning("file.kept", **file, reason=f"it is older than {shelf.days} days, but {answer.reason}")
     else:
         try:
-            found = clearing.clear(shelf.root, row.target or b"", _identity(row))
-            if row.note is not None and found is not Found.OTHER:
-                notes.remove(shelf.root, row.note, row.ident)
+            with desk.turns.left(), desk.beats.busy(60 + 2 * row.size / _SLOW_BYTES, lambda: 0):
+                values = _act(desk, shelf, row, file)
         except OSError as error:
             log.warning("file.not_deleted", **file, reason=str(error))
-            return False
-        values = _after(desk, shelf, row, found)
-        if found is Found.OURS:
-            log.info("file.deleted", **file, bytes=row.size, attachment=row.attachment)
+            if error.errno not in refusing.PERSONAL and error.errno not in troubles.READING:
+                return False
     with desk.journal.transaction() as connection:
         if values:
             rows.change(connection, row.id, values)
@@ -132,60 +164,67 @@ def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
     return True
 
 
-def _after(desk: Desk, shelf: Shelf, row: Row, found: Found) -> dict[str, object]:
-    """What the row says then: it has no file any more, or what lies there is none of ours."""
-    day = desk.clock.now()
-    said = {
-        Found.OURS: f"deleted from {shelf.name} after {int((day - (row.finished_at or day)) / DAY)} days, as Jira has it",
-        Found.NOTHING: f"it was taken out of {shelf.name}",
-        Found.OTHER: f"something else lies in {shelf.name} under its name",
-    }
-    reason = f"{row.reason}; {said[found]}" if row.reason else said[found]
-    note = {} if found is Found.OTHER else {"note": None}
-    return {"root": None, "target": None, "reason": reason, **note}
+def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, object]:
+    """Delete it, or say that it would be deleted; returns what the row says then. What is not as it was sent stays."""
+    assert row.target is not None
+    identity = Identity(row.size, row.mtime_ns, None, row.sha256)
+    if desk.config.retention.dry_run:
+        if moving.look(shelf.root, row.target, identity, copied=True) is Found.OURS:
+            log.info("file.would_be_deleted", **file, bytes=row.size, attachment=row.attachment)
+        return {}
+    if clearing.clear(shelf.root, row.target, identity) is not Found.OURS:
+        return {}
+    log.info("file.deleted", **file, bytes=row.size, attachment=row.attachment)
+    if row.note is not None:
+        notes.remove(shelf.root, row.note, row.ident)
+    age = int((desk.clock.now() - (row.finished_at or 0.0)) / DAY)
+    said = f"deleted from {shelf.name} after {age} days, as Jira has it"
+    return {"root": None, "target": None, "note": None, "reason": f"{row.reason}; {said}" if row.reason else said}
 
 
-def _identity(row: Row) -> Identity:
-    return Identity(row.size, row.mtime_ns, None, row.sha256)
-
-
-def _is_held(desk: Desk, client: Client, row: Row) -> Held:
-    """Ask Jira, at the site that the row speaks of."""
+def _ask(desk: Desk, client: Client, row: Row) -> Holds | Lacks | Silent:
     if row.site != desk.site.url:
-        return Held.NO
+        return Lacks(f"it was sent to another site ({row.site})")
     return _is_attached(desk, client, row) if row.state is State.DONE else _is_on_issue(desk, client, row)
 
 
-def _is_attached(desk: Desk, client: Client, row: Row) -> Held:
+def _is_attached(desk: Desk, client: Client, row: Row) -> Holds | Lacks | Silent:
+    """Data Center leaves the id out of its answer; the address that was asked names it."""
     answer = desk.site.hear(desk.asked(lambda: client.attachment(desk.site.version, row.attachment or "")))
-    if not isinstance(answer, Reply):
-        return Held.UNKNOWN
-    if answer.status == 404 and answer.is_jira:
-        return Held.NO
-    found = listing.parse_attachment(answer.json) if answer.status == 200 else None
-    if found is None:
-        return Held.UNKNOWN
-    return Held.YES if (found.id, found.size) == (row.attachment, row.size) else Held.NO
+    if isinstance(answer, Reply) and answer.status == 200 and isinstance(answer.json, dict):
+        named = str(answer.json.get("id") or row.attachment)
+        if (named, answer.json.get("size")) == (row.attachment, row.size):
+            return Holds()
+        return Lacks(f"attachment {row.attachment} is another in Jira than was sent")
+    return _not_shown(answer, f"Jira does not show attachment {row.attachment} any more")
 
 
-def _is_on_issue(desk: Desk, client: Client, row: Row) -> Held:
-    """A failed file was not attached by us; by its content it shows whether somebody else has done so (Cloud hands that out)."""
+def _not_shown(answer: Exchange, reason: str) -> Lacks | Silent:
+    """One attachment or issue that is not to be seen is no trouble of the site's; what is no answer of Jira's is."""
+    if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
+        return Lacks(f"{reason} ({answer.status})")
+    return Silent()
+
+
+def _is_on_issue(desk: Desk, client: Client, row: Row) -> Holds | Lacks | Silent:
+    """A failed file was not attached by us; by its content it shows whether somebody else has done so."""
+    if not desk.site.cloud:
+        return Lacks("Data Center does not hand out what an attachment contains: whether it is on the issue is unknown")
     if row.sha256 is None or not row.size:
-        return Held.NO
+        return Lacks("it was never read")
     answer = desk.site.hear(desk.asked(lambda: client.listing(desk.site.version, row.lane)))
-    if isinstance(answer, Reply) and answer.status == 404 and answer.is_jira:
-        return Held.NO
-    parsed = listing.parse_listing(answer.json) if isinstance(answer, Reply) and answer.status == 200 else None
-    if parsed is None:
-        return Held.UNKNOWN
-    for attachment in parsed.attachments if desk.site.cloud else ():
+    if not isinstance(answer, Reply) or answer.status != 200:
+        return _not_shown(answer, f"Jira does not show {row.lane}")
+    parsed = listing.parse_listing(answer.json)
+    for attachment in parsed.attachments if parsed else ():
         if attachment.size != row.size:
             continue
-        with desk.turns.left():
-            digest = client.content_sha256(desk.site.version, attachment.id, row.size, desk.reply_seconds(row.size))
+        seconds = desk.reply_seconds(row.size)
+        with desk.turns.left(), desk.beats.busy(seconds, lambda: 0):
+            digest = client.content_sha256(desk.site.version, attachment.id, row.size, seconds)
         if digest == row.sha256:
-            return Held.YES
-    return Held.NO
+            return Holds()
+    return Lacks(f"its content was not found on {row.lane}")
 
 
 # --- The history ------------------------------------------------------------------------------------------------------
@@ -193,28 +232,44 @@ def _is_on_issue(desk: Desk, client: Client, row: Row) -> Held:
 
 def _forget(desk: Desk, now: float) -> bool:
     """Forget some of what has been finished for long; one whose file is still to be deleted, or taken back, is kept."""
-    days = desk.config.retention.history_days
-    if not days:
+    days, boot = desk.config.retention.history_days, desk.clock.boot()
+    if not days or boot < desk.forget_at:
         return False
     with desk.journal.transaction_for_reading() as connection:
         old = keeping.finished_before(connection, now - days * DAY, desk.forgotten, _FORGOTTEN_AT_ONCE)
-    gone = [row.id for row in old if _may_go(desk, row)]
+    gone = []
+    for row in old:
+        desk.beats.beat()
+        if _may_go(desk, row):
+            gone.append(row.id)
     with desk.journal.transaction() as connection:
         keeping.forget(connection, gone)
-    more = len(old) == _FORGOTTEN_AT_ONCE
-    desk.forgotten = (old[-1].finished_at or 0.0, old[-1].id) if more else (0.0, 0)
     if gone:
         log.info("history.forgotten", files=len(gone), days=days)
-    return more
+    if len(old) < _FORGOTTEN_AT_ONCE:
+        desk.forgotten, desk.forget_at = (0.0, 0), boot + HISTORY_SECONDS
+        return False
+    desk.forgotten = (old[-1].finished_at or 0.0, old[-1].id)
+    return True
 
 
 def _may_go(desk: Desk, row: Row) -> bool:
+    """What lies in failed is known by its row when it is moved back; above all what may be attached, wherever it is."""
     if row.target is None or row.state is State.WITHDRAWN:
         return True
     if row.state is State.DONE:
-        return not desk.config.retention.done_days
-    # What is moved back from failed is known again by its row, above all where it may be attached.
+        return not desk.config.retention.done_days or _is_gone(desk.config.folders.done, row.target)
+    return not row.may_be_attached and _is_gone(desk.config.folders.failed, row.target)
+
+
+def _is_gone(root: Path, target: bytes) -> bool:
+    """Whether a file was taken out: not where the whole folder is empty, as one is whose mount is away."""
+    above, name = places.divide(target)
     try:
-        return moving.look(desk.config.folders.failed, row.target, _identity(row)) is not Found.OURS
+        with os.scandir(root) as listed:
+            if not any(listed):
+                return False
+        with places.folder_if_there(root, above) as folder:
+            return folder is None or recognising.status_of(folder, name) is None
     except OSError:
         return False

@@ -161,7 +161,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _unusable(folder / FILE_NAME, error) from error
+        raise unusable(folder / FILE_NAME, error) from error
 
 
 def open_at(path: Path) -> Journal:
@@ -172,7 +172,7 @@ def open_at(path: Path) -> Journal:
         connection.execute("PRAGMA synchronous = FULL")
         _bring_up_to_date(path, connection)
     except (sqlite3.DatabaseError, OSError) as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     return Journal(path, connection)
 
 
@@ -196,7 +196,7 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
             connection.close()
             raise _outdated(path, version)
     except sqlite3.DatabaseError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     return Journal(path, connection)
 
 
@@ -231,7 +231,7 @@ def changing(folder: Path) -> Iterator[sqlite3.Connection | None]:
             with Journal(reading.path, connection).transaction() as transaction:
                 yield transaction
     except sqlite3.DatabaseError as error:
-        raise _unusable(reading.path, error) from error
+        raise unusable(reading.path, error) from error
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -307,7 +307,8 @@ def _outdated(path: Path, version: int) -> model.Mistake:
     )
 
 
-def _unusable(path: Path, error: Exception) -> model.Mistake:
+def unusable(path: Path, error: Exception) -> model.Mistake:
+    """What is said where the journal cannot be read or written: 75 where that passes by itself, else 78."""
     return model.Mistake(
         model.Problem(
             str(path),

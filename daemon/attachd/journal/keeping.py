@@ -27,27 +27,43 @@ class Walk:
     until: float
 
 
-def find(connection: sqlite3.Connection, walk: Walk, now: float) -> rows.Row | None:
-    """The next row of a walk whose file lies where its verdict put it; None where there is none now."""
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What a walk has come to: a row whose file is to be judged, or none; *more*: it has not come to its end."""
+
+    row: rows.Row | None
+    more: bool
+
+
+def find(connection: sqlite3.Connection, walk: Walk, now: float) -> Next:
+    """Go on along a walk, past some rows at the most. What is filed under one name is its latest row's."""
     begun = database.get(connection, f"{walk.name}.begun")
-    if begun is None or now - float(begun) >= ROUND_SECONDS:
+    if begun is None or not 0.0 <= now - float(begun) < ROUND_SECONDS:
         database.put(connection, f"{walk.name}.begun", now)
         _set(connection, walk.name, (0.0, 0))
-    while True:
-        place = _place(connection, walk.name)
-        found = connection.execute(
-            "SELECT id, finished_at, state = ? AND target IS NOT NULL FROM file"
-            " WHERE finished_at IS NOT NULL AND (finished_at, id) > (?, ?) AND finished_at < ?"
-            " ORDER BY finished_at, id LIMIT ?",
-            (walk.state, *place, walk.until, _CHUNK),
-        ).fetchall()
-        for row_id, finished, lies_there in found:
-            if lies_there:
-                return rows.one(connection, row_id)
-            place = (finished, row_id)
-        _set(connection, walk.name, place)
-        if len(found) < _CHUNK:
-            return None
+    place = _place(connection, walk.name)
+    found = connection.execute(
+        "SELECT id, finished_at, state = ? AND target IS NOT NULL FROM file"
+        " WHERE finished_at IS NOT NULL AND (finished_at, id) > (?, ?) AND finished_at < ?"
+        " ORDER BY finished_at, id LIMIT ?",
+        (walk.state, *place, walk.until, _CHUNK),
+    ).fetchall()
+    for row_id, finished, lies_there in found:
+        if lies_there and not _is_superseded(connection, row := rows.one(connection, row_id)):
+            _set(connection, walk.name, place)
+            return Next(row, more=True)
+        place = (finished, row_id)
+    _set(connection, walk.name, place)
+    return Next(None, more=len(found) == _CHUNK)
+
+
+def _is_superseded(connection: sqlite3.Connection, row: rows.Row) -> bool:
+    """Whether a later file was filed under the same name, after somebody had taken this one out."""
+    later = connection.execute(
+        "SELECT 1 FROM file WHERE target = ? AND root = ? AND id > ? AND finished_at IS NOT NULL LIMIT 1",
+        (row.target, row.root, row.id),
+    )
+    return later.fetchone() is not None
 
 
 def passed(connection: sqlite3.Connection, walk: Walk, row: rows.Row) -> None:

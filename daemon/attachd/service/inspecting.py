@@ -19,9 +19,9 @@ from attachd.delivery import site as site_
 from attachd.filing import guard, renaming
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
-from attachd.journal import database, keeping
-from attachd.model import Fault, Mistake, Scope, State
-from attachd.service import expiring, locks, phrasing, starting, trying
+from attachd.journal import database
+from attachd.model import Fault, Mistake, Scope
+from attachd.service import expiring, growing, locks, starting, trying
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += _scope(config)
     findings += _folders(config, state)
     findings += _lock(state)
-    findings += _growth(config, state, Clock().now())
+    findings += [Finding(*found) for found in growing.find(config, state, Clock().now())]
     findings += _token_expires(config, expiring.today(Clock().now()))
     if not offline:
         try:
@@ -143,50 +143,6 @@ def _try_rename(config: Config) -> Finding:
 def _lock(state: Path) -> Iterator[Finding]:
     holder = locks.holder(state / "lock") if state.is_dir() else None
     yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
-
-
-#: What came into ``done`` within so many days is what is expected to come.
-_GROWTH_DAYS = 28.0
-#: With room for less than so many days somebody should know.
-_TIGHT_DAYS = 28.0
-
-
-def _growth(config: Config, state: Path, now: float) -> Iterator[Finding]:
-    """How fast ``done`` grows, until when there is room for that, and what of it is older than it is to be kept."""
-    try:
-        journal = database.open_for_reading(state)
-    except Mistake as mistake:
-        yield from (Finding("journal", "failed", f"{p.where} {p.what}", p.remedy) for p in mistake.problems)
-        return
-    if journal is None:
-        return
-    with closing(journal), journal.transaction_for_reading() as connection:
-        grown = keeping.growth(connection, now, _GROWTH_DAYS)
-        kept = config.retention
-        old = [
-            (name, days, keeping.overdue(connection, filed, now - days * 86_400.0))
-            for name, filed, days in (("done", State.DONE, kept.done_days), ("failed", State.FAILED, kept.failed_days))
-            if days
-        ]
-    if grown is not None and config.folders.done.is_dir():
-        yield told_growth(grown, config.folders.done)
-    for name, days, (files, size) in old:
-        what = f"{files} files ({phrasing.size(size)}) in {name} are older than {days} days"
-        yield Finding("retention", "ok", f"{what}; each goes once Jira is found to have it" if files else what)
-
-
-def told_growth(grown: keeping.Growth, done: Path) -> Finding:
-    """What is expected to come, against the room there is."""
-    a_day = grown.bytes / grown.days
-    weekly = f"{grown.files / grown.days * 7:.0f} files, {phrasing.size(a_day * 7)} a week into done"
-    status = os.statvfs(done)
-    free = status.f_bavail * status.f_frsize
-    if not a_day or free / a_day > 3650:
-        return Finding("growth", "ok", f"{weekly}; {phrasing.size(free)} are free")
-    told = f"{weekly}; {phrasing.size(free)} are free, enough for {free / a_day:.0f} days"
-    if free / a_day >= _TIGHT_DAYS:
-        return Finding("growth", "ok", told)
-    return Finding("growth", "warning", told, "make room, or delete by age what Jira has: retention.done_days")
 
 
 def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def for_system(aim: Aim, config: Config, is_ours: Callable[[Path], bool]) -> lis
         Write(aim.tmpfiles, folders, made=True),
         Run(("systemd-tmpfiles", "--create", str(aim.tmpfiles))),
         Write(aim.file, units.sample(aim.instance), 0o640, "attachd", kept=True),
-        Write(units.credential_file("token", aim.instance), "", 0o600, kept=True),
+        *(Write(path, "", 0o600, kept=True) for path in units.credential_files(config, aim.instance)),
         Write(aim.unit, units.unit(name, aim.command, own)),
     ]
     if text := units.drop_in(config, aim.instance):
@@ -151,8 +152,11 @@ def undone(aim: Aim, others: Collection[str]) -> list[Step]:
 
 
 def installed() -> set[str]:
-    """The names of the system's services that were installed: each has its file of folders."""
-    return {path.stem.replace("attachd-", "attachd@", 1) for path in _TMPFILES.glob("attachd*.conf")}
+    """The names of the system's services that are there: each has its file of folders, or, made by hand, is at least enabled."""
+    made = {path.stem.replace("attachd-", "attachd@", 1) for path in _TMPFILES.glob("attachd*.conf")}
+    enabled = {path.name.removesuffix(".service") for path in _SYSTEM.glob("*.wants/attachd*.service")}
+    changed = {path.name.removesuffix(".service.d") for path in _SYSTEM.glob("attachd*.service.d")}
+    return (made | enabled | changed) - {"attachd@"}
 
 
 def misplaced(command: Path, prefixes: Iterable[Path]) -> Problem | None:
@@ -165,6 +169,8 @@ def misplaced(command: Path, prefixes: Iterable[Path]) -> Problem | None:
     for place in prefixes:
         if units.in_home(place) or units.in_home(place.resolve()):
             return Problem(str(place), "lies below a home, of which the service sees nothing.", remedy)
+    if not command.exists():
+        return Problem(str(command), "is not there: attachd was not installed by pip.", remedy)
     for place in (command, *command.parents):
         status = place.stat()
         if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o022:
@@ -177,8 +183,13 @@ def conflicts(steps: Sequence[Step]) -> list[Problem]:
     return [
         Problem(str(step.path), "is there already, and says something else.", "`--refresh` replaces it.")
         for step in steps
-        if isinstance(step, Write) and not step.kept and step.path.exists() and step.path.read_text() != step.text
+        if (isinstance(step, Write) and not step.kept and _says_something_else(step))
+        or (isinstance(step, Remove) and step.path.exists() and not step.path.read_text().startswith(units.MADE))
     ]
+
+
+def _says_something_else(step: Write) -> bool:
+    return os.path.lexists(step.path) and (not step.path.exists() or step.path.read_text() != step.text)
 
 
 def take(step: Step) -> str:
@@ -202,7 +213,7 @@ def take(step: Step) -> str:
 
 
 def _write(step: Write) -> str:
-    if step.path.exists() and (step.kept or step.path.read_text() == step.text):
+    if os.path.lexists(step.path) and (step.kept or not _says_something_else(step)):
         return "kept"
     step.path.parent.mkdir(parents=True, exist_ok=True)
     handle, fresh = tempfile.mkstemp(dir=step.path.parent, prefix=".attachd-")
@@ -214,12 +225,14 @@ def _write(step: Write) -> str:
             os.fsync(file.fileno())
         if step.group is not None:
             shutil.chown(fresh, group=step.group)
-        there = step.path.exists()
-        os.rename(fresh, step.path)
-    except BaseException:
-        os.unlink(fresh)
-        raise
-    return "replaced" if there else "wrote"
+        if os.path.lexists(step.path):
+            os.rename(fresh, step.path)
+            return "replaced"
+        os.link(fresh, step.path)  # over nothing that came meanwhile
+        return "wrote"
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(fresh)
 
 
 def _remove(path: Path) -> None:

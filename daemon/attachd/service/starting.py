@@ -6,6 +6,7 @@ Nothing is created or changed before everything that can be wrong with the confi
 from __future__ import annotations
 
 import os
+import sqlite3
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,13 +133,15 @@ def missing_folders(config: Config, state: Path) -> list[Problem]:
 
 
 def known_folders(state: Path) -> dict[str, str]:
-    """The folders that the journal has worked with."""
+    """The folders that the journal has worked with. Raises ``model.Mistake`` where it cannot be read."""
     journal = database.open_for_reading(state, older=True)
     if journal is None:
         return {}
     try:
         found = journal.rows("SELECT key, value FROM meta WHERE key LIKE 'folder.%'")
         return {row["key"].partition(".")[2]: row["value"] for row in found}
+    except sqlite3.DatabaseError as error:
+        raise database.unusable(journal.path, error) from error
     finally:
         journal.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from attachd.config import Config, TokenSource
 #: What the shipped units say, and what stands in its place on a machine where that is elsewhere.
 COMMAND, CONFIGURATION = "/opt/attachd/bin/attachd", "/etc/attachd/config.toml"
 USER_CONFIGURATION = "%E/attachd/config.toml"
+#: How a file begins that is made here.
+MADE = "# Made by `attachd install` of the configuration"
 _FOLDERS, _STATE = Path("/srv/attachd"), Path("/var/lib/attachd")
 #: Where a service with ``ProtectHome=`` sees nothing.
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 #: A folder so near to the root is everybody's; only below that many parts of a path lies one of the service's own.
 _OWN_PARTS = 3
+#: Below these it is one part more: /var/lib is as little anybody's own as /home/me is attachd's.
+_SHARED = (("var",), ("usr",), ("etc",), ("run",), ("opt",), ("media",), ("mnt",))
 
 
 def shipped(name: str) -> str:
@@ -32,10 +37,10 @@ def shipped(name: str) -> str:
 
 def unit(name: str, command: Path, configuration: Path | None = None) -> str:
     """A shipped unit for a program, and a configuration, that lie where these do."""
-    text = shipped(name).replace(COMMAND, str(command))
-    if configuration is None:
-        return text
-    return text.replace(USER_CONFIGURATION, _quoted(configuration)).replace(CONFIGURATION, _quoted(configuration))
+    there = {COMMAND: _word(command)}
+    if configuration is not None:
+        there |= dict.fromkeys((USER_CONFIGURATION, CONFIGURATION), _word(configuration))
+    return re.sub("|".join(map(re.escape, there)), lambda found: there[found[0]], shipped(name))
 
 
 def sample(instance: str | None, inbox: Path | None = None) -> str:
@@ -66,8 +71,8 @@ def roots(config: Config) -> list[Path]:
     """
     three = [config.folders.inbox, config.folders.done, config.folders.failed]
     common = Path(os.path.commonpath(three))
-    whole = len(common.parts) > _OWN_PARTS if in_home(common) else len(common.parts) >= _OWN_PARTS
-    return [common] if whole else three
+    shared = in_home(common) or common.parts[1:2] in _SHARED
+    return [common] if len(common.parts) >= _OWN_PARTS + shared else three
 
 
 def drop_in(config: Config, instance: str | None) -> str:
@@ -80,7 +85,7 @@ def drop_in(config: Config, instance: str | None) -> str:
     credentials = [name for name in _credentials(config) if name != "token"]
     if not paths and not credentials:
         return ""
-    lines = ["# Made by `attachd install` of the configuration; `attachd install --refresh` makes it anew."]
+    lines = [f"{MADE}; `attachd install --refresh` makes it anew."]
     if paths:
         lines += ["", "[Unit]", *(f"RequiresMountsFor={_quoted(path)}" for path in paths)]
     lines += ["", "[Service]", *_writable(paths), *_handed_over(credentials, instance)]
@@ -102,6 +107,11 @@ def _credentials(config: Config) -> list[str]:
     return [source.credential for source in sources if source is not None and source.credential is not None]
 
 
+def credential_files(config: Config, instance: str | None) -> list[Path]:
+    """Where the secrets are put that the unit hands over."""
+    return [credential_file(name, instance) for name in _credentials(config)]
+
+
 def credential_file(name: str, instance: str | None) -> Path:
     """Where an administrator puts the secret that a credential hands over."""
     return Path("/etc/attachd", f"{instance}.{name}" if instance else name)
@@ -117,16 +127,17 @@ def _handed_over(credentials: Sequence[str], instance: str | None) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """One of the three folders, with the mode of its purpose; *inherited*: what is made in it is the service's to empty too."""
+    """A folder, with the mode of its purpose; *inherited*: what is made in it is the service's to empty too."""
 
     path: Path
     mode: str
     inherited: bool
+    group: str = "attachd-drop"
 
     @property
     def lines(self) -> list[str]:
         """For tmpfiles.d(5). The rights are for folders that somebody makes under umask 022."""
-        made = [f"d  {_quoted(self.path)} {self.mode} attachd attachd-drop -"]
+        made = [f"d  {_quoted(self.path)} {self.mode} attachd {self.group} -"]
         # Not rwX: systemd 252 ignores such a line without a word.
         return made + ([f"a+ {_quoted(self.path)} - - - - {_rights('default:')}"] if self.inherited else [])
 
@@ -134,7 +145,7 @@ class Needed:
     def commands(self) -> list[str]:
         """The same, by hand."""
         quoted = shlex.quote(str(self.path))
-        made = [f"install -d -m {self.mode} -o attachd -g attachd-drop {quoted}"]
+        made = [f"install -d -m {self.mode} -o attachd -g {self.group} {quoted}"]
         return made + ([f"setfacl -m {_rights('d:')} {quoted}"] if self.inherited else [])
 
 
@@ -143,21 +154,29 @@ def _rights(which: str) -> str:
 
 
 def needed(config: Config) -> list[Needed]:
-    """The folders that files walk through."""
-    three = config.folders
-    return [Needed(three.inbox, "2770", True), Needed(three.done, "2750", False), Needed(three.failed, "2770", True)]
+    """The folders that files walk through, and that of the journal where systemd does not make it."""
+    own = config.folders
+    found = [Needed(own.inbox, "2770", True), Needed(own.done, "2750", False), Needed(own.failed, "2770", True)]
+    if own.state is not None and not own.state.is_relative_to(_STATE):
+        found.append(Needed(own.state, "0700", False, "attachd"))
+    return found
 
 
 def tmpfiles(made: Iterable[Needed]) -> str:
     """A file of tmpfiles.d(5) that makes these folders."""
-    lines = ["# Made by `attachd install` of the configuration. No folder is ever emptied or removed.", ""]
+    lines = [f"{MADE}. No folder is ever emptied or removed.", ""]
     lines += ["d  /etc/attachd 0750 root attachd -", *(line for each in made for line in each.lines)]
     return "\n".join(lines) + "\n"
 
 
 def _quoted(path: Path) -> str:
-    """As systemd.syntax(7) and tmpfiles.d(5) read it: ``%`` is doubled, and what has a blank or a quote is put in quotes."""
+    """As systemd.syntax(7) and tmpfiles.d(5) read it: ``%`` is doubled, and what has a blank, a quote or a colon is quoted."""
     text = str(path).replace("%", "%%")
-    if any(character in text for character in " \t\"'\\"):
+    if any(character in text for character in " \t\"'\\:"):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return text
+
+
+def _word(path: Path) -> str:
+    """As a word of a command line (systemd.service(5)): a ``$`` is doubled too."""
+    return _quoted(path).replace("$", "$$")

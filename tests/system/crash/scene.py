@@ -34,6 +34,7 @@ SETTINGS = """
 looks_seconds = [0.05, 0.2]
 [upload]
 reply_seconds = 1.5
+slowest_bytes_per_second = 100000000
 [fuse]
 hold_minutes = 0
 """
