@@ -36,6 +36,10 @@ class Jira:
         )
         urllib.request.urlopen(request, timeout=30).close()
 
+    def clear_faults(self) -> None:
+        request = urllib.request.Request(f"{self.url}/__standin__/faults", method="DELETE")
+        urllib.request.urlopen(request, timeout=30).close()
+
     def attachments(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.ask("attachments")
         return found

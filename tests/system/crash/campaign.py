@@ -69,7 +69,7 @@ class Grounds:
         place, disk = self._place(workload)
         self._number += 1
         scene = Scene(place, self._jira, self._number)
-        self._jira.clear()
+        self._jira.clear_faults()
         workload.lay(scene)
         if disk is not None:
             disk.sync()
@@ -116,7 +116,7 @@ class Grounds:
         numbers = tracing.CALLS | tracing.READING if death.how == "fail" else tracing.CALLS
         actor = workload.actor
         acting = None if actor is None else lambda leader: actor(scene, leader)
-        told.calls = scenes.traced(scene.place, workload.verb, decide, numbers, acting).calls
+        told.calls = scenes.traced(scene.place, workload.words(scene), decide, numbers, acting).calls
         if death.how == "cut" and disk is not None:
             disk.restart()
         told.wrong += [f"at death: {each}" for each in oracle.at_death(scene)]
@@ -126,7 +126,7 @@ class Grounds:
         if told.death.how == "kill" and told.death.then:
             at = told.death.then
             scenes.traced(
-                scene.place, "once", lambda call: tracing.KILL if call.number == at else None, tracing.CALLS, None
+                scene.place, ("once",), lambda call: tracing.KILL if call.number == at else None, tracing.CALLS, None
             )
             told.wrong += (
                 [f"at the second death: {each}" for each in oracle.at_death(scene)] if not workload.mend else []

@@ -59,10 +59,6 @@ class Site(Jira):
     def uploads(self, issue: str) -> int:
         return sum(each["method"] == "POST" for each in self.ask(f"requests?issue={issue}"))
 
-    def clear(self) -> None:
-        request = urllib.request.Request(f"{self.url}/__standin__/faults", method="DELETE")
-        urllib.request.urlopen(request, timeout=30).close()
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -188,14 +184,19 @@ def run(work: Callable[[], int]) -> int:
         raise
 
 
-def once(place: Place, *options: str) -> int:
-    """Run the verb in a child; its exit code."""
+def verb(place: Place, *words: str) -> int:
+    """Run a verb in a child; its exit code."""
 
     def live() -> int:
         _log(place)
-        return _command(place, "once", *options)
+        return _command(place, *words)
 
     return run(live)
+
+
+def once(place: Place, *options: str) -> int:
+    """Run `once` in a child; its exit code."""
+    return verb(place, "once", *options)
 
 
 def until_quiet(place: Place) -> int:
@@ -213,7 +214,7 @@ def until_quiet(place: Place) -> int:
 
 def traced(
     place: Place,
-    verb: str,
+    words: tuple[str, ...],
     decide: Callable[[tracing.Call], tracing.Decision],
     numbers: dict[str, int],
     actor: Callable[[int], None] | None,
@@ -231,7 +232,9 @@ def traced(
 
     ended: list[tracing.Ended] = []
     try:
-        _limited(lambda: ended.append(tracing.run(lambda: _command(place, verb), decide, numbers, begin, started)) or 0)
+        _limited(
+            lambda: ended.append(tracing.run(lambda: _command(place, *words), decide, numbers, begin, started)) or 0
+        )
     finally:
         for child in children:
             _end(child)
@@ -259,6 +262,9 @@ def clear(place: Place) -> None:
             if entry.name != ".attachd":
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
     (place.home / "log").unlink(missing_ok=True)
+    for left in (*place.home.glob("copy-*"), *place.state.glob("journal.*")):
+        if left.name not in ("journal.db", "journal.db-wal", "journal.db-shm"):
+            left.unlink()
 
 
 def copied(folder: Path) -> None:

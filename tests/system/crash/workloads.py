@@ -32,7 +32,8 @@ class Workload:
     devices: bool = False
     #: Where the power is cut, it is that of the inbox, done and failed alone, as on a NAS, and not of the journal's disk.
     apart: bool = False
-    verb: str = "once"
+    #: The verb that is lived, and what is given to it.
+    words: Callable[[Scene], tuple[str, ...]] = lambda scene: ("once",)
     #: What is done to it while it lives, in a process of its own that is given its process id.
     actor: Callable[[Scene, int], object] | None = None
     #: The journal is begun anew for each life.
@@ -218,6 +219,24 @@ def _lose_journal(scene: Scene) -> None:
     scene.remembers = False
 
 
+def _copy(scene: Scene) -> str:
+    return str(scene.place.home / f"copy-{scene.number}.db")
+
+
+def _restorable(scene: Scene) -> None:
+    """Attached after the copy was made, and in the inbox again, as in a snapshot that is older than the move."""
+    assert scenes.verb(scene.place, "backup", _copy(scene)) == 0
+    _many(scene)
+    assert scenes.until_quiet(scene.place) == 0
+    for which in range(12):
+        below = f"{scene.issue(which % 3)}/part {which}.txt"
+        (scene.place.done / below).rename(scene.place.inbox / below)
+
+
+def _restore_again(scene: Scene) -> None:
+    assert scenes.verb(scene.place, "restore", _copy(scene)) == 0
+
+
 def _wait_for(condition: Callable[[], object], leader: int, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
@@ -290,6 +309,16 @@ ALL = {
             mend=_mount,
         ),
         Workload("lost", "the journal is gone after the death", _many, between=_lose_journal),
-        Workload("reload", "run, SIGHUP with a change, SIGTERM", _many, verb="run", actor=_reload_and_stop),
+        Workload("backup", "the journal is copied", _one, words=lambda scene: ("backup", _copy(scene))),
+        Workload(
+            "restore",
+            "a journal is put back that does not know what was attached since; and once more after the death",
+            _restorable,
+            words=lambda scene: ("restore", _copy(scene)),
+            between=_restore_again,
+        ),
+        Workload(
+            "reload", "run, SIGHUP with a change, SIGTERM", _many, words=lambda scene: ("run",), actor=_reload_and_stop
+        ),
     )
 }
