@@ -2,7 +2,7 @@
 
 Needs root, ``systemd-nspawn`` (package systemd-container) and ``mmdebstrap``. The tree is made once, with the program's
 dependencies in /opt/attachd as an administrator would install them, and kept below ``$ATTACHD_TREES``; each machine writes to
-an overlay of its own, which is thrown away.
+an overlay of its own, which is thrown away. ``$ATTACHD_SUITE`` names another Debian than 12: trixie.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parents[1]
 TREES = Path(os.environ.get("ATTACHD_TREES", "/var/tmp/attachd-trees"))
-_SUITE = "bookworm"
+#: Which Debian: 12 (systemd 252), or 13 (systemd 257); and which Python it has.
+_SUITE = os.environ.get("ATTACHD_SUITE", "bookworm")
+_PYTHON = {"bookworm": "3.11", "trixie": "3.13"}[_SUITE]
 _PACKAGES = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,python3,python3-venv,procps,acl"
 _LOCK = ROOT / "requirements" / "demo.lock"
 #: Units of the tree that would touch something outside, or wait for it.
@@ -229,7 +231,7 @@ def _make(tree: Path) -> None:
         "-d",
         wheels,
         "--only-binary=:all:",
-        "--python-version=3.11",
+        f"--python-version={_PYTHON}",
     )
     inside = ["systemd-nspawn", "-q", "-D", tree, "--private-network", *_ALONE, "--"]
     do(*inside, "python3", "-m", "venv", "/opt/attachd")

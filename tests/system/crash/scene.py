@@ -206,8 +206,9 @@ def until_quiet(place: Place) -> int:
         code = once(place, "--wait", "2")
         if code in (0, 3):
             break
-        # What an answer of 500 has paused, people would not try again at once either.
-        ((until,),) = rows(place, "SELECT max(until) FROM pause")
+        # What an answer of 500 has paused, or a move that could not be made, people would not try again at once either.
+        waits = "SELECT max(until) FROM (SELECT until FROM pause UNION SELECT due FROM file WHERE finished_at IS NULL)"
+        ((until,),) = rows(place, waits)
         time.sleep(max(0.0, min((until or 0.0) - time.time(), LONGEST_PAUSE_SECONDS)))
     return code
 
