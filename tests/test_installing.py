@@ -320,3 +320,15 @@ def test_an_instance_that_was_made_by_hand_is_seen(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(installing, "_TMPFILES", tmpfiles)
 
     assert installing.installed() == {"attachd@hand", "attachd@lab"}
+
+
+def test_a_dry_run_shows_the_whole_unit_and_makes_nothing(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [ATTACHD, "install", "--user", "--dry-run"],
+        capture_output=True, text=True, timeout=60, env=os.environ | {"HOME": str(tmp_path)},
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"would: write {tmp_path}/.config/systemd/user/attachd.service\n" in ended.stdout
+    assert f"    ExecStart={ATTACHD} run -c {tmp_path}/.config/attachd/config.toml\n" in ended.stdout
+    assert os.listdir(tmp_path) == []

@@ -86,9 +86,6 @@ def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) 
     if user:
         if instance:
             raise Mistake(Problem("--instance", "cannot be given together with --user.", "Use -c FILE."), exit_code=2)
-        if os.geteuid() == 0:
-            what = "would make a service of root's own."
-            raise Mistake(Problem("--user", what, "Run it as the user, or leave --user out."), exit_code=1)
         home = Path.home()
         return Aim(command, (file or home / ".config/attachd/config.toml").absolute(), home=home)
     if os.geteuid() != 0 and not dry_run:
@@ -140,9 +137,10 @@ def _take(steps: Sequence[Step], *, dry_run: bool) -> None:
 
 def _described(step: Step) -> str:
     match step:
-        case Write(path=path, text=text, made=made, kept=kept):
-            shown = "".join(f"\n    {line}" for line in text.splitlines()) if made else ""
-            return f"write {path}{' (if it is not there)' if kept else ''}{shown}"
+        case Write(path=path, kept=True):
+            return f"write {path} (if it is not there)"
+        case Write(path=path, text=text):
+            return f"write {path}" + "".join(f"\n    {line}".rstrip() for line in text.splitlines())
         case installing.Folder(path=path):
             return f"make {path}"
         case installing.Remove(path=path):

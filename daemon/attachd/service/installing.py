@@ -30,8 +30,6 @@ class Write:
     mode: int = 0o644
     group: str | None = None
     kept: bool = False
-    #: Made here, of the configuration: shown before it is written.
-    made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +103,14 @@ def for_system(aim: Aim, config: Config, is_ours: Callable[[Path], bool]) -> lis
     steps: list[Step] = [
         Write(_SYSUSERS / "attachd.conf", units.shipped("attachd.sysusers.conf")),
         Run(("systemd-sysusers", str(_SYSUSERS / "attachd.conf"))),
-        Write(aim.tmpfiles, folders, made=True),
+        Write(aim.tmpfiles, folders),
         Run(("systemd-tmpfiles", "--create", str(aim.tmpfiles))),
         Write(aim.file, units.sample(aim.instance), 0o640, "attachd", kept=True),
         *(Write(path, "", 0o600, kept=True) for path in units.credential_files(config, aim.instance)),
         Write(aim.unit, units.unit(name, aim.command, own)),
     ]
     if text := units.drop_in(config, aim.instance):
-        steps.append(Write(aim.drop_in, text, made=True))
+        steps.append(Write(aim.drop_in, text))
     else:
         steps.append(Remove(aim.drop_in))
     return [*steps, Run(("systemctl", "daemon-reload"))]
