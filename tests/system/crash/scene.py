@@ -257,7 +257,9 @@ def _end(child: int) -> None:
 
 
 def clear(place: Place) -> None:
-    """Take away what the last life has left in the folders; the journal goes on."""
+    """Take away what the last life has left in the folders, and its pauses; the journal goes on."""
+    with closing(sqlite3.connect(place.state / "journal.db")) as connection, connection:
+        connection.execute("DELETE FROM pause")
     for folder in (place.inbox, place.done, place.failed):
         for entry in list(os.scandir(folder)):
             if entry.name != ".attachd":
