@@ -170,7 +170,10 @@ def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
 
 
 def remove_note(inbox: Path, path: bytes) -> bool:
-    """Remove a note of ours that was dragged back along with its file; False if it is none."""
+    """Remove a note of ours that was dragged back along with its file; False if it is none.
+
+    What cannot be looked at, or not removed, is passed over: the next scan knows more, and a note is never attached.
+    """
     above, name = places.divide(path)
     if not name.lower().endswith(b".txt") or b".why" not in name.lower():
         return False
@@ -185,8 +188,10 @@ def remove_note(inbox: Path, path: bytes) -> bool:
                 os.close(descriptor)
             if ours:
                 os.unlink(name, dir_fd=folder)
-    except OSError:
-        return False
+    except PermissionError:
+        return False  # told as what it is by who would read it; nobody can send it
+    except OSError as error:
+        return error.errno not in places.NOWHERE
     return bool(ours)
 
 
