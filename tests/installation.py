@@ -98,6 +98,10 @@ rescan_seconds = 1.0
         fresh.rename(target)
         return target
 
+    def is_emptied(self) -> bool:
+        """Whether no file is left in the inbox. Reads none: it may be moved at this moment."""
+        return not any(names for above, _, names in os.walk(self.inbox) if ".attachd" not in above)
+
     def files(self, folder: Path) -> dict[bytes, bytes]:
         found = {}
         for above, _, names in os.walk(bytes(folder)):

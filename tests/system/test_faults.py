@@ -87,7 +87,7 @@ def log_of(place: Place) -> str:
 
 
 def delivered(place: Place, jira: Jira, *names: str) -> bool:
-    return {each["filename"] for each in jira.attachments()} >= set(names) and not place.files(place.inbox)
+    return {each["filename"] for each in jira.attachments()} >= set(names) and place.is_emptied()
 
 
 def exactly_once(jira: Jira, *names: str) -> None:

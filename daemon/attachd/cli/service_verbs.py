@@ -19,7 +19,7 @@ from attachd.beating import Hang
 from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import database, report
-from attachd.model import Cure, Mistake, Problem, Scope, Word, printable
+from attachd.model import Cure, Mistake, Scope, Word, printable
 from attachd.service import expiring, logs, notify, reloading, reminding, starting
 from attachd.service.liveness import Liveness
 from attachd.service.running import Engine
@@ -125,15 +125,9 @@ def _journal_named(state: Path) -> Iterator[None]:
 
 
 def _unusable(error: BaseException, state: Path) -> Mistake | None:
-    """What is to be done about a disk that fails (75, to be tried again), or a journal that is damaged (78)."""
-    where = str(state / database.FILE_NAME)
-    if isinstance(error, sqlite3.OperationalError) and troubles.disk_fails(error):
-        remedy = "Make room on the disk of the state folder, or mend it."
-        problem = Problem(where, f"the journal cannot be read or written: {error}.", remedy)
-        return Mistake(problem, exit_code=troubles.TEMPORARY)
-    if isinstance(error, sqlite3.DatabaseError) and troubles.is_damage(error):
-        remedy = "Restore a copy (`attachd restore`), or move it aside: files are then looked up before they are sent."
-        return Mistake(Problem(where, f"the journal is damaged: {error}.", remedy))
+    """What is to be done about a disk that fails (75, to be tried again), or a journal that is damaged (78); None for a bug."""
+    if isinstance(error, sqlite3.DatabaseError) and (troubles.disk_fails(error) or troubles.is_damage(error)):
+        return database.unusable(state / database.FILE_NAME, error)
     return None
 
 

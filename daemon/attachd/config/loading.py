@@ -161,6 +161,7 @@ def _places(argument: Path | None, instance: str | None, environ: Mapping[str, s
 
 
 def of_instance(name: str) -> Path:
+    """The configuration that an instance's name stands for. Raises ``model.Mistake`` (2)."""
     if not re.fullmatch(r"[A-Za-z0-9_@:-][A-Za-z0-9_.@:-]*", name):
         raise _usage("--instance", f"{name!r} is no instance's name.", f"It stands for {SYSTEM_FOLDER}/NAME.toml.")
     return SYSTEM_FOLDER / f"{name}.toml"

@@ -129,16 +129,13 @@ class Guard:
     def _look(self) -> Sight:
         try:
             descriptor = os.open(self.inbox, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            return Sight(False, f"the inbox {self.inbox} cannot be opened ({error.strerror}); is it mounted?")
-        try:
             try:
                 status = os.fstat(descriptor)
-            except OSError as error:
-                return Sight(False, f"the inbox {self.inbox} cannot be looked at ({error.strerror})")
-            mount = (status.st_dev, status.st_ino, _mount_id(descriptor))
-        finally:
-            os.close(descriptor)
+                mount = (status.st_dev, status.st_ino, _mount_id(descriptor))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return Sight(False, f"the inbox {self.inbox} cannot be opened ({error.strerror}); is it mounted?")
         marker = read_marker(self.inbox)
         if marker is None:
             return Sight(

@@ -172,7 +172,7 @@ def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
 def remove_note(inbox: Path, path: bytes) -> bool:
     """Remove a note of ours that was dragged back along with its file; False if it is none.
 
-    What cannot be looked at, or not removed, is passed over: the next scan knows more, and a note is never attached.
+    What cannot be looked at just now is passed over as well: the next scan knows more, and a note is never attached.
     """
     above, name = places.divide(path)
     if not name.lower().endswith(b".txt") or b".why" not in name.lower():
@@ -189,7 +189,7 @@ def remove_note(inbox: Path, path: bytes) -> bool:
             if ours:
                 os.unlink(name, dir_fd=folder)
     except PermissionError:
-        return False  # told as what it is by who would read it; nobody can send it
+        return False  # Whoever would send it has no right to read or to move it either, and says so.
     except OSError as error:
         return error.errno not in places.NOWHERE
     return bool(ours)

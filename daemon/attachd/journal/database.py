@@ -187,7 +187,7 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
         return None
     try:
         connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=ro")
-        version = 0 if _is_half_made(connection) else _version(connection)
+        version = _version_if_made(connection)
         _refuse_newer(path, version)
         if version == 0:
             connection.close()
@@ -198,19 +198,6 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from error
     return Journal(path, connection)
-
-
-def _is_half_made(connection: sqlite3.Connection) -> bool:
-    """Whether its making was cut short at its first page: that is written by a rollback journal, before there is a WAL, and who
-    only reads cannot roll it back (sqlite.org/rescode.html, SQLITE_READONLY_ROLLBACK).
-    """
-    try:
-        _version(connection)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
-            return True
-        raise
-    return False
 
 
 @contextmanager
@@ -241,6 +228,18 @@ def _connect(uri: str) -> sqlite3.Connection:
     # than the statement and may be full (sqlite.org/tempfiles.html, "Statement Journal Files").
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def _version_if_made(connection: sqlite3.Connection) -> int:
+    """The version; 0 too where the making was cut short at its first page: a rollback journal writes that, before there is a WAL,
+    and who only reads cannot roll it back (sqlite.org/rescode.html, SQLITE_READONLY_ROLLBACK).
+    """
+    try:
+        return _version(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname == "SQLITE_READONLY_ROLLBACK":
+            return 0
+        raise
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -313,8 +312,8 @@ def unusable(path: Path, error: Exception) -> model.Mistake:
         model.Problem(
             str(path),
             f"cannot be used as the journal: {error}.",
-            "Check the folder's owner, its mode and the free space; if the file is damaged, move it aside: "
-            "files in the inbox are then looked up in Jira before anything is sent.",
+            "Check the folder's owner, its mode and the free space; if the file is damaged, restore a copy (`attachd restore`) "
+            "or move it aside: files in the inbox are then looked up in Jira before anything is sent.",
         ),
         exit_code=troubles.exit_code(error, path.parent),
     )

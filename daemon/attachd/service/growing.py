@@ -7,28 +7,19 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from attachd.config import Config
 from attachd.journal import database, keeping
 from attachd.model import Mistake, State
 from attachd.service import phrasing
+from attachd.service.finding import Finding
 
 _DAY = 86_400.0
 #: What came into ``done`` within so many days is what is expected to come.
 _GROWTH_DAYS = 28.0
 #: With room for less than so many days somebody should know.
 _TIGHT_DAYS = 28.0
-_Result = Literal["ok", "warning", "failed"]
-
-
-class Told(NamedTuple):
-    """A line of ``check``."""
-
-    what: str
-    result: _Result
-    detail: str
-    remedy: str = ""
 
 
 class Old(NamedTuple):
@@ -40,22 +31,18 @@ class Old(NamedTuple):
     bytes: int
 
 
-def find(config: Config, state: Path, now: float) -> Iterator[Told]:
+def find(config: Config, state: Path, now: float) -> Iterator[Finding]:
     """Ask the journal, where there is one, and the disk."""
     try:
         grown, old = _ask(config, state, now)
     except Mistake as mistake:
-        yield from (Told("journal", "failed", f"{p.where} {p.what}", p.remedy) for p in mistake.problems)
-        return
-    except sqlite3.DatabaseError as error:
-        remedy = "`attachd restore` a copy, or move it aside: files are then looked up in Jira before they are sent"
-        yield Told("journal", "failed", f"{state / database.FILE_NAME} cannot be read: {error}", remedy)
+        yield from (Finding("journal", "failed", f"{p.where} {p.what}", p.remedy) for p in mistake.problems)
         return
     if grown is not None and config.folders.done.is_dir():
         yield growth(grown, config.folders.done)
     for each in old:
         what = f"{each.files} files ({phrasing.size(each.bytes)}) in {each.name} are older than {each.days} days"
-        yield Told("retention", "ok", f"{what}; each goes once Jira is found to have it" if each.files else what)
+        yield Finding("retention", "ok", f"{what}; each goes once Jira is found to have it" if each.files else what)
 
 
 def _ask(config: Config, state: Path, now: float) -> tuple[keeping.Growth | None, list[Old]]:
@@ -64,24 +51,27 @@ def _ask(config: Config, state: Path, now: float) -> tuple[keeping.Growth | None
         return None, []
     kept = config.retention
     ages = (("done", State.DONE, kept.done_days), ("failed", State.FAILED, kept.failed_days))
-    with closing(journal), journal.transaction_for_reading() as connection:
-        old = [
-            Old(name, days, *keeping.overdue(connection, filed, now - days * _DAY))
-            for name, filed, days in ages
-            if days
-        ]
-        return keeping.growth(connection, now, _GROWTH_DAYS), old
+    try:
+        with closing(journal), journal.transaction_for_reading() as connection:
+            old = [
+                Old(name, days, *keeping.overdue(connection, filed, now - days * _DAY))
+                for name, filed, days in ages
+                if days
+            ]
+            return keeping.growth(connection, now, _GROWTH_DAYS), old
+    except sqlite3.DatabaseError as error:
+        raise database.unusable(journal.path, error) from error
 
 
-def growth(grown: keeping.Growth, done: Path) -> Told:
+def growth(grown: keeping.Growth, done: Path) -> Finding:
     """What is expected to come, against the room there is."""
     a_day = grown.bytes / grown.days
     weekly = f"{grown.files / grown.days * 7:.0f} files, {phrasing.size(a_day * 7)} a week into done"
     status = os.statvfs(done)
     free = status.f_bavail * status.f_frsize
     if not a_day or free / a_day > 3650:
-        return Told("growth", "ok", f"{weekly}; {phrasing.size(free)} are free")
+        return Finding("growth", "ok", f"{weekly}; {phrasing.size(free)} are free")
     told = f"{weekly}; {phrasing.size(free)} are free, enough for {free / a_day:.0f} days"
     if free / a_day >= _TIGHT_DAYS:
-        return Told("growth", "ok", told)
-    return Told("growth", "warning", told, "make room, or delete by age what Jira has: retention.done_days")
+        return Finding("growth", "ok", told)
+    return Finding("growth", "warning", told, "make room, or delete by age what Jira has: retention.done_days")

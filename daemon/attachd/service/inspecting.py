@@ -8,7 +8,6 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,16 +21,7 @@ from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database
 from attachd.model import Fault, Mistake, Scope
 from attachd.service import expiring, growing, locks, starting, trying
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of ``check``."""
-
-    what: str
-    result: Literal["ok", "warning", "failed"]
-    detail: str
-    remedy: str = ""
+from attachd.service.finding import Finding
 
 
 def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline: bool) -> list[Finding]:
@@ -41,7 +31,7 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += _scope(config)
     findings += _folders(config, state)
     findings += _lock(state)
-    findings += [Finding(*found) for found in growing.find(config, state, Clock().now())]
+    findings += growing.find(config, state, Clock().now())
     findings += _token_expires(config, expiring.today(Clock().now()))
     if not offline:
         try:

@@ -6,9 +6,8 @@ import errno
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from installation import Place
 from system.crash import disks, oracle, tracing
@@ -46,10 +45,6 @@ class Told:
     names: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
-
-    def values(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 class Grounds:

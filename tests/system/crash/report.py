@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from system.crash import seeding
 from system.crash.campaign import Told
 from system.crash.workloads import ALL
 
@@ -39,8 +40,6 @@ class Part:
 
 def seeds(workers: int) -> dict[str, str]:
     """Plant each bug, and see what catches it: "" where nothing did."""
-    from system.crash import seeding
-
     return {seed.name: seeding.caught_by(seed, workers) for seed in seeding.SEEDS}
 
 

@@ -223,9 +223,6 @@ def traced(
     """Run a verb in a child of which each call is decided on, beside an *actor* in another one. Raises ``Hung``."""
     children: list[int] = []
 
-    def begin() -> None:
-        _log(place)
-
     def started(leader: int) -> None:
         children.append(leader)
         if actor is not None:
@@ -234,7 +231,12 @@ def traced(
     ended: list[tracing.Ended] = []
     try:
         _limited(
-            lambda: ended.append(tracing.run(lambda: _command(place, *words), decide, numbers, begin, started)) or 0
+            lambda: (
+                ended.append(
+                    tracing.run(lambda: _command(place, *words), decide, numbers, lambda: _log(place), started)
+                )
+                or 0
+            )
         )
     finally:
         for child in children:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from system.crash import disks
@@ -19,7 +20,7 @@ def main(folder: str, url: str, power: str) -> None:
         grounds = Grounds(Path(home), url, power=power == "power")
         try:
             for line in sys.stdin:
-                print(json.dumps(grounds.live(Death(**json.loads(line))).values()), flush=True)
+                print(json.dumps(asdict(grounds.live(Death(**json.loads(line))))), flush=True)
         finally:
             grounds.end()
 

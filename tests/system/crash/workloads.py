@@ -244,10 +244,6 @@ def _wait_for(condition: Callable[[], object], leader: int, seconds: float = 20.
         time.sleep(0.01)
 
 
-def _filed(scene: Scene) -> bool:
-    return not any(names for above, _, names in os.walk(scene.place.inbox) if ".attachd" not in above)
-
-
 def _reload_and_stop(scene: Scene, leader: int) -> None:
     """SIGHUP as soon as the first file has left, with a configuration that has changed; SIGTERM when all have."""
     log = scene.place.home / "log"
@@ -255,7 +251,7 @@ def _reload_and_stop(scene: Scene, leader: int) -> None:
     config = scene.place.config.read_text()
     scene.place.config.write_text(config.replace("rescan_seconds = 1.0", "rescan_seconds = 0.9"))
     os.kill(leader, signal.SIGHUP)
-    _wait_for(lambda: _filed(scene) and "config.reloaded" in log.read_text(), leader)
+    _wait_for(lambda: scene.place.is_emptied() and "config.reloaded" in log.read_text(), leader)
     os.kill(leader, signal.SIGTERM)
     scene.place.config.write_text(config)
 
