@@ -1,23 +1,12 @@
-"""``install`` and ``uninstall``: the units, the user and the folders of a service of systemd."""
+"""``install`` and ``uninstall``: a service of systemd, made and undone."""
 
 from __future__ import annotations
 
-import os
-import pwd
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attachd import config as configuration
 from attachd.cli import common
-from attachd.config import Config, loading
-from attachd.model import Mistake, Problem
-from attachd.service import installing, units
-from attachd.service.installing import Aim, Step, Write
 
 User = Annotated[bool, typer.Option("--user", help="A service of your own, without root.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
@@ -39,17 +28,11 @@ def install(
     A configuration that is not there yet is begun from the sample. No file is replaced without `--refresh`, and
     no configuration or token ever.
     """
-    with common.mistakes_told(), _rights_told():
-        aim = _aim(config, instance, user=user, dry_run=dry_run)
-        prefixes = Path(sys.prefix), Path(sys.base_prefix)
-        if not user and (problem := installing.misplaced(aim.command, prefixes)):
-            raise Mistake(problem, exit_code=1)
-        settings = _settings(aim)
-        steps = installing.for_user(aim, settings) if user else installing.for_system(aim, settings, _is_ours)
-        if not refresh and (found := installing.conflicts(steps)):
-            raise Mistake(*found, exit_code=1)
-        _take(steps, dry_run=dry_run)
-        _tell_next(aim, settings, dry_run=dry_run)
+    # Loaded here: the service itself, and every other verb, starts without.
+    from attachd.cli import installation
+
+    with common.mistakes_told():
+        installation.install(config, instance, user=user, dry_run=dry_run, refresh=refresh)
 
 
 def uninstall(
@@ -59,115 +42,7 @@ def uninstall(
 
     Configuration, token, journal, folders and the user stay.
     """
-    with common.mistakes_told(), _rights_told():
-        aim = _aim(config, instance, user=user, dry_run=dry_run)
-        steps = installing.undone(aim, installing.installed() - {aim.service})
-        _take(steps, dry_run=dry_run)
-    if not dry_run:
-        print()
-        print(
-            "Configuration, token, journal, folders and the user are still there; remove them by hand if you are sure."
-        )
+    from attachd.cli import installation
 
-
-@contextmanager
-def _rights_told() -> Iterator[None]:
-    """What `--dry-run` may not look at, as another user than root."""
-    try:
-        yield
-    except PermissionError as error:
-        problem = Problem(str(error.filename), "may not be looked at by this user.", "Use sudo.")
-        raise Mistake(problem, exit_code=1) from error
-
-
-def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) -> Aim:
-    """Which service. Raises ``model.Mistake``."""
-    command = Path(sys.executable).with_name("attachd")
-    if user:
-        if instance:
-            raise Mistake(Problem("--instance", "cannot be given together with --user.", "Use -c FILE."), exit_code=2)
-        home = Path.home()
-        return Aim(command, (file or home / ".config/attachd/config.toml").absolute(), home=home)
-    if os.geteuid() != 0 and not dry_run:
-        what = "needs root: it makes a user, folders and units."
-        raise Mistake(Problem("install", what, "Use sudo; or --user, or --dry-run."), exit_code=1)
-    if file and instance:
-        raise Mistake(Problem("--instance", "cannot be given together with -c.", "Give one of them."), exit_code=2)
-    chosen = loading.of_instance(instance) if instance else file or loading.SYSTEM_FOLDER / loading.FILE_NAME
-    if units.in_home(chosen.absolute()):
-        what = "lies below a home, of which the service sees nothing."
-        raise Mistake(Problem(str(chosen), what, f"Put it into {loading.SYSTEM_FOLDER}; or use --user."), exit_code=1)
-    return Aim(command, chosen.absolute(), instance)
-
-
-def _settings(aim: Aim) -> Config:
-    """The configuration that is there, or the one that is begun. Raises ``model.Mistake``."""
-    if aim.file.exists():
-        return configuration.load(aim.file, check_token=False)
-    inbox = aim.home / "attachd" / "inbox" if aim.home else None
-    return configuration.parse(
-        units.sample(aim.instance, inbox), base=aim.file.parent, file=aim.file, check_token=False
-    )
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder is the service's, or nobody's yet; below folders of root's, as systemd-tmpfiles wants it."""
-    above_it = all(_owner(above) in (0, None) for above in folder.parents)
-    return above_it and _owner(folder) in (None, _service_user())
-
-
-def _owner(folder: Path) -> int | None:
-    try:
-        return folder.lstat().st_uid
-    except FileNotFoundError:
-        return None
-
-
-def _service_user() -> int | None:
-    try:
-        return pwd.getpwnam("attachd").pw_uid
-    except KeyError:
-        return None
-
-
-def _take(steps: Sequence[Step], *, dry_run: bool) -> None:
-    for step in steps:
-        print(f"would: {_described(step)}" if dry_run else installing.take(step))
-
-
-def _described(step: Step) -> str:
-    match step:
-        case Write(path=path, kept=True):
-            return f"write {path} (if it is not there)"
-        case Write(path=path, text=text):
-            return f"write {path}" + "".join(f"\n    {line}".rstrip() for line in text.splitlines())
-        case installing.Folder(path=path):
-            return f"make {path}"
-        case installing.Remove(path=path):
-            return f"remove {path} (if it is there)"
-        case installing.Run(words=words):
-            return f"run {' '.join(words)}"
-
-
-def _tell_next(aim: Aim, settings: Config, *, dry_run: bool) -> None:
-    """What is left to do, by hand."""
-    if dry_run:
-        return
-    others = [] if aim.home else [each for each in units.needed(settings) if not _is_ours(each.path)]
-    if others:
-        print("\nNot only root has a say where these folders lie, so they were left to you. What attachd needs there:")
-        print(*(f"    {command}" for each in others for command in each.commands), sep="\n")
-    if not aim.home and len(units.roots(settings)) > 1:
-        print(
-            "\ninbox, done and failed have no folder of their own in common: each move is a copy. Put them below one."
-        )
-    secrets = [aim.file.with_name("token")] if aim.home else units.credential_files(settings, aim.instance)
-    into = f" and the token into {secrets[0]}" if secrets else ""
-    print(f"\nNext: put site and account into {aim.file}{into}; then")
-    print(f"    {aim.systemctl} enable --now {aim.service}")
-    if aim.home:
-        print("    loginctl enable-linger     (so that it runs while you are not signed in)")
-    else:
-        print(f"Whoever may drop files into {settings.folders.inbox}: usermod -aG attachd-drop SOMEBODY")
-    words = f" --instance {aim.instance}" if aim.instance else " --user" if aim.home else ""
-    print(f"`attachd uninstall{words}` undoes this.")
+    with common.mistakes_told():
+        installation.uninstall(config, instance, user=user, dry_run=dry_run)
