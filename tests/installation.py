@@ -10,6 +10,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+#: What the service writes into the inbox for people.
+NOTICES = ("_STATUS.txt", "_WHY.txt")
+
 ATTACHD = Path(sys.executable).with_name("attachd")
 
 
@@ -100,15 +103,16 @@ rescan_seconds = 1.0
 
     def is_emptied(self) -> bool:
         """Whether no file is left in the inbox. Reads none: it may be moved at this moment."""
-        return not any(names for above, _, names in os.walk(self.inbox) if ".attachd" not in above)
+        return not any({*names} - {*NOTICES} for above, _, names in os.walk(self.inbox) if ".attachd" not in above)
 
     def files(self, folder: Path) -> dict[bytes, bytes]:
+        """Everything below a folder by its path, but for what the service writes for itself and for people."""
         found = {}
         for above, _, names in os.walk(bytes(folder)):
             for name in names:
                 path = os.path.join(above, name)
                 relative = os.path.relpath(path, bytes(folder))
-                if not relative.startswith(b".attachd"):
+                if not relative.startswith(b".attachd") and os.fsdecode(name) not in NOTICES:
                     with open(path, "rb") as file:
                         found[relative] = file.read()
         return found

@@ -119,7 +119,6 @@ def test_every_problem_is_told_at_once_and_none_hides_another() -> None:
         [folders]
         inbox = "inbox"
         done = "inbox/done"
-        link_notes = true
         [jira]
         url = "ftp://jira.example.com"
         parallel = 4
@@ -133,7 +132,6 @@ def test_every_problem_is_told_at_once_and_none_hides_another() -> None:
     )
 
     assert {problem.where for problem in found} == {
-        "folders.link_notes",
         "folders.done",
         "jira.url",
         "jira.parallel",

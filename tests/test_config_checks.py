@@ -527,16 +527,6 @@ def test_a_key_of_settle_that_is_none_of_a_folder_is_told() -> None:
 # --- What has no function yet -----------------------------------------------------------------------------------
 
 
-def test_a_key_without_a_function_is_refused_instead_of_doing_nothing() -> None:
-    table, line = "folders", "inbox = 'inbox'\nlink_notes = true"
-
-    found = problem(tables(**{table: line}))
-
-    assert found.where == f"{table}.{line.splitlines()[-1].split(' = ')[0]}"
-    assert found.what == "is not supported by this version yet."
-    assert found.remedy == "Remove it."
-
-
 @pytest.mark.parametrize("text", ["[web]\nlisten = 'x'", "[metrics]\ntextfile = 'x'", "[hooks]\nurl = 'x'"])
 def test_a_table_without_a_function_is_refused(text: str) -> None:
     assert problem(f"{tables()}\n{text}").what == "is not supported by this version yet."

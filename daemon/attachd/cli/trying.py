@@ -53,6 +53,7 @@ _ISSUES = {
     "DEMO-3": "Nightly build",
 }
 _FIRST_NAME = "welcome.txt"
+_OWN = (_FIRST_NAME, "_STATUS.txt", "_WHY.txt")
 _FIRST_FILE = "Welcome to attachd.\n\nThis file was dropped into inbox/DEMO-1/ and is now attached to DEMO-1.\n"
 
 
@@ -104,7 +105,7 @@ def _home(folder: Path | None) -> Iterator[Path]:
             dropped = [
                 path for name in ("inbox", "done", "failed") for path in (home / name).rglob("*") if path.is_file()
             ]
-            if all(path.name == _FIRST_NAME or ".attachd" in path.parts for path in dropped):
+            if all(path.name in _OWN or ".attachd" in path.parts for path in dropped):
                 shutil.rmtree(home)
             else:
                 print(f"\nYour files are kept in {home}", flush=True)

@@ -223,7 +223,7 @@ def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> C
         case moving.Stuck(reason):
             return row, Postponed(reason, blocked=True)
         case moving.Outcome.MOVED:
-            return row, Closed({"blocked": None} | _note(desk, row))
+            return row, Closed({"blocked": None} | _leave_note(desk, row))
         case moving.Outcome.GONE | moving.Outcome.SWAPPED | moving.Outcome.TAKEN:
             row = aiming.change(desk, row, {"root": None, "target": None})
             if row.missing >= 2:
@@ -233,21 +233,44 @@ def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> C
             assert_never(moved)
 
 
-def _note(desk: Desk, row: Row) -> dict[str, Any]:
-    """Put the reason beside a failed file; repeatable, because a note that is there already is recognised by its id."""
-    if row.state is not State.REFUSED or row.target is None:
+def _leave_note(desk: Desk, row: Row) -> dict[str, Any]:
+    """Put a note beside the file; repeatable, because one that is there already is recognised by its id."""
+    if row.target is None:
         return {}
     when = datetime.datetime.fromtimestamp(row.verdict_at or desk.clock.now()).astimezone()
+    when_said = when.strftime("%Y-%m-%d %H:%M:%S %z")
+    if row.state is State.ATTACHED:
+        if desk.config.folders.link_notes:
+            _leave_link(desk, row, when_said)
+        return {}
     content = notes.render(
         ident=row.ident,
         file=printable(row.path.rpartition(b"/")[2]),
         issue=row.asked,
-        when=when.strftime("%Y-%m-%d %H:%M:%S %z"),
+        when=when_said,
         reason=row.reason or "",
         words="",
         remedy="Put right what the reason says; if you cannot, show this note to whoever runs attachd.",
     )
     return {"note": notes.write(aiming.root(desk, row), row.target, content, row.ident)}
+
+
+def _leave_link(desk: Desk, row: Row, when: str) -> None:
+    """Put the issue's address beside an attached file. It is attached also where the address cannot be written."""
+    assert row.target is not None
+    content = notes.render_link(
+        ident=row.ident,
+        file=printable(row.path.rpartition(b"/")[2]),
+        issue=row.asked if row.lane == row.asked else f"{row.asked}, which is {row.lane} now",
+        when=when,
+        attachment=row.attachment or "",
+        stored_as=row.stored_as or row.name,
+        address=desk.site.page(row.lane),
+    )
+    try:
+        notes.write(aiming.root(desk, row), row.target, content, row.ident, notes.LINK)
+    except OSError as error:
+        log.warning("note.not_written", id=row.ident, issue=row.asked, file=printable(row.target), reason=str(error))
 
 
 def close_moved(desk: Desk) -> None:

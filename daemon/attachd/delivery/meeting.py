@@ -12,6 +12,7 @@ from attachd.delivery.desk import Desk
 from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.jira.exchange import Reply
+from attachd.journal import database
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Mistake, Scope
 
@@ -51,9 +52,18 @@ def deployment(desk: Desk, client: Client) -> str | Fault:
     for version in [site.version] if site.version else ["2", "3"]:
         answer = site.hear(desk.asked(lambda: client.server_info(version)))  # noqa: B023
         found = site_.deployment(answer)
+        _remember_pages(desk, site_.pages(answer))
         if isinstance(found, str) or not isinstance(answer, Reply) or answer.status >= 500 or answer.status == 429:
             break
     return found
+
+
+def _remember_pages(desk: Desk, pages: str | None) -> None:
+    """Also for a later start, at which files may be filed before the site answers."""
+    if pages is not None and pages != desk.site.pages:
+        desk.site.pages = pages
+        with desk.journal.transaction() as connection:
+            database.put(connection, "site.pages", pages)
 
 
 def probe(desk: Desk, client: Client, held: Pause) -> None:

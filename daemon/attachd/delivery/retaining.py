@@ -177,6 +177,8 @@ def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, 
     log.info("file.deleted", **file, bytes=row.size, attachment=row.attachment)
     if row.note is not None:
         notes.remove(shelf.root, row.note, row.ident)
+    elif desk.config.folders.link_notes:
+        notes.remove_link(shelf.root, row.target, row.ident)
     age = int((desk.clock.now() - (row.finished_at or 0.0)) / DAY)
     said = f"deleted from {shelf.name} after {age} days, as Jira has it"
     return {"root": None, "target": None, "note": None, "reason": f"{row.reason}; {said}" if row.reason else said}

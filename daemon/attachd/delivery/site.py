@@ -6,6 +6,7 @@ Shared by all workers. Nothing of it outlives the process: it is asked again at 
 from __future__ import annotations
 
 import threading
+import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +41,12 @@ class SeenIssue:
 
 
 class Site:
-    """One Jira. ``version`` is "" until it is known which API it speaks."""
+    """One Jira. ``version`` is "" until it is known which API it speaks; ``pages`` is the address below which people see it."""
 
     def __init__(self, url: str, deployment: str, clock: Clock) -> None:
         """*deployment* is the configuration's: auto, cloud or datacenter."""
         self.url = url
+        self.pages = url
         self.version = {"cloud": "3", "datacenter": "2"}.get(deployment, "")
         self.author: str | None = None
         self.introduced = False
@@ -65,6 +67,10 @@ class Site:
         if isinstance(outcome, Reply) and outcome.date is not None:
             self._ahead = outcome.date - self._clock.boot()
         return outcome
+
+    def page(self, issue: str) -> str:
+        """The address of an issue's page."""
+        return f"{self.pages}/browse/{urllib.parse.quote(issue)}"
 
     def saw(self, issue: str, attachments: int | None) -> None:
         """Remember that an issue is there, and what it holds."""
@@ -118,6 +124,15 @@ def deployment(outcome: Exchange) -> str | Fault:
     if outcome.status == 200 and isinstance(answer, dict) and {"deploymentType", "version", "baseUrl"} & answer.keys():
         return "3" if answer.get("deploymentType") == "Cloud" else "2"
     return not_jira(outcome)
+
+
+def pages(outcome: Exchange) -> str | None:
+    """Read from ``serverInfo`` where people see the site: not where its API is, if that is reached over a gateway or a proxy."""
+    answer = outcome.json if isinstance(outcome, Reply) and outcome.status == 200 else None
+    base = answer.get("baseUrl") if isinstance(answer, dict) else None
+    if not isinstance(base, str) or not base.isprintable() or " " in base:
+        return None
+    return base.rstrip("/") if base.startswith(("https://", "http://")) else None
 
 
 def who(outcome: Exchange) -> str | Fault:

@@ -1,4 +1,4 @@
-"""The note beside a failed file that says why, in words for people who never see a shell.
+"""The note beside a failed file that says why, and beside an attached one that says where, for people who never see a shell.
 
 Nobody can be kept from moving a note with its file, so a note is known by its name and its first line, wherever it is.
 """
@@ -6,6 +6,7 @@ Nobody can be kept from moving a note with its file, so a note is known by its n
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import stat
@@ -15,18 +16,21 @@ from pathlib import Path
 
 from attachd.filing import durability, numbering, places, recognising, renaming
 
-_MIDDLE, _EXTENSION = b".why", b".txt"
+WHY, LINK, _EXTENSION = b".why", b".link", b".txt"
 
 #: The ends that a note's name can have; the number stands where ``numbering`` puts it. Some shares change the case.
-_NAME = re.compile(rb"\.why(?: \(\d+\))?\.txt\Z", re.IGNORECASE)
+_NAME = re.compile(rb"\.(?:why|link)(?: \(\d+\))?\.txt\Z", re.IGNORECASE)
 
 #: The first line up to the name of the file, which may be cut off; an editor may have put a byte order mark before it.
-_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?attachd note (\S+) - why ")
+_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?attachd note (\S+) - (?:why|where) ")
 
 #: Bytes that hold the first line up to the row's ident.
 FIRST_BYTES = 256
 
 _PURPOSE = b"note"
+
+#: Under how many names the note beside an attached file is looked for when that is deleted.
+_LINKS = 5
 
 #: Errors that say that this folder takes no note: it is gone, not ours to write, or takes no such name.
 _UNWELCOME = places.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
@@ -34,11 +38,11 @@ _UNWELCOME = places.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 def note_name(file_name: bytes) -> bytes:
     """Return ``NAME.why.txt``; a name too long for that is cut on a character boundary."""
-    return next(_names(file_name))
+    return next(_names(file_name, WHY))
 
 
-def _names(file_name: bytes) -> Iterator[bytes]:
-    return numbering.series(file_name, _MIDDLE, _EXTENSION)
+def _names(file_name: bytes, kind: bytes) -> Iterator[bytes]:
+    return numbering.series(file_name, kind, _EXTENSION)
 
 
 def render(*, ident: str, file: str, issue: str, when: str, reason: str, words: str, remedy: str) -> bytes:
@@ -61,6 +65,24 @@ def render(*, ident: str, file: str, issue: str, when: str, reason: str, words: 
     return "\r\n".join(lines).encode("utf-8", "backslashreplace")
 
 
+def render_link(
+    *, ident: str, file: str, issue: str, when: str, attachment: str, stored_as: str, address: str
+) -> bytes:
+    """Write the note beside an attached file; *address* is that of the issue's page."""
+    lines = [
+        f"attachd note {ident} - where {_line(file)} is attached",
+        "",
+        _line(address),
+        "",
+        f"File:       {_line(file)}",
+        f"Issue:      {_line(issue)}",
+        f"When:       {_line(when)}",
+        f"Attachment: {_line(attachment)}, as {_line(stored_as)}",
+        "",
+    ]
+    return "\r\n".join(lines).encode("utf-8", "backslashreplace")
+
+
 def _quoted(words: str) -> list[str]:
     lines = [_line(line) for line in words.splitlines()]
     return ["", "Jira says:", *(f"  {line}" for line in lines if line)] if any(lines) else []
@@ -70,13 +92,18 @@ def _line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
+def may_be_named(name: bytes) -> bool:
+    """Whether a note can have this name; what it is shows its first line."""
+    return _NAME.search(name) is not None
+
+
 def is_note(name: bytes, first_bytes: bytes) -> str | None:
     """Return the ident of the row that a note belongs to, judged by its name and first line, or None: it is no note."""
     line = _FIRST_LINE.match(first_bytes)
     return line[1].decode("utf-8", "replace") if line and _NAME.search(name) else None
 
 
-def write(root: Path, beside: bytes, content: bytes, ident: str) -> bytes | None:
+def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = WHY) -> bytes | None:
     """Put a note beside a file of this relative path, and return the note's own; durable, and whole or not there.
 
     It never replaces a file, and is not written twice for one *ident*. None where the folder is gone or may not be
@@ -85,7 +112,7 @@ def write(root: Path, beside: bytes, content: bytes, ident: str) -> bytes | None
     above, file_name = places.divide(beside)
     try:
         with places.folder(root, above) as folder:
-            name = _write_once(folder, file_name, content, ident)
+            name = _write_once(folder, _names(file_name, kind), content, ident)
             durability.synchronise(folder)
     except OSError as error:
         if error.errno not in _UNWELCOME or not root.is_dir():
@@ -94,11 +121,10 @@ def write(root: Path, beside: bytes, content: bytes, ident: str) -> bytes | None
     return b"/".join([above, name]) if above else name
 
 
-def _write_once(folder: int, file_name: bytes, content: bytes, ident: str) -> bytes:
-    temporary = numbering.hidden(_PURPOSE, file_name + ident.encode())
-    names = _names(file_name)
+def _write_once(folder: int, names: Iterator[bytes], content: bytes, ident: str) -> bytes:
+    temporary = numbering.hidden(_PURPOSE, ident.encode())
     try:
-        _prepare(folder, temporary, content)
+        prepare(folder, temporary, content)
         while True:
             name = next(names)
             if _ident_of(folder, name) == ident:
@@ -111,8 +137,8 @@ def _write_once(folder: int, file_name: bytes, content: bytes, ident: str) -> by
             os.unlink(temporary, dir_fd=folder)
 
 
-def _prepare(folder: int, temporary: bytes, content: bytes) -> None:
-    """Write the note under a dot-name, in place of what a crash left there."""
+def prepare(folder: int, temporary: bytes, content: bytes) -> None:
+    """Write a text under a dot-name, durably, in place of what a crash left there. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=folder)
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
@@ -138,6 +164,14 @@ def _ident_of(folder: int, name: bytes) -> str | None:
         return is_note(name, os.read(file, FIRST_BYTES))
     finally:
         os.close(file)
+
+
+def remove_link(root: Path, beside: bytes, ident: str) -> None:
+    """Remove the note that says where a file is attached, under whichever of its names it is. Raises OSError."""
+    above, file_name = places.divide(beside)
+    for name in itertools.islice(_names(file_name, LINK), _LINKS):
+        if remove(root, b"/".join([above, name]) if above else name, ident):
+            return
 
 
 def remove(root: Path, relative: bytes, ident: str) -> bool:

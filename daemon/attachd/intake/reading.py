@@ -175,7 +175,7 @@ def remove_note(inbox: Path, path: bytes) -> bool:
     What cannot be looked at just now is passed over as well: the next scan knows more, and a note is never attached.
     """
     above, name = places.divide(path)
-    if not name.lower().endswith(b".txt") or b".why" not in name.lower():
+    if not notes.may_be_named(name):
         return False
     try:
         with places.folder(inbox, above) as folder:

@@ -38,7 +38,7 @@ def summary(journal: Journal) -> Summary:
     counts = dict.fromkeys(Word, 0)
     for record in journal.rows("SELECT state, blocked IS NOT NULL, count(*) FROM file GROUP BY 1, 2"):
         counts[word(State(record[0]), "blocked" if record[1] else None)] += record[2]
-    oldest = journal.value("SELECT min(seen_at) FROM file WHERE finished_at IS NULL")
+    oldest = oldest_waiting(journal)
     held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
     return Summary(counts, oldest, held)
 
@@ -170,15 +170,27 @@ def sending(journal: Journal) -> list[Row]:
     return _rows(journal, "WHERE state = 'SENDING' ORDER BY attempt LIMIT 100")
 
 
+#: Which files wait for more than their turn, each kind by the index that knows it: a million others may wait beside them.
+_TROUBLED = (
+    ("file_blocked", "blocked IS NOT NULL AND finished_at IS NULL"),
+    ("file_contested", "contested IS NOT NULL AND state = 'READY'"),
+    ("file_doubtful", "state = 'DOUBTFUL'"),
+    ("file_seen", "state = 'SEEN' AND (reason IS NOT NULL OR lacks IS NOT NULL)"),
+    ("file_verdict", "state IN ('ATTACHED', 'REFUSED') AND due > 0"),
+)
+
+
 def troubled(journal: Journal, limit: int = 20) -> list[Row]:
     """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet.
 
     And those that settle but for which something has to happen, or a longer time to pass, than that nobody changes them.
     """
-    waits = "blocked IS NOT NULL OR contested IS NOT NULL OR state = 'DOUBTFUL'"
-    waits += " OR (state = 'SEEN' AND (reason IS NOT NULL OR lacks IS NOT NULL))"
-    unmoved = "state IN ('ATTACHED', 'REFUSED') AND due > 0"
-    return _rows(journal, f"WHERE finished_at IS NULL AND ({waits} OR {unmoved}) ORDER BY since LIMIT ?", limit)
+    found = {
+        row.id: row
+        for index, which in _TROUBLED
+        for row in _rows(journal, f"INDEXED BY {index} WHERE {which} ORDER BY since LIMIT ?", limit)
+    }
+    return sorted(found.values(), key=lambda row: (row.since, row.id))[:limit]
 
 
 def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, Row | None]:
@@ -212,3 +224,28 @@ def attached_since(journal: Journal, moment: float) -> int:
 def failures_since(journal: Journal, moment: float, limit: int = 100) -> list[Row]:
     """What has been refused since *moment*."""
     return _rows(journal, "WHERE state IN ('REFUSED', 'FAILED') AND verdict_at >= ? ORDER BY id LIMIT ?", moment, limit)
+
+
+def blocked_before(journal: Journal, moment: float, limit: int) -> list[Row]:
+    """Files that have been blocked since before *moment*, the longest first."""
+    which = "blocked IS NOT NULL AND finished_at IS NULL AND since <= ?"
+    return _rows(journal, f"INDEXED BY file_blocked WHERE {which} ORDER BY since LIMIT ?", moment, limit)
+
+
+def lying_in_failed(journal: Journal) -> int:
+    """How many failed files still lie where their note is."""
+    return int(journal.value("SELECT count(*) FROM file WHERE note IS NOT NULL AND state = 'FAILED'"))
+
+
+def oldest_waiting(journal: Journal) -> float | None:
+    """When the file was seen that has waited for longest; None where nothing waits. Reads an index, however long the history."""
+    first = "SELECT min(id) FROM file INDEXED BY file_inode WHERE finished_at IS NULL"
+    oldest: float | None = journal.value(f"SELECT seen_at FROM file WHERE id = ({first})")
+    return oldest
+
+
+def attached_after(journal: Journal, moment: float) -> tuple[int, int]:
+    """How many files Jira has accepted since *moment*, and their bytes together."""
+    accepted = "FROM file WHERE attachment IS NOT NULL AND verdict_at >= ?"
+    files, size = journal.rows(f"SELECT count(*), total(size) {accepted}", (moment,))[0]
+    return files, int(size)

@@ -190,7 +190,7 @@ class Locator:
 
     def _is_note(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]
-        if not name.lower().endswith(b".txt"):
+        if not notes.may_be_named(name):
             return False
         with suppress(OSError):
             file = os.open(self._named("inbox", path), recognising.READ)
@@ -288,7 +288,9 @@ class Locator:
                 else:
                     yield self._named(root, below), trouble
             elif root == "inbox":
-                yield self._named(root, below), self._in_inbox(below, self._status(root, below))
+                found = self._in_inbox(below, self._status(root, below))
+                if not (isinstance(found, explaining.Ignored) and found.rule is Rule.OWN):
+                    yield self._named(root, below), found
             elif root != "failed" or lookup.noted(self._journal, below) is None:
                 yield self._named(root, below), self._filed(root, below, self._status(root, below))
 

@@ -15,6 +15,7 @@ from attachd.config import Config
 from attachd.delivery import policy, worker
 from attachd.service import starting
 from attachd.service.intaking import Intaking
+from attachd.service.posting import Posting
 from attachd.service.starting import Held
 
 #: How long a new configuration waits for intake: a step of it takes part of a second.
@@ -42,6 +43,8 @@ class Engine:
         # One more than may send: it files what has its verdict, while the others wait for Jira.
         for number in range(self.desk.config.upload.parallel + 1):
             self._spawn(f"worker-{number + 1}", lambda: self._work_loop(context))
+        posting, others = Posting(self.desk), tuple(self._threads)
+        self._spawn("notices", lambda: posting.loop(self.intake.scanned, others))
 
     def stop(self, seconds: float) -> bool:
         """End: uploads that end within *seconds* do; others are cut before their last boundary. True if all ended."""

@@ -246,6 +246,7 @@ def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
             # Ids and moved keys of another site mean nothing here.
             learning.forget(connection)
             connection.execute("DELETE FROM listed")
+            connection.execute("DELETE FROM meta WHERE key = 'site.pages'")
             connection.execute("DELETE FROM moved")
         database.put(connection, "site", url)
 
@@ -266,6 +267,7 @@ def _desk(
     config: Config, journal: Journal, guard: Guard, clock: Clock, environ: Mapping[str, str], state: Path
 ) -> Desk:
     site = Site(config.jira.url, config.jira.deployment, clock)
+    site.pages = journal.value("SELECT value FROM meta WHERE key = 'site.pages'") or site.url
     credentials = make_credentials(config, environ, state, clock)
     return Desk(journal, config, clock, site, guard, credentials, secret_changed=signing.watch(config))
 

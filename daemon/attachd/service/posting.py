@@ -1,0 +1,196 @@
+"""Keeps ``_STATUS.txt`` and each ``_WHY.txt`` of the inbox up to date, in a thread of its own: a share that does not answer
+holds up nothing else.
+
+Which folders hold a ``_WHY.txt`` is in the journal before it is written, so that one whose reason is gone is removed also after a
+crash. A folder is known again by its inode, because the remedy is to rename it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import structlog
+
+from attachd import troubles
+from attachd.delivery.desk import Desk
+from attachd.filing import notices
+from attachd.journal import database, report
+from attachd.model import printable
+from attachd.service import noticing
+from attachd.service.noticing import Seen
+
+log = structlog.get_logger()
+
+#: How often it is looked whether a text would be another one by now.
+STEP_SECONDS = 10.0
+#: How often ``_STATUS.txt`` is written even so, because its age tells that attachd runs.
+RENEW_SECONDS = 3600.0
+
+_SOON = 0.1
+
+_KEY = "notices"
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A ``_WHY.txt`` that is there, or was to be written when a process died: *digest* is then "". *inode*: its folder's."""
+
+    digest: str = ""
+    inode: tuple[int, int] | None = None
+
+
+class Posting:
+    """What the thread does; ``step`` is one round."""
+
+    def __init__(self, desk: Desk) -> None:
+        """Nothing is written before the first step."""
+        self._desk = desk
+        self._status = ""
+        self._renew_at = 0.0
+        self._told: set[bytes] = set()
+
+    def loop(self, scanned: threading.Event, others: Sequence[threading.Thread]) -> None:
+        """Post until the end, and what is the case at the end when the *others* have ended."""
+        desk = self._desk
+        for _ in range(int(STEP_SECONDS / _SOON)):
+            # What the first scan finds is waited for, unless it takes long: "no file waits" would be a lie.
+            if scanned.wait(_SOON) or desk.stopping.is_set():
+                break
+        while not desk.stopping.is_set():
+            desk.beats.beat()
+            self.step()
+            desk.stopping.wait(STEP_SECONDS)
+        for thread in others:
+            while thread.is_alive():
+                desk.beats.beat()
+                thread.join(1.0)
+        self.step(running=False)
+
+    def step(self, *, running: bool = True) -> None:
+        """Write what is another text by now. What cannot be written now is tried again, and is told once."""
+        with troubles.left_to_workers():
+            sight = self._desk.guard.look()
+            if sight.there:
+                mount = sight.mount[:2]
+                seen = gather(self._desk)
+                self._post_status(seen, mount, running=running)
+                self._post_whys(seen, mount)
+
+    # --- _STATUS.txt --------------------------------------------------------------------------------------------
+
+    def _post_status(self, seen: Seen, mount: tuple[int, int], *, running: bool) -> None:
+        if self._desk.config.folders.share_status == "off":
+            if self._status != "off" and self._try(notices.STATUS, lambda: self._unpost(mount)):
+                self._status = "off"
+            return
+        lines = noticing.status(seen, running=running)
+        fresh = "\n".join(lines)
+        boot = self._desk.clock.boot()
+        if fresh == self._status and boot < self._renew_at:
+            return
+        content = notices.render("how it stands in these folders", [noticing.as_of(seen.now), "", *lines])
+        if self._try(notices.STATUS, lambda: notices.put(self._desk.guard.inbox, mount, b"", notices.STATUS, content)):
+            self._status, self._renew_at = fresh, boot + RENEW_SECONDS
+
+    def _unpost(self, mount: tuple[int, int]) -> None:
+        notices.remove(self._desk.guard.inbox, mount, b"", notices.STATUS)
+
+    # --- _WHY.txt -----------------------------------------------------------------------------------------------
+
+    def _post_whys(self, seen: Seen, mount: tuple[int, int]) -> None:
+        wanted = noticing.why(seen, self._desk.config.limits.warn_after_minutes * 60)
+        posted = before = _read(self._desk)
+        for folder in posted.keys() - wanted.keys():
+            if self._try(_path(folder), lambda: self._remove(folder, posted[folder], mount)):  # noqa: B023
+                posted = {name: each for name, each in posted.items() if name != folder}
+        fresh = {f: text for f, text in wanted.items() if posted.get(f, Posted()).digest != notices.digest(text)}
+        intended = posted | {folder: replace(posted.get(folder, Posted()), digest="") for folder in fresh}
+        if intended != before:
+            _write(self._desk, intended)
+        written = {f: done for f, text in fresh.items() if (done := self._put(f, text, mount))}
+        if written:
+            _write(self._desk, intended | written)
+
+    def _put(self, folder: bytes, text: bytes, mount: tuple[int, int]) -> Posted | None:
+        found: list[tuple[int, int]] = []
+
+        def put() -> None:
+            found.append(notices.put(self._desk.guard.inbox, mount, folder, notices.WHY, text))
+
+        return Posted(notices.digest(text), found[0]) if self._try(_path(folder), put) else None
+
+    def _remove(self, folder: bytes, posted: Posted, mount: tuple[int, int]) -> None:
+        """Remove the text from the folder, or from where the folder is now."""
+        inbox = self._desk.guard.inbox
+        notices.remove(inbox, mount, folder, notices.WHY)
+        if posted.inode is not None and notices.inode(inbox, mount, folder) != posted.inode:
+            renamed = notices.renamed(inbox, mount, posted.inode)
+            if renamed is not None:
+                notices.remove(inbox, mount, renamed, notices.WHY)
+
+    # --- Both ---------------------------------------------------------------------------------------------------
+
+    def _try(self, path: bytes, write: Callable[[], object]) -> bool:
+        """Whether it could be written; told once where it cannot. A text that lacks holds up no file."""
+        self._desk.beats.beat()
+        try:
+            write()
+        except notices.Foreign:
+            self._tell(path, "a file of this name lies there that is not attachd's", "rename that file")
+            return False
+        except OSError as error:
+            self._tell(path, str(error.strerror or error), "it is written when the disk and the folder's mode allow it")
+            return False
+        self._told.discard(path)
+        return True
+
+    def _tell(self, path: bytes, reason: str, remedy: str) -> None:
+        if path not in self._told:
+            self._told.add(path)
+            log.warning("notice.not_written", file=printable(path), reason=reason, remedy=remedy)
+
+
+def _path(folder: bytes) -> bytes:
+    return b"/".join([folder, notices.WHY]) if folder else notices.WHY
+
+
+def gather(desk: Desk) -> Seen:
+    """What the journal says now. Each question is answered by an index, however many files wait."""
+    journal, now = desk.journal, desk.clock.now()
+    settings = desk.config
+    warn = settings.limits.warn_after_minutes * 60
+    words = report.standing(journal).words
+    named = None
+    if settings.folders.share_status == "names":
+        named = report.sending(journal), report.troubled(journal), report.last_verdicts(journal)
+    return Seen(
+        now=now,
+        words=words,
+        oldest=report.oldest_waiting(journal),
+        failed=report.lying_in_failed(journal),
+        attached_today=report.attached_after(journal, noticing.midnight(now))[0],
+        pauses=report.active_pauses(journal, now),
+        strays=report.strays(journal),
+        blocked=report.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
+        absent=report.troubles(journal),
+        named=named,
+    )
+
+
+def _read(desk: Desk) -> dict[bytes, Posted]:
+    with desk.journal.transaction_for_reading() as connection:
+        known = json.loads(database.get(connection, _KEY) or "{}")
+    return {
+        name.encode("latin-1"): Posted(each["digest"], tuple(each["inode"]) if each["inode"] else None)
+        for name, each in known.items()
+    }
+
+
+def _write(desk: Desk, posted: dict[bytes, Posted]) -> None:
+    with desk.journal.transaction() as connection:
+        database.put(
+            connection, _KEY, json.dumps({name.decode("latin-1"): asdict(each) for name, each in posted.items()})
+        )
