@@ -524,10 +524,49 @@ def test_a_key_of_settle_that_is_none_of_a_folder_is_told() -> None:
     assert problem(f"{tables()}\n{text}quiet_second = 1.0").remedy == "Did you mean “folder.quiet_seconds”?"
 
 
+# --- Metrics and the web page -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "good", ["unix:/run/attachd/web.sock", "127.0.0.1:8437", "127.9.9.9:1", "[::1]:80", "localhost:80"]
+)
+def test_where_the_page_may_be(good: str) -> None:
+    assert config.parse(f"{tables()}\n[web]\nlisten = '{good}'", base=Path("/srv")).web.listen == good
+
+
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        *(("unix:web.sock", "socket"), (f"unix:/{'x' * 100}", "socket"), ("unix:", "socket"), ("8437", "neither")),
+        *(("http://127.0.0.1:80", "neither"), ("127.0.0.1", "neither"), ("127.0.0.1:0", "neither"), ("", "neither")),
+        *(
+            ("127.0.0.1:80/x", "neither"),
+            ("127.0.0.1:99999", "neither"),
+            ("me@127.0.0.1:80", "neither"),
+        ),
+        *(("0.0.0.0:80", "no address of this machine"), ("[::]:80", "no address"), ("10.1.2.3:80", "no address")),
+        ("jira.example.com:80", "no address of this machine"),
+    ],
+)
+def test_where_the_page_may_not_be(bad: str, what: str) -> None:
+    found = problem(f"{tables()}\n[web]\nlisten = '{bad}'")
+
+    assert found.where == "web.listen"
+    assert what in found.what
+
+
+def test_the_folder_for_metrics_has_to_be_there(tmp_path: Path) -> None:
+    found = config.parse(f"{tables()}\n[metrics]\ntextfile = '{tmp_path}'", base=Path("/srv"))
+    assert found.metrics.textfile == tmp_path
+    wrong = problem(f"{tables()}\n[metrics]\ntextfile = '{tmp_path}/none'")
+    assert wrong.where == "metrics.textfile"
+    assert wrong.what.endswith("is not a folder.")
+
+
 # --- What has no function yet -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["[web]\nlisten = 'x'", "[metrics]\ntextfile = 'x'", "[hooks]\nurl = 'x'"])
+@pytest.mark.parametrize("text", ["[hooks]\nurl = 'x'"])
 def test_a_table_without_a_function_is_refused(text: str) -> None:
     assert problem(f"{tables()}\n{text}").what == "is not supported by this version yet."
 

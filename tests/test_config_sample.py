@@ -166,7 +166,7 @@ def test_the_examples_of_the_sample_are_right_but_for_files_and_what_has_no_func
         config.load(sample, environ={})
 
     refused = {problem.where for problem in caught.value.problems}
-    files = {"jira.ca_file", "jira.client_cert_file", "jira.client_key_file"}
+    files = {"jira.ca_file", "jira.client_cert_file", "jira.client_key_file", "metrics.textfile"}
     assert refused - {".".join(path) for path in pending.PENDING} == files
 
 

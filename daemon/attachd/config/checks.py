@@ -231,6 +231,47 @@ def proxy(text: str | None) -> Iterator[Problem]:
         yield Problem("", "has a path.", remedy)
 
 
+#: In characters, of the 107 that the address of a unix socket has (unix(7)).
+_LONGEST_SOCKET = 100
+
+
+def listen(text: str | None) -> Iterator[Problem]:
+    """It must be a unix socket, or a port of this machine: what is said there is not encrypted."""
+    if text is None:
+        return
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or not path.isprintable() or len(os.fsencode(path)) > _LONGEST_SOCKET:
+            what = f"names no socket: an absolute path of at most {_LONGEST_SOCKET} bytes has to follow “unix:”."
+            yield Problem("", what, "Write it as in “unix:/run/attachd/web.sock”.")
+        return
+    remedy = (
+        "Write it as in “127.0.0.1:8437”; for others, put a proxy with TLS in front, or forward the port with ssh -L."
+    )
+    host = _host_with_port(text)
+    if not host:
+        yield Problem("", "is neither “unix:PATH” nor “ADDRESS:PORT”.", remedy)
+    elif not _loopback(host):
+        yield Problem(
+            "", "is no address of this machine alone: everybody on the way could read the page's token.", remedy
+        )
+
+
+def _host_with_port(text: str) -> str:
+    """The host of “HOST:PORT”; "" where it is something else."""
+    try:
+        parts = urllib.parse.urlsplit(f"//{text}")
+        return (parts.hostname or "") if parts.port and parts.netloc == text and "@" not in text else ""
+    except ValueError:
+        return ""
+
+
+def folder(path: Path | None) -> Iterator[Problem]:
+    """It must be a folder that is there."""
+    if path is not None and not path.is_dir():
+        yield Problem("", f"{path} is not a folder.", "Make it, or correct the path.")
+
+
 def _wrong_address(text: str) -> str | None:
     if not text.isprintable() or set(text) & set(" \\"):
         return "contains a space, a backslash or a control character."

@@ -11,8 +11,6 @@ from attachd.model import Problem
 PENDING: Mapping[tuple[str, ...], str | None] = {
     ("jira", "auth", "token", "keyring"): None,
     ("jira", "auth", "client_secret", "keyring"): None,
-    ("web",): None,
-    ("metrics",): None,
     ("hooks",): None,
 }
 

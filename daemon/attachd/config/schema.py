@@ -232,13 +232,13 @@ class Log(Table):
 class Web(Table):
     """A page on a unix socket or a loopback port."""
 
-    listen: str | None = None
+    listen: Annotated[str | None, pydantic.AfterValidator(lambda text: _checked(checks.listen, text))] = None
 
 
 class Metrics(Table):
     """A folder for Prometheus' textfile collector."""
 
-    textfile: AbsolutePath | None = None
+    textfile: Annotated[AbsolutePath | None, pydantic.AfterValidator(lambda path: _checked(checks.folder, path))] = None
 
 
 class Hooks(Table):

@@ -15,6 +15,7 @@ from attachd.delivery.bandwidth import Bandwidth
 from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
+from attachd.delivery.timing import Timings
 from attachd.filing.guard import Guard
 from attachd.jira.exchange import Exchange
 from attachd.jira.oauth import Identity
@@ -91,6 +92,7 @@ class Desk:
     adopting: bool = False
     asked_with: dict[int, int] = field(default_factory=dict)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    timings: Timings = field(default_factory=Timings)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
     beats: Beats = field(init=False)
     turns: Turns = field(default_factory=Turns)
@@ -121,7 +123,7 @@ class Desk:
 
     def asked(self, call: Callable[[], Exchange]) -> Exchange:
         """Ask Jira something harmless, as ``policy.asked``, while others have the turn."""
-        with self.turns.left():
+        with self.turns.left(), self.timings.timed("question"):
             return policy.asked(call, self.stopping)
 
     def busy(self) -> set[str]:

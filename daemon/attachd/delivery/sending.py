@@ -292,7 +292,8 @@ def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.
     for row in batch:
         desk.progress[row.id] = lambda: body.sent
     try:
-        with desk.turns.left(), desk.beats.busy(reply_seconds, lambda: body.sent):
+        patient = desk.beats.busy(reply_seconds, lambda: body.sent)
+        with desk.turns.left(), desk.timings.timed("upload"), patient:
             return desk.site.hear(
                 policy.connected(
                     lambda: client.upload(desk.site.version, batch[0].lane, body, reply_seconds), desk.stopping

@@ -20,7 +20,7 @@ from typing import Any
 from attachd import model, troubles
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
-VERSION = 5
+VERSION = 6
 #: From version N to N + 1: a script each. A copy of the old file is kept beside it.
 MIGRATIONS: Mapping[int, str] = {
     1: """
@@ -43,6 +43,19 @@ MIGRATIONS: Mapping[int, str] = {
     4: """
     DROP INDEX file_ready;
     CREATE INDEX file_ready ON file (lane, epoch, id) WHERE state = 'READY';
+    """,
+    5: """
+    CREATE TABLE tally (verdict TEXT PRIMARY KEY, files INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO tally VALUES ('ATTACHED', 0, 0), ('REFUSED', 0, 0), ('WITHDRAWN', 0, 0);
+    UPDATE tally SET (files, bytes) = (
+      SELECT count(*), total(size) FROM file
+      WHERE tally.verdict = CASE state WHEN 'DONE' THEN 'ATTACHED' WHEN 'FAILED' THEN 'REFUSED' ELSE state END
+    );
+    CREATE TRIGGER file_tally AFTER UPDATE OF state ON file
+    WHEN new.state IN ('ATTACHED', 'REFUSED', 'WITHDRAWN') AND new.state <> old.state
+    BEGIN
+      UPDATE tally SET files = files + 1, bytes = bytes + new.size WHERE verdict = new.state;
+    END;
     """,
 }
 FILE_NAME = "journal.db"

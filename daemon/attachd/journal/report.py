@@ -232,6 +232,17 @@ def blocked_before(journal: Journal, moment: float, limit: int) -> list[Row]:
     return _rows(journal, f"INDEXED BY file_blocked WHERE {which} ORDER BY since LIMIT ?", moment, limit)
 
 
+def tally(journal: Journal) -> dict[Word, tuple[int, int]]:
+    """How many files have ever been attached, failed, or withdrawn, and their bytes; forgotten history counts too."""
+    found = journal.rows("SELECT verdict, files, bytes FROM tally")
+    return {word(State(verdict), None): (files, size) for verdict, files, size in found}
+
+
+def uploads(journal: Journal) -> int:
+    """How many requests with files are under way."""
+    return int(journal.value("SELECT count(DISTINCT attempt) FROM file WHERE state = 'SENDING'"))
+
+
 def lying_in_failed(journal: Journal) -> int:
     """How many failed files still lie where their note is."""
     return int(journal.value("SELECT count(*) FROM file WHERE note IS NOT NULL AND state = 'FAILED'"))

@@ -1,4 +1,4 @@
--- The journal, version 5: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- The journal, version 6: the only memory and the only queue. Invariants are held here, beside the transitions, so that
 -- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds since the epoch, but for
 -- columns ending in _boot: those are CLOCK_BOOTTIME, and count only within the epoch (one process, one mount) of the row.
 
@@ -199,3 +199,12 @@ CREATE TABLE struck (lane TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 
 -- Folders that are no issue's: how many files wait there, and why.
 CREATE TABLE stray (folder BLOB PRIMARY KEY, reason TEXT NOT NULL, files INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
+
+-- How many files have ever come to which verdict, and their bytes: for metrics, which must not go down when history is forgotten.
+CREATE TABLE tally (verdict TEXT PRIMARY KEY, files INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO tally VALUES ('ATTACHED', 0, 0), ('REFUSED', 0, 0), ('WITHDRAWN', 0, 0);
+CREATE TRIGGER file_tally AFTER UPDATE OF state ON file
+WHEN new.state IN ('ATTACHED', 'REFUSED', 'WITHDRAWN') AND new.state <> old.state
+BEGIN
+  UPDATE tally SET files = files + 1, bytes = bytes + new.size WHERE verdict = new.state;
+END;

@@ -52,6 +52,7 @@ class Intaking:
         self.watch = Watch(self.bell)
         self.coverage = Coverage(desk.config.folders.inbox, self.watch)
         self.scanned, self.taken_up = threading.Event(), threading.Event()
+        self.scanned_at: float | None = None
         self._scanner, self._outdated = self._new_scanner(), False
         self._unheard = Unheard()
         self._settles: dict[bytes, float] = {}
@@ -171,6 +172,8 @@ class Intaking:
             self._tell()
         took = self._scanner.effort.spent() - spent
         self._next_full = self._boot() + self._interval(took)
+        if report.there:
+            self.scanned_at = self._desk.clock.now()
         self.scanned.set()
         self._desk.bell.ring()
         if self._overflowed():

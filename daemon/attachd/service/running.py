@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from attachd.config import Config
 from attachd.delivery import policy, worker
-from attachd.service import starting
+from attachd.service import metrics, starting
 from attachd.service.intaking import Intaking
 from attachd.service.posting import Posting
 from attachd.service.starting import Held
@@ -45,6 +45,8 @@ class Engine:
             self._spawn(f"worker-{number + 1}", lambda: self._work_loop(context))
         posting, others = Posting(self.desk), tuple(self._threads)
         self._spawn("notices", lambda: posting.loop(self.intake.scanned, others))
+        if self.desk.config.metrics.textfile:
+            self._spawn("metrics", lambda: metrics.loop(self.desk, lambda: self.intake.scanned_at))
 
     def stop(self, seconds: float) -> bool:
         """End: uploads that end within *seconds* do; others are cut before their last boundary. True if all ended."""

@@ -1,0 +1,184 @@
+"""What Prometheus is told, in the names of the contract; never a file or an issue as a label.
+
+Everything is read when it is asked for: from the journal, whose counters go on across restarts, and from this process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from attachd import __version__, troubles
+from attachd.delivery import timing
+from attachd.delivery.desk import Desk
+from attachd.journal import report
+from attachd.model import Word
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+log = structlog.get_logger()
+
+#: How often the text is written into a folder, in seconds: as often as Prometheus asks, where nobody has told it otherwise.
+WRITE_SECONDS = 15.0
+
+#: The media type of the text (https://prometheus.io/docs/instrumenting/exposition_formats/).
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def text(desk: Desk, scanned_at: float | None, name: str = "") -> bytes:
+    """All metrics now. *name* tells instances apart whose texts come into one place; "" adds nothing."""
+    # Loaded by those who want metrics alone.
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Reader(lambda: _all(desk, scanned_at), {"name": name} if name else {}))
+    return generate_latest(registry)
+
+
+def write(desk: Desk, scanned_at: float | None) -> None:
+    """Put the metrics where the textfile collector of node_exporter finds them, whole; all may read them. Raises OSError."""
+    folder = desk.config.metrics.textfile
+    assert folder is not None
+    name = instance(desk.config.file)
+    target = folder / (f"attachd-{name}.prom" if name else "attachd.prom")
+    # The collector reads *.prom alone.
+    fresh = target.with_suffix(f".{os.getpid()}")
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text(desk, scanned_at, name))
+        fresh.replace(target)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def loop(desk: Desk, scanned_at: Callable[[], float | None]) -> None:
+    """Write them until the end, and once more then. That they cannot be written is told once, and holds up nothing."""
+    told = ""
+    while True:
+        ended = desk.stopping.wait(WRITE_SECONDS)
+        with troubles.left_to_workers():
+            try:
+                write(desk, scanned_at())
+                told = ""
+            except OSError as error:
+                reason = str(error)
+                if reason != told:
+                    remedy = "give attachd's user the right to write there, or make room"
+                    log.warning(
+                        "metrics.not_written", folder=str(desk.config.metrics.textfile), reason=reason, remedy=remedy
+                    )
+                told = reason
+        if ended:
+            return
+
+
+def instance(config: Path) -> str:
+    """What tells this instance from others on the machine: the name of its configuration, "" for the usual one."""
+    return "" if config.stem == "config" else config.stem
+
+
+class _Reader:
+    """A collector that the library asks."""
+
+    def __init__(self, read: Callable[[], Iterator[Metric]], labels: dict[str, str]) -> None:
+        self._read, self._labels = read, labels
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._read():
+            if self._labels:
+                metric.samples = [
+                    sample._replace(labels={**sample.labels, **self._labels}) for sample in metric.samples
+                ]
+            yield metric
+
+
+def _all(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
+    yield from _files(desk)
+    yield from _now(desk)
+    yield from _intake(desk, scanned_at)
+    yield from _requests(desk.timings)
+    yield from _about(desk)
+
+
+def _files(desk: Desk) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    tally = report.tally(desk.journal)
+    files = CounterMetricFamily("attachd_files", "Files that came to this verdict.", labels=["verdict"])
+    for word, (count, _) in tally.items():
+        files.add_metric([str(word)], count)
+    yield files
+    sent = tally.get(Word.ATTACHED, (0, 0))[1]
+    yield CounterMetricFamily("attachd_sent_bytes", "Bytes of the files that Jira has accepted.", value=sent)
+
+
+def _now(desk: Desk) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    journal, standing = desk.journal, report.standing(desk.journal)
+    yield _gauge("attachd_waiting_files", "Files in the inbox that are known and not filed yet.", standing.left)
+    yield _gauge("attachd_blocked_files", "Those of them that wait for a person.", sum(standing.blocked.values()))
+    yield _gauge("attachd_in_doubt_files", "Those of them that may be attached.", standing.words[Word.IN_DOUBT])
+    strays = sum(stray.files for stray in report.strays(journal))
+    yield _gauge("attachd_stray_files", "Files in the inbox that are in no issue's folder.", strays)
+    yield _gauge("attachd_inflight_uploads", "Requests with files that are under way.", report.uploads(journal))
+    oldest = report.oldest_waiting(journal)
+    yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
+    paused = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
+    pauses = report.active_pauses(journal, desk.clock.now())
+    for scope, kind in sorted({(str(pause.scope), pause.kind) for pause in pauses}):
+        paused.add_metric([scope, kind], 1)
+    yield paused
+
+
+def _intake(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    events, there = report.events(desk.journal), desk.guard.sight.there
+    help_found = "Files that a scan found and of which no event had told."
+    yield CounterMetricFamily("attachd_scan_found_files", help_found, value=events.found)
+    yield CounterMetricFamily("attachd_overflows", "Overflows of the kernel's queue of events.", value=events.overflows)
+    yield _gauge("attachd_last_scan_timestamp_seconds", "When the inbox was looked through last.", scanned_at)
+    yield _gauge("attachd_inbox_present", "Whether the inbox is there, and is the one that is known.", int(there))
+
+
+def _requests(timings: timing.Timings) -> Iterator[Metric]:
+    from prometheus_client.core import HistogramMetricFamily
+
+    family = HistogramMetricFamily("attachd_request_seconds", "How long Jira was waited for.", labels=["call"])
+    for call, histogram in sorted(timings.read().items()):
+        bounds = [*map(str, timing.BUCKETS), "+Inf"]
+        below = [sum(histogram.counts[: number + 1]) for number in range(len(bounds))]
+        family.add_metric([call], list(zip(bounds, below, strict=True)), histogram.total)
+    yield family
+
+
+def _about(desk: Desk) -> Iterator[Metric]:
+    from prometheus_client.core import InfoMetricFamily
+
+    expires = desk.config.jira.auth.token_expires
+    about = "When the token ends, as the configuration says."
+    yield _gauge("attachd_token_expiry_timestamp_seconds", about, _end_of(expires) if expires else None)
+    built = {"version": __version__, "python": platform.python_version()}
+    yield InfoMetricFamily("attachd_build", "What runs.", value=built)
+
+
+def _end_of(day: datetime.date) -> float:
+    """The last day counts to its end."""
+    return (datetime.datetime.combine(day, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)).timestamp()
+
+
+def _gauge(name: str, about: str, value: float | None) -> Metric:
+    """A gauge; without a sample where there is nothing to tell."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(name, about, value=value)
