@@ -19,7 +19,7 @@ from attachd.intake import endings, gating
 from attachd.intake.gating import Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
-from attachd.service import phrasing
+from attachd.service import phrasing, surveying
 from test_explaining import row
 from world import World, world
 
@@ -269,7 +269,7 @@ def test_status_names_it_with_the_time(w: World) -> None:
     w.drop("TEST-1/a.pdf", PDF[:1000])
     w.scan()
 
-    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
+    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
     told = phrasing.clock(w.clock.time + 600.0, w.clock.time)
     line = f"waiting    TEST-1/a.pdf: its end is missing (a PDF ends with %%EOF) (until {told})"
     assert line in showing.lines(found, w.clock.time)

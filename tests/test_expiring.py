@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from attachd.cli import showing
 from attachd.journal.database import Journal
-from attachd.service import expiring, inspecting
+from attachd.service import expiring, inspecting, surveying
 from world import World
 
 LAST = datetime.date(2027, 3, 1)
@@ -133,7 +133,7 @@ def test_a_full_disk_neither_ends_the_service_nor_fills_the_log(w: World, monkey
 
 
 def test_status_says_it_in_one_line(w: World) -> None:
-    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
+    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
     lines = showing.lines(found, w.clock.time)
 
     assert found["token_expires"] == str(last_day(w))

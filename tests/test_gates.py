@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from attachd import config
-from attachd.cli import showing
 from attachd.config import Rulebook, Settle, schema
 from attachd.intake import gating
 from attachd.intake.gating import Blocked, Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State, Word
-from attachd.service import explaining, locating
+from attachd.service import explaining, locating, surveying
 from test_explaining import row
 from world import SITE, World, world
 
@@ -121,7 +120,7 @@ def test_a_young_file_waits_and_says_until_when(tmp_path: Path) -> None:
             "waits: it is younger than min_age_seconds = 60; it is sent to TEST-1 at "
             in told(w, "TEST-1/a.txt").sentence
         )
-        (waiting,) = showing.collect(w.desk.config, w.home, w.desk.journal, w.clock.time)["waiting_for"]
+        (waiting,) = surveying.collect(w.desk.config, w.home, w.desk.journal, w.clock.time)["waiting_for"]
         assert waiting["next"] == w.clock.time + 60.0
         w.clock.advance(60.0)
         w.deliver()

@@ -24,6 +24,7 @@ from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import Report
 from attachd.intake.walking import Entry, Walk
 from attachd.journal import admission, report
+from attachd.service import surveying
 from attachd.service.intaking import Intaking
 from world import World, world
 
@@ -398,10 +399,10 @@ def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
 
 def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
-    monkeypatch.setattr(showing.guard, "read_marker", lambda inbox: answer.wait(60))
-    monkeypatch.setattr(showing, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(surveying.guard, "read_marker", lambda inbox: answer.wait(60))
+    monkeypatch.setattr(surveying, "ANSWER_SECONDS", 0.05)
     try:
-        found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+        found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     finally:
         answer.set()
 
@@ -417,13 +418,13 @@ def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
     real = mounts.below(w.inbox)
     monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
     step(w, intake)
-    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert found["not_listed"] == {}
     answer = threading.Event()
-    monkeypatch.setattr(showing, "_opens", lambda mount: answer.wait(60))
-    monkeypatch.setattr(showing, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(surveying, "_opens", lambda mount: answer.wait(60))
+    monkeypatch.setattr(surveying, "ANSWER_SECONDS", 0.05)
     try:
-        found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+        found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     finally:
         answer.set()
 
@@ -471,7 +472,7 @@ def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: Wo
     assert list(events.blind) == [str(w.inbox)]
     assert "of which no event told" in events.blind[str(w.inbox)]
     assert intake._interval(0.0) == coverage.POLL_SECONDS
-    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert found["events"] == {"blind": events.blind, "overflows": 0, "found_by_scan": 3}
     assert found["oldest_waiting_seconds"] == pytest.approx(68.0)
     assert any(line.startswith(f"events     {w.inbox}") for line in showing.lines(found, w.clock.now()))

@@ -15,6 +15,7 @@ from attachd.cli import showing
 from attachd.delivery import carrying
 from attachd.intake import nested, scanning, visiting, walking
 from attachd.journal.rows import Row
+from attachd.service import surveying
 from world import Fault, World, world
 
 
@@ -121,7 +122,7 @@ def test_while_a_share_is_away_status_says_so_and_its_folder_is_left_alone(w: Wo
     pass_by(w)
 
     assert [s.content for s in w.jira.stored] == [b"b"]
-    found = showing.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert list(found["not_listed"]) == ["TEST-1"]
     assert any(line.startswith("not listed TEST-1: what was mounted there") for line in showing.lines(found, 0.0))
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.cli import pausing as words
+from attachd.cli.pausing import seconds_in
 from attachd.delivery import pausing
 from attachd.journal import database, operating, pauses, queue, report
 from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Mistake, Scope, Word
+from attachd.service import paused as words
 from attachd.service.running import Engine
 from world import Fault as Meets
 from world import World, world
@@ -351,13 +352,13 @@ def test_a_journal_that_cannot_be_written_is_a_mistake_in_words(w: World) -> Non
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("3d", 259200), ("366d", 31622400)]
 )
 def test_lengths_of_time(text: str, seconds: float) -> None:
-    assert words.seconds_in(text) == seconds
+    assert seconds_in(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "abc", "0s", "-5m", "2", "h", "1.5h", "2 h", "367d", "999999999d", "२h", "1h30m"])
 def test_what_is_no_length_of_time_is_a_mistake(text: str) -> None:
     with pytest.raises(Mistake) as caught:
-        words.seconds_in(text)
+        seconds_in(text)
     assert caught.value.exit_code == 2
 
 

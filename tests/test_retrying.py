@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from attachd.cli.retrying import in_words
 from attachd.filing import durability, moving, notes, renaming
 from attachd.journal import operating
 from attachd.journal.rows import Row
 from attachd.service import retrying
-from attachd.service.retrying import Left, Returned
+from attachd.service.retrying import Left, Returned, in_words
 from world import Fault, Stored, World, world
 
 SECOND_DEVICE = Path("/dev/shm")

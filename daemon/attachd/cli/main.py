@@ -14,6 +14,7 @@ from attachd.cli import (
     copying,
     history,
     installing,
+    paging,
     pausing,
     reloading,
     retrying,
@@ -60,6 +61,7 @@ app.command("backup")(copying.backup)
 app.command("restore")(copying.restore)
 app.command("install")(installing.install)
 app.command("uninstall")(installing.uninstall)
+app.command("web")(paging.web)
 app.command("demo")(trying.demo)
 
 

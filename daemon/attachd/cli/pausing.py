@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +12,8 @@ import typer
 from attachd.cli import common
 from attachd.journal import database, operating
 from attachd.journal.operating import Resumed
-from attachd.journal.pauses import Pause
-from attachd.model import Mistake, Problem, Scope, printable
-from attachd.service import locks, phrasing
+from attachd.model import Mistake, Problem, printable
+from attachd.service import locks, paused
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 #: Longer than this is a slip of the finger; without ``--for`` a pause has no end.
@@ -46,7 +44,7 @@ def pause(
             if connection is None:
                 raise common.no_journal(state)
             made = operating.pause(connection, operating.lane_of(connection, key) if key else "", now, seconds)
-    print(paused_in_words(made, now))
+    print(paused.paused_in_words(made, now))
     print(_daemon(state))
 
 
@@ -60,7 +58,7 @@ def resume(issue: common.Issue = None, config: common.ConfigFile = None, instanc
             if connection is None:
                 raise common.no_journal(state)
             done = operating.resume(connection, operating.lane_of(connection, key) if key else "", now)
-    for line in resumed_in_words(done, key, now):
+    for line in paused.resumed_in_words(done, key, now):
         print(line)
     if done != Resumed((), (), (), 0, 0):
         print(_daemon(state))
@@ -76,46 +74,6 @@ def seconds_in(text: str) -> float:
     what = f"{shown} is longer than a year." if seconds else f"{shown} is no length of time."
     remedy = "Leave it out to pause until `attachd resume`." if seconds else "Write it like 90s, 30m, 2h or 3d."
     raise Mistake(Problem("--for", what, remedy), exit_code=2)
-
-
-def paused_in_words(made: Pause, now: float) -> str:
-    """Say what is held up now, and until when."""
-    what = f"Nothing is sent to {made.subject}" if made.subject else "Nothing is sent to Jira"
-    again = f"attachd resume --issue {made.subject}" if made.subject else "attachd resume"
-    if made.wait:
-        return f"{what} until {phrasing.clock(made.until, now)}, or until `{again}`."
-    return f"{what} until `{again}`."
-
-
-def resumed_in_words(done: Resumed, key: str, now: float) -> Iterator[str]:
-    """Say what was ended, a line each, and what was not."""
-    for each in done.ended:
-        yield f"Ended: {_about(each)} (since {phrasing.clock(each.since, now)})."
-    for each in done.tried:
-        yield f"Tried again now: {_about(each)} (since {phrasing.clock(each.since, now)}). It ends once the try succeeds."
-    if done.believed:
-        yield (
-            f"Believed: Jira's refusal of {_files(done.believed)}, held until now. They go to the folder failed, each with "
-            "a note that says why."
-        )
-    if done.again:
-        yield f"Tried again now: {_files(done.again)} that Jira had refused."
-    for each in done.kept:
-        until = phrasing.clock(each.until, now)
-        yield f"Stays until {until}: {_about(each)}. Jira itself asked for this wait."
-    if done == Resumed((), (), (), 0, 0):
-        yield f"Nothing of {key} was paused." if key else "Nothing was paused."
-
-
-def _about(each: Pause) -> str:
-    if each.scope is Scope.OPERATOR:
-        return f"the pause of {each.subject} by hand" if each.subject else "the pause by hand"
-    about = f"the pause of {each.scope} {each.subject}" if each.subject else f"the pause of the {each.scope}"
-    return f"{about}: {each.reason.removesuffix('.')}"
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 def _daemon(state: Path) -> str:

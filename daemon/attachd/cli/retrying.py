@@ -16,9 +16,9 @@ from attachd.filing import guard
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import Mistake, Problem, printable
+from attachd.model import Mistake, Problem
 from attachd.service import locks, placing, retrying
-from attachd.service.retrying import Left, Returned
+from attachd.service.retrying import Left
 
 
 def retry(
@@ -83,20 +83,8 @@ def _tell_all(settings: Config, state: Path, chosen: Sequence[Row | Left]) -> bo
     unknown = [each for each in chosen if isinstance(each, Left)]
     failed = bool(unknown)
     for each in unknown:
-        print(in_words(each))
+        print(retrying.in_words(each))
     for result in retrying.retry(settings, state, [each for each in chosen if isinstance(each, Row)]):
         failed = failed or isinstance(result, Left)
-        print(in_words(result), flush=True)
+        print(retrying.in_words(result), flush=True)
     return failed
-
-
-def in_words(result: Returned | Left) -> str:
-    """Say what became of one file."""
-    if isinstance(result, Left):
-        return f"{printable(result.name)}: left where it is: {result.reason}."
-    said = f"{printable(result.row.target or b'')}: back in the inbox as {printable(result.path)}"
-    if result.path != result.wanted:
-        said += f", because something else lies at {printable(result.wanted)}"
-    if result.row.may_be_attached:
-        said += "; it may be attached already, so the issue is looked at before it is sent"
-    return f"{said}."

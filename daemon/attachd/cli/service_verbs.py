@@ -22,6 +22,7 @@ from attachd.journal import database, report
 from attachd.model import Cure, Mistake, Scope, Word, printable
 from attachd.service import expiring, logs, notify, reloading, reminding, starting
 from attachd.service.liveness import Liveness
+from attachd.service.progressing import Progress
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -65,20 +66,38 @@ def run(
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
-        try:
-            _watch(engine, signals)
-        except sqlite3.DatabaseError as error:
-            engine.crashed = engine.crashed or error
+        with _page(engine):
+            try:
+                _watch(engine, signals)
+            except sqlite3.DatabaseError as error:
+                engine.crashed = engine.crashed or error
         _end(engine)
+
+
+@contextmanager
+def _page(engine: Engine) -> Iterator[None]:
+    """Serve the web page meanwhile, where the configuration has one; nothing of it is loaded where it has none."""
+    if not engine.desk.config.web.listen:
+        yield
+        return
+    from attachd.web.serving import Serving
+
+    page = Serving(engine, engine.held.state)
+    page.start()
+    try:
+        yield
+    finally:
+        page.stop()
 
 
 def _watch(engine: Engine, signals: Signals) -> None:
     """What the main thread does until it is told to stop, or another thread has crashed."""
     told = reminded = -REMIND_SECONDS
-    liveness = Liveness(engine.desk.beats)
+    liveness, progress = Liveness(engine.desk.beats), Progress(engine.desk, engine.held.state)
     while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
         with troubles.left_to_workers():
             engine.heed_others()
+        progress.step()
         if signals.reload():
             notify.send(reloading=True)
             reloading.reload(engine)

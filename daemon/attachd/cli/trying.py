@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attachd.cli import paging
 from attachd.service.signals import Signals
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ empty_seconds = 3.0
 [fuse]
 hold_minutes = 0.25
 
+[web]
+listen = "{listen}"
+
 [log]
 format = "console"
 """
@@ -69,20 +74,16 @@ def demo(
     ] = 8436,
 ) -> None:
     """Run a stand-in Jira with a web page, an inbox and the daemon: drop a file and watch."""
-    try:
-        from attachd.standin import Standin
-    except ImportError as error:
-        print(
-            f"attachd: the demo needs its extra packages ({error.name}): pip install '.[demo]' in the clone",
-            file=sys.stderr,
-        )
-        raise typer.Exit(1) from None
+    # Nothing of it is loaded for the other verbs.
+    from attachd.standin import Standin
+
     with Signals() as signals, _home(folder) as home, _jira(Standin, home, port) as jira:
-        config = _prepare(home, jira.url)
+        listen = f"127.0.0.1:{_free_port(8437)}"
+        config = _prepare(home, jira.url, listen)
         # Our own interpreter, module and file.
         daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
         try:
-            _explain(home, jira.url, config)
+            _explain(home, jira.url, paging.address(listen, home / "state"), config)
             _drop_first_file(home)
             while not (asked := signals.wait(0.3)) and daemon.poll() is None:
                 pass
@@ -125,7 +126,18 @@ def _jira(make: type[Standin], home: Path, port: int) -> Standin:
     return jira
 
 
-def _prepare(home: Path, url: str) -> Path:
+def _free_port(wanted: int) -> int:
+    """The port if nobody has it, else any that is free."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    return wanted
+
+
+def _prepare(home: Path, url: str, listen: str) -> Path:
+    (home / "state").mkdir(mode=0o700, exist_ok=True)
     for name in ("inbox", "done", "failed", *(f"inbox/{key}" for key in _ISSUES)):
         (home / name).mkdir(exist_ok=True)
     token = home / "token"
@@ -133,7 +145,7 @@ def _prepare(home: Path, url: str) -> Path:
         os.close(os.open(token, os.O_CREAT | os.O_WRONLY, 0o600))
         token.write_text("standin-token\n", "utf-8")
     config = home / "config.toml"
-    config.write_text(_CONFIG.format(url=url), "utf-8")
+    config.write_text(_CONFIG.format(url=url, listen=listen), "utf-8")
     return config
 
 
@@ -144,7 +156,7 @@ def _drop_first_file(home: Path) -> None:
     hidden.rename(home / "inbox" / "DEMO-1" / _FIRST_NAME)
 
 
-def _explain(home: Path, url: str, config: Path) -> None:
+def _explain(home: Path, url: str, page: str, config: Path) -> None:
     print(
         f"""
 attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
@@ -152,8 +164,9 @@ attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
   1. Open the issues in a browser:   {url}/
   2. Drop a file into a folder:      cp FILE {home}/inbox/DEMO-1/
                                      (a folder is an issue: DEMO-1, DEMO-2, DEMO-3; any other key does not exist)
-  3. See what became of it:          ls {home}/done/DEMO-1 {home}/failed
+  3. See what becomes of it:         {page}
                                      {shlex.quote(sys.argv[0])} status -c {config}
+                                     ls {home}/done/DEMO-1 {home}/failed
 """,
         flush=True,
     )

@@ -257,6 +257,13 @@ def listen(text: str | None) -> Iterator[Problem]:
         )
 
 
+def hosts(names: Sequence[str]) -> Iterator[Problem]:
+    """Each must be a host's name as it stands in an address, without scheme and port."""
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name, re.ASCII):
+            yield Problem("", f"{name!r} is no host's name.", "Write it as in “drop.example.com”, in small letters.")
+
+
 def _host_with_port(text: str) -> str:
     """The host of “HOST:PORT”; "" where it is something else."""
     try:

@@ -230,9 +230,10 @@ class Log(Table):
 
 
 class Web(Table):
-    """A page on a unix socket or a loopback port."""
+    """A page on a unix socket or a loopback port; *hosts* are the names under which a proxy serves it."""
 
     listen: Annotated[str | None, pydantic.AfterValidator(lambda text: _checked(checks.listen, text))] = None
+    hosts: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.hosts, names))] = ()
 
 
 class Metrics(Table):

@@ -111,6 +111,22 @@ def history(journal: Journal, key: str, only: Word | None, limit: int) -> list[R
     return [rows.from_sql(record) for record in found]
 
 
+def by_id(journal: Journal, row_id: int) -> Row | None:
+    """One row; None where it was forgotten."""
+    return _first(journal, "WHERE id = ?", row_id)
+
+
+def search(journal: Journal, wanted: str, limit: int) -> list[Row]:
+    """Files whose path, issue, attachment or id contains *wanted*, capital or not, the newest first. Reads the whole history."""
+    ident = wanted[1:] if wanted[:1] in "Ff" and wanted[1:].isdigit() else ""
+    found = journal.rows(
+        rows.SELECT + "WHERE instr(lower(CAST(path AS TEXT)), lower(:text)) OR instr(lower(asked), lower(:text))"
+        " OR instr(lower(lane), lower(:text)) OR attachment = :text OR CAST(id AS TEXT) = :ident ORDER BY id DESC LIMIT :limit",
+        {"text": wanted, "ident": ident, "limit": limit},
+    )
+    return [rows.from_sql(record) for record in found]
+
+
 def _first(journal: Journal, rest: str, *parameters: object) -> Row | None:
     found = journal.rows(rows.SELECT + rest, parameters)
     return rows.from_sql(found[0]) if found else None

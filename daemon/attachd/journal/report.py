@@ -260,3 +260,37 @@ def attached_after(journal: Journal, moment: float) -> tuple[int, int]:
     accepted = "FROM file WHERE attachment IS NOT NULL AND verdict_at >= ?"
     files, size = journal.rows(f"SELECT count(*), total(size) {accepted}", (moment,))[0]
     return files, int(size)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits for its turn to be sent to one issue; ``oldest`` is when the first of it was seen."""
+
+    issue: str
+    files: int
+    oldest: float
+
+
+def queues(journal: Journal, limit: int) -> list[Queue]:
+    """The issues for which files could be sent, the longest queue first."""
+    oldest = "SELECT seen_at FROM file INDEXED BY file_ready WHERE state = 'READY' AND lane = issue ORDER BY epoch, id LIMIT 1"
+    found = journal.rows(
+        f"SELECT issue, ready, ({oldest}) FROM (SELECT issue, ready FROM lane WHERE ready > 0 ORDER BY ready DESC LIMIT ?)",
+        (limit,),
+    )
+    return [Queue(issue, files, seen) for issue, files, seen in found if seen is not None]
+
+
+def failed_lately(journal: Journal, limit: int) -> list[Row]:
+    """Failed files that still lie where their note is, the latest first."""
+    return _rows(journal, "WHERE note IS NOT NULL AND state = 'FAILED' ORDER BY id DESC LIMIT ?", limit)
+
+
+def accepted_by_hour(journal: Journal, first: float) -> dict[int, tuple[int, int]]:
+    """Files and bytes that Jira has accepted in each hour since the moment *first*, which has number 0."""
+    found = journal.rows(
+        "SELECT CAST((verdict_at - ?) / 3600 AS INTEGER), count(*), total(size) FROM file"
+        " WHERE attachment IS NOT NULL AND verdict_at >= ? GROUP BY 1",
+        (first, first),
+    )
+    return {hour: (files, int(size)) for hour, files, size in found}

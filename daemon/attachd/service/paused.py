@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from attachd.delivery import pausing
+from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope
 from attachd.service.phrasing import clock
@@ -64,3 +65,46 @@ def end(pause: Pause, now: float) -> str:
             return f"attachd tries again {at}{changed} or with {resume}, and then goes on by itself"
         case _:
             assert_never(pause.cure)
+
+
+# --- By hand ------------------------------------------------------------------------------------------------------
+
+
+def paused_in_words(made: Pause, now: float) -> str:
+    """Say what is held up now, and until when."""
+    what = f"Nothing is sent to {made.subject}" if made.subject else "Nothing is sent to Jira"
+    again = f"attachd resume --issue {made.subject}" if made.subject else "attachd resume"
+    if made.wait:
+        return f"{what} until {clock(made.until, now)}, or until `{again}`."
+    return f"{what} until `{again}`."
+
+
+def resumed_in_words(done: Resumed, key: str, now: float) -> Iterator[str]:
+    """Say what was ended, a line each, and what was not."""
+    for each in done.ended:
+        yield f"Ended: {_about(each)} (since {clock(each.since, now)})."
+    for each in done.tried:
+        yield f"Tried again now: {_about(each)} (since {clock(each.since, now)}). It ends once the try succeeds."
+    if done.believed:
+        yield (
+            f"Believed: Jira's refusal of {_files(done.believed)}, held until now. They go to the folder failed, each with "
+            "a note that says why."
+        )
+    if done.again:
+        yield f"Tried again now: {_files(done.again)} that Jira had refused."
+    for each in done.kept:
+        until = clock(each.until, now)
+        yield f"Stays until {until}: {_about(each)}. Jira itself asked for this wait."
+    if done == Resumed((), (), (), 0, 0):
+        yield f"Nothing of {key} was paused." if key else "Nothing was paused."
+
+
+def _about(each: Pause) -> str:
+    if each.scope is Scope.OPERATOR:
+        return f"the pause of {each.subject} by hand" if each.subject else "the pause by hand"
+    about = f"the pause of {each.scope} {each.subject}" if each.subject else f"the pause of the {each.scope}"
+    return f"{about}: {each.reason.removesuffix('.')}"
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

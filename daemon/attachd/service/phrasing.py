@@ -24,6 +24,6 @@ def size(count: float) -> str:
     """A number of bytes in a unit that suits it."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+            return f"{count:.1f} {unit}" if unit != "bytes" else "1 byte" if count == 1 else f"{count:.0f} bytes"
         count /= 1024
     return f"{count:.1f} TiB"

@@ -20,7 +20,7 @@ from attachd.intake import routing
 from attachd.journal import database, lookup, operating
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import State
+from attachd.model import State, printable
 from attachd.service import placing
 
 #: How many files are moved for one sync of their folders.
@@ -187,3 +187,15 @@ def _names(inbox: Path, goal: bytes) -> Iterator[bytes]:
     above, name = places.divide(goal)
     yield from (above + b"/" + each for each in itertools.islice(numbering.numbered(name), _NAMES))
     yield from (moving.choose(inbox, goal) for _ in range(_NAMES))
+
+
+def in_words(result: Returned | Left) -> str:
+    """Say what became of one file."""
+    if isinstance(result, Left):
+        return f"{printable(result.name)}: left where it is: {result.reason}."
+    said = f"{printable(result.row.target or b'')}: back in the inbox as {printable(result.path)}"
+    if result.path != result.wanted:
+        said += f", because something else lies at {printable(result.wanted)}"
+    if result.row.may_be_attached:
+        said += "; it may be attached already, so the issue is looked at before it is sent"
+    return f"{said}."

@@ -1,0 +1,46 @@
+"""``web``: where the page is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attachd.cli import common
+from attachd.model import Mistake, Problem
+from attachd.service import locks
+from attachd.web import tokens
+
+
+def web(config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+    """Print the address of the web page, with its token: who has it may see everything, and press the buttons."""
+    with common.mistakes_told():
+        settings, state = common.prepared(config, instance, check_token=False)
+        listen = settings.web.listen
+        if listen is None:
+            remedy = f'Write [web] and listen = "127.0.0.1:8437" into {settings.file}, and restart attachd.'
+            raise Mistake(Problem("web.listen", "is not set: there is no page.", remedy), exit_code=1)
+        print("\n".join(_socket(listen) if listen.startswith("unix:") else [_address(listen, state)]))
+    if locks.holder(state / "lock") is None:
+        print("attachd is not running: the page is there once it is started.")
+
+
+def _address(listen: str, state: Path) -> str:
+    try:
+        return address(listen, state)
+    except OSError as error:
+        remedy = "Run this as root, or as attachd's user."
+        problem = Problem(str(state / tokens.FILE_NAME), f"cannot be read or made: {error.strerror}.", remedy)
+        raise Mistake(problem, exit_code=1) from error
+
+
+def address(listen: str, state: Path) -> str:
+    """The page's address on a port, with its token. Raises OSError."""
+    return f"http://{listen}/?token={tokens.made(state)}"
+
+
+def _socket(listen: str) -> list[str]:
+    path = listen.removeprefix("unix:")
+    return [
+        f"The page is on the socket {path}, for who may write to it. From your own machine:",
+        f"  ssh -L 8437:{path} THIS-MACHINE",
+        "and then http://localhost:8437/ in a browser.",
+    ]

@@ -1,0 +1,54 @@
+"""How far uploads are, for other processes to show: a small file in the state folder while any takes longer than a moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from attachd.delivery.desk import Desk
+
+FILE_NAME = "progress.json"
+
+
+class Progress:
+    """Writes the file; ``step`` is called about once a second. An idle service writes nothing."""
+
+    def __init__(self, desk: Desk, state: Path) -> None:
+        """Remove what a process left that was killed."""
+        self._desk, self._path = desk, state / FILE_NAME
+        self._before = frozenset[int]()
+        self._path.unlink(missing_ok=True)
+
+    def step(self) -> None:
+        """Write how far those are that were under way at the last step too; remove the file when there are none."""
+        under_way = self.now()
+        lasting = {number: sent for number, sent in under_way.items() if number in self._before}
+        self._before = frozenset(under_way)
+        try:
+            if lasting:
+                self._write({f"F{number}": sent for number, sent in lasting.items()})
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError:
+            # On a disk that is full nobody sees how far an upload is; who delivers says that it is full.
+            return
+
+    def now(self) -> dict[int, int]:
+        """How many bytes of each request have left, by the row of each of its files."""
+        return {number: sent() for number, sent in [*self._desk.progress.items()]}
+
+    def _write(self, progress: Mapping[str, int]) -> None:
+        fresh = self._path.with_suffix(".part")
+        fresh.write_text(json.dumps(progress), "utf-8")
+        os.replace(fresh, self._path)
+
+
+def read(state: Path) -> dict[str, int]:
+    """How many bytes have left, by the id of the file; empty where no upload takes long, or nobody may read that."""
+    try:
+        found = json.loads((state / FILE_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(ident): int(sent) for ident, sent in found.items()} if isinstance(found, dict) else {}

@@ -1,0 +1,247 @@
+"""The page, its buttons, and what machines ask: /metrics, /healthz, /readyz.
+
+Every request is answered from the journal and from what this process knows; nothing of it waits for Jira or for the inbox,
+but for the button that takes a failed file back. Endpoints are plain functions, which Starlette calls in threads of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sqlite3
+import threading
+import urllib.parse
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import structlog
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+
+from attachd import troubles
+from attachd.filing import guard
+from attachd.journal import lookup, operating, report
+from attachd.model import Mistake
+from attachd.service import metrics, paused, phrasing, retrying
+from attachd.service.running import Engine
+from attachd.web import picturing
+from attachd.web.gatekeeping import Gate, Gatekeeper
+
+log = structlog.get_logger()
+
+_HERE = Path(__file__).parent
+_STATIC = {
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+#: How often a browser that looks on is told what is new, in seconds; and how often that anybody is there.
+_TICK, _QUIET = 1.0, 15.0
+#: How many browsers may look on at once; each more is told to ask again later.
+MOST_WATCHERS = 20
+#: In bytes: a form of the page has some tens.
+_LONGEST_FORM = 4096
+#: How many sentences are kept for the page that a button leads back to.
+_MOST_SAID = 100
+
+
+class Page:
+    """What the endpoints share."""
+
+    def __init__(self, engine: Engine, state: Path, gate: Gate, stopping: threading.Event) -> None:
+        """Serve what *engine* does; ``stopping`` ends those who look on."""
+        self._engine, self._desk, self._state, self._gate, self._stopping = engine, engine.desk, state, gate, stopping
+        # Whatever is put into a template is escaped; only the page's own text is not.
+        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                                         loader=jinja2.FileSystemLoader(_HERE))  # fmt: skip
+        self._whole, self._part = environment.get_template("page.html"), environment.get_template("live.html")
+        self._rates, self._lock = picturing.Rates(), threading.Lock()
+        self._said: OrderedDict[str, list[str]] = OrderedDict()
+        self._watchers = 0
+
+    def application(self) -> Starlette:
+        """The page as ASGI."""
+        routes = [
+            Route("/", self.page),
+            Route("/events", self.events),
+            Route("/resume", self.resume, methods=["POST"]),
+            Route("/pause", self.pause, methods=["POST"]),
+            Route("/retry", self.retry, methods=["POST"]),
+            Route("/metrics", self.metrics),
+            Route("/healthz", self.health),
+            Route("/readyz", self.readiness),
+            *(Route(f"/{name}", self.static) for name in _STATIC),
+        ]
+        handlers: Any = {sqlite3.OperationalError: _journal_fails}
+        return Starlette(
+            routes=routes, middleware=[Middleware(Gatekeeper, gate=self._gate)], exception_handlers=handlers
+        )
+
+    # --- The page -------------------------------------------------------------------------------------------------
+
+    def page(self, request: Request) -> Response:
+        """Everything at once, so that it needs no script; ``?q=`` searches the history."""
+        wanted = request.query_params.get("q", "").strip()[:200]
+        found = picturing.found(self._desk, wanted) if wanted else None
+        with self._lock:
+            said = self._said.pop(request.query_params.get("said", ""), [])
+        frame, now = picturing.frame(self._desk), self._desk.clock.now()
+        return HTMLResponse(
+            self._whole.render(
+                frame=frame,
+                live=self._live(),
+                chart=picturing.chart(self._desk),
+                said=said,
+                wanted=wanted,
+                found=found,
+                form=self._gate.form,
+                now=phrasing.clock(now, now),
+            )
+        )
+
+    def _live(self) -> str:
+        """The part that changes, as HTML."""
+        with self._lock:
+            shown = picturing.live(self._desk, self._rates)
+        return self._part.render(live=shown, form=self._gate.form)
+
+    def static(self, request: Request) -> Response:
+        """The page's own style, script and picture."""
+        name = request.url.path.rpartition("/")[2]
+        return FileResponse(_HERE / "static" / name, media_type=_STATIC[name])
+
+    async def events(self, _request: Request) -> Response:
+        """Tell a browser what is new, as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        if self._watchers >= MOST_WATCHERS:
+            return PlainTextResponse("Too many pages look on; this one shows how it stood.\n", 503)
+        return StreamingResponse(self._events(), media_type="text/event-stream")
+
+    async def _events(self) -> AsyncIterator[str]:
+        self._watchers += 1
+        before, quiet = "", 0.0
+        try:
+            while not self._stopping.is_set():
+                fresh = await run_in_threadpool(self._live)
+                if fresh != before:
+                    yield f"data: {json.dumps(fresh)}\n\n"
+                    before, quiet = fresh, 0.0
+                elif quiet >= _QUIET:
+                    yield "event: quiet\ndata:\n\n"
+                    quiet = 0.0
+                await asyncio.sleep(_TICK)
+                quiet += _TICK
+        finally:
+            self._watchers -= 1
+
+    # --- Buttons --------------------------------------------------------------------------------------------------
+
+    async def resume(self, request: Request) -> Response:
+        """End every pause, or those of one issue, as the verb ``resume``."""
+        return await self._pressed(request, self._resume)
+
+    async def pause(self, request: Request) -> Response:
+        """Send nothing until ``resume``."""
+        return await self._pressed(request, self._pause)
+
+    async def retry(self, request: Request) -> Response:
+        """Take one failed file back into the inbox, as the verb ``retry``."""
+        return await self._pressed(request, self._retry)
+
+    async def _pressed(self, request: Request, act: Any) -> Response:
+        form = await _form(request)
+        if form is None or not self._gate.is_form(form.get("form", "")):
+            return PlainTextResponse("This form is too old: load the page again, and press the button there.\n", 403)
+        said: list[str] = await run_in_threadpool(act, form)
+        number = secrets.token_hex(8)
+        with self._lock:
+            self._said[number] = said
+            while len(self._said) > _MOST_SAID:
+                self._said.popitem(last=False)
+        return RedirectResponse(f"./?said={number}", 303)
+
+    def _resume(self, form: dict[str, str]) -> list[str]:
+        key, now = form.get("issue", ""), self._desk.clock.now()
+        with self._desk.journal.transaction() as connection:
+            done = operating.resume(connection, operating.lane_of(connection, key) if key else "", now)
+        self._desk.bell.ring_all()
+        log.info("page.resumed", issue=key)
+        return list(paused.resumed_in_words(done, key, now))
+
+    def _pause(self, _form: dict[str, str]) -> list[str]:
+        now = self._desk.clock.now()
+        with self._desk.journal.transaction() as connection:
+            made = operating.pause(connection, "", now, None)
+        log.info("page.paused")
+        return [paused.paused_in_words(made, now)]
+
+    def _retry(self, form: dict[str, str]) -> list[str]:
+        desk = self._desk
+        row = picturing.failed_row(desk, form.get("id", ""))
+        if row is None:
+            return ["That file is not among the failed ones any more."]
+        sight = guard.Guard(desk.config.folders.inbox, str(lookup.fact(desk.journal, "inbox")), 0).look()
+        if not sight.there:
+            return [f"Nothing was moved: {sight.reason}."]
+        log.info("page.retried", id=row.ident, issue=row.asked)
+        try:
+            return [retrying.in_words(result) for result in retrying.retry(desk.config, self._state, [row])]
+        except Mistake as mistake:
+            return [str(problem) for problem in mistake.problems]
+
+    # --- Machines -------------------------------------------------------------------------------------------------
+
+    def metrics(self, _request: Request) -> Response:
+        """What Prometheus asks for."""
+        return Response(metrics.text(self._desk, self._engine.intake.scanned_at), media_type=metrics.CONTENT_TYPE)
+
+    def health(self, _request: Request) -> Response:
+        """200 unless a loop is stuck, which a restart would mend; a file system that does not answer is not that."""
+        stuck = [str(hang) for hang in self._desk.beats.hangs() if not hang.degraded]
+        return PlainTextResponse("\n".join(stuck or ["ok"]) + "\n", 503 if stuck else 200)
+
+    def readiness(self, _request: Request) -> Response:
+        """200 while it works or waits; the body says what it waits for, by its kind."""
+        waits = [
+            f"paused: {each.scope}, {each.kind}"
+            for each in report.active_pauses(self._desk.journal, self._desk.clock.now())
+        ]
+        if not self._desk.guard.sight.there:
+            waits.append("the inbox is not there")
+        waits += [f"{hang.loop} hangs" for hang in self._desk.beats.hangs()]
+        return PlainTextResponse("".join(f"{line}\n" for line in (["degraded", *waits] if waits else ["ready"])))
+
+
+async def _form(request: Request) -> dict[str, str] | None:
+    """The fields of a form; None for what is none, or too long for one."""
+    if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
+        return None
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_FORM:
+            return None
+    return {name: values[-1] for name, values in urllib.parse.parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+def _journal_fails(_request: Request, error: Exception) -> Response:
+    """The disk of the journal fails: who delivers waits for it too."""
+    assert isinstance(error, sqlite3.OperationalError)
+    if not troubles.disk_fails(error):
+        raise error
+    return PlainTextResponse(f"The journal cannot be read or written: {error}\n", 503)

@@ -1,0 +1,185 @@
+"""What the page shows, as plain values: sentences, numbers and lengths of bars. What it is made of decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from attachd import __version__
+from attachd.delivery.desk import Desk
+from attachd.journal import lookup, report
+from attachd.journal.pauses import Pause
+from attachd.journal.rows import Row
+from attachd.model import Scope, State, Word, printable, word
+from attachd.service import noticing, paused
+from attachd.service.phrasing import clock, size, span
+
+#: How many lines each part has at the most.
+MOST = 50
+HOUR = 3600.0
+#: Hours of the chart.
+HOURS = 48
+
+
+@dataclass(slots=True)
+class Rates:
+    """How fast uploads are: what was seen of each before, by the id of its row, as (CLOCK_BOOTTIME, bytes)."""
+
+    first: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def of(self, row: int, sent: int, boot: float) -> float | None:
+        """Bytes per second since this upload was seen first; None while that is too short."""
+        began, had = self.first.setdefault(row, (boot, sent))
+        return (sent - had) / (boot - began) if boot - began >= 1.0 and sent > had else None
+
+    def forget_all_but(self, rows: set[int]) -> None:
+        """These are under way; the others have ended."""
+        self.first = {row: seen for row, seen in self.first.items() if row in rows}
+
+
+def live(desk: Desk, rates: Rates) -> dict[str, Any]:
+    """What changes by itself. Each question is answered by an index, however many files wait."""
+    journal, now = desk.journal, desk.clock.now()
+    standing = report.standing(journal)
+    oldest = report.oldest_waiting(journal)
+    words = standing.words
+    inbox = desk.guard.sight
+    return {
+        "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
+        "oldest": span(now - oldest) if oldest is not None else "",
+        "absent": "" if inbox.there else inbox.reason,
+        "hangs": [str(hang) for hang in desk.beats.hangs()],
+        "pauses": [_pause(each, now) for each in report.active_pauses(journal, now)],
+        "sending": _sending(desk, rates),
+        "lanes": [_lane(each, now) for each in report.queues(journal, MOST)],
+        "troubled": [_waiting(row, now) for row in report.troubled(journal, MOST)],
+        "strays": [
+            {"folder": printable(s.folder) or "the inbox itself", "files": noticing.files(s.files), "reason": s.reason}
+            for s in report.strays(journal)[:MOST]
+        ],
+        "unlisted": list(report.troubles(journal).items())[:MOST],
+        "failed": [_failed(desk, row, now) for row in report.failed_lately(journal, MOST)],
+        "last": [_verdict(desk, row, now) for row in report.last_verdicts(journal, 15)],
+    }
+
+
+def frame(desk: Desk) -> dict[str, Any]:
+    """What stays."""
+    return {
+        "version": __version__,
+        "site": desk.site.pages,
+        "inbox": str(desk.config.folders.inbox),
+        "instance": desk.config.file.stem if desk.config.file.stem != "config" else "",
+    }
+
+
+def found(desk: Desk, wanted: str) -> list[dict[str, Any]]:
+    """What the history says of files whose name, issue, attachment or id contains *wanted*."""
+    now = desk.clock.now()
+    return [_verdict(desk, row, now) for row in lookup.search(desk.journal, wanted, MOST)]
+
+
+def _pause(each: Pause, now: float) -> dict[str, Any]:
+    said = paused.what(each, now)
+    return {
+        "sentence": f"{said[:1].upper()}{said[1:]}; {paused.end(each, now)}.",
+        "issue": each.subject if each.scope in (Scope.OPERATOR, Scope.ISSUE) else "",
+    }
+
+
+def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
+    rows, boot, shown = report.sending(desk.journal), desk.clock.boot(), []
+    rates.forget_all_but({row.id for row in rows})
+    for row in rows[:MOST]:
+        progress = desk.progress.get(row.id)
+        sent = min(row.size, progress()) if progress else None
+        rate = rates.of(row.id, sent, boot) if sent is not None else None
+        parts = [] if sent is None else [f"{size(sent)} of {size(row.size)}"]
+        if rate:
+            parts += [f"{size(rate)}/s", f"{span((row.size - (sent or 0)) / rate)} left"]
+        if sent is not None and sent >= row.size:
+            parts = [size(row.size), "waiting for Jira's answer"]
+        shown.append(
+            {
+                "file": printable(row.path),
+                "id": row.ident,
+                "issue": row.lane,
+                "link": desk.site.page(row.lane),
+                "percent": 100 * sent // row.size if sent is not None and row.size else None,
+                "said": ", ".join(parts),
+            }
+        )
+    return shown
+
+
+def _lane(each: report.Queue, now: float) -> dict[str, Any]:
+    return {"issue": each.issue, "files": noticing.files(each.files), "since": span(now - each.oldest)}
+
+
+def _waiting(row: Row, now: float) -> dict[str, Any]:
+    at = f"until {clock(row.due, now)}" if row.due > now else ""
+    reason = row.said or ("its verdict is known, and it could not be moved yet" if row.attachment else "")
+    return {
+        "file": printable(row.path),
+        "word": str(word(row.state, row.blocked)),
+        "reason": reason,
+        "since": clock(row.since, now),
+        "until": at,
+    }
+
+
+def _failed(desk: Desk, row: Row, now: float) -> dict[str, Any]:
+    return _verdict(desk, row, now) | {"id": row.ident, "doubtful": bool(row.may_be_attached)}
+
+
+def _verdict(desk: Desk, row: Row, now: float) -> dict[str, Any]:
+    finished = row.finished_at or row.verdict_at
+    return {
+        "file": printable(row.path),
+        "id": row.ident,
+        "word": str(word(row.state, row.blocked)),
+        "issue": row.lane,
+        "link": desk.site.page(row.lane),
+        "attachment": row.attachment or "",
+        "size": size(row.size),
+        "when": clock(finished or row.seen_at, now),
+        "reason": row.said or "",
+    }
+
+
+# --- The chart ----------------------------------------------------------------------------------------------------
+
+
+def chart(desk: Desk) -> dict[str, Any]:
+    """Files and bytes that Jira accepted in each of the last hours, as bars with their heights in percent."""
+    bars = _bars(desk)
+    files, total = sum(bar["files"] for bar in bars), size(sum(bar["bytes"] for bar in bars))
+    return {"bars": bars, "title": f"{noticing.files(files)}, {total} attached in the last {HOURS} hours"}
+
+
+def _bars(desk: Desk) -> list[dict[str, Any]]:
+    now = desk.clock.now()
+    first = (now // HOUR - HOURS + 1) * HOUR
+    hours = report.accepted_by_hour(desk.journal, first)
+    counts = [hours.get(number, (0, 0)) for number in range(HOURS)]
+    most_files = max((files for files, _ in counts), default=0) or 1
+    most_bytes = max((bytes_ for _, bytes_ in counts), default=0) or 1
+    return [
+        {
+            "files": files,
+            "bytes": bytes_,
+            "height": round(100 * files / most_files, 1),
+            "weight": round(100 * bytes_ / most_bytes, 1),
+            "title": f"{clock(first + number * HOUR, now)}: {noticing.files(files)}, {size(bytes_)}",
+        }
+        for number, (files, bytes_) in enumerate(counts)
+    ]
+
+
+def failed_row(desk: Desk, ident: str) -> Row | None:
+    """The failed file of this id; None where there is none (any more)."""
+    number = ident.removeprefix("F")
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        return None
+    row = lookup.by_id(desk.journal, int(number))
+    return row if row is not None and row.state is State.FAILED and row.target is not None else None
