@@ -20,6 +20,7 @@ from attachd.cli import (
     retrying,
     service_verbs,
     showing,
+    taking,
     trying,
 )
 
@@ -48,7 +49,7 @@ def _root(
 
 
 app.command("run")(service_verbs.run)
-app.command("once")(service_verbs.once)
+app.command("once")(taking.once)
 app.command("check")(checking.check)
 app.command("status")(showing.status)
 app.command("why")(asking.why)

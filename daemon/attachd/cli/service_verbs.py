@@ -1,4 +1,4 @@
-"""``run`` and ``once``: the service itself."""
+"""``run``: the service itself, and how it starts and ends, for ``once`` too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import structlog
 import typer
@@ -18,13 +18,17 @@ from attachd import troubles
 from attachd.beating import Hang
 from attachd.cli import common
 from attachd.clock import Clock
+from attachd.config import Log
 from attachd.journal import database, report
-from attachd.model import Cure, Mistake, Scope, Word, printable
+from attachd.model import Mistake, Word
 from attachd.service import expiring, logs, notify, reloading, reminding, starting
 from attachd.service.liveness import Liveness
 from attachd.service.progressing import Progress
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
+
+if TYPE_CHECKING:
+    from attachd.cli.drawing import Bars
 
 log = structlog.get_logger()
 
@@ -61,7 +65,7 @@ def run(
     """Run the service in the foreground, until SIGTERM."""
     # In a terminal SIGHUP says that this is closed.
     with Signals(reloads=not os.isatty(0)) as signals:
-        engine = _started(signals, config, instance, adopt_inbox, adopt_site)
+        engine = started(signals, config, instance, adopt_inbox, adopt_site)
         reloading.announce(engine.desk.journal)
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
@@ -71,7 +75,7 @@ def run(
                 _watch(engine, signals)
             except sqlite3.DatabaseError as error:
                 engine.crashed = engine.crashed or error
-        _end(engine)
+        end(engine)
 
 
 @contextmanager
@@ -111,29 +115,8 @@ def _watch(engine: Engine, signals: Signals) -> None:
             reminding.step(engine.desk)
 
 
-def once(
-    config: common.ConfigFile = None,
-    instance: common.Instance = None,
-    wait: Annotated[
-        float, typer.Option("--wait", metavar="S", min=0, help="End after so many seconds without progress.")
-    ] = 300.0,
-    adopt_inbox: AdoptInbox = False,
-    adopt_site: AdoptSite = False,
-) -> None:
-    """Take what is in the inbox, wait for the verdicts, and end.
-
-    Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait or are in doubt.
-    """
-    with Signals() as signals:
-        engine = _started(signals, config, instance, adopt_inbox, adopt_site)
-        began = engine.desk.clock.now()
-        with common.mistakes_told(), _journal_named(engine.held.state):
-            reason = _wait_for_verdicts(engine, signals, wait)
-            _end(engine, lambda: _conclude(engine, began, reason))
-
-
 @contextmanager
-def _journal_named(state: Path) -> Iterator[None]:
+def journal_named(state: Path) -> Iterator[None]:
     """End in words where the journal cannot be used, before or instead of anything that could wait for it."""
     try:
         yield
@@ -150,16 +133,22 @@ def _unusable(error: BaseException, state: Path) -> Mistake | None:
     return None
 
 
-def _started(
-    signals: Signals, file: common.ConfigFile, instance: common.Instance, adopt_inbox: bool, adopt_site: bool
+def started(
+    signals: Signals,
+    file: common.ConfigFile,
+    instance: common.Instance,
+    adopt_inbox: bool,
+    adopt_site: bool,
+    log_above: Bars | None = None,
 ) -> Engine:
+    """Everything started, the log first. Ends the process in words where it cannot be."""
     with common.mistakes_told():
         settings, state = common.prepared(file, instance)
         os.umask(0o007)
-        logs.configure(settings.log)
+        _configure_log(settings.log, log_above)
         for notice in settings.notices:
             log.warning("configuration.renamed", reason=notice)
-        with _journal_named(state):
+        with journal_named(state):
             held = starting.start(
                 settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
             )
@@ -170,7 +159,17 @@ def _started(
             return engine
 
 
-def _end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
+def _configure_log(settings: Log, bars: Bars | None) -> None:
+    if bars is None:
+        logs.configure(settings)
+        return
+    # The bars count what the lines of each file would say.
+    level = "warning" if settings.level == "info" else settings.level
+    form = "console" if settings.format == "auto" else settings.format
+    logs.configure(settings.model_copy(update={"level": level, "format": form}), cast(TextIO, bars.log))
+
+
+def end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     """Stop the threads and leave, with the exit code that is concluded then. A thread that crashed ends the process with its
     traceback and status 1.
     """
@@ -220,82 +219,3 @@ def _standing(engine: Engine, hangs: Sequence[Hang]) -> list[str]:
         parts.append("the inbox is not there")
     parts += [str(hang) for hang in hangs]
     return [", ".join(parts) or "idle", *(f"paused: {pause.reason}" for pause in pauses)]
-
-
-# --- once -------------------------------------------------------------------------------------------------------
-
-
-def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float) -> str:
-    """Wait until all is decided; returns why it ends before that, "" if it does not."""
-    progress, since, asked, told = None, time.monotonic(), 0.0, False
-    while not signals.wait(0.05 if engine.intake.scanned.is_set() else 0.01):
-        if not engine.intake.scanned.is_set():
-            continue
-        if not engine.desk.guard.sight.there:
-            return engine.desk.guard.sight.reason
-        if not told:
-            told = True
-            _tell_settling(engine)
-        standing = report.standing(engine.desk.journal)
-        if standing.left == standing.stuck:
-            return ""
-        if paused := _paused(engine, standing):
-            return paused
-        if time.monotonic() - asked < 1.0:
-            continue
-        engine.heed_others()
-        asked, now = time.monotonic(), report.progress(engine.desk.journal)
-        if now != progress:
-            progress, since = now, time.monotonic()
-        elif time.monotonic() - since > patience:
-            return f"nothing has changed for {patience:g} seconds"
-    return "it was told to stop"
-
-
-def _paused(engine: Engine, standing: report.Standing) -> str:
-    """Why nothing that is left can be sent now, "" if something can."""
-    journal, now = engine.desk.journal, engine.desk.clock.now()
-    wide = [
-        p
-        for p in report.active_pauses(journal, now)
-        if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)
-    ]
-    # One whose next probe is due is not looked at before that was made.
-    wide = [p for p in wide if p.cure is Cure.HAND or p.until > now]
-    if wide:
-        return wide[0].reason
-    by_hand = report.paused_by_hand(journal, now)
-    if by_hand and standing.left == standing.stuck + report.waiting_in(journal, by_hand):
-        return f"paused by hand: {', '.join(by_hand)}"
-    return ""
-
-
-def _tell_settling(engine: Engine) -> None:
-    """Say what a person who watches would otherwise wait for in silence."""
-    settling = report.standing(engine.desk.journal).settling
-    if settling:
-        settle = engine.desk.config.settle
-        log.info(
-            "files.settling",
-            files=settling,
-            seconds=settle.quiet_seconds,
-            seconds_unproven=settle.quiet_seconds_unproven,
-            reason="a file is sent when nobody has it open and it has been unchanged so long",
-        )
-
-
-def _conclude(engine: Engine, began: float, reason: str) -> int:
-    """Print what became of the files, and choose the exit code."""
-    journal = engine.desk.journal
-    failed, left, strays = report.failed_since(journal, began), report.standing(journal).left, report.strays(journal)
-    attached = report.attached_since(journal, began)
-    print(f"{attached} attached, {failed} failed, {left + sum(s.files for s in strays)} waiting")
-    for row in report.failures_since(journal, began):
-        print(f"failed: {printable(row.path)}: {row.reason}")
-    for stray in strays:
-        print(f"waiting: {stray.files} in {printable(stray.folder) or 'the inbox itself'}: {stray.reason}")
-    for row in report.troubled(journal):
-        print(f"waiting: {printable(row.path)}: {row.said}")
-    if reason:
-        print(f"ended early: {reason}")
-    return 3 if failed else 4 if left or strays or not engine.desk.guard.sight.there else 0

@@ -6,25 +6,42 @@ import datetime
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from attachd.cli import common
+from attachd.config import Config
 from attachd.intake import coverage
 from attachd.journal import database
 from attachd.journal.database import Journal
-from attachd.service import expiring, surveying
+from attachd.model import Mistake, Problem
+from attachd.service import expiring, noticing, surveying
 from attachd.service.phrasing import clock, size, span
 
+#: How many issues are named for which files wait; ``--json`` has more.
+_MOST_QUEUES = 5
 _THERE = {True: "", False: "  (is not there)", None: "  (its file system does not answer)"}
 
 
-def status(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
+def status(
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    as_json: common.AsJson = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Draw it anew every second; with --json a line for each change.")
+    ] = False,
+) -> None:
     """Show what waits, what is being sent, what is paused and until when, and the last verdicts."""
     with common.mistakes_told():
         settings, state = common.prepared(config, instance, check_token=False)
         journal = open_existing(state)
         try:
+            if watch:
+                _watch(settings, state, journal, as_json)
+                return
             found = surveying.collect(settings, state, journal, time.time())
         finally:
             journal.close()
@@ -34,6 +51,23 @@ def status(config: common.ConfigFile = None, instance: common.Instance = None, a
     else:
         for line in lines(found, time.time()):
             print(line)
+
+
+def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> None:
+    # Only who watches loads what draws.
+    from rich.console import Console
+
+    from attachd.cli import watching
+
+    survey = watching.Survey(settings, state, journal)
+    with suppress(KeyboardInterrupt):
+        if as_json:
+            watching.print_changes(survey, lambda line: print(line, flush=True))
+        elif not sys.stdout.isatty():
+            remedy = "Leave it out, or ask for --json: a line for each change."
+            raise Mistake(Problem("--watch", "draws on a terminal, and this is none.", remedy), exit_code=2)
+        else:
+            watching.watch(survey, Console())
 
 
 def open_existing(state: Path) -> Journal:
@@ -49,6 +83,28 @@ def open_existing(state: Path) -> Journal:
 
 def lines(found: dict[str, Any], now: float) -> list[str]:
     """The same for people, most pressing first."""
+    text = heading(found, now)
+    text += [
+        f"events     {mount}: {reason}; it is looked through every {coverage.POLL_SECONDS:g} s"
+        for mount, reason in found["events"]["blind"].items()
+    ]
+    text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
+    text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
+    text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
+    text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
+    text += [_sending(row, now) for row in found["sending"]]
+    text += [
+        f"queue      {each['issue']}: {noticing.files(each['files'])}, the first for {span(now - each['oldest'])}"
+        for each in found["queue"][:_MOST_QUEUES]
+    ]
+    if (rest := len(found["queue"]) - _MOST_QUEUES) > 0:
+        text.append(f"queue      and {rest} issues more")
+    text += [_last(row, now) for row in found["last"]]
+    return text
+
+
+def heading(found: dict[str, Any], now: float) -> list[str]:
+    """Which attachd, and how many files, in lines."""
     running = found["running"]
     daemon = f"running (process {running['pid']} on {running['host']})" if running else "not running"
     text = [
@@ -67,26 +123,20 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     )
     if found["oldest_waiting"]:
         text.append(f"oldest     waiting for {span(now - found['oldest_waiting'])}")
-    text += [
-        f"events     {mount}: {reason}; it is looked through every {coverage.POLL_SECONDS:g} s"
-        for mount, reason in found["events"]["blind"].items()
-    ]
-    text += [f"paused     {_until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
-    text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
-    text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
-    text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
-    text += [
-        f"sending    {row['file']} ({size(row['bytes'])}, since {span(now - row['since'])})" for row in found["sending"]
-    ]
-    text += [_last(row, now) for row in found["last"]]
     return text
+
+
+def _sending(row: dict[str, Any], now: float) -> str:
+    of = f"{size(row['sent'])} of " if row["sent"] is not None else ""
+    return f"sending    {row['file']} ({of}{size(row['bytes'])}, since {span(now - row['since'])})"
 
 
 def _next(row: dict[str, Any], now: float) -> str:
     return f" (until {clock(row['next'], now)})" if row["word"] == "waiting" and (row["next"] or 0) > now else ""
 
 
-def _until(pause: dict[str, Any], now: float) -> str:
+def until(pause: dict[str, Any], now: float) -> str:
+    """What ends a pause, and of which issue or project it is."""
     about = f"{pause['subject']} " if pause["subject"] else ""
     if pause["until"] is None:
         return f"{about}until `attachd resume`"

@@ -34,13 +34,10 @@ class Summary:
 
 
 def summary(journal: Journal) -> Summary:
-    """Count all files by word, also those that are finished. Reads the whole journal."""
-    counts = dict.fromkeys(Word, 0)
-    for record in journal.rows("SELECT state, blocked IS NOT NULL, count(*) FROM file GROUP BY 1, 2"):
-        counts[word(State(record[0]), "blocked" if record[1] else None)] += record[2]
-    oldest = oldest_waiting(journal)
+    """Count all files by word: those that are unfinished now, and all that ever had a verdict."""
+    counts = standing(journal).words | {word: files for word, (files, _) in tally(journal).items()}
     held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
-    return Summary(counts, oldest, held)
+    return Summary(counts, oldest_waiting(journal), held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +51,11 @@ class Standing:
     def left(self) -> int:
         """How many files are not filed yet."""
         return sum(self.states.values())
+
+    @property
+    def decided(self) -> int:
+        """How many of them have their verdict, and are still to be moved."""
+        return self.states[State.ATTACHED] + self.states[State.REFUSED]
 
     @property
     def stuck(self) -> int:

@@ -21,14 +21,20 @@ from attachd.service import locks, progressing
 
 #: How long is waited for the file systems of the inbox and of shares in it, in seconds.
 ANSWER_SECONDS = 5.0
+#: How many issues are named for which files wait.
+MOST_QUEUES = 50
 
 
-def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict[str, Any]:
-    """Everything that ``status`` knows, as it is printed with ``--json``; times are seconds since the epoch."""
+def collect(settings: Config, state: Path, journal: Journal, now: float, *, look: bool = True) -> dict[str, Any]:
+    """Everything that ``status`` knows, as it is printed with ``--json``; times are seconds since the epoch.
+
+    Without *look* the inbox is not looked at: ``inbox_there`` is None, as where its file system does not answer.
+    """
     summary, events, inbox = report.summary(journal), report.events(journal), settings.folders.inbox
     shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
-    there, *answering = _soon([partial(_is_marked, inbox), *(partial(_opens, mount) for mount in shares)])
-    silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None]
+    looks = [partial(_is_marked, inbox), *(partial(_opens, mount) for mount in shares)]
+    there, *answering = _soon(looks) if look else [None] * len(looks)
+    silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
     return {
         "config": str(settings.file),
@@ -44,6 +50,10 @@ def collect(settings: Config, state: Path, journal: Journal, now: float) -> dict
         "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
         "events": _events(events),
         "sending": _sending(report.sending(journal), progressing.read(state)),
+        "queue": [
+            {"issue": each.issue, "files": each.files, "oldest": each.oldest}
+            for each in report.queues(journal, MOST_QUEUES)
+        ],
         "pauses": [_pause(pause) for pause in report.active_pauses(journal, now)],
         "not_listed": report.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},

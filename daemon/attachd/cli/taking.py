@@ -1,0 +1,168 @@
+"""``once``: takes what is there, waits for the verdicts, and says what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import structlog
+import typer
+
+from attachd.cli import common, service_verbs
+from attachd.journal import report
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.model import Cure, Scope, printable
+from attachd.service.running import Engine
+from attachd.service.signals import Signals
+
+if TYPE_CHECKING:
+    from attachd.cli.drawing import Bars
+
+log = structlog.get_logger()
+
+
+def once(
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="S", min=0, help="End after so many seconds without progress.")
+    ] = 300.0,
+    adopt_inbox: service_verbs.AdoptInbox = False,
+    adopt_site: service_verbs.AdoptSite = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Take what is in the inbox, wait for the verdicts, and end.
+
+    Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait or are in doubt.
+    """
+    with Signals() as signals:
+        # On a terminal somebody watches: bars instead of a line for each file.
+        bars = _bars() if os.isatty(2) else None
+        engine = service_verbs.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
+        began = engine.desk.clock.now()
+        with common.mistakes_told(), service_verbs.journal_named(engine.held.state):
+            with bars or nullcontext():
+                reason = _wait_for_verdicts(
+                    engine, signals, wait, (lambda: bars.step(engine.desk, began)) if bars else lambda: None
+                )
+            service_verbs.end(engine, lambda: _conclude(engine, began, reason, as_json=as_json))
+
+
+def _bars() -> Bars:
+    # Loaded where it is drawn.
+    from attachd.cli import drawing
+
+    return drawing.Bars()
+
+
+def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: Callable[[], None]) -> str:
+    """Wait until all is decided; returns why it ends before that, "" if it does not. *draw* is called meanwhile."""
+    progress, since, asked, told = None, time.monotonic(), 0.0, False
+    while not signals.wait(0.05 if engine.intake.scanned.is_set() else 0.01):
+        if not engine.intake.scanned.is_set():
+            continue
+        if not engine.desk.guard.sight.there:
+            return engine.desk.guard.sight.reason
+        draw()
+        if not told:
+            told = True
+            _tell_settling(engine)
+        standing = report.standing(engine.desk.journal)
+        if standing.left == standing.stuck:
+            return ""
+        if paused := _paused(engine, standing):
+            return paused
+        if time.monotonic() - asked < 1.0:
+            continue
+        engine.heed_others()
+        asked, now = time.monotonic(), report.progress(engine.desk.journal)
+        if now != progress:
+            progress, since = now, time.monotonic()
+        elif time.monotonic() - since > patience:
+            return f"nothing has changed for {patience:g} seconds"
+    return "it was told to stop"
+
+
+def _paused(engine: Engine, standing: report.Standing) -> str:
+    """Why nothing that is left can be sent now, "" if something can."""
+    journal, now = engine.desk.journal, engine.desk.clock.now()
+    wide = [
+        p
+        for p in report.active_pauses(journal, now)
+        if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)
+    ]
+    # One whose next probe is due is not looked at before that was made.
+    wide = [p for p in wide if p.cure is Cure.HAND or p.until > now]
+    if wide:
+        return wide[0].reason
+    by_hand = report.paused_by_hand(journal, now)
+    if by_hand and standing.left == standing.stuck + report.waiting_in(journal, by_hand):
+        return f"paused by hand: {', '.join(by_hand)}"
+    return ""
+
+
+def _tell_settling(engine: Engine) -> None:
+    """Say what a person who watches would otherwise wait for in silence."""
+    settling = report.standing(engine.desk.journal).settling
+    if settling:
+        settle = engine.desk.config.settle
+        log.info(
+            "files.settling",
+            files=settling,
+            seconds=settle.quiet_seconds,
+            seconds_unproven=settle.quiet_seconds_unproven,
+            reason="a file is sent when nobody has it open and it has been unchanged so long",
+        )
+
+
+def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = False) -> int:
+    """Print what became of the files, and choose the exit code."""
+    journal, there = engine.desk.journal, engine.desk.guard.sight.there
+    found = _result(journal, began, reason)
+    if as_json:
+        json.dump(found, sys.stdout, indent=2)
+        print()
+    else:
+        print("\n".join(_in_words(found)))
+    waits = found["waiting"] or found["stray"]
+    return 3 if found["failed"] else 4 if waits or not there else 0
+
+
+def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
+    """What ``once`` prints with ``--json``: how many files came to what, and which of them need a look."""
+    strays = report.strays(journal)
+    return {
+        "attached": report.attached_since(journal, began),
+        "failed": report.failed_since(journal, began),
+        "waiting": report.standing(journal).left,
+        "stray": sum(stray.files for stray in strays),
+        "failures": [_named(row, row.reason) for row in report.failures_since(journal, began)],
+        "strays": [
+            {"folder": printable(stray.folder) or ".", "files": stray.files, "reason": stray.reason} for stray in strays
+        ],
+        "waits": [_named(row, row.said) for row in report.troubled(journal)],
+        "ended_early": reason or None,
+    }
+
+
+def _named(row: Row, reason: str | None) -> dict[str, Any]:
+    return {"id": row.ident, "file": printable(row.path), "issue": row.asked, "reason": reason}
+
+
+def _in_words(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['attached']} attached, {found['failed']} failed, {found['waiting'] + found['stray']} waiting"
+    for row in found["failures"]:
+        yield f"failed: {row['file']}: {row['reason']}"
+    for stray in found["strays"]:
+        where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
+        yield f"waiting: {stray['files']} in {where}: {stray['reason']}"
+    for row in found["waits"]:
+        yield f"waiting: {row['file']}: {row['reason']}"
+    if found["ended_early"]:
+        yield f"ended early: {found['ended_early']}"
