@@ -22,6 +22,7 @@ from attachd.cli import (
     showing,
     taking,
     trying,
+    verifying,
 )
 
 app = typer.Typer(
@@ -62,6 +63,7 @@ app.command("backup")(copying.backup)
 app.command("restore")(copying.restore)
 app.command("install")(installing.install)
 app.command("uninstall")(installing.uninstall)
+app.command("verify")(verifying.verify)
 app.command("web")(paging.web)
 app.command("demo")(trying.demo)
 

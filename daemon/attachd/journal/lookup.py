@@ -111,6 +111,24 @@ def history(journal: Journal, key: str, only: Word | None, limit: int) -> list[R
     return [rows.from_sql(record) for record in found]
 
 
+def lanes_accepted(journal: Journal, key: str) -> list[str]:
+    """The issues that have accepted files, or (*key*) this one, under whichever of its keys."""
+    found = [
+        row[0] for row in journal.rows("SELECT DISTINCT lane FROM file WHERE attachment IS NOT NULL ORDER BY lane")
+    ]
+    if not key:
+        return found
+    asked = journal.rows("SELECT DISTINCT lane FROM file WHERE attachment IS NOT NULL AND asked = ?", (key,))
+    wanted = {key, lane_of(journal, key), *(row[0] for row in asked)}
+    return [lane for lane in found if lane in wanted]
+
+
+def accepted(journal: Journal, lane: str) -> list[Row]:
+    """The files that an issue has accepted, in the order in which they were."""
+    found = journal.rows(rows.SELECT + "WHERE attachment IS NOT NULL AND lane = ? ORDER BY verdict_at, id", (lane,))
+    return [rows.from_sql(record) for record in found]
+
+
 def by_id(journal: Journal, row_id: int) -> Row | None:
     """One row; None where it was forgotten."""
     return _first(journal, "WHERE id = ?", row_id)

@@ -1,0 +1,87 @@
+"""``verify``: whether what was attached is still there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from attachd.cli import common
+from attachd.cli.showing import open_existing
+from attachd.model import printable
+from attachd.service import noticing, verifying
+from attachd.service.verifying import Compared, Result
+
+
+def verify(
+    issue: common.Issue = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="Read the files in Jira too, and compare their SHA-256 (Jira Cloud).")
+    ] = False,
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Compare what was attached with what Jira holds now: what was deleted, renamed or differs. Ends 1 if anything was."""
+    with common.mistakes_told():
+        settings, state = common.prepared(config, instance)
+        key = common.issue_key(settings, issue) if issue is not None else ""
+        journal = open_existing(state)
+        try:
+            found = verifying.verify(settings, state, os.environ, journal, key, content=content, wait=time.sleep)
+            counts, wrong = _gather(found, tell=not as_json)
+        finally:
+            journal.close()
+    if as_json:
+        json.dump(described(counts, wrong), sys.stdout, indent=2)
+        print()
+    else:
+        print(summary(counts))
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _gather(found: Iterator[Compared], *, tell: bool) -> tuple[Counter[Result], list[Compared]]:
+    """Count what was compared; what is not the same is told as soon as it is known."""
+    counts, wrong = Counter[Result](), list[Compared]()
+    for each in found:
+        counts[each.result] += 1
+        if each.result is not Result.SAME:
+            wrong.append(each)
+            if tell:
+                print(f"{each.result:<8} {each.row.lane}  {printable(each.row.path)}: {each.detail}", flush=True)
+    return counts, wrong
+
+
+def summary(counts: Counter[Result]) -> str:
+    """How many files were compared, and with what result."""
+    if not counts:
+        return "Nothing has been attached yet."
+    parts = [f"{counts[result]} {result}" for result in Result if counts[result]]
+    return f"{noticing.files(counts.total())} compared: {', '.join(parts)}."
+
+
+def described(counts: Counter[Result], wrong: list[Compared]) -> dict[str, Any]:
+    """The same for programs; files that are the same are counted only."""
+    return {
+        "compared": counts.total(),
+        "counts": {str(result): counts[result] for result in Result},
+        "findings": [
+            {
+                "id": each.row.ident,
+                "file": printable(each.row.path),
+                "issue": each.row.asked,
+                "resolved": each.row.lane,
+                "attachment": each.row.attachment,
+                "result": str(each.result),
+                "detail": each.detail,
+            }
+            for each in wrong
+        ],
+    }

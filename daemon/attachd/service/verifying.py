@@ -1,0 +1,166 @@
+"""Compares what the journal says was attached with what Jira holds now, and changes nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import assert_never
+
+from attachd.clock import Clock
+from attachd.config import Config
+from attachd.delivery import policy
+from attachd.delivery import site as site_
+from attachd.jira import client, listing, waits
+from attachd.jira.exchange import Broken, Exchange, Reply
+from attachd.jira.listing import Attachment
+from attachd.journal import lookup
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.model import Fault, Mistake, Problem
+from attachd.service import starting
+
+#: How often Jira is asked again that says "too many requests", and how long is waited at the most where it says how long.
+_TRIES, _LONGEST_WAIT, _USUAL_WAIT = 10, 300.0, 5.0
+#: How long the content of one attachment may take to arrive, in seconds, and in seconds for each byte.
+_CONTENT_SECONDS, _SECONDS_PER_BYTE = 60.0, 1 / 262_144
+
+
+class Result(StrEnum):
+    """How one file stands in Jira."""
+
+    SAME = "same"
+    DELETED = "deleted"
+    RENAMED = "renamed"
+    DIFFERS = "differs"
+    UNKNOWN = "unknown"  #: Jira could not be asked, or does not show the issue
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One file of the journal, and how its attachment stands; *detail* says it in words where it is not the same."""
+
+    row: Row
+    result: Result
+    detail: str = ""
+
+
+class Verifier:
+    """Asks Jira, one issue after the other. *wait* is given seconds, and told by Jira how many."""
+
+    def __init__(self, asker: client.Client, version: str, wait: Callable[[float], object], *, content: bool) -> None:
+        """*version* is that of the API; *content*: what is there is read too, and its SHA-256 compared (Jira Cloud)."""
+        self._asker, self._version, self._wait, self._content = asker, version, wait, content
+
+    def issue(self, lane: str, rows: Sequence[Row]) -> Iterator[Compared]:
+        """Compare all files of one issue with one listing of it."""
+        answer = self._asked(lambda: self._asker.listing(self._version, lane))
+        if isinstance(answer, Broken):
+            yield from (Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}") for row in rows)
+            return
+        found = listing.parse_listing(answer.json) if answer.status == 200 else None
+        if found is None and answer.status != 200:
+            said = "; ".join(answer.words) or f"it answers {answer.status}"
+            yield from (Compared(row, Result.UNKNOWN, f"Jira does not show {lane}: {said}") for row in rows)
+            return
+        there = {each.id: each for each in found.attachments} if found else {}
+        for row in rows:
+            yield self._compared(row, there.get(row.attachment or ""))
+
+    def _compared(self, row: Row, there: Attachment | None) -> Compared:
+        if there is None:
+            # A listing may leave the field out, or parts of it: the attachment itself is asked for.
+            answer = self._asked(lambda: self._asker.attachment(self._version, row.attachment or ""))
+            if isinstance(answer, Broken):
+                return Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}")
+            if answer.status == 404:
+                return Compared(row, Result.DELETED, f"attachment {row.attachment} is not there any more")
+            # Data Center leaves the id out of this answer; the address that was asked names it.
+            told = answer.json if answer.status == 200 else None
+            there = listing.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
+            if there is None:
+                said = "; ".join(answer.words) or f"it answers {answer.status}"
+                return Compared(row, Result.UNKNOWN, f"Jira does not show attachment {row.attachment}: {said}")
+        compared = compare(row, there)
+        return self._read(row) if self._content and compared.result in (Result.SAME, Result.RENAMED) else compared
+
+    def _read(self, row: Row) -> Compared:
+        if row.sha256 is None:
+            return Compared(row, Result.UNKNOWN, "no checksum of it is known")
+        patience = _CONTENT_SECONDS + row.size * _SECONDS_PER_BYTE
+        found = self._asker.content_sha256(self._version, row.attachment or "", row.size, patience)
+        if found is None:
+            return Compared(row, Result.UNKNOWN, f"the content of attachment {row.attachment} cannot be read")
+        if found == row.sha256:
+            return Compared(row, Result.SAME)
+        return Compared(row, Result.DIFFERS, f"the content of attachment {row.attachment} is another than was sent")
+
+    def _asked(self, call: Callable[[], Exchange]) -> Exchange:
+        answer = policy.asked(call, threading.Event())
+        for _ in range(_TRIES):
+            if not isinstance(answer, Reply) or answer.status not in (429, 503):
+                break
+            wait = waits.retry_after(answer)
+            self._wait(min(_USUAL_WAIT if wait is None else wait, _LONGEST_WAIT))
+            answer = policy.asked(call, threading.Event())
+        return answer
+
+
+def compare(row: Row, there: Attachment) -> Compared:
+    """Hold what Jira says of an attachment against what was sent. Pure."""
+    if there.size != row.size:
+        detail = f"attachment {row.attachment} has {there.size} bytes in Jira, and was sent with {row.size}"
+        return Compared(row, Result.DIFFERS, detail)
+    if there.name != (row.stored_as or row.name):
+        detail = (
+            f"attachment {row.attachment} is called '{there.name}' in Jira now, and was '{row.stored_as or row.name}'"
+        )
+        return Compared(row, Result.RENAMED, detail)
+    return Compared(row, Result.SAME)
+
+
+def verify(
+    config: Config, state: Path, environ: Mapping[str, str], journal: Journal, key: str, *, content: bool,
+    wait: Callable[[float], object],
+) -> Iterator[Compared]:  # fmt: skip
+    """Compare every file that was attached, or those of the issue *key*. Raises ``model.Mistake`` (1) without a Jira."""
+    clock = Clock()
+    who = starting.make_credentials(config, environ, state, clock)
+    with closing(starting.asking_client(config, config.jira.url, who)) as asker:
+        verifier = Verifier(asker, _version(config, asker), wait, content=content)
+        for lane in lookup.lanes_accepted(journal, key):
+            rows = lookup.accepted(journal, lane)
+            ours = [row for row in rows if row.site == config.jira.url]
+            if ours:
+                yield from verifier.issue(lane, ours)
+            elsewhere = (row for row in rows if row.site != config.jira.url)
+            yield from (
+                Compared(row, Result.UNKNOWN, f"it was attached at another site ({row.site})") for row in elsewhere
+            )
+
+
+def _version(config: Config, asker: client.Client) -> str:
+    """Which API the site speaks, and that it knows us. Raises ``model.Mistake``."""
+    version: str | Fault = {"cloud": "3", "datacenter": "2"}.get(config.jira.deployment, "")
+    for asked in () if version else ("2", "3"):
+        version = site_.deployment(policy.asked(lambda: asker.server_info(asked), threading.Event()))  # noqa: B023
+        if isinstance(version, str):
+            break
+    if isinstance(version, str) and config.jira.auth.kind != "anonymous":
+        number = version
+        who = site_.who(policy.asked(lambda: asker.myself(number), threading.Event()))
+        if isinstance(who, Fault) and who.kind != "scope":
+            version = who
+    match version:
+        case str():
+            return version
+        case Fault():
+            problem = Problem(
+                config.jira.url, f"{version.reason.removesuffix('.')}.", "`attachd check` says what to do."
+            )
+            raise Mistake(problem, exit_code=1)
+        case _:
+            assert_never(version)
