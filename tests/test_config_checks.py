@@ -571,12 +571,6 @@ def test_a_table_without_a_function_is_refused(text: str) -> None:
     assert problem(f"{tables()}\n{text}").what == "is not supported by this version yet."
 
 
-def test_a_keyring_is_refused() -> None:
-    text = tables(jira__auth="kind = 'bearer'\ntoken = { keyring = 'jira' }")
-
-    assert problem(text).where == "jira.auth.token.keyring"
-
-
 # --- OAuth ------------------------------------------------------------------------------------------------------
 
 OAUTH = "kind = 'oauth2'\nclient_id = 'x'\nclient_secret = { env = 'JIRA_TOKEN' }"

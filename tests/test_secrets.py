@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import keyring
+import keyring.backend
+import keyring.errors
 import pytest
 
 from attachd import config
@@ -281,7 +284,7 @@ def refused(source: Any, base: Path, **environ: str) -> Problem:
     [
         (WORD, "jira.auth.token", "must not stand in the configuration itself."),
         ("", "jira.auth.token", "must not stand in the configuration itself."),
-        ({}, "jira.auth.token", "needs exactly one of file, env, credential and command; found none."),
+        ({}, "jira.auth.token", "needs exactly one of file, env, credential, command and keyring; found none."),
         ({"file": "token", "env": "T"}, "jira.auth.token", "needs exactly one of"),
         ({"file": ""}, "jira.auth.token.file", "is empty."),
         ({"file": "none"}, "jira.auth.token", "names a file that cannot be read: No such file or directory."),
@@ -295,7 +298,6 @@ def refused(source: Any, base: Path, **environ: str) -> Problem:
         ({"command": []}, "jira.auth.token.command", "is empty."),
         ({"command": ["pass", ""]}, "jira.auth.token.command", "is empty."),
         ({"command": "pass show"}, "jira.auth.token.command", "is a text."),
-        ({"keyring": "jira"}, "jira.auth.token.keyring", "is not supported by this version yet."),
     ],
 )
 def test_a_source_is_checked_when_the_configuration_is_loaded(
@@ -353,3 +355,58 @@ def test_a_secret_is_not_pickled(protocol: int) -> None:
         pickle.dumps(Secret(WORD), protocol)
     with pytest.raises(TypeError, match="not pickled"):
         copy.deepcopy(Secret(WORD))
+
+
+# --- The keyring ------------------------------------------------------------------------------------------------
+
+
+class Ring(keyring.backend.KeyringBackend):
+    """A keyring in memory, or one that is locked."""
+
+    priority = 1.0  # type: ignore[assignment]
+
+    def __init__(self, held: dict[tuple[str, str], str], locked: bool = False) -> None:
+        super().__init__()
+        self.held, self.locked = held, locked
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise keyring.errors.KeyringLocked(f"{WORD} is in here")
+        return self.held.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def ring(monkeypatch: pytest.MonkeyPatch) -> Ring:
+    made = Ring({("attachd", "token"): f"{WORD}\n"})
+    monkeypatch.setattr(keyring, "get_password", made.get_password)
+    return made
+
+
+def from_ring(name: str) -> str:
+    return read(TokenSource(keyring=name))
+
+
+def test_the_keyring_is_asked_when_the_token_is_needed(ring: Ring) -> None:
+    assert from_ring("attachd") == WORD
+
+
+@pytest.mark.parametrize(("locked", "what"), [(False, "holds nothing for 'other'"), (True, "cannot be read")])
+def test_a_keyring_that_does_not_tell_is_a_mistake_with_what_to_do(ring: Ring, locked: bool, what: str) -> None:
+    ring.locked = locked
+
+    with pytest.raises(Mistake) as caught:
+        from_ring("other")
+
+    assert what in str(caught.value)
+    assert "keyring set other token" in str(caught.value)
+    assert WORD not in str(caught.value)
+
+
+def test_without_its_package_the_keyring_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+
+    with pytest.raises(Mistake, match="pip install keyring"):
+        from_ring("attachd")

@@ -74,7 +74,7 @@ def test_that_an_issue_is_not_shown_is_no_deletion(place: Place, jira: Jira, att
 
 
 def test_too_many_requests_are_waited_for(place: Place, jira: Jira, attached: dict[str, str]) -> None:
-    jira.tell("faults", {"kind": "ratelimit", "where": "listing", "retry_after": 1})
+    jira.tell("faults", {"kind": "ratelimit", "where": "listing", "retry_after": "1"})
 
     assert said(place, "verify") == "4 files compared: 4 same.\n"
 

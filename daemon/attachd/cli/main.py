@@ -10,6 +10,7 @@ import typer
 import attachd
 from attachd.cli import (
     asking,
+    beginning,
     checking,
     copying,
     history,
@@ -61,6 +62,7 @@ app.command("resume")(pausing.resume)
 app.command("reload")(reloading.reload)
 app.command("backup")(copying.backup)
 app.command("restore")(copying.restore)
+app.command("init")(beginning.init)
 app.command("install")(installing.install)
 app.command("uninstall")(installing.uninstall)
 app.command("verify")(verifying.verify)

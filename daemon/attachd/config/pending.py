@@ -9,8 +9,6 @@ from attachd.model import Problem
 
 #: The key and, where only one of its values is meant, that value. All defaults of the others are false in a condition.
 PENDING: Mapping[tuple[str, ...], str | None] = {
-    ("jira", "auth", "token", "keyring"): None,
-    ("jira", "auth", "client_secret", "keyring"): None,
     ("hooks",): None,
 }
 

@@ -74,7 +74,7 @@ class TokenSource(Table):
     @pydantic.model_validator(mode="after")
     def _usable(self, info: pydantic.ValidationInfo) -> Self:
         complain(_wrong_choice(self))
-        if isinstance(info.context, Context) and info.context.check_token and self.command is None:
+        if isinstance(info.context, Context) and info.context.check_token and not (self.command or self.keyring):
             complain(_unreadable(self, info.context))
         return self
 
@@ -98,7 +98,9 @@ def _wrong_choice(source: TokenSource) -> Iterator[model.Problem]:
     given = [name for name, value in source if value is not None]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        yield model.Problem("", f"needs exactly one of file, env, credential and command; found {found}.", "Keep one.")
+        yield model.Problem(
+            "", f"needs exactly one of file, env, credential, command and keyring; found {found}.", "Keep one."
+        )
     elif source.command is not None and not (source.command and all(source.command)):
         yield model.Problem("command", "is empty.", 'Write program and words, as in ["pass", "show", "jira"].')
     elif source.credential is not None and not re.fullmatch(r"(?!\.\.?$)[^/\0]+", source.credential):
@@ -108,8 +110,6 @@ def _wrong_choice(source: TokenSource) -> Iterator[model.Problem]:
 
 
 def _unreadable(source: TokenSource, context: Context) -> Iterator[model.Problem]:
-    if source.keyring is not None:
-        return
     try:
         read(source, environ=context.environ, base=context.base, where="")
     except model.Mistake as mistake:
@@ -140,7 +140,8 @@ def _raw(source: TokenSource, environ: Mapping[str, str], base: Path) -> bytes:
         return _from_environment(source.env, environ)
     if source.command:
         return _from_command(source.command, environ)
-    raise _unusable("names a source that this version cannot read.", "Use file, env, credential or command.")
+    assert source.keyring is not None
+    return _from_keyring(source.keyring)
 
 
 def _clean(raw: bytes) -> str:
@@ -226,6 +227,27 @@ def _is_credential(path: Path, environ: Mapping[str, str]) -> bool:
     """Tell whether systemd made the file: it guards the folder as a whole, the modes within differ by its version."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
     return bool(folder) and os.path.realpath(path).startswith(os.path.realpath(folder or "") + "/")
+
+
+#: Under which user's name the secret stands in the keyring, whose service's name the configuration gives.
+KEYRING_USER = "token"
+
+
+def _from_keyring(service: str) -> bytes:
+    """Ask the desktop's keyring, by the package that is installed for this alone (https://pypi.org/project/keyring/)."""
+    try:
+        import keyring
+        import keyring.errors
+    except ImportError:
+        raise _unusable("needs the package keyring, which is not installed.", "pip install keyring") from None
+    put_there = f"Put it there as the service's user: keyring set {service} {KEYRING_USER}"
+    try:
+        found = keyring.get_password(service, KEYRING_USER)
+    except (keyring.errors.KeyringError, RuntimeError) as error:
+        raise _unusable(f"names a keyring that cannot be read: {type(error).__name__}.", put_there) from None
+    if found is None:
+        raise _unusable(f"names a keyring that holds nothing for {service!r}.", put_there)
+    return found.encode()
 
 
 def _from_command(words: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
