@@ -153,10 +153,6 @@ def test_an_empty_file_names_the_tables_that_are_needed() -> None:
     assert [problem.where for problem in problems("")] == ["folders", "jira"]
 
 
-def test_a_problem_of_a_key_that_has_no_function_yet_is_told_once() -> None:
-    assert [problem.where for problem in problems(MINIMAL + "[web]\nlisten = 8437\nport = 1")] == ["web"]
-
-
 @pytest.mark.parametrize("secret", ["hunter2-hunter2", "-hunter2-hunter2-"])
 @pytest.mark.parametrize(
     "line",

@@ -563,12 +563,41 @@ def test_the_folder_for_metrics_has_to_be_there(tmp_path: Path) -> None:
     assert wrong.what.endswith("is not a folder.")
 
 
-# --- What has no function yet -----------------------------------------------------------------------------------
+# --- Hooks --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["[hooks]\nurl = 'x'"])
-def test_a_table_without_a_function_is_refused(text: str) -> None:
-    assert problem(f"{tables()}\n{text}").what == "is not supported by this version yet."
+@pytest.mark.parametrize(
+    "good",
+    [
+        "url = 'https://hooks.example.com/services/T0/B0?key=not-a-secret'",
+        "url = 'http://127.0.0.1:9/x'",
+        "command = ['/usr/local/bin/attachd-hook', '--loud']",
+        "events = ['failed', 'stuck']",
+        "events = []",
+    ],
+)
+def test_who_can_be_told(good: str) -> None:
+    config.parse(f"{tables()}\n[hooks]\n{good}", base=Path("/srv"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "where", "what"),
+    [
+        ("url = 'http://hooks.example.com/not-a-secret'", "hooks.url", "is http"),
+        ("url = 'hooks.example.com'", "hooks.url", "does not begin with"),
+        ("command = ['attachd-hook']", "hooks.command", "names no program by its full path"),
+        ("command = []", "hooks.command", "names no program"),
+        ("command = ['/x', '']", "hooks.command", "names no program"),
+        ("events = ['done']", "hooks.events", "'done' is no event."),
+        ("secret = 'not-a-secret'", "hooks.secret", "must not stand in the configuration itself."),
+    ],
+)
+def test_who_cannot_be_told(bad: str, where: str, what: str) -> None:
+    found = problem(f"{tables()}\n[hooks]\n{bad}")
+
+    assert found.where == where
+    assert what in found.what
+    assert "not-a-secret" not in str(found)
 
 
 # --- OAuth ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from attachd import config
-from attachd.config import pending, schema
+from attachd.config import schema
 from attachd.model import Mistake
 
 SAMPLE = Path(__file__).parent.parent / "sample-config.toml"
@@ -149,13 +149,7 @@ def test_every_key_of_the_sample_is_explained() -> None:
         assert comment or len(path) == 1 or path == ("jira", "auth"), path
 
 
-def test_the_sample_says_what_this_version_does_not_do() -> None:
-    for path, comment in explanations().items():
-        missing = pending.PENDING.get(path, "") is None or path[:1] in pending.PENDING
-        assert comment.startswith("Not in this version: ") == missing, path
-
-
-def test_the_examples_of_the_sample_are_right_but_for_files_and_what_has_no_function(sample: Path) -> None:
+def test_the_examples_of_the_sample_are_right_but_for_files(sample: Path) -> None:
     # The keys of OAuth are refused with any other kind.
     sample.write_text(complete().replace('kind = "basic"', 'kind = "oauth2"'), "utf-8")
     for name in ("hook-secret", "client-secret"):
@@ -167,18 +161,4 @@ def test_the_examples_of_the_sample_are_right_but_for_files_and_what_has_no_func
 
     refused = {problem.where for problem in caught.value.problems}
     files = {"jira.ca_file", "jira.client_cert_file", "jira.client_key_file", "metrics.textfile"}
-    assert refused - {".".join(path) for path in pending.PENDING} == files
-
-
-def test_the_table_of_what_is_missing_names_keys_that_exist() -> None:
-    known = set(keys_of_model())
-    tables = {path[:end] for path in known for end in range(1, len(path))}
-
-    for path in pending.PENDING:
-        assert path in known | tables or path[:-1] in known, path
-
-
-def test_the_defaults_of_what_is_missing_count_as_not_asked_for() -> None:
-    for path, refused in pending.PENDING.items():
-        if path in set(keys_of_model()) and refused is None:
-            assert not default(path), path
+    assert refused == files

@@ -16,7 +16,6 @@ import pytest
 
 import attachd
 from attachd import model, troubles
-from attachd.config import pending
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(attachd.__file__).parent
@@ -190,30 +189,12 @@ def test_the_configuration_of_the_readme_is_made_of_keys_of_the_sample() -> None
     assert tables["jira"]["auth"].keys() == {"user"}
 
 
-def test_the_readme_tells_every_key_that_is_refused() -> None:
-    missing = section("What is there and what is not")
-    refused = re.search(r"(?s)are refused.*?: (.*?)\n\n", missing)
-    assert refused
-    values = {".".join(path): value for path, value in pending.PENDING.items()}
-
-    assert set(re.findall(r"`([^`]+)`", refused[1])) == {
-        f'{path} = "{value}"' if value else path for path, value in values.items()
-    }
-
-
-def test_the_readme_tells_every_key_that_nothing_reads() -> None:
-    told = re.search(r"(?s)without any effect: (.*?)\n\n", section("What is there and what is not"))
+def test_every_key_is_read() -> None:
+    """A key that nothing reads would be a promise that nobody keeps."""
     read = {node.attr for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    refused = {".".join(path) for path in pending.PENDING}
-    keys = {key for key in sample_keys() if "." in key and not _is_below(key, refused)}
+    keys = {key for key in sample_keys() if "." in key}
 
-    unread = {key for key in keys if key.rpartition(".")[2] not in read and key not in sample_tables()}
-
-    assert set(re.findall(r"`([^`]+)`", told[1] if told else "")) == unread
-
-
-def _is_below(key: str, above: set[str]) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in above)
+    assert {key for key in keys if key.rpartition(".")[2] not in read and key not in sample_tables()} == set()
 
 
 def sample_tables() -> set[str]:

@@ -326,6 +326,38 @@ def _loopback(host: str) -> bool:
         return False
 
 
+# --- Hooks --------------------------------------------------------------------------------------------------------
+
+#: What hooks can be told of.
+EVENTS = ("attached", "failed", "paused", "resumed", "stuck")
+
+
+def hook_url(text: str | None) -> Iterator[Problem]:
+    """What is told names files and issues: https, but for this machine itself. Never echoes it: it may hold a secret."""
+    if text is None:
+        return
+    remedy = "Write it as in “https://hooks.example.com/attachd”."
+    # Webhooks of chats have their secret in the path or in a query.
+    wrong = _wrong_address(text.partition("?")[0])
+    if wrong:
+        yield Problem("", wrong, remedy)
+    elif _is_in_the_clear(text):
+        yield Problem("", "is http: names of files and issues could be read on the way.", remedy)
+
+
+def hook_command(words: Sequence[str] | None) -> Iterator[Problem]:
+    """It must name a program by its full path."""
+    if words is not None and not (words and words[0].startswith("/") and all(words)):
+        yield Problem("", "names no program by its full path.", 'Write it as in ["/usr/local/bin/attachd-hook"].')
+
+
+def hook_events(names: Sequence[str]) -> Iterator[Problem]:
+    """Each must be one that there is."""
+    for name in names:
+        if name not in EVENTS:
+            yield Problem("", f"{name!r} is no event.", f"There are {', '.join(EVENTS)}; [] is all.")
+
+
 # --- Signing in -------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 
 from attachd import model
-from attachd.config import pending, renamed, wording
+from attachd.config import renamed, wording
 from attachd.config.schema import Config, Tables
 from attachd.config.tables import Context
 
@@ -44,15 +44,10 @@ def parse(
     file = file or base / FILE_NAME
     tables = dict(source) if isinstance(source, Mapping) else _tables(source, file)
     tables, notices = renamed.apply(tables)
-    found: list[model.Problem] = list(pending.problems(tables))
-    valid = None
     try:
         valid = Tables.model_validate(tables, context=Context(base, environ, check_token))
     except pydantic.ValidationError as error:
-        told = tuple(f"{problem.where}." for problem in found)
-        found += [problem for problem in wording.problems(error) if not f"{problem.where}.".startswith(told)]
-    if found or valid is None:
-        raise model.Mistake(*found)
+        raise model.Mistake(*wording.problems(error)) from None
     return Config.model_construct(file=file, notices=notices, **dict(valid))
 
 

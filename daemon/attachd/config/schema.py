@@ -245,10 +245,10 @@ class Metrics(Table):
 class Hooks(Table):
     """Who is told of verdicts and pauses."""
 
-    url: str | None = None
-    secret: secrets.TokenSource | None = None
-    command: Texts | None = None
-    events: Texts = ()
+    url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.hook_url, url))] = None
+    secret: Annotated[secrets.TokenSource | None, pydantic.BeforeValidator(secrets.refuse_literal)] = None
+    command: Annotated[Texts | None, pydantic.AfterValidator(lambda words: _checked(checks.hook_command, words))] = None
+    events: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.hook_events, names))] = ()
     issue_comment: bool = False
 
 

@@ -11,7 +11,7 @@ import structlog
 from attachd.delivery import policy
 from attachd.delivery.desk import Desk
 from attachd.jira import gateway
-from attachd.journal import pauses
+from attachd.journal import events, pauses
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
 
@@ -106,6 +106,8 @@ def pause(desk: Desk, fault: Fault) -> None:
         made = extended(earlier, fault, now)
         fresh = earlier is None or earlier.kind != made.kind or made.times == 1
         pauses.put(connection, replace(made, told=now) if fresh or earlier is None else made)
+        if fresh:
+            events.put_pause(connection, "paused", made, now)
     if fresh:
         log.warning(
             "delivery.paused",
@@ -146,16 +148,23 @@ def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float)
     ended = [p for p in known if p.until == 0.0 or p.until - p.wait < began - 0.001]
     for each in ended:
         pauses.drop(connection, each.scope, each.subject, now)
+        if _is_told(each):
+            events.put_pause(connection, "resumed", each, now)
     return ended
+
+
+def _is_told(ended: Pause) -> bool:
+    """Whether people are told that it is over: of one that a probe had opened they were then."""
+    return bool(ended.until) or ended.cure is Cure.PROBE
 
 
 def tell_ended(desk: Desk, ended: Sequence[Pause]) -> None:
     """Say once that what was paused goes on."""
     if ended:
         desk.bell.ring()
-    # One that a probe had opened was told then.
-    for each in (each for each in ended if each.until or each.cure is Cure.PROBE):
-        log.info("delivery.resumed", scope=each.scope, subject=each.subject, kind=each.kind)
+    for each in ended:
+        if _is_told(each):
+            log.info("delivery.resumed", scope=each.scope, subject=each.subject, kind=each.kind)
 
 
 def due_probe(desk: Desk, now: float) -> Pause | None:
@@ -188,6 +197,7 @@ def open_for_a_try(desk: Desk, held: Pause) -> None:
     with desk.journal.transaction() as connection:
         pauses.ended(connection, held, desk.clock.now())
         pauses.put(connection, replace(held, cure=Cure.TIME, until=0.0))
+        events.put_pause(connection, "resumed", held, desk.clock.now())
     tell_ended(desk, [held])
 
 

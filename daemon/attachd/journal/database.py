@@ -56,6 +56,19 @@ MIGRATIONS: Mapping[int, str] = {
     BEGIN
       UPDATE tally SET files = files + 1, bytes = bytes + new.size WHERE verdict = new.state;
     END;
+    CREATE TABLE event (
+      id    INTEGER PRIMARY KEY AUTOINCREMENT,
+      kind  TEXT NOT NULL,
+      at    REAL NOT NULL,
+      file  INTEGER,
+      about TEXT
+    );
+    CREATE TRIGGER file_event AFTER UPDATE OF state ON file
+    WHEN new.state IN ('ATTACHED', 'REFUSED') AND new.state <> old.state AND EXISTS (SELECT 1 FROM meta WHERE key = 'hooks')
+    BEGIN
+      INSERT INTO event (kind, at, file)
+      VALUES (CASE new.state WHEN 'ATTACHED' THEN 'attached' ELSE 'failed' END, new.verdict_at, new.id);
+    END;
     """,
 }
 FILE_NAME = "journal.db"

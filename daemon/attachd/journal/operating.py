@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attachd.journal import pauses
+from attachd.journal import events, pauses
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope
 
@@ -46,6 +46,8 @@ def pause(connection: sqlite3.Connection, lane: str, now: float, seconds: float 
     cure, wait = (Cure.HAND, 0.0) if seconds is None else (Cure.TIME, seconds)
     made = Pause(Scope.OPERATOR, lane, BY_HAND, "paused by hand", cure, since, now + wait, wait, 1, now)
     pauses.put(connection, made)
+    if not goes_on:
+        events.put_pause(connection, "paused", made, now)
     return made
 
 
@@ -60,6 +62,7 @@ def resume(connection: sqlite3.Connection, lane: str, now: float) -> Resumed:
     ended = tuple(p for p in holding if p not in kept and p not in tried)
     for each in ended:
         pauses.drop(connection, each.scope, each.subject, now)
+        events.put_pause(connection, "resumed", each, now)
     for each in tried:
         pauses.put(connection, replace(each, until=0.0))
     one = "" if not lane else " AND lane = :lane"

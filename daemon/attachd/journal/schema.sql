@@ -208,3 +208,18 @@ WHEN new.state IN ('ATTACHED', 'REFUSED', 'WITHDRAWN') AND new.state <> old.stat
 BEGIN
   UPDATE tally SET files = files + 1, bytes = bytes + new.size WHERE verdict = new.state;
 END;
+
+-- What hooks are still to be told, in the order in which it happened; written with what it tells of, and only where there are hooks.
+CREATE TABLE event (
+  id    INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind  TEXT NOT NULL,                        -- attached, failed, paused, resumed, stuck
+  at    REAL NOT NULL,
+  file  INTEGER,                              -- the row that it is about
+  about TEXT                                  -- what else there is to tell, as JSON
+);
+CREATE TRIGGER file_event AFTER UPDATE OF state ON file
+WHEN new.state IN ('ATTACHED', 'REFUSED') AND new.state <> old.state AND EXISTS (SELECT 1 FROM meta WHERE key = 'hooks')
+BEGIN
+  INSERT INTO event (kind, at, file)
+  VALUES (CASE new.state WHEN 'ATTACHED' THEN 'attached' ELSE 'failed' END, new.verdict_at, new.id);
+END;

@@ -15,7 +15,7 @@ import structlog
 from attachd import troubles
 from attachd.delivery import blame, overdue, telling
 from attachd.delivery.desk import Desk
-from attachd.journal import pauses, report
+from attachd.journal import events, pauses, report
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, printable
 
@@ -73,6 +73,7 @@ def _of_cause(
     if not telling.is_due(telling.told(connection, key), found.since, now, warn, again):
         return []
     telling.note(connection, key, now)
+    events.put(connection, "stuck", now, found.about | {"cause": key, "since": found.since})
     return [lambda: log.warning(key, **found.about, seconds=round(now - found.since))]
 
 

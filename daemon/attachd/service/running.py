@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from attachd.config import Config
 from attachd.delivery import policy, worker
-from attachd.service import metrics, starting
+from attachd.service import hooks, metrics, starting
+from attachd.service.hooking import Hooks
 from attachd.service.intaking import Intaking
 from attachd.service.posting import Posting
 from attachd.service.starting import Held
@@ -33,6 +34,7 @@ class Engine:
         self.crashed: BaseException | None = None
         self.ended = threading.Event()
         self.intake = Intaking(held.desk)
+        self._hooks = Hooks(held.desk, hooks.targets(held.desk))
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -43,6 +45,7 @@ class Engine:
         # One more than may send: it files what has its verdict, while the others wait for Jira.
         for number in range(self.desk.config.upload.parallel + 1):
             self._spawn(f"worker-{number + 1}", lambda: self._work_loop(context))
+        self._hooks.start()
         posting, others = Posting(self.desk), tuple(self._threads)
         self._spawn("notices", lambda: posting.loop(self.intake.scanned, others))
         if self.desk.config.metrics.textfile:
@@ -58,6 +61,8 @@ class Engine:
             self.desk.cutting.set()
             ended = self._join(2.0)
         self.intake.stop()
+        if not self.crashed:
+            self._hooks.stop()
         return ended
 
     def heed_others(self) -> None:

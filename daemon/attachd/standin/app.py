@@ -131,6 +131,8 @@ def _of_version(site: Site, prefix: str) -> list[BaseRoute]:
     table: list[tuple[str, str, str, Handler]] = [
         ("POST", "/issue/{key}/attachments", "upload", upload),
         ("GET", "/issue/{key}", "listing", rest.issue),
+        ("GET", "/issue/{key}/comment", "comment", rest.comment),
+        ("POST", "/issue/{key}/comment", "comment", rest.comment),
         ("GET", "/attachment/meta", "meta", rest.meta),
         ("GET", "/attachment/{id}", "attachment", rest.attachment),
         ("DELETE", "/attachment/{id}", "attachment", rest.delete),

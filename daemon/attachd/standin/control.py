@@ -42,12 +42,16 @@ def routes(site: Site) -> list[BaseRoute]:
         issue = request.query_params.get("issue")
         return JSONResponse([asdict(record) for record in site.log.all() if issue in (None, record.issue)])
 
+    async def comments(request: HttpRequest) -> Response:
+        return JSONResponse(site.store.comments.get(request.query_params.get("issue", ""), []))
+
     return [
         Route("/__standin__/faults", _changing(add_fault), methods=["POST"]),
         Route("/__standin__/faults", clear_faults, methods=["DELETE"]),
         Route("/__standin__/set", _changing(configure), methods=["POST"]),
         Route("/__standin__/issues", _changing(add_issue), methods=["POST"]),
         Route("/__standin__/attachments", attachments, middleware=OWN_NAMES_ONLY),
+        Route("/__standin__/comments", comments, middleware=OWN_NAMES_ONLY),
         Route("/__standin__/requests", requests, middleware=OWN_NAMES_ONLY),
     ]
 

@@ -69,6 +69,7 @@ PLACES: Final = (
     "meta",
     "permissions",
     "attachment",
+    "comment",
     "content",
     "tenant",
     "token",

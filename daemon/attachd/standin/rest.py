@@ -51,6 +51,21 @@ async def issue(x: Exchange) -> Response:
     return JSONResponse(shapes.issue(x.store, x.site.base, found, wanted))
 
 
+async def comment(x: Exchange) -> Response:
+    """``POST`` and ``GET issue/{key}/comment``, in the plain text of version 2; the newest first."""
+    found = x.store.find_issue(x.http.path_params["key"])
+    if found is None or not visible(x.store, x.who, found):
+        return shapes.refusal(404, shapes.NOT_THERE)
+    if x.http.method == "GET":
+        return JSONResponse({"comments": list(reversed(x.store.comments.get(found.key, [])))})
+    if found.key in x.store.read_only:
+        return shapes.refusal(403, "You do not have the permission to comment on this issue.")
+    values = await x.http.json()
+    made = {"id": str(len(x.store.comments) + 1), "body": values["body"], "properties": values.get("properties", [])}
+    x.store.comments.setdefault(found.key, []).append(made)
+    return JSONResponse(made, 201)
+
+
 async def meta(x: Exchange) -> Response:
     """``GET attachment/meta``."""
     return JSONResponse({"enabled": x.store.attachments_enabled, "uploadLimit": x.store.upload_limit})

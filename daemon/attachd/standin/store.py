@@ -47,6 +47,7 @@ class Store(Settings):
         self._keys: dict[str, int] = {}
         self._attachments: dict[str, Attachment] = {}
         self._on_issue: dict[str, dict[str, Attachment]] = {}
+        self.comments: dict[str, list[dict[str, Any]]] = {}  #: of each issue; forgotten with the process
         self._last_issue, self._last_attachment = FIRST_ISSUE_ID - 1, FIRST_ATTACHMENT_ID - 1
         self.version = 0  #: grows with everything that the web page could show
         shutil.rmtree(self.incoming, ignore_errors=True)

@@ -1,0 +1,141 @@
+"""One comment on an issue for a batch of files that were attached to it, where ``hooks.issue_comment`` asks for it.
+
+A comment has no idempotency key either. So each carries the ids of its files, and is looked for in the issue's comments before
+it is made once more. In Jira Service Management it is internal: customers are not mailed.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+
+import structlog
+
+from attachd.delivery import policy
+from attachd.delivery.desk import Desk
+from attachd.jira.client import Client
+from attachd.jira.exchange import Broken, Reply
+from attachd.journal.events import Event
+from attachd.journal.rows import Row
+from attachd.model import printable
+from attachd.service import phrasing, starting
+
+log = structlog.get_logger()
+
+#: How long an issue must have been quiet before its files are named, in seconds, and how long they wait for that at the most.
+QUIET_SECONDS, LONGEST_SECONDS = 30.0, 300.0
+#: Files that are named; the others are counted.
+MOST_NAMED = 50
+
+
+class Comment:
+    """Gathers what was attached until it is quiet, and names it in one comment for each issue."""
+
+    name, at_once = "comment", 1000
+
+    def __init__(self, desk: Desk) -> None:
+        """Comment as the account that attaches."""
+        self._desk = desk
+        self._began = desk.clock.now()
+        self._tls: ssl.SSLContext | None = None
+        self._made, self._tried = set[str](), set[str]()
+
+    def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
+        """Comment on all issues of these events; none of them counts as told before all are."""
+        del ended
+        attached = [event for event in waiting if event.kind == "attached" and event.row]
+        if (
+            attached
+            and not self._desk.stopping.is_set()
+            and not is_ready(attached, self._desk.clock.now(), self.at_once)
+        ):
+            return 0, ""
+        for rows, first in batches(attached):
+            if reason := self._once(rows, first):
+                return 0, reason
+        self._made.clear()
+        return len(waiting), ""
+
+    def _once(self, rows: Sequence[Row], first: float) -> str:
+        """Make the comment, unless it is there; why not, or "" also where Jira declines it for good."""
+        lane, mark = rows[0].lane, marker(rows)
+        if mark in self._made:
+            return ""
+        self._tls = self._tls or starting.tls_context(self._desk.config)
+        with closing(starting.make_client(self._desk, self._tls)) as client:
+            # One that an earlier process, or an earlier try without an answer, may have made.
+            if mark in self._tried or first < self._began:
+                there = _is_there(client, lane, mark)
+                if isinstance(there, str):
+                    return there
+                if there:
+                    self._made.add(mark)
+                    return ""
+            self._tried.add(mark)
+            answer = client.comment(lane, words(rows))
+        if isinstance(answer, Broken):
+            return answer.error
+        said = "; ".join(answer.words) or f"it answers {answer.status}"
+        if answer.status not in (200, 201, 400, 403, 404):
+            return said
+        self._made.add(mark)
+        if answer.status in (200, 201):
+            log.info("hook.commented", issue=lane, files=len(rows))
+        else:
+            log.warning(
+                "hook.not_commented", issue=lane, reason=said, remedy="give the account the right to comment there"
+            )
+        return ""
+
+
+def _is_there(client: Client, lane: str, mark: str) -> bool | str:
+    """Whether an issue has the comment; why that cannot be known."""
+    answer = policy.asked(lambda: client.comments(lane), threading.Event())
+    if isinstance(answer, Reply) and answer.status in (403, 404):
+        return False
+    if not isinstance(answer, Reply) or answer.status != 200 or not isinstance(answer.json, dict):
+        return "the issue's comments cannot be looked at"
+    found = answer.json.get("comments")
+    return (
+        any(mark in str(each.get("body")) for each in found if isinstance(each, dict))
+        if isinstance(found, list)
+        else False
+    )
+
+
+def is_ready(attached: Sequence[Event], now: float, most: int) -> bool:
+    """Whether nothing more is to be waited for: it is quiet, it has waited for long, or these are many. Pure."""
+    quiet = now - attached[-1].at >= QUIET_SECONDS
+    return quiet or now - attached[0].at >= LONGEST_SECONDS or len(attached) >= most
+
+
+def batches(attached: Sequence[Event]) -> list[tuple[list[Row], float]]:
+    """The files of each issue, and when the first of them was attached. Pure."""
+    by_issue: dict[str, tuple[list[Row], float]] = {}
+    for event in attached:
+        assert event.row is not None
+        by_issue.setdefault(event.row.lane, ([], event.at))[0].append(event.row)
+    return list(by_issue.values())
+
+
+def words(rows: Sequence[Row]) -> str:
+    """The comment: names and sizes, as plain text in which Jira's markup has no meaning. Pure."""
+    count = len(rows)
+    lines = [f"- {plain(row.stored_as or row.name)} ({phrasing.size(row.size)})" for row in rows[:MOST_NAMED]]
+    if count > MOST_NAMED:
+        lines.append(f"- and {count - MOST_NAMED} more")
+    return "\n".join([f"{'1 file was' if count == 1 else f'{count} files were'} attached:", *lines, "", marker(rows)])
+
+
+def marker(rows: Sequence[Row]) -> str:
+    """What an earlier try of the same comment is known by."""
+    first, last = rows[0].ident, rows[-1].ident
+    return f"(attachd {first})" if first == last else f"(attachd {first} to {last})"
+
+
+def plain(name: str) -> str:
+    """A name in which wiki markup and mentions of version 2 of the API have no effect (Jira, "Text Formatting Notation")."""
+    shown = printable(name.encode("utf-8", "replace"))
+    return "".join(f"\\{c}" if c in "\\{}[]*_-+^~?!|#@" else c for c in shown)

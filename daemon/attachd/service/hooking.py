@@ -1,0 +1,175 @@
+"""Tells others what happened: a webhook, a command, a comment on the issue. Each in a thread that nothing ever waits for.
+
+Each target is told one event after the other, again and again until it takes it or a day is over; what happened while it, or
+attachd, was down it is told later. Who gets an event twice, because the answer to the first was lost, knows it by its id.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import structlog
+
+from attachd import troubles
+from attachd.config import checks
+from attachd.delivery import policy
+from attachd.delivery.desk import Desk
+from attachd.journal import events
+from attachd.journal.events import Event
+from attachd.model import printable, word
+from attachd.service.noticing import files
+
+log = structlog.get_logger()
+
+#: What hooks can be told of.
+KINDS = checks.EVENTS
+#: How often it is looked whether something happened, in seconds.
+LOOK_SECONDS = 2.0
+#: When an event is given up that its target does not take.
+GIVE_UP_SECONDS = 86_400.0
+#: At the end of the process the targets may still be told what they have not been told, for so long, in seconds.
+LAST_SECONDS = 10.0
+
+
+class Target(Protocol):
+    """Someone who is told. ``tell`` returns how many of the events are told now, from the first on, and why no more are."""
+
+    @property
+    def name(self) -> str:
+        """What the journal knows it by."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many events it can be told together."""
+        ...
+
+    def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
+        """Tell these, or the first of them; 0 and a reason where that failed, 0 and "" to be asked again later."""
+        ...
+
+
+class Hooks:
+    """The threads of all targets."""
+
+    def __init__(self, desk: Desk, targets: Sequence[Target]) -> None:
+        """Have events written for these targets from now on, and for no others."""
+        self._desk = desk
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._loop, args=(each,), name=f"hook-{each.name}", daemon=True) for each in targets
+        ]
+        events.begin(desk.journal, [each.name for each in targets])
+
+    def start(self) -> None:
+        """Begin to tell."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Tell what is left, within ``LAST_SECONDS``; what a target does not take by then it is told by the next process."""
+        if not self._threads:
+            return
+        until = time.monotonic() + LAST_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(2.0)
+
+    def _loop(self, target: Target) -> None:
+        failures = 0
+        while not self._ended.is_set():
+            last = self._desk.stopping.is_set()
+            # After the end nobody reads the journal any more.
+            with suppress(sqlite3.ProgrammingError), troubles.left_to_workers():
+                told, reason = step(self._desk, target, failures, self._ended)
+                failures = failures + 1 if reason else 0
+                if told and not reason:
+                    continue
+            if last:
+                return
+            self._desk.stopping.wait(wait_after(failures))
+
+
+def wait_after(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return policy.file_wait(failures) if failures else LOOK_SECONDS
+
+
+def step(desk: Desk, target: Target, failures: int, ended: threading.Event) -> tuple[int, str]:
+    """Tell the next event; how many were, and why it failed. A failure is logged once, and the end of it."""
+    waiting = events.after(desk.journal, target.name, target.at_once)
+    if not waiting:
+        return 0, ""
+    told, reason = target.tell(waiting, ended)
+    if reason:
+        if not failures:
+            log.warning(
+                "hook.failed", hook=target.name, number=waiting[0].id, reason=reason, remedy="it is tried again"
+            )
+        if desk.clock.now() - waiting[0].at < GIVE_UP_SECONDS:
+            return 0, reason
+        log.error("hook.given_up", hook=target.name, number=waiting[0].id, kind=waiting[0].kind, reason=reason)
+        told = 1
+    elif failures and told:
+        log.info("hook.recovered", hook=target.name)
+    if told:
+        events.told(desk.journal, target.name, waiting[told - 1].id)
+    return told, reason
+
+
+def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str, Any]:
+    """What is told of an event, as JSON; times are seconds since the epoch. ``version`` changes with the meaning of a field."""
+    found: dict[str, Any] = {"version": 1, "id": event.id, "event": event.kind, "at": event.at, "instance": instance}
+    if event.row is not None:
+        row = event.row
+        found["file"] = {
+            "id": row.ident,
+            "file": printable(row.path),
+            "word": str(word(row.state, row.blocked)),
+            "issue": row.asked,
+            "resolved": row.lane,
+            "address": page(row.lane),
+            "attachment": row.attachment,
+            "stored_as": row.stored_as,
+            "bytes": row.size,
+            "sha256": row.sha256.hex() if row.sha256 else None,
+            "reason": row.said,
+        }
+    elif event.kind in ("attached", "failed"):
+        found["file"] = None  # Its history was forgotten meanwhile.
+    else:
+        found[{"stuck": "stuck"}.get(event.kind, "pause")] = dict(event.about)
+    return found
+
+
+def in_words(event: Event) -> str:
+    """One sentence, for a chat."""
+    if event.row is not None:
+        name, issue = printable(event.row.path), event.row.lane
+        if event.kind == "attached":
+            return f"{name} is attached to {issue}."
+        return f"{name} was not attached to {issue}: {event.row.said or ''}"
+    about = event.about
+    subject = f"{about['subject']} " if about.get("subject") else ""
+    match event.kind:
+        case "paused":
+            return f"Paused: {subject}{about['reason']}"
+        case "resumed":
+            return f"Goes on: {subject}{about['reason']} is over."
+        case "stuck":
+            return f"{files(about.get('files', 1))} wait for too long: {about.get('reason', about.get('remedy', ''))}"
+        case _:
+            return f"{event.kind}: its history was forgotten."
+
+
+def encoded(event: Event, instance: str, page: Callable[[str], str]) -> bytes:
+    """The payload as it is sent, with a sentence for people."""
+    return json.dumps(payload(event, instance, page) | {"text": in_words(event)}, ensure_ascii=False).encode()

@@ -1,0 +1,386 @@
+"""Hooks: everybody is told everything at least once and in order, however often it fails, and no file ever waits for it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from attachd.delivery import pausing
+from attachd.journal import events, operating
+from attachd.model import Cure, Scope
+from attachd.model import Fault as Trouble
+from attachd.service import commenting, hooking, hooks, reminding
+from waiting import wait_until
+from world import World, world
+
+ENDED = threading.Event()
+KEY = base64.b64encode(b"not-a-secret-but-a-key-0").decode()
+
+
+class Receiver:
+    """A server that keeps what is posted to it, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[dict[str, str], bytes]] = []
+        self.answers: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                status = receiver.answers.pop(0) if receiver.answers else 204
+                if status < 300:
+                    receiver.posts.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "http://127.0.0.1:1/")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook?key=x"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def kinds(self) -> list[str]:
+        return [json.loads(body)["event"] for _, body in self.posts]
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hooked(tmp_path: Path, receiver: Receiver) -> Iterator[World]:
+    structlog.reset_defaults()
+    (tmp_path / "secret").write_text(f"whsec_{KEY}\n")
+    (tmp_path / "secret").chmod(0o600)
+    with world(tmp_path, hooks={"url": receiver.url, "secret": {"file": str(tmp_path / "secret")}}) as made:
+        hooking.Hooks(made.desk, hooks.targets(made.desk))
+        yield made
+
+
+def tell(w: World, target: hooking.Target | None = None, failures: int = 0) -> list[tuple[int, str]]:
+    """Steps until there is nothing to tell, or it failed."""
+    target = target or hooks.targets(w.desk)[0]
+    results = []
+    while (result := hooking.step(w.desk, target, failures, ENDED)) != (0, ""):
+        results.append(result)
+        if result[1]:
+            break
+    return results
+
+
+# --- The webhook ------------------------------------------------------------------------------------------------
+
+
+def test_an_attached_file_is_told_with_all_that_is_known(hooked: World, receiver: Receiver) -> None:
+    hooked.drop("TEST-1/a.txt", b"content")
+    hooked.deliver()
+
+    tell(hooked)
+
+    [(headers, body)] = receiver.posts
+    told = json.loads(body)
+    row = hooked.row("TEST-1/a.txt")
+    assert told.pop("at") == row.verdict_at
+    assert told.pop("text") == "TEST-1/a.txt is attached to TEST-1."
+    assert told == {
+        "version": 1,
+        "id": 1,
+        "event": "attached",
+        "instance": "",
+        "file": {
+            "id": "F1",
+            "file": "TEST-1/a.txt",
+            "word": "attached",
+            "issue": "TEST-1",
+            "resolved": "TEST-1",
+            "address": "https://jira.example.com/browse/TEST-1",
+            "attachment": "10001",
+            "stored_as": "a.txt",
+            "bytes": 7,
+            "sha256": hashlib.sha256(b"content").hexdigest(),
+            "reason": None,
+        },
+    }
+    assert headers["content-type"] == "application/json"
+
+
+def test_it_is_signed_as_standard_webhooks_has_it(hooked: World, receiver: Receiver) -> None:
+    hooked.drop("TEST-1/a.txt")
+    hooked.deliver()
+    tell(hooked)
+
+    [(headers, body)] = receiver.posts
+
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    wanted = base64.b64encode(hmac.digest(base64.b64decode(KEY), signed, "sha256")).decode()
+    assert headers["webhook-signature"] == f"v1,{wanted}"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    assert KEY not in str(headers)
+
+
+def test_the_signature_of_a_known_message() -> None:
+    # Computed with openssl: printf '%s' 'msg_1.1614265330.{"test": 2432232314}' | openssl dgst -sha256 -hmac key -binary | base64
+    found = hooks.signature(b"key", "msg_1", 1614265330, b'{"test": 2432232314}')
+
+    assert found == "v1,JYEBfyq5bxCpG1AwdnAXovrjhgNdJUQo9x0/izmGveQ="
+
+
+def test_failures_pauses_and_their_end_and_what_is_stuck_are_told(hooked: World, receiver: Receiver) -> None:
+    hooked.jira.missing.add("TEST-9")
+    hooked.drop("TEST-9/a.txt")
+    hooked.settle()
+    pausing.pause(hooked.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    hooked.drop("TEST-1/b.txt")
+    hooked.scan()
+    hooked.clock.advance(2 * 3600)
+    reminding.remind(hooked.desk)
+    hooked.settle()
+
+    tell(hooked)
+
+    assert receiver.kinds() == ["failed", "paused", "stuck", "resumed", "attached"]
+    told = [json.loads(body) for _, body in receiver.posts]
+    assert "does not exist" in told[0]["file"]["reason"]
+    assert told[1]["pause"]["reason"] == "the token expired"
+    assert told[2]["stuck"]["files"] == 1
+    assert told[3]["pause"]["scope"] == "account"
+
+
+def test_a_pause_by_hand_and_its_end_are_told(hooked: World, receiver: Receiver) -> None:
+    with hooked.desk.journal.transaction() as connection:
+        operating.pause(connection, "", hooked.clock.time, None)
+        operating.pause(connection, "", hooked.clock.time, 60.0)
+        operating.resume(connection, "", hooked.clock.time)
+
+    tell(hooked)
+
+    assert receiver.kinds() == ["paused", "resumed"]
+
+
+def test_only_what_is_asked_for_is_told(tmp_path: Path, receiver: Receiver) -> None:
+    with world(tmp_path, hooks={"url": receiver.url, "events": ["failed"]}) as w:
+        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        w.jira.missing.add("TEST-2")
+        w.drop("TEST-1/a.txt")
+        w.deliver()
+        w.drop("TEST-2/a.txt")
+        w.settle()
+
+        tell(w)
+
+    assert receiver.kinds() == ["failed"]
+
+
+@pytest.mark.parametrize("status", [500, 404, 302, 429])
+def test_what_is_not_taken_is_told_again_in_order_and_said_once(hooked: World, receiver: Receiver, status: int) -> None:
+    receiver.answers = [status, status]
+    for name in ("a", "b"):
+        hooked.drop(f"TEST-1/{name}.txt")
+        hooked.deliver()
+
+    with capture_logs() as lines:
+        assert tell(hooked) == [(0, f"it answered {status}")]
+        tell(hooked, failures=1)
+        tell(hooked, failures=2)
+
+    assert [json.loads(body)["file"]["file"] for _, body in receiver.posts] == ["TEST-1/a.txt", "TEST-1/b.txt"]
+    assert [line["event"] for line in lines if line["event"].startswith("hook.")][:2] == [
+        "hook.failed",
+        "hook.recovered",
+    ]
+    assert "key=x" not in str(lines)
+
+
+def test_what_is_not_taken_within_a_day_is_given_up(hooked: World, receiver: Receiver) -> None:
+    receiver.answers = [500, 500]
+    hooked.drop("TEST-1/a.txt")
+    hooked.deliver()
+    tell(hooked)
+    hooked.clock.advance(hooking.GIVE_UP_SECONDS)
+
+    with capture_logs() as lines:
+        hooking.step(hooked.desk, hooks.targets(hooked.desk)[0], 5, ENDED)
+
+    assert [line["event"] for line in lines] == ["hook.given_up"]
+    assert tell(hooked) == []
+
+
+def test_what_happened_while_nobody_was_told_is_told_after_a_restart(hooked: World, receiver: Receiver) -> None:
+    hooked.drop("TEST-1/a.txt")
+    hooked.deliver()
+    hooked.restart()
+    hooking.Hooks(hooked.desk, hooks.targets(hooked.desk))
+
+    tell(hooked)
+
+    assert receiver.kinds() == ["attached"]
+
+
+def test_a_hook_that_is_new_is_not_told_what_was_before(tmp_path: Path, receiver: Receiver) -> None:
+    with world(tmp_path) as w:
+        w.drop("TEST-1/a.txt")
+        w.deliver()
+        w.tables["hooks"] = {"url": receiver.url}
+        w.restart()
+        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        assert tell(w) == []
+        w.tables.pop("hooks")
+        w.restart()
+        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        w.drop("TEST-1/b.txt")
+        w.deliver()
+        assert w.desk.journal.value("SELECT count(*) FROM event") == 0, "nobody wants to know"
+
+
+def test_events_that_all_were_told_are_forgotten_and_ids_go_on(hooked: World) -> None:
+    hooked.drop("TEST-1/a.txt")
+    hooked.deliver()
+    tell(hooked)
+    assert hooked.desk.journal.value("SELECT count(*) FROM event") == 0
+
+    hooked.drop("TEST-1/b.txt")
+    hooked.deliver()
+
+    assert [each.id for each in events.after(hooked.desk.journal, "url", 10)] == [2]
+
+
+def test_a_hook_whose_secret_cannot_be_read_is_tried_again(hooked: World, receiver: Receiver) -> None:
+    (hooked.home / "secret").unlink()
+    hooked.drop("TEST-1/a.txt")
+    hooked.deliver()
+
+    [(told, reason)] = tell(hooked)
+
+    assert told == 0
+    assert "hooks.secret" in reason
+    assert receiver.posts == []
+
+
+# --- The command ------------------------------------------------------------------------------------------------
+
+
+def commanded(tmp_path: Path, script: str) -> tuple[World, Any]:
+    program = tmp_path / "hook"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return World(tmp_path, hooks={"command": [str(program), "one"]}), program
+
+
+def test_a_command_gets_the_event_and_none_of_our_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JIRA_TOKEN", "not-a-secret")
+    w, _ = commanded(tmp_path, 'echo "$1 $ATTACHD_EVENT" > told; cat >> told; env > environ; cd /')
+    monkeypatch.chdir(tmp_path)
+    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+
+    tell(w)
+
+    first, _, rest = (tmp_path / "told").read_text().partition("\n")
+    assert first == "one attached"
+    assert json.loads(rest)["file"]["file"] == "TEST-1/a.txt"
+    assert "not-a-secret" not in (tmp_path / "environ").read_text()
+    w.end()
+
+
+def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
+    w, program = commanded(tmp_path, "echo no >&2; exit 3")
+    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+
+    assert tell(w) == [(0, f"{program} ended with 3: no")]
+    program.unlink()
+    assert tell(w) == [(0, f"{program} does not start: No such file or directory")]
+    w.end()
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "COMMAND_SECONDS", 0.3)
+    w, _ = commanded(tmp_path, f"sleep 300 & echo $! > {tmp_path}/child; wait")
+    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+
+    [(_, reason)] = tell(w)
+
+    assert "took more than 0.3 s" in reason
+    child = (tmp_path / "child").read_text().strip()
+    wait_until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text())
+    w.end()
+
+
+def test_a_hook_that_hangs_holds_up_no_file_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooking, "LAST_SECONDS", 0.2)
+    w, _ = commanded(tmp_path, "sleep 300")
+    told = hooking.Hooks(w.desk, hooks.targets(w.desk))
+    told.start()
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    assert w.jira.names("TEST-1") == ["a.txt"]
+    time.sleep(0.1)
+    began = time.monotonic()
+
+    w.desk.stopping.set()
+    told.stop()
+
+    assert time.monotonic() - began < 5
+    assert events.after(w.desk.journal, "command", 1), "the next process tells it"
+    w.end()
+
+
+# --- The comment ------------------------------------------------------------------------------------------------
+
+
+def event(number: int, at: float, w: World, path: str) -> events.Event:
+    return events.Event(number, "attached", at, w.row(path), {})
+
+
+def test_when_files_are_named(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.drop("TEST-1/a.txt")
+        w.drop("TEST-2/b.txt")
+        w.drop("TEST-1/c.txt")
+        w.deliver()
+        found = [
+            event(n, 100.0 + n, w, path) for n, path in enumerate(("TEST-1/a.txt", "TEST-2/b.txt", "TEST-1/c.txt"))
+        ]
+
+        assert not commenting.is_ready(found, 120.0, 1000)
+        assert commenting.is_ready(found, 132.0, 1000)
+        assert commenting.is_ready(found, 120.0, 3)
+        assert commenting.is_ready([found[0], event(9, 399.0, w, "TEST-1/c.txt")], 400.0, 1000)
+        named = [([row.name for row in rows], at) for rows, at in commenting.batches(found)]
+    assert named == [(["a.txt", "c.txt"], 100.0), (["b.txt"], 101.0)]
+
+
+def test_a_name_is_no_markup() -> None:
+    assert commenting.plain("[~admin] *x* {code}!a.png!") == "\\[\\~admin\\] \\*x\\* \\{code\\}\\!a.png\\!"
