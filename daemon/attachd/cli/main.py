@@ -50,24 +50,16 @@ def _root(
     del version
 
 
-app.command("run")(service_verbs.run)
-app.command("once")(taking.once)
-app.command("check")(checking.check)
-app.command("status")(showing.status)
-app.command("why")(asking.why)
-app.command("history")(history.history)
-app.command("retry")(retrying.retry)
-app.command("pause")(pausing.pause)
-app.command("resume")(pausing.resume)
-app.command("reload")(reloading.reload)
-app.command("backup")(copying.backup)
-app.command("restore")(copying.restore)
-app.command("init")(beginning.init)
-app.command("install")(installing.install)
-app.command("uninstall")(installing.uninstall)
-app.command("verify")(verifying.verify)
-app.command("web")(paging.web)
-app.command("demo")(trying.demo)
+#: The verbs in the order in which `--help` shows them, by what they are for.
+VERBS = {
+    "The service": (service_verbs.run, taking.once, reloading.reload),
+    "See": (showing.status, asking.why, history.history, checking.check, verifying.verify, paging.web),
+    "Act": (retrying.retry, pausing.pause, pausing.resume),
+    "Set up": (beginning.init, installing.install, installing.uninstall, copying.backup, copying.restore, trying.demo),
+}
+for panel, verbs in VERBS.items():
+    for verb in verbs:
+        app.command(verb.__name__, rich_help_panel=panel)(verb)
 
 
 def main() -> None:
