@@ -117,9 +117,10 @@ def reference() -> str:
         "# The configuration",
         "",
         "One file in [TOML](https://toml.io/en/v1.0.0), found by `-c FILE`, `--instance NAME` (`/etc/attachd/NAME.toml`),",
-        "`$ATTACHD_CONFIG`, `~/.config/attachd/config.toml` or `/etc/attachd/config.toml`, in this order. A relative path counts from",
-        "the file. Unknown keys are errors, and all problems are told at once. [sample-config.toml](../sample-config.toml) has every",
-        "key with its default; `attachd check` tries what is there, and `attachd reload` has a running service take it up.",
+        "`$ATTACHD_CONFIG`, `~/.config/attachd/config.toml` or `/etc/attachd/config.toml`, in this order. A relative path counts",
+        "from the file. Unknown keys are errors, and all problems are told at once.",
+        "[sample-config.toml](../sample-config.toml) has every key with its default; `attachd check` tries what is there, and",
+        "`attachd reload` has a running service take it up.",
     ]
     for path, table in _tables(schema, schema, ()):
         lines += ["", f"## `[{'.'.join(path)}]`" if path != ("folder",) else "## `[[folder]]`", ""]

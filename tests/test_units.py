@@ -20,6 +20,8 @@ OF_INSTANCES = (
     ("-c /etc/attachd/config.toml\n", "--instance %i\n"),
     ("# /var/lib/attachd, for", "# /var/lib/attachd/NAME, for"),
     ("StateDirectory=attachd\n", "StateDirectory=attachd/%i\n"),
+    ("/run/attachd/web.sock", "/run/attachd/%i/web.sock"),
+    ("RuntimeDirectory=attachd\n", "RuntimeDirectory=attachd/%i\n"),
     ("token:/etc/attachd/token\n", "token:/etc/attachd/%i.token\n"),
     ("ReadWritePaths=/srv/attachd\n", "ReadWritePaths=/srv/attachd/%i\n"),
 )
