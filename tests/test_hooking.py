@@ -6,6 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 from structlog.testing import capture_logs
@@ -83,11 +87,11 @@ def hooked(tmp_path: Path, receiver: Receiver) -> Iterator[World]:
         yield made
 
 
-def tell(w: World, target: hooking.Target | None = None, failures: int = 0) -> list[tuple[int, str]]:
+def tell(w: World, target: hooking.Target | None = None, failures: int = 0) -> list[tuple[bool, str]]:
     """Steps until there is nothing to tell, or it failed."""
-    target = target or hooks.targets(w.desk)[0]
+    target, progress = target or hooks.targets(w.desk)[0], hooking.Progress(failures)
     results = []
-    while (result := hooking.step(w.desk, target, failures, ENDED)) != (0, ""):
+    while (result := hooking.step(w.desk, target, progress, ENDED)) != (False, ""):
         results.append(result)
         if result[1]:
             break
@@ -205,7 +209,7 @@ def test_what_is_not_taken_is_told_again_in_order_and_said_once(hooked: World, r
         hooked.deliver()
 
     with capture_logs() as lines:
-        assert tell(hooked) == [(0, f"it answered {status}")]
+        assert tell(hooked) == [(False, f"it answered {status}")]
         tell(hooked, failures=1)
         tell(hooked, failures=2)
 
@@ -225,7 +229,7 @@ def test_what_is_not_taken_within_a_day_is_given_up(hooked: World, receiver: Rec
     hooked.clock.advance(hooking.GIVE_UP_SECONDS)
 
     with capture_logs() as lines:
-        hooking.step(hooked.desk, hooks.targets(hooked.desk)[0], 5, ENDED)
+        hooking.step(hooked.desk, hooks.targets(hooked.desk)[0], hooking.Progress(5), ENDED)
 
     assert [line["event"] for line in lines] == ["hook.given_up"]
     assert tell(hooked) == []
@@ -277,7 +281,7 @@ def test_a_hook_whose_secret_cannot_be_read_is_tried_again(hooked: World, receiv
 
     [(told, reason)] = tell(hooked)
 
-    assert told == 0
+    assert not told
     assert "hooks.secret" in reason
     assert receiver.posts == []
 
@@ -315,9 +319,9 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     w.drop("TEST-1/a.txt")
     w.deliver()
 
-    assert tell(w) == [(0, f"{program} ended with 3: no")]
+    assert tell(w) == [(False, f"{program} ended with 3: no")]
     program.unlink()
-    assert tell(w) == [(0, f"{program} does not start: No such file or directory")]
+    assert tell(w) == [(False, f"{program} does not start: No such file or directory")]
     w.end()
 
 
@@ -384,3 +388,159 @@ def test_when_files_are_named(tmp_path: Path) -> None:
 
 def test_a_name_is_no_markup() -> None:
     assert commenting.plain("[~admin] *x* {code}!a.png!") == "\\[\\~admin\\] \\*x\\* \\{code\\}\\!a.png\\!"
+
+
+def commented(w: World, issue: str) -> list[str]:
+    return [body for key, body in w.comments if key == issue]
+
+
+class Commented(World):
+    """A world whose Jira takes comments, or fails to as it is told."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, hooks={"issue_comment": True})
+        self.comments: list[tuple[str, str]] = []
+        self.answers: dict[str, list[Any]] = {}
+        answer = self.jira._answer
+
+        def with_comments(request: httpx.Request, path: str) -> httpx.Response:
+            match = re.search(r"/issue/([^/]+)/comment$", path)
+            if not match:
+                return answer(request, path)
+            if request.method == "GET":
+                return self.jira._reply(200, {"comments": [{"body": b} for k, b in self.comments if k == match[1]]})
+            fault = self.answers.get(match[1], [None]).pop(0) if self.answers.get(match[1]) else None
+            if isinstance(fault, int):
+                return self.jira._reply(fault, {})
+            self.comments.append((match[1], json.loads(request.read())["body"]))
+            if fault is not None:
+                raise fault("as told")
+            return self.jira._reply(201, {})
+
+        self.jira._answer = with_comments  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def commenting_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commented]:
+    structlog.reset_defaults()
+    w = Commented(tmp_path)
+    monkeypatch.setattr("attachd.service.starting.make_client", lambda desk, context: w.connect())
+    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    yield w
+    w.end()
+
+
+def comment_step(w: World, target: hooking.Target, progress: hooking.Progress) -> tuple[bool, str]:
+    w.clock.advance(commenting.QUIET_SECONDS)
+    return hooking.step(w.desk, target, progress, ENDED)
+
+
+def test_a_comment_whose_answer_was_lost_is_not_made_again_although_more_was_attached(
+    commenting_world: Commented,
+) -> None:
+    w, progress = commenting_world, hooking.Progress()
+    target = hooks.targets(w.desk)[0]
+    w.answers["TEST-1"] = [httpx.ReadError]
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    assert "as told" in comment_step(w, target, progress)[1]
+    w.drop("TEST-1/b.txt")
+    w.deliver()
+
+    comment_step(w, target, progress)
+
+    first, second = commented(w, "TEST-1")
+    assert "a.txt" in first
+    assert "a.txt" not in second
+    assert "b.txt" in second
+
+
+def test_one_issue_that_fails_makes_no_other_be_commented_on_again(commenting_world: Commented) -> None:
+    w, progress = commenting_world, hooking.Progress()
+    target = hooks.targets(w.desk)[0]
+    w.answers["TEST-2"] = [429, 429, 429]
+    for number in (1, 2):
+        w.drop(f"TEST-{number}/a.txt")
+    w.deliver()
+    for _ in range(4):
+        comment_step(w, target, progress)
+
+    assert len(commented(w, "TEST-1")) == len(commented(w, "TEST-2")) == 1
+
+
+def test_nothing_is_commented_on_while_it_is_paused(commenting_world: Commented) -> None:
+    w, progress = commenting_world, hooking.Progress()
+    target = hooks.targets(w.desk)[0]
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    pausing.pause(w.desk, Trouble(Scope.ACCOUNT, "captcha", "a CAPTCHA", cure=Cure.PROBE))
+    w.jira.requests.clear()
+
+    assert comment_step(w, target, progress) == (False, "")
+
+    assert w.jira.requests == []
+
+
+def test_a_token_that_cannot_be_read_is_no_crash_of_a_hook(commenting_world: Commented) -> None:
+    w, progress = commenting_world, hooking.Progress()
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    w.restart()
+    (w.home / "token").unlink()
+
+    told, reason = comment_step(w, hooks.targets(w.desk)[0], progress)
+
+    assert not told
+    assert "jira.auth.token" in reason
+
+
+@pytest.mark.parametrize("url", ["https://a..b/x", f"https://{'x' * 70}.example.com", "https://xn--a/"])
+def test_a_host_that_cannot_be_is_a_failure_and_no_crash(tmp_path: Path, url: str) -> None:
+    with world(tmp_path, hooks={"url": url}) as w:
+        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        w.drop("TEST-1/a.txt")
+        w.deliver()
+
+        [(told, reason)] = tell(w)
+
+    assert not told
+    assert reason
+
+
+def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
+    hooked: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, progress = hooks.targets(hooked.desk)[0], hooking.Progress()
+    hooked.drop("TEST-1/a.txt")
+    hooked.deliver()
+
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "told", full)
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError):
+                hooking.step(hooked.desk, target, progress, ENDED)
+    while hooking.step(hooked.desk, target, progress, ENDED)[0]:
+        pass
+
+    assert receiver.kinds() == ["attached"]
+    assert events.after(hooked.desk.journal, "url", 1) == []
+
+
+def test_a_command_may_leave_something_running(tmp_path: Path) -> None:
+    w, _ = commanded(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; exit 0")
+    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+
+    assert tell(w) == [(True, "")]
+    os.kill(int((tmp_path / "child").read_text()), 15)
+    w.end()
+
+
+def test_a_comment_is_known_again_by_the_ids_in_it() -> None:
+    assert commenting.idents("x\n(attachd F1 F3..F5 F9)") == {"F1", "F3", "F4", "F5", "F9"}
+    assert commenting.idents("(attachd )") == commenting.idents("no comment of ours") == set()
+    assert len(commenting.idents("(attachd F1..F999999999999)")) == 1001

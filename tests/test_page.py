@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import socket
 import stat
@@ -20,6 +21,7 @@ from attachd.delivery import pausing
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service.running import Engine
+from attachd.web import serving as serving_module
 from attachd.web import tokens
 from attachd.web.gatekeeping import Gate
 from attachd.web.serving import Serving
@@ -220,7 +222,7 @@ def test_who_is_not_signed_in_cannot_press(site: Site) -> None:
 def test_everything_is_paused_and_resumed(site: Site) -> None:
     site.sign_in()
 
-    assert "Nothing is sent to Jira until `attachd resume`." in site.press_and_read("pause")
+    assert "Nothing is sent to Jira until it is resumed" in site.press_and_read("pause")
     assert "Everything is paused by hand since" in site.words()
     site.w.drop("TEST-1/a.txt")
     site.w.deliver()
@@ -397,3 +399,32 @@ def test_a_socket_that_a_killed_process_left_is_replaced_and_a_file_is_not(tmp_p
         serving.stop()
     assert lines[0]["event"] == "page.not_served"
     assert path.read_text() == "mine"
+
+
+def test_connections_that_ask_nothing_use_up_no_descriptors(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_module, "_FIRST_SECONDS", 0.3)
+    port = site.client.base_url.port or 0
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(130)]
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        assert before < 2 * 130 + 100, "those above the limit are closed at once"
+        # Those that ask nothing are closed after a while.
+        wait_until(lambda: _answers(site.client))
+    finally:
+        for each in idle:
+            each.close()
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://]:x", "//", ""])
+def test_an_origin_that_is_none_is_refused(site: Site, origin: str) -> None:
+    site.sign_in()
+
+    assert site.client.post("/pause", headers={"Origin": origin}).status_code == 403
+
+
+def test_a_browser_leaves_out_port_80() -> None:
+    gate = Gate(b"x", "token", 80)
+
+    assert gate.knows_host("localhost")
+    assert gate.knows_host("127.0.0.1:80")
+    assert not gate.knows_host("localhost:81")

@@ -165,6 +165,21 @@ def test_a_text_is_whole_or_not_there(w: World, monkeypatch: pytest.MonkeyPatch)
     assert "1 file to be dealt with" in text(w)
 
 
+def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = notices.notes.prepare
+
+    def slow(*given: Any) -> None:
+        prepare(*given)
+        (w.inbox / "_STATUS.txt").write_text("mine\n")
+
+    monkeypatch.setattr(notices.notes, "prepare", slow)
+
+    Posting(w.desk).step()
+
+    assert (w.inbox / "_STATUS.txt").read_text() == "mine\n"
+    assert sorted(os.listdir(w.inbox)) == [".attachd", "_STATUS.txt"]
+
+
 def test_nothing_is_written_where_the_inbox_is_not_there(w: World) -> None:
     (w.inbox / ".attachd" / "id").unlink()
 

@@ -145,9 +145,9 @@ SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
         more("[upload]\nquiet_seconds = 3.0"),
         ["upload.quiet_seconds: is not a key that attachd knows. “quiet_seconds” belongs into [settle]."],
     ),
-    "a key without a function yet": (
-        more('[web]\nlisten = "127.0.0.1:8437"'),
-        ["web: is not supported by this version yet. Remove it."],
+    "a page for everybody": (
+        more('[web]\nlisten = "0.0.0.0:8437"'),
+        ["web.listen: is no address of this machine alone: everybody on the way could read the page's token."],
     ),
     "http to a public host": (
         lambda place: place.configure("http://jira.example.com"),
@@ -173,7 +173,7 @@ SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
     "several at once": (
         lambda place: place.configure(
             "http://jira.example.com",
-            "[upload]\nparallel = 0\nparalel = 3\n[batch]\nmax_files = true\n[hooks]\nissue_comment = true",
+            "[upload]\nparallel = 0\nparalel = 3\n[batch]\nmax_files = true\n[hooks]\nevents = ['done']",
             'inbox = "inbox"\ndone = "inbox"',
         ),
         [
@@ -182,7 +182,7 @@ SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
             "upload.parallel: is 0. It must be at least 1.",
             "upload.paralel: is not a key that attachd knows.",
             "batch.max_files: is true or false. It must be a whole number, without quotes and without a unit.",
-            "hooks: is not supported by this version yet.",
+            "hooks.events: 'done' is no event.",
         ],
     ),
 }
@@ -398,7 +398,7 @@ def test_status_tells_how_it_stands_with_the_daemon_up_and_down(place: Place) ->
     for words in (told_up, told_down):
         assert f"config     {place.config}" in words
         assert f"state      {place.state}" in words
-        assert "no issue   no key (1 files): 'no key' is not an issue key;" in words
+        assert "no issue   no key (1 file): 'no key' is not an issue key;" in words
         assert "first.txt  attachment " in words
 
 

@@ -41,7 +41,7 @@ def test_every_verb_prints_what_the_schema_says_with_the_daemon_up_and_down(plac
         if what == "up":
             with running(place):
                 place.drop("TEST-2/waits.txt", b"w")
-                place.drop("TEST-1/large.bin", b"x" * 6_000_000)
+                place.drop("TEST-1/large.bin", b"x" * 14_000_000)
                 for _ in range(40):
                     status = valid("status", place.run("status", "--json").stdout)
                     if any(each["sent"] for each in status["sending"]) and status["queue"]:

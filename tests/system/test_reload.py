@@ -119,7 +119,7 @@ def test_nothing_is_reloaded_where_nothing_runs(place: Place, jira: Jira) -> Non
 
 
 def test_an_upload_goes_on_while_the_configuration_is_read_anew(tmp_path: Path, place: Place, jira: Jira) -> None:
-    place.configure(jira.url, "[upload]\nmax_bytes_per_second = 5000000")
+    place.configure(jira.url, "[upload]\nmax_bytes_per_second = 3000000")
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((place.home / "log").open("wb"))
         process = stack.enter_context(place.start(stderr=log))
@@ -157,7 +157,7 @@ def test_what_was_excluded_is_not_sent_any_more_when_the_verb_has_answered(
 
 
 def test_once_is_not_disturbed(place: Place, jira: Jira) -> None:
-    place.configure(jira.url, "[upload]\nmax_bytes_per_second = 5000000")
+    place.configure(jira.url, "[upload]\nmax_bytes_per_second = 3000000")
     place.drop("TEST-1/big.bin", bytes(20_000_000))
     with subprocess.Popen(place.command("once"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as once:
         wait_until(lambda: "sending" in place.run("status").stdout)

@@ -22,7 +22,9 @@ MOST = 50
 
 
 def why(
-    path: Annotated[str, typer.Argument(help="A file, a note, or a folder.", show_default=False)],
+    path: Annotated[
+        str, typer.Argument(help="A file, a note, a folder, or the id of a file, such as F12.", show_default=False)
+    ],
     config: common.ConfigFile = None,
     instance: common.Instance = None,
     as_json: common.AsJson = False,
@@ -33,7 +35,8 @@ def why(
         journal = open_existing(state)
         try:
             world = locating.circumstances(settings, state, journal, Clock())
-            found = locating.Locator(settings, journal).about(os.fsencode(path), placing.here())
+            named = locating.by_ident(settings, journal, path) or os.fsencode(path)
+            found = locating.Locator(settings, journal).about(named, placing.here())
             some = list(itertools.islice(found, MOST + 1))
         finally:
             journal.close()

@@ -26,7 +26,7 @@ _FIRST = """\
 [folders]
 inbox = {inbox}
 # done and failed lie beside it.
-projects = {projects}
+{state}projects = {projects}
 
 [jira]
 url = {url}
@@ -162,7 +162,7 @@ def _place(file: Path | None, instance: str | None, folder: Path | None) -> Plac
 def _is_free(place: Place) -> None:
     """Nothing is ever replaced."""
     for path in (place.file, place.token):
-        if path.exists() and not (path == place.token and place.system and path.stat().st_size == 0):
+        if os.path.lexists(path) and not _is_empty(place, path):
             remedy = "Change it by hand, or move it away first; `attachd check` tries what is there."
             raise Mistake(Problem(str(path), "is there already; init replaces nothing.", remedy), exit_code=1)
 
@@ -272,6 +272,8 @@ def _write(place: Place, known: Known, token: str, projects: str, last_day: str)
     )
     text = _FIRST.format(
         inbox=_toml(str(place.folder / "inbox")),
+        # The usual state folder belongs to the usual configuration: two inboxes cannot share one.
+        state="" if place.file in _usual() else f"state = {_toml(str(place.folder / 'state'))}\n",
         projects=json.dumps(_keys(projects)),
         url=_toml(wanted.url),
         deployment=_toml("cloud" if known.cloud else "datacenter"),
@@ -285,7 +287,7 @@ def _write(place: Place, known: Known, token: str, projects: str, last_day: str)
     config_.parse(text, base=place.file.parent, check_token=False)
     try:
         place.file.parent.mkdir(parents=True, exist_ok=True)
-        _create(place.token, f"{token}\n", 0o600)
+        _create(place.token, f"{token}\n", 0o600, empty=os.path.lexists(place.token) and _is_empty(place, place.token))
         _create(place.file, text, 0o644)
         for name in ("inbox", "done", "failed") if not place.system else ():
             (place.folder / name).mkdir(parents=True, exist_ok=True)
@@ -300,8 +302,13 @@ def _toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _create(path: Path, text: str, mode: int) -> None:
-    """Write a file that is not there, or empty; whole or not at all."""
+def _is_empty(place: Place, path: Path) -> bool:
+    """Whether it is the token's file as `install` has made it, for somebody to fill in."""
+    return path == place.token and place.system and not path.is_symlink() and path.stat().st_size == 0
+
+
+def _create(path: Path, text: str, mode: int, *, empty: bool = False) -> None:
+    """Write a file that is not there, or is an *empty* one; whole or not at all. Raises FileExistsError otherwise."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(
@@ -311,7 +318,10 @@ def _create(path: Path, text: str, mode: int) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        if empty:
+            fresh.replace(path)
+        else:
+            os.link(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
 

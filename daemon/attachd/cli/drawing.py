@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from contextlib import ExitStack
 from typing import Self, TextIO
 
@@ -12,17 +13,21 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.text import Text
 
 from attachd.delivery.desk import Desk
 from attachd.journal import report
 from attachd.model import printable
+from attachd.service import phrasing
 
+#: How often it is drawn, in seconds.
+_EVERY = 0.25
 #: A name longer than this is cut in its middle.
 _LONGEST = 40
 
@@ -41,6 +46,15 @@ class Log(io.TextIOBase):
         return len(text)
 
 
+class Speed(ProgressColumn):
+    """How fast an upload is, in the units in which sizes are said everywhere."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing while that is not known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{phrasing.size(speed)}/s" if speed else "", "progress.data.speed")
+
+
 class Bars:
     """Drawn on stderr from ``start`` to the end of the context; ``step`` brings them up to date."""
 
@@ -51,8 +65,9 @@ class Bars:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[said]}"))
         self._files = Progress(*columns, console=self._console, transient=True)
         self._tasks: dict[int, TaskID] = {}
-        self._bytes = (DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bytes = (DownloadColumn(binary_units=True), Speed(), TimeRemainingColumn())
         self._total: TaskID | None = None
+        self._drawn_at = 0.0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -66,8 +81,11 @@ class Bars:
         self._stack.close()
 
     def step(self, desk: Desk, began: float) -> None:
-        """Draw how it stands; *began*: since when verdicts count."""
-        journal = desk.journal
+        """Draw how it stands, a few times a second at the most; *began*: since when verdicts count."""
+        if time.monotonic() - self._drawn_at < _EVERY:
+            return
+        self._drawn_at = time.monotonic()
+        journal = desk.reader
         decided = report.attached_since(journal, began) + report.failed_since(journal, began)
         standing = report.standing(journal)
         undecided = standing.left - standing.decided
@@ -77,7 +95,7 @@ class Bars:
         self._draw_uploads(desk)
 
     def _draw_uploads(self, desk: Desk) -> None:
-        rows = {row.id: row for row in report.sending(desk.journal)}
+        rows = {row.id: row for row in report.sending(desk.reader)}
         for number in self._tasks.keys() - rows.keys():
             self._files.remove_task(self._tasks.pop(number))
         for number, row in rows.items():

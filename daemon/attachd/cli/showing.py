@@ -90,7 +90,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     ]
     text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
-    text += [f"no issue   {stray['folder']} ({stray['files']} files): {stray['reason']}" for stray in found["strays"]]
+    text += [f"no issue   {stray_in_words(stray)}" for stray in found["strays"]]
     text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
     text += [_sending(row, now) for row in found["sending"]]
     text += [
@@ -129,6 +129,12 @@ def heading(found: dict[str, Any], now: float) -> list[str]:
 def _sending(row: dict[str, Any], now: float) -> str:
     of = f"{size(row['sent'])} of " if row["sent"] is not None else ""
     return f"sending    {row['file']} ({of}{size(row['bytes'])}, since {span(now - row['since'])})"
+
+
+def stray_in_words(stray: dict[str, Any]) -> str:
+    """A folder that is no issue's, and why."""
+    where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
+    return f"{where} ({noticing.files(stray['files'])}): {stray['reason']}"
 
 
 def _next(row: dict[str, Any], now: float) -> str:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attachd.cli import paging
+from attachd.cli import common, paging
+from attachd.model import Mistake, Problem
+from attachd.service import locks
 from attachd.service.signals import Signals
 
 if TYPE_CHECKING:
@@ -70,28 +72,49 @@ def demo(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", help="Port of the web page; 0 for any that is free.", min=0, max=65535)
+        int,
+        typer.Option("--port", help="Port of the stand-in Jira; 0: of both pages any that is free.", min=0, max=65535),
     ] = 8436,
 ) -> None:
     """Run a stand-in Jira with a web page, an inbox and the daemon: drop a file and watch."""
     # Nothing of it is loaded for the other verbs.
     from attachd.standin import Standin
 
+    if folder is not None:
+        with common.mistakes_told():
+            _is_ours(folder)
     with Signals() as signals, _home(folder) as home, _jira(Standin, home, port) as jira:
-        listen = f"127.0.0.1:{_free_port(8437)}"
+        listen = f"127.0.0.1:{_free_port(8437 if port else 0)}"
         config = _prepare(home, jira.url, listen)
         # Our own interpreter, module and file.
         daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
         try:
             _explain(home, jira.url, paging.address(listen, home / "state"), config)
-            _drop_first_file(home)
+            if not (home / "done" / "DEMO-1" / _FIRST_NAME).exists():
+                _drop_first_file(home)
             while not (asked := signals.wait(0.3)) and daemon.poll() is None:
                 pass
         finally:
             daemon.terminate()
             code = daemon.wait()
     if not asked:
-        raise typer.Exit(code or 1)
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+        again = f"; start again with --folder {shlex.quote(str(home))}" if home.exists() else ""
+        print(f"attachd: the daemon of the demo {how}, so that the demo ends{again}.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _is_ours(folder: Path) -> None:
+    """See that a folder is empty, or an earlier demo's that has ended. Raises ``model.Mistake`` (1)."""
+    config = folder / "config.toml"
+    if folder.is_dir() and any(folder.iterdir()):
+        first = _CONFIG.partition("\n")[0]
+        if not config.is_file() or not config.read_text("utf-8", "replace").startswith(first):
+            remedy = "Name an empty one, or one that is still to be made."
+            raise Mistake(Problem("--folder", f"{folder} holds files, and no demo.", remedy), exit_code=1)
+        holder = locks.holder(folder / "state" / "lock")
+        if holder is not None:
+            raise Mistake(Problem("--folder", f"a demo runs in {folder} already ({holder})."), exit_code=1)
 
 
 @contextmanager
@@ -165,7 +188,7 @@ attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
   2. Drop a file into a folder:      cp FILE {home}/inbox/DEMO-1/
                                      (a folder is an issue: DEMO-1, DEMO-2, DEMO-3; any other key does not exist)
   3. See what becomes of it:         {page}
-                                     {shlex.quote(sys.argv[0])} status -c {config}
+                                     {shlex.quote(os.path.normpath(os.path.abspath(sys.argv[0])))} status -c {config}
                                      ls {home}/done/DEMO-1 {home}/failed
 """,
         flush=True,

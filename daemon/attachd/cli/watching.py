@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from attachd.cli import showing
+from attachd.cli import drawing, showing
 from attachd.config import Config
 from attachd.journal.database import Journal
 from attachd.service import surveying
@@ -70,7 +70,7 @@ def print_changes(survey: Survey, out: Callable[[str], None], wait: Callable[[fl
 def _bars(console: Console) -> Progress:
     columns = (
         *(TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), DownloadColumn(binary_units=True)),
-        *(TransferSpeedColumn(), TimeRemainingColumn()),
+        *(drawing.Speed(), TimeRemainingColumn()),
     )
     return Progress(*columns, console=console, expand=True)
 
@@ -81,12 +81,12 @@ def picture(found: dict[str, Any], now: float, bars: Progress, height: int) -> R
     head = [Text(line) for line in showing.heading(found, now)]
     alarms = [Text(f"paused     {showing.until(each, now)}: {each['reason']}", "bold red") for each in found["pauses"]]
     alarms += [Text(f"not listed {folder}: {why}", "red") for folder, why in found["not_listed"].items()]
-    alarms += [Text(f"no issue   {s['folder']} ({s['files']} files): {s['reason']}", "yellow") for s in found["strays"]]
+    alarms += [Text(f"no issue   {showing.stray_in_words(s)}", "yellow") for s in found["strays"]]
     _draw(bars, found["sending"])
     parts: list[RenderableType] = [*head, *alarms[:most], Text("")]
     parts += [bars, Text("")] if found["sending"] else []
     parts += list(_queue(found["queue"], now, most)) + list(_files("Waiting, and why", found["waiting_for"], now, most))
-    parts += list(_files("Last", found["last"], now, most))
+    parts += list(_files("Last verdicts", found["last"], now, most))
     return Group(*parts, Text("Ctrl-C ends this.", "dim"))
 
 

@@ -347,7 +347,7 @@ def hook_url(text: str | None) -> Iterator[Problem]:
 
 def hook_command(words: Sequence[str] | None) -> Iterator[Problem]:
     """It must name a program by its full path."""
-    if words is not None and not (words and words[0].startswith("/") and all(words)):
+    if words is not None and not (words and words[0].startswith("/") and all(words) and "\0" not in "".join(words)):
         yield Problem("", "names no program by its full path.", 'Write it as in ["/usr/local/bin/attachd-hook"].')
 
 

@@ -134,13 +134,9 @@ def find(argument: Path | None, instance: str | None, environ: Mapping[str, str]
         if _exists(place):
             return place
     looked = ", ".join(map(str, places))
-    raise model.Mistake(
-        model.Problem(
-            "",
-            f"No configuration found; looked at {looked}.",
-            "Copy sample-config.toml to one of these places, or name a file with -c FILE.",
-        )
-    )
+    remedy = "Correct the name; or `attachd init` makes one there." if argument or instance else ""
+    remedy = remedy or "`attachd init` makes one; or name a file with -c FILE."
+    raise model.Mistake(model.Problem("", f"No configuration found; looked at {looked}.", remedy))
 
 
 def _places(argument: Path | None, instance: str | None, environ: Mapping[str, str]) -> Iterator[Path]:

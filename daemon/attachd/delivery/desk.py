@@ -65,10 +65,12 @@ class Desk:
     ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
     ``asked_with`` holds with which generation of the credentials a file was refused whose witnesses are still to be heard.
     ``retain_at`` and ``forget_at`` are when retention goes on (boot clock), ``forgotten`` where it has come to in the history.
+    ``reader`` is the journal once more, for those who look at all of it (page, metrics, notices): they hold up nobody.
     ``secret_changed`` tells whether the token's source has changed since it was last read.
     """
 
     journal: Journal
+    reader: Journal
     config: Config
     clock: Clock
     site: Site

@@ -58,7 +58,7 @@ def render(*, ident: str, file: str, issue: str, when: str, reason: str, words: 
         "",
         f"What to do: {_line(remedy)}",
         "",
-        f"To try again, move the file back into the folder {_line(issue)} of the inbox.",
+        f"To try again, move the file back into the folder {_line(issue)} of the inbox, or into that of another issue.",
         "This note then disappears by itself.",
         "",
     ]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from attachd.filing import durability, notes, numbering, places, recognising
+from attachd.filing import durability, notes, numbering, places, recognising, renaming
 
 #: Directly in the inbox: how it stands. In any folder: why its files wait.
 STATUS, WHY = b"_STATUS.txt", b"_WHY.txt"
@@ -43,13 +43,11 @@ def put(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes, content
     Raises Foreign where the name is taken by what is no notice, OSError where it cannot be written.
     """
     with _folder(inbox, mount, folder) as here:
-        if _is_there(here, name) and not _is_ours(here, name):
-            raise Foreign(name)
         temporary = numbering.hidden(_PURPOSE, name)
         try:
             notes.prepare(here, temporary, content)
-            os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
-        except OSError:
+            _rename(here, temporary, name)
+        except (OSError, Foreign):
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=here)
             raise
@@ -104,8 +102,15 @@ def _folder(inbox: Path, mount: tuple[int, int], folder: bytes) -> Iterator[int]
         yield here
 
 
-def _is_there(folder: int, name: bytes) -> bool:
-    return recognising.status_of(folder, name) is not None
+def _rename(folder: int, temporary: bytes, name: bytes) -> None:
+    """Over a text of ours, or over nothing. Looked at directly before: what somebody saves meanwhile is seen."""
+    if _is_ours(folder, name):
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        return
+    try:
+        renaming.rename(folder, temporary, folder, name, renaming.Reserving())
+    except FileExistsError:
+        raise Foreign(name) from None
 
 
 def _is_ours(folder: int, name: bytes) -> bool:

@@ -85,6 +85,11 @@ def told(journal: Journal, target: str, event: int) -> None:
         _forget(connection)
 
 
+def trim(connection: sqlite3.Connection) -> None:
+    """Forget what is too much, whoever has not been told of it."""
+    connection.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (MOST,))
+
+
 def _forget(connection: sqlite3.Connection) -> None:
     least = connection.execute("SELECT min(value) FROM meta WHERE key LIKE 'hooks.%'").fetchone()[0] or 0
     connection.execute("DELETE FROM event WHERE id <= max(?, (SELECT max(id) FROM event) - ?)", (least, MOST))

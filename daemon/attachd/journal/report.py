@@ -34,8 +34,12 @@ class Summary:
 
 
 def summary(journal: Journal) -> Summary:
-    """Count all files by word: those that are unfinished now, and all that ever had a verdict."""
-    counts = standing(journal).words | {word: files for word, (files, _) in tally(journal).items()}
+    """Count all files by word: those that are unfinished now, those that failed and still lie there, and all that ever were
+    attached or withdrawn.
+    """
+    now = standing(journal).words
+    counts = now | {word: files for word, (files, _) in tally(journal).items()}
+    counts[Word.FAILED] = now[Word.FAILED] + lying_in_failed(journal)
     held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
     return Summary(counts, oldest_waiting(journal), held)
 
@@ -115,9 +119,11 @@ def progress(journal: Journal) -> tuple[object, ...]:
 
 def failed_since(journal: Journal, moment: float) -> int:
     """How many files have been refused since *moment*."""
-    return int(
-        journal.value("SELECT count(*) FROM file WHERE state IN ('REFUSED', 'FAILED') AND verdict_at >= ?", (moment,))
+    filed = "SELECT count(*) FROM file WHERE finished_at >= ? AND state = 'FAILED' AND verdict_at >= ?"
+    unfiled = (
+        "SELECT count(*) FROM file WHERE state IN ('ATTACHED', 'REFUSED') AND state = 'REFUSED' AND verdict_at >= ?"
     )
+    return int(journal.value(filed, (moment, moment))) + int(journal.value(unfiled, (moment,)))
 
 
 def strays(journal: Journal) -> list[Stray]:
@@ -218,9 +224,8 @@ def _rows(journal: Journal, rest: str, *parameters: object) -> list[Row]:
 
 def attached_since(journal: Journal, moment: float) -> int:
     """How many files Jira has accepted since *moment*."""
-    return int(
-        journal.value("SELECT count(*) FROM file WHERE state IN ('ATTACHED', 'DONE') AND verdict_at >= ?", (moment,))
-    )
+    which = "attachment IS NOT NULL AND verdict_at >= ? AND state IN ('ATTACHED', 'DONE')"
+    return int(journal.value(f"SELECT count(*) FROM file INDEXED BY file_accepted WHERE {which}", (moment,)))
 
 
 def failures_since(journal: Journal, moment: float, limit: int = 100) -> list[Row]:
@@ -285,7 +290,8 @@ def queues(journal: Journal, limit: int) -> list[Queue]:
 
 def failed_lately(journal: Journal, limit: int) -> list[Row]:
     """Failed files that still lie where their note is, the latest first."""
-    return _rows(journal, "WHERE note IS NOT NULL AND state = 'FAILED' ORDER BY id DESC LIMIT ?", limit)
+    which = "INDEXED BY file_noted WHERE note IS NOT NULL AND state = 'FAILED'"
+    return _rows(journal, f"{which} ORDER BY id DESC LIMIT ?", limit)
 
 
 def accepted_by_hour(journal: Journal, first: float) -> dict[int, tuple[int, int]]:

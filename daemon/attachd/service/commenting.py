@@ -6,6 +6,7 @@ it is made once more. In Jira Service Management it is internal: customers are n
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ from contextlib import closing
 
 import structlog
 
-from attachd.delivery import policy
+from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Reply
 from attachd.journal.events import Event
 from attachd.journal.rows import Row
-from attachd.model import printable
+from attachd.model import Mistake, printable
 from attachd.service import phrasing, starting
 
 log = structlog.get_logger()
@@ -40,11 +41,10 @@ class Comment:
         self._desk = desk
         self._began = desk.clock.now()
         self._tls: ssl.SSLContext | None = None
-        self._made, self._tried = set[str](), set[str]()
+        self._named, self._tried = set[str](), set[str]()
 
     def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
-        """Comment on all issues of these events; none of them counts as told before all are."""
-        del ended
+        """Comment on all issues of these events; none of them counts as told before all are. What is paused waits."""
         attached = [event for event in waiting if event.kind == "attached" and event.row]
         if (
             attached
@@ -52,35 +52,47 @@ class Comment:
             and not is_ready(attached, self._desk.clock.now(), self.at_once)
         ):
             return 0, ""
+        reasons, gate = list[str](), pausing.current(self._desk)
         for rows, first in batches(attached):
-            if reason := self._once(rows, first):
-                return 0, reason
-        self._made.clear()
+            left = [row for row in rows if row.ident not in self._named]
+            if not left:
+                continue
+            if ended.is_set() or not gate.lets(left[0].lane):
+                return 0, ""
+            try:
+                reason = self._comment(left, first)
+            except Mistake as mistake:
+                # The token or a certificate cannot be read: who delivers pauses for that, and says so.
+                reason = str(mistake)
+            reasons += [reason] if reason else []
+        if reasons:
+            return 0, reasons[0]
+        self._named.clear()
+        self._tried.clear()
         return len(waiting), ""
 
-    def _once(self, rows: Sequence[Row], first: float) -> str:
-        """Make the comment, unless it is there; why not, or "" also where Jira declines it for good."""
-        lane, mark = rows[0].lane, marker(rows)
-        if mark in self._made:
-            return ""
+    def _comment(self, rows: Sequence[Row], first: float) -> str:
+        """Name these files of one issue; why not, or "" also where Jira declines it for good."""
+        lane = rows[0].lane
         self._tls = self._tls or starting.tls_context(self._desk.config)
         with closing(starting.make_client(self._desk, self._tls)) as client:
             # One that an earlier process, or an earlier try without an answer, may have made.
-            if mark in self._tried or first < self._began:
-                there = _is_there(client, lane, mark)
+            if first < self._began or not self._tried.isdisjoint(row.ident for row in rows):
+                there = _named(client, lane)
                 if isinstance(there, str):
                     return there
-                if there:
-                    self._made.add(mark)
-                    return ""
-            self._tried.add(mark)
+                self._named |= there
+                rows = [row for row in rows if row.ident not in there]
+            if not rows:
+                return ""
+            self._tried.update(row.ident for row in rows)
             answer = client.comment(lane, words(rows))
         if isinstance(answer, Broken):
             return answer.error
         said = "; ".join(answer.words) or f"it answers {answer.status}"
         if answer.status not in (200, 201, 400, 403, 404):
             return said
-        self._made.add(mark)
+        self._named.update(row.ident for row in rows)
         if answer.status in (200, 201):
             log.info("hook.commented", issue=lane, files=len(rows))
         else:
@@ -90,19 +102,16 @@ class Comment:
         return ""
 
 
-def _is_there(client: Client, lane: str, mark: str) -> bool | str:
-    """Whether an issue has the comment; why that cannot be known."""
+def _named(client: Client, lane: str) -> set[str] | str:
+    """The files that comments of an issue name already; why that cannot be known."""
     answer = policy.asked(lambda: client.comments(lane), threading.Event())
     if isinstance(answer, Reply) and answer.status in (403, 404):
-        return False
+        return set()
     if not isinstance(answer, Reply) or answer.status != 200 or not isinstance(answer.json, dict):
         return "the issue's comments cannot be looked at"
     found = answer.json.get("comments")
-    return (
-        any(mark in str(each.get("body")) for each in found if isinstance(each, dict))
-        if isinstance(found, list)
-        else False
-    )
+    bodies = [str(each.get("body")) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return {ident for body in bodies for ident in idents(body)}
 
 
 def is_ready(attached: Sequence[Event], now: float, most: int) -> bool:
@@ -130,9 +139,26 @@ def words(rows: Sequence[Row]) -> str:
 
 
 def marker(rows: Sequence[Row]) -> str:
-    """What an earlier try of the same comment is known by."""
-    first, last = rows[0].ident, rows[-1].ident
-    return f"(attachd {first})" if first == last else f"(attachd {first} to {last})"
+    """Which files a comment is about, so that it is known again: their ids, those that follow each other as a range."""
+    numbers, parts = sorted(row.id for row in rows), list[str]()
+    first = last = numbers[0]
+    for number in [*numbers[1:], -1]:
+        if number != last + 1:
+            parts.append(f"F{first}" if first == last else f"F{first}..F{last}")
+            first = number
+        last = number
+    return f"(attachd {' '.join(parts)})"
+
+
+def idents(body: str) -> set[str]:
+    """The ids in the last line of a comment of ours; empty for any other. Pure."""
+    found = re.search(r"\(attachd ((?:F\d{1,18}(?:\.\.F\d{1,18})? ?)+)\)", body, re.ASCII)
+    named = set[str]()
+    for part in found[1].split() if found else ():
+        first, _, last = part.replace("F", "").partition("..")
+        # A comment names a thousand files at the most: what somebody else has written costs nothing.
+        named |= {f"F{number}" for number in range(int(first), min(int(last or first), int(first) + 1000) + 1)}
+    return named
 
 
 def plain(name: str) -> str:

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -84,18 +84,30 @@ class Hooks:
             thread.join(2.0)
 
     def _loop(self, target: Target) -> None:
-        failures = 0
+        progress = Progress()
         while not self._ended.is_set():
             last = self._desk.stopping.is_set()
-            # After the end nobody reads the journal any more.
-            with suppress(sqlite3.ProgrammingError), troubles.left_to_workers():
-                told, reason = step(self._desk, target, failures, self._ended)
-                failures = failures + 1 if reason else 0
-                if told and not reason:
-                    continue
-            if last:
+            done = False
+            try:
+                done = step(self._desk, target, progress, self._ended) == (True, "")
+            except sqlite3.ProgrammingError:
+                return  # The end: nobody reads the journal any more.
+            except sqlite3.OperationalError as error:
+                if not troubles.disk_fails(error):
+                    raise
+                progress.failures += 1
+            if last and not done:
                 return
-            self._desk.stopping.wait(wait_after(failures))
+            if not done:
+                self._desk.stopping.wait(wait_after(progress.failures))
+
+
+@dataclass(slots=True)
+class Progress:
+    """How often in a row it failed, and the last event that was told, also where the journal's disk does not take that down."""
+
+    failures: int = 0
+    told: int = 0
 
 
 def wait_after(failures: int) -> float:
@@ -103,26 +115,34 @@ def wait_after(failures: int) -> float:
     return policy.file_wait(failures) if failures else LOOK_SECONDS
 
 
-def step(desk: Desk, target: Target, failures: int, ended: threading.Event) -> tuple[int, str]:
-    """Tell the next event; how many were, and why it failed. A failure is logged once, and the end of it."""
+def step(desk: Desk, target: Target, progress: Progress, ended: threading.Event) -> tuple[bool, str]:
+    """Tell what comes next; whether anything was told, and why it failed. A failure is logged once, and the end of it."""
     waiting = events.after(desk.journal, target.name, target.at_once)
+    if waiting and waiting[-1].id <= progress.told:
+        events.told(desk.journal, target.name, waiting[-1].id)
+        return True, ""
+    waiting = [event for event in waiting if event.id > progress.told]
     if not waiting:
-        return 0, ""
+        return False, ""
     told, reason = target.tell(waiting, ended)
     if reason:
-        if not failures:
+        if not progress.failures:
             log.warning(
                 "hook.failed", hook=target.name, number=waiting[0].id, reason=reason, remedy="it is tried again"
             )
+        progress.failures += 1
         if desk.clock.now() - waiting[0].at < GIVE_UP_SECONDS:
-            return 0, reason
+            return False, reason
         log.error("hook.given_up", hook=target.name, number=waiting[0].id, kind=waiting[0].kind, reason=reason)
         told = 1
-    elif failures and told:
-        log.info("hook.recovered", hook=target.name)
+    elif told:
+        if progress.failures:
+            log.info("hook.recovered", hook=target.name)
+        progress.failures = 0
     if told:
-        events.told(desk.journal, target.name, waiting[told - 1].id)
-    return told, reason
+        progress.told = waiting[told - 1].id
+        events.told(desk.journal, target.name, progress.told)
+    return bool(told), reason
 
 
 def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str, Any]:

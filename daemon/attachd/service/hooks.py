@@ -10,9 +10,11 @@ import os
 import signal
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import httpx
 
@@ -26,8 +28,8 @@ from attachd.service.hooking import Target
 
 #: How long a receiver may take to answer, and a command to end, in seconds.
 ANSWER_SECONDS, COMMAND_SECONDS = 15.0, 60.0
-#: What is read of an answer, in bytes: it tells nothing.
-_READ_BYTES = 65_536
+#: What is kept of what a command says, in bytes.
+_SAID_BYTES = 4096
 #: What the secret of a webhook may begin with; the rest is base64 then (standardwebhooks.com).
 _PREFIX = "whsec_"
 
@@ -77,10 +79,10 @@ class Webhook:
             if key := _key(self._desk.config):
                 headers["webhook-signature"] = signature(key, headers["webhook-id"], now, content)
             with self._http.stream("POST", self._url, content=content, headers=headers) as answer:
-                for _, chunk in zip(range(16), answer.iter_bytes(_READ_BYTES // 16), strict=False):
-                    del chunk
+                # What it says beyond that is nobody's to read: it may have no end.
                 status = answer.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # Names that no host can have are found out by the library, in several ways.
             return 0, f"{type(error).__name__}: {error}"
         except Mistake as mistake:
             return 0, str(mistake)
@@ -124,32 +126,39 @@ class Command:
         content = hooking.encoded(event, metrics.instance(self._desk.config.file), self._desk.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}
-        try:
-            # Without a shell; of the service's environment it gets neither credentials nor tokens.
-            process = subprocess.Popen(  # noqa: S603
-                self._words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            return 0, f"{self._words[0]} does not start: {error.strerror}"
-        with process:
-            said = _finished(process, content, ended)
-        if said is None:
-            return 0, f"{self._words[0]} took more than {COMMAND_SECONDS:g} s, or was ended with attachd"
-        if process.returncode:
-            return 0, f"{self._words[0]} ended with {process.returncode}: {_first_line(said)}"
+        with tempfile.TemporaryFile() as said:
+            try:
+                # Without a shell; of the service's environment it gets neither credentials nor tokens.
+                process = subprocess.Popen(  # noqa: S603
+                    self._words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, env=environ,
+                    start_new_session=True,
+                )  # fmt: skip
+            except (OSError, ValueError) as error:
+                return 0, f"{self._words[0]} does not start: {getattr(error, 'strerror', None) or error}"
+            with process:
+                status = _finished(process, content, ended)
+            if status is None:
+                return 0, f"{self._words[0]} took more than {COMMAND_SECONDS:g} s, or was ended with attachd"
+            if status:
+                said.seek(0)
+                return 0, f"{self._words[0]} ended with {status}: {_first_line(said.read(_SAID_BYTES))}"
         return 1, ""
 
 
-def _finished(process: subprocess.Popen[bytes], content: bytes, ended: threading.Event) -> bytes | None:
-    """What it said on stderr; None where it, and what it had started, had to be killed."""
-    until, given = time.monotonic() + COMMAND_SECONDS, content
+def _finished(process: subprocess.Popen[bytes], content: bytes, ended: threading.Event) -> int | None:
+    """Its exit status; None where it, and what it had started, had to be killed. What it leaves running on purpose is its own."""
+    until = time.monotonic() + COMMAND_SECONDS
     try:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            # One event is smaller than a pipe holds (pipe(7)): this does not wait for its reader.
+            process.stdin.write(content)
+            process.stdin.close()
         while time.monotonic() < until and not ended.is_set():
             try:
-                return process.communicate(given, timeout=0.2)[1]
+                return process.wait(0.2)
             except subprocess.TimeoutExpired:
-                given = b""
+                continue
         return None
     finally:
         if process.returncode is None:

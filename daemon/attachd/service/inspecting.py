@@ -18,7 +18,7 @@ from attachd.delivery import site as site_
 from attachd.filing import guard, renaming
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
-from attachd.journal import database
+from attachd.journal import database, lookup
 from attachd.model import Fault, Mistake, Scope
 from attachd.service import expiring, growing, locks, starting, trying
 from attachd.service.finding import Finding
@@ -64,10 +64,27 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
             yield Finding(where, "warning", f"{path} is not there now", "mount it; files wait until then")
         else:
             yield _try_folder(where, path)
+    if "folders.inbox" not in missing and config.folders.inbox.is_dir():
+        yield from _marker(config, state)
     if not missing and config.folders.inbox.is_dir() and config.folders.done.is_dir():
         yield _try_rename(config)
         yield from _events(config.folders.inbox)
         yield _leases(config)
+
+
+def _marker(config: Config, state: Path) -> Iterator[Finding]:
+    """Whether the inbox is the one that the journal knows; the journal of another inbox would hold everything up."""
+    journal = database.open_for_reading(state, older=True)
+    if journal is None:
+        return
+    try:
+        known = lookup.fact(journal, "inbox")
+    finally:
+        journal.close()
+    sight = guard.Guard(config.folders.inbox, str(known), 0).look() if known else None
+    if sight is not None and not sight.there:
+        remedy = f"mount it; or name another folders.state, if the journal in {state} is that of another inbox"
+        yield Finding("inbox marker", "failed", sight.reason, remedy)
 
 
 def _events(inbox: Path) -> Iterator[Finding]:

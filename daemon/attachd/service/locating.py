@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,6 +53,18 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
         rescan=config.settle.rescan_seconds,
         looks=len(config.doubt.looks_seconds),
     )
+
+
+def by_ident(config: Config, journal: Journal, given: str) -> bytes | None:
+    """Where the file with this id lies, or lay last; None for what is no id, or lies here under that name."""
+    if not re.fullmatch(r"F[1-9][0-9]{0,17}", given, re.ASCII) or os.path.lexists(given):
+        return None
+    row = lookup.by_id(journal, int(given[1:]))
+    if row is None:
+        return None
+    roots = placing.roots(config)
+    below = (row.root, row.target) if row.root is not None and row.target is not None else ("inbox", row.path)
+    return os.path.join(bytes(roots[below[0]]), below[1])
 
 
 class Locator:

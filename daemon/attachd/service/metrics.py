@@ -112,7 +112,7 @@ def _all(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
 def _files(desk: Desk) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    tally = report.tally(desk.journal)
+    tally = report.tally(desk.reader)
     files = CounterMetricFamily("attachd_files", "Files that came to this verdict.", labels=["verdict"])
     for word, (count, _) in tally.items():
         files.add_metric([str(word)], count)
@@ -124,7 +124,7 @@ def _files(desk: Desk) -> Iterator[Metric]:
 def _now(desk: Desk) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
-    journal, standing = desk.journal, report.standing(desk.journal)
+    journal, standing = desk.reader, report.standing(desk.reader)
     yield _gauge("attachd_waiting_files", "Files in the inbox that are known and not filed yet.", standing.left)
     yield _gauge("attachd_blocked_files", "Those of them that wait for a person.", sum(standing.blocked.values()))
     yield _gauge("attachd_in_doubt_files", "Those of them that may be attached.", standing.words[Word.IN_DOUBT])
@@ -143,7 +143,7 @@ def _now(desk: Desk) -> Iterator[Metric]:
 def _intake(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    events, there = report.events(desk.journal), desk.guard.sight.there
+    events, there = report.events(desk.reader), desk.guard.sight.there
     help_found = "Files that a scan found and of which no event had told."
     yield CounterMetricFamily("attachd_scan_found_files", help_found, value=events.found)
     yield CounterMetricFamily("attachd_overflows", "Overflows of the kernel's queue of events.", value=events.overflows)

@@ -159,7 +159,7 @@ def _path(folder: bytes) -> bytes:
 
 def gather(desk: Desk) -> Seen:
     """What the journal says now. Each question is answered by an index, however many files wait."""
-    journal, now = desk.journal, desk.clock.now()
+    journal, now = desk.reader, desk.clock.now()
     settings = desk.config
     warn = settings.limits.warn_after_minutes * 60
     words = report.standing(journal).words

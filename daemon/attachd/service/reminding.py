@@ -43,6 +43,7 @@ def remind(desk: Desk) -> None:
     limits = desk.config.limits
     warn, again = limits.warn_after_minutes * 60, limits.remind_hours * 3600
     with desk.journal.transaction() as connection:
+        events.trim(connection)
         lines = [_of_pause(connection, each, now) for each in _paused(connection, now, again)]
         for key, find in CAUSES.items():
             lines += _of_cause(connection, key, find(connection, desk, now), now, warn, again)

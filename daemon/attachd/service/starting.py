@@ -48,6 +48,7 @@ class Held:
 
     def release(self) -> None:
         """Give everything back."""
+        self.desk.reader.close()
         self.desk.journal.close()
         for lock in (self.inbox_lock, self.state_lock):
             if lock is not None:
@@ -269,7 +270,8 @@ def _desk(
     site = Site(config.jira.url, config.jira.deployment, clock)
     site.pages = journal.value("SELECT value FROM meta WHERE key = 'site.pages'") or site.url
     credentials = make_credentials(config, environ, state, clock)
-    return Desk(journal, config, clock, site, guard, credentials, secret_changed=signing.watch(config))
+    reader = database.open_for_reading(state) or journal
+    return Desk(journal, reader, config, clock, site, guard, credentials, secret_changed=signing.watch(config))
 
 
 def make_credentials(config: Config, environ: Mapping[str, str], state: Path, clock: Clock) -> oauth.Identity:

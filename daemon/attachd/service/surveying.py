@@ -109,7 +109,7 @@ def _file(row: Row) -> dict[str, Any]:
         "attachment": row.attachment,
         "reason": row.blocked or _unmoved(row) or row.said,
         "next": row.due or None,
-        "target": printable(row.target) if row.target else None,
+        "target": f"{row.root}/{printable(row.target)}" if row.target else None,
     }
 
 

@@ -85,7 +85,10 @@ class Verifier:
                 said = "; ".join(answer.words) or f"it answers {answer.status}"
                 return Compared(row, Result.UNKNOWN, f"Jira does not show attachment {row.attachment}: {said}")
         compared = compare(row, there)
-        return self._read(row) if self._content and compared.result in (Result.SAME, Result.RENAMED) else compared
+        if not self._content or compared.result not in (Result.SAME, Result.RENAMED):
+            return compared
+        read = self._read(row)
+        return compared if read.result is Result.SAME else read
 
     def _read(self, row: Row) -> Compared:
         if row.sha256 is None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import sqlite3
 import threading
+import time
 import urllib.parse
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -74,6 +76,7 @@ class Page:
         self._rates, self._lock = picturing.Rates(), threading.Lock()
         self._said: OrderedDict[str, list[str]] = OrderedDict()
         self._watchers = 0
+        self._made, self._made_at = "", -_TICK
 
     def application(self) -> Starlette:
         """The page as ASGI."""
@@ -115,11 +118,13 @@ class Page:
             )
         )
 
-    def _live(self) -> str:
-        """The part that changes, as HTML."""
+    def _live(self, *, fresh: bool = True) -> str:
+        """The part that changes, as HTML; not *fresh*, made once for all who look on."""
         with self._lock:
-            shown = picturing.live(self._desk, self._rates)
-        return self._part.render(live=shown, form=self._gate.form)
+            if fresh or time.monotonic() - self._made_at >= _TICK / 2:
+                shown = picturing.live(self._desk, self._rates)
+                self._made, self._made_at = self._part.render(live=shown, form=self._gate.form), time.monotonic()
+            return self._made
 
     def static(self, request: Request) -> Response:
         """The page's own style, script and picture."""
@@ -137,7 +142,7 @@ class Page:
         before, quiet = "", 0.0
         try:
             while not self._stopping.is_set():
-                fresh = await run_in_threadpool(self._live)
+                fresh = await run_in_threadpool(self._live, fresh=False)
                 if fresh != before:
                     yield f"data: {json.dumps(fresh)}\n\n"
                     before, quiet = fresh, 0.0
@@ -188,7 +193,7 @@ class Page:
         with self._desk.journal.transaction() as connection:
             made = operating.pause(connection, "", now, None)
         log.info("page.paused")
-        return [paused.paused_in_words(made, now)]
+        return [re.sub("until `attachd resume[^`]*`", "until it is resumed", paused.paused_in_words(made, now))]
 
     def _retry(self, form: dict[str, str]) -> list[str]:
         desk = self._desk
@@ -219,7 +224,7 @@ class Page:
         """200 while it works or waits; the body says what it waits for, by its kind."""
         waits = [
             f"paused: {each.scope}, {each.kind}"
-            for each in report.active_pauses(self._desk.journal, self._desk.clock.now())
+            for each in report.active_pauses(self._desk.reader, self._desk.clock.now())
         ]
         if not self._desk.guard.sight.there:
             waits.append("the inbox is not there")

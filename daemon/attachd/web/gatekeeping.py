@@ -58,11 +58,15 @@ class Gate:
             return False
         if parts.netloc != host or "@" in host:
             return False
-        return name in self.names or (_is_this_machine(name) and (self.token is None or port == self.port))
+        # 80 is the one that browsers leave out.
+        return name in self.names or (_is_this_machine(name) and (self.token is None or (port or 80) == self.port))
 
     def knows_origin(self, origin: str, host: str) -> bool:
         """Whether the page that sends a form is this one."""
-        parts = urllib.parse.urlsplit(origin)
+        try:
+            parts = urllib.parse.urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in ("http", "https") and parts.netloc == host
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,23 +40,27 @@ class Rates:
 
 def live(desk: Desk, rates: Rates) -> dict[str, Any]:
     """What changes by itself. Each question is answered by an index, however many files wait."""
-    journal, now = desk.journal, desk.clock.now()
+    journal, now = desk.reader, desk.clock.now()
     standing = report.standing(journal)
     oldest = report.oldest_waiting(journal)
-    words = standing.words
-    inbox = desk.guard.sight
+    words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + report.lying_in_failed(journal)}
+    inbox, pauses, strays = desk.guard.sight, report.active_pauses(journal, now), report.strays(journal)
+    stray_files = sum(stray.files for stray in strays)
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
+        "stray_files": stray_files,
+        "today": noticing.files(report.attached_after(journal, noticing.midnight(now))[0]),
         "oldest": span(now - oldest) if oldest is not None else "",
+        "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
         "hangs": [str(hang) for hang in desk.beats.hangs()],
-        "pauses": [_pause(each, now) for each in report.active_pauses(journal, now)],
+        "pauses": [_pause(each, now) for each in pauses],
         "sending": _sending(desk, rates),
         "lanes": [_lane(each, now) for each in report.queues(journal, MOST)],
         "troubled": [_waiting(row, now) for row in report.troubled(journal, MOST)],
         "strays": [
             {"folder": printable(s.folder) or "the inbox itself", "files": noticing.files(s.files), "reason": s.reason}
-            for s in report.strays(journal)[:MOST]
+            for s in strays[:MOST]
         ],
         "unlisted": list(report.troubles(journal).items())[:MOST],
         "failed": [_failed(desk, row, now) for row in report.failed_lately(journal, MOST)],
@@ -76,19 +81,20 @@ def frame(desk: Desk) -> dict[str, Any]:
 def found(desk: Desk, wanted: str) -> list[dict[str, Any]]:
     """What the history says of files whose name, issue, attachment or id contains *wanted*."""
     now = desk.clock.now()
-    return [_verdict(desk, row, now) for row in lookup.search(desk.journal, wanted, MOST)]
+    return [_verdict(desk, row, now) for row in lookup.search(desk.reader, wanted, MOST)]
 
 
 def _pause(each: Pause, now: float) -> dict[str, Any]:
     said = paused.what(each, now)
     return {
-        "sentence": f"{said[:1].upper()}{said[1:]}; {paused.end(each, now)}.",
+        # The button stands beside it.
+        "sentence": f"{said[:1].upper()}{said[1:]}; {re.sub('`attachd resume[^`]*`', '“Resume”', paused.end(each, now))}.",
         "issue": each.subject if each.scope in (Scope.OPERATOR, Scope.ISSUE) else "",
     }
 
 
 def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
-    rows, boot, shown = report.sending(desk.journal), desk.clock.boot(), []
+    rows, boot, shown = report.sending(desk.reader), desk.clock.boot(), []
     rates.forget_all_but({row.id for row in rows})
     for row in rows[:MOST]:
         progress = desk.progress.get(row.id)
@@ -141,6 +147,9 @@ def _verdict(desk: Desk, row: Row, now: float) -> dict[str, Any]:
         "issue": row.lane,
         "link": desk.site.page(row.lane),
         "attachment": row.attachment or "",
+        "stored_as": row.stored_as
+        if row.stored_as and row.stored_as != printable(row.path.rpartition(b"/")[2])
+        else "",
         "size": size(row.size),
         "when": clock(finished or row.seen_at, now),
         "reason": row.said or "",
@@ -160,7 +169,7 @@ def chart(desk: Desk) -> dict[str, Any]:
 def _bars(desk: Desk) -> list[dict[str, Any]]:
     now = desk.clock.now()
     first = (now // HOUR - HOURS + 1) * HOUR
-    hours = report.accepted_by_hour(desk.journal, first)
+    hours = report.accepted_by_hour(desk.reader, first)
     counts = [hours.get(number, (0, 0)) for number in range(HOURS)]
     most_files = max((files for files, _ in counts), default=0) or 1
     most_bytes = max((bytes_ for _, bytes_ in counts), default=0) or 1
@@ -181,5 +190,5 @@ def failed_row(desk: Desk, ident: str) -> Row | None:
     number = ident.removeprefix("F")
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return None
-    row = lookup.by_id(desk.journal, int(number))
+    row = lookup.by_id(desk.reader, int(number))
     return row if row is not None and row.state is State.FAILED and row.target is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from attachd.service.running import Engine
 from attachd.web import tokens
@@ -25,6 +27,30 @@ _AGAIN_SECONDS = 30.0
 #: How long requests may take that are under way at the end.
 _STOP_SECONDS = 2
 _BACKLOG = 64
+#: How many connections there are at once, and how long one may take to ask something.
+_MOST_CONNECTIONS, _FIRST_SECONDS = 100, 10.0
+
+
+class Connection(H11Protocol):
+    """One of so many at the most, each with so long for its first request: descriptors are what files are attached with."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take it, or close it at once."""
+        self._refused = len(self.connections) >= _MOST_CONNECTIONS
+        if self._refused:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self.loop.call_later(_FIRST_SECONDS, self._close_if_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is to be tidied up for one that was refused."""
+        if not self._refused:
+            super().connection_lost(exc)
+
+    def _close_if_silent(self) -> None:
+        if getattr(self, "cycle", None) is None and not self.transport.is_closing():
+            self.transport.close()
 
 
 class Serving:
@@ -73,7 +99,7 @@ class Serving:
     def _serve(self, listener: socket.socket, gate: Gate) -> None:
         app = Page(self._engine, self._state, gate, self._stopping).application()
         config = uvicorn.Config(
-            app, lifespan="off", loop="asyncio", http="h11", ws="none", interface="asgi3", log_config=None, access_log=False,
+            app, lifespan="off", loop="asyncio", http=Connection, ws="none", interface="asgi3", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, limit_concurrency=100, timeout_graceful_shutdown=_STOP_SECONDS,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

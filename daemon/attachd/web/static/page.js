@@ -18,16 +18,26 @@ function show() {
   }
 }
 
+function here() {
+  document.body.classList.remove("gone");
+  asOf.textContent = "";
+}
+
+// What a button has done is news for a while.
+setTimeout(() => document.querySelector(".said")?.remove(), 30000);
+
 const events = new EventSource("events");
 events.onmessage = (event) => {
   waiting = JSON.parse(event.data);
-  asOf.textContent = "";
+  here();
   show();
 };
-events.addEventListener("quiet", () => {
-  asOf.textContent = "";
-});
+events.addEventListener("quiet", here);
 events.onerror = () => {
-  asOf.textContent = asOf.textContent || "No connection: this is how it stood at " + new Date().toLocaleTimeString() + ".";
+  if (!document.body.classList.contains("gone")) {
+    document.body.classList.add("gone");
+    const at = new Date().toLocaleTimeString([], { hour12: false });
+    asOf.textContent = "No connection: attachd may have ended. This is how it stood at " + at + ".";
+  }
 };
 setInterval(show, 500);
