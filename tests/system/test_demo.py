@@ -141,6 +141,20 @@ def test_a_folder_that_was_named_keeps_everything_for_the_next_time(tmp_path: Pa
     assert not (folder / "failed" / "DEMO-1").exists()
 
 
+def test_a_folder_of_somebodys_files_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.toml").write_text("# mine\n")
+
+    ended = subprocess.run(
+        [ATTACHD, "demo", "--port", "0", "--folder", folder], capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+
+    assert ended.returncode == 1
+    assert "holds files, and no demo" in ended.stderr
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"config.toml": "# mine\n"}
+
+
 def test_an_issue_that_does_not_exist_is_explained_in_failed(tmp_path: Path) -> None:
     with demo("--port", "0", temporary=tmp_path) as running:
         wait_until(lambda: "welcome.txt" in running.attachments())

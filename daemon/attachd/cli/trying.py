@@ -90,8 +90,7 @@ def demo(
         daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
         try:
             _explain(home, jira.url, paging.address(listen, home / "state"), config)
-            if not (home / "done" / "DEMO-1" / _FIRST_NAME).exists():
-                _drop_first_file(home)
+            _drop_first_file(home)
             while not (asked := signals.wait(0.3)) and daemon.poll() is None:
                 pass
         finally:
