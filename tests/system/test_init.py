@@ -7,6 +7,7 @@ import os
 import pty
 import stat
 import subprocess
+import termios
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,13 @@ def test_without_a_terminal_what_is_missing_is_named(home: Home) -> None:
     assert "--url: is not given, and there is no terminal to ask on." in ended.stderr
 
 
-def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira) -> None:
+def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira, request: pytest.FixtureRequest) -> None:
     ours, theirs = pty.openpty()
     # A hidden question is asked on the terminal that controls the process.
     command = [ATTACHD, "init", "-c", home.config]
     process = subprocess.Popen(command, env=home.environ, preexec_fn=lambda: os.login_tty(theirs))
+    request.addfinalizer(process.wait)
+    request.addfinalizer(process.kill)
     os.close(theirs)
     os.set_blocking(ours, False)
     shown = b""
@@ -152,6 +155,9 @@ def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira) -> Non
     ]:
         wait_until(lambda question=question: reads(question), 20)  # type: ignore[misc]
         shown = shown.partition(question)[2]
+        if question == b"API token":
+            # What is typed before the echo is off is thrown away (getpass: TCSAFLUSH).
+            wait_until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO, 20)
         if answer or question in (b"Projects", b"last day"):
             os.write(ours, f"{answer}\n".encode())
     wait_until(lambda: reads(b"All is well."), 20)
