@@ -36,8 +36,14 @@ def test_every_verb_prints_what_the_schema_says_with_the_daemon_up_and_down(plac
     once = valid("once", place.run("once", "--json").stdout)
     assert (once["attached"], once["failed"], once["stray"]) == (1, 1, 2)
 
+    assert [each["returned"] for each in valid("retry", place.run("retry", "--all", "--json").stdout)] == [
+        "NOPE-1/b.txt"
+    ]
+    assert valid("retry", place.run("retry", "nothing", "--json").stdout)[0]["returned"] is None
+    assert place.run("once").returncode == 3
+
     for what in ("up", "down"):
-        place.run("pause", "--issue", "TEST-2")
+        assert valid("pause", place.run("pause", "--issue", "TEST-2", "--json").stdout)["until"] is None
         if what == "up":
             with running(place):
                 place.drop("TEST-2/waits.txt", b"w")
@@ -55,6 +61,7 @@ def test_every_verb_prints_what_the_schema_says_with_the_daemon_up_and_down(plac
             _others(place)
         assert status["pauses"][0]["scope"] == "operator"
         assert len(status["strays"]) == 2
+    assert len(valid("resume", place.run("resume", "--json").stdout)["ended"]) == 1
 
 
 def _others(place: Place) -> None:

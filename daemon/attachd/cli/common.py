@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,6 +99,12 @@ def issue_key(settings: Config, given: str) -> str:
         return routed.key
     what = f"'{printable(os.fsencode(given))}' is no issue key, and no alias of one."
     raise Mistake(Problem("--issue", what, "Give a key such as TEST-123."), exit_code=2)
+
+
+def print_json(found: Any) -> None:
+    """Print what a verb found, for programs."""
+    json.dump(found, sys.stdout, indent=2)
+    print()
 
 
 def no_journal(state: Path) -> Mistake:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from attachd.cli import common
 from attachd.journal import database, operating
 from attachd.journal.operating import Resumed
 from attachd.model import Mistake, Problem, printable
-from attachd.service import locks, paused
+from attachd.service import locks, paused, surveying
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 #: Longer than this is a slip of the finger; without ``--for`` a pause has no end.
@@ -30,6 +30,7 @@ def pause(
     length: For = None,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
+    as_json: common.AsJson = False,
 ) -> None:
     """Send nothing, or nothing to one issue, until `attachd resume`.
 
@@ -44,11 +45,19 @@ def pause(
             if connection is None:
                 raise common.no_journal(state)
             made = operating.pause(connection, operating.lane_of(connection, key) if key else "", now, seconds)
+    if as_json:
+        common.print_json(surveying.pause(made) | {"running": locks.holder(state / "lock") is not None})
+        return
     print(paused.paused_in_words(made, now))
     print(_daemon(state))
 
 
-def resume(issue: common.Issue = None, config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+def resume(
+    issue: common.Issue = None,
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    as_json: common.AsJson = False,
+) -> None:
     """End every pause, by hand or not, or those of one issue. What Jira asked attachd to wait is still waited."""
     with common.mistakes_told():
         settings, state = common.prepared(config, instance, check_token=False)
@@ -58,10 +67,20 @@ def resume(issue: common.Issue = None, config: common.ConfigFile = None, instanc
             if connection is None:
                 raise common.no_journal(state)
             done = operating.resume(connection, operating.lane_of(connection, key) if key else "", now)
+    if as_json:
+        common.print_json(described(done, running=locks.holder(state / "lock") is not None))
+        return
     for line in paused.resumed_in_words(done, key, now):
         print(line)
     if done != Resumed((), (), (), 0, 0):
         print(_daemon(state))
+
+
+def described(done: Resumed, *, running: bool) -> dict[str, Any]:
+    """What ``resume`` did, as it is printed with ``--json``."""
+    pauses = {"ended": done.ended, "tried": done.tried, "kept": done.kept}
+    lists = {name: [surveying.pause(each) for each in found] for name, found in pauses.items()}
+    return lists | {"believed": done.believed, "again": done.again, "running": running}
 
 
 def seconds_in(text: str) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,9 +17,9 @@ from attachd.filing import guard
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import Mistake, Problem
+from attachd.model import Mistake, Problem, printable
 from attachd.service import locks, placing, retrying
-from attachd.service.retrying import Left
+from attachd.service.retrying import Left, Returned
 
 
 def retry(
@@ -30,6 +31,7 @@ def retry(
     everything: Annotated[bool, typer.Option("--all", help="All files that have failed.")] = False,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
+    as_json: common.AsJson = False,
 ) -> None:
     """Take failed files back into the inbox, under their own names, to be tried again.
 
@@ -46,8 +48,11 @@ def retry(
             chosen = _chosen(settings, journal, [os.fsencode(path) for path in paths or ()], key)
         finally:
             journal.close()
-        failed = _tell_all(settings, state, chosen)
-    if not chosen:
+        results = _all(settings, state, chosen, tell=not as_json)
+    failed = any(isinstance(result, Left) for result in results)
+    if as_json:
+        common.print_json([described(result) for result in results])
+    elif not chosen:
         print(
             f"No file of {key} lies in {settings.folders.failed}."
             if key
@@ -78,13 +83,25 @@ def _chosen(settings: Config, journal: Journal, paths: Sequence[bytes], key: str
     return retrying.of_issue(settings, journal, key)
 
 
-def _tell_all(settings: Config, state: Path, chosen: Sequence[Row | Left]) -> bool:
-    """Take back what was chosen and say what became of each; True if something was left."""
+def _all(settings: Config, state: Path, chosen: Sequence[Row | Left], *, tell: bool) -> list[Returned | Left]:
+    """Take back what was chosen, and say what became of each as soon as that is durable."""
+    results: list[Returned | Left] = []
     unknown = [each for each in chosen if isinstance(each, Left)]
-    failed = bool(unknown)
-    for each in unknown:
-        print(retrying.in_words(each))
-    for result in retrying.retry(settings, state, [each for each in chosen if isinstance(each, Row)]):
-        failed = failed or isinstance(result, Left)
-        print(retrying.in_words(result), flush=True)
-    return failed
+    known = [each for each in chosen if isinstance(each, Row)]
+    for result in itertools.chain(unknown, retrying.retry(settings, state, known)):
+        results.append(result)
+        if tell:
+            print(retrying.in_words(result), flush=True)
+    return results
+
+
+def described(result: Returned | Left) -> dict[str, Any]:
+    """What became of one file, as it is printed with ``--json``."""
+    if isinstance(result, Left):
+        return {"file": printable(result.name), "returned": None, "reason": result.reason, "may_be_attached": None}
+    return {
+        "file": printable(result.row.target or b""),
+        "returned": printable(result.path),
+        "reason": None,
+        "may_be_attached": bool(result.row.may_be_attached),
+    }

@@ -54,7 +54,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
             {"issue": each.issue, "files": each.files, "oldest": each.oldest}
             for each in report.queues(journal, MOST_QUEUES)
         ],
-        "pauses": [_pause(pause) for pause in report.active_pauses(journal, now)],
+        "pauses": [pause(each) for each in report.active_pauses(journal, now)],
         "not_listed": report.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
         "strays": [_stray(stray) for stray in report.strays(journal)],
@@ -126,15 +126,16 @@ def _unmoved(row: Row) -> str | None:
     return f"its verdict is known, and it could not be moved to {root} yet" if root else None
 
 
-def _pause(pause: Pause) -> dict[str, Any]:
+def pause(held: Pause) -> dict[str, Any]:
+    """One pause, as it is printed with ``--json``."""
     return {
-        "scope": str(pause.scope),
-        "subject": pause.subject,
-        "kind": pause.kind,
-        "reason": pause.reason,
-        "since": pause.since,
-        "until": None if pause.cure is Cure.HAND else pause.until,
-        "ends_by": str(pause.cure),
+        "scope": str(held.scope),
+        "subject": held.subject,
+        "kind": held.kind,
+        "reason": held.reason,
+        "since": held.since,
+        "until": None if held.cure is Cure.HAND else held.until,
+        "ends_by": str(held.cure),
     }
 
 
