@@ -251,7 +251,7 @@ def listen(text: str | None) -> Iterator[Problem]:
     host = _host_with_port(text)
     if not host:
         yield Problem("", "is neither “unix:PATH” nor “ADDRESS:PORT”.", remedy)
-    elif not _loopback(host):
+    elif not is_loopback(host):
         yield Problem(
             "", "is no address of this machine alone: everybody on the way could read the page's token.", remedy
         )
@@ -307,7 +307,7 @@ def tidy(text: str) -> str:
 def transport(address: str, allow_http: bool, cert: Path | None, key: Path | None) -> Iterator[Problem]:
     """A token travels in the clear over http, so it has to be asked for; a client's key is of no use alone."""
     parts = urllib.parse.urlsplit(address)
-    if parts.scheme == "http" and not allow_http and not _loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
         yield Problem(
             "url",
             "is http: the token and every file could be read on the way.",
@@ -317,7 +317,8 @@ def transport(address: str, allow_http: bool, cert: Path | None, key: Path | Non
         yield Problem("client_key_file", "is given without client_cert_file.", "Name the certificate too.")
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine itself, whatever any name server says."""
     if host == "localhost":
         return True
     try:
@@ -422,7 +423,7 @@ def derived_token_url(address: str) -> Iterator[Problem]:
 
 def _is_in_the_clear(address: str) -> bool:
     parts = urllib.parse.urlsplit(address)
-    return parts.scheme == "http" and not _loopback(parts.hostname or "")
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def usual_token_url(site: str, deployment: str) -> str:

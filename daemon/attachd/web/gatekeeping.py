@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.cookies
-import ipaddress
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from attachd.config import checks
 
 #: What machines ask without a token; nothing of it names a file or an issue.
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -59,7 +60,7 @@ class Gate:
         if parts.netloc != host or "@" in host:
             return False
         # 80 is the one that browsers leave out.
-        return name in self.names or (_is_this_machine(name) and (self.token is None or (port or 80) == self.port))
+        return name in self.names or (checks.is_loopback(name) and (self.token is None or (port or 80) == self.port))
 
     def knows_origin(self, origin: str, host: str) -> bool:
         """Whether the page that sends a form is this one."""
@@ -98,15 +99,6 @@ class Gate:
 
     def _derived(self, purpose: bytes) -> str:
         return hmac.new(self.secret, purpose, hashlib.sha256).hexdigest()
-
-
-def _is_this_machine(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class Gatekeeper:
