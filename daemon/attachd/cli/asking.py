@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -42,8 +40,7 @@ def why(
             journal.close()
     answers = [(name, explaining.explain(printable(name), situation, world)) for name, situation in some[:MOST]]
     if as_json:
-        json.dump([described(printable(name), answer) for name, answer in answers], sys.stdout, indent=2)
-        print()
+        common.print_json([described(printable(name), answer) for name, answer in answers])
     else:
         for _, answer in answers:
             print(answer.sentence)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -25,8 +23,7 @@ def check(
         settings, state = common.prepared(config, instance)
         findings = inspecting.inspect(settings, state, os.environ, offline=offline)
     if as_json:
-        json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2)
-        print()
+        common.print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             print(

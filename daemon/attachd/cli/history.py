@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -40,8 +38,7 @@ def history(
         finally:
             journal.close()
     if as_json:
-        json.dump([described(row) for row in found], sys.stdout, indent=2)
-        print()
+        common.print_json([described(row) for row in found])
     else:
         for line in table(found, time.time()):
             print(line)

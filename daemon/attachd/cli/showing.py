@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 import time
 from contextlib import suppress
@@ -46,8 +45,7 @@ def status(
         finally:
             journal.close()
     if as_json:
-        json.dump(found, sys.stdout, indent=2)
-        print()
+        common.print_json(found)
     else:
         for line in lines(found, time.time()):
             print(line)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -126,8 +124,7 @@ def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = Fals
     journal, there = engine.desk.journal, engine.desk.guard.sight.there
     found = _result(journal, began, reason)
     if as_json:
-        json.dump(found, sys.stdout, indent=2)
-        print()
+        common.print_json(found)
     else:
         print("\n".join(_in_words(found)))
     waits = found["waiting"] or found["stray"]

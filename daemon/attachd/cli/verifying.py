@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -39,8 +37,7 @@ def verify(
         finally:
             journal.close()
     if as_json:
-        json.dump(described(counts, wrong), sys.stdout, indent=2)
-        print()
+        common.print_json(described(counts, wrong))
     else:
         print(summary(counts))
     if wrong:

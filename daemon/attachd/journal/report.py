@@ -262,13 +262,6 @@ def oldest_waiting(journal: Journal) -> float | None:
     return oldest
 
 
-def attached_after(journal: Journal, moment: float) -> tuple[int, int]:
-    """How many files Jira has accepted since *moment*, and their bytes together."""
-    accepted = "FROM file WHERE attachment IS NOT NULL AND verdict_at >= ?"
-    files, size = journal.rows(f"SELECT count(*), total(size) {accepted}", (moment,))[0]
-    return files, int(size)
-
-
 @dataclass(frozen=True, slots=True)
 class Queue:
     """What waits for its turn to be sent to one issue; ``oldest`` is when the first of it was seen."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import threading
 import urllib.parse
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,13 +34,6 @@ class Wanted:
     user: str = ""
     ca_file: Path | None = None
     proxy: str | None = None
-
-    def tables(self, token: Mapping[str, str]) -> dict[str, Any]:
-        """As a table of the configuration; *token* is where the token stands."""
-        given = {"ca_file": str(self.ca_file) if self.ca_file else None, "proxy": self.proxy}
-        table: dict[str, Any] = {"url": self.url} | {name: value for name, value in given.items() if value}
-        signing = {"kind": self.kind} | ({"user": self.user} if self.user else {})
-        return table | {"auth": signing | ({"token": dict(token)} if self.kind != "anonymous" else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,7 @@ def address(text: str) -> str:
 
 def kind_of_site(wanted: Wanted) -> bool | Fault:
     """Whether it is Jira Cloud, or why that cannot be known."""
-    with closing(_asker(replace(wanted, kind="anonymous", user=""), starting.NOBODY)) as asker:
+    with closing(_asker(wanted, starting.NOBODY)) as asker:
         found: str | Fault = ""
         for version in ("2", "3"):
             found = site_.deployment(_once(asker, version))
@@ -109,9 +101,9 @@ def _who(wanted: Wanted, token: str, *, cloud: bool) -> Known | Fault:
 
 def _asker(wanted: Wanted, credentials: Any) -> client.Client:
     """A connection for questions. Raises ``model.Mistake`` where the address, the proxy or the certificates are none."""
-    tables = {
-        "folders": {"inbox": "/nonexistent/inbox"},
-        "jira": wanted.tables({"env": "NONE"}) | {"auth": {"kind": "anonymous"}},
-    }
-    settings = config.parse(tables, base=Path("/"), environ={}, check_token=False)
+    way = {"ca_file": str(wanted.ca_file) if wanted.ca_file else None, "proxy": wanted.proxy}
+    jira = {"url": wanted.url, "auth": {"kind": "anonymous"}} | {name: value for name, value in way.items() if value}
+    settings = config.parse(
+        {"folders": {"inbox": "/nonexistent/inbox"}, "jira": jira}, base=Path("/"), environ={}, check_token=False
+    )
     return starting.asking_client(settings, wanted.url, credentials)

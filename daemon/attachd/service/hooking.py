@@ -166,7 +166,7 @@ def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str
     elif event.kind in ("attached", "failed"):
         found["file"] = None  # Its history was forgotten meanwhile.
     else:
-        found[{"stuck": "stuck"}.get(event.kind, "pause")] = dict(event.about)
+        found["stuck" if event.kind == "stuck" else "pause"] = dict(event.about)
     return found
 
 

@@ -171,7 +171,7 @@ def gather(desk: Desk) -> Seen:
         words=words,
         oldest=report.oldest_waiting(journal),
         failed=report.lying_in_failed(journal),
-        attached_today=report.attached_after(journal, noticing.midnight(now))[0],
+        attached_today=report.attached_since(journal, noticing.midnight(now)),
         pauses=report.active_pauses(journal, now),
         strays=report.strays(journal),
         blocked=report.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),

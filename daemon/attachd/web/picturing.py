@@ -12,7 +12,7 @@ from attachd.journal import lookup, report
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
-from attachd.service import noticing, paused
+from attachd.service import metrics, noticing, paused
 from attachd.service.phrasing import clock, size, span
 
 #: How many lines each part has at the most.
@@ -49,7 +49,7 @@ def live(desk: Desk, rates: Rates) -> dict[str, Any]:
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
         "stray_files": stray_files,
-        "today": noticing.files(report.attached_after(journal, noticing.midnight(now))[0]),
+        "today": noticing.files(report.attached_since(journal, noticing.midnight(now))),
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
@@ -74,7 +74,7 @@ def frame(desk: Desk) -> dict[str, Any]:
         "version": __version__,
         "site": desk.site.pages,
         "inbox": str(desk.config.folders.inbox),
-        "instance": desk.config.file.stem if desk.config.file.stem != "config" else "",
+        "instance": metrics.instance(desk.config.file),
     }
 
 
