@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.intake import listings, walking
+from attachd.intake import listings, walking, watching
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing, Listings
 from attachd.intake.scanning import Scanner
@@ -328,6 +328,27 @@ def test_a_quiet_inbox_is_not_listed_itself_and_a_new_folder_has_it_listed(
     w.drop("TEST-2/b.txt")
     assert scan(w, listed) == ["TEST-2"]
     assert len(tops) == 2
+
+
+def test_a_look_at_the_inbox_itself_counts_what_lies_loose_and_leaves_the_folders_alone(
+    w: World, listed: list[str]
+) -> None:
+    w.drop("TEST-1/a.txt")
+    w.drop("no key/b.txt")
+    scan(w, listed)
+    w.drop("loose.txt")
+    w.drop("TEST-1/c.txt")
+    listed.clear()
+
+    w.scanner.scan({watching.INBOX})
+    found = w.desk.journal.rows("SELECT folder, files FROM stray ORDER BY folder")
+    assert [tuple(row) for row in found] == [(b"", 1), (b"no key", 1)]
+    assert listed == []
+
+    (w.inbox / "loose.txt").unlink()
+    w.scanner.scan({watching.INBOX, b"TEST-1"})
+    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder FROM stray")] == [(b"no key",)]
+    assert listed == ["TEST-1"]
 
 
 def test_an_empty_folder_is_watched_and_gone_by_until_something_is_put_into_it(w: World, listed: list[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from attachd.cli.pausing import seconds_in
 from attachd.delivery import pausing
-from attachd.journal import database, operating, pauses, queue, report
+from attachd.journal import database, operating, pauses, queue, report, unfinished
 from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Mistake, Scope, Word
@@ -399,7 +399,7 @@ def test_status_counts_a_pause_by_hand_and_its_files_wait(w: World) -> None:
     w.scan()
 
     assert report.paused_by_hand(w.desk.journal, w.clock.now()) == ["TEST-1"]
-    assert report.waiting_in(w.desk.journal, ["TEST-1"]) == 1
+    assert unfinished.waiting_in(w.desk.journal, ["TEST-1"]) == 1
     assert report.summary(w.desk.journal).counts[Word.WAITING] == 1
     with w.desk.journal.transaction() as connection:
         assert pauses.read(connection)[0].told == w.clock.now()

@@ -98,7 +98,8 @@ def _answers(client: httpx.Client) -> bool:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    yield from served(tmp_path, f"127.0.0.1:{free_port()}")
+    quick = {"quiet_seconds": 0.0, "quiet_seconds_unproven": 0.0, "empty_seconds": 30.0}
+    yield from served(tmp_path, f"127.0.0.1:{free_port()}", settle=quick)
 
 
 @pytest.fixture
@@ -279,15 +280,39 @@ def test_what_waits_is_shown_with_its_reason(site: Site) -> None:
     pausing.pause(site.w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     site.w.drop("TEST-1/a.txt")
     site.w.drop("no key/b.txt")
+    for number in range(6):
+        site.w.drop(f"TEST-1/later {number}.txt")
+    site.w.scan()
+    site.w.scanner.scan()
+    site.w.drop("TEST-2/empty.txt", b"")
     site.w.scan()
 
     said = site.words()
 
-    assert "1 waiting" in said
+    assert "8 waiting" in said
     assert "Jira does not accept attachd's account since" in said
     assert "the token expired" in said
-    assert "TEST-1 1 file" in said
+    assert "TEST-1 7 files" in said
+    assert re.search(r"([a-z0-9 ]+\.txt ?,? ){5}and 2 more Paused, as everything is\.", said)
+    assert re.search(
+        r"TEST-2/empty\.txt \S+ It is waited for 30 s for its content, because it is empty; after that", said
+    )
+    assert "`attachd" not in said
     assert "'no key' is not an issue key" in said
+
+
+def test_each_queue_says_what_holds_it(site: Site) -> None:
+    site.sign_in()
+    fault = Trouble(Scope.PROJECT, "forbidden", "the account lost a right", cure=Cure.PROBE, subject="OPS")
+    pausing.pause(site.w.desk, fault)
+    for path in ("OPS-2/a.txt", "TEST-1/b.txt"):
+        site.w.drop(path)
+    site.w.scan()
+
+    said = site.words()
+
+    assert "a.txt The first waits, because nothing can be attached in the project OPS since" in said
+    assert "b.txt The first is the next file for TEST-1; it is sent as soon as a transfer is free." in said
 
 
 def test_names_are_text_whatever_stands_in_them(site: Site) -> None:

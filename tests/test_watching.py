@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from attachd.filing import notices
 from attachd.intake import canary, coverage, mounts, watching
 from attachd.intake.coverage import Coverage
 from attachd.intake.mounts import Mount
@@ -106,6 +107,19 @@ def test_whatever_brings_something_new_rings(watched: Watched, tmp_path: Path, h
             (inbox / "TEST-2/sub").rename(inbox / "TEST-1/sub")
 
     assert watched.rang(b"TEST-1")
+
+
+def test_a_file_in_the_inbox_itself_rings_for_it_and_attachd_s_own_notices_do_not(watched: Watched) -> None:
+    (watched.root / "TEST-1").mkdir()
+    watched.quiet()
+    (watched.root / notices.STATUS.decode()).write_text("ours")
+    (watched.root / notices.WHY.decode()).write_text("ours")
+    (watched.root / ".hidden").touch()
+    assert watched.bell.wait(0.5) == (False, set())
+
+    (watched.root / "loose.txt").write_bytes(b"x")
+
+    assert watched.rang(watching.INBOX)
 
 
 def test_a_file_that_is_still_being_written_rings_when_it_is_closed(watched: Watched) -> None:

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from attachd.delivery.desk import Desk
-from attachd.journal import report
+from attachd.journal import report, unfinished
 from attachd.model import printable
 from attachd.service import phrasing
 
@@ -95,7 +95,7 @@ class Bars:
         self._draw_uploads(desk)
 
     def _draw_uploads(self, desk: Desk) -> None:
-        rows = {row.id: row for row in report.sending(desk.reader)}
+        rows = {row.id: row for row in unfinished.sending(desk.reader)}
         for number in self._tasks.keys() - rows.keys():
             self._files.remove_task(self._tasks.pop(number))
         for number, row in rows.items():

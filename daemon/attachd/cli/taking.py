@@ -12,7 +12,7 @@ import structlog
 import typer
 
 from attachd.cli import common, service_verbs
-from attachd.journal import report
+from attachd.journal import report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, printable
@@ -100,7 +100,7 @@ def _paused(engine: Engine, standing: report.Standing) -> str:
     if wide:
         return wide[0].reason
     by_hand = report.paused_by_hand(journal, now)
-    if by_hand and standing.left == standing.stuck + report.waiting_in(journal, by_hand):
+    if by_hand and standing.left == standing.stuck + unfinished.waiting_in(journal, by_hand):
         return f"paused by hand: {', '.join(by_hand)}"
     return ""
 
@@ -143,7 +143,7 @@ def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
         "strays": [
             {"folder": printable(stray.folder) or ".", "files": stray.files, "reason": stray.reason} for stray in strays
         ],
-        "waits": [_named(row, row.said) for row in report.troubled(journal)],
+        "waits": [_named(row, row.said) for row in unfinished.troubled(journal)],
         "ended_early": reason or None,
     }
 

@@ -21,6 +21,7 @@ from attachd.filing.guard import Guard
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
 from attachd.intake.visiting import Report, Visiting
+from attachd.intake.watching import INBOX
 from attachd.journal import admission, database
 from attachd.journal.database import Journal
 from attachd.model import printable
@@ -93,6 +94,7 @@ class Scanner:
     def scan(self, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
         """Look at the folders named in *only*, or at all; *fully*: also at those in which nothing seems to have changed.
 
+        ``watching.INBOX`` among *only* stands for the files in the inbox itself, which are counted and never taken.
         Nothing is concluded while the inbox is not there.
         """
         if fully:
@@ -115,10 +117,10 @@ class Scanner:
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
         known = self._begin(inbox, only, fully=fully)
-        folders, loose = self._top(inbox, report) if only is None else (self._named(inbox, only), 0)
+        folders, loose = self._top(inbox, report) if only is None else self._some(inbox, only, report)
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
-            strays[b""] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
+            strays[INBOX] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
         due = self._visiting.due() if everything else None
         for name in folders:
             believed = None if due is None or name in due else self._listings.get(name)
@@ -198,13 +200,15 @@ class Scanner:
             report.troubles.append((b"", error.strerror or str(error)))
         return sorted(folders), loose
 
-    def _named(self, inbox: int, only: Collection[bytes]) -> list[bytes]:
-        """Those of the folders *only* that are there and looked at."""
-        return [
+    def _some(self, inbox: int, only: Collection[bytes], report: Report) -> tuple[list[bytes], int]:
+        """Those of the folders *only* that are there and looked at, and how many files lie loose if that is asked too."""
+        loose = self._list_top(inbox, report)[1] if INBOX in only else 0
+        folders = [
             name
             for name in sorted(only)
             if _may_be_folder(inbox, name) and (self._listings.known(name) or not self._hiding.why(name, True))
         ]
+        return folders, loose
 
     def _known_folders(self, only: Collection[bytes] | None) -> frozenset[bytes]:
         """The folders, of all or of those in *only*, in which unfinished rows lie."""

@@ -27,6 +27,8 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
+from attachd.filing import notices
+
 log = structlog.get_logger()
 
 #: What tells that there may be something new. Files that go away are found by the scan.
@@ -49,6 +51,11 @@ _CREATED_SECONDS = 0.2
 
 #: Names that begin so ring nothing: they only show that events come at all.
 CANARY = b".attachd-canary-"
+
+#: What rings for files that lie in the inbox itself.
+INBOX = b""
+#: What attachd writes there itself, and what is hidden, begins so.
+_OUR_NAMES = (b".", notices.STATUS, notices.WHY)
 
 # An overflow is told by ``Watch``, with what is done about it.
 logging.getLogger("watchdog.observers.inotify_c").addFilter(lambda record: "overflowed" not in record.getMessage())
@@ -274,11 +281,13 @@ class Watch:
 
     def _tell(self, event: InotifyEvent, top: bytes) -> None:
         if not top:
-            # A file in the inbox itself is nobody's; a folder there may be an issue's.
+            # A folder there may be an issue's; a file there is nobody's, of which whoever dropped it is to be told soon.
             if event.is_directory and event.name:
                 self._bell.ring((event.name,))
             elif not event.name:
                 self._bell.ring(None)
+            elif not event.name.startswith(_OUR_NAMES):
+                self._bell.ring_later(INBOX)
         elif event.is_directory or event.mask & _FINISHED:
             self._bell.ring((top,))
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from attachd.journal import database, operating, pauses, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
@@ -85,12 +87,12 @@ def fact(journal: Journal, key: str) -> object:
 def failed(journal: Journal, below: bytes = b"") -> list[Row]:
     """Failed rows that were filed below a folder of failed, the newest for each path, in the order of the paths."""
     prefix = below + b"/" if below else b""
-    found = journal.rows(
-        rows.SELECT + "WHERE id IN (SELECT max(id) FROM file WHERE root = 'failed' AND state = :state"
+    return select(
+        journal,
+        "WHERE id IN (SELECT max(id) FROM file WHERE root = 'failed' AND state = :state"
         " AND substr(target, 1, :length) = :prefix GROUP BY target) ORDER BY target",
         {"state": State.FAILED, "length": len(prefix), "prefix": prefix},
     )
-    return [rows.from_sql(record) for record in found]
 
 
 def history(journal: Journal, key: str, only: Word | None, limit: int) -> list[Row]:
@@ -107,8 +109,7 @@ def history(journal: Journal, key: str, only: Word | None, limit: int) -> list[R
         conditions.append(blocked if only is Word.BLOCKED else named)
         parameters += states
     where = " AND ".join(conditions)
-    found = journal.rows(rows.SELECT + f"WHERE {where} ORDER BY id DESC LIMIT ?", [*parameters, limit])
-    return [rows.from_sql(record) for record in found]
+    return select(journal, f"WHERE {where} ORDER BY id DESC LIMIT ?", [*parameters, limit])
 
 
 def lanes_accepted(journal: Journal, key: str) -> list[str]:
@@ -125,8 +126,7 @@ def lanes_accepted(journal: Journal, key: str) -> list[str]:
 
 def accepted(journal: Journal, lane: str) -> list[Row]:
     """The files that an issue has accepted, in the order in which they were."""
-    found = journal.rows(rows.SELECT + "WHERE attachment IS NOT NULL AND lane = ? ORDER BY verdict_at, id", (lane,))
-    return [rows.from_sql(record) for record in found]
+    return select(journal, "WHERE attachment IS NOT NULL AND lane = ? ORDER BY verdict_at, id", (lane,))
 
 
 def by_id(journal: Journal, row_id: int) -> Row | None:
@@ -137,14 +137,19 @@ def by_id(journal: Journal, row_id: int) -> Row | None:
 def search(journal: Journal, wanted: str, limit: int) -> list[Row]:
     """Files whose path, issue, attachment or id contains *wanted*, capital or not, the newest first. Reads the whole history."""
     ident = wanted[1:] if wanted[:1] in "Ff" and wanted[1:].isdigit() else ""
-    found = journal.rows(
-        rows.SELECT + "WHERE instr(lower(CAST(path AS TEXT)), lower(:text)) OR instr(lower(asked), lower(:text))"
+    return select(
+        journal,
+        "WHERE instr(lower(CAST(path AS TEXT)), lower(:text)) OR instr(lower(asked), lower(:text))"
         " OR instr(lower(lane), lower(:text)) OR attachment = :text OR CAST(id AS TEXT) = :ident ORDER BY id DESC LIMIT :limit",
         {"text": wanted, "ident": ident, "limit": limit},
     )
-    return [rows.from_sql(record) for record in found]
+
+
+def select(journal: Journal, rest: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
+    """The rows that *rest*, the end of a SELECT, chooses."""
+    return [rows.from_sql(record) for record in journal.rows(rows.SELECT + rest, parameters)]
 
 
 def _first(journal: Journal, rest: str, *parameters: object) -> Row | None:
-    found = journal.rows(rows.SELECT + rest, parameters)
-    return rows.from_sql(found[0]) if found else None
+    found = select(journal, rest, parameters)
+    return found[0] if found else None

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attachd.journal import pauses, rows
+from attachd.journal import lookup, pauses, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -41,7 +39,7 @@ def summary(journal: Journal) -> Summary:
     counts = now | {word: files for word, (files, _) in tally(journal).items()}
     counts[Word.FAILED] = now[Word.FAILED] + lying_in_failed(journal)
     held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
-    return Summary(counts, oldest_waiting(journal), held)
+    return Summary(counts, unfinished.oldest_waiting(journal), held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,59 +165,9 @@ def paused_by_hand(journal: Journal, now: float) -> list[str]:
     return sorted(pause.subject for pause in by_hand)
 
 
-def waiting_in(journal: Journal, lanes: Sequence[str]) -> int:
-    """How many files of these issues could be sent if their turn came."""
-    marks = rows.marks(lanes)
-    return int(journal.value(f"SELECT count(*) FROM file WHERE state = 'READY' AND lane IN ({marks})", lanes))
-
-
-def sending(journal: Journal) -> list[Row]:
-    """What is being sent."""
-    return _rows(journal, "WHERE state = 'SENDING' ORDER BY attempt LIMIT 100")
-
-
-#: Which files wait for more than their turn, each kind by the index that knows it: a million others may wait beside them.
-_TROUBLED = (
-    ("file_blocked", "blocked IS NOT NULL AND finished_at IS NULL"),
-    ("file_contested", "contested IS NOT NULL AND state = 'READY'"),
-    ("file_doubtful", "state = 'DOUBTFUL'"),
-    ("file_seen", "state = 'SEEN' AND (reason IS NOT NULL OR lacks IS NOT NULL)"),
-    ("file_verdict", "state IN ('ATTACHED', 'REFUSED') AND due > 0"),
-)
-
-
-def troubled(journal: Journal, limit: int = 20) -> list[Row]:
-    """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet.
-
-    And those that settle but for which something has to happen, or a longer time to pass, than that nobody changes them.
-    """
-    found = {
-        row.id: row
-        for index, which in _TROUBLED
-        for row in _rows(journal, f"INDEXED BY {index} WHERE {which} ORDER BY since LIMIT ?", limit)
-    }
-    return sorted(found.values(), key=lambda row: (row.since, row.id))[:limit]
-
-
-def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, Row | None]:
-    """How many files have waited since before *moment*, and the one that was seen first."""
-    unfinished = "FROM file WHERE finished_at IS NULL AND seen_at <= ?"
-    count = connection.execute(f"SELECT count(*) {unfinished}", (moment,)).fetchone()[0]
-    if not count:
-        return 0, None
-    first = connection.execute(
-        rows.SELECT + "WHERE finished_at IS NULL AND seen_at <= ? ORDER BY seen_at, id LIMIT 1", (moment,)
-    ).fetchone()
-    return count, rows.from_sql(first)
-
-
 def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:
     """What was finished last, the latest first."""
-    return _rows(journal, "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT ?", limit)
-
-
-def _rows(journal: Journal, rest: str, *parameters: object) -> list[Row]:
-    return [rows.from_sql(record) for record in journal.rows(rows.SELECT + rest, parameters)]
+    return lookup.select(journal, "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT ?", (limit,))
 
 
 def attached_since(journal: Journal, moment: float) -> int:
@@ -230,13 +178,9 @@ def attached_since(journal: Journal, moment: float) -> int:
 
 def failures_since(journal: Journal, moment: float, limit: int = 100) -> list[Row]:
     """What has been refused since *moment*."""
-    return _rows(journal, "WHERE state IN ('REFUSED', 'FAILED') AND verdict_at >= ? ORDER BY id LIMIT ?", moment, limit)
-
-
-def blocked_before(journal: Journal, moment: float, limit: int) -> list[Row]:
-    """Files that have been blocked since before *moment*, the longest first."""
-    which = "blocked IS NOT NULL AND finished_at IS NULL AND since <= ?"
-    return _rows(journal, f"INDEXED BY file_blocked WHERE {which} ORDER BY since LIMIT ?", moment, limit)
+    return lookup.select(
+        journal, "WHERE state IN ('REFUSED', 'FAILED') AND verdict_at >= ? ORDER BY id LIMIT ?", (moment, limit)
+    )
 
 
 def tally(journal: Journal) -> dict[Word, tuple[int, int]]:
@@ -255,36 +199,10 @@ def lying_in_failed(journal: Journal) -> int:
     return int(journal.value("SELECT count(*) FROM file WHERE note IS NOT NULL AND state = 'FAILED'"))
 
 
-def oldest_waiting(journal: Journal) -> float | None:
-    """When the file was seen that has waited for longest; None where nothing waits. Reads an index, however long the history."""
-    first = "SELECT min(id) FROM file INDEXED BY file_inode WHERE finished_at IS NULL"
-    oldest: float | None = journal.value(f"SELECT seen_at FROM file WHERE id = ({first})")
-    return oldest
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What waits for its turn to be sent to one issue; ``oldest`` is when the first of it was seen."""
-
-    issue: str
-    files: int
-    oldest: float
-
-
-def queues(journal: Journal, limit: int) -> list[Queue]:
-    """The issues for which files could be sent, the longest queue first."""
-    oldest = "SELECT seen_at FROM file INDEXED BY file_ready WHERE state = 'READY' AND lane = issue ORDER BY epoch, id LIMIT 1"
-    found = journal.rows(
-        f"SELECT issue, ready, ({oldest}) FROM (SELECT issue, ready FROM lane WHERE ready > 0 ORDER BY ready DESC LIMIT ?)",
-        (limit,),
-    )
-    return [Queue(issue, files, seen) for issue, files, seen in found if seen is not None]
-
-
 def failed_lately(journal: Journal, limit: int) -> list[Row]:
     """Failed files that still lie where their note is, the latest first."""
     which = "INDEXED BY file_noted WHERE note IS NOT NULL AND state = 'FAILED'"
-    return _rows(journal, f"{which} ORDER BY id DESC LIMIT ?", limit)
+    return lookup.select(journal, f"{which} ORDER BY id DESC LIMIT ?", (limit,))
 
 
 def accepted_by_hour(journal: Journal, first: float) -> dict[int, tuple[int, int]]:

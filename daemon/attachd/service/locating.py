@@ -18,7 +18,7 @@ from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, State
-from attachd.service import explaining, locks, placing
+from attachd.service import awaiting, explaining, locks, placing
 from attachd.service.explaining import Rule, Situation
 from attachd.service.holding import Circumstances, Waiting
 
@@ -160,17 +160,7 @@ class Locator:
         return explaining.Finished(row, there, note)
 
     def _waiting(self, row: Row, *, gone: bool = False) -> Waiting:
-        barred_by = lookup.contested_in(self._journal, row.lane)
-        return Waiting(
-            row,
-            ahead=lookup.ahead(self._journal, row),
-            barred_by=barred_by if barred_by and barred_by.id != row.id else None,
-            twin=lookup.twin_in_doubt(self._journal, row),
-            held_issues=lookup.held_issues(self._journal),
-            by_day=row.contested == 403 or lookup.has_accepted(self._journal, row),
-            gone=gone,
-            rules=self._rulebook.of(row.path.partition(b"/")[0], row.asked),
-        )
+        return awaiting.waiting(self._journal, self._rulebook, row, gone=gone)
 
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
         """Why intake leaves this path alone; None if it takes it."""

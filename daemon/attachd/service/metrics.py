@@ -17,7 +17,7 @@ import structlog
 from attachd import __version__, troubles
 from attachd.delivery import timing
 from attachd.delivery.desk import Desk
-from attachd.journal import report
+from attachd.journal import report, unfinished
 from attachd.model import Word
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _now(desk: Desk) -> Iterator[Metric]:
     strays = sum(stray.files for stray in report.strays(journal))
     yield _gauge("attachd_stray_files", "Files in the inbox that are in no issue's folder.", strays)
     yield _gauge("attachd_inflight_uploads", "Requests with files that are under way.", report.uploads(journal))
-    oldest = report.oldest_waiting(journal)
+    oldest = unfinished.oldest_waiting(journal)
     yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
     paused = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
     pauses = report.active_pauses(journal, desk.clock.now())

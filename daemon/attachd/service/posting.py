@@ -17,7 +17,7 @@ import structlog
 from attachd import troubles
 from attachd.delivery.desk import Desk
 from attachd.filing import notices
-from attachd.journal import database, report
+from attachd.journal import database, report, unfinished
 from attachd.model import printable
 from attachd.service import noticing
 from attachd.service.noticing import Seen
@@ -165,16 +165,16 @@ def gather(desk: Desk) -> Seen:
     words = report.standing(journal).words
     named = None
     if settings.folders.share_status == "names":
-        named = report.sending(journal), report.troubled(journal), report.last_verdicts(journal)
+        named = unfinished.sending(journal), unfinished.troubled(journal), report.last_verdicts(journal)
     return Seen(
         now=now,
         words=words,
-        oldest=report.oldest_waiting(journal),
+        oldest=unfinished.oldest_waiting(journal),
         failed=report.lying_in_failed(journal),
         attached_today=report.attached_since(journal, noticing.midnight(now)),
         pauses=report.active_pauses(journal, now),
         strays=report.strays(journal),
-        blocked=report.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
+        blocked=unfinished.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
         absent=report.troubles(journal),
         named=named,
     )

@@ -15,7 +15,7 @@ import structlog
 from attachd import troubles
 from attachd.delivery import blame, overdue, telling
 from attachd.delivery.desk import Desk
-from attachd.journal import events, pauses, report
+from attachd.journal import events, pauses, unfinished
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, printable
 
@@ -83,7 +83,7 @@ def _of_cause(
 
 def _waiting(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
     """Files that wait for longer than ``limits.warn_after_minutes``."""
-    count, oldest = report.waiting_since(connection, now - desk.config.limits.warn_after_minutes * 60)
+    count, oldest = unfinished.waiting_since(connection, now - desk.config.limits.warn_after_minutes * 60)
     if oldest is None:
         return None
     about = {"files": count, "id": oldest.ident, "issue": oldest.asked, "file": printable(oldest.path)}

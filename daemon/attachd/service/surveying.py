@@ -12,7 +12,7 @@ from typing import Any
 
 from attachd.config import Config
 from attachd.filing import guard
-from attachd.journal import report
+from attachd.journal import report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -49,16 +49,16 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
         "oldest_waiting": summary.oldest,
         "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
         "events": _events(events),
-        "sending": _sending(report.sending(journal), progressing.read(state)),
+        "sending": _sending(unfinished.sending(journal), progressing.read(state)),
         "queue": [
             {"issue": each.issue, "files": each.files, "oldest": each.oldest}
-            for each in report.queues(journal, MOST_QUEUES)
+            for each in unfinished.queues(journal, MOST_QUEUES)
         ],
         "pauses": [pause(each) for each in report.active_pauses(journal, now)],
         "not_listed": report.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
         "strays": [_stray(stray) for stray in report.strays(journal)],
-        "waiting_for": [_file(row) for row in report.troubled(journal)],
+        "waiting_for": [_file(row) for row in unfinished.troubled(journal)],
         "last": [_file(row) for row in report.last_verdicts(journal)],
     }
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from attachd import __version__
 from attachd.delivery.desk import Desk
-from attachd.journal import lookup, report
+from attachd.journal import lookup, report, unfinished
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
-from attachd.service import metrics, noticing, paused
+from attachd.service import awaiting, holding, metrics, noticing, paused
+from attachd.service.holding import Circumstances
 from attachd.service.phrasing import clock, size, span
 
 #: How many lines each part has at the most.
 MOST = 50
+#: How many files of a queue are named.
+MOST_NAMED = 5
 HOUR = 3600.0
 #: Hours of the chart.
 HOURS = 48
@@ -42,10 +46,10 @@ def live(desk: Desk, rates: Rates) -> dict[str, Any]:
     """What changes by itself. Each question is answered by an index, however many files wait."""
     journal, now = desk.reader, desk.clock.now()
     standing = report.standing(journal)
-    oldest = report.oldest_waiting(journal)
+    oldest = unfinished.oldest_waiting(journal)
     words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + report.lying_in_failed(journal)}
     inbox, pauses, strays = desk.guard.sight, report.active_pauses(journal, now), report.strays(journal)
-    stray_files = sum(stray.files for stray in strays)
+    stray_files, world = sum(stray.files for stray in strays), _world(desk, pauses)
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
         "stray_files": stray_files,
@@ -56,8 +60,8 @@ def live(desk: Desk, rates: Rates) -> dict[str, Any]:
         "hangs": [str(hang) for hang in desk.beats.hangs()],
         "pauses": [_pause(each, now) for each in pauses],
         "sending": _sending(desk, rates),
-        "lanes": [_lane(each, now) for each in report.queues(journal, MOST)],
-        "troubled": [_waiting(row, now) for row in report.troubled(journal, MOST)],
+        "lanes": [_lane(desk, each, world) for each in unfinished.queues(journal, MOST)],
+        "waiting": _waiting(desk, world),
         "strays": [
             {"folder": printable(s.folder) or "the inbox itself", "files": noticing.files(s.files), "reason": s.reason}
             for s in strays[:MOST]
@@ -88,13 +92,13 @@ def _pause(each: Pause, now: float) -> dict[str, Any]:
     said = paused.what(each, now)
     return {
         # The button stands beside it.
-        "sentence": f"{said[:1].upper()}{said[1:]}; {re.sub('`attachd resume[^`]*`', '“Resume”', paused.end(each, now))}.",
+        "sentence": _for_a_page(f"{said[:1].upper()}{said[1:]}; {paused.end(each, now)}."),
         "issue": each.subject if each.scope in (Scope.OPERATOR, Scope.ISSUE) else "",
     }
 
 
 def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
-    rows, boot, shown = report.sending(desk.reader), desk.clock.boot(), []
+    rows, boot, shown = unfinished.sending(desk.reader), desk.clock.boot(), []
     rates.forget_all_but({row.id for row in rows})
     for row in rows[:MOST]:
         progress = desk.progress.get(row.id)
@@ -118,20 +122,66 @@ def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
     return shown
 
 
-def _lane(each: report.Queue, now: float) -> dict[str, Any]:
-    return {"issue": each.issue, "files": noticing.files(each.files), "since": span(now - each.oldest)}
+def _world(desk: Desk, pauses: Sequence[Pause]) -> Circumstances:
+    """What holds for all files, as this process knows it: the file system of the inbox is not asked."""
+    folders = desk.config.folders
+    return Circumstances(
+        now=desk.clock.now(),
+        boot=desk.clock.boot(),
+        epoch=desk.guard.epoch,
+        running=True,
+        absent="" if desk.guard.sight.there else desk.guard.sight.reason,
+        pauses=pauses,
+        inbox=str(folders.inbox),
+        done=str(folders.done),
+        failed=str(folders.failed),
+        config=str(desk.config.file),
+        rescan=desk.config.settle.rescan_seconds,
+        looks=len(desk.config.doubt.looks_seconds),
+    )
 
 
-def _waiting(row: Row, now: float) -> dict[str, Any]:
-    at = f"until {clock(row.due, now)}" if row.due > now else ""
-    reason = row.said or ("its verdict is known, and it could not be moved yet" if row.attachment else "")
+def _lane(desk: Desk, each: unfinished.Queue, world: Circumstances) -> dict[str, Any]:
+    """What waits for its turn to be sent to one issue: the first by name, and what holds the first."""
+    first = unfinished.first_in(desk.reader, each.issue, MOST_NAMED)
+    pause, sentence = paused.widest(world.pauses, each.issue, world.now), ""
+    if pause is not None and not pause.subject:
+        sentence = "Paused, as everything is."
+    elif first:
+        found = awaiting.waiting(desk.reader, desk.rulebook, first[0], ahead=0)
+        sentence = _for_a_page(holding.explain("The first", found, world).sentence)
     return {
-        "file": printable(row.path),
-        "word": str(word(row.state, row.blocked)),
-        "reason": reason,
-        "since": clock(row.since, now),
-        "until": at,
+        "issue": each.issue,
+        "link": desk.site.page(each.issue),
+        "files": noticing.files(each.files),
+        "names": [printable(row.path.partition(b"/")[2]) for row in first],
+        "more": max(0, each.files - len(first)),
+        "since": span(world.now - each.oldest),
+        "sentence": sentence,
     }
+
+
+def _waiting(desk: Desk, world: Circumstances) -> list[dict[str, Any]]:
+    """What waits for more than its turn, the most pressing first; what settles comes last."""
+    rows = unfinished.troubled(desk.reader, MOST)
+    rows += unfinished.settling(desk.reader, MOST - len(rows))
+    shown = []
+    for row in rows:
+        found = awaiting.waiting(desk.reader, desk.rulebook, row, ahead=0)
+        shown.append(
+            {
+                "file": printable(row.path),
+                "word": str(word(row.state, row.blocked)),
+                "since": clock(row.since, world.now),
+                "sentence": _for_a_page(holding.explain("It", found, world).sentence),
+            }
+        )
+    return shown
+
+
+def _for_a_page(sentence: str) -> str:
+    """A sentence that names a verb, for people who have a button."""
+    return re.sub("`attachd resume[^`]*`", "“Resume”", sentence)
 
 
 def _failed(desk: Desk, row: Row, now: float) -> dict[str, Any]:
