@@ -13,7 +13,7 @@ from typing import Any
 
 import typer.main
 
-from attachd.cli.main import app
+from attachd.cli.main import application
 from attachd.config.schema import Tables
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,7 @@ ENVIRONMENT = (
 
 def man_page() -> str:
     """attachd(1), in man(7)."""
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(application())
     lines = [
         '.\\" Made by scripts/generate from the help texts.',
         ".TH ATTACHD 1",

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from attachd.cli import showing
 from attachd.delivery import worker
-from attachd.intake import coverage, mounts, reading
+from attachd.intake import mounts, reading
 from attachd.intake.mounts import Mount
 from attachd.intake.scanning import Scanner
 from attachd.intake.settling import Recognised, Settling
@@ -104,7 +104,7 @@ def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake:
     w.inbox.rename(w.home / "away")
     step(w, intake, 30.0)
 
-    assert intake._interval(0.0) == coverage.POLL_SECONDS
+    assert intake._interval(0.0) == mounts.POLL_SECONDS
 
 
 @pytest.mark.parametrize("going", [True, False])
@@ -216,7 +216,7 @@ def test_a_folder_on_a_share_is_looked_at_every_few_seconds(
     w.drop("TEST-1/a.txt")
     w.drop("TEST-2/b.txt")
 
-    step(w, intake, coverage.POLL_SECONDS)
+    step(w, intake, mounts.POLL_SECONDS)
 
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
@@ -471,7 +471,7 @@ def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: Wo
     assert events.found == 3
     assert list(events.blind) == [str(w.inbox)]
     assert "of which no event told" in events.blind[str(w.inbox)]
-    assert intake._interval(0.0) == coverage.POLL_SECONDS
+    assert intake._interval(0.0) == mounts.POLL_SECONDS
     found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert found["events"] == {"blind": events.blind, "overflows": 0, "found_by_scan": 3}
     assert found["oldest_waiting_seconds"] == pytest.approx(68.0)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 
 def main() -> None:
     """Run the command line. Nothing that is imported is garbage: to look through it again and again took a sixth of a start."""
     gc.disable()
-    from attachd.cli.main import main as command
+    from attachd.cli import main as command
 
+    app = command.chosen(sys.argv[1:])
     gc.freeze()
     gc.enable()
-    command()
+    command.main(app)
 
 
 if __name__ == "__main__":

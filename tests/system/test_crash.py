@@ -66,10 +66,10 @@ def test_what_was_promised_survives_the_power() -> None:
 
 @pytest.mark.parametrize("half", [0, 1])
 def test_planted_bugs_are_caught(half: int) -> None:
-    """Four of each half, others in each run; ``scripts/crash --seeds`` plants them all."""
+    """Three of each half, others in each run; ``scripts/crash --seeds`` plants them all."""
     possible = [seed for seed in seeding.SEEDS[half::2] if seed.how != "cut" or not disks.lacking()]
 
-    for seed in random.sample(possible, 4):
+    for seed in random.sample(possible, 3):
         assert seeding.caught_by(seed, 1) != "", seed.name
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +16,7 @@ import jsonschema
 
 from installation import Jira, Place
 from system.test_operator import running
+from test_page import free_port
 
 SCHEMA = json.loads((Path(__file__).parent.parent.parent / "docs/output.schema.json").read_text("utf-8"))
 
@@ -26,7 +33,10 @@ def test_the_schema_is_one() -> None:
 
 
 def test_every_verb_prints_what_the_schema_says_with_the_daemon_up_and_down(place: Place, jira: Jira) -> None:
-    place.configure(jira.url, "[fuse]\nhold_minutes = 0.0\n[upload]\nmax_bytes_per_second = 2000000\n")
+    listen = f"127.0.0.1:{free_port()}"
+    place.configure(
+        jira.url, f'[fuse]\nhold_minutes = 0.0\n[upload]\nmax_bytes_per_second = 2000000\n[web]\nlisten = "{listen}"\n'
+    )
     jira.tell("set", {"auto_issues": False})
     jira.tell("issues", {"key": "TEST-1"})
     place.drop("TEST-1/a.txt", b"a")
@@ -54,19 +64,62 @@ def test_every_verb_prints_what_the_schema_says_with_the_daemon_up_and_down(plac
                         break
                 else:
                     raise AssertionError("no upload was seen")
-                _others(place)
+                _others(place, listen)
+                assert valid("reload", place.run("reload", "--json").stdout) == {"changed": [], "restart": []}
         else:
             status = valid("status", place.run("status", "--json").stdout)
             assert status["running"] is None
-            _others(place)
+            _others(place, listen)
         assert status["pauses"][0]["scope"] == "operator"
         assert len(status["strays"]) == 2
     assert len(valid("resume", place.run("resume", "--json").stdout)["ended"]) == 1
+    _on_a_terminal(place)
+    _of_the_administrator(place)
 
 
-def _others(place: Place) -> None:
+def _on_a_terminal(place: Place) -> None:
+    """What verbs draw for people has colours, and keeps every word."""
+    shown = on_terminal(place.command("history"))
+    assert "\x1b[32mattached" in shown
+    assert "NOPE-1/b.txt" in shown
+    shown = on_terminal(place.command("check", "--offline"))
+    assert "\x1b[33mwarning" in shown
+    assert "loose: in no issue's folder" in shown
+    assert re.search(r"\d+ checks: \d+ ok, \d+ warnings, 0 failed\.", shown)
+
+
+def on_terminal(command: list[str | Path]) -> str:
+    """What a command writes to a terminal of 200 columns."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, 200))
+    environ = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "FORCE_COLOR")}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, env=environ | {"TERM": "xterm-256color"}) as process:
+        os.close(theirs)
+        shown = b""
+        # EIO is how Linux tells that nobody has the other end open any more (pty(7)).
+        with contextlib.suppress(OSError):
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+def _of_the_administrator(place: Place) -> None:
+    copy = place.home / "copy"
+    assert valid("backup", place.run("backup", copy, "--json").stdout)["bytes"] == copy.stat().st_size
+    restored = valid("restore", place.run("restore", copy, "--json").stdout)
+    assert Path(restored["kept"]).exists()
+    for verb in ("install", "uninstall"):
+        steps = valid(verb, place.run(verb, "--user", "--dry-run", "--json").stdout)
+        assert steps["dry_run"]
+        assert {each["done"] for each in steps["steps"]} == {None}
+
+
+def _others(place: Place, listen: str) -> None:
     assert len(valid("history", place.run("history", "--json").stdout)) >= 2
     assert valid("why", place.run("why", "--json", str(place.inbox)).stdout)
     assert valid("why", place.run("why", "--json", str(place.failed)).stdout)
     assert valid("check", place.run("check", "--json").stdout)
+    assert valid("web", place.run("web", "--json").stdout)["address"].startswith(f"http://{listen}/")
     assert valid("verify", place.run("verify", "--json").stdout)["compared"] >= 1

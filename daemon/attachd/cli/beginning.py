@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from attachd import config as config_
-from attachd.cli import common, questioning
+from attachd.cli import checking, common, questioning
 from attachd.cli.questioning import Asking
 from attachd.config import checks, loading
 from attachd.model import Fault, Mistake, Problem
@@ -336,12 +336,7 @@ def _go_on(place: Place) -> None:
         return
     settings, state = common.prepared(place.file, None)
     findings = list(inspecting.inspect(settings, state, os.environ, offline=False))
-    for finding in findings:
-        if finding.result != "ok":
-            print(
-                f"{finding.result:<8} {finding.what}: {finding.detail}"
-                + (f" -> {finding.remedy}" if finding.remedy else "")
-            )
+    checking.tell([finding for finding in findings if finding.result != "ok"])
     if any(finding.result == "failed" for finding in findings):
         print(f"\nNext: see to what failed, then attachd check{c}")
         raise typer.Exit(1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,6 +13,7 @@ import typer
 
 from attachd.cli import common
 from attachd.service import inspecting
+from attachd.service.finding import Finding
 
 
 def check(
@@ -25,10 +29,34 @@ def check(
     if as_json:
         common.print_json([asdict(finding) for finding in findings])
     else:
-        for finding in findings:
-            print(
-                f"{finding.result:<8} {finding.what}: {finding.detail}"
-                + (f" -> {finding.remedy}" if finding.remedy else "")
-            )
+        tell(findings)
+        print(summary(findings))
     if any(finding.result == "failed" for finding in findings):
         raise typer.Exit(1)
+
+
+def tell(findings: Sequence[Finding]) -> None:
+    """Print them: a line for each or, on a terminal, a table with what to do below what is wrong."""
+    if not sys.stdout.isatty():
+        for finding in findings:
+            print(f"{finding.result:<8} {finding.what}: {finding.detail}" + _remedy(" -> ", finding))
+        return
+    # Only a terminal needs what draws.
+    from attachd.cli import tabulating
+
+    drawn = tabulating.table("", "result", "", "", header=False)
+    for finding in findings:
+        drawn.add_row(tabulating.coloured(finding.result), finding.what, finding.detail + _remedy("\n→ ", finding))
+    tabulating.console().print(drawn)
+
+
+def _remedy(arrow: str, finding: Finding) -> str:
+    return f"{arrow}{finding.remedy}" if finding.remedy else ""
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many were tried, and with what result."""
+    counts = Counter(finding.result for finding in findings)
+    failed, warnings = counts["failed"], counts["warning"]
+    said = [f"{counts['ok']} ok", f"{warnings} warning{'s' if warnings != 1 else ''}", f"{failed} failed"]
+    return f"{len(findings)} checks: {', '.join(said)}."

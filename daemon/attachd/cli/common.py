@@ -17,7 +17,7 @@ from attachd import config
 from attachd.config import Config
 from attachd.intake import routing
 from attachd.model import Mistake, Problem, printable
-from attachd.service import starting
+from attachd.service import placing
 
 ConfigFile = Annotated[
     Path | None,
@@ -82,7 +82,7 @@ def prepared(file: Path | None, instance: str | None, *, check_token: bool = Tru
     """The configuration and the state folder, acting as the folder's owner. Raises ``model.Mistake``."""
     where = config.find(file, instance, os.environ)
     quick = config.load(where, check_token=False)
-    state = starting.state_folder(quick, os.environ)
+    state = placing.state_folder(quick, os.environ)
     act_as_owner(state)
     return config.load(where, check_token=check_token), state
 

@@ -17,7 +17,12 @@ Target = Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="A file that `attachd backup` has made.")]
 
 
-def backup(target: Target, config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+def backup(
+    target: Target,
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    as_json: common.AsJson = False,
+) -> None:
     """Copy the journal, as it is at this moment, to a file; the service may go on working.
 
     The journal is what says which files were attached. The files are not in it, and neither is the token.
@@ -29,10 +34,18 @@ def backup(target: Target, config: common.ConfigFile = None, instance: common.In
             size = copies.backup(state, target)
         except FileNotFoundError:
             raise common.no_journal(state) from None
-    print(f"{target}: {phrasing.size(size)}, the journal of {state}.")
+    if as_json:
+        common.print_json({"file": str(target), "bytes": size, "state": str(state)})
+    else:
+        print(f"{target}: {phrasing.size(size)}, the journal of {state}.")
 
 
-def restore(source: Source, config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+def restore(
+    source: Source,
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    as_json: common.AsJson = False,
+) -> None:
     """Put a copy in the place of the journal, while the service is stopped.
 
     Every file in the inbox is then looked up in Jira before it is sent: it may have been attached since the copy was made.
@@ -51,6 +64,10 @@ def restore(source: Source, config: common.ConfigFile = None, instance: common.I
             unfinished, kept = copies.restore(state, source)
         finally:
             lock.release()
+    if as_json:
+        kept_as = str(kept) if kept is not None else None
+        common.print_json({"state": str(state), "unfinished": unfinished, "kept": kept_as})
+        return
     print(
         f"Restored into {state}: {unfinished} unfinished files, each of which is looked up in Jira before it is sent."
     )

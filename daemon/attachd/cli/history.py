@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +13,16 @@ from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.journal import lookup
 from attachd.journal.rows import Row
-from attachd.model import Word, printable, word
+from attachd.model import State, Word, printable, word
 from attachd.service import phrasing
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: A checksum is cut off in the table; ``--json`` has all of it.
 _DIGITS = 12
+#: From so many columns on, checksums and more have room beside the rest.
+_WIDE = 160
 _HEADINGS = ("seen", "state", "issue", "file", "attachment", "size", "sha256", "verdict", "filed", "tried", "reason")
 
 
@@ -39,6 +45,11 @@ def history(
             journal.close()
     if as_json:
         common.print_json([described(row) for row in found])
+    elif found and sys.stdout.isatty():
+        # Only a terminal needs what draws.
+        from attachd.cli import tabulating
+
+        draw(found, time.time(), tabulating.console())
     else:
         for line in table(found, time.time()):
             print(line)
@@ -75,6 +86,34 @@ def table(found: Sequence[Row], now: float) -> Iterator[str]:
     widths = {column: max(len(line[column]) for line in cells) for column in shown}
     for line in cells:
         yield "  ".join(line[column].ljust(widths[column]) for column in shown).rstrip()
+
+
+def draw(found: Sequence[Row], now: float, console: Console) -> None:
+    """On a terminal: in colour, each column broken into lines where it is too long; with checksums where there is room."""
+    from attachd.cli import tabulating
+
+    more = ("seen", "size", "sha256") if console.width >= _WIDE else ()
+    drawn = tabulating.table("", "when", "state", "id", "issue", "file", "what became of it", *more)
+    for row in found:
+        cells = dict(zip(_HEADINGS, _cells(row, now), strict=True))
+        when = cells["filed"] or cells["verdict"] or cells["seen"]
+        words = when, tabulating.coloured(cells["state"]), row.ident, cells["issue"], cells["file"], became(row)
+        drawn.add_row(*words, *(cells[name] for name in more))
+    console.print(drawn)
+
+
+def became(row: Row) -> str:
+    """What there is to say of a file beside its state."""
+    parts = [f"attachment {row.attachment}"] if row.attachment else []
+    if row.stored_as and row.stored_as != printable(row.path.rpartition(b"/")[2]):
+        parts.append(f"named {row.stored_as}")
+    if row.said:
+        parts.append(row.said)
+    if row.state is State.FAILED and row.note is None:
+        parts.append("It has been taken out of failed since.")
+    if row.tries > 1:
+        parts.append(f"(tried {row.tries} times)")
+    return " ".join(parts)
 
 
 def _cells(row: Row, now: float) -> tuple[str, ...]:

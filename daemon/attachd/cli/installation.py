@@ -8,15 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from attachd import config as configuration
+from attachd.cli import common
 from attachd.config import Config, loading
 from attachd.model import Mistake, Problem
 from attachd.service import installing, units
-from attachd.service.installing import Aim, Step, Write
+from attachd.service.installing import Aim, Remove, Run, Step, Write
 
 
-def install(file: Path | None, instance: str | None, *, user: bool, dry_run: bool, refresh: bool) -> None:
+def install(
+    file: Path | None, instance: str | None, *, user: bool, dry_run: bool, refresh: bool, as_json: bool
+) -> None:
     """Make the service. Raises ``model.Mistake``."""
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
@@ -27,17 +31,17 @@ def install(file: Path | None, instance: str | None, *, user: bool, dry_run: boo
         steps = installing.for_user(aim, settings) if user else installing.for_system(aim, settings, _is_ours)
         if not refresh and (found := installing.conflicts(steps)):
             raise Mistake(*found, exit_code=1)
-        _take(steps, dry_run=dry_run)
-        if not dry_run:
+        _take(steps, dry_run=dry_run, as_json=as_json)
+        if not dry_run and not as_json:
             _tell_next(aim, settings)
 
 
-def uninstall(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) -> None:
+def uninstall(file: Path | None, instance: str | None, *, user: bool, dry_run: bool, as_json: bool) -> None:
     """Undo it. Raises ``model.Mistake``."""
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
-        _take(installing.undone(aim, installing.installed() - {aim.service}), dry_run=dry_run)
-    if not dry_run:
+        _take(installing.undone(aim, installing.installed() - {aim.service}), dry_run=dry_run, as_json=as_json)
+    if not dry_run and not as_json:
         kept = (
             "Configuration, token, journal, folders and the user are still there; remove them by hand if you are sure."
         )
@@ -104,9 +108,22 @@ def _service_user() -> int | None:
         return None
 
 
-def _take(steps: Sequence[Step], *, dry_run: bool) -> None:
+def _take(steps: Sequence[Step], *, dry_run: bool, as_json: bool) -> None:
+    taken = []
     for step in steps:
-        print(f"would: {_described(step)}" if dry_run else installing.take(step))
+        done = None if dry_run else installing.take(step)
+        taken.append(_for_programs(step, done))
+        if not as_json:
+            print(f"{done:8} {installing.subject(step)}" if done else f"would: {_described(step)}")
+    if as_json:
+        common.print_json({"dry_run": dry_run, "steps": taken})
+
+
+def _for_programs(step: Step, done: str | None) -> dict[str, Any]:
+    """One step as it is printed with ``--json``; *done* is None where it was not taken."""
+    action = {Write: "write", Run: "run", installing.Folder: "make", Remove: "remove"}[type(step)]
+    text = step.text if isinstance(step, Write) else None
+    return {"action": action, "subject": installing.subject(step), "text": text, "done": done}
 
 
 def _described(step: Step) -> str:
@@ -117,9 +134,9 @@ def _described(step: Step) -> str:
             return f"write {path}" + "".join(f"\n    {line}".rstrip() for line in text.splitlines())
         case installing.Folder(path=path):
             return f"make {path}"
-        case installing.Remove(path=path):
+        case Remove(path=path):
             return f"remove {path} (if it is there)"
-        case installing.Run(words=words):
+        case Run(words=words):
             return f"run {' '.join(words)}"
 
 

@@ -22,6 +22,7 @@ def install(
     user: User = False,
     dry_run: DryRun = False,
     refresh: Refresh = False,
+    as_json: common.AsJson = False,
 ) -> None:
     """Make a service of systemd: its user, the group of those who drop files, folders, unit; starts nothing.
 
@@ -32,11 +33,15 @@ def install(
     from attachd.cli import installation
 
     with common.mistakes_told():
-        installation.install(config, instance, user=user, dry_run=dry_run, refresh=refresh)
+        installation.install(config, instance, user=user, dry_run=dry_run, refresh=refresh, as_json=as_json)
 
 
 def uninstall(
-    config: common.ConfigFile = None, instance: common.Instance = None, user: User = False, dry_run: DryRun = False
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    user: User = False,
+    dry_run: DryRun = False,
+    as_json: common.AsJson = False,
 ) -> None:
     """Stop the service and take away what `install` has made, but for what is anybody's data.
 
@@ -45,4 +50,4 @@ def uninstall(
     from attachd.cli import installation
 
     with common.mistakes_told():
-        installation.uninstall(config, instance, user=user, dry_run=dry_run)
+        installation.uninstall(config, instance, user=user, dry_run=dry_run, as_json=as_json)

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
+import sys
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 import typer
 
 import attachd
-from attachd.cli import (
-    asking,
-    beginning,
-    checking,
-    copying,
-    history,
-    installing,
-    paging,
-    pausing,
-    reloading,
-    retrying,
-    service_verbs,
-    showing,
-    taking,
-    trying,
-    verifying,
-)
 
-app = typer.Typer(
-    name="attachd",
-    help="A folder is a Jira issue: what is dropped into inbox/TEST-123/ is attached to TEST-123, exactly once.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+#: The verbs in the order in which `--help` shows them, by what they are for, each with the file that it is in.
+VERBS = {
+    "The service": {"run": "service_verbs", "once": "taking", "reload": "reloading"},
+    "See": {
+        "status": "showing",
+        "why": "asking",
+        "history": "history",
+        "check": "checking",
+        "verify": "verifying",
+        "web": "paging",
+    },
+    "Act": {"retry": "retrying", "pause": "pausing", "resume": "pausing"},
+    "Set up": {
+        "init": "beginning",
+        "install": "installing",
+        "uninstall": "installing",
+        "backup": "copying",
+        "restore": "copying",
+        "demo": "trying",
+    },
+}
 
 
 def _tell_version(wanted: bool) -> None:
@@ -41,7 +41,6 @@ def _tell_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", callback=_tell_version, is_eager=True)
@@ -50,20 +49,32 @@ def _root(
     del version
 
 
-#: The verbs in the order in which `--help` shows them, by what they are for.
-VERBS = {
-    "The service": (service_verbs.run, taking.once, reloading.reload),
-    "See": (showing.status, asking.why, history.history, checking.check, verifying.verify, paging.web),
-    "Act": (retrying.retry, pausing.pause, pausing.resume),
-    "Set up": (beginning.init, installing.install, installing.uninstall, copying.backup, copying.restore, trying.demo),
-}
-for panel, verbs in VERBS.items():
-    for verb in verbs:
-        app.command(verb.__name__, rich_help_panel=panel)(verb)
+def application(wanted: Collection[str] = ()) -> typer.Typer:
+    """The command with those of its verbs that are *wanted*, or with all: one verb starts in two thirds of the time."""
+    app = typer.Typer(
+        name="attachd",
+        help="A folder is a Jira issue: what is dropped into inbox/TEST-123/ is attached to TEST-123, exactly once.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for panel, verbs in VERBS.items():
+        for verb, module in verbs.items():
+            if not wanted or verb in wanted:
+                family = importlib.import_module(f"attachd.cli.{module}")
+                app.command(verb, rich_help_panel=panel)(getattr(family, verb))
+    return app
 
 
-def main() -> None:
+def chosen(words: Sequence[str]) -> typer.Typer:
+    """The command with what a command line asks for: one verb, or all where it names none first."""
+    first = words[:1]
+    return application(first if any(first[0] in verbs for verbs in VERBS.values() if first) else ())
+
+
+def main(app: typer.Typer | None = None) -> None:
     """Run the command line, and end with its code. A user's mistake is told in words; a bug ends with its traceback."""
     # A writer that opens a file in the moment in which a lease is held on it would end the process (fcntl(2), F_SETLEASE).
     signal.signal(signal.SIGIO, signal.SIG_IGN)
-    app()
+    (app or chosen(sys.argv[1:]))()

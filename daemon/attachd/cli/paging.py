@@ -10,7 +10,7 @@ from attachd.service import locks
 from attachd.web import tokens
 
 
-def web(config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+def web(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
     """Print the address of the web page, with its token: who has it may see everything, and press the buttons."""
     with common.mistakes_told():
         settings, state = common.prepared(config, instance, check_token=False)
@@ -18,8 +18,14 @@ def web(config: common.ConfigFile = None, instance: common.Instance = None) -> N
         if listen is None:
             remedy = f'Write [web] and listen = "127.0.0.1:8437" into {settings.file}, and restart attachd.'
             raise Mistake(Problem("web.listen", "is not set: there is no page.", remedy), exit_code=1)
-        print("\n".join(_socket(listen) if listen.startswith("unix:") else [_address(listen, state)]))
-    if locks.holder(state / "lock") is None:
+        path = listen.removeprefix("unix:") if listen.startswith("unix:") else None
+        where = _address(listen, state) if path is None else ""
+    running = locks.holder(state / "lock") is not None
+    if as_json:
+        common.print_json({"address": where or None, "socket": path, "running": running})
+        return
+    print("\n".join([where] if path is None else _socket(path)))
+    if not running:
         print("attachd is not running: the page is there once it is started.")
 
 
@@ -37,8 +43,7 @@ def address(listen: str, state: Path) -> str:
     return f"http://{listen}/?token={tokens.made(state)}"
 
 
-def _socket(listen: str) -> list[str]:
-    path = listen.removeprefix("unix:")
+def _socket(path: str) -> list[str]:
     return [
         f"The page is on the socket {path}, for who may write to it. From your own machine:",
         f"  ssh -L 8437:{path} THIS-MACHINE",

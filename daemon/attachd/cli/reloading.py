@@ -18,7 +18,7 @@ from attachd.service.reloading import Outcome
 PATIENCE_SECONDS = 30.0
 
 
-def reload(config: common.ConfigFile = None, instance: common.Instance = None) -> None:
+def reload(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
     """Have the running service read its configuration anew, and wait until it has.
 
     Where it is wrong the service goes on with the old one, and this ends with 78. Keys that need a restart are named.
@@ -41,7 +41,10 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None) -
             journal.close()
         if outcome.problems:
             raise Mistake(*(Problem("", problem) for problem in outcome.problems))
-    _tell(outcome)
+    if as_json:
+        common.print_json({"changed": list(outcome.changed), "restart": list(outcome.restart)})
+    else:
+        _tell(outcome)
 
 
 def _asked(journal: Journal, process: int) -> Outcome:

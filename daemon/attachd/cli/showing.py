@@ -13,7 +13,7 @@ import typer
 
 from attachd.cli import common
 from attachd.config import Config
-from attachd.intake import coverage
+from attachd.intake import mounts
 from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.model import Mistake, Problem
@@ -83,7 +83,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     """The same for people, most pressing first."""
     text = heading(found, now)
     text += [
-        f"events     {mount}: {reason}; it is looked through every {coverage.POLL_SECONDS:g} s"
+        f"events     {mount}: {reason}; it is looked through every {mounts.POLL_SECONDS:g} s"
         for mount, reason in found["events"]["blind"].items()
     ]
     text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]

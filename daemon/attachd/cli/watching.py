@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
-from attachd.cli import drawing, showing
+from attachd.cli import drawing, showing, tabulating
+from attachd.cli.tabulating import coloured
 from attachd.config import Config
 from attachd.journal.database import Journal
 from attachd.service import surveying
@@ -26,8 +26,6 @@ EVERY = 1.0
 _ASK_AGAIN = 30
 #: Lines of each part; what is more is counted.
 _MOST = 15
-
-_COLOURS = {"attached": "green", "failed": "red", "blocked": "red", "in-doubt": "yellow", "sending": "blue"}
 
 
 class Survey:
@@ -104,7 +102,7 @@ def _draw(bars: Progress, sending: list[dict[str, Any]]) -> None:
 def _queue(queue: list[dict[str, Any]], now: float, most: int) -> Iterator[RenderableType]:
     if not queue:
         return
-    table = _table("Queue", "issue", "files", "first waits for")
+    table = tabulating.table("Queue", "issue", "files", "first waits for")
     for each in queue[:most]:
         table.add_row(each["issue"], str(each["files"]), span(now - each["oldest"]))
     yield table
@@ -114,20 +112,12 @@ def _queue(queue: list[dict[str, Any]], now: float, most: int) -> Iterator[Rende
 def _files(title: str, rows: list[dict[str, Any]], now: float, most: int) -> Iterator[RenderableType]:
     if not rows:
         return
-    table = _table(title, "state", "since", "file", "")
+    table = tabulating.table(title, "state", "since", "file", "")
     for row in rows[:most]:
         said = f"attachment {row['attachment']}" if row["word"] == "attached" else row["reason"] or ""
-        style = _COLOURS.get(row["word"], "")
-        table.add_row(Text(row["word"], style), clock(row["since"], now), Text(row["file"]), Text(said))
+        table.add_row(coloured(row["word"]), clock(row["since"], now), Text(row["file"]), Text(said))
     yield table
     yield from _more(len(rows) - most)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", expand=False)
-    for name in columns:
-        table.add_column(name, no_wrap=name in ("state", "since"), overflow="fold")
-    return table
 
 
 def _more(rest: int) -> Iterator[RenderableType]:

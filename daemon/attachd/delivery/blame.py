@@ -18,7 +18,7 @@ from attachd.delivery.desk import Desk
 from attachd.jira import verdict
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
-from attachd.journal import queue, rows
+from attachd.journal import pauses, queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Contested, Cure, Fault, Scope, printable
 
@@ -203,7 +203,7 @@ LOST = ("forbidden", "refused")
 
 
 def _lost(contested: Row, *, alone: bool) -> Fault:
-    project = pausing.project(contested.lane)
+    project = pauses.project(contested.lane)
     if alone:
         reason = f"{contested.lane} accepted files before, and does not any more ({contested.reason})"
         return Fault(Scope.ISSUE, LOST[1], reason, contested.lane, FORBIDDEN_EVERY_SECONDS)
@@ -267,7 +267,7 @@ def _proven(desk: Desk, row: Row) -> bool:
 
 def _others_accept(desk: Desk, row: Row) -> bool:
     """Whether an issue of the row's project has accepted a file since it was first refused."""
-    like = pausing.project(row.lane).replace("_", "!_") + "-%"
+    like = pauses.project(row.lane).replace("_", "!_") + "-%"
     with desk.journal.transaction_for_reading() as connection:
         return row.contested_at is not None and queue.accepted_after(connection, row.contested_at, like)
 

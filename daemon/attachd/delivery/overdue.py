@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attachd.delivery import outcome, pausing, recording
+from attachd.delivery import outcome, recording
 from attachd.delivery.desk import Desk
 from attachd.journal import pauses, queue, rows
 from attachd.journal.rows import Row
@@ -23,7 +23,7 @@ def give_up(desk: Desk) -> list[Row]:
         waiting = [row for row in queue.tried_in_vain(connection, now - days * DAY, now) if row.lane not in busy]
         given_up = []
         for row in waiting:
-            subjects = {row.lane, pausing.project(row.lane)}
+            subjects = {row.lane, pauses.project(row.lane)}
             if now - row.seen_at - pauses.seconds_paused(connection, subjects, row.seen_at, now) < days * DAY:
                 continue
             reason = (

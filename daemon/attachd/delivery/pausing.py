@@ -35,12 +35,7 @@ class Gate:
 
     def lets(self, lane: str) -> bool:
         """Whether a file of this lane may be sent."""
-        return self.uploads and lane not in self.issues and project(lane) not in self.projects
-
-
-def project(issue: str) -> str:
-    """The project of an issue key."""
-    return issue.rpartition("-")[0]
+        return self.uploads and lane not in self.issues and pauses.project(lane) not in self.projects
 
 
 def gate(found: Sequence[Pause], now: float) -> Gate:
@@ -142,7 +137,7 @@ def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float)
         (Scope.ACCOUNT, ""),
         (Scope.ENDPOINT, ""),
         (Scope.ISSUE, lane),
-        (Scope.PROJECT, project(lane)),
+        (Scope.PROJECT, pauses.project(lane)),
     }
     known = [p for p in pauses.read(connection) if (p.scope, p.subject) in over and p.cure is not Cure.HAND]
     ended = [p for p in known if p.until == 0.0 or p.until - p.wait < began - 0.001]

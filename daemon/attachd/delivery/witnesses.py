@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attachd.delivery import pausing
 from attachd.delivery.desk import Desk
 from attachd.jira.client import Client
 from attachd.jira.exchange import Exchange, Reply
-from attachd.journal import queue
+from attachd.journal import pauses, queue
 
 #: How long an issue that accepted a file counts as a witness.
 WITNESS_SECONDS = 30 * 86400.0
@@ -26,8 +25,8 @@ def known(desk: Desk, lane: str = "") -> list[str]:
 
 def chosen(lanes: Sequence[str], lane: str) -> list[str]:
     """The first few, those of the own project last. Pure."""
-    own = pausing.project(lane)
-    return sorted(lanes, key=lambda witness: pausing.project(witness) == own)[:WITNESSES]
+    own = pauses.project(lane)
+    return sorted(lanes, key=lambda witness: pauses.project(witness) == own)[:WITNESSES]
 
 
 def ask(desk: Desk, client: Client, lane: str) -> Exchange:

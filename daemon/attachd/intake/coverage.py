@@ -22,9 +22,6 @@ from attachd.model import printable
 
 log = structlog.get_logger()
 
-#: How often folders are looked through of which events do not tell.
-POLL_SECONDS = 5.0
-
 #: How often each mount has to prove itself.
 PROVE_SECONDS = 600.0
 
@@ -147,7 +144,7 @@ class Coverage:
                 folders=len(self._unwatched),
                 watched=self._watch.count(),
                 reason=f"{_EXHAUSTED}, now {limit or 'not readable'}",
-                remedy=f"those folders are looked through every {POLL_SECONDS:g} s; raise it: "
+                remedy=f"those folders are looked through every {mounts.POLL_SECONDS:g} s; raise it: "
                 f"sysctl fs.inotify.max_user_watches={2 * (limit or 524_288)}",
             )
         else:
@@ -236,7 +233,7 @@ class Coverage:
                     folder=printable(trust.mount.point),
                     kind=trust.mount.kind,
                     reason=_DEAF,
-                    remedy=f"it is looked through every {POLL_SECONDS:g} s, until nothing of the kind is found for "
+                    remedy=f"it is looked through every {mounts.POLL_SECONDS:g} s, until nothing of the kind is found for "
                     f"{PROVE_SECONDS / 60:g} min",
                 )
 

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+#: How often folders are looked through of which events do not tell.
+POLL_SECONDS = 5.0
+
 #: Kinds on which inotify tells only what this machine itself does (inotify(7), "Limitations and caveats"), and whose folders
 #: may look unchanged for a while (nfs(5), attribute caching).
 _SHARED = re.compile(

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.filing.guard import Guard
-from attachd.intake import coverage as coverage_
-from attachd.intake import listings, reading, routing, walking
+from attachd.intake import listings, mounts, reading, routing, walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.effort import Effort
 from attachd.intake.endings import Endings
@@ -228,7 +227,7 @@ class Visiting:
         coverage = self._coverage
         if coverage and coverage.blind(name) and not coverage.blind(b""):
             took = self.effort.spent() - spent
-            report.again(name, self._clock.boot() + max(coverage_.POLL_SECONDS, SHARE * took))
+            report.again(name, self._clock.boot() + max(mounts.POLL_SECONDS, SHARE * took))
 
     # --- What is not there any more -----------------------------------------------------------------------------------
 

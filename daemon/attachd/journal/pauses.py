@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from attachd.model import Cure, Scope
 
 
+def project(issue: str) -> str:
+    """The project of an issue key."""
+    return issue.rpartition("-")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """One thing that holds files up; ``until`` counts as a time for TIME and as the next try for PROBE."""

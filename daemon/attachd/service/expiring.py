@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 import sqlite3
+from typing import TYPE_CHECKING
 
 import structlog
 
 from attachd import troubles
-from attachd.delivery.desk import Desk
 from attachd.journal import database
+
+if TYPE_CHECKING:
+    from attachd.delivery.desk import Desk
 
 log = structlog.get_logger()
 

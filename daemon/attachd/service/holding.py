@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from attachd.config import Settle
-from attachd.delivery import blame, pausing
+from attachd.delivery import blame
 from attachd.intake import gating
 from attachd.intake.gating import Writer
-from attachd.journal.pauses import Pause
+from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
 from attachd.service import paused
@@ -253,7 +253,7 @@ def _refused_without_verdict(found: Waiting, world: Circumstances) -> _Cause:
 
 def _refused_since(row: Row, pauses: Sequence[Pause], when: float) -> float:
     """Since when the project or the issue is refused: the day counts from there, not for each file anew."""
-    lost = {(Scope.PROJECT, pausing.project(row.lane)), (Scope.ISSUE, row.lane)}
+    lost = {(Scope.PROJECT, project(row.lane)), (Scope.ISSUE, row.lane)}
     return min([when, *(p.since for p in pauses if (p.scope, p.subject) in lost and p.kind in blame.LOST)])
 
 

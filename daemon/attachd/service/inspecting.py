@@ -20,7 +20,7 @@ from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database, lookup
 from attachd.model import Fault, Mistake, Scope
-from attachd.service import expiring, growing, locks, starting, trying
+from attachd.service import expiring, growing, locks, phrasing, starting, surroundings, trying
 from attachd.service.finding import Finding
 
 
@@ -30,7 +30,7 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += [Finding("configuration", "warning", notice, "write the new name") for notice in config.notices]
     findings += _scope(config)
     findings += _folders(config, state)
-    findings += _lock(state)
+    findings += _daemon(config, state)
     findings += growing.find(config, state, Clock().now())
     findings += _token_expires(config, expiring.today(Clock().now()))
     if not offline:
@@ -70,6 +70,7 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
         yield _try_rename(config)
         yield from _events(config.folders.inbox)
         yield _leases(config)
+        yield from surroundings.loose(config)
 
 
 def _marker(config: Config, state: Path) -> Iterator[Finding]:
@@ -147,9 +148,10 @@ def _try_rename(config: Config) -> Finding:
     return Finding("move", "ok", "one rename, which never replaces a file")
 
 
-def _lock(state: Path) -> Iterator[Finding]:
+def _daemon(config: Config, state: Path) -> Iterator[Finding]:
     holder = locks.holder(state / "lock") if state.is_dir() else None
     yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
+    yield from surroundings.page(config, running=holder is not None)
 
 
 def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:
@@ -205,7 +207,7 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
     yield from account
     yield _limits(site_.limits(_once(lambda: asker.attachment_meta(known.version)), clock.boot()))
     if signed and not any(finding.result == "failed" for finding in account):
-        yield from _issues(config, asker, known)
+        yield from surroundings.issues(config, asker, known)
 
 
 def _unmet(config: Config, fault: Fault) -> Finding:
@@ -251,30 +253,5 @@ def _limits(known: site_.Limits | None) -> Finding:
             "limits", "failed", "attachments are disabled in this Jira", "have them enabled by its administrator"
         )
     return Finding(
-        "limits", "ok", f"files up to {known.largest} bytes" if known.largest else "no limit of size is told"
+        "limits", "ok", f"files up to {phrasing.size(known.largest)}" if known.largest else "no limit of size is told"
     )
-
-
-def _issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
-    """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
-    from attachd.intake import routing  # here, because only this check needs it
-
-    folders = config.folders
-    router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
-    names = sorted(path.name for path in folders.inbox.iterdir() if path.is_dir()) if folders.inbox.is_dir() else []
-    for name in [name for name in names if not name.startswith(".") and name != guard.FOLDER][:50]:
-        routed = router.route(os.fsencode(name))
-        if isinstance(routed, routing.Unrouted):
-            yield Finding(f"inbox/{name}", "warning", routed.reason)
-            continue
-        answer = _once(lambda key=routed.key: asker.listing(known.version, key))  # type: ignore[misc]
-        if isinstance(answer, Reply) and answer.status == 200:
-            yield Finding(f"inbox/{name}", "ok", f"{routed.key} is there")
-        else:
-            said = "; ".join(answer.words) or str(answer.status) if isinstance(answer, Reply) else answer.error
-            yield Finding(
-                f"inbox/{name}",
-                "warning",
-                f"{routed.key}: {said}",
-                "correct the folder's name, or the account's rights",
-            )

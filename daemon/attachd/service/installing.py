@@ -190,22 +190,27 @@ def _says_something_else(step: Write) -> bool:
     return os.path.lexists(step.path) and (not step.path.exists() or step.path.read_text() != step.text)
 
 
+def subject(step: Step) -> str:
+    """What a step is about: a path, or a command."""
+    return " ".join(step.words) if isinstance(step, Run) else str(step.path)
+
+
 def take(step: Step) -> str:
-    """Take one step; says what was done, in a word and with what. Raises ``model.Mistake``."""
+    """Take one step; says what was done, in a word. Raises ``model.Mistake``."""
     try:
         match step:
             case Write():
-                return f"{_write(step):8} {step.path}"
+                return _write(step)
             case Folder():
                 there = step.path.is_dir()
                 step.path.mkdir(step.mode, parents=True, exist_ok=True)
-                return f"{'kept' if there else 'made':8} {step.path}"
+                return "kept" if there else "made"
             case Remove():
                 there = step.path.exists()
                 _remove(step.path)
-                return f"{'removed' if there else 'absent':8} {step.path}"
+                return "removed" if there else "absent"
             case Run():
-                return f"{'ran' if _run(step) else 'failed':8} {' '.join(step.words)}"
+                return "ran" if _run(step) else "failed"
     except OSError as error:
         raise Mistake(Problem(str(getattr(step, "path", "")), f"{error.strerror}.", ""), exit_code=1) from error
 

@@ -12,7 +12,7 @@ import structlog
 from attachd import troubles
 from attachd.delivery import carrying, unnoting, worker
 from attachd.delivery.desk import Desk
-from attachd.intake import coverage as coverage_
+from attachd.intake import mounts
 from attachd.intake.coverage import Coverage
 from attachd.intake.scanning import Scanner
 from attachd.intake.unheard import Unheard
@@ -203,7 +203,7 @@ class Intaking:
         """How long until the next full scan: as configured, sooner where events do not tell, 5 % of the time at the most."""
         rescan = self._desk.config.settle.rescan_seconds
         if not self._desk.guard.sight.there or self.coverage.blind(b""):
-            rescan = min(rescan, coverage_.POLL_SECONDS)
+            rescan = min(rescan, mounts.POLL_SECONDS)
         return max(rescan, (SHARE - 1) * took)
 
     # --- Single folders -----------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ class Intaking:
             return
         for mount, reason in reasons.items():
             if (self._told_reasons or {}).get(mount) != reason:
-                log.info("watch.blind", folder=mount, reason=reason, seconds=coverage_.POLL_SECONDS)
+                log.info("watch.blind", folder=mount, reason=reason, seconds=mounts.POLL_SECONDS)
         self._told_reasons, self._told_overflows = reasons, self._told_overflows + overflows
         with self._desk.journal.transaction(durable=False) as connection:
             database.put(connection, "watch.blind", json.dumps(reasons))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from attachd.delivery import pausing
 from attachd.journal.operating import Resumed
-from attachd.journal.pauses import Pause
+from attachd.journal.pauses import Pause, project
 from attachd.model import Cure, Scope
 from attachd.service.phrasing import clock
 
@@ -18,7 +17,7 @@ def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = Fals
     wide = [(Scope.ACCOUNT, ""), (Scope.SITE, "")]
     narrow = [
         (Scope.ENDPOINT, ""),
-        (Scope.PROJECT, pausing.project(lane)),
+        (Scope.PROJECT, project(lane)),
         (Scope.OPERATOR, lane),
         (Scope.ISSUE, lane),
     ]

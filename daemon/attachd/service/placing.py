@@ -1,4 +1,4 @@
-"""Which of the three folders a path that a person types is in, and where in it."""
+"""Where the journal is; and which of the three folders a path that a person types is in, and where in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attachd.config import Config
+from attachd.filing import guard
 
 Roots = Mapping[str, Path]
 
@@ -44,3 +45,16 @@ def here() -> bytes:
         return os.getcwdb()
     except FileNotFoundError:
         return b"/"
+
+
+def state_folder(config: Config, environ: Mapping[str, str]) -> Path:
+    """Where the journal is: the configuration, systemd, the path in the inbox's marker, or the user's own state folder."""
+    if config.folders.state is not None:
+        return config.folders.state
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].partition(":")[0])
+    marker = guard.read_marker(config.folders.inbox)
+    if marker is not None:
+        return Path(marker.state)
+    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local/state")
+    return Path(base) / "attachd"

@@ -6,8 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from attachd.delivery.desk import Desk
+if TYPE_CHECKING:
+    from attachd.delivery.desk import Desk
 
 FILE_NAME = "progress.json"
 

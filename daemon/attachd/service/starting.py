@@ -5,7 +5,6 @@ Nothing is created or changed before everything that can be wrong with the confi
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import ssl
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from attachd.jira import auth, client, oauth, transport
 from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.model import Mistake, Problem
-from attachd.service import locks, signing
+from attachd.service import locks, placing, signing
 
 log = structlog.get_logger()
 
@@ -55,26 +54,13 @@ class Held:
                 lock.release()
 
 
-def state_folder(config: Config, environ: Mapping[str, str]) -> Path:
-    """Where the journal is: the configuration, systemd, the path in the inbox's marker, or the user's own state folder."""
-    if config.folders.state is not None:
-        return config.folders.state
-    if environ.get("STATE_DIRECTORY"):
-        return Path(environ["STATE_DIRECTORY"].partition(":")[0])
-    marker = guard_.read_marker(config.folders.inbox)
-    if marker is not None:
-        return Path(marker.state)
-    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local/state")
-    return Path(base) / "attachd"
-
-
 def start(
     config: Config, *, clock: Clock, environ: Mapping[str, str], adopt_inbox: bool = False, adopt_site: bool = False
 ) -> Held:
     """Take hold of everything. Raises ``model.Mistake``: 78 for what the user has to change, 75 for who holds it, and for
     a disk that fails.
     """
-    state = state_folder(config, environ)
+    state = placing.state_folder(config, environ)
     problems = missing_folders(config, state)
     if problems:
         raise Mistake(*problems)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from attachd.intake import coverage, mounts, reading
+from attachd.intake import mounts, reading
 from attachd.intake.coverage import Coverage
 from attachd.intake.gating import Writer
 from attachd.intake.watching import Doorbell, Watch
@@ -29,7 +29,7 @@ def events(inbox: Path) -> Iterator[tuple[str, str]]:
     if not reasons:
         yield str(inbox), ""
     for mount, reason in reasons.items():
-        yield mount, f"{reason}; it is looked through every {coverage.POLL_SECONDS:g} s"
+        yield mount, f"{reason}; it is looked through every {mounts.POLL_SECONDS:g} s"
 
 
 def leases(inbox: Path) -> str:

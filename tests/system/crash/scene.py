@@ -137,7 +137,7 @@ def _program() -> Any:
     """The command line, made once: its making takes as long as half a life."""
     from attachd.cli import main
 
-    return typer.main.get_command(main.app)
+    return typer.main.get_command(main.application())
 
 
 def _log(place: Place) -> None:

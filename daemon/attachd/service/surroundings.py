@@ -1,0 +1,138 @@
+"""What `check` finds around the service: what the folders of the inbox mean, what lies in none, whether the page answers."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import stat
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from attachd.config import Config, Rulebook
+from attachd.delivery import policy
+from attachd.delivery import site as site_
+from attachd.filing import guard
+from attachd.intake import hiding, routing
+from attachd.jira import client
+from attachd.jira.exchange import Reply
+from attachd.model import printable
+from attachd.service.finding import Finding
+
+#: How many folders are asked about, and how many loose files are named.
+_MOST_FOLDERS, _MOST_NAMED = 50, 3
+#: How long the page may take to answer, in seconds.
+_PAGE_SECONDS = 5.0
+_RUNTIME = Path("/run/attachd")
+
+
+def loose(config: Config) -> Iterator[Finding]:
+    """Files that lie in the inbox itself, and so in no issue's folder."""
+    folders, rulebook = config.folders, Rulebook(config)
+    router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+    hidden = hiding.Hiding(config, rulebook, router)
+    with os.scandir(folders.inbox) as entries:
+        files = [os.fsencode(each.name) for each in entries if each.is_file(follow_symlinks=False)]
+    found = sorted(name for name in files if not hidden.why(name, False))
+    if found:
+        names = ", ".join(printable(name) for name in found[:_MOST_NAMED])
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        remedy = "move what lies in the inbox itself into a folder that is named like its issue"
+        yield Finding("inbox", "warning", f"{names}{more}: in no issue's folder, so not attached", remedy)
+
+
+def issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+    """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
+    folders = config.folders
+    router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+    names = sorted(path.name for path in folders.inbox.iterdir() if path.is_dir()) if folders.inbox.is_dir() else []
+    for name in [name for name in names if not name.startswith(".") and name != guard.FOLDER][:_MOST_FOLDERS]:
+        shown = f"inbox/{printable(os.fsencode(name))}"
+        routed = router.route(os.fsencode(name))
+        if isinstance(routed, routing.Unrouted):
+            yield Finding(shown, "warning", routed.reason)
+            continue
+        answer = policy.asked(lambda key=routed.key: asker.listing(known.version, key), threading.Event())  # type: ignore[misc]
+        if isinstance(answer, Reply) and answer.status == 200:
+            yield Finding(shown, "ok", f"{routed.key} is there")
+        else:
+            said = "; ".join(answer.words) or str(answer.status) if isinstance(answer, Reply) else answer.error
+            remedy = "correct the folder's name, or the account's rights"
+            yield Finding(shown, "warning", f"{routed.key}: {said}", remedy)
+
+
+# --- The page -----------------------------------------------------------------------------------------------------
+
+
+def page(config: Config, *, running: bool) -> Iterator[Finding]:
+    """Whether the page answers or, while nothing runs, whether it could be served at its address."""
+    listen = config.web.listen
+    if listen is None:
+        return
+    reason = _silent(listen) if running else _taken(listen)
+    if not reason:
+        yield Finding("web.listen", "ok", f"{listen} {'answers' if running else 'is free'}")
+    elif running:
+        remedy = "restart attachd if [web] was changed; otherwise its log says why (page.not_served)"
+        yield Finding("web.listen", "warning", f"{listen} does not answer: {reason}", remedy)
+    else:
+        remedy = "choose another address, or end what has this one; files are attached all the same"
+        yield Finding("web.listen", "warning", f"{listen} cannot be served: {reason}", remedy)
+
+
+def _silent(listen: str) -> str:
+    """Why the page does not answer; "" where it does."""
+    try:
+        with closing(_connected(listen)) as connection:
+            connection.request("GET", "/healthz")
+            status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return "" if status in (200, 503) else f"something else is there, which says {status}"
+
+
+def _connected(listen: str) -> http.client.HTTPConnection:
+    """A connection to a port, or to a socket at a path. Raises OSError."""
+    if not listen.startswith("unix:"):
+        return http.client.HTTPConnection(listen, timeout=_PAGE_SECONDS)
+    connection = http.client.HTTPConnection("localhost", timeout=_PAGE_SECONDS)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.sock.settimeout(_PAGE_SECONDS)
+    try:
+        connection.sock.connect(listen.removeprefix("unix:"))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _taken(listen: str) -> str:
+    """Why nothing could listen there; "" where something could. Nothing is left behind."""
+    if listen.startswith("unix:"):
+        return _unfit(Path(listen.removeprefix("unix:")))
+    parts = urllib.parse.urlsplit(f"//{listen}")
+    family = socket.AF_INET6 if ":" in (parts.hostname or "") else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((parts.hostname, parts.port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+def _unfit(path: Path) -> str:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return "a file lies there that is no socket"
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return error.strerror or str(error)
+    # The units have systemd make that folder, and remove it with the service (RuntimeDirectory=, systemd.exec(5)).
+    if path.is_relative_to(_RUNTIME) or os.access(path.parent, os.W_OK | os.X_OK):
+        return ""
+    return f"{path.parent} is not there, or cannot be written to"
