@@ -66,6 +66,47 @@ def test_by_options_a_file_is_attached_a_moment_later(home: Home, jira: Jira) ->
     assert [each["filename"] for each in jira.attachments()] == ["a.txt"]
 
 
+def test_an_application_that_acts_for_itself_is_set_up(home: Home, jira: Jira) -> None:
+    jira.tell("set", {"client_secret": "not-a-client-secret", "anonymous_fallthrough": False})
+    words = ("--url", jira.url, "--kind", "oauth2", "--client-id", "standin-client", "--client-secret-file", "-")
+    drop = ("--folder", str(home.home / "drop"), "--token-url", f"{jira.url}/oauth/token")
+    wrong = home.init(*words, *drop, token="wrong")
+    assert (wrong.returncode, "Compare the id and the secret" in wrong.stderr) == (1, True)
+    assert not home.config.parent.exists()
+
+    ended = home.init(*words, *drop, token="not-a-client-secret")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Jira knows this account as 712020:" in ended.stdout
+    secret = home.config.parent / "client-secret"
+    assert (secret.read_text(), stat.S_IMODE(secret.stat().st_mode)) == ("not-a-client-secret\n", 0o600)
+    assert sorted(os.listdir(home.config.parent)) == ["client-secret", "config.toml"]
+    (home.home / "drop/inbox/TEST-1").mkdir()
+    (home.home / "drop/inbox/TEST-1/a.txt").write_text("a")
+    assert home.attachd("once").returncode == 0
+    assert [each["filename"] for each in jira.attachments()] == ["a.txt"]
+
+
+def test_a_refresh_token_is_left_for_the_service(home: Home, jira: Jira) -> None:
+    refresh, secret = "not-a-refresh-token", "not-a-client-secret"
+    jira.tell("set", {"refresh_token": refresh, "client_secret": secret, "anonymous_fallthrough": False})
+    (home.home / "secret").write_text(secret)
+    words = ("--kind", "oauth2", "--client-id", "standin-client", "--client-secret-file", str(home.home / "secret"))
+    given = ("--url", jira.url, "--token-file", "-", "--folder", str(home.home / "drop"))
+    given += ("--token-url", f"{jira.url}/oauth/token")
+
+    ended = home.init(*given, *words, token=refresh)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "The refresh token is not tried" in ended.stdout
+    assert not [each for each in jira.ask("requests") if each["path"].endswith("/token")]
+    assert refresh not in ended.stdout + ended.stderr + home.config.read_text()
+    (home.home / "drop/inbox/TEST-1").mkdir()
+    (home.home / "drop/inbox/TEST-1/a.txt").write_text("a")
+    assert home.attachd("once").returncode == 0
+    assert [each["filename"] for each in jira.attachments()] == ["a.txt"]
+
+
 def test_a_scoped_token_leads_to_the_gateway(home: Home, jira: Jira) -> None:
     jira.tell("set", {"scoped": True})
 
@@ -98,7 +139,11 @@ def test_nothing_is_replaced(home: Home) -> None:
         (("--projects", "test"), TOKEN, "Write “TEST”."),
         (("--token-expires", "soon"), TOKEN, "write it as in 2027-03-01"),
         (("--user", "a:b"), TOKEN, "contains “:”"),
-        (("--kind", "oauth2"), TOKEN, "copy sample-config.toml"),
+        (("--kind", "digest"), TOKEN, "Choose basic, bearer or oauth2."),
+        (("--kind", "oauth2"), TOKEN, "--client-id: is not given"),
+        (("--kind", "oauth2", "--client-id", "a b"), TOKEN, "contains a space"),
+        (("--kind", "oauth2", "--client-id", "a", "--client-secret-file", "-"), TOKEN, "cannot both come from stdin"),
+        (("--client-id", "a"), TOKEN, "the kind is basic. Give --kind oauth2"),
         (("--token-file", "/nonexistent"), TOKEN, "cannot be read"),
         (("--token-file", "-"), "two words", "holds no token"),
         (("--ca-file", "/nonexistent"), TOKEN, "jira.ca_file"),

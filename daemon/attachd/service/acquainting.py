@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 import threading
 import urllib.parse
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from attachd import config
+from attachd.clock import Clock
 from attachd.config import checks
 from attachd.delivery import policy
 from attachd.delivery import site as site_
-from attachd.jira import auth, client, gateway
+from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange
 from attachd.model import Fault
 from attachd.service import starting
@@ -34,11 +36,25 @@ class Wanted:
     user: str = ""
     ca_file: Path | None = None
     proxy: str | None = None
+    client_id: str = ""
+    scope: str | None = None
+    token_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What signs in: a token and, for an application of OAuth, its secret; its token is the first refresh token."""
+
+    token: str = field(default="", repr=False)
+    client_secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A site that answers, signed in: ``wanted`` with the address at which the token is good."""
+    """A site that answers, signed in: ``wanted`` with the address at which the token is good.
+
+    ``account`` is "" where that was not tried.
+    """
 
     wanted: Wanted
     cloud: bool
@@ -81,29 +97,57 @@ def _once(asker: client.Client, version: str) -> Exchange:
     return policy.asked(lambda: asker.server_info(version), threading.Event())
 
 
-def sign_in(wanted: Wanted, token: str, *, cloud: bool) -> Known | Fault:
-    """Sign in at the site or, with a token that has scopes, at Atlassian's gateway; why not, where neither takes it."""
-    found = _who(wanted, token, cloud=cloud)
-    if isinstance(found, Known) or found.kind != "refused" or not gateway.may_be_needed(wanted.url, wanted.kind):
+def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
+    """Sign in at the site or, with a token that has scopes, at Atlassian's gateway; why not, where neither takes it.
+
+    A refresh token is not used: the next one would have no place yet that it is kept in.
+    """
+    if wanted.kind == "oauth2" and secrets.token:
+        return Known(_at_gateway(wanted) or wanted, cloud, "")
+    found = _who(wanted, secrets, cloud=cloud)
+    if isinstance(found, Known) or found.kind != "refused":
         return found
-    with closing(_asker(wanted, starting.NOBODY)) as stranger:
-        where = gateway.address(policy.asked(stranger.tenant_info, threading.Event()))
-    elsewhere = _who(replace(wanted, url=where), token, cloud=True) if where else found
+    there = _at_gateway(wanted)
+    elsewhere = _who(there, secrets, cloud=True) if there else found
     return elsewhere if isinstance(elsewhere, Known) else found
 
 
-def _who(wanted: Wanted, token: str, *, cloud: bool) -> Known | Fault:
-    signed = auth.Credentials(wanted.kind, wanted.user, lambda: token)
-    with closing(_asker(wanted, signed)) as asker:
+def _at_gateway(wanted: Wanted) -> Wanted | None:
+    """The same account at Atlassian's gateway; None where that is not needed, or not known."""
+    if not gateway.may_be_needed(wanted.url, wanted.kind):
+        return None
+    with closing(_asker(wanted, starting.NOBODY)) as stranger:
+        where = gateway.address(policy.asked(stranger.tenant_info, threading.Event()))
+    return replace(wanted, url=where) if where else None
+
+
+def _who(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
+    with closing(_asker(wanted, _identity(wanted, secrets, cloud=cloud))) as asker:
         account = site_.who(policy.asked(lambda: asker.myself("3" if cloud else "2"), threading.Event()))
     return account if isinstance(account, Fault) else Known(wanted, cloud, account)
 
 
-def _asker(wanted: Wanted, credentials: Any) -> client.Client:
-    """A connection for questions. Raises ``model.Mistake`` where the address, the proxy or the certificates are none."""
+def _identity(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> oauth.Identity:
+    """The credentials as the service will make them of the configuration, with secrets that lie nowhere yet."""
+    names = ("kind", "user", "client_id", "scope", "token_url")
+    table: dict[str, Any] = {name: getattr(wanted, name) for name in names}
+    named = {"token": secrets.token, "client_secret": secrets.client_secret}
+    table |= {name: {"env": name} for name, secret in named.items() if secret}
+    settings = _settings(wanted, {name: value for name, value in table.items() if value}, cloud=cloud, environ=named)
+    nowhere = settings.folders.inbox
+    return starting.make_credentials(settings, named, nowhere, Clock())
+
+
+def _settings(wanted: Wanted, account: Mapping[str, Any], *, cloud: bool, environ: Mapping[str, str]) -> config.Config:
+    """Raises ``model.Mistake`` where the address, the proxy, the certificates or the account are none."""
     way = {"ca_file": str(wanted.ca_file) if wanted.ca_file else None, "proxy": wanted.proxy}
-    jira = {"url": wanted.url, "auth": {"kind": "anonymous"}} | {name: value for name, value in way.items() if value}
-    settings = config.parse(
-        {"folders": {"inbox": "/nonexistent/inbox"}, "jira": jira}, base=Path("/"), environ={}, check_token=False
-    )
+    jira = {"url": wanted.url, "auth": account, "deployment": "cloud" if cloud else "datacenter"}
+    jira |= {name: value for name, value in way.items() if value}
+    folders = {"inbox": "/nonexistent/inbox"}
+    return config.parse({"folders": folders, "jira": jira}, base=Path("/"), environ=environ, check_token=False)
+
+
+def _asker(wanted: Wanted, credentials: oauth.Identity) -> client.Client:
+    """A connection for questions. Raises ``model.Mistake``."""
+    settings = _settings(wanted, {"kind": "anonymous"}, cloud=False, environ={})
     return starting.asking_client(settings, wanted.url, credentials)
