@@ -626,6 +626,8 @@ def test_a_process_is_told_everything_over_http(process: tuple[subprocess.Popen[
         post(client, ("a", b"1"))
         assert control.get("attachments").json()[0]["sha256"] == hashlib.sha256(b"1").hexdigest()
         assert [request["status"] for request in control.get("requests").json()] == [503, 200, 200, 200, 200]
+        assert control.post("hook", json={"event": "attached"}).status_code == 204
+        assert control.get("hook").json() == [{"event": "attached"}]
         for path, nonsense in [("faults", {"kind": "x"}), ("faults", {"kind": "slow", "x": 1}), ("set", {"x": 1})]:
             assert control.post(path, json=nonsense).status_code == 400
         assert control.post("set", content=b"{}").status_code == 415

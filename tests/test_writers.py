@@ -112,12 +112,11 @@ def test_on_a_network_file_system_no_answer_is_believed(file: Path) -> None:
         assert asked(file, network=True) is Writer.UNKNOWN
 
 
-def test_no_verb_is_killed_by_a_writer_that_comes_while_a_lease_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_verb_is_killed_by_a_writer_that_comes_while_a_lease_is_held() -> None:
     heeded: list[object] = []
-    monkeypatch.setattr(main, "app", lambda: heeded.append(signal.getsignal(signal.SIGIO)))
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     try:
-        main.main()
+        main.main(lambda: heeded.append(signal.getsignal(signal.SIGIO)))
     finally:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 

@@ -266,6 +266,32 @@ def test_a_stop_lets_an_upload_end(m: Machine) -> None:
     assert m.code("test", "-e", "/srv/attachd/done/TEST-1/big.bin") == 0
 
 
+def test_the_page_on_a_socket_is_for_the_group_and_goes_with_the_service(m: Machine) -> None:
+    page = '[web]\nlisten = "unix:/run/attachd/web.sock"\n'
+    m.put("/etc/attachd/config.toml", CONFIG.format(home="") + page, 0o640, "root:attachd")
+    m.run("systemctl", "start", "attachd")
+    until(lambda: m.code("test", "-S", "/run/attachd/web.sock") == 0, "no socket")
+
+    assert m.run("stat", "-c", "%U:%G %a", "/run/attachd", "/run/attachd/web.sock").splitlines() == [
+        "attachd:attachd 750",
+        "attachd:attachd 660",
+    ]
+    # Root hands itself the token, which the unit alone is handed otherwise.
+    checked = m.run("/opt/attachd/bin/attachd", "check", check=False)
+    assert "ok       jira.auth: Jira knows us as 712020:" in checked
+    assert "web.listen: unix:/run/attachd/web.sock answers" in checked
+    assert m.code("runuser", "-u", "attachd", "--", "/opt/attachd/bin/attachd", "check") == 78
+    connect = "import socket; socket.socket(socket.AF_UNIX).connect('/run/attachd/web.sock')"
+    asked = ("/opt/attachd/bin/python", "-c", connect)
+    assert m.code("runuser", "-u", "alice", "--", *asked) != 0
+    assert m.code("runuser", "-u", "alice", "-g", "attachd", "--", *asked) == 0
+
+    m.run("systemctl", "stop", "attachd")
+    assert m.code("test", "-e", "/run/attachd") != 0
+    checked = m.run("/opt/attachd/bin/attachd", "check", "--offline", check=False)
+    assert "web.listen: unix:/run/attachd/web.sock is free" in checked
+
+
 def test_a_site_of_its_own_for_each_instance(m: Machine) -> None:
     m.put("/etc/attachd/lab.toml", CONFIG.format(home="/lab"), 0o640, "root:attachd")
     m.put("/etc/attachd/lab.token", TOKEN, 0o600)

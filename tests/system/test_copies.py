@@ -105,7 +105,7 @@ def test_a_copy_is_whole_while_the_service_works_private_and_replaces_nothing(
 
 def test_nothing_is_restored_under_a_running_service(place: Place, jira: Jira, copied: Path) -> None:
     with place.start(stderr=subprocess.DEVNULL) as daemon:
-        wait_until(lambda: "running" in place.run("status").stdout.splitlines()[0])
+        wait_until(lambda: place.run("status").stdout.startswith("attachd    running"))
         refused = place.run("restore", copied)
         daemon.terminate()
         assert daemon.wait(30) == 0

@@ -15,8 +15,6 @@ from system.crash.campaign import Told
 pytestmark = [
     pytest.mark.skipif(bool(tracing.lacking()), reason=tracing.lacking()),
     pytest.mark.timeout(400),
-    # One after another: each starts as many processes as there are processors.
-    pytest.mark.xdist_group("crash"),
 ]
 needs_disks = pytest.mark.skipif(bool(disks.lacking()), reason=disks.lacking())
 
@@ -29,8 +27,10 @@ def started() -> Iterator[list[Popen[str]]]:
 
 @pytest.fixture(scope="module")
 def calls(started: list[Popen[str]]) -> dict[str, int]:
-    """How long each life is when nothing happens to it: that this goes well is half of the oracle's proof."""
-    return driving.lengths(started, driving.names())
+    """How long a life is when nothing happens to it, of half of the kinds, others in each run: that this goes well is half of
+    the oracle's proof.
+    """
+    return driving.lengths(started, random.sample(driving.names(), len(driving.names()) // 2))
 
 
 def wrong(told: list[Told]) -> list[Told]:
@@ -66,10 +66,10 @@ def test_what_was_promised_survives_the_power() -> None:
 
 @pytest.mark.parametrize("half", [0, 1])
 def test_planted_bugs_are_caught(half: int) -> None:
-    """Three of each half, others in each run; ``scripts/crash --seeds`` plants them all."""
+    """Two of each half, others in each run; ``scripts/crash --seeds`` plants them all."""
     possible = [seed for seed in seeding.SEEDS[half::2] if seed.how != "cut" or not disks.lacking()]
 
-    for seed in random.sample(possible, 3):
+    for seed in random.sample(possible, 2):
         assert seeding.caught_by(seed, 1) != "", seed.name
 
 

@@ -75,7 +75,8 @@ def test_a_running_daemon_heeds_pause_and_resume_within_moments(place: Place, ji
 
 
 def test_an_issue_is_paused_by_the_name_of_its_folder(tried: Place, jira: Jira) -> None:
-    said(tried, "pause", "--issue", "test-1 Printer jams", "--for", "2h")
+    paused = said(tried, "pause", "--issue", "test-1 Printer jams", "--for", "2h")
+    assert "No file for TEST-1 is known yet; if one should be, compare the key.\n" in paused
     tried.drop("TEST-1/a.txt", b"a")
     tried.drop("TEST-2/b.txt", b"b")
 
@@ -85,6 +86,8 @@ def test_an_issue_is_paused_by_the_name_of_its_folder(tried: Place, jira: Jira) 
     assert "1 attached, 0 failed, 1 waiting" in ended.stdout
     assert "ended early: paused by hand: TEST-1" in ended.stdout
     assert "paused     TEST-1 until " in said(tried, "status")
+    assert "is known yet" not in said(tried, "pause", "--issue", "TEST-2", "--for", "1s")
+    said(tried, "resume", "--issue", "TEST-2")
     assert said(tried, "resume", "--issue", "TEST-2") == "Nothing of TEST-2 was paused.\n"
     said(tried, "resume", "--issue", "TEST-1")
     assert tried.run("once").returncode == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +151,7 @@ def _go_on(place: founding.Place) -> None:
         print(f"\nNext: attachd install{named}, which makes user, folders and unit, then systemctl enable --now {unit}")
         return
     settings, state = common.prepared(place.file, None)
-    findings = list(inspecting.inspect(settings, state, os.environ, offline=False))
+    findings = list(inspecting.inspect(settings, state, common.environ(), offline=False))
     checking.tell([finding for finding in findings if finding.result != "ok"])
     if any(finding.result == "failed" for finding in findings):
         print(f"\nNext: see to what failed, then attachd check{c}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated
 
 import typer
@@ -73,7 +73,7 @@ def chosen(words: Sequence[str]) -> typer.Typer:
     return application(first if any(first[0] in verbs for verbs in VERBS.values() if first) else ())
 
 
-def main(app: typer.Typer | None = None) -> None:
+def main(app: Callable[[], object] | None = None) -> None:
     """Run the command line, and end with its code. A user's mistake is told in words; a bug ends with its traceback."""
     # A writer that opens a file in the moment in which a lease is held on it would end the process (fcntl(2), F_SETLEASE).
     signal.signal(signal.SIGIO, signal.SIG_IGN)

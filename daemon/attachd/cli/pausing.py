@@ -44,11 +44,14 @@ def pause(
         with database.changing(state) as connection:
             if connection is None:
                 raise common.no_journal(state)
-            made = operating.pause(connection, operating.lane_of(connection, key) if key else "", now, seconds)
+            lane = operating.lane_of(connection, key) if key else ""
+            made, known = operating.pause(connection, lane, now, seconds), not lane or operating.knows(connection, lane)
     if as_json:
         common.print_json(surveying.pause(made) | {"running": locks.holder(state / "lock") is not None})
         return
     print(paused.paused_in_words(made, now))
+    if not known:
+        print(f"No file for {lane} is known yet; if one should be, compare the key.")
     print(_daemon(state))
 
 

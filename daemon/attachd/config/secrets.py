@@ -166,12 +166,20 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> bytes:
     return os.fsencode(environ[name])
 
 
+#: What is no variable of anybody's: with a credential's name behind it, what root has read of it for a verb that systemd
+#: does not start.
+HELD = "attachd credential "
+
+
 def _from_credential(name: str, environ: Mapping[str, str]) -> bytes:
+    if (held := environ.get(f"{HELD}{name}")) is not None:
+        return os.fsencode(held)
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         raise _unusable(
             "names a credential, but $CREDENTIALS_DIRECTORY is not set.",
-            "Credentials exist only inside a systemd unit with LoadCredential=NAME:PATH.",
+            "Credentials exist only inside a systemd unit with LoadCredential=NAME:PATH; of attachd's own units, root may "
+            "use them too: sudo.",
         )
     return _from_file(Path(folder, name), environ)
 
@@ -258,7 +266,7 @@ def _from_command(words: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(environ),
+            env={name: value for name, value in environ.items() if not name.startswith(HELD)},
             start_new_session=True,
         )
     except (OSError, ValueError) as error:

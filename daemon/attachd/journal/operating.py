@@ -30,6 +30,12 @@ class Resumed:
     again: int
 
 
+def knows(connection: sqlite3.Connection, lane: str) -> bool:
+    """Whether there has ever been a file for this issue."""
+    found = connection.execute("SELECT 1 FROM lane WHERE issue = ?", (lane,)).fetchone()
+    return found is not None
+
+
 def lane_of(connection: sqlite3.Connection, key: str) -> str:
     """The key under which an issue is known to be reached; the same one unless it was moved."""
     found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (key,)).fetchone()

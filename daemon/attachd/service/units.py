@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.config import Config, TokenSource
+from attachd.config import Config
+from attachd.service import handing
 
 #: What the shipped units say, and what stands in its place on a machine where that is elsewhere.
 COMMAND, CONFIGURATION = "/opt/attachd/bin/attachd", "/etc/attachd/config.toml"
@@ -82,7 +83,7 @@ def drop_in(config: Config, instance: str | None) -> str:
     state = config.folders.state
     if state is not None and not state.is_relative_to(_STATE / below):
         paths.append(state)
-    credentials = [name for name in _credentials(config) if name != "token"]
+    credentials = [name for name in handing.names(config) if name != "token"]
     if not paths and not credentials:
         return ""
     lines = [f"{MADE}; `attachd install --refresh` makes it anew."]
@@ -102,26 +103,16 @@ def _writable(paths: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _credentials(config: Config) -> list[str]:
-    sources: Iterable[TokenSource | None] = (config.jira.auth.token, config.jira.auth.client_secret)
-    return [source.credential for source in sources if source is not None and source.credential is not None]
-
-
 def credential_files(config: Config, instance: str | None) -> list[Path]:
     """Where the secrets are put that the unit hands over."""
-    return [credential_file(name, instance) for name in _credentials(config)]
-
-
-def credential_file(name: str, instance: str | None) -> Path:
-    """Where an administrator puts the secret that a credential hands over."""
-    return Path("/etc/attachd", f"{instance}.{name}" if instance else name)
+    return [handing.file(name, instance) for name in handing.names(config)]
 
 
 def _handed_over(credentials: Sequence[str], instance: str | None) -> list[str]:
     lines = []
     for name in credentials:
         # Where the file is missing, it is handed an empty line, and the service says so; see the unit.
-        lines += [f"LoadCredential={name}:{credential_file(name, instance)}", f"SetCredential={name}:\\n"]
+        lines += [f"LoadCredential={name}:{handing.file(name, instance)}", f"SetCredential={name}:\\n"]
     return lines
 
 

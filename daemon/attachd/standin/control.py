@@ -45,12 +45,20 @@ def routes(site: Site) -> list[BaseRoute]:
     async def comments(request: HttpRequest) -> Response:
         return JSONResponse(site.store.comments.get(request.query_params.get("issue", ""), []))
 
+    async def hear(values: dict[str, Any]) -> None:
+        site.store.heard.append(values)
+
+    async def heard(_request: HttpRequest) -> Response:
+        return JSONResponse(site.store.heard)
+
     return [
         Route("/__standin__/faults", _changing(add_fault), methods=["POST"]),
         Route("/__standin__/faults", clear_faults, methods=["DELETE"]),
         Route("/__standin__/set", _changing(configure), methods=["POST"]),
         Route("/__standin__/issues", _changing(add_issue), methods=["POST"]),
         Route("/__standin__/attachments", attachments, middleware=OWN_NAMES_ONLY),
+        Route("/__standin__/hook", _changing(hear), methods=["POST"]),
+        Route("/__standin__/hook", heard, middleware=OWN_NAMES_ONLY),
         Route("/__standin__/comments", comments, middleware=OWN_NAMES_ONLY),
         Route("/__standin__/requests", requests, middleware=OWN_NAMES_ONLY),
     ]

@@ -48,6 +48,7 @@ class Store(Settings):
         self._attachments: dict[str, Attachment] = {}
         self._on_issue: dict[str, dict[str, Attachment]] = {}
         self.comments: dict[str, list[dict[str, Any]]] = {}  #: of each issue; forgotten with the process
+        self.heard: list[dict[str, Any]] = []  #: what was posted to the stand-in as to a webhook; forgotten too
         self._last_issue, self._last_attachment = FIRST_ISSUE_ID - 1, FIRST_ATTACHMENT_ID - 1
         self.version = 0  #: grows with everything that the web page could show
         shutil.rmtree(self.incoming, ignore_errors=True)

@@ -213,7 +213,11 @@ def chart(desk: Desk) -> dict[str, Any]:
     """Files and bytes that Jira accepted in each of the last hours, as bars with their heights in percent."""
     bars = _bars(desk)
     files, total = sum(bar["files"] for bar in bars), size(sum(bar["bytes"] for bar in bars))
-    return {"bars": bars, "title": f"{noticing.files(files)}, {total} attached in the last {HOURS} hours"}
+    title = f"{noticing.files(files)}, {total} attached in the last {HOURS} hours"
+    if files:
+        most, heaviest = max(bar["files"] for bar in bars), max(bar["bytes"] for bar in bars)
+        title += f"; at most {noticing.files(most)} and {size(heaviest)} in one"
+    return {"bars": bars, "title": title}
 
 
 def _bars(desk: Desk) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ class Grounds:
             scenes.once(scene.place, "--wait", "1")
             workload.mend(scene)
         code = scenes.until_quiet(scene.place)
-        told.wrong += oracle.when_quiet(scene, code)
+        told.wrong += [*oracle.when_quiet(scene, code), *workload.also(scene)]
         if self._number % IDLE_EVERY == 0 and not told.wrong:
             before = {issue: self._jira.uploads(issue) for issue in scene.issues}
             if (code := scenes.once(scene.place)) != 0 or any(
@@ -158,7 +158,7 @@ class Grounds:
         for name in ("inbox", "done", "failed", "state"):
             folders += f'{name} = "{getattr(place, name)}"\n'
         place.configure(self._jira.url, scenes.SETTINGS, folders)
-        place.config.write_text(_merged(place.config.read_text(), workload.settings))
+        place.config.write_text(_merged(place.config.read_text(), workload.settings.format(site=self._jira.url)))
         if not self._warm:
             scenes.preload(place)
             self._warm = True
@@ -180,6 +180,6 @@ class Grounds:
 
 
 def _merged(config: str, more: str) -> str:
-    """Add the lines of a table to that table, which is there already."""
+    """Add the lines of a table to that table, or the table."""
     table, _, lines = more.partition("\n")
-    return config.replace(table, f"{table}\n{lines}") if more else config
+    return config.replace(table, f"{table}\n{lines}") if table and table in config else f"{config}{more}\n"

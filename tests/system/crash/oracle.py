@@ -18,7 +18,7 @@ from installation import Place
 from system.crash.scene import TOKEN, Scene, rows
 
 #: Beside a file, of our own making, and no file of anybody.
-_OURS = (".why.txt", "_WHY.txt", "_STATUS.txt")
+_OURS = (".why.txt", ".link.txt", "_WHY.txt", "_STATUS.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,38 @@ def _journal(scene: Scene, code: int) -> list[str]:
         finished = rows(place, "SELECT count(*) FROM file WHERE asked = ? AND state IN ('DONE', 'FAILED')", issue)[0][0]
         if finished < (files := sum(each.issue == issue for each in scene.expected)):
             wrong.append(f"B5 the history of {issue} has {finished} verdicts for {files} files")
+    return wrong
+
+
+def links(scene: Scene) -> list[str]:
+    """What is wrong with the notes of addresses: one beside each file in done, and none beside another."""
+    done = scene.place.done
+    files = sorted(each.path for each in lying(done))
+    noted = sorted(str(path.relative_to(done)) for path in done.rglob("*.link*.txt"))
+    wrong = [f"B11 done/{path} has no note of its address" for path in files if f"{path}.link.txt" not in noted]
+    wrong += [f"B11 done/{path} is a note of nothing" for path in noted if path.removesuffix(".link.txt") not in files]
+    return wrong + [
+        f"B11 done/{path} does not name its issue"
+        for path in noted
+        if f"/browse/{path.partition('/')[0]}\r\n" not in (done / path).read_bytes().decode()
+    ]
+
+
+def told(scene: Scene) -> list[str]:
+    """What is wrong with what a webhook was told: each verdict at least once, and no other."""
+    place, wrong = scene.place, []
+    heard = [each for each in scene.jira.ask("hook") if (each.get("file") or {}).get("issue") in scene.issues]
+    said = {(each["event"], each["file"]["issue"], each["file"]["file"]) for each in heard}
+    there = {
+        (event, path.partition("/")[0], path)
+        for event, folder in (("attached", place.done), ("failed", place.failed))
+        for path in (each.path for each in lying(folder))
+    }
+    wrong += [f"B12 {path} is {event}, and the webhook was not told" for event, _, path in there - said]
+    wrong += [f"B12 the webhook was told that {path} is {event}" for event, _, path in said - there]
+    ids = {(each["id"], each["event"], each["file"]["id"]) for each in heard}
+    if len(ids) != len({number for number, _, _ in ids}):
+        wrong.append("B12 one id was given to two events")
     return wrong
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from system.crash import oracle
 from system.crash import scene as scenes
 from system.crash.scene import Scene
 
@@ -39,6 +40,8 @@ class Workload:
     actor: Callable[[Scene, int], object] | None = None
     #: The journal is begun anew for each life.
     fresh: bool = False
+    #: What has to be true of this kind besides, when all is quiet.
+    also: Callable[[Scene], list[str]] = lambda scene: []
 
     def elsewhere(self, *, cut: bool) -> tuple[str, ...]:
         """The folders that do not lie beside the configuration and the journal."""
@@ -293,6 +296,20 @@ ALL = {
         Workload("login", "stored, and the token called bad in the same answer", _login),
         Workload("page", "a login page with 200, and a redirect", _page),
         Workload("marked", "a file with a ready marker", _marked, settings='[settle]\nready_suffix = ".ready"'),
+        Workload(
+            "linked",
+            "twelve files, each with a note of its issue's address in done",
+            _many,
+            settings="[folders]\nlink_notes = true",
+            also=oracle.links,
+        ),
+        Workload(
+            "hooked",
+            "one accepted, one refused, each told to a webhook",
+            _refused,
+            settings='[hooks]\nurl = "{site}/__standin__/hook"',
+            also=oracle.told,
+        ),
         Workload("devices", "done and failed on another device", _two_devices, devices=True),
         Workload(
             "apart", "the power of the folders' disk alone is cut, that of the journal's stays", _many, apart=True
