@@ -628,6 +628,9 @@ def test_a_process_is_told_everything_over_http(process: tuple[subprocess.Popen[
         assert [request["status"] for request in control.get("requests").json()] == [503, 200, 200, 200, 200]
         assert control.post("hook", json={"event": "attached"}).status_code == 204
         assert control.get("hook").json() == [{"event": "attached"}]
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as gone:
+            gone.sendall(b"POST /__standin__/hook HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+            gone.sendall(b"Content-Length: 9\r\n\r\n{")
         for path, nonsense in [("faults", {"kind": "x"}), ("faults", {"kind": "slow", "x": 1}), ("set", {"x": 1})]:
             assert control.post(path, json=nonsense).status_code == 400
         assert control.post("set", content=b"{}").status_code == 415

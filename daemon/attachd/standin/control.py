@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -75,6 +76,8 @@ def _changing(change: Callable[[dict[str, Any]], Awaitable[None]]) -> Callable[[
             await change(json.loads(await request.body()))
         except (ValueError, TypeError, KeyError) as error:
             return JSONResponse({"error": str(error)}, 400)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody hears it
         return Response(status_code=204)
 
     return endpoint

@@ -130,7 +130,7 @@ class Grounds:
             scenes.once(scene.place, "--wait", "1")
             workload.mend(scene)
         code = scenes.until_quiet(scene.place)
-        told.wrong += [*oracle.when_quiet(scene, code), *workload.also(scene)]
+        told.wrong += [*oracle.when_quiet(scene, code), *workload.also(scene, told.death.how)]
         if self._number % IDLE_EVERY == 0 and not told.wrong:
             before = {issue: self._jira.uploads(issue) for issue in scene.issues}
             if (code := scenes.once(scene.place)) != 0 or any(

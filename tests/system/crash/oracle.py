@@ -134,12 +134,16 @@ def _journal(scene: Scene, code: int) -> list[str]:
     return wrong
 
 
-def links(scene: Scene) -> list[str]:
-    """What is wrong with the notes of addresses: one beside each file in done, and none beside another."""
+def links(scene: Scene, how: str) -> list[str]:
+    """What is wrong with the notes of addresses: one beside each file in done, and none beside another.
+
+    One that cannot be written is done without: where a call was refused, it may lack.
+    """
     done = scene.place.done
     files = sorted(each.path for each in lying(done))
     noted = sorted(str(path.relative_to(done)) for path in done.rglob("*.link*.txt"))
-    wrong = [f"B11 done/{path} has no note of its address" for path in files if f"{path}.link.txt" not in noted]
+    lacking = [path for path in files if f"{path}.link.txt" not in noted and how != "fail"]
+    wrong = [f"B11 done/{path} has no note of its address" for path in lacking]
     wrong += [f"B11 done/{path} is a note of nothing" for path in noted if path.removesuffix(".link.txt") not in files]
     return wrong + [
         f"B11 done/{path} does not name its issue"
@@ -148,7 +152,7 @@ def links(scene: Scene) -> list[str]:
     ]
 
 
-def told(scene: Scene) -> list[str]:
+def told(scene: Scene, _how: str) -> list[str]:
     """What is wrong with what a webhook was told: each verdict at least once, and no other."""
     place, wrong = scene.place, []
     heard = [each for each in scene.jira.ask("hook") if (each.get("file") or {}).get("issue") in scene.issues]

@@ -130,6 +130,16 @@ SEEDS = (
         "a note that came back taken for a file", "filing/notes.py",
         "    line = _FIRST_LINE.match(first_bytes)\n", "    line = None\n", "returned", "never",
     ),
+    Seed(
+        "an event taken for told before it is", "service/hooking.py",
+        "    told, reason = target.tell(waiting, ended)\n",
+        "    events.told(desk.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
+        "hooked", "kill", "filing",
+    ),
+    Seed(
+        "a note of our own not known again", "filing/notes.py",
+        "            if _ident_of(folder, name) == ident:\n", "            if False:\n", "linked", "kill", "filing",
+    ),
     Seed("what was being sent forgotten", "journal/queue.py", "WHERE state = 'SENDING'\")]", "WHERE 0\")]", "one"),
 )  # fmt: skip
 
@@ -164,7 +174,8 @@ def caught_by(seed: Seed, workers: int, most: int = MOST) -> str:
         return ""
     told = found[0]
     where = f"before `{told.call}` ({told.death.how})" if told.reached else "without a death"
-    return f"{told.wrong[0].removeprefix('at death: ')[:2]} {where}, life {len(tried)}"
+    rule = told.wrong[0].removeprefix("at death: ").partition(" ")[0]
+    return f"{rule} {where}, life {len(tried)}"
 
 
 def _window(window: str, names: Sequence[str]) -> list[int]:

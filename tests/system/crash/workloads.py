@@ -41,7 +41,7 @@ class Workload:
     #: The journal is begun anew for each life.
     fresh: bool = False
     #: What has to be true of this kind besides, when all is quiet.
-    also: Callable[[Scene], list[str]] = lambda scene: []
+    also: Callable[[Scene, str], list[str]] = lambda scene, how: []
 
     def elsewhere(self, *, cut: bool) -> tuple[str, ...]:
         """The folders that do not lie beside the configuration and the journal."""
