@@ -24,6 +24,7 @@ from attachd.service.running import Engine
 from attachd.web import serving as serving_module
 from attachd.web import tokens
 from attachd.web.gatekeeping import Gate
+from attachd.web.picturing import Sums
 from attachd.web.serving import Serving
 from waiting import wait_until
 from world import World, world
@@ -351,6 +352,26 @@ def test_the_chart_counts_what_was_attached_by_the_hour(site: Site) -> None:
     site.w.deliver()
 
     assert "1 file, 2.0 KiB attached in the last 48 hours" in site.words()
+
+
+def test_what_takes_long_is_summed_for_a_twentieth_of_the_time() -> None:
+    now, asked = 0.0, list[float]()
+
+    def slow() -> int:
+        nonlocal now
+        now += 1.0
+        asked.append(now)
+        return len(asked)
+
+    sums = Sums(lambda: now)
+    answers = []
+    for _ in range(43):
+        answers.append(sums.of("all", slow))
+        now += 1.0
+
+    assert asked == [1.0, 22.0, 43.0]
+    assert answers == [1] * 20 + [2] * 20 + [3] * 3
+    assert sums.of("another", lambda: "x") == "x"
 
 
 def test_a_browser_that_looks_on_is_told_what_is_new(site: Site) -> None:

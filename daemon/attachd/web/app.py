@@ -73,7 +73,7 @@ class Page:
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                          loader=jinja2.FileSystemLoader(_HERE))  # fmt: skip
         self._whole, self._part = environment.get_template("page.html"), environment.get_template("live.html")
-        self._rates, self._lock = picturing.Rates(), threading.Lock()
+        self._rates, self._sums, self._lock = picturing.Rates(), picturing.Sums(), threading.Lock()
         self._said: OrderedDict[str, list[str]] = OrderedDict()
         self._watchers = 0
         self._made, self._made_at = "", -_TICK
@@ -109,7 +109,7 @@ class Page:
             self._whole.render(
                 frame=frame,
                 live=self._live(),
-                chart=picturing.chart(self._desk),
+                chart=picturing.chart(self._desk, self._sums),
                 said=said,
                 wanted=wanted,
                 found=found,
@@ -122,7 +122,7 @@ class Page:
         """The part that changes, as HTML; not *fresh*, made once for all who look on."""
         with self._lock:
             if fresh or time.monotonic() - self._made_at >= _TICK / 2:
-                shown = picturing.live(self._desk, self._rates)
+                shown = picturing.live(self._desk, self._rates, self._sums)
                 self._made, self._made_at = self._part.render(live=shown, form=self._gate.form), time.monotonic()
             return self._made
 
