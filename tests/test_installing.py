@@ -246,6 +246,7 @@ def test_a_program_below_a_home_is_refused() -> None:
         (["install", "--user", "--instance", "x"], 2, "together with --user"),
         (["uninstall", "--instance", "x", "-c", "y"], 2, "together with -c"),
         (["install", "-c", "/home/me/config.toml", "--dry-run"], 1, "below a home"),
+        (["install", "-c", "/etc/attachd/lab.toml", "--dry-run"], 2, "Give --instance lab"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(words: list[str], code: int, says: str) -> None:

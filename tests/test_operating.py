@@ -69,6 +69,20 @@ def test_an_issue_is_paused_alone(w: World) -> None:
     assert w.jira.uploads == [["b.txt"], ["a.txt"]]
 
 
+def test_an_issue_is_known_as_soon_as_a_file_for_it_was_seen(w: World) -> None:
+    def known(lane: str) -> bool:
+        with w.desk.journal.transaction_for_reading() as connection:
+            return operating.knows(connection, lane)
+
+    assert not known("TEST-1")
+    w.drop("TEST-1/a.txt")
+    w.scanner.scan()
+    assert known("TEST-1")
+    w.deliver()
+    assert known("TEST-1")
+    assert not known("TEST-2")
+
+
 def test_a_pause_with_a_length_ends_by_itself(w: World) -> None:
     pause(w, seconds=7200.0)
     w.drop("TEST-1/a.txt")

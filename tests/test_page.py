@@ -316,6 +316,26 @@ def test_each_queue_says_what_holds_it(site: Site) -> None:
     assert "b.txt The first is the next file for TEST-1; it is sent as soon as a transfer is free." in said
 
 
+def test_refusals_that_wait_for_a_persons_word_have_a_button(site: Site) -> None:
+    site.sign_in()
+    assert "Resume" not in site.words()
+    site.w.jira.missing |= {"TEST-1", "TEST-2", "TEST-3"}
+    for number in (1, 2, 3):
+        site.w.drop(f"TEST-{number}/a.txt")
+    site.w.deliver()
+    site.w.clock.advance(700)
+    site.w.deliver()
+
+    said = site.words()
+
+    assert "attachd's account is suspected" in said
+    assert "say “Resume”" in said
+    assert 'action="resume"' in site.page()
+    site.press_and_read("resume", issue="")
+    site.w.settle()
+    assert "3 failed" in site.words()
+
+
 def test_names_are_text_whatever_stands_in_them(site: Site) -> None:
     site.sign_in()
     evil = '<img src=x onerror="alert(1)">\u202egpj.exe'

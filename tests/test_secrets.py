@@ -178,16 +178,6 @@ def test_a_symlink_out_of_the_credentials_is_no_credential(tmp_path: Path) -> No
     assert "others can read" in problem(TokenSource(credential="token"), environ=environ).what
 
 
-def test_a_credential_that_root_has_read_is_taken_and_no_command_sees_it() -> None:
-    environ = {f"{secrets.HELD}token": f"{WORD}\n", "PATH": os.environ["PATH"]}
-
-    assert read(TokenSource(credential="token"), environ=environ) == WORD
-    count = "import os; print(sum('not-a-token' in value for value in os.environ.values()))"
-    counts = TokenSource(command=(sys.executable, "-c", count))
-    assert read(counts, environ=environ) == "0"
-    assert read(counts, environ={"SHOWN": WORD, "PATH": os.environ["PATH"]}) == "1"
-
-
 def test_a_credential_has_to_exist_in_a_unit_that_has_it(tmp_path: Path) -> None:
     source = TokenSource(credential="token")
 

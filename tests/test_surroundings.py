@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import http.server
 import io
+import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from attachd import config
-from attachd.cli import checking, history
+from attachd.cli import checking, history, tabulating
 from attachd.journal import lookup
-from attachd.service import surroundings
+from attachd.service import inspecting, locks, surroundings
 from attachd.service.finding import Finding
 from test_page import free_port
 from world import World, world
@@ -105,6 +106,7 @@ def test_while_nothing_runs_the_address_is_tried_and_left_free(tmp_path: Path) -
     listen = f"127.0.0.1:{free_port()}"
     for _ in range(2):
         assert [each.detail for each in page(tmp_path, listen, running=False)] == [f"{listen} is free"]
+    assert [each.result for each in page(tmp_path, "[::1]:1", running=True)] == ["warning"]
     with socket.create_server(("127.0.0.1", 0)) as other:
         (found,) = page(tmp_path, f"127.0.0.1:{other.getsockname()[1]}", running=False)
     assert "Address already in use" in found.detail
@@ -123,6 +125,48 @@ def test_while_nothing_runs_the_socket_s_folder_is_looked_at(tmp_path: Path, pat
     assert said in found.detail
 
 
+def test_a_socket_at_which_somebody_else_answers_is_not_free(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "web.sock"))
+        other.listen()
+        (found,) = page(tmp_path, f"unix:{tmp_path}/web.sock", running=False)
+    assert "another process listens there" in found.detail
+
+    assert [each.result for each in page(tmp_path, f"unix:{tmp_path}/web.sock", running=False)] == ["ok"]
+
+
+def test_beside_a_verb_that_serves_no_page_nothing_is_said_of_it(tmp_path: Path) -> None:
+    with world(tmp_path, web={"listen": f"127.0.0.1:{free_port()}"}) as w:
+        assert locks.holder(tmp_path / "state" / "lock") is not None
+
+        found = inspecting.inspect(w.desk.config, tmp_path / "state", {}, offline=True)
+
+        assert "web.listen" not in [each.what for each in found]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_an_inbox_that_cannot_be_listed_is_a_finding(w: World) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        folders = {name: Path(home, name) for name in ("inbox", "done", "failed", "state")}
+        for folder in (Path(home), *folders.values()):
+            folder.mkdir(exist_ok=True)
+            os.chmod(folder, 0o777)
+        os.chmod(folders["inbox"], 0o333)
+        table = {"folders": {name: str(path) for name, path in folders.items()}}
+        table["jira"] = {"url": "https://jira.example.com", "auth": {"kind": "anonymous"}}  # type: ignore[dict-item]
+        settings = config.parse(table, base=Path(home), check_token=False)
+        os.seteuid(65534)
+        try:
+            found = list(inspecting.inspect(settings, folders["state"], {}, offline=True))
+        finally:
+            os.seteuid(0)
+
+    (inbox,) = (each for each in found if each.what == "folders.inbox")
+    assert inbox.result == "failed"
+    assert "Permission denied" in inbox.detail
+    assert "read and write there" in inbox.remedy
+
+
 # --- Tables -----------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +179,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 @pytest.mark.parametrize(("width", "checksum"), [(80, False), (160, True)])
 def test_the_history_is_drawn_without_losing_a_word(w: World, width: int, checksum: bool) -> None:
     w.jira.missing.add("TEST-2")
-    w.drop("TEST-1/a name that is long, and longer than a column [bold] of a narrow terminal.txt")
+    w.drop("TEST-1/a name that is long, and longer than a column [bold] :100: of a narrow terminal.txt")
     w.drop("TEST-2/b.txt")
     w.settle()
     w.drop("TEST-2/c.txt")
@@ -143,14 +187,42 @@ def test_the_history_is_drawn_without_losing_a_word(w: World, width: int, checks
     screen = io.StringIO()
     rows = lookup.history(w.desk.journal, "", None, 10)
 
-    history.draw(rows, w.clock.now(), Console(file=screen, width=width, highlight=False, markup=False))
+    console = tabulating.console()
+    console.file, console.width = screen, width
+    history.draw(rows, w.clock.now(), console)
 
     shown = screen.getvalue()
     assert max(map(len, shown.splitlines())) <= width
     words = shown.split()
-    for word in ("[bold]", "terminal.txt", "attached", "failed", "waiting", "TEST-2/b.txt", "rights"):
+    for word in ("[bold]", ":100:", "terminal.txt", "attached", "failed", "waiting", "TEST-2/b.txt", "rights"):
         assert word in words, word
     assert (w.jira.stored[0].sha256[:12] in shown) is checksum
+
+
+def test_a_file_that_was_tried_again_names_the_later_one(w: World) -> None:
+    w.jira.missing.add("TEST-1")
+    w.drop("TEST-1/a.txt")
+    w.settle()
+    w.jira.missing.clear()
+    w.drop("TEST-1/a.txt")
+    w.settle()
+    screen, console = io.StringIO(), tabulating.console()
+    console.file, console.width = screen, 400
+
+    history.draw(lookup.history(w.desk.journal, "", None, 10), w.clock.now(), console)
+
+    newest, oldest = (line for line in screen.getvalue().splitlines() if "a.txt" in line)
+    assert "attached" in newest
+    assert "later" not in newest
+    assert "(a later file of this name: F2)" in oldest
+
+
+def test_what_jira_calls_a_file_cannot_steer_the_terminal(w: World) -> None:
+    w.drop("TEST-1/a.txt")
+    w.deliver()
+    (row,) = lookup.history(w.desk.journal, "", None, 10)
+
+    assert history.became(row._replace(stored_as="\x1b[2Jb.txt")) == f"attachment {row.attachment} named \\x1b[2Jb.txt"
 
 
 def test_check_counts_what_it_found() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent
 
 from attachd.filing import notices
 from attachd.intake import canary, coverage, mounts, watching
@@ -120,6 +121,19 @@ def test_a_file_in_the_inbox_itself_rings_for_it_and_attachd_s_own_notices_do_no
     (watched.root / "loose.txt").write_bytes(b"x")
 
     assert watched.rang(watching.INBOX)
+
+
+def test_a_loose_file_is_told_of_beside_attachd_s_own_and_not_when_it_is_written_on(watched: Watched) -> None:
+    watch = watched.watch.known[watching.identity(watched.root.stat())]
+    events = [InotifyEvent(watch, InotifyConstants.IN_CREATE, 0, name) for name in (b"loose.txt", notices.STATUS)]
+    assert len({watching._told(event) for event in events}) == 2
+
+    (watched.root / "loose.txt").write_bytes(b"x")
+    assert watched.rang(watching.INBOX)
+    watched.quiet()
+    with (watched.root / "loose.txt").open("ab") as writer:
+        writer.write(b"more")
+    assert watched.bell.wait(0.5) == (False, set())
 
 
 def test_a_file_that_is_still_being_written_rings_when_it_is_closed(watched: Watched) -> None:

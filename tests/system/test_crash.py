@@ -51,6 +51,7 @@ def test_killed_again_while_it_recovers(started: list[Popen[str]], calls: dict[s
 def test_a_call_that_fails_loses_nothing(started: list[Popen[str]], calls: dict[str, int]) -> None:
     told = driving.live(started, driving.refused(random.Random(random.random()), calls, 30))
 
+    assert any(each.reached for each in told), "no call was refused"
     assert [each for each in told if each.wrong] == []
 
 

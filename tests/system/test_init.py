@@ -107,6 +107,14 @@ def test_a_refresh_token_is_left_for_the_service(home: Home, jira: Jira) -> None
     assert [each["filename"] for each in jira.attachments()] == ["a.txt"]
 
 
+def test_a_file_that_would_not_be_written_is_no_obstacle(home: Home) -> None:
+    home.config.parent.mkdir(parents=True)
+    (home.config.parent / "client-secret").write_text("of another configuration")
+
+    assert home.by_options().returncode == 0
+    assert (home.config.parent / "client-secret").read_text() == "of another configuration"
+
+
 def test_a_scoped_token_leads_to_the_gateway(home: Home, jira: Jira) -> None:
     jira.tell("set", {"scoped": True})
 
@@ -128,6 +136,10 @@ def test_nothing_is_replaced(home: Home) -> None:
     assert "is there already; init replaces nothing." in ended.stderr
     assert home.config.read_text() == "mine"
     assert os.listdir(home.config.parent) == ["config.toml"]
+    home.config.unlink()
+    (home.config.parent / "token").write_text("mine")
+    assert "is there already; init replaces nothing." in home.by_options().stderr
+    assert os.listdir(home.config.parent) == ["token"]
 
 
 @pytest.mark.parametrize(

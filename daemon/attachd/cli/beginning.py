@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -109,8 +110,12 @@ def init(
         served = ask.text(
             "Projects that may receive files, as in TEST,FIN (empty: all)", projects, default="", check=_projects
         )
+        whose = "token" if signed.secrets.token else "client secret"
         last_day = ask.text(
-            "The token's last day, as in 2027-03-01 (empty: not known)", token_expires, default="", check=_day
+            f"The {whose}'s last day, as in 2027-03-01 (empty: not known)",
+            token_expires,
+            default="",
+            check=_day,
         )
         if not place.system and folder is None and ask.terminal:
             answer = ask.text("Folder for inbox, done and failed", None, default=str(place.folder), check=_path)
@@ -151,7 +156,7 @@ def _go_on(place: founding.Place) -> None:
         print(f"\nNext: attachd install{named}, which makes user, folders and unit, then systemctl enable --now {unit}")
         return
     settings, state = common.prepared(place.file, None)
-    findings = list(inspecting.inspect(settings, state, common.environ(), offline=False))
+    findings = list(inspecting.inspect(settings, state, os.environ, offline=False))
     checking.tell([finding for finding in findings if finding.result != "ok"])
     if any(finding.result == "failed" for finding in findings):
         print(f"\nNext: see to what failed, then attachd check{c}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def check(
     """Check configuration, folders, locks, credentials and limits. Ends 1 if anything failed."""
     with common.mistakes_told():
         settings, state = common.prepared(config, instance)
-        findings = inspecting.inspect(settings, state, common.environ(), offline=offline)
+        findings = inspecting.inspect(settings, state, os.environ, offline=offline)
     if as_json:
         common.print_json([asdict(finding) for finding in findings])
     else:

@@ -6,7 +6,7 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,18 +84,9 @@ def prepared(file: Path | None, instance: str | None, *, check_token: bool = Tru
     quick = config.load(where, check_token=False)
     state = placing.state_folder(quick, os.environ)
     if check_token:
-        _held.update(handing.read_by_root(quick, where))
+        handing.read_by_root(quick)
     act_as_owner(state)
-    return config.load(where, environ=environ(), check_token=check_token), state
-
-
-#: What root has read for a verb before it went on as the service's user.
-_held: dict[str, str] = {}
-
-
-def environ() -> Mapping[str, str]:
-    """The environment, with the credentials that systemd would have handed over where root runs the verb itself."""
-    return {**os.environ, **_held}
+    return config.load(where, check_token=check_token), state
 
 
 def issue_key(settings: Config, given: str) -> str:

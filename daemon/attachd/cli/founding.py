@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +64,12 @@ def place(file: Path | None, instance: str | None, folder: Path | None) -> Place
 
 
 def is_free(place: Place) -> None:
-    """See that nothing would be replaced. Raises ``model.Mistake`` (1)."""
-    for path in (place.file, *map(place.secret, SECRETS)):
+    """See that the configuration would replace nothing. Raises ``model.Mistake`` (1)."""
+    _are_free(place, [place.file])
+
+
+def _are_free(place: Place, paths: Iterable[Path]) -> None:
+    for path in paths:
         if os.path.lexists(path) and not _is_empty(place, path):
             remedy = "Change it by hand, or move it away first; `attachd check` tries what is there."
             raise Mistake(Problem(str(path), "is there already; init replaces nothing.", remedy), exit_code=1)
@@ -94,6 +98,7 @@ def write(place: Place, signed: Signed, projects: Sequence[str], last_day: str) 
     )
     # Whatever is wrong with it is said before anything is written.
     config_.parse(text, base=place.file.parent, check_token=False)
+    _are_free(place, map(place.secret, secrets))
     try:
         place.file.parent.mkdir(parents=True, exist_ok=True)
         for name, secret in secrets.items():

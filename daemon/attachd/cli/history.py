@@ -94,23 +94,34 @@ def draw(found: Sequence[Row], now: float, console: Console) -> None:
 
     more = ("seen", "size", "sha256") if console.width >= _WIDE else ()
     drawn = tabulating.table("", "when", "state", "id", "issue", "file", "what became of it", *more)
+    newest: dict[bytes, str] = {}
     for row in found:
+        newer = newest.setdefault(row.path, row.ident)
+        said = became(row, newer if newer != row.ident else "")
         cells = dict(zip(_HEADINGS, _cells(row, now), strict=True))
         when = cells["filed"] or cells["verdict"] or cells["seen"]
-        words = when, tabulating.coloured(cells["state"]), row.ident, cells["issue"], cells["file"], became(row)
+        words = (
+            when,
+            tabulating.coloured(cells["state"]),
+            row.ident,
+            cells["issue"],
+            cells["file"],
+            said,
+        )
         drawn.add_row(*words, *(cells[name] for name in more))
     console.print(drawn)
 
 
-def became(row: Row) -> str:
-    """What there is to say of a file beside its state."""
+def became(row: Row, later: str = "") -> str:
+    """What there is to say of a file beside its state; *later* is the id of a newer one at the same path."""
     parts = [f"attachment {row.attachment}"] if row.attachment else []
-    if row.stored_as and row.stored_as != printable(row.path.rpartition(b"/")[2]):
-        parts.append(f"named {row.stored_as}")
+    stored_as = printable((row.stored_as or "").encode())
+    if stored_as and stored_as != printable(row.path.rpartition(b"/")[2]):
+        parts.append(f"named {stored_as}")
     if row.said:
         parts.append(row.said)
-    if row.state is State.FAILED and row.note is None:
-        parts.append("It has been taken out of failed since.")
+    if later and row.state is State.FAILED:
+        parts.append(f"(a later file of this name: {later})")
     if row.tries > 1:
         parts.append(f"(tried {row.tries} times)")
     return " ".join(parts)

@@ -75,6 +75,10 @@ def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) 
     if units.in_home(chosen.absolute()):
         what = "lies below a home, of which the service sees nothing."
         raise Mistake(Problem(str(chosen), what, f"Put it into {loading.SYSTEM_FOLDER}; or use --user."), exit_code=1)
+    if not instance and chosen.absolute().parent == loading.SYSTEM_FOLDER and chosen.name != loading.FILE_NAME:
+        what = f"would be the configuration of the instance {chosen.stem}."
+        remedy = f"Give --instance {chosen.stem}, or put it elsewhere."
+        raise Mistake(Problem(str(chosen), what, remedy), exit_code=2)
     return Aim(command, chosen.absolute(), instance)
 
 
@@ -110,13 +114,16 @@ def _service_user() -> int | None:
 
 def _take(steps: Sequence[Step], *, dry_run: bool, as_json: bool) -> None:
     taken = []
-    for step in steps:
-        done = None if dry_run else installing.take(step)
-        taken.append(_for_programs(step, done))
-        if not as_json:
-            print(f"{done:8} {installing.subject(step)}" if done else f"would: {_described(step)}")
-    if as_json:
-        common.print_json({"dry_run": dry_run, "steps": taken})
+    try:
+        for step in steps:
+            done = None if dry_run else installing.take(step)
+            taken.append(_for_programs(step, done))
+            if not as_json:
+                print(f"{done:8} {installing.subject(step)}" if done else f"would: {_described(step)}")
+    finally:
+        # Also what was done before a step that failed.
+        if as_json:
+            common.print_json({"dry_run": dry_run, "steps": taken})
 
 
 def _for_programs(step: Step, done: str | None) -> dict[str, Any]:

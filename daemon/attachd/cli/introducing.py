@@ -50,7 +50,7 @@ def signed(ask: Asking, wanted: Wanted, cloud: bool, token_file: str | None, cli
     if {token_file, client_secret_file} == {"-"}:
         raise Mistake(Problem("", "token and client secret cannot both come from stdin."), exit_code=2)
     for _ in range(questioning.TRIES):
-        asked, secrets = _application if kind == "oauth2" else _person, Secrets()
+        asked = _application if kind == "oauth2" else _person
         wanted_now, secrets = asked(ask, wanted, cloud, token_file, client_secret_file)
         found = acquainting.sign_in(wanted_now, secrets, cloud=cloud)
         if isinstance(found, Known):
@@ -89,7 +89,7 @@ def _application(
     client_id = ask.text("Client id of the application", wanted.client_id or None, option="--client-id", check=_client)
     secret = _secret(ask, "Client secret (is not shown)", "--client-secret-file", client_secret_file)
     refresh = ""
-    if token_file is not None or ask.terminal:
+    if token_file is not None or (ask.terminal and client_secret_file is None):
         question = "First refresh token (is not shown; empty: the application acts for itself)"
         refresh = _secret(ask, question, "--token-file", token_file, may_lack=True)
     # Atlassian's endpoint grants what the application was made with; Data Center's wants to be asked.
@@ -145,5 +145,6 @@ def _secret(ask: Asking, question: str, option: str, file: str | None, *, may_la
     if may_lack and file is None and not secret:
         return ""
     if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise Mistake(Problem(option, "holds no token: it has to be one word of plain text."), exit_code=2)
+        what = f"holds no {option.removeprefix('--').removesuffix('-file').replace('-', ' ')}"
+        raise Mistake(Problem(option, f"{what}: it has to be one word of plain text."), exit_code=2)
     return secret

@@ -150,7 +150,7 @@ def started(
             log.warning("configuration.renamed", reason=notice)
         with journal_named(state):
             held = starting.start(
-                settings, clock=Clock(), environ=common.environ(), adopt_inbox=adopt_inbox, adopt_site=adopt_site
+                settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
             )
             engine = Engine(held, on_crash=signals.ring)
             logs.report_crashes(engine.thread_crashed)

@@ -53,9 +53,7 @@ def status(
 
 def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> None:
     # Only who watches loads what draws.
-    from rich.console import Console
-
-    from attachd.cli import watching
+    from attachd.cli import tabulating, watching
 
     survey = watching.Survey(settings, state, journal)
     with suppress(KeyboardInterrupt):
@@ -65,7 +63,7 @@ def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> No
             remedy = "Leave it out, or ask for --json: a line for each change."
             raise Mistake(Problem("--watch", "draws on a terminal, and this is none.", remedy), exit_code=2)
         else:
-            watching.watch(survey, Console())
+            watching.watch(survey, tabulating.console())
 
 
 def open_existing(state: Path) -> Journal:

@@ -38,4 +38,4 @@ def coloured(word: str) -> Text:
 
 def console() -> Console:
     """The terminal."""
-    return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, emoji=False)

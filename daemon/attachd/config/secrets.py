@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Self
 import pydantic
 
 from attachd import model
+from attachd.config import handed
 from attachd.config.tables import AbsolutePath, Context, Table, Texts, complain
 
 #: How long a command may take to print the secret.
@@ -166,22 +167,20 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> bytes:
     return os.fsencode(environ[name])
 
 
-#: What is no variable of anybody's: with a credential's name behind it, what root has read of it for a verb that systemd
-#: does not start.
-HELD = "attachd credential "
-
-
 def _from_credential(name: str, environ: Mapping[str, str]) -> bytes:
-    if (held := environ.get(f"{HELD}{name}")) is not None:
-        return os.fsencode(held)
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
+    if folder:
+        return _from_file(Path(folder, name), environ)
+    if name not in handed.known:
         raise _unusable(
             "names a credential, but $CREDENTIALS_DIRECTORY is not set.",
-            "Credentials exist only inside a systemd unit with LoadCredential=NAME:PATH; of attachd's own units, root may "
-            "use them too: sudo.",
+            "Credentials exist only inside a systemd unit with LoadCredential=NAME:PATH; and for root, where the "
+            "configuration lies in /etc/attachd and only root can change it.",
         )
-    return _from_file(Path(folder, name), environ)
+    found = handed.known[name]
+    if found.error:
+        raise _unusable(f"names a credential, whose file {found.file} cannot be read: {found.error}.", _CREATE)
+    return _sized(found.file, found.content)
 
 
 def _from_file(path: Path, environ: Mapping[str, str]) -> bytes:
@@ -190,6 +189,10 @@ def _from_file(path: Path, environ: Mapping[str, str]) -> bytes:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "it has no possible name"
         raise _unusable(f"names a file that cannot be read: {reason}.", _CREATE) from None
+    return _sized(path, content)
+
+
+def _sized(path: Path, content: bytes) -> bytes:
     if len(content) > MAXIMUM_BYTES:
         raise _unusable(f"names {path}, which is too large to hold a token.", "Name the file that holds it alone.")
     return content
@@ -266,7 +269,7 @@ def _from_command(words: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={name: value for name, value in environ.items() if not name.startswith(HELD)},
+            env=dict(environ),
             start_new_session=True,
         )
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from attachd.config import Config
 from attachd.model import Mistake, Problem, printable
 
 #: Upper case by ASCII's rules: Jira keys know no other letters, and a locale's rules would change lengths.
@@ -111,6 +112,12 @@ class Router:
         almost = _ALMOST_KEY.fullmatch(_raised(unicodedata.normalize("NFKC", name)).strip())
         key = f"{almost[1]}-{almost[2]}" if almost else None
         return key if key and self._pattern.fullmatch(key) and self._served(key) else None
+
+
+def of(config: Config) -> Router:
+    """The router of a configuration."""
+    folders = config.folders
+    return Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
 
 
 def _ends_of_key(name: str) -> Iterator[int]:

@@ -202,7 +202,7 @@ class Scanner:
 
     def _some(self, inbox: int, only: Collection[bytes], report: Report) -> tuple[list[bytes], int]:
         """Those of the folders *only* that are there and looked at, and how many files lie loose if that is asked too."""
-        loose = self._list_top(inbox, report)[1] if INBOX in only else 0
+        loose = self._top(inbox, report)[1] if INBOX in only else 0
         folders = [
             name
             for name in sorted(only)

@@ -64,8 +64,7 @@ class Visiting:
         """Make one for the life of the process; the arguments are those of ``scanning.Scanner``."""
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._coverage, self._beat, self._turns, self.effort = coverage, beat, turns, Effort(clock)
-        folders = config.folders
-        self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+        self._router = routing.of(config)
         self._endings = Endings()
         self._nested = Nested(journal)
         self._device, self._known, self._lost = 0, frozenset[bytes](), 0

@@ -44,6 +44,7 @@ _MASK = Mask(
 #: The masks of events of files; one of a folder also has IN_ISDIR.
 _OF_FILES = frozenset({InotifyConstants.IN_CREATE, InotifyConstants.IN_CLOSE_WRITE, InotifyConstants.IN_MOVED_TO})
 _FINISHED = InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO
+_COMES = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
 _OURS = CallbackId(1)
 
 #: A file that was only made is looked at after so many seconds: most are closed before, and that rings at once.
@@ -89,7 +90,7 @@ class Reader(InotifyFD):
 def _told(event: InotifyEvent) -> object:
     """What an event tells us: of files in a folder that there are some, of everything else its name."""
     plain = event.mask in _OF_FILES and not event.name.startswith(CANARY)
-    return (event.wd, event.mask) if plain else event
+    return (event.wd, event.mask, event.name.startswith(_OUR_NAMES)) if plain else event
 
 
 class Doorbell:
@@ -281,12 +282,12 @@ class Watch:
 
     def _tell(self, event: InotifyEvent, top: bytes) -> None:
         if not top:
-            # A folder there may be an issue's; a file there is nobody's, of which whoever dropped it is to be told soon.
+            # A folder there may be an issue's; a file there is nobody's, which is to be seen soon.
             if event.is_directory and event.name:
                 self._bell.ring((event.name,))
             elif not event.name:
                 self._bell.ring(None)
-            elif not event.name.startswith(_OUR_NAMES):
+            elif event.mask & _COMES and not event.name.startswith(_OUR_NAMES):
                 self._bell.ring_later(INBOX)
         elif event.is_directory or event.mask & _FINISHED:
             self._bell.ring((top,))

@@ -32,8 +32,9 @@ class Resumed:
 
 def knows(connection: sqlite3.Connection, lane: str) -> bool:
     """Whether there has ever been a file for this issue."""
-    found = connection.execute("SELECT 1 FROM lane WHERE issue = ?", (lane,)).fetchone()
-    return found is not None
+    sent = "SELECT 1 FROM lane WHERE issue = :lane"
+    unsent = "SELECT 1 FROM file INDEXED BY file_inode WHERE finished_at IS NULL AND lane = :lane"
+    return connection.execute(f"{sent} UNION ALL {unsent} LIMIT 1", {"lane": lane}).fetchone() is not None
 
 
 def lane_of(connection: sqlite3.Connection, key: str) -> str:

@@ -22,7 +22,8 @@ def sending(journal: Journal) -> list[Row]:
     return lookup.select(journal, "WHERE state = 'SENDING' ORDER BY attempt LIMIT 100")
 
 
-#: Which files wait for more than their turn, each kind by the index that knows it: a million others may wait beside them.
+#: Which files wait for more than their turn, each kind by the index that knows it: a million others may wait for theirs. What
+#: settles is looked through, which is over in moments.
 _TROUBLED = (
     ("file_blocked", "blocked IS NOT NULL AND finished_at IS NULL"),
     ("file_contested", "contested IS NOT NULL AND state = 'READY'"),

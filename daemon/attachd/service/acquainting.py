@@ -21,9 +21,10 @@ from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange
-from attachd.model import Fault
+from attachd.model import Fault, Scope
 from attachd.service import starting
 
+_NO_GATEWAY = "the site does not tell its address at Atlassian's gateway (/_edge/tenant_info); OAuth is good only there"
 _PAGE = re.compile(r"/(browse|secure|issues|projects|jira|login\.jsp|rest)(/.*)?\Z")
 
 
@@ -103,7 +104,9 @@ def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
     A refresh token is not used: the next one would have no place yet that it is kept in.
     """
     if wanted.kind == "oauth2" and secrets.token:
-        return Known(_at_gateway(wanted) or wanted, cloud, "")
+        needed = gateway.may_be_needed(wanted.url, wanted.kind)
+        where = _at_gateway(wanted) if needed else wanted
+        return Known(where, cloud, "") if where else Fault(Scope.SITE, "unreachable", _NO_GATEWAY)
     found = _who(wanted, secrets, cloud=cloud)
     if isinstance(found, Known) or found.kind != "refused":
         return found

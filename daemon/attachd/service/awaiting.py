@@ -1,12 +1,38 @@
-"""From a row that the journal has not finished with to what ``holding`` can explain: what of other files holds it."""
+"""What ``holding`` needs to explain a row that is not finished: what holds for all files, and what of other files holds it."""
 
 from __future__ import annotations
 
-from attachd.config import Rulebook
+from collections.abc import Sequence
+
+from attachd.clock import Clock
+from attachd.config import Config, Rulebook
+from attachd.filing.guard import Sight
 from attachd.journal import lookup
 from attachd.journal.database import Journal
+from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.service.holding import Waiting
+from attachd.service.holding import Circumstances, Waiting
+
+
+def circumstances(
+    config: Config, clock: Clock, sight: Sight, pauses: Sequence[Pause], epoch: int, *, running: bool
+) -> Circumstances:
+    """What holds for all files at this moment; *sight* is the last look at the inbox, *epoch* the journal's."""
+    folders = config.folders
+    return Circumstances(
+        now=clock.now(),
+        boot=clock.boot(),
+        epoch=epoch,
+        running=running,
+        absent="" if sight.there else sight.reason,
+        pauses=pauses,
+        inbox=str(folders.inbox),
+        done=str(folders.done),
+        failed=str(folders.failed),
+        config=str(config.file),
+        rescan=config.settle.rescan_seconds,
+        looks=len(config.doubt.looks_seconds),
+    )
 
 
 def waiting(journal: Journal, rulebook: Rulebook, row: Row, *, ahead: int | None = None, gone: bool = False) -> Waiting:
@@ -20,7 +46,8 @@ def waiting(journal: Journal, rulebook: Rulebook, row: Row, *, ahead: int | None
         barred_by=barred_by if barred_by and barred_by.id != row.id else None,
         twin=lookup.twin_in_doubt(journal, row),
         held_issues=lookup.held_issues(journal),
-        by_day=row.contested == 403 or lookup.has_accepted(journal, row),
+        # Asked only of a refused one: what was never sent has no site yet, and no index would know the answer.
+        by_day=row.contested is not None and (row.contested == 403 or lookup.has_accepted(journal, row)),
         gone=gone,
         rules=rulebook.of(row.path.partition(b"/")[0], row.asked),
     )

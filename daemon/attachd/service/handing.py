@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import stat
 from pathlib import Path
 
-from attachd.config import Config, TokenSource, loading, secrets
+from attachd.config import Config, handed, loading, secrets
+from attachd.config.handed import Handed
 
 
 def names(config: Config) -> list[str]:
     """The credentials that a configuration names."""
-    sources: Iterable[TokenSource | None] = (config.jira.auth.token, config.jira.auth.client_secret)
+    sources = (config.jira.auth.token, config.jira.auth.client_secret, config.hooks.secret)
     return [source.credential for source in sources if source is not None and source.credential is not None]
 
 
@@ -21,16 +21,33 @@ def file(name: str, instance: str | None) -> Path:
     return loading.SYSTEM_FOLDER / (f"{instance}.{name}" if instance else name)
 
 
-def read_by_root(config: Config, where: Path) -> dict[str, str]:
-    """The credentials that the unit of the configuration at *where* would be handed, for ``secrets.read``.
+def read_by_root(config: Config) -> None:
+    """Read the credentials that the unit of this configuration would be handed, for a verb that root runs by itself.
 
-    Nothing for another user than root, nor where systemd has handed something over; what cannot be read is left out.
+    Nothing for another user than root, nor where systemd has handed something over. And nothing for a configuration that
+    does not lie in /etc/attachd, or that others than root can change: it would say where root's secrets are sent.
     """
-    if os.geteuid() != 0 or os.environ.get("CREDENTIALS_DIRECTORY"):
-        return {}
-    instance = where.stem if where.parent == loading.SYSTEM_FOLDER and where.name != loading.FILE_NAME else None
-    held = {}
+    if os.geteuid() != 0 or os.environ.get("CREDENTIALS_DIRECTORY") or not _is_roots(config.file):
+        return
+    instance = None if config.file.name == loading.FILE_NAME else config.file.stem
     for name in names(config):
-        with suppress(OSError), file(name, instance).open("rb") as source:
-            held[f"{secrets.HELD}{name}"] = os.fsdecode(source.read(secrets.MAXIMUM_BYTES + 1))
-    return held
+        handed.known[name] = _read(file(name, instance))
+
+
+def _is_roots(where: Path) -> bool:
+    real = where.resolve()
+    paths = where.parent, real, *real.parents
+    return where.parent == loading.SYSTEM_FOLDER and all(_only_roots(path.stat()) for path in paths)
+
+
+def _only_roots(status: os.stat_result) -> bool:
+    """Whether nobody else can put something in its place; in a folder with the sticky bit others can move only their own."""
+    return status.st_uid == 0 and (not status.st_mode & 0o022 or bool(status.st_mode & stat.S_ISVTX))
+
+
+def _read(path: Path) -> Handed:
+    try:
+        with path.open("rb") as source:
+            return Handed(path, source.read(secrets.MAXIMUM_BYTES + 1))
+    except OSError as error:
+        return Handed(path, error=error.strerror or str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -20,7 +21,7 @@ from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database, lookup
 from attachd.model import Fault, Mistake, Scope
-from attachd.service import expiring, growing, locks, phrasing, starting, surroundings, trying
+from attachd.service import expiring, growing, locks, phrasing, reloading, starting, surroundings, trying
 from attachd.service.finding import Finding
 
 
@@ -55,7 +56,8 @@ def _scope(config: Config) -> Iterator[Finding]:
 
 def _folders(config: Config, state: Path) -> Iterator[Finding]:
     missing = {problem.where: problem for problem in starting.missing_folders(config, state)}
-    for name in ("inbox", "done", "failed"):
+    usable = dict.fromkeys(("inbox", "done", "failed"), False)
+    for name in usable:
         path: Path = getattr(config.folders, name)
         where = f"folders.{name}"
         if where in missing:
@@ -63,10 +65,12 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
         elif not path.is_dir():
             yield Finding(where, "warning", f"{path} is not there now", "mount it; files wait until then")
         else:
-            yield _try_folder(where, path)
+            tried = _try_folder(where, path)
+            usable[name] = tried.result == "ok"
+            yield tried
     if "folders.inbox" not in missing and config.folders.inbox.is_dir():
         yield from _marker(config, state)
-    if not missing and config.folders.inbox.is_dir() and config.folders.done.is_dir():
+    if not missing and usable["inbox"] and usable["done"]:
         yield _try_rename(config)
         yield from _events(config.folders.inbox)
         yield _leases(config)
@@ -110,17 +114,22 @@ def _leases(config: Config) -> Finding:
 
 
 def _try_folder(where: str, path: Path) -> Finding:
-    """Create, rename and delete a file, as the service will."""
+    """List it, and create, rename and delete a file, as the service will."""
     trial = path / f".attachd-{secrets.token_hex(4)}"
     renamed = trial.with_name(trial.name + "-renamed")
     try:
+        with os.scandir(path) as entries:
+            next(entries, None)
         trial.write_bytes(b"")
         trial.rename(renamed)
         renamed.unlink()
     except OSError as error:
         trial.unlink(missing_ok=True)
         return Finding(
-            where, "failed", f"{path}: {error.strerror}", f"let user {os.geteuid()} write there (owner, mode, mount)"
+            where,
+            "failed",
+            f"{path}: {error.strerror}",
+            f"let user {os.geteuid()} read and write there (owner, mode, mount)",
         )
     return Finding(where, "ok", str(path))
 
@@ -151,7 +160,19 @@ def _try_rename(config: Config) -> Finding:
 def _daemon(config: Config, state: Path) -> Iterator[Finding]:
     holder = locks.holder(state / "lock") if state.is_dir() else None
     yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
-    yield from surroundings.page(config, running=holder is not None)
+    if holder is None or _is_service(holder, state):
+        yield from surroundings.page(config, running=holder is not None)
+
+
+def _is_service(holder: locks.Holder, state: Path) -> bool:
+    """Whether who holds the state folder is `attachd run` on this machine: nobody else serves the page."""
+    journal = database.open_for_reading(state, older=True) if holder.host == socket.gethostname() else None
+    if journal is None:
+        return False
+    try:
+        return reloading.is_by(journal, holder.pid)
+    finally:
+        journal.close()
 
 
 def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:

@@ -39,20 +39,8 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
     """What holds for all files at this moment."""
     known = lookup.fact(journal, "inbox")
     sight = guard.Guard(config.folders.inbox, str(known), 0).look()
-    return Circumstances(
-        now=clock.now(),
-        boot=clock.boot(),
-        epoch=int(str(lookup.fact(journal, "epoch") or 0)),
-        running=locks.holder(state / "lock") is not None,
-        absent="" if sight.there else sight.reason,
-        pauses=lookup.every_pause(journal),
-        inbox=str(config.folders.inbox),
-        done=str(config.folders.done),
-        failed=str(config.folders.failed),
-        config=str(config.file),
-        rescan=config.settle.rescan_seconds,
-        looks=len(config.doubt.looks_seconds),
-    )
+    epoch, running = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock") is not None
+    return awaiting.circumstances(config, clock, sight, lookup.every_pause(journal), epoch, running=running)
 
 
 def by_ident(config: Config, journal: Journal, given: str) -> bytes | None:
@@ -72,10 +60,9 @@ class Locator:
 
     def __init__(self, config: Config, journal: Journal) -> None:
         """Look with the eyes of this configuration."""
-        folders = config.folders
         self._config, self._journal = config, journal
         self._roots = placing.roots(config)
-        self._router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+        self._router = routing.of(config)
         self._rulebook = Rulebook(config)
         self._visited = b""
         self._hiding = hiding.Hiding(config, self._rulebook, self._router)

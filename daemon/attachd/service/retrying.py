@@ -94,8 +94,7 @@ def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:
 
 def retry(config: Config, state: Path, chosen: Sequence[Row]) -> Iterator[Returned | Left]:
     """Take these files back, a group at a time; yields what became of each once that is durable."""
-    folders = config.folders
-    router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
+    router = routing.of(config)
     for start in range(0, len(chosen), AT_ONCE):
         yield from _group(config, state, router, chosen[start : start + AT_ONCE])
 

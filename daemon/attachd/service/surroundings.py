@@ -31,10 +31,8 @@ _RUNTIME = Path("/run/attachd")
 
 def loose(config: Config) -> Iterator[Finding]:
     """Files that lie in the inbox itself, and so in no issue's folder."""
-    folders, rulebook = config.folders, Rulebook(config)
-    router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
-    hidden = hiding.Hiding(config, rulebook, router)
-    with os.scandir(folders.inbox) as entries:
+    hidden = hiding.Hiding(config, Rulebook(config), routing.of(config))
+    with os.scandir(config.folders.inbox) as entries:
         files = [os.fsencode(each.name) for each in entries if each.is_file(follow_symlinks=False)]
     found = sorted(name for name in files if not hidden.why(name, False))
     if found:
@@ -46,9 +44,11 @@ def loose(config: Config) -> Iterator[Finding]:
 
 def issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
     """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
-    folders = config.folders
-    router = routing.Router(folders.key_pattern, folders.projects, folders.numeric_ids, config.aliases)
-    names = sorted(path.name for path in folders.inbox.iterdir() if path.is_dir()) if folders.inbox.is_dir() else []
+    router = routing.of(config)
+    try:
+        names = sorted(path.name for path in config.folders.inbox.iterdir() if path.is_dir())
+    except OSError:
+        return  # That it is not there, or cannot be listed, was found before.
     for name in [name for name in names if not name.startswith(".") and name != guard.FOLDER][:_MOST_FOLDERS]:
         shown = f"inbox/{printable(os.fsencode(name))}"
         routed = router.route(os.fsencode(name))
@@ -128,7 +128,9 @@ def _unfit(path: Path) -> str:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return "a file lies there that is no socket"
-    except FileNotFoundError:
+        _connected(f"unix:{path}").close()
+        return "another process listens there"
+    except (FileNotFoundError, ConnectionRefusedError):
         pass
     except OSError as error:
         return error.strerror or str(error)

@@ -84,7 +84,9 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
         "pauses": [_pause(each, now) for each in pauses],
         "sending": _sending(desk, rates),
         "lanes": [_lane(desk, each, world) for each in unfinished.queues(journal, MOST)],
-        "waiting": _waiting(desk, world),
+        "waiting": (waiting := _waiting(desk, world)),
+        # Also what no pause holds up may wait for a person's word.
+        "resumable": any("“Resume”" in each["sentence"] for each in waiting),
         "strays": [
             {"folder": printable(s.folder) or "the inbox itself", "files": noticing.files(s.files), "reason": s.reason}
             for s in strays[:MOST]
@@ -147,21 +149,8 @@ def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
 
 def _world(desk: Desk, pauses: Sequence[Pause]) -> Circumstances:
     """What holds for all files, as this process knows it: the file system of the inbox is not asked."""
-    folders = desk.config.folders
-    return Circumstances(
-        now=desk.clock.now(),
-        boot=desk.clock.boot(),
-        epoch=desk.guard.epoch,
-        running=True,
-        absent="" if desk.guard.sight.there else desk.guard.sight.reason,
-        pauses=pauses,
-        inbox=str(folders.inbox),
-        done=str(folders.done),
-        failed=str(folders.failed),
-        config=str(desk.config.file),
-        rescan=desk.config.settle.rescan_seconds,
-        looks=len(desk.config.doubt.looks_seconds),
-    )
+    guard = desk.guard
+    return awaiting.circumstances(desk.config, desk.clock, guard.sight, pauses, guard.epoch, running=True)
 
 
 def _lane(desk: Desk, each: unfinished.Queue, world: Circumstances) -> dict[str, Any]:
