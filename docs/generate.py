@@ -127,6 +127,8 @@ def reference() -> str:
         if about := comments.get(path):
             lines += [about, ""]
         if "properties" not in table:
+            # Its keys are the user's: the sample explains the first.
+            lines += [text for key, text in comments.items() if key[:-1] == path][:1]
             continue
         lines += ["| key | is | default | |", "|---|---|---|---|"]
         for name, field in table["properties"].items():
@@ -152,7 +154,7 @@ def explanations(sample: str) -> dict[tuple[str, ...], str]:
         elif setting:
             # A comment stands for all keys that follow it directly.
             found[*table, setting[1]] = " ".join(comment) or (
-                "As above." if (*table, previous) in found and previous else ""
+                f"With `{previous}`, above." if (*table, previous) in found and previous else ""
             )
             comment, previous = [], setting[1]
             continue

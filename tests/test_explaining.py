@@ -321,6 +321,21 @@ def test_the_widest_pause_is_told() -> None:
     assert "to TEST-1" in explained(Waiting(row(READY)), pauses=told[:1]).sentence
 
 
+def test_two_pauses_are_both_told_and_it_goes_on_with_the_later() -> None:
+    wide = pause(Scope.OPERATOR, cure=Cure.TIME, until=180.0)
+    narrow = pause(Scope.OPERATOR, "TEST-1", Cure.TIME, 7200.0)
+
+    answer = explained(Waiting(row(READY)), pauses=(narrow, wide))
+
+    assert answer.sentence == (
+        f"{NAME} waits, because everything is paused by hand since {at(-60)}; it goes on at {at(180)}; besides, "
+        f"TEST-1 is paused by hand since {at(-60)}, and it goes on at {at(7200)}."
+    )
+    assert answer.next == NOW + 7200
+    endless = pause(Scope.OPERATOR, "TEST-1", Cure.HAND)
+    assert explained(Waiting(row(READY)), pauses=(endless, wide)).next is None
+
+
 @pytest.mark.parametrize(
     "other",
     [pause(Scope.ISSUE, "TEST-2"), pause(Scope.PROJECT, "OTHER"), pause(Scope.SITE, cure=Cure.TIME, until=-1.0)],
@@ -567,7 +582,14 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
         f"{NAME} lies in none of the folders that attachd works with, which are /inbox, /done and /failed.",
     ),
     "unknown": (Unknown(), False, f"Nothing lies at {NAME}, and attachd has never had anything of this name."),
-    "foreign": (Unknown(there=True), False, f"{NAME} was not put there by attachd, which knows nothing of it."),
+    "foreign": (
+        Unknown(there=True),
+        False,
+        (
+            f"attachd knows nothing of {NAME}: it was put there by somebody else, or by attachd before its journal was lost "
+            "or restored from a copy."
+        ),
+    ),
     "unreachable": (
         Unreachable("Permission denied"),
         True,

@@ -38,6 +38,16 @@ def strays(w: World) -> dict[bytes, int]:
 # --- Settling ---------------------------------------------------------------------------------------------------
 
 
+def test_files_are_sent_in_the_order_in_which_they_came(w: World) -> None:
+    for number in (3, 1, 2):
+        path = w.drop(f"TEST-1/{'cab'[number - 1]}.txt")
+        os.utime(path, (number, number))
+
+    w.deliver()
+
+    assert [row.path for row in w.rows()] == [b"TEST-1/c.txt", b"TEST-1/a.txt", b"TEST-1/b.txt"]
+
+
 def test_a_file_is_taken_when_it_has_been_quiet(slow: World) -> None:
     slow.drop("TEST-1/a.txt", b"a")
     report = slow.scan()

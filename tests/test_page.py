@@ -383,7 +383,7 @@ def test_what_takes_long_is_summed_for_a_twentieth_of_the_time() -> None:
         asked.append(now)
         return len(asked)
 
-    sums = Sums(lambda: now)
+    sums = Sums(lambda: now, lambda: now)
     answers = []
     for _ in range(43):
         answers.append(sums.of("all", slow))

@@ -65,6 +65,8 @@ def test_what_was_attached_since_the_copy_was_made_is_found_and_not_attached_aga
     ended = place.run("once")
 
     assert ": 2 unfinished files" in restored.stdout, restored.stderr
+    ids = [row[0] for row in asked(place.state / "journal.db", "SELECT id FROM file ORDER BY id")]
+    assert (len(ids), ids[-2] > 4) == (5, True), "no id is given twice"
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert names(jira) == ["before.txt", "known.txt", "later.txt", "new.txt", "other.txt"]
     assert sorted(place.files(place.inbox)) == []

@@ -22,7 +22,8 @@ from waiting import wait_until
 @contextlib.contextmanager
 def running(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon on *place* until the end of the context."""
-    daemon = place.start(stderr=subprocess.DEVNULL)
+    with (place.home / "run.log").open("wb") as log:
+        daemon = place.start(stderr=log)
     try:
         wait_until(lambda: "attachd    running" in place.run("status").stdout)
         yield daemon
@@ -72,6 +73,11 @@ def test_a_running_daemon_heeds_pause_and_resume_within_moments(place: Place, ji
         assert said(place, "resume").startswith("Ended: the pause by hand (since ")
         wait_until(lambda: place.files(place.done) == {b"TEST-1/a.txt": b"a"}, 10)
         assert time.monotonic() - began < 10, "not only when the workers look by themselves"
+        events = [json.loads(line) for line in (place.home / "run.log").read_text().splitlines()]
+        assert [each["event"] for each in events if each["event"].startswith("operator.")] == [
+            "operator.paused",
+            "operator.resumed",
+        ]
 
 
 def test_an_issue_is_paused_by_the_name_of_its_folder(tried: Place, jira: Jira) -> None:
@@ -195,6 +201,7 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
     assert head.split() == [
         "seen",
         "state",
+        "id",
         "issue",
         "file",
         "attachment",
@@ -205,9 +212,9 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
         "tried",
         "reason",
     ]
-    assert [line.split()[1:4] for line in lines] == [
-        ["failed", "TEST-2", r"TEST-2/caf\xe9\n.bin"],
-        ["attached", "TEST-1", "test-1/a.txt"],
+    assert [line.split()[1:5] for line in lines] == [
+        ["failed", "F2", "TEST-2", r"TEST-2/caf\xe9\n.bin"],
+        ["attached", "F1", "TEST-1", "test-1/a.txt"],
     ]
     assert "it has 100 bytes, and this Jira allows 50" in lines[0]
     assert "\x1b" not in "".join(lines)

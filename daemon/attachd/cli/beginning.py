@@ -94,6 +94,8 @@ def init(
     with common.mistakes_told():
         place = founding.place(config, instance, folder)
         founding.is_free(place)
+        whose = "a service of the system" if place.system else "yourself"
+        print(f"This sets up attachd for {whose}: {place.file}, and folders in {place.folder}.")
         ask = questioning.Asking(sys.stdin.isatty() and sys.stdout.isatty())
         wanted = Wanted(
             "",
@@ -157,13 +159,17 @@ def _go_on(place: founding.Place) -> None:
         return
     settings, state = common.prepared(place.file, None)
     findings = list(inspecting.inspect(settings, state, os.environ, offline=False))
-    checking.tell([finding for finding in findings if finding.result != "ok"])
-    if any(finding.result == "failed" for finding in findings):
+    wrong = [finding for finding in findings if finding.result != "ok"]
+    checking.tell(wrong)
+    if any(finding.result == "failed" for finding in wrong):
         print(f"\nNext: see to what failed, then attachd check{c}")
         raise typer.Exit(1)
+    # That all projects are served may be meant; what is said of Jira and the account is to be looked at.
+    doubtful = any(finding.what.startswith("jira") for finding in wrong)
+    verdict = "Nothing failed, but see above." if doubtful else "All is well."
     inbox = settings.folders.inbox
     print(
-        f"\nAll is well. Put a file into a folder that is named like an issue, such as {inbox}/TEST-123/, and then\n"
+        f"\n{verdict} Put a file into a folder that is named like an issue, such as {inbox}/TEST-123/, and then\n"
         f"  attachd once{c}           attaches what is there, and ends\n"
         f"  attachd run{c}            does so until Ctrl-C\n"
         f"  attachd install --user{c} makes a service of yours that does so from now on"

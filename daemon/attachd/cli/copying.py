@@ -30,6 +30,10 @@ def backup(
     target = target.absolute()
     with common.mistakes_told():
         _, state = common.prepared(config, instance, check_token=False)
+        if not target.parent.is_dir():
+            reason = "is no folder" if target.parent.exists() else "is not there"
+            what = f"cannot be written: {target.parent} {reason}."
+            raise Mistake(Problem(str(target), what, "Make that folder, or name another."), exit_code=1)
         try:
             size = copies.backup(state, target)
         except FileNotFoundError:
@@ -68,8 +72,8 @@ def restore(
         kept_as = str(kept) if kept is not None else None
         common.print_json({"state": str(state), "unfinished": unfinished, "kept": kept_as})
         return
-    print(
-        f"Restored into {state}: {unfinished} unfinished files, each of which is looked up in Jira before it is sent."
-    )
+    files = "1 unfinished file, which" if unfinished == 1 else f"{unfinished} unfinished files, each of which"
+    print(f"Restored into {state}: {files} is looked up in Jira before it is sent.")
+    print("What was attached since the copy was made lies in done; this journal knows nothing of it.")
     if kept is not None:
         print(f"The journal that was there is kept as {kept}.")

@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 _DIGITS = 12
 #: From so many columns on, checksums and more have room beside the rest.
 _WIDE = 160
-_HEADINGS = ("seen", "state", "issue", "file", "attachment", "size", "sha256", "verdict", "filed", "tried", "reason")
+_HEADINGS = (
+    "seen",
+    "state",
+    "id",
+    "issue",
+    "file",
+    "attachment",
+    "size",
+    "sha256",
+    "verdict",
+    "filed",
+    "tried",
+    "reason",
+)
 
 
 def history(
@@ -131,6 +144,7 @@ def _cells(row: Row, now: float) -> tuple[str, ...]:
     return (
         phrasing.clock(row.seen_at, now),
         str(word(row.state, row.blocked)),
+        row.ident,
         row.asked if row.lane == row.asked else f"{row.asked} ({row.lane})",
         printable(row.path),
         row.attachment or "",

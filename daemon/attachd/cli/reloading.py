@@ -28,14 +28,14 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None, a
         running = locks.holder(state / "lock")
         if running is None or running.host != socket.gethostname():
             where = f"it runs on {running.host}." if running else f"nothing runs with the state folder {state}."
-            raise Mistake(Problem("attachd", where, "A configuration is read when the service starts."), exit_code=1)
+            raise Mistake(Problem("", where, "A configuration is read when the service starts."), exit_code=1)
         journal = database.open_for_reading(state)
         if journal is None:
             raise common.no_journal(state)
         try:
             if not reloading.is_by(journal, running.pid):
                 what = f"process {running.pid} on this machine is not `attachd run`."
-                raise Mistake(Problem("attachd", what, "Its configuration counts until it ends."), exit_code=1)
+                raise Mistake(Problem("", what, "Its configuration counts until it ends."), exit_code=1)
             outcome = _asked(journal, running.pid)
         finally:
             journal.close()
@@ -53,14 +53,14 @@ def _asked(journal: Journal, process: int) -> Outcome:
         os.kill(process, signal.SIGHUP)
     except PermissionError as error:
         what = f"process {process} belongs to another user."
-        raise Mistake(Problem("attachd", what, "Run this as root, or as the service's user."), exit_code=1) from error
+        raise Mistake(Problem("", what, "Run this as root, or as the service's user."), exit_code=1) from error
     while time.monotonic() < until:
         outcome = reloading.last(journal)
         if outcome.number != before.number:
             return outcome
         time.sleep(0.05)
     what = f"process {process} has not answered within {PATIENCE_SECONDS:g} seconds."
-    raise Mistake(Problem("attachd", what, "Its log says what it is doing."), exit_code=1)
+    raise Mistake(Problem("", what, "Its log says what it is doing."), exit_code=1)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Mistake, Problem, printable
-from attachd.service import locks, placing, retrying
+from attachd.service import locating, locks, placing, retrying
 from attachd.service.retrying import Left, Returned
 
 
@@ -45,7 +45,7 @@ def retry(
         journal = open_existing(state)
         try:
             _inbox_is_there(settings, journal)
-            chosen = _chosen(settings, journal, [os.fsencode(path) for path in paths or ()], key)
+            chosen = _chosen(settings, journal, paths or (), key)
         finally:
             journal.close()
         results = _all(settings, state, chosen, tell=not as_json)
@@ -77,9 +77,10 @@ def _inbox_is_there(settings: Config, journal: Journal) -> None:
         raise Mistake(Problem("", f"{sight.reason}.", "Nothing was moved."), exit_code=1)
 
 
-def _chosen(settings: Config, journal: Journal, paths: Sequence[bytes], key: str) -> Sequence[Row | Left]:
+def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) -> Sequence[Row | Left]:
     if paths:
-        return retrying.named(settings, journal, paths, placing.here())
+        named = [locating.by_ident(settings, journal, path) or os.fsencode(path) for path in paths]
+        return retrying.named(settings, journal, named, placing.here())
     return retrying.of_issue(settings, journal, key)
 
 

@@ -87,6 +87,10 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
     return "it was told to stop"
 
 
+#: How many files that still settle are named.
+_MOST_SETTLING = 20
+
+
 def _paused(engine: Engine, standing: report.Standing) -> str:
     """Why nothing that is left can be sent now, "" if something can."""
     journal, now = engine.desk.journal, engine.desk.clock.now()
@@ -143,7 +147,8 @@ def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
         "strays": [
             {"folder": printable(stray.folder) or ".", "files": stray.files, "reason": stray.reason} for stray in strays
         ],
-        "waits": [_named(row, row.said) for row in unfinished.troubled(journal)],
+        "waits": [_named(row, row.said) for row in unfinished.troubled(journal)]
+        + [_named(row, "it has to be unchanged for a while") for row in unfinished.settling(journal, _MOST_SETTLING)],
         "ended_early": reason or None,
     }
 

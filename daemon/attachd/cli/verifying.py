@@ -39,7 +39,7 @@ def verify(
     if as_json:
         common.print_json(described(counts, wrong))
     else:
-        print(summary(counts))
+        print(summary(counts, key))
     if wrong:
         raise typer.Exit(1)
 
@@ -56,10 +56,10 @@ def _gather(found: Iterator[Compared], *, tell: bool) -> tuple[Counter[Result], 
     return counts, wrong
 
 
-def summary(counts: Counter[Result]) -> str:
+def summary(counts: Counter[Result], key: str = "") -> str:
     """How many files were compared, and with what result."""
     if not counts:
-        return "Nothing has been attached yet."
+        return f"Nothing has been attached to {key}." if key else "Nothing has been attached yet."
     parts = [f"{counts[result]} {result}" for result in Result if counts[result]]
     return f"{noticing.files(counts.total())} compared: {', '.join(parts)}."
 

@@ -267,4 +267,5 @@ class Visiting:
 
 def _chunks(entries: Iterator[walking.Entry]) -> Iterator[list[walking.Entry]]:
     while chunk := list(itertools.islice(entries, CHUNK)):
-        yield chunk
+        # The order in which they are sent: as they came, and not as the file system happens to list them.
+        yield sorted(chunk, key=lambda entry: (entry.print.mtime_ns, entry.path))

@@ -69,7 +69,7 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
     _remove(fresh)
     _check(source)
     try:
-        unfinished = _prepare(source, fresh)
+        unfinished = _prepare(source, fresh, _last_id(current))
         kept = _put_aside(folder, current)
         fresh.rename(current)
     except (OSError, sqlite3.Error) as error:
@@ -93,7 +93,15 @@ def _check(source: Path) -> None:
         raise Mistake(_no_journal(source, why), exit_code=1)
 
 
-def _prepare(source: Path, fresh: Path) -> int:
+def _last_id(current: Path) -> int:
+    """The highest id that the journal which is there has given; 0 where there is none, or it cannot be read."""
+    # Not read-only: only who may write takes SQLite's files beside it away again.
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{current.as_uri()}?mode=rw", uri=True)) as old:
+        return int((old.execute("SELECT seq FROM sqlite_sequence WHERE name = 'file'").fetchone() or (0,))[0])
+    return 0
+
+
+def _prepare(source: Path, fresh: Path, last_id: int) -> int:
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as copy, closing(sqlite3.connect(fresh)) as target:
         copy.backup(target)
@@ -102,6 +110,11 @@ def _prepare(source: Path, fresh: Path) -> int:
     try:
         with journal.transaction() as connection:
             unfinished = _doubt(connection, time.time())
+            # No id is given twice: logs and notes name files by them.
+            if not connection.execute(
+                "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'file'", (last_id,)
+            ).rowcount:
+                connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('file', ?)", (last_id,))
         # All of it in the one file that is renamed: SQLite does not tell of a WAL that it could not fold in, as on a full disk.
         journal.rows("PRAGMA journal_mode = DELETE")
     finally:

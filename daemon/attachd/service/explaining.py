@@ -169,7 +169,10 @@ def _unknown(name: str, found: Elsewhere | Unknown, world: Circumstances) -> str
         folders = f"{world.inbox}, {world.done} and {world.failed}"
         return f"{name} lies in none of the folders that attachd works with, which are {folders}."
     if found.there:
-        return f"{name} was not put there by attachd, which knows nothing of it."
+        return (
+            f"attachd knows nothing of {name}: it was put there by somebody else, or by attachd before its journal was lost "
+            "or restored from a copy."
+        )
     return f"Nothing lies at {name}, and attachd has never had anything of this name."
 
 

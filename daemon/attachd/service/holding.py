@@ -12,7 +12,7 @@ from attachd.intake import gating
 from attachd.intake.gating import Writer
 from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row
-from attachd.model import Scope, State, Word, printable, word
+from attachd.model import Cure, Scope, State, Word, printable, word
 from attachd.service import paused
 from attachd.service.phrasing import clock, size, span
 
@@ -145,11 +145,11 @@ def _before_sending(found: Waiting, world: Circumstances) -> _Cause | None:
 def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
     """It has to be unchanged for a while; what would hold it after that is told too."""
     settling = _until_settled(row, rules, world)
-    pause = paused.widest(world.pauses, row.lane, world.now)
-    if pause is None:
+    pauses = paused.holding(world.pauses, row.lane, world.now)
+    if not pauses:
         return settling
-    then = f"after that it waits, because {paused.what(pause, world.now)}; {paused.end(pause, world.now)}"
-    return _Cause(settling.holds, then, settling.at, settling.since)
+    held = _paused(pauses, world)
+    return _Cause(settling.holds, f"after that it {held.holds}; {held.then}", settling.at, settling.since)
 
 
 def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
@@ -188,9 +188,8 @@ def _ready(found: Waiting, world: Circumstances) -> _Cause:
     row = found.row
     if row.contested is not None:
         return _refused_without_verdict(found, world)
-    pause = paused.widest(world.pauses, row.lane, world.now)
-    if pause is not None:
-        return _paused(pause, world)
+    if pauses := paused.holding(world.pauses, row.lane, world.now):
+        return _paused(pauses, world)
     if world.running and (row.epoch != world.epoch or not row.at_path):
         return _Cause("waits to be looked at once more before it is sent", f"within {span(world.rescan)}")
     if row.due > world.now:
@@ -269,9 +268,13 @@ def _held(found: Waiting, world: Circumstances) -> str:
     )
 
 
-def _paused(pause: Pause, world: Circumstances) -> _Cause:
-    held, end = paused.what(pause, world.now), paused.end(pause, world.now)
-    return _Cause(f"waits, because {held}", end, pause.until, pause.since)
+def _paused(pauses: Sequence[Pause], world: Circumstances) -> _Cause:
+    """The widest pause, and what else holds it: it goes on with the last of them."""
+    first, *others = pauses
+    then = paused.end(first, world.now)
+    then += "".join(f"; besides, {paused.what(each, world.now)}, and {paused.end(each, world.now)}" for each in others)
+    at = None if any(each.cure is Cure.HAND for each in pauses) else max(each.until for each in pauses)
+    return _Cause(f"waits, because {paused.what(first, world.now)}", then, at, min(each.since for each in pauses))
 
 
 # --- Sent -------------------------------------------------------------------------------------------------------

@@ -242,7 +242,8 @@ def _once(call: Callable[[], Exchange]) -> Exchange:
 
 
 def _skew(seconds: float) -> Finding:
-    if abs(seconds) < 60:
+    seconds = abs(seconds)
+    if seconds < 60:
         return Finding("clock", "ok", f"differs from Jira's by {seconds:.0f} s")
     return Finding("clock", "warning", f"differs from Jira's by {seconds:.0f} s", "set this machine's clock (NTP)")
 

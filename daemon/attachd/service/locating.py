@@ -17,7 +17,7 @@ from attachd.intake import hiding, ignoring, routing, walking
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import FINISHED, State
+from attachd.model import FINISHED, Mistake, Problem, State
 from attachd.service import awaiting, explaining, locks, placing
 from attachd.service.explaining import Rule, Situation
 from attachd.service.holding import Circumstances, Waiting
@@ -44,12 +44,16 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
 
 
 def by_ident(config: Config, journal: Journal, given: str) -> bytes | None:
-    """Where the file with this id lies, or lay last; None for what is no id, or lies here under that name."""
-    if not re.fullmatch(r"F[1-9][0-9]{0,17}", given, re.ASCII) or os.path.lexists(given):
+    """Where the file with this id lies, or lay last; None for what is no id, or lies here under that name.
+
+    Raises ``model.Mistake`` (1) where no file has it.
+    """
+    if not re.fullmatch(r"[Ff][1-9][0-9]{0,17}", given, re.ASCII) or os.path.lexists(given):
         return None
     row = lookup.by_id(journal, int(given[1:]))
     if row is None:
-        return None
+        what = f"no file has the id {given.upper()}, or its history was forgotten."
+        raise Mistake(Problem("", what, "`attachd history` lists all."), exit_code=1)
     roots = placing.roots(config)
     below = (row.root, row.target) if row.root is not None and row.target is not None else ("inbox", row.path)
     return os.path.join(bytes(roots[below[0]]), below[1])

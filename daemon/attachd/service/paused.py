@@ -12,8 +12,13 @@ from attachd.service.phrasing import clock
 
 
 def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> Pause | None:
-    """The pause that a person is told of for a file of this issue; *looks*: only what also keeps from looking."""
-    holding = {(p.scope, p.subject): p for p in pauses if p.holds(now)}
+    """The pause that a person is told of first for a file of this issue; *looks*: only what also keeps from looking."""
+    return next(iter(holding(pauses, lane, now, looks=looks)), None)
+
+
+def holding(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> list[Pause]:
+    """All that hold up a file of this issue, the widest first."""
+    held = {(p.scope, p.subject): p for p in pauses if p.holds(now)}
     wide = [(Scope.ACCOUNT, ""), (Scope.SITE, "")]
     narrow = [
         (Scope.ENDPOINT, ""),
@@ -22,7 +27,7 @@ def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = Fals
         (Scope.ISSUE, lane),
     ]
     order = wide if looks else [(Scope.OPERATOR, ""), *wide, *narrow]
-    return next((holding[which] for which in order if which in holding), None)
+    return [held[which] for which in order if which in held]
 
 
 def what(pause: Pause, now: float) -> str:

@@ -6,18 +6,26 @@ manager starts it again, into the same journal.
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 import time
 from collections.abc import Callable
 
+import structlog
+
 from attachd.config import Config
 from attachd.delivery import policy, worker
+from attachd.delivery.desk import Desk
+from attachd.journal import lookup
+from attachd.model import Cure, Scope
 from attachd.service import hooks, metrics, starting
 from attachd.service.hooking import Hooks
 from attachd.service.intaking import Intaking
 from attachd.service.posting import Posting
 from attachd.service.starting import Held
+
+log = structlog.get_logger()
 
 #: How long a new configuration waits for intake: a step of it takes part of a second.
 _TAKEN_UP_SECONDS = 10.0
@@ -36,6 +44,7 @@ class Engine:
         self.intake = Intaking(held.desk)
         self._hooks = Hooks(held.desk, hooks.targets(held.desk))
         self._threads: list[threading.Thread] = []
+        self._by_hand = _by_hand(self.desk)
 
     def start(self) -> None:
         """Adopt what an earlier process left, then begin to scan and to deliver."""
@@ -69,6 +78,17 @@ class Engine:
         """Wake a worker if another process has written to the journal: something was paused or resumed by hand."""
         if self.desk.journal.changed_by_others():
             self.desk.bell.ring()
+            self.note_by_hand()
+
+    def note_by_hand(self, *, tell: bool = True) -> None:
+        """Say in the log what was paused or resumed by hand since this was called last: the verbs have no log of their own."""
+        before, self._by_hand = self._by_hand, _by_hand(self.desk)
+        for subject in (self._by_hand.keys() - before.keys()) if tell else ():
+            log.info("operator.paused", issue=subject, until=self._by_hand[subject])
+        for subject in (before.keys() - self._by_hand.keys()) if tell else ():
+            # One whose time is over has ended by itself.
+            if (before[subject] or math.inf) > self.desk.clock.now():
+                log.info("operator.resumed", issue=subject)
 
     def reconfigure(self, config: Config) -> None:
         """Go on with another configuration; of what is fixed at the start it has to say the same.
@@ -127,3 +147,9 @@ class Engine:
         while not self.desk.stopping.is_set():
             self.desk.beats.beat()
             self.intake.step()
+
+
+def _by_hand(desk: Desk) -> dict[str, float | None]:
+    """What is paused by hand ("": everything), and until when; None: until it is resumed."""
+    by_hand = [each for each in lookup.every_pause(desk.journal) if each.scope is Scope.OPERATOR]
+    return {each.subject: None if each.cure is Cure.HAND else each.until for each in by_hand}

@@ -186,6 +186,7 @@ class Page:
             done = operating.resume(connection, operating.lane_of(connection, key) if key else "", now)
         self._desk.bell.ring_all()
         log.info("page.resumed", issue=key)
+        self._engine.note_by_hand(tell=False)
         return list(paused.resumed_in_words(done, key, now))
 
     def _pause(self, _form: dict[str, str]) -> list[str]:
@@ -193,6 +194,7 @@ class Page:
         with self._desk.journal.transaction() as connection:
             made = operating.pause(connection, "", now, None)
         log.info("page.paused")
+        self._engine.note_by_hand(tell=False)
         return [re.sub("until `attachd resume[^`]*`", "until it is resumed", paused.paused_in_words(made, now))]
 
     def _retry(self, form: dict[str, str]) -> list[str]:
