@@ -105,6 +105,18 @@ def test_a_copy_is_whole_while_the_service_works_private_and_replaces_nothing(
     assert "cannot be written" in missing.stderr
 
 
+def test_the_journal_of_another_inbox_is_refused(place: Place, copied: Path) -> None:
+    asked(copied, "UPDATE meta SET value = 'another' WHERE key = 'inbox'")
+
+    refused = place.run("restore", copied)
+
+    assert refused.returncode == 1
+    assert "is a copy of another inbox's journal than that of" in refused.stderr
+    assert sorted(path.name for path in place.state.iterdir() if path.name.startswith("journal")) == ["journal.db"]
+    (place.inbox / ".attachd").rename(place.home / "marker")
+    assert place.run("restore", copied).returncode == 0
+
+
 def test_nothing_is_restored_under_a_running_service(place: Place, jira: Jira, copied: Path) -> None:
     with place.start(stderr=subprocess.DEVNULL) as daemon:
         wait_until(lambda: place.run("status").stdout.startswith("attachd    running"))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from attachd.cli import common
+from attachd.filing import guard
 from attachd.journal import copies
 from attachd.model import Mistake, Problem
 from attachd.service import phrasing, starting
@@ -56,7 +57,8 @@ def restore(
     """
     source = source.absolute()
     with common.mistakes_told():
-        _, state = common.prepared(config, instance, check_token=False)
+        settings, state = common.prepared(config, instance, check_token=False)
+        _is_of(source, settings.folders.inbox)
         try:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -77,3 +79,14 @@ def restore(
     print("What was attached since the copy was made lies in done; this journal knows nothing of it.")
     if kept is not None:
         print(f"The journal that was there is kept as {kept}.")
+
+
+def _is_of(source: Path, inbox: Path) -> None:
+    """See that a copy is not that of another inbox's journal: with it everything would wait. Raises ``model.Mistake`` (1)."""
+    known, marker = copies.inbox_of(source), guard.read_marker(inbox)
+    if known and marker and marker.inbox != known:
+        what = f"is a copy of another inbox's journal than that of {inbox}."
+        remedy = (
+            f"Name another copy; or if this is the one, move {inbox}/{guard.FOLDER} away and start with --adopt-inbox."
+        )
+        raise Mistake(Problem(str(source), what, remedy), exit_code=1)

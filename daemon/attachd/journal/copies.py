@@ -81,6 +81,14 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
     return unfinished, kept
 
 
+def inbox_of(source: Path) -> str | None:
+    """Which inbox's journal a copy is, by its id; None where it does not say. Raises ``model.Mistake`` for what is no journal."""
+    _check(source)
+    with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
+        found = copy.execute("SELECT value FROM meta WHERE key = 'inbox'").fetchone()
+    return str(found[0]) if found else None
+
+
 def _check(source: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
