@@ -176,10 +176,10 @@ class Faults:
         with self._lock:
             self._pending += [_Pending(fault, fault.after, fault.times) for fault in faults]
 
-    def clear(self) -> None:
-        """Take away all faults that have not struck yet."""
+    def clear(self, issue: str | None = None) -> None:
+        """Take away all faults that have not struck yet, or those of one issue."""
         with self._lock:
-            self._pending.clear()
+            self._pending[:] = [each for each in self._pending if issue and each.fault.issue != issue]
 
     def pending(self) -> list[Fault]:
         """List the faults that can still strike."""
