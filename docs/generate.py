@@ -24,7 +24,7 @@ EXIT_CODES = (
     ("1", "A check or an operation failed."),
     ("2", "Usage: no such verb, option, issue key or length of time."),
     ("3", "once: some files failed."),
-    ("4", "once: none failed, some still wait or are in doubt."),
+    ("4", "once: none failed, some still wait, are in doubt, or lie in no issue's folder."),
     (
         "75",
         "Try again later: another process holds the inbox or the state folder, or the journal's disk is full or fails.",
