@@ -164,8 +164,11 @@ def test_50_kills_while_files_arrive_lose_nothing_and_attach_nothing_twice(place
     jira.clear_faults()
     ended = place.run("once", "--wait", "60")
     for _ in range(5):
+        if ended.returncode == 3:  # three broken connections in a row were one file's: it is looked up, and sent again
+            assert place.run("retry", "--all").returncode == 0
         if ended.returncode == 4:  # what a fault has paused is tried at once, as an administrator would
             assert place.run("resume").returncode == 0
+        if ended.returncode:
             ended = place.run("once", "--wait", "60")
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
