@@ -39,10 +39,8 @@ class Jira:
         )
         urllib.request.urlopen(request, timeout=30).close()
 
-    def clear_faults(self, issue: str = "") -> None:
-        """All of them, or those of one issue."""
-        which = f"?issue={issue}" if issue else ""
-        request = urllib.request.Request(f"{self.url}/__standin__/faults{which}", method="DELETE")
+    def clear_faults(self) -> None:
+        request = urllib.request.Request(f"{self.url}/__standin__/faults", method="DELETE")
         urllib.request.urlopen(request, timeout=30).close()
 
     def attachments(self) -> list[dict[str, Any]]:

@@ -30,8 +30,8 @@ def routes(site: Site) -> list[BaseRoute]:
     async def add_issue(values: dict[str, Any]) -> None:
         site.store.add_issue(values["key"], values.get("summary", ""))
 
-    async def clear_faults(request: HttpRequest) -> Response:
-        site.faults.clear(request.query_params.get("issue"))
+    async def clear_faults(_request: HttpRequest) -> Response:
+        site.faults.clear()
         return Response(status_code=204)
 
     async def attachments(request: HttpRequest) -> Response:

@@ -176,10 +176,10 @@ class Faults:
         with self._lock:
             self._pending += [_Pending(fault, fault.after, fault.times) for fault in faults]
 
-    def clear(self, issue: str | None = None) -> None:
-        """Take away all faults that have not struck yet, or those of one issue."""
+    def clear(self) -> None:
+        """Take away all faults that have not struck yet."""
         with self._lock:
-            self._pending[:] = [each for each in self._pending if issue and each.fault.issue != issue]
+            self._pending.clear()
 
     def pending(self) -> list[Fault]:
         """List the faults that can still strike."""

@@ -64,6 +64,7 @@ class Grounds:
         place, disk = self._place(workload)
         self._number += 1
         scene = Scene(place, self._jira, self._number)
+        self._jira.clear_faults()
         workload.lay(scene)
         if disk is not None:
             disk.sync()
@@ -73,9 +74,6 @@ class Grounds:
                 self._recover(scene, workload, told)
         except scenes.Hung:
             told.wrong.append(f"B7 it did not end within {scenes.LIFE_SECONDS} s")
-        # Its own alone: others live on the same stand-in, and theirs are still to strike.
-        for issue in scene.faulty:
-            self._jira.clear_faults(issue)
         told.crashed = oracle.tracebacks(place)
         if told.wrong or workload.fresh:
             self._leave(workload)

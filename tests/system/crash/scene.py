@@ -80,8 +80,6 @@ class Scene:
     expected: list[Expected] = field(default_factory=list)
     #: Contents that are on an issue, or in a folder, and not of this scene's making.
     strange: Counter[str] = field(default_factory=Counter)
-    #: The issues of which the site was told to misbehave.
-    faulty: set[str] = field(default_factory=set)
     #: Whether the journal knows what was done before the death.
     remembers: bool = True
 
@@ -99,7 +97,6 @@ class Scene:
         return self.place.drop(path, content)
 
     def fault(self, kind: str, which: int = 0, **options: Any) -> None:
-        self.faulty.add(self.issue(which))
         self.jira.tell("faults", {"kind": kind, "issue": self.issue(which), **options})
 
     def put_on_issue(self, name: str, content: bytes) -> None:

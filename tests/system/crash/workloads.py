@@ -112,7 +112,7 @@ def _returned(scene: Scene) -> None:
     # As often as it is asked: on a busy machine the answer may be waited for in vain, and what is in doubt is sent again.
     scene.fault("status", status=400, body=body, content_type="application/json", times=-1)
     code = scenes.until_quiet(scene.place)
-    scene.jira.clear_faults(issue)
+    scene.jira.clear_faults()
     assert code == 3, (
         f"it was to be refused, and not to end with {code}: {scenes.rows(scene.place, 'SELECT * FROM pause')}"
     )
