@@ -83,7 +83,7 @@ def restore(
 
 def _is_of(source: Path, inbox: Path) -> None:
     """See that a copy is not that of another inbox's journal: with it everything would wait. Raises ``model.Mistake`` (1)."""
-    known, marker = copies.inbox_of(source), guard.read_marker(inbox)
+    known, marker = copies.checked(source), guard.read_marker(inbox)
     if known and marker and marker.inbox != known:
         what = f"is a copy of another inbox's journal than that of {inbox}."
         remedy = (

@@ -69,8 +69,8 @@ def application(wanted: Collection[str] = ()) -> typer.Typer:
 
 def chosen(words: Sequence[str]) -> typer.Typer:
     """The command with what a command line asks for: one verb, or all where it names none first."""
-    first = words[:1]
-    return application(first if any(first[0] in verbs for verbs in VERBS.values() if first) else ())
+    known = {verb for verbs in VERBS.values() for verb in verbs}
+    return application([word for word in words[:1] if word in known])
 
 
 def main(app: Callable[[], object] | None = None) -> None:

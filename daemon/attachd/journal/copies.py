@@ -62,12 +62,11 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
     have been attached since the copy was made, so it is looked up in Jira before anything is sent. Dies this in between, there
     is no journal, and the next start knows that one was lost, which means the same.
 
-    Returns how many unfinished files it knows, and where the earlier journal is. Raises ``model.Mistake`` for what is no whole
-    journal, or of a later version.
+    *source* is what ``checked`` has found to be whole. Returns how many unfinished files it knows, and where the earlier journal
+    is. Raises ``model.Mistake`` for one of a later version.
     """
     fresh, current = folder / _FRESH, folder / FILE_NAME
     _remove(fresh)
-    _check(source)
     try:
         unfinished = _prepare(source, fresh, _last_id(current))
         kept = _put_aside(folder, current)
@@ -81,24 +80,20 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
     return unfinished, kept
 
 
-def inbox_of(source: Path) -> str | None:
-    """Which inbox's journal a copy is, by its id; None where it does not say. Raises ``model.Mistake`` for what is no journal."""
-    _check(source)
-    with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
-        found = copy.execute("SELECT value FROM meta WHERE key = 'inbox'").fetchone()
-    return str(found[0]) if found else None
-
-
-def _check(source: Path) -> None:
+def checked(source: Path) -> str | None:
+    """See that a copy is a whole journal; the id of its inbox, None where it does not say. Raises ``model.Mistake`` (1)."""
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             found = copy.execute("PRAGMA quick_check").fetchone()[0]
             tables = {row[0] for row in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            whole = found == "ok" and {"file", "meta", "lane", "transition"} <= tables
+            inbox = copy.execute("SELECT value FROM meta WHERE key = 'inbox'").fetchone() if whole else None
     except sqlite3.Error as error:
         raise Mistake(_no_journal(source, str(error)), exit_code=1) from error
-    if found != "ok" or not {"file", "meta", "lane", "transition"} <= tables:
+    if not whole:
         why = "it is damaged" if found != "ok" else "it is another program's"
         raise Mistake(_no_journal(source, why), exit_code=1)
+    return str(inbox[0]) if inbox else None
 
 
 def _last_id(current: Path) -> int:

@@ -45,8 +45,8 @@ def waiting(journal: Journal, rulebook: Rulebook, row: Row, *, ahead: int | None
         ahead=lookup.ahead(journal, row) if ahead is None else ahead,
         barred_by=barred_by if barred_by and barred_by.id != row.id else None,
         twin=lookup.twin_in_doubt(journal, row),
-        held_issues=lookup.held_issues(journal),
-        # Asked only of a refused one: what was never sent has no site yet, and no index would know the answer.
+        # These two are asked only of a refused one: what was never sent has no site yet, and no index would know the answer.
+        held_issues=lookup.held_issues(journal) if row.contested is not None else 0,
         by_day=row.contested is not None and (row.contested == 403 or lookup.has_accepted(journal, row)),
         gone=gone,
         rules=rulebook.of(row.path.partition(b"/")[0], row.asked),
