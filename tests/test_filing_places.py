@@ -89,7 +89,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         pass
     del dirty
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_each_folder_is_synchronised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_synchronised_is_said_and_let_go(
     for _ in range(2):
         with pytest.raises(OSError, match="broken"):
             dirty.sync()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_file_system_that_synchronises_no_folders_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,8 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     threads = set(threading.enumerate())
     with contextlib.ExitStack() as stack:
         yield lambda **options: stack.enter_context(Standin(tmp_path / "jira", **options))
-    assert set(threading.enumerate()) == threads
+    # Not equal: a thread that an earlier test has left to end by itself may have ended meanwhile.
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.fixture
