@@ -176,15 +176,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that the user has to change: where it stands, what is wrong, and what to do about it."""
+    """One thing that the user has to change: where it stands (and in which *file*), what is wrong, and what to do about it."""
 
     where: str
     what: str
     remedy: str = ""
+    file: str = ""
 
     def __str__(self) -> str:
-        """One line for people."""
-        line = f"{self.where}: {self.what}" if self.where else self.what
+        """One line for people, beginning as a compiler's does: the file, the place in it, what is wrong."""
+        line = ": ".join(filter(None, (self.file, self.where, self.what)))
         return f"{line} {self.remedy}" if self.remedy else line
 
 

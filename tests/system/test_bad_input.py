@@ -203,7 +203,7 @@ def test_a_wrong_configuration_is_told_and_nothing_is_touched(untried: Place, ki
     assert everything(untried.home) == before
     for ended in all_ended:
         words = told(ended, 78)
-        assert [part for part in said if part not in words] == []
+        assert [part for part in (*said, str(untried.config)) if part not in words] == []
         assert len(words.splitlines()) == (len(said) if kind == "several at once" else 1)
 
 
@@ -223,7 +223,8 @@ def test_a_token_that_the_service_may_not_read_is_told(untried: Place, verb: str
     ended = untried.run(verb, preexec_fn=_give_up_reading_everything)
 
     assert ended.returncode == 78, ended.stderr
-    assert ended.stderr.startswith("attachd: jira.auth.token: names a file that cannot be read: Permission denied.")
+    said = "jira.auth.token: names a file that cannot be read: Permission denied."
+    assert ended.stderr.startswith(f"attachd: {untried.config}: {said}")
     assert "standin-token" not in ended.stderr
     assert not untried.state.exists()
     assert list(untried.inbox.iterdir()) == []

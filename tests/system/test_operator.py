@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from installation import Jira, Place
+from installation import ATTACHD, Jira, Place
 from waiting import wait_until
 
 
@@ -233,6 +233,8 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
     assert json.loads(said(tried, "history", "--json", "--issue", "test-1")) == [oldest]
     assert json.loads(said(tried, "history", "--json", "--state", "failed")) == [newest]
     assert json.loads(said(tried, "history", "--json", "--limit", "1")) == [newest]
+    assert json.loads(said(tried, "history", "--json", "--since", "1d", "--state", "failed")) == [newest]
+    assert json.loads(said(tried, "history", "--json", "--since", "2100-01-01T08:30")) == []
     assert said(tried, "history", "--issue", "TEST-9") == "No files.\n"
 
 
@@ -262,6 +264,7 @@ def test_failed_files_come_back_and_are_attached(place: Place, jira: Jira) -> No
         wait_until(lambda: len(place.files(place.done)) == 4)
     assert place.files(place.failed) == place.files(place.inbox) == {}
     assert len(jira.attachments()) == 4
+    assert [row["word"] for row in json.loads(said(place, "status", "--json"))["last"]] == ["attached"] * 4
     assert said(place, "retry", "--all") == f"Nothing lies in {place.failed}.\n"
 
 
@@ -334,8 +337,20 @@ def test_a_length_that_is_none_is_a_usage_error(tried: Place) -> None:
     assert "paused" not in said(tried, "status").split()
 
 
+def test_which_attachd_may_be_said_before_the_verb(tried: Place) -> None:
+    ended = subprocess.run([ATTACHD, "-c", tried.config, "history"], capture_output=True, text=True, timeout=100)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, said(tried, "history"), "")
+
+
 def test_a_state_that_is_none_is_a_usage_error(tried: Place) -> None:
-    for words in (["--state", "lost"], ["--limit", "0"], ["--limit", "many"]):
+    for words in (
+        ["--state", "lost"],
+        ["--limit", "0"],
+        ["--limit", "many"],
+        ["--since", "soon"],
+        ["--since", "0001-01-01"],
+    ):
         assert tried.run("history", *words).returncode == 2
 
 

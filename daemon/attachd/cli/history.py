@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attachd.cli import common
+from attachd.cli import common, moments
 from attachd.cli.showing import open_existing
 from attachd.journal import lookup
 from attachd.journal.rows import Row
@@ -42,6 +42,15 @@ _HEADINGS = (
 def history(
     issue: common.Issue = None,
     state: Annotated[Word | None, typer.Option("--state", help="Only files in this state.", show_default=False)] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only what was dropped or got its verdict since: 2h, 7d, 2026-11-22 or 2026-11-22T08:30.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 50,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
@@ -51,9 +60,10 @@ def history(
     with common.mistakes_told():
         settings, folder = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
+        moment = moments.since(since, "--since", time.time()) if since is not None else None
         journal = open_existing(folder)
         try:
-            found = lookup.history(journal, key, state, limit)
+            found = lookup.history(journal, key, state, limit, since=moment)
         finally:
             journal.close()
     if as_json:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import attachd
+from attachd.cli import common
 
 #: The verbs in the order in which `--help` shows them, by what they are for, each with the file that it is in.
 VERBS = {
@@ -42,11 +43,17 @@ def _tell_version(wanted: bool) -> None:
 
 
 def _root(
+    context: typer.Context,
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", callback=_tell_version, is_eager=True)
     ] = False,
 ) -> None:
     del version
+    # What stands before the verb counts where nothing else stands after it.
+    before = {"config": config, "instance": instance}
+    context.default_map = {verb: before for verbs in VERBS.values() for verb in verbs}
 
 
 def application(wanted: Collection[str] = ()) -> typer.Typer:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from attachd.cli import common
+from attachd.cli import common, moments
 from attachd.journal import database, operating
 from attachd.journal.operating import Resumed
-from attachd.model import Mistake, Problem, printable
 from attachd.service import locks, paused, surveying
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-#: Longer than this is a slip of the finger; without ``--for`` a pause has no end.
-_LONGEST_SECONDS = 366 * 86400
 
 For = Annotated[
     str | None,
@@ -39,7 +33,7 @@ def pause(
     with common.mistakes_told():
         settings, state = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
-        seconds = seconds_in(length) if length is not None else None
+        seconds = moments.length(length, "--for") if length is not None else None
         now = time.time()
         with database.changing(state) as connection:
             if connection is None:
@@ -84,18 +78,6 @@ def described(done: Resumed, *, running: bool) -> dict[str, Any]:
     pauses = {"ended": done.ended, "tried": done.tried, "kept": done.kept}
     lists = {name: [surveying.pause(each) for each in found] for name, found in pauses.items()}
     return lists | {"believed": done.believed, "again": done.again, "running": running}
-
-
-def seconds_in(text: str) -> float:
-    """Read ``90s``, ``30m``, ``2h`` or ``3d``. Raises ``model.Mistake`` (2)."""
-    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text.strip(), re.ASCII)
-    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
-    if 0 < seconds <= _LONGEST_SECONDS:
-        return float(seconds)
-    shown = f"'{printable(text.encode('utf-8', 'surrogateescape'))}'"
-    what = f"{shown} is longer than a year." if seconds else f"{shown} is no length of time."
-    remedy = "Leave it out to pause until `attachd resume`." if seconds else "Write it like 90s, 30m, 2h or 3d."
-    raise Mistake(Problem("--for", what, remedy), exit_code=2)
 
 
 def _daemon(state: Path) -> str:

@@ -41,13 +41,14 @@ def parse(
     check_token: bool = True,
 ) -> Config:
     """Make a configuration of TOML text or of the tables themselves; relative paths count from *base*."""
+    told = str(file) if file else ""
     file = file or base / FILE_NAME
     tables = dict(source) if isinstance(source, Mapping) else _tables(source, file)
     tables, notices = renamed.apply(tables)
     try:
         valid = Tables.model_validate(tables, context=Context(base, environ, check_token))
     except pydantic.ValidationError as error:
-        raise model.Mistake(*wording.problems(error)) from None
+        raise model.Mistake(*wording.problems(error, told)) from None
     return Config.model_construct(file=file, notices=notices, **dict(valid))
 
 

@@ -50,10 +50,10 @@ _SHORT = 40
 _CONSEQUENCE = "default_factory_not_called"
 
 
-def problems(error: pydantic.ValidationError) -> Iterator[model.Problem]:
-    """Yield each thing that is wrong, in the order of the file's keys, as texts that any terminal may show."""
+def problems(error: pydantic.ValidationError, file: str = "") -> Iterator[model.Problem]:
+    """Yield each thing that is wrong with *file*, in the order of its keys, as texts that any terminal may show."""
     for problem in _problems(error):
-        texts = (problem.where, problem.what, problem.remedy)
+        texts = (problem.where, problem.what, problem.remedy, file)
         yield model.Problem(*(model.printable(text.encode("utf-8", "surrogatepass")) for text in texts))
 
 

@@ -95,8 +95,8 @@ def failed(journal: Journal, below: bytes = b"") -> list[Row]:
     )
 
 
-def history(journal: Journal, key: str, only: Word | None, limit: int) -> list[Row]:
-    """All files, or those of one issue under any of its keys, or in one state, the newest first."""
+def history(journal: Journal, key: str, only: Word | None, limit: int, *, since: float | None = None) -> list[Row]:
+    """All files, the newest first; or those of one issue under any of its keys, in one state, dropped or decided *since*."""
     conditions, parameters = ["1"], list[object]()
     if key:
         conditions.append("(asked IN (?, ?) OR lane IN (?, ?))")
@@ -108,6 +108,9 @@ def history(journal: Journal, key: str, only: Word | None, limit: int) -> list[R
         named = f"state IN ({','.join('?' * len(states))}) AND {waiting}"
         conditions.append(blocked if only is Word.BLOCKED else named)
         parameters += states
+    if since is not None:
+        conditions.append("(seen_at >= ? OR verdict_at >= ?)")
+        parameters += [since, since]
     where = " AND ".join(conditions)
     return select(journal, f"WHERE {where} ORDER BY id DESC LIMIT ?", [*parameters, limit])
 

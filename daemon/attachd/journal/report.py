@@ -166,8 +166,14 @@ def paused_by_hand(journal: Journal, now: float) -> list[str]:
 
 
 def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:
-    """What was finished last, the latest first."""
-    return lookup.select(journal, "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT ?", (limit,))
+    """What was finished last, the latest first; a failure that one of them has made good again is not told."""
+    which = "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT ?"
+    newer, told = set[bytes](), list[Row]()
+    for row in lookup.select(journal, which, (limit,)):
+        if row.state is not State.FAILED or row.path not in newer:
+            told.append(row)
+        newer.add(row.path)
+    return told
 
 
 def attached_since(journal: Journal, moment: float) -> int:
