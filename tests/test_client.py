@@ -111,6 +111,12 @@ def test_an_upload_says_what_jira_wants_to_hear(small: Body) -> None:
     ("call", "target"),
     [
         (lambda client: client.listing("2", "TEST-1"), "/rest/api/2/issue/TEST-1?fields=attachment"),
+        (lambda client: client.issue("3", "TEST-1"), "/rest/api/3/issue/TEST-1?fields=summary"),
+        (
+            lambda client: client.permissions("3", project="A&B"),
+            "/rest/api/3/mypermissions?permissions=BROWSE_PROJECTS,CREATE_ATTACHMENTS&projectKey=A%26B",
+        ),
+        (lambda client: client.certificate(), "/rest/api/2/serverInfo"),
         (lambda client: client.myself("3"), "/rest/api/3/myself"),
         (lambda client: client.server_info(), "/rest/api/2/serverInfo"),
         (lambda client: client.attachment_meta("2"), "/rest/api/2/attachment/meta"),

@@ -373,6 +373,10 @@ def test_permissions_must_be_named_on_cloud(jira: Standin, client: httpx.Client)
     refused(client.get("mypermissions"), 400)
     refused(client.get("mypermissions?permissions=NONSENSE"), 400)
     refused(client.get("mypermissions?permissions=BROWSE_PROJECTS&issueKey=TEST-9"), 404)
+    refused(client.get("mypermissions?permissions=BROWSE_PROJECTS&projectKey=NONE"), 404)
+    jira.store.read_only = {"TEST"}
+    answer = client.get("mypermissions?permissions=CREATE_ATTACHMENTS&projectKey=TEST")
+    assert answer.json()["permissions"]["CREATE_ATTACHMENTS"]["havePermission"] is False
 
 
 def test_every_answer_has_the_server_s_time_and_the_caller_s_name(jira: Standin, client: httpx.Client) -> None:

@@ -120,6 +120,7 @@ def _others(place: Place, listen: str) -> None:
     assert len(valid("history", place.run("history", "--json").stdout)) >= 2
     assert valid("why", place.run("why", "--json", str(place.inbox)).stdout)
     assert valid("why", place.run("why", "--json", str(place.failed)).stdout)
-    assert valid("check", place.run("check", "--json").stdout)
+    checked = {each["what"]: each["detail"] for each in valid("check", place.run("check", "--json").stdout)}
+    assert {"tls", "jira.proxy", "jira.auth", "rights", "limits", "clock"} <= set(checked)
     assert valid("web", place.run("web", "--json").stdout)["address"].startswith(f"http://{listen}/")
     assert valid("verify", place.run("verify", "--json").stdout)["compared"] >= 1

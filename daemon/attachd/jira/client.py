@@ -12,6 +12,7 @@ import json
 import re
 import ssl
 from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -62,6 +63,33 @@ class Client:
         """``GET issue/{key}?fields=attachment``: whether the issue is there, its key now, and what it holds."""
         url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}?fields=attachment"
         return self._exchange("GET", url, self._timeouts.reply)
+
+    def issue(self, version: str, issue: str) -> Exchange:
+        """``GET issue/{key}?fields=summary``: what people call it, and its key now."""
+        url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}?fields=summary"
+        return self._exchange("GET", url, self._timeouts.reply)
+
+    def permissions(self, version: str, *, project: str = "", issue: str = "") -> Exchange:
+        """``GET mypermissions``: what the account may do with an issue, in a project, or in any project.
+
+        Cloud wants to know which permissions are asked for; Data Center lists all of them.
+        """
+        query = {"permissions": "BROWSE_PROJECTS,CREATE_ATTACHMENTS", "projectKey": project, "issueKey": issue}
+        asked = urlencode({name: value for name, value in query.items() if value}, safe=",")
+        return self._exchange("GET", f"{self._url}/rest/api/{version}/mypermissions?{asked}", self._timeouts.reply)
+
+    def certificate(self) -> Mapping[str, Any] | None:
+        """What the site shows for itself, as ``ssl.SSLSocket.getpeercert`` has it; None without TLS, or an answer."""
+        try:
+            self._deadline.start(self._timeouts.reply)
+            url = f"{self._url}/rest/api/2/serverInfo"
+            with self._stream("GET", url, self._timeouts.reply, {}, None) as response:
+                tls = response.extensions["network_stream"].get_extra_info("ssl_object")
+                return tls.getpeercert() if tls else None
+        except httpx.HTTPError:
+            return None
+        finally:
+            self._deadline.clear()
 
     def myself(self, version: str) -> Exchange:
         """``GET myself``: the only call that is never anonymous, so that 401 means the credentials are bad."""

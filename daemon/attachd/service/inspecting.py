@@ -20,8 +20,8 @@ from attachd.filing import guard, renaming
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database, lookup
-from attachd.model import Fault, Mistake, Scope
-from attachd.service import expiring, growing, locks, phrasing, reloading, starting, surroundings, trying
+from attachd.model import Fault, Mistake, Scope, printable
+from attachd.service import expiring, growing, locks, phrasing, reaching, reloading, starting, surroundings, trying
 from attachd.service.finding import Finding
 
 
@@ -196,7 +196,11 @@ def _jira(config: Config, state: Path, environ: Mapping[str, str]) -> Iterator[F
         remedy = "start the service (`attachd run` or `attachd once`), then check again"
         yield Finding("jira.auth", "warning", detail, remedy)
     with closing(starting.asking_client(config, config.jira.url, who)) as asker:
-        yield from _ask(config, asker, clock, signed=who is not starting.NOBODY)
+        found = list(_ask(config, asker, clock, signed=who is not starting.NOBODY))
+    yield reaching.proxy(
+        config, environ, reached=any(each.what == "jira.url" and each.result == "ok" for each in found)
+    )
+    yield from found
 
 
 def _would_use_up(config: Config, state: Path) -> bool:
@@ -221,6 +225,7 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
             yield _unmet(config, version)
         return
     yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if version == '3' else 'Data Center'}")
+    yield reaching.certificate(config, asker.certificate(), clock.now())
     if isinstance(answer, Reply) and answer.date is not None:
         yield _skew(answer.date - clock.now())
     known.version = known.version or version
@@ -228,7 +233,9 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
     yield from account
     yield _limits(site_.limits(_once(lambda: asker.attachment_meta(known.version)), clock.boot()))
     if signed and not any(finding.result == "failed" for finding in account):
-        yield from surroundings.issues(config, asker, known)
+        if config.jira.auth.kind != "anonymous":
+            yield from reaching.rights(config, asker, known)
+        yield from reaching.issues(config, asker, known)
 
 
 def _unmet(config: Config, fault: Fault) -> Finding:
@@ -251,11 +258,14 @@ def _skew(seconds: float) -> Finding:
 def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
     if config.jira.auth.kind == "anonymous":
         return
-    who = site_.who(_once(lambda: asker.myself(known.version)))
+    answer = _once(lambda: asker.myself(known.version))
+    who = site_.who(answer)
     if isinstance(who, Fault):
         yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))
     else:
-        yield Finding("jira.auth", "ok", f"Jira knows us as {who}")
+        name = answer.json.get("displayName") if isinstance(answer, Reply) else None
+        called = f" ({printable(name.encode('utf-8', 'surrogatepass'))})" if isinstance(name, str) and name else ""
+        yield Finding("jira.auth", "ok", f"Jira knows us as {who}{called}")
 
 
 def _token_remedy(config: Config, fault: Fault) -> str:

@@ -1,4 +1,4 @@
-"""What `check` finds around the service: what the folders of the inbox mean, what lies in none, whether the page answers."""
+"""What `check` finds around the service: what lies in no folder of the inbox, and whether the page answers."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ import http.client
 import os
 import socket
 import stat
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 from attachd.config import Config, Rulebook
-from attachd.delivery import policy
-from attachd.delivery import site as site_
-from attachd.filing import guard
 from attachd.intake import hiding, routing
-from attachd.jira import client
-from attachd.jira.exchange import Reply
 from attachd.model import printable
 from attachd.service.finding import Finding
 
-#: How many folders are asked about, and how many loose files are named.
-_MOST_FOLDERS, _MOST_NAMED = 50, 3
+#: How many loose files are named.
+_MOST_NAMED = 3
 #: How long the page may take to answer, in seconds.
 _PAGE_SECONDS = 5.0
 _RUNTIME = Path("/run/attachd")
@@ -40,28 +34,6 @@ def loose(config: Config) -> Iterator[Finding]:
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         remedy = "move what lies in the inbox itself into a folder that is named like its issue"
         yield Finding("inbox", "warning", f"{names}{more}: in no issue's folder, so not attached", remedy)
-
-
-def issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
-    """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
-    router = routing.of(config)
-    try:
-        names = sorted(path.name for path in config.folders.inbox.iterdir() if path.is_dir())
-    except OSError:
-        return  # That it is not there, or cannot be listed, was found before.
-    for name in [name for name in names if not name.startswith(".") and name != guard.FOLDER][:_MOST_FOLDERS]:
-        shown = f"inbox/{printable(os.fsencode(name))}"
-        routed = router.route(os.fsencode(name))
-        if isinstance(routed, routing.Unrouted):
-            yield Finding(shown, "warning", routed.reason)
-            continue
-        answer = policy.asked(lambda key=routed.key: asker.listing(known.version, key), threading.Event())  # type: ignore[misc]
-        if isinstance(answer, Reply) and answer.status == 200:
-            yield Finding(shown, "ok", f"{routed.key} is there")
-        else:
-            said = "; ".join(answer.words) or str(answer.status) if isinstance(answer, Reply) else answer.error
-            remedy = "correct the folder's name, or the account's rights"
-            yield Finding(shown, "warning", f"{routed.key}: {said}", remedy)
 
 
 # --- The page -----------------------------------------------------------------------------------------------------

@@ -83,12 +83,13 @@ def visible(settings: Settings, who: Caller, issue: Issue | None) -> bool:
     return issue is not None and who is Caller.KNOWN and not concerned(issue, settings.invisible)
 
 
-def granted(settings: Settings, who: Caller, issue: Issue | None) -> dict[str, bool]:
-    """List the permissions that there are, and whether the caller has them (on *issue*, if one is named)."""
+def granted(settings: Settings, who: Caller, issue: Issue | None, project: str = "") -> dict[str, bool]:
+    """List the permissions that there are, and whether the caller has them (on *issue* or in *project*, if one is named)."""
     known = who is Caller.KNOWN
+    read_only = concerned(issue, settings.read_only) if issue is not None else project in settings.read_only
     return {
         "BROWSE_PROJECTS": known,
-        "CREATE_ATTACHMENTS": known and not (issue is not None and concerned(issue, settings.read_only)),
+        "CREATE_ATTACHMENTS": known and not read_only,
         "DELETE_OWN_ATTACHMENTS": known,
         "DELETE_ALL_ATTACHMENTS": known,
         "ADD_COMMENTS": known,

@@ -140,7 +140,10 @@ async def permissions(x: Exchange) -> Response:
     found = x.store.find_issue(named) if named else None
     if named and not visible(x.store, x.who, found):
         return shapes.refusal(404, shapes.NOT_THERE)
-    all_of_them = granted(x.store, x.who, found)
+    project = "" if named else query.get("projectKey", "")
+    if project and (project in x.store.invisible or not x.store.has_project(project)):
+        return shapes.refusal(404, f"No project could be found with key '{project}'.")
+    all_of_them = granted(x.store, x.who, found, project)
     if not x.store.cloud:
         if x.who is not Caller.KNOWN:
             return shapes.refusal(401, shapes.NOT_LOGGED_IN)

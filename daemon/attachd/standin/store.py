@@ -163,6 +163,11 @@ class Store(Settings):
                 return self._issues[number]
             return self.add_issue(key_or_id.upper()) if self._springs_up(key_or_id.upper()) else None
 
+    def has_project(self, project: str) -> bool:
+        """Whether an issue of *project* is there, or would be made."""
+        with self._lock:
+            return self._springs_up(f"{project}-1") or any(key.startswith(f"{project}-") for key in self._keys)
+
     def _springs_up(self, key: str) -> bool:
         project = key.rpartition("-")[0]
         return self.auto_issues and KEY.fullmatch(key) is not None and (not self.projects or project in self.projects)

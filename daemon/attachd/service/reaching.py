@@ -1,0 +1,160 @@
+"""What `check` finds on the way to Jira and there: proxy and certificate, what the account may do, what the folders mean."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from attachd.config import Config
+from attachd.delivery import policy
+from attachd.delivery import site as site_
+from attachd.filing import guard
+from attachd.intake import routing
+from attachd.jira import client
+from attachd.jira.exchange import Exchange, Reply
+from attachd.model import printable
+from attachd.service.finding import Finding
+
+#: How many folders, and how many projects, are asked about.
+_MOST = 50
+#: A certificate that ends sooner is mentioned, in seconds.
+_SOON_SECONDS = 14 * 86400
+#: What attaching takes, and what the account may not do without it.
+_NEEDED = {"BROWSE_PROJECTS": "see", "CREATE_ATTACHMENTS": "attach files to"}
+#: Jira Service Management answers as for a customer in its portal ("Get my permissions", Jira's REST documentation).
+_GIVE = (
+    "give the account “Browse projects” and “Create attachments” there"
+    " (for projects of Jira Service Management this answer can be wrong)"
+)
+_ASK = (
+    "correct folders.projects; a token with granular scopes needs read:permission:jira to be told, and attaches without"
+)
+
+
+# --- The way ------------------------------------------------------------------------------------------------------
+
+
+def proxy(config: Config, environ: Mapping[str, str], *, reached: bool) -> Finding:
+    """Through which proxy Jira is asked; one of the environment is named where its absence may be the reason for silence."""
+    if config.jira.proxy:
+        return Finding("jira.proxy", "ok", config.jira.proxy)
+    named = next((name for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy") if environ.get(name)), "")
+    if not named:
+        return Finding("jira.proxy", "ok", "none")
+    detail = f"none; {named} of the environment is not heeded"
+    if reached:
+        return Finding("jira.proxy", "ok", detail)
+    return Finding("jira.proxy", "warning", detail, "write it as jira.proxy if Jira is reached through it")
+
+
+def certificate(config: Config, shown: Mapping[str, Any] | None, now: float) -> Finding:
+    """Who vouches for Jira (*shown*: as ``ssl.SSLSocket.getpeercert`` has it): an inspecting proxy shows itself here."""
+    if urlsplit(config.jira.url).scheme == "http":
+        if not config.jira.allow_http:
+            return Finding("tls", "ok", "none; nothing leaves this machine")
+        return Finding("tls", "warning", "none: the token can be read on the way", "have Jira answer by https")
+    if not shown:
+        return Finding("tls", "warning", "the certificate could not be looked at", "check again")
+    ends = ssl.cert_time_to_seconds(shown["notAfter"])
+    day = time.strftime("%Y-%m-%d", time.localtime(ends))
+    names = [_name(shown, part) or "somebody without a name" for part in ("subject", "issuer")]
+    detail = f"certificate of {names[0]}, issued by {names[1]}, until {day}"
+    if ends - now > _SOON_SECONDS:
+        return Finding("tls", "ok", detail)
+    return Finding("tls", "warning", detail, "have whoever runs Jira, or the proxy before it, renew it")
+
+
+def _name(shown: Mapping[str, Any], part: str) -> str:
+    """``commonName`` (organizationName), whichever of both is there, of *part* of a certificate."""
+    fields = {name: value for pairs in shown.get(part, ()) for name, value in pairs}
+    common, organisation = fields.get("commonName", ""), fields.get("organizationName", "")
+    told = f"{common} ({organisation})" if common and organisation else common or organisation
+    return printable(told.encode("utf-8", "surrogatepass"))
+
+
+# --- What the account may do --------------------------------------------------------------------------------------
+
+
+def rights(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+    """Whether the account may see and attach in the projects that are served, or, where all are, in any at all."""
+    for project in config.folders.projects[:_MOST] or ("",):
+        answer = _asked(lambda project=project: asker.permissions(known.version, project=project))  # type: ignore[misc]
+        name, where = (f"rights {project}", project) if project else ("rights", "any project")
+        lacking = _lacking(answer)
+        if lacking is None:
+            detail = f"Jira does not tell what the account may do in {where}: {_said(answer)}"
+            yield Finding(name, "warning", detail, _ASK)
+        elif lacking:
+            yield Finding(name, "warning", f"the account may not {lacking} issues of {where}, says Jira", _GIVE)
+        else:
+            yield Finding(name, "ok", f"the account may attach files to issues of {project or 'some project at least'}")
+
+
+def _lacking(answer: Exchange) -> str | None:
+    """What the account may not do; None where ``mypermissions`` does not say."""
+    told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
+    found = told.get("permissions") if isinstance(told, dict) else None
+    if not isinstance(found, dict):
+        return None
+    has = {key: found[key].get("havePermission") for key in _NEEDED if isinstance(found.get(key), dict)}
+    if len(has) < len(_NEEDED):
+        return None
+    return " or ".join(word for key, word in _NEEDED.items() if has[key] is not True)
+
+
+# --- What the folders mean ----------------------------------------------------------------------------------------
+
+
+def issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+    """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
+    router = routing.of(config)
+    try:
+        names = sorted(path.name for path in config.folders.inbox.iterdir() if path.is_dir())
+    except OSError:
+        return  # That it is not there, or cannot be listed, was found before.
+    for name in [name for name in names if not name.startswith(".") and name != guard.FOLDER][:_MOST]:
+        shown = f"inbox/{printable(os.fsencode(name))}"
+        routed = router.route(os.fsencode(name))
+        if isinstance(routed, routing.Unrouted):
+            yield Finding(shown, "warning", routed.reason)
+        else:
+            yield _issue(shown, routed.key, asker, known.version)
+
+
+def _issue(shown: str, key: str, asker: client.Client, version: str) -> Finding:
+    answer = _asked(lambda: asker.issue(version, key))
+    if not isinstance(answer, Reply) or answer.status != 200:
+        remedy = "correct the folder's name, or the account's rights"
+        return Finding(shown, "warning", f"{key}: {_said(answer)}", remedy)
+    detail = _described(key, answer.json)
+    # Of one issue Jira may say less than of its project: it may be closed, or secured.
+    lacking = _lacking(_asked(lambda: asker.permissions(version, issue=key)))
+    if lacking:
+        return Finding(shown, "warning", f"{detail}; the account may not {lacking} it, says Jira", _GIVE)
+    return Finding(shown, "ok", detail)
+
+
+def _described(key: str, issue: Any) -> str:
+    """An issue by its key, under which it is known now if it was moved, and by its summary."""
+    told = issue if isinstance(issue, dict) else {}
+    now, fields = told.get("key"), told.get("fields")
+    summary = fields.get("summary") if isinstance(fields, dict) else None
+    named = f"{key} is {_line(now)} now" if isinstance(now, str) and now not in ("", key) else f"{key} is there"
+    return f"{named}: “{_line(summary)}”" if isinstance(summary, str) and summary.strip() else named
+
+
+def _line(text: str) -> str:
+    return printable(text.strip().encode("utf-8", "surrogatepass"))
+
+
+def _said(answer: Exchange) -> str:
+    return "; ".join(answer.words) or f"it answers {answer.status}" if isinstance(answer, Reply) else answer.error
+
+
+def _asked(call: Callable[[], Exchange]) -> Exchange:
+    return policy.asked(call, threading.Event())
