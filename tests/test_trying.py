@@ -1,8 +1,13 @@
-"""What ``check`` says of events and leases."""
+"""What ``check`` says of events, leases, locks, and of those who drop files."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +16,10 @@ from attachd.filing import guard
 from attachd.intake import canary, mounts
 from attachd.intake.mounts import Mount
 from attachd.intake.watching import Watch
-from attachd.service import trying
+from attachd.service import surroundings, trying
+from test_reaching import settings
 
-NOBODY = 65534
+NOBODY, DROPPERS = 65534, 4242
 
 
 @pytest.fixture
@@ -47,16 +53,113 @@ def test_a_file_system_without_events_is_found_out(inbox: Path, monkeypatch: pyt
     assert "did not come back" in reason
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
-def test_without_the_right_to_it_other_users_files_are_not_told_of(inbox: Path) -> None:
+@contextmanager
+def nobody(inbox: Path, mode: int = 0o755) -> Iterator[None]:
+    """Be another user than root, in the droppers' group; the inbox is theirs, and of this *mode*."""
     for path in (inbox, *inbox.parents):
         if path.stat().st_uid == 0 and not path.stat().st_mode & 0o001:
             path.chmod(path.stat().st_mode | 0o011)
-    os.chown(inbox, NOBODY, NOBODY)
+    os.chown(inbox, NOBODY, DROPPERS)
+    inbox.chmod(mode)
+    groups = os.getgroups()
+    os.setgroups([DROPPERS])
     os.seteuid(NOBODY)
     try:
-        said = trying.leases(inbox)
+        yield
     finally:
         os.seteuid(0)
+        os.setgroups(groups)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
+def test_without_the_right_to_it_other_users_files_are_not_told_of(inbox: Path) -> None:
+    with nobody(inbox):
+        said = trying.leases(inbox)
 
     assert said == "of other users' files it is not told who writes them (no right CAP_LEASE)"
+
+
+# --- Locks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_system_without_locks_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two services on one inbox could not be kept apart, and would attach everything twice."""
+    (tmp_path / "state").mkdir()
+    found = settings(tmp_path)
+    assert surroundings.locked(found, tmp_path / "state").result == "ok"
+    real = fcntl.fcntl
+
+    def without(descriptor: int, command: int, argument: bytes = b"") -> bytes:
+        if command == fcntl.F_OFD_SETLK:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        return real(descriptor, command, argument)
+
+    monkeypatch.setattr(fcntl, "fcntl", without)
+
+    refused = surroundings.locked(found, tmp_path / "state")
+
+    assert (refused.what, refused.result) == ("locks", "failed")
+    assert refused.detail == f"the file system of {tmp_path / 'inbox'} has no locks (No locks available)"
+    assert [*(tmp_path / "inbox").iterdir(), *(tmp_path / "state").iterdir()] == []
+
+
+# --- Who drops ----------------------------------------------------------------------------------------------------
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """An ACL as the kernel has it: tags, rights and ids (linux/posix_acl_xattr.h), in this order."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NO_ID = 0xFFFFFFFF
+OWNER, GROUP, OTHER = (1, 7, NO_ID), (4, 5, NO_ID), (32, 5, NO_ID)
+
+
+@pytest.mark.parametrize(
+    ("mode", "entries", "may"),
+    [
+        (0o2775, (), 7),
+        (0o2757, (), 5),
+        (0o2755, (), 5),
+        (0o2775, (OWNER, (2, 7, NOBODY), GROUP, (16, 7, NO_ID), OTHER), 7),
+        (0o2755, (OWNER, (2, 7, NOBODY), GROUP, (16, 5, NO_ID), OTHER), 5),
+        (0o2775, (OWNER, (2, 7, 1), GROUP, (16, 7, NO_ID), OTHER), 5),
+        (0o2775, (OWNER, GROUP, (8, 7, 4711), (16, 7, NO_ID), OTHER), 7),
+        (0o2775, (OWNER, GROUP, (8, 7, 1), (16, 7, NO_ID), OTHER), 5),
+    ],
+)
+def test_what_another_user_s_folder_allows(mode: int, entries: tuple[tuple[int, int, int], ...], may: int) -> None:
+    given = acl(*entries) if entries else b""
+
+    assert trying.rights(mode, given, NOBODY, {DROPPERS, 4711}, DROPPERS) == may
+
+
+def test_who_is_in_no_group_of_a_folder_is_one_of_the_others() -> None:
+    given = acl(OWNER, (2, 7, 1), GROUP, (16, 7, NO_ID), (32, 3, NO_ID))
+
+    assert trying.rights(0o773, given, NOBODY, {4711}, DROPPERS) == trying.rights(0o773, b"", NOBODY, {4711}, -1) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
+def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_to_do(tmp_path: Path) -> None:
+    """Made under umask 022 they are their makers' alone, unless the inbox has default ACLs (as `attachd install` sets)."""
+    found = settings(tmp_path)
+    inbox = found.folders.inbox
+    with nobody(inbox):
+        alone = surroundings.droppers(found)
+    with nobody(inbox, 0o2770):
+        without = surroundings.droppers(found)
+    inherited = acl(OWNER, (2, 7, NOBODY), (4, 7, NO_ID), (16, 7, NO_ID), (32, 0, NO_ID))
+    try:
+        os.setxattr(inbox, "system.posix_acl_default", inherited)
+    except OSError as error:
+        pytest.skip(f"the file system has no ACLs: {error}")
+    with nobody(inbox, 0o2770):
+        inheriting = surroundings.droppers(found)
+
+    assert alone.result == inheriting.result == "ok"
+    assert without.result == "warning"
+    assert "can be changed by them alone" in without.detail
+    assert without.remedy.startswith(f"setfacl -R -m u:nobody:rwX,d:u:nobody:rwX {inbox} ")
+    assert "umask 002" in without.remedy
+    assert list(inbox.iterdir()) == []

@@ -21,7 +21,7 @@ from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database, lookup
 from attachd.model import Fault, Mistake, Scope, printable
-from attachd.service import expiring, growing, locks, phrasing, reaching, reloading, starting, surroundings, trying
+from attachd.service import expiring, growing, locks, phrasing, reaching, reloading, starting, surroundings
 from attachd.service.finding import Finding
 
 
@@ -72,8 +72,10 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
         yield from _marker(config, state)
     if not missing and usable["inbox"] and usable["done"]:
         yield _try_rename(config)
-        yield from _events(config.folders.inbox)
-        yield _leases(config)
+        yield from surroundings.events(config)
+        yield surroundings.leases(config)
+        yield surroundings.locked(config, state)
+        yield surroundings.droppers(config)
         yield from surroundings.loose(config)
 
 
@@ -90,27 +92,6 @@ def _marker(config: Config, state: Path) -> Iterator[Finding]:
     if sight is not None and not sight.there:
         remedy = f"mount it; or name another folders.state, if the journal in {state} is that of another inbox"
         yield Finding("inbox marker", "failed", sight.reason, remedy)
-
-
-def _events(inbox: Path) -> Iterator[Finding]:
-    """Whether the kernel tells of new files."""
-    for mount, reason in trying.events(inbox) if (inbox / guard.FOLDER).is_dir() else ():
-        remedy = "let the service run where the files are written, if they have to go at once" if reason else ""
-        yield Finding("events", "warning" if reason else "ok", f"{mount}: {reason}" if reason else mount, remedy)
-
-
-def _leases(config: Config) -> Finding:
-    """Whether it can be told who writes a file."""
-    try:
-        reason = trying.leases(config.folders.inbox)
-    except OSError as error:
-        reason = f"it cannot be tried: {error.strerror}"
-    if not reason:
-        return Finding("leases", "ok", "an open file is known as such")
-    waits = f"those files are sent when they have been unchanged for {config.settle.quiet_seconds_unproven:g} s"
-    return Finding(
-        "leases", "warning", f"{reason}; {waits}", "AmbientCapabilities=CAP_LEASE in the unit, on local disks"
-    )
 
 
 def _try_folder(where: str, path: Path) -> Finding:

@@ -1,9 +1,11 @@
-"""What `check` finds around the service: what lies in no folder of the inbox, and whether the page answers."""
+"""What `check` finds around the service: what the inbox's file system tells and allows, who drops, whether the page answers."""
 
 from __future__ import annotations
 
 import http.client
 import os
+import pwd
+import shlex
 import socket
 import stat
 import urllib.parse
@@ -12,8 +14,10 @@ from contextlib import closing
 from pathlib import Path
 
 from attachd.config import Config, Rulebook
+from attachd.filing import guard
 from attachd.intake import hiding, routing
 from attachd.model import printable
+from attachd.service import trying
 from attachd.service.finding import Finding
 
 #: How many loose files are named.
@@ -21,6 +25,58 @@ _MOST_NAMED = 3
 #: How long the page may take to answer, in seconds.
 _PAGE_SECONDS = 5.0
 _RUNTIME = Path("/run/attachd")
+
+
+def events(config: Config) -> Iterator[Finding]:
+    """Whether the kernel tells of new files."""
+    inbox = config.folders.inbox
+    for mount, reason in trying.events(inbox) if (inbox / guard.FOLDER).is_dir() else ():
+        remedy = "let the service run where the files are written, if they have to go at once" if reason else ""
+        yield Finding("events", "warning" if reason else "ok", f"{mount}: {reason}" if reason else mount, remedy)
+
+
+def leases(config: Config) -> Finding:
+    """Whether it can be told who writes a file."""
+    try:
+        reason = trying.leases(config.folders.inbox)
+    except OSError as error:
+        reason = f"it cannot be tried: {error.strerror}"
+    if not reason:
+        return Finding("leases", "ok", "an open file is known as such")
+    waits = f"those files are sent when they have been unchanged for {config.settle.quiet_seconds_unproven:g} s"
+    return Finding(
+        "leases", "warning", f"{reason}; {waits}", "AmbientCapabilities=CAP_LEASE in the unit, on local disks"
+    )
+
+
+def locked(config: Config, state: Path) -> Finding:
+    """Whether two services could be kept apart by a lock in the inbox, and in the state folder if there is one."""
+    for folder in (config.folders.inbox, *([state] if state.is_dir() else [])):
+        try:
+            reason = trying.locks(folder)
+        except OSError as error:
+            return Finding("locks", "failed", f"{folder}: {error.strerror}", "let the service's user write there")
+        if reason:
+            remedy = "mount it with locks (NFS: version 4, without nolock; SMB: without nobrl), or choose another place"
+            return Finding("locks", "failed", reason, remedy)
+    return Finding("locks", "ok", "a second service on this inbox would be noticed")
+
+
+def droppers(config: Config) -> Finding:
+    """Whether what others drop can be taken out of the folders that they make (contract 3: default ACLs, or umask 002)."""
+    inbox = config.folders.inbox
+    reason = trying.droppers(inbox)
+    if not reason:
+        return Finding("droppers", "ok", "whatever may be dropped there can be taken out again")
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    remedy = (
+        f"setfacl -R -m u:{user}:rwX,d:u:{user}:rwX {shlex.quote(str(inbox))} (package acl);"
+        " or chmod g+s, and umask 002 for all who drop"
+    )
+    return Finding("droppers", "warning", reason, remedy)
 
 
 def loose(config: Config) -> Iterator[Finding]:

@@ -1,10 +1,12 @@
-"""What ``check`` finds out about the inbox's file systems: whether events come, and whether Linux tells who writes."""
+"""What ``check`` finds out about the inbox's file systems: events, leases, locks, and whose folders can be emptied."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+import struct
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,9 +14,12 @@ from attachd.intake import mounts, reading
 from attachd.intake.coverage import Coverage
 from attachd.intake.gating import Writer
 from attachd.intake.watching import Doorbell, Watch
+from attachd.service import locks as locks_
 
 #: CAP_LEASE in the effective set (capabilities(7), linux/capability.h).
 _CAP_LEASE = 1 << 28
+#: Tags of entries in an ACL (linux/posix_acl.h).
+_USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 
 
 def events(inbox: Path) -> Iterator[tuple[str, str]]:
@@ -46,6 +51,68 @@ def leases(inbox: Path) -> str:
     if answer is not Writer.NOBODY:
         return "the file system does not tell who writes a file (no leases)"
     return "" if _may_lease() else "of other users' files it is not told who writes them (no right CAP_LEASE)"
+
+
+def locks(folder: Path) -> str:
+    """Why nothing can be locked in *folder*; "" where it can. Raises ``OSError`` where no file can be made there."""
+    trial = folder / f".attachd-{secrets.token_hex(4)}"
+    try:
+        taken = locks_.take(trial, folder)
+    finally:
+        trial.unlink(missing_ok=True)
+    if isinstance(taken, locks_.Lock):
+        taken.release()
+    return taken.reason if isinstance(taken, locks_.NoLocks) else ""
+
+
+def droppers(inbox: Path) -> str:
+    """Why a folder that another user makes in the inbox, with the usual umask of 022, could not be emptied by us.
+
+    "" where it could, where nobody else makes any, and where only the other machine knows.
+    """
+    if os.geteuid() == 0 or not inbox.stat().st_mode & 0o022 or mounts.below(inbox)[0].shared:
+        return ""
+    trial, before = inbox / f".attachd-{secrets.token_hex(4)}", os.umask(0o022)
+    try:
+        trial.mkdir()
+    finally:
+        os.umask(before)
+    try:
+        made, acl = trial.stat(), _acl(trial)
+    finally:
+        trial.rmdir()
+    mine = {os.getegid(), *os.getgroups()}
+    # Without setgid it would be of its maker's own group.
+    group = made.st_gid if made.st_mode & stat.S_ISGID else -1
+    if rights(made.st_mode, acl, os.geteuid(), mine, group) & 0o7 == 0o7:
+        return ""
+    return "what others drop may stay where it is: a folder that they make under umask 022 can be changed by them alone"
+
+
+def rights(mode: int, acl: bytes, user: int, groups: Collection[int], group: int) -> int:
+    """What *user* in *groups* may do (rwx, as 0 to 7) with what is another user's and of *group*.
+
+    *acl*: the extended attribute ``system.posix_acl_access`` (acl(5); linux/posix_acl_xattr.h), b"" where there is none.
+    """
+    entries = list(struct.iter_unpack("<HHI", acl[4:]))
+    if not entries:
+        return mode >> 3 & 0o7 if group in groups else mode & 0o7
+    mask = next((may for tag, may, _ in entries if tag == _MASK), 0o7)
+    named = [may & mask for tag, may, who in entries if tag == _USER and who == user]
+    if named:
+        return int(named[0])
+    through = [
+        may & mask
+        for tag, may, who in entries
+        if (tag == _GROUP and who in groups) or (tag == _GROUP_OBJ and group in groups)
+    ]
+    return int(max(through)) if through else mode & 0o7
+
+
+def _acl(folder: Path) -> bytes:
+    with suppress(OSError):
+        return os.getxattr(folder, "system.posix_acl_access")
+    return b""
 
 
 def _may_lease() -> bool:
