@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +32,7 @@ def why(
         journal = open_existing(state)
         try:
             world = locating.circumstances(settings, state, journal, Clock())
-            named = locating.by_ident(settings, journal, path) or os.fsencode(path)
+            named = locating.path_of(settings, journal, path)
             found = locating.Locator(settings, journal).about(named, placing.here())
             some = list(itertools.islice(found, MOST + 1))
         finally:

@@ -57,10 +57,10 @@ def place(file: Path | None, instance: str | None, folder: Path | None) -> Place
     if instance:
         file = loading.SYSTEM_FOLDER / f"{instance}.toml"
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    where = file or (loading.SYSTEM_FOLDER if root else home / "attachd") / loading.FILE_NAME
+    where = (file or (loading.SYSTEM_FOLDER if root else home / "attachd") / loading.FILE_NAME).absolute()
     system = root and where.parent == loading.SYSTEM_FOLDER
     usual = Path("/srv/attachd", *([instance] if instance else [])) if system else Path.home() / "attachd"
-    return Place(where.absolute(), (folder or usual).absolute(), system)
+    return Place(where, (folder or usual).absolute(), system)
 
 
 def is_free(place: Place) -> None:

@@ -79,7 +79,7 @@ def _inbox_is_there(settings: Config, journal: Journal) -> None:
 
 def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) -> Sequence[Row | Left]:
     if paths:
-        named = [locating.by_ident(settings, journal, path) or os.fsencode(path) for path in paths]
+        named = [locating.path_of(settings, journal, path) for path in paths]
         return retrying.named(settings, journal, named, placing.here())
     return retrying.of_issue(settings, journal, key)
 

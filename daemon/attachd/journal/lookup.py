@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attachd.journal import database, operating, pauses, rows
+from attachd.journal import database, operating, pauses, queue, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -62,8 +62,8 @@ def held_issues(journal: Journal) -> int:
 
 def has_accepted(journal: Journal, row: Row) -> bool:
     """Whether the issue of this row has ever accepted a file."""
-    accepted = "SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND lane = ? LIMIT 1"
-    return journal.value(accepted, (row.site, row.lane)) is not None
+    with journal.transaction_for_reading() as connection:
+        return queue.accepted_before(connection, row.site or "", row.lane)
 
 
 def every_pause(journal: Journal) -> list[Pause]:

@@ -43,13 +43,13 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
     return awaiting.circumstances(config, clock, sight, lookup.every_pause(journal), epoch, running=running)
 
 
-def by_ident(config: Config, journal: Journal, given: str) -> bytes | None:
-    """Where the file with this id lies, or lay last; None for what is no id, or lies here under that name.
+def path_of(config: Config, journal: Journal, given: str) -> bytes:
+    """The path that is *given*; or where the file of that id lies, or lay last, unless a file of that name lies here.
 
-    Raises ``model.Mistake`` (1) where no file has it.
+    Raises ``model.Mistake`` (1) where no file has the id.
     """
     if not re.fullmatch(r"[Ff][1-9][0-9]{0,17}", given, re.ASCII) or os.path.lexists(given):
-        return None
+        return os.fsencode(given)
     row = lookup.by_id(journal, int(given[1:]))
     if row is None:
         what = f"no file has the id {given.upper()}, or its history was forgotten."
