@@ -585,6 +585,7 @@ def test_who_can_be_told(good: str) -> None:
     [
         ("url = 'http://hooks.example.com/not-a-secret'", "hooks.url", "is http"),
         ("url = 'hooks.example.com'", "hooks.url", "does not begin with"),
+        ("proxy = 'http://user:not-a-secret@proxy.example.com'", "hooks.proxy", "contains a user"),
         ("command = ['attachd-hook']", "hooks.command", "names no program by its full path"),
         ("command = []", "hooks.command", "names no program"),
         ("command = ['/x', '']", "hooks.command", "names no program"),

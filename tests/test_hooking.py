@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import re
+import socket
 import sqlite3
 import threading
 import time
@@ -27,6 +28,7 @@ from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service import commenting, hooking, hooks, reminding
 from waiting import wait_until
+from wire import Proxy, Server, take
 from world import World, world
 
 ENDED = threading.Event()
@@ -505,6 +507,45 @@ def test_a_host_that_cannot_be_is_a_failure_and_no_crash(tmp_path: Path, url: st
 
     assert not told
     assert reason
+
+
+def test_an_answer_that_comes_in_drops_is_waited_for_no_longer_than_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that sends a byte before each time-out would otherwise hold its hook for ever."""
+    monkeypatch.setattr(hooks, "ANSWER_SECONDS", 0.5)
+    over = threading.Event()
+
+    def dripping(connection: socket.socket) -> None:
+        take(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nx-drop: ")
+        while not over.wait(0.1):
+            connection.sendall(b".")
+
+    with Server(dripping) as server, world(tmp_path, hooks={"url": f"{server.url}/hook"}) as w:
+        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        w.drop("TEST-1/a.txt")
+        w.deliver()
+        threading.Timer(20.0, over.set).start()
+
+        [(told, reason)] = tell(w)
+
+        assert not over.is_set()
+        over.set()
+    assert not told
+    assert "ReadTimeout" in reason
+
+
+def test_a_receiver_beyond_a_proxy_is_told(tmp_path: Path, receiver: Receiver) -> None:
+    with Proxy() as proxy, world(tmp_path, hooks={"url": receiver.url, "proxy": proxy.url}) as w:
+        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        w.drop("TEST-1/a.txt")
+        w.deliver()
+
+        assert tell(w) == [(True, "")]
+
+    assert receiver.kinds() == ["attached"]
+    assert proxy.heads[0].startswith(f"POST {receiver.url} HTTP/1.1".encode())
 
 
 def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(

@@ -246,6 +246,7 @@ class Hooks(Table):
     """Who is told of verdicts and pauses."""
 
     url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.hook_url, url))] = None
+    proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.proxy, url))] = None
     secret: Annotated[secrets.TokenSource | None, pydantic.BeforeValidator(secrets.refuse_literal)] = None
     command: Annotated[Texts | None, pydantic.AfterValidator(lambda words: _checked(checks.hook_command, words))] = None
     events: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.hook_events, names))] = ()

@@ -21,6 +21,7 @@ import httpx
 from attachd import __version__
 from attachd.config import Config, secrets
 from attachd.delivery.desk import Desk
+from attachd.jira import transport
 from attachd.journal.events import Event
 from attachd.model import Mistake
 from attachd.service import commenting, hooking, logs, metrics
@@ -57,9 +58,9 @@ class Webhook:
         """Post to *url* what is *wanted*."""
         self._desk, self._url, self._wanted = desk, url, wanted
         # Redirects are not followed, and neither the environment's proxies nor its passwords used.
-        self._http = httpx.Client(
-            verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, timeout=ANSWER_SECONDS
-        )
+        self._deadline = transport.Deadline()
+        wire = transport.transport(ssl.create_default_context(), desk.config.hooks.proxy, self._deadline)
+        self._http = httpx.Client(transport=wire, trust_env=False, follow_redirects=False, timeout=ANSWER_SECONDS)
 
     def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
         """Post the first event; 2xx is a yes."""
@@ -78,6 +79,7 @@ class Webhook:
         try:
             if key := _key(self._desk.config):
                 headers["webhook-signature"] = signature(key, headers["webhook-id"], now, content)
+            self._deadline.start(ANSWER_SECONDS)
             with self._http.stream("POST", self._url, content=content, headers=headers) as answer:
                 # What it says beyond that is nobody's to read: it may have no end.
                 status = answer.status_code
