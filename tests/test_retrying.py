@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from attachd.filing import durability, moving, notes, renaming
-from attachd.journal import operating
+from attachd.journal import operating, report
 from attachd.journal.rows import Row
 from attachd.service import retrying
 from attachd.service.retrying import Left, Returned, in_words
@@ -59,6 +59,19 @@ def everything(w: World, key: str = "") -> list[Row]:
 
 
 # --- Which files ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_was_refused_in_an_earlier_life_failed_in_the_one_that_moved_it(w: World) -> None:
+    """Whoever runs `once` again after a crash is told of it too, and so is what looks at its exit code."""
+    began, row = w.clock.now(), fail(w)
+    with w.desk.journal.transaction() as connection:
+        connection.execute("UPDATE file SET verdict_at = ?", (began - 60.0,))
+
+    assert report.failed_since(w.desk.journal, began) == 1
+    assert [each.id for each in report.failures_since(w.desk.journal, began)] == [row.id]
+    w.clock.advance(1.0)
+    assert report.failed_since(w.desk.journal, w.clock.now()) == 0
+    assert report.failures_since(w.desk.journal, w.clock.now()) == []
 
 
 def test_a_file_goes_back_by_whatever_names_it(w: World) -> None:

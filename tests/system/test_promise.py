@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import signal
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -114,6 +116,36 @@ def test_a_refused_file_fails_with_its_reason_and_comes_back(place: Place, jira:
     assert place.files(place.inbox) == {}
     assert place.files(place.failed) == {}
     assert sorted(a["filename"] for a in jira.attachments()) == ["big.bin", "small.txt"]
+
+
+#: `attachd once`, on a machine that is so busy that the first verdict is there before the command has looked at its clock.
+_BUSY = """
+import sys, time
+from attachd.cli import main, service_verbs
+
+started = service_verbs.started
+
+def late(*words, **options):
+    engine = started(*words, **options)
+    while not engine.desk.journal.value("SELECT count(*) FROM file WHERE finished_at IS NOT NULL"):
+        time.sleep(0.05)
+    return engine
+
+service_verbs.started = late
+main.main()
+"""
+
+
+def test_a_refusal_counts_however_soon_it_comes(place: Place, jira: Jira) -> None:
+    """`once` ended with 0 where its main thread was held up: what was refused until then counted for nothing."""
+    jira.tell("set", {"upload_limit": 50})
+    place.drop("TEST-1/big.bin", b"x" * 100)
+
+    words = [sys.executable, "-c", _BUSY, *place.command("once", "--json")[1:]]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=100)
+
+    assert ended.returncode == 3, ended.stderr
+    assert [each["file"] for each in json.loads(ended.stdout)["failures"]] == ["TEST-1/big.bin"]
 
 
 def test_the_note_of_a_file_that_was_moved_back_alone_disappears(place: Place, jira: Jira) -> None:

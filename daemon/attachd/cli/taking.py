@@ -12,6 +12,7 @@ import structlog
 import typer
 
 from attachd.cli import common, service_verbs
+from attachd.clock import Clock
 from attachd.journal import report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -39,11 +40,12 @@ def once(
 
     Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait or are in doubt.
     """
+    # Before anything is sent: a verdict may be there before the engine's start has returned.
+    began = Clock().now()
     with Signals() as signals:
         # On a terminal somebody watches: bars instead of a line for each file.
         bars = _bars() if os.isatty(2) else None
         engine = service_verbs.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
-        began = engine.desk.clock.now()
         with common.mistakes_told(), service_verbs.journal_named(engine.held.state):
             with bars or nullcontext():
                 reason = _wait_for_verdicts(

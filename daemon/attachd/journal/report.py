@@ -116,12 +116,12 @@ def progress(journal: Journal) -> tuple[object, ...]:
 
 
 def failed_since(journal: Journal, moment: float) -> int:
-    """How many files have been refused since *moment*."""
-    filed = "SELECT count(*) FROM file WHERE finished_at >= ? AND state = 'FAILED' AND verdict_at >= ?"
+    """How many files have been refused since *moment*, or, refused before, been moved to failed since then."""
+    filed = "SELECT count(*) FROM file WHERE finished_at >= ? AND state = 'FAILED'"
     unfiled = (
         "SELECT count(*) FROM file WHERE state IN ('ATTACHED', 'REFUSED') AND state = 'REFUSED' AND verdict_at >= ?"
     )
-    return int(journal.value(filed, (moment, moment))) + int(journal.value(unfiled, (moment,)))
+    return int(journal.value(filed, (moment,))) + int(journal.value(unfiled, (moment,)))
 
 
 def strays(journal: Journal) -> list[Stray]:
@@ -183,10 +183,9 @@ def attached_since(journal: Journal, moment: float) -> int:
 
 
 def failures_since(journal: Journal, moment: float, limit: int = 100) -> list[Row]:
-    """What has been refused since *moment*."""
-    return lookup.select(
-        journal, "WHERE state IN ('REFUSED', 'FAILED') AND verdict_at >= ? ORDER BY id LIMIT ?", (moment, limit)
-    )
+    """The files that ``failed_since`` counts."""
+    which = "(state = 'FAILED' AND finished_at >= ?) OR (state = 'REFUSED' AND verdict_at >= ?)"
+    return lookup.select(journal, f"WHERE {which} ORDER BY id LIMIT ?", (moment, moment, limit))
 
 
 def tally(journal: Journal) -> dict[Word, tuple[int, int]]:
