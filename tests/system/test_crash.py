@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 
 import pytest
 
 from system.crash import disks, driving, oracle, seeding, tracing
-from system.crash.campaign import Told
+from system.crash.campaign import Death, Told
 
 pytestmark = [
     pytest.mark.skipif(bool(tracing.lacking()), reason=tracing.lacking()),
@@ -96,3 +96,12 @@ def test_a_traceback_is_told_by_its_place_and_its_last_line(tmp_path: Path) -> N
     (tmp_path / "log").write_text("\n".join(lines))
 
     assert oracle.tracebacks(Somewhere()) == ["a/b.py:7 KeyError: 3"]
+
+
+def test_a_life_of_which_the_worker_died_is_wrong_and_not_left_out() -> None:
+    """A campaign that went on without it would call itself clean."""
+    dying = Popen(["sh", "-c", "read life"], stdin=PIPE, stdout=PIPE, text=True)  # noqa: S607
+    with dying:
+        told = driving.live([dying], [Death("one", "kill", 1), Death("one", "kill", 2)])
+
+    assert [each.wrong for each in told] == [["its worker died, as it says on stderr"]]

@@ -81,12 +81,12 @@ def live(
             worker.stdin.write(json.dumps(asdict(death)) + "\n")
             worker.stdin.flush()
             line = worker.stdout.readline()
-            if not line:
-                raise RuntimeError(f"the worker died at {death}")
-            values = json.loads(line)
+            values = json.loads(line) if line else {"wrong": ["its worker died, as it says on stderr"]}
             each = Told(**(values | {"death": death}))
             gathered.append(each)
             told(each)
+            if not line:
+                return
 
     threads = [threading.Thread(target=serve, args=[worker]) for worker in started]
     for thread in threads:
