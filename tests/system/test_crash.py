@@ -100,7 +100,7 @@ def test_a_traceback_is_told_by_its_place_and_its_last_line(tmp_path: Path) -> N
 
 def test_a_life_of_which_the_worker_died_is_wrong_and_not_left_out() -> None:
     """A campaign that went on without it would call itself clean."""
-    dying = Popen(["sh", "-c", "read life"], stdin=PIPE, stdout=PIPE, text=True)  # noqa: S607
+    dying = Popen(["sh", "-c", "read life"], stdin=PIPE, stdout=PIPE, text=True)
     with dying:
         told = driving.live([dying], [Death("one", "kill", 1), Death("one", "kill", 2)])
 
