@@ -166,7 +166,7 @@ def paused_by_hand(journal: Journal, now: float) -> list[str]:
 
 
 def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:
-    """What was finished last, the latest first; a failure that one of them has made good again is not told."""
+    """What was finished last, the latest first; without failures of files that one of these verdicts is about again."""
     which = "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT ?"
     newer, told = set[bytes](), list[Row]()
     for row in lookup.select(journal, which, (limit,)):
