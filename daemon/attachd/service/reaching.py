@@ -83,16 +83,19 @@ def _name(shown: Mapping[str, Any], part: str) -> str:
 def rights(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
     """Whether the account may see and attach in the projects that are served, or, where all are, in any at all."""
     for project in config.folders.projects[:_MOST] or ("",):
-        answer = _asked(lambda project=project: asker.permissions(known.version, project=project))  # type: ignore[misc]
-        name, where = (f"rights {project}", project) if project else ("rights", "any project")
-        lacking = _lacking(answer)
-        if lacking is None:
-            detail = f"Jira does not tell what the account may do in {where}: {_said(answer)}"
-            yield Finding(name, "warning", detail, _ASK)
-        elif lacking:
-            yield Finding(name, "warning", f"the account may not {lacking} issues of {where}, says Jira", _GIVE)
-        else:
-            yield Finding(name, "ok", f"the account may attach files to issues of {project or 'some project at least'}")
+        yield _rights(project, asker, known.version)
+
+
+def _rights(project: str, asker: client.Client, version: str) -> Finding:
+    answer = _asked(lambda: asker.permissions(version, project=project))
+    what, where = (f"rights {project}", project) if project else ("rights", "any project")
+    lacking = _lacking(answer)
+    if lacking is None:
+        detail = f"Jira does not tell what the account may do in {where}: {_said(answer)}"
+        return Finding(what, "warning", detail, _ASK)
+    if lacking:
+        return Finding(what, "warning", f"the account may not {lacking} issues of {where}, says Jira", _GIVE)
+    return Finding(what, "ok", f"the account may attach files to issues of {project or 'some project at least'}")
 
 
 def _lacking(answer: Exchange) -> str | None:
