@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from attachd.config import Config
 from attachd.delivery import policy
 from attachd.delivery import site as site_
-from attachd.filing import guard
 from attachd.intake import routing
 from attachd.jira import client
 from attachd.jira.exchange import Exchange, Reply
@@ -117,10 +116,10 @@ def issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[
     """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
     router = routing.of(config)
     try:
-        names = sorted(path.name for path in config.folders.inbox.iterdir() if path.is_dir())
+        folders = [path for path in config.folders.inbox.iterdir() if path.is_dir() and not path.is_symlink()]
     except OSError:
         return  # That it is not there, or cannot be listed, was found before.
-    for name in [name for name in names if not name.startswith(".") and name != guard.FOLDER][:_MOST]:
+    for name in sorted(path.name for path in folders if not path.name.startswith("."))[:_MOST]:
         shown = f"inbox/{printable(os.fsencode(name))}"
         routed = router.route(os.fsencode(name))
         if isinstance(routed, routing.Unrouted):
