@@ -509,6 +509,22 @@ def test_a_host_that_cannot_be_is_a_failure_and_no_crash(tmp_path: Path, url: st
     assert reason
 
 
+def test_a_blown_fuse_is_told_at_once(hooked: World, receiver: Receiver) -> None:
+    hooked.jira.missing |= {"NO-1", "NO-2", "NO-3"}
+    for issue in sorted(hooked.jira.missing):
+        hooked.drop(f"{issue}/a.txt", issue.encode())
+    hooked.deliver()
+    hooked.clock.advance(hooked.desk.config.fuse.hold_minutes * 60 + 1)
+    hooked.deliver()
+
+    tell(hooked)
+
+    [(_, body)] = receiver.posts
+    stuck = json.loads(body)["stuck"]
+    assert (stuck["cause"], stuck["issues"], stuck["files"]) == ("refusals.held", ["NO-1", "NO-2", "NO-3"], 3)
+    assert "attachd resume" in stuck["remedy"]
+
+
 def test_an_answer_that_comes_in_drops_is_waited_for_no_longer_than_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from attachd.cli import showing
 from attachd.delivery import pausing
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
+from attachd.service import noticing, posting, surveying
 from attachd.service.running import Engine
 from attachd.web import serving as serving_module
 from attachd.web import tokens
@@ -106,6 +108,39 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def on_socket(tmp_path: Path) -> Iterator[Site]:
     yield from served(tmp_path, f"unix:{tmp_path}/web.sock")
+
+
+# --- A fuse that is blown ---------------------------------------------------------------------------------------
+
+
+def test_a_blown_fuse_is_told_by_everything_that_tells_of_pauses(site: Site) -> None:
+    """Nothing is filed as refused for it, so that silence would look like files that wait their turn."""
+    w = site.w
+    w.jira.missing |= {"BAD-1", "BAD-2", "BAD-3", "BAD-4"}
+    for issue in sorted(w.jira.missing):
+        w.drop(f"{issue}/x.txt", issue.encode())
+    w.deliver()
+
+    found = surveying.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())
+    (held,) = found["pauses"]
+    assert (held["scope"], held["kind"], held["ends_by"], held["until"]) == ("account", "fuse", "hand", None)
+    assert held["reason"].startswith(
+        "files for BAD-1, BAD-2, BAD-3 and 1 more were refused alike (Issue does not exist"
+    )
+    assert [row["next"] for row in found["waiting_for"]] == [None] * 4
+    assert any(line.startswith("paused     until `attachd resume`: files for") for line in showing.lines(found, 0.0))
+    assert site.client.get("/readyz").text == "degraded\npaused: account, fuse\n"
+    assert 'attachd_paused{reason="fuse",scope="account"} 1.0' in site.client.get("/metrics").text
+    share = noticing.status(posting.gather(w.desk), running=True)
+    assert any(line.startswith("  Attachd's account is suspected since") and "resumes it" in line for line in share)
+    site.sign_in()
+    assert "Attachd's account is suspected since" in site.words()
+
+    site.press("resume")
+    w.deliver()
+
+    assert surveying.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())["pauses"] == []
+    assert w.states() == ["FAILED"] * 4
 
 
 # --- Who may see it ---------------------------------------------------------------------------------------------

@@ -140,7 +140,8 @@ def test_a_blown_fuse_is_told_at_once_again_after_a_day_and_when_it_is_over(w: W
         w.deliver()
         wait(w, 2 * HOUR, step=60)
 
-    assert [line["event"] for line in lines if line["event"].startswith("fuse")] == ["fuse.blown"]
+    [blown] = [line for line in lines if line["event"].startswith("fuse")]
+    assert (blown["event"], blown["issues"], blown["files"]) == ("fuse.blown", ["NO-1", "NO-2", "NO-3"], 3)
     assert "refusals.held" not in events(w)
     w.clock.advance(24 * HOUR)
     assert "refusals.held" in events(w)

@@ -21,7 +21,7 @@ from attachd.clock import Clock
 from attachd.config import Log
 from attachd.journal import database, report
 from attachd.model import Mistake, Word
-from attachd.service import expiring, logs, notify, reloading, reminding, starting
+from attachd.service import expiring, logs, notify, paused, reloading, reminding, starting
 from attachd.service.liveness import Liveness
 from attachd.service.progressing import Progress
 from attachd.service.running import Engine
@@ -213,7 +213,7 @@ def _status_line(engine: Engine, hangs: Sequence[Hang]) -> str:
 
 def _standing(engine: Engine, hangs: Sequence[Hang]) -> list[str]:
     found = report.standing(engine.desk.journal).words
-    pauses = report.active_pauses(engine.desk.journal, engine.desk.clock.now())
+    pauses = paused.told(engine.desk.journal, engine.desk.config.jira.url, engine.desk.clock.now())
     parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
     if not engine.desk.guard.sight.there:
         parts.append("the inbox is not there")

@@ -17,6 +17,7 @@ from attachd.journal import report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, printable
+from attachd.service import paused
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -108,6 +109,9 @@ def _paused(engine: Engine, standing: report.Standing) -> str:
     by_hand = report.paused_by_hand(journal, now)
     if by_hand and standing.left == standing.stuck + unfinished.waiting_in(journal, by_hand):
         return f"paused by hand: {', '.join(by_hand)}"
+    suspect = paused.suspect(journal, engine.desk.config.jira.url)
+    if suspect and standing.left == standing.stuck + len(suspect):
+        return "so many issues are refused alike that attachd's account is suspected"
     return ""
 
 

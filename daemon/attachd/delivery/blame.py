@@ -18,7 +18,7 @@ from attachd.delivery.desk import Desk
 from attachd.jira import verdict
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
-from attachd.journal import pauses, queue, rows
+from attachd.journal import events, pauses, queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Contested, Cure, Fault, Scope, printable
 
@@ -294,18 +294,22 @@ HELD = "refusals.held"
 
 def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
     now, wait = desk.clock.now(), desk.config.fuse.hold_minutes * 60.0
+    remedy = (
+        "look at the folders' names and at the account's rights; when any file is accepted, or on `attachd resume`, "
+        "these are filed as refused"
+    )
     with desk.journal.transaction() as connection:
         for row in due:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
         fresh = telling.told(connection, HELD) is None
         telling.note(connection, HELD, telling.told(connection, HELD) or now)
+        held = held_by_fuse(connection, desk.site.url) or due
+        about = {"issues": sorted({row.lane for row in held}), "files": len(held), "remedy": remedy}
+        if fresh:
+            since = min(row.contested_at or row.since for row in held)
+            events.put(connection, "stuck", now, about | {"cause": HELD, "since": since})
     if fresh:
-        lanes = sorted({row.lane for row in due})
-        remedy = (
-            "look at the folders' names and at the account's rights; when any file is accepted, or on `attachd resume`, "
-            "these are filed as refused"
-        )
-        log.error("fuse.blown", issues=lanes, remedy=remedy)
+        log.error("fuse.blown", **about)
 
 
 def held_by_fuse(connection: sqlite3.Connection, site: str) -> list[Row]:

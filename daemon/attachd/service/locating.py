@@ -37,8 +37,7 @@ _NO_BYTES = b""
 
 def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -> Circumstances:
     """What holds for all files at this moment."""
-    known = lookup.fact(journal, "inbox")
-    sight = guard.Guard(config.folders.inbox, str(known), 0).look()
+    sight = placing.sight(config, state, lookup.fact(journal, "inbox"))
     epoch, running = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock") is not None
     return awaiting.circumstances(config, clock, sight, lookup.every_pause(journal), epoch, running=running)
 

@@ -19,6 +19,7 @@ from attachd.delivery import timing
 from attachd.delivery.desk import Desk
 from attachd.journal import report, unfinished
 from attachd.model import Word
+from attachd.service import paused
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -133,11 +134,11 @@ def _now(desk: Desk) -> Iterator[Metric]:
     yield _gauge("attachd_inflight_uploads", "Requests with files that are under way.", report.uploads(journal))
     oldest = unfinished.oldest_waiting(journal)
     yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
-    paused = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
-    pauses = report.active_pauses(journal, desk.clock.now())
+    gauge = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
+    pauses = paused.told(journal, desk.config.jira.url, desk.clock.now())
     for scope, kind in sorted({(str(pause.scope), pause.kind) for pause in pauses}):
-        paused.add_metric([scope, kind], 1)
-    yield paused
+        gauge.add_metric([scope, kind], 1)
+    yield gauge
 
 
 def _intake(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:

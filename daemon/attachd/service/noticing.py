@@ -84,7 +84,9 @@ def _waiting(seen: Seen) -> Iterator[str]:
     yield f"{files(left)} to be dealt with{since}." if left else "No file waits."
     for word in (Word.SENDING, Word.IN_DOUBT, Word.BLOCKED):
         if seen.words.get(word):
-            yield f"  {_count(word, seen.words[word])}"
+            # Written into the folder only where it lasts.
+            where = f"; {notices.WHY.decode()} in the folder says why" if word is Word.BLOCKED and seen.blocked else ""
+            yield f"  {_count(word, seen.words[word])}{where}"
     if waiting and waiting != left:
         yield f"  {_count(Word.WAITING, waiting)}"
 
@@ -97,7 +99,7 @@ def _count(word: Word, count: int) -> str:
         case Word.IN_DOUBT:
             return f"{files(count)} may be attached already, which is being looked up"
         case Word.BLOCKED:
-            return f"{files(count)} cannot be taken; {notices.WHY.decode()} in the folder says why"
+            return f"{files(count)} cannot be taken"
         case _:
             return f"{files(count)} {'waits' if one else 'wait'}"
 

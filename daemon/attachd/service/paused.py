@@ -1,14 +1,46 @@
-"""Pauses in words: what is held up, since when, and what ends it. Pure."""
+"""Pauses in words: what is held up, since when, and what ends it; and which of them people are told of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
+from attachd.delivery import blame
+from attachd.journal import report
+from attachd.journal.database import Journal
 from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause, project
+from attachd.journal.rows import Row
 from attachd.model import Cure, Scope
 from attachd.service.phrasing import clock
+
+#: The kind of what ``told`` adds, and how many of its issues are named.
+FUSE, _MOST_NAMED = "fuse", 3
+
+
+def told(journal: Journal, site: str, now: float) -> list[Pause]:
+    """What people, monitors and programs are told of: the pauses that hold, and refusals that wait for a person (delivery.md 3).
+
+    The latter hold up no other file and are no pause of the journal: so many issues are refused alike that the fault is more
+    likely the account's.
+    """
+    found, held = report.active_pauses(journal, now), suspect(journal, site)
+    if not held:
+        return found
+    lanes = sorted({row.lane for row in held})
+    more = f" and {len(lanes) - _MOST_NAMED} more" if len(lanes) > _MOST_NAMED else ""
+    reason = (
+        f"files for {', '.join(lanes[:_MOST_NAMED])}{more} were refused alike ({(held[0].reason or '').removesuffix('.')}): "
+        "look at the folders' names, and at what the account may see"
+    )
+    since = min(row.contested_at or row.since for row in held)
+    return [*found, Pause(Scope.ACCOUNT, "", FUSE, reason, Cure.HAND, since, 0.0, 0.0, 1)]
+
+
+def suspect(journal: Journal, site: str) -> list[Row]:
+    """The refused files that wait for a person, as the account is suspected; empty where it is not."""
+    with journal.transaction_for_reading() as connection:
+        return blame.held_by_fuse(connection, site)
 
 
 def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> Pause | None:
@@ -34,6 +66,8 @@ def what(pause: Pause, now: float) -> str:
     """Say what is held up since when, and why, as a clause."""
     since = f"since {clock(pause.since, now)}"
     why = f"({pause.reason.removesuffix('.')})"
+    if pause.kind == FUSE:
+        return f"attachd's account is suspected {since}, and nothing fails for it: {pause.reason}"
     match pause.scope:
         case Scope.OPERATOR if pause.subject:
             return f"{pause.subject} is paused by hand {since}"
@@ -58,6 +92,8 @@ def end(pause: Pause, now: float) -> str:
     resume = "`attachd resume`"
     if pause.scope is Scope.OPERATOR and pause.subject:
         resume = f"`attachd resume --issue {pause.subject}`"
+    if pause.kind == FUSE:
+        return f"{resume} files them as refused, and so does any file that is accepted"
     match pause.cure:
         case Cure.HAND:
             return f"it goes on with {resume}"

@@ -19,7 +19,7 @@ from attachd.delivery.desk import Desk
 from attachd.filing import notices
 from attachd.journal import database, report, unfinished
 from attachd.model import printable
-from attachd.service import noticing
+from attachd.service import noticing, paused
 from attachd.service.noticing import Seen
 
 log = structlog.get_logger()
@@ -172,7 +172,7 @@ def gather(desk: Desk) -> Seen:
         oldest=unfinished.oldest_waiting(journal),
         failed=report.lying_in_failed(journal),
         attached_today=report.attached_since(journal, noticing.midnight(now)),
-        pauses=report.active_pauses(journal, now),
+        pauses=paused.told(journal, desk.config.jira.url, now),
         strays=report.strays(journal),
         blocked=unfinished.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
         absent=report.troubles(journal),

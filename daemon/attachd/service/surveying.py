@@ -17,7 +17,7 @@ from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, State, printable, word
-from attachd.service import locks, progressing
+from attachd.service import locks, paused, progressing
 
 #: How long is waited for the file systems of the inbox and of shares in it, in seconds.
 ANSWER_SECONDS = 5.0
@@ -34,6 +34,8 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
     shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
     looks = [partial(_is_marked, inbox), *(partial(_opens, mount) for mount in shares)]
     there, *answering = _soon(looks) if look else [None] * len(looks)
+    pauses = paused.told(journal, settings.jira.url, now)
+    suspected = any(each.kind == paused.FUSE for each in pauses)
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
     return {
@@ -54,11 +56,15 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
             {"issue": each.issue, "files": each.files, "oldest": each.oldest}
             for each in unfinished.queues(journal, MOST_QUEUES)
         ],
-        "pauses": [pause(each) for each in report.active_pauses(journal, now)],
+        "pauses": [pause(each) for each in pauses],
         "not_listed": report.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
         "strays": [_stray(stray) for stray in report.strays(journal)],
-        "waiting_for": [_file(row) for row in unfinished.troubled(journal)],
+        "waiting_for": [
+            # What is not tried again has no next time.
+            _file(row) | ({"next": None} if suspected and row.contested == 404 else {})
+            for row in unfinished.troubled(journal)
+        ],
         "last": [_file(row) for row in report.last_verdicts(journal)],
     }
 

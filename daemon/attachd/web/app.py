@@ -37,7 +37,7 @@ from starlette.routing import Route
 
 from attachd import troubles
 from attachd.filing import guard
-from attachd.journal import lookup, operating, report
+from attachd.journal import lookup, operating
 from attachd.model import Mistake
 from attachd.service import metrics, paused, phrasing, retrying
 from attachd.service.running import Engine
@@ -226,7 +226,7 @@ class Page:
         """200 while it works or waits; the body says what it waits for, by its kind."""
         waits = [
             f"paused: {each.scope}, {each.kind}"
-            for each in report.active_pauses(self._desk.reader, self._desk.clock.now())
+            for each in paused.told(self._desk.reader, self._desk.config.jira.url, self._desk.clock.now())
         ]
         if not self._desk.guard.sight.there:
             waits.append("the inbox is not there")

@@ -84,7 +84,7 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
         "hangs": [str(hang) for hang in desk.beats.hangs()],
-        "pauses": [_pause(each, now) for each in pauses],
+        "pauses": [_pause(each, now) for each in paused.told(journal, desk.config.jira.url, now)],
         "sending": _sending(desk, rates),
         "lanes": [_lane(desk, each, world) for each in unfinished.queues(journal, MOST)],
         "waiting": (waiting := _waiting(desk, world)),
