@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
 import signal
 import sqlite3
 import stat
+import struct
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -421,6 +423,39 @@ def test_a_known_inbox_that_is_absent_at_the_start_is_waited_for(place: Place, j
         wait_until(lambda: place.files(place.done) == {b"TEST-1/later.txt": b"later"})
         assert status(place)["inbox_there"] is True
     assert [a["filename"] for a in jira.attachments()] == ["later.txt"]
+
+
+def test_an_inbox_that_is_not_ours_is_told_with_what_to_do(place: Place, jira: Jira) -> None:
+    """Of another journal, without its marker, held by another service: nothing is sent, and `status` and `why` say so."""
+    assert place.run("once").returncode == 0
+    marker = place.inbox / ".attachd" / "id"
+    known = marker.read_text()
+    place.drop("TEST-1/a.txt", b"a")
+
+    marker.write_text('{"inbox": "ffffffffffffffff", "state": "/x"}')
+    another = status(place)
+    marker.unlink()
+    without = status(place)
+
+    assert (another["inbox_there"], without["inbox_there"]) == (False, False)
+    assert "is another inbox than the one that the journal knows" in another["inbox_reason"]
+    for found in (another, without):
+        assert "--adopt-inbox" in found["inbox_reason"]
+    assert without["inbox_reason"] in place.run("status").stdout
+
+    marker.write_text(known)
+    away = place.inbox.rename(place.home / "away")
+    with running(place), open(away / ".attachd" / "lock", "r+b") as held:
+        fcntl.fcntl(held, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        away.rename(place.inbox)
+
+        assert status(place)["inbox_reason"].startswith(f"the inbox {place.inbox} is held by process")
+        assert " is held by process" in place.run("why", "TEST-1/a.txt").stdout
+        assert place.run("check", "--offline").returncode == 1
+        assert jira.attachments() == []
+        held.close()
+        wait_until(lambda: place.files(place.done) == {b"TEST-1/a.txt": b"a"})
+    assert len(jira.attachments()) == 1
 
 
 def test_once_does_not_wait_for_an_inbox_that_is_absent_but_says_so(place: Place) -> None:

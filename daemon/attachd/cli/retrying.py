@@ -13,7 +13,6 @@ import typer
 from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.config import Config
-from attachd.filing import guard
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -44,7 +43,7 @@ def retry(
         os.umask(0o007)
         journal = open_existing(state)
         try:
-            _inbox_is_there(settings, journal)
+            _inbox_is_there(settings, state, journal)
             chosen = _chosen(settings, journal, paths or (), key)
         finally:
             journal.close()
@@ -70,9 +69,9 @@ def _exactly_one(*given: bool) -> None:
         raise Mistake(Problem("retry", what), exit_code=2)
 
 
-def _inbox_is_there(settings: Config, journal: Journal) -> None:
+def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
     """Nothing is moved into a folder that only looks like the inbox, because that is not mounted."""
-    sight = guard.Guard(settings.folders.inbox, str(lookup.fact(journal, "inbox")), 0).look()
+    sight = placing.sight(settings, state, lookup.fact(journal, "inbox"))
     if not sight.there:
         raise Mistake(Problem("", f"{sight.reason}.", "Nothing was moved."), exit_code=1)
 

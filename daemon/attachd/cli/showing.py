@@ -108,6 +108,7 @@ def heading(found: dict[str, Any], now: float) -> list[str]:
         f"config     {found['config']}",
         f"state      {found['state']}",
         f"inbox      {found['inbox']}{_THERE[found['inbox_there']]}",
+        *([f"           {found['inbox_reason']}"] if found["inbox_reason"] else []),
         f"site       {found['site']}",
     ]
     if found["token_expires"]:

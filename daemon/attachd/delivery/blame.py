@@ -7,7 +7,6 @@ Without one it is *held*: the file stays in the inbox, and ``why`` says so.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 import structlog
@@ -18,20 +17,16 @@ from attachd.delivery.desk import Desk
 from attachd.jira import verdict
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
-from attachd.journal import events, pauses, queue, rows
+from attachd.journal import events, pauses, queue, rows, unfinished
 from attachd.journal.rows import Row
 from attachd.model import Contested, Cure, Fault, Scope, printable
 
 log = structlog.get_logger()
 
-#: Held refusals of different issues that blow the fuse.
-FUSE = 3
 #: When a witness is asked again that did not answer.
 ASK_AGAIN_SECONDS = 30.0
 #: A 403 without anything that speaks against the account is tried hourly, and believed after a day.
 FORBIDDEN_EVERY_SECONDS, FORBIDDEN_SECONDS = 3600.0, 86400.0
-#: The value of ``file.held`` by which ``attachd resume`` says that a person believes a refusal.
-BY_HAND = 2
 
 
 def account_fault(desk: Desk, client: Client) -> Fault | None:
@@ -217,9 +212,9 @@ def review(desk: Desk) -> bool:
         held = queue.contested(connection, held=True)
     if not held:
         return False
-    by_hand = [row for row in held if row.held == BY_HAND]
+    by_hand = [row for row in held if row.held == queue.BY_HAND]
     _believe(desk, by_hand, _BY_HAND)
-    held = [row for row in held if row.held != BY_HAND]
+    held = [row for row in held if row.held != queue.BY_HAND]
     if not held:
         return bool(by_hand)
     by_day = [row for row in held if _is_by_day(desk, row)]
@@ -280,7 +275,7 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
     with desk.journal.transaction_for_reading() as connection:
         proven = [row for row in held if queue.accepted_after(connection, row.contested_at or now)]
     due = [row for row in held if row.due <= now and row not in proven]
-    blown = len({row.lane for row in held}) >= FUSE
+    blown = len({row.lane for row in held}) >= unfinished.FUSE
     believed = proven if blown else proven + due
     _believe(desk, believed, _UNKNOWN)
     if due and blown:
@@ -303,20 +298,10 @@ def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
         fresh = telling.told(connection, HELD) is None
         telling.note(connection, HELD, telling.told(connection, HELD) or now)
-        held = held_by_fuse(connection, desk.site.url) or due
+        held = unfinished.suspect(connection, desk.site.url) or due
         about = {"issues": sorted({row.lane for row in held}), "files": len(held), "remedy": remedy}
         if fresh:
             since = min(row.contested_at or row.since for row in held)
             events.put(connection, "stuck", now, about | {"cause": HELD, "since": since})
     if fresh:
         log.error("fuse.blown", **about)
-
-
-def held_by_fuse(connection: sqlite3.Connection, site: str) -> list[Row]:
-    """The refusals that wait for a person: of so many issues that the fault is more likely ours."""
-    held = [
-        row
-        for row in queue.contested(connection, held=True)
-        if row.contested == 404 and row.held != BY_HAND and not queue.accepted_before(connection, site, row.lane)
-    ]
-    return held if len({row.lane for row in held}) >= FUSE else []

@@ -273,6 +273,10 @@ def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int
     return found.fetchone() is not None
 
 
+#: The value of ``file.held`` by which ``attachd resume`` says that a person believes a refusal.
+BY_HAND = 2
+
+
 def contested(connection: sqlite3.Connection, *, held: bool) -> list[rows.Row]:
     """Rows that Jira refused without a verdict yet: *held* until it can be believed, or nobody was asked about it yet."""
     found = connection.execute(

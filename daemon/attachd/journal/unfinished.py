@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attachd.journal import lookup, rows
+from attachd.journal import lookup, queue, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 
@@ -44,6 +44,20 @@ def troubled(journal: Journal, limit: int = 20) -> list[Row]:
         for row in lookup.select(journal, f"INDEXED BY {index} WHERE {which} ORDER BY since LIMIT ?", (limit,))
     }
     return sorted(found.values(), key=lambda row: (row.since, row.id))[:limit]
+
+
+#: Held refusals of so many issues: the fault is more likely the account's (delivery.md 3).
+FUSE = 3
+
+
+def suspect(connection: sqlite3.Connection, site: str) -> list[Row]:
+    """The refusals that wait for a person, as too many issues are refused alike; empty where there are fewer."""
+    held = [
+        row
+        for row in queue.contested(connection, held=True)
+        if row.contested == 404 and row.held != queue.BY_HAND and not queue.accepted_before(connection, site, row.lane)
+    ]
+    return held if len({row.lane for row in held}) >= FUSE else []
 
 
 def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, Row | None]:

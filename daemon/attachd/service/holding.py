@@ -10,6 +10,7 @@ from attachd.config import Settle
 from attachd.delivery import blame
 from attachd.intake import gating
 from attachd.intake.gating import Writer
+from attachd.journal import unfinished
 from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word, printable, word
@@ -257,7 +258,7 @@ def _refused_since(row: Row, pauses: Sequence[Pause], when: float) -> float:
 
 
 def _held(found: Waiting, world: Circumstances) -> str:
-    if found.held_issues >= blame.FUSE:
+    if found.held_issues >= unfinished.FUSE:
         return (
             f"as {found.held_issues} issues are refused alike, attachd's account is suspected, and nothing fails for it: "
             "check what the account may see, then say `attachd resume`"

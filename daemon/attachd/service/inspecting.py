@@ -16,12 +16,12 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import policy
 from attachd.delivery import site as site_
-from attachd.filing import guard, renaming
+from attachd.filing import renaming
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Exchange, Reply
 from attachd.journal import database, lookup
 from attachd.model import Fault, Mistake, Scope, printable
-from attachd.service import expiring, growing, locks, phrasing, reaching, reloading, starting, surroundings
+from attachd.service import expiring, growing, locks, phrasing, placing, reaching, reloading, starting, surroundings
 from attachd.service.finding import Finding
 
 
@@ -88,7 +88,7 @@ def _marker(config: Config, state: Path) -> Iterator[Finding]:
         known = lookup.fact(journal, "inbox")
     finally:
         journal.close()
-    sight = guard.Guard(config.folders.inbox, str(known), 0).look() if known else None
+    sight = placing.sight(config, state, known) if known else None
     if sight is not None and not sight.there:
         remedy = f"mount it; or name another folders.state, if the journal in {state} is that of another inbox"
         yield Finding("inbox marker", "failed", sight.reason, remedy)

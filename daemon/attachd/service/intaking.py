@@ -59,7 +59,7 @@ class Intaking:
         self._next_full = self._next_fully = self._rang = 0.0
         self._fully = True
         self._overflows = self._told_overflows = 0
-        self._told_absent = self._told_full = False
+        self._told_absent, self._told_full = "", False
         self._told_reasons: dict[str, str] | None = None
 
     def stop(self) -> None:
@@ -221,13 +221,15 @@ class Intaking:
     # --- Telling ------------------------------------------------------------------------------------------------
 
     def _heed(self, report: Report) -> None:
-        """Say once that the inbox is not there, and once that it is again."""
-        if report.there == self._told_absent:
-            self._told_absent = not report.there
-            if report.there:
-                log.info("inbox.returned", inbox=str(self._desk.guard.inbox))
-            else:
-                log.warning("inbox.absent", inbox=str(self._desk.guard.inbox), reason=self._desk.guard.sight.reason)
+        """Say once that the inbox is not there, and why, once for each reason; and once that it is again."""
+        reason = "" if report.there else self._desk.guard.sight.reason or "it was away for a moment"
+        if reason == self._told_absent:
+            return
+        self._told_absent = reason
+        if report.there:
+            log.info("inbox.returned", inbox=str(self._desk.guard.inbox))
+        else:
+            log.warning("inbox.absent", inbox=str(self._desk.guard.inbox), reason=reason)
 
     def _count_unheard(self) -> None:
         found = self._unheard.confirm(self.bell.heard(), self._boot())

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from attachd.delivery import blame
-from attachd.journal import report
+from attachd.journal import report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause, project
@@ -40,7 +39,7 @@ def told(journal: Journal, site: str, now: float) -> list[Pause]:
 def suspect(journal: Journal, site: str) -> list[Row]:
     """The refused files that wait for a person, as the account is suspected; empty where it is not."""
     with journal.transaction_for_reading() as connection:
-        return blame.held_by_fuse(connection, site)
+        return unfinished.suspect(connection, site)
 
 
 def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> Pause | None:

@@ -1,4 +1,4 @@
-"""Where the journal is; and which of the three folders a path that a person types is in, and where in it."""
+"""Where the journal is, whether the inbox is there and ours; and where a path that a person types lies in the folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attachd.config import Config
 from attachd.filing import guard
+from attachd.service import locks
 
 Roots = Mapping[str, Path]
 
@@ -16,6 +17,35 @@ def roots(config: Config) -> Roots:
     """The three folders by name."""
     folders = config.folders
     return {"inbox": folders.inbox, "done": folders.done, "failed": folders.failed}
+
+
+def sight(config: Config, state: Path, known: object) -> guard.Sight:
+    """Whether the inbox is there, is the one of the id that the journal knows, and is held by nobody else."""
+    found = guard.Guard(config.folders.inbox, str(known), 0).look()
+    other = other_holder(config.folders.inbox, state) if found.there else None
+    return guard.Sight(False, f"the inbox {config.folders.inbox} is held by {other}") if other else found
+
+
+def other_holder(inbox: Path, state: Path) -> locks.Holder | None:
+    """Who holds the inbox's lock, if that is not who holds the lock of *state*."""
+    holder = holder_of(inbox)
+    ours = locks.holder(state / "lock") if holder else None
+    same = holder and ours and (holder.host, holder.pid) == (ours.host, ours.pid)
+    return None if same else holder
+
+
+def holder_of(inbox: Path) -> locks.Holder | None:
+    """Who holds the inbox's lock; None where nobody does, or there is none."""
+    try:
+        with guard.opened(inbox) as folder:
+            return locks.holder(lock_of(inbox), folder=folder)
+    except OSError:
+        return None
+
+
+def lock_of(inbox: Path) -> Path:
+    """The inbox's lock file."""
+    return inbox / guard.FOLDER / guard.LOCK
 
 
 def place(given: bytes, cwd: bytes, known: Roots) -> tuple[str, bytes] | None:

@@ -106,7 +106,7 @@ def _stray(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | 
 def _held(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
     """Refusals that the fuse holds for a person."""
     del now
-    held = blame.held_by_fuse(connection, desk.site.url)
+    held = unfinished.suspect(connection, desk.site.url)
     if not held:
         return None
     lanes = sorted({row.lane for row in held})

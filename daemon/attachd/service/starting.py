@@ -64,7 +64,7 @@ def start(
     problems = missing_folders(config, state)
     if problems:
         raise Mistake(*problems)
-    other = _holder_of(config.folders.inbox)
+    other = placing.holder_of(config.folders.inbox)
     if other is not None and other.state != str(state):
         # Another state folder would be made for nothing; with the same one, its own lock tells.
         raise _held(f"the inbox {config.folders.inbox}", other)
@@ -98,7 +98,7 @@ def _claim_again(held: Held) -> str:
     inbox = held.desk.guard.inbox
     try:
         with guard_.opened(inbox) as folder:
-            taken = locks.take(_inbox_lock(inbox), held.state, folder=folder)
+            taken = locks.take(placing.lock_of(inbox), held.state, folder=folder)
     except OSError as error:
         return f"the lock of {inbox} cannot be taken: {error.strerror}"
     if isinstance(taken, locks.Lock):
@@ -139,18 +139,6 @@ def _remember(journal: Journal, config: Config) -> None:
             database.put(connection, f"folder.{name}", str(getattr(config.folders, name)))
 
 
-def _inbox_lock(inbox: Path) -> Path:
-    return inbox / guard_.FOLDER / guard_.LOCK
-
-
-def _holder_of(inbox: Path) -> locks.Holder | None:
-    try:
-        with guard_.opened(inbox) as folder:
-            return locks.holder(_inbox_lock(inbox), folder=folder)
-    except OSError:
-        return None
-
-
 def take_state(state: Path) -> locks.Lock:
     """Take the lock of the state folder. Raises ``model.Mistake`` (75) that says who holds it."""
     return _take(state / "lock", state, f"the state folder {state}")
@@ -187,7 +175,7 @@ def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> l
         return None
     try:
         with guard_.opened(inbox, create=True) as folder:
-            return _take(_inbox_lock(inbox), state, f"the inbox {inbox}", folder)
+            return _take(placing.lock_of(inbox), state, f"the inbox {inbox}", folder)
     except OSError as error:
         raise _no_folder(inbox, error) from error
 

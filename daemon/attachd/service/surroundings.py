@@ -17,7 +17,7 @@ from attachd.config import Config, Rulebook
 from attachd.filing import guard
 from attachd.intake import hiding, routing
 from attachd.model import printable
-from attachd.service import trying
+from attachd.service import placing, trying
 from attachd.service.finding import Finding
 
 #: How many loose files are named.
@@ -51,6 +51,9 @@ def leases(config: Config) -> Finding:
 
 def locked(config: Config, state: Path) -> Finding:
     """Whether two services could be kept apart by a lock in the inbox, and in the state folder if there is one."""
+    if other := placing.other_holder(config.folders.inbox, state):
+        remedy = "end that service, or give this one an inbox of its own"
+        return Finding("locks", "failed", f"the inbox {config.folders.inbox} is held by {other}", remedy)
     for folder in (config.folders.inbox, *([state] if state.is_dir() else [])):
         try:
             reason = trying.locks(folder)

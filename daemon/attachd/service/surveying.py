@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from attachd.config import Config
-from attachd.filing import guard
-from attachd.journal import report, unfinished
+from attachd.filing.guard import Sight
+from attachd.journal import lookup, report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, State, printable, word
-from attachd.service import locks, paused, progressing
+from attachd.service import locks, paused, placing, progressing
 
 #: How long is waited for the file systems of the inbox and of shares in it, in seconds.
 ANSWER_SECONDS = 5.0
@@ -32,8 +32,11 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
     """
     summary, events, inbox = report.summary(journal), report.events(journal), settings.folders.inbox
     shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
-    looks = [partial(_is_marked, inbox), *(partial(_opens, mount) for mount in shares)]
-    there, *answering = _soon(looks) if look else [None] * len(looks)
+    looks = [
+        partial(placing.sight, settings, state, lookup.fact(journal, "inbox")),
+        *(partial(_opens, m) for m in shares),
+    ]
+    sight, *answering = _soon(looks) if look else [None] * len(looks)
     pauses = paused.told(journal, settings.jira.url, now)
     suspected = any(each.kind == paused.FUSE for each in pauses)
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
@@ -42,7 +45,8 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
         "config": str(settings.file),
         "state": str(state),
         "inbox": str(inbox),
-        "inbox_there": there,
+        "inbox_there": sight.there if sight else None,
+        "inbox_reason": sight.reason or None if sight else None,
         "site": settings.jira.url,
         "token_expires": str(settings.jira.auth.token_expires) if settings.jira.auth.token_expires else None,
         "running": {"pid": holder.pid, "host": holder.host} if holder else None,
@@ -69,9 +73,9 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
     }
 
 
-def _soon(looks: Sequence[Callable[[], bool]]) -> list[bool | None]:
+def _soon(looks: Sequence[Callable[[], Sight]]) -> list[Sight | None]:
     """What each look finds; None where its file system does not answer, as that of a lost share for minutes or for good."""
-    found: dict[int, bool] = {}
+    found: dict[int, Sight] = {}
 
     def look(number: int) -> None:
         found[number] = looks[number]()
@@ -85,17 +89,12 @@ def _soon(looks: Sequence[Callable[[], bool]]) -> list[bool | None]:
     return [found.get(number) for number in range(len(looks))]
 
 
-def _is_marked(inbox: Path) -> bool:
-    """Whether the inbox carries its marker."""
-    return guard.read_marker(inbox) is not None
-
-
-def _opens(folder: str) -> bool:
+def _opens(folder: str) -> Sight:
     try:
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return Sight(False, str(error))
+    return Sight(True)
 
 
 def _events(events: report.Events) -> dict[str, Any]:

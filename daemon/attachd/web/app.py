@@ -36,10 +36,9 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from attachd import troubles
-from attachd.filing import guard
 from attachd.journal import lookup, operating
 from attachd.model import Mistake
-from attachd.service import metrics, paused, phrasing, retrying
+from attachd.service import metrics, paused, phrasing, placing, retrying
 from attachd.service.running import Engine
 from attachd.web import picturing
 from attachd.web.gatekeeping import Gate, Gatekeeper
@@ -202,7 +201,7 @@ class Page:
         row = picturing.failed_row(desk, form.get("id", ""))
         if row is None:
             return ["That file is not among the failed ones any more."]
-        sight = guard.Guard(desk.config.folders.inbox, str(lookup.fact(desk.journal, "inbox")), 0).look()
+        sight = placing.sight(desk.config, self._state, lookup.fact(desk.journal, "inbox"))
         if not sight.there:
             return [f"Nothing was moved: {sight.reason}."]
         log.info("page.retried", id=row.ident, issue=row.asked)
