@@ -281,6 +281,35 @@ def test_names_that_are_personal_data_are_left_out(start: Start) -> None:
     ]
 
 
+def test_without_names_no_sentence_repeats_one(start: Start) -> None:
+    """Jira and the system quote names in what they say; a folder that is no issue's is a name too."""
+    reader = start(file_names=False)
+    LOG.warning(
+        "file.refused",
+        id="F1",
+        issue="TEST-1",
+        file="TEST-1/Mueller HIV.pdf",
+        reason="'Mueller HIV.pdf' is not allowed",
+    )
+    LOG.warning("folder.not_routed", folder="Patient Mueller", reason="'Patient Mueller' is not an issue key")
+    said = "/srv/inbox/TEST-1/Mueller cannot be opened, nor Mueller-a; a pity"
+    LOG.warning("file.blocked", file=b"TEST-1/Mueller/a", reason=said)
+    LOG.info("watch.blind", folder="/srv/inbox/TEST-7", reason="nfs4")
+    LOG.info("folder.not_listed", folder="TEST-7/Mueller", reason="Mueller: Permission denied")
+
+    text = reader.text()
+    assert "Mueller" not in text
+    records = [json.loads(line) for line in text.splitlines()]
+    assert [(r.get("file"), r.get("folder"), r["reason"]) for r in records] == [
+        ("-", None, "'-' is not allowed"),
+        (None, "-", "'-' is not an issue key"),
+        ("-", None, "/srv/inbox/TEST-1/- cannot be opened, nor -; - pity"),
+        (None, "/srv/inbox/TEST-7", "nfs4"),
+        (None, "-", "-: Permission denied"),
+    ]
+    assert records[0]["issue"] == "TEST-1"
+
+
 def test_without_names_an_exception_says_where_but_not_what(start: Start, tmp_path: Path) -> None:
     reader = start(file_names=False)
     try:

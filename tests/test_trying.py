@@ -6,17 +6,19 @@ import errno
 import fcntl
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from attachd.filing import guard
 from attachd.intake import canary, mounts
 from attachd.intake.mounts import Mount
 from attachd.intake.watching import Watch
-from attachd.service import surroundings, trying
+from attachd.service import starting, surroundings, trying
 from test_reaching import settings
 
 NOBODY, DROPPERS = 65534, 4242
@@ -163,3 +165,22 @@ def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_
     assert without.remedy.startswith(f"setfacl -R -m u:nobody:rwX,d:u:nobody:rwX {inbox} ")
     assert "umask 002" in without.remedy
     assert list(inbox.iterdir()) == []
+
+
+# --- Folders elsewhere --------------------------------------------------------------------------------------------
+
+
+def test_folders_on_another_device_are_told_at_the_start(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("wants a second file system")
+    found = settings(tmp_path)
+    with capture_logs() as lines:
+        starting.tell_copies(found)
+    assert lines == []
+    with tempfile.TemporaryDirectory(dir=shm) as far, capture_logs() as lines:
+        starting.tell_copies(found.model_copy(update={"folders": found.folders.model_copy(update={"done": Path(far)})}))
+
+    (line,) = lines
+    assert (line["event"], line["key"], line["log_level"]) == ("folder.elsewhere", "folders.done", "warning")
+    assert "is copied, compared, and only then removed" in line["reason"]

@@ -70,6 +70,7 @@ def run(
         notify.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
+        starting.tell_copies(engine.desk.config)
         with _page(engine):
             try:
                 _watch(engine, signals)

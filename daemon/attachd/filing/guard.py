@@ -128,12 +128,7 @@ class Guard:
 
     def _look(self) -> Sight:
         try:
-            descriptor = os.open(self.inbox, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                status = os.fstat(descriptor)
-                mount = (status.st_dev, status.st_ino, _mount_id(descriptor))
-            finally:
-                os.close(descriptor)
+            mount = mount_of(self.inbox)
         except OSError as error:
             return Sight(False, f"the inbox {self.inbox} cannot be opened ({error.strerror}); is it mounted?")
         marker = read_marker(self.inbox)
@@ -150,6 +145,16 @@ class Guard:
                 "(`attachd run --adopt-inbox` takes it over, once)",
             )
         return Sight(True, mount=mount)
+
+
+def mount_of(folder: Path) -> tuple[int, int, int]:
+    """Device and inode of a folder, and the id of the mount that it is reached through. Raises ``OSError``."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(descriptor)
+        return status.st_dev, status.st_ino, _mount_id(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _mount_id(descriptor: int) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 
 from attachd import model
+from attachd.service import nameless
 
 MASK = "********"
 #: Longer texts and lists are cut: one warning of a library must not fill the journal.
@@ -44,7 +45,6 @@ _SCHEME = re.compile(
     r"\b(bearer|basic)(\s+|\s*:\s*)(?!(?:access|auth|authentication|authorization|realm|tokens?)(?![\w+/.~-]))[^\s\"',;]+",
     re.IGNORECASE,
 )
-_NAME_KEYS = frozenset({"file", "path", "target", "name"})
 _BARE = re.compile(r"[^\s\"=\[\]{}]+")
 
 Fields = Mapping[str, Any]
@@ -101,6 +101,8 @@ class Lines:
         level = _level(method)
         told: dict[str, Any] = {"level": level, "event": "", **event}
         told["level"], told["event"] = level, str(told["event"])
+        if not self._file_names:
+            told = nameless.told(told)
         if "exc_info" in told and (exception := _exception(told.pop("exc_info"))) is not None:
             told["exception"] = _traceback(exception, messages=self._file_names)
         if not _may_be_shown(told, file_names=self._file_names):
@@ -121,7 +123,7 @@ def _may_be_shown(told: Mapping[str, Any], *, file_names: bool) -> bool:
     """Whether ``_plain`` would leave everything as it is. True of nearly all lines, and told at a fifth of its price."""
     texts: list[str] = []
     for key, value in told.items():
-        if _is_secret(key) or (key in _NAME_KEYS and not file_names):
+        if _is_secret(key) or (not file_names and nameless.hidden(key, value)):
             return False
         kind = type(value)
         if kind is str or kind is int:
@@ -161,8 +163,8 @@ def _is_secret(key: str) -> bool:
 def _of_key(key: str, value: Any, *, file_names: bool) -> Any:
     if _is_secret(key):
         return MASK
-    if key in _NAME_KEYS and not file_names:
-        return "-"
+    if not file_names and nameless.hidden(key, value):
+        return nameless.HIDDEN
     if key == "exception":
         return _text(str(value), MAXIMUM_TRACEBACK)
     return _plain(value, file_names=file_names)

@@ -25,7 +25,7 @@ from attachd.service.noticing import Seen
 log = structlog.get_logger()
 
 #: How often it is looked whether a text would be another one by now.
-STEP_SECONDS = 10.0
+STEP_SECONDS = 5.0
 #: How often ``_STATUS.txt`` is written even so, because its age tells that attachd runs.
 RENEW_SECONDS = 3600.0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,26 @@ def _claim_again(held: Held) -> str:
         held.inbox_lock = taken
         return ""
     return f"the inbox {inbox} is held by {taken}" if isinstance(taken, locks.Holder) else taken.reason
+
+
+def tell_copies(config: Config) -> None:
+    """Say which moves are copies: between two mounts nothing can be renamed, be they of one file system (rename(2), EXDEV)."""
+    folders = config.folders
+    with suppress(OSError):
+        device, _, mount = guard_.mount_of(folders.inbox)
+        for name, folder in (("done", folders.done), ("failed", folders.failed)):
+            with suppress(OSError):
+                there, _, through = guard_.mount_of(folder)
+                if (there, through) != (device, mount):
+                    remedy = f"put folders.{name} on the file system of the inbox, where a move is one rename"
+                    log.warning(
+                        "folder.elsewhere", key=f"folders.{name}", folder=str(folder), reason=_COPIED, remedy=remedy
+                    )
+
+
+_COPIED = (
+    "it is on another file system or mount than the inbox: each move there is copied, compared, and only then removed"
+)
 
 
 def missing_folders(config: Config, state: Path) -> list[Problem]:

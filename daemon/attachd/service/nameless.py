@@ -1,0 +1,50 @@
+"""Log lines without names that people chose (``log.file_names = false``), be they values or quoted in sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attachd import model
+
+#: Keys whose values are names of files; ``folder`` is one where it is a folder of the inbox, and not a mount.
+KEYS = frozenset({"file", "path", "target", "name"})
+_ISSUE = re.compile(r"[A-Z][A-Z0-9_]*-[1-9][0-9]*|[0-9]+", re.ASCII)
+HIDDEN = "-"
+
+
+def hidden(key: str, value: Any) -> bool:
+    """Whether the value of this key is a name."""
+    return key in KEYS or (key == "folder" and not str(value).startswith("/"))
+
+
+def told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """*fields* without names, also in the sentences beside them: those of Jira and of the system quote them."""
+    names = {name for key, value in fields.items() if hidden(key, value) for name in _names(value)}
+    if not names:
+        return dict(fields)
+    # The longest first, so that none is left over around a shorter one; whole words only, as "a" may be a name.
+    either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    pattern = re.compile(rf"(?<!\w)(?:{either})(?!\w)")
+    return {
+        key: HIDDEN if hidden(key, value) else pattern.sub(HIDDEN, value) if _is_sentence(key, value) else value
+        for key, value in fields.items()
+    }
+
+
+def _is_sentence(key: str, value: Any) -> bool:
+    return isinstance(value, str) and key not in ("event", "level", "timestamp", "id", "issue")
+
+
+def _names(value: Any) -> Iterator[str]:
+    """A path, each part of it but an issue's key, and what its parts are called together when they are attached."""
+    text = model.printable(value) if isinstance(value, bytes) else str(value)
+    first, *parts = text.strip("/").split("/")
+    if not _ISSUE.fullmatch(first):
+        parts = [first, *parts]
+    if parts and text != first:
+        yield text
+    yield from (part for part in parts if part not in ("", ".", ".."))
+    if len(parts) > 1:
+        yield "-".join(parts)
