@@ -202,6 +202,23 @@ def test_retry_after_is_a_minimum_in_either_form(tmp_path: Path, site: str, form
         assert (w.stand(), len(w.uploads())) == ("attached", 2)
 
 
+def test_a_site_that_is_down_for_maintenance_is_asked_no_sooner_than_it_says(tmp_path: Path) -> None:
+    """A 503 to a question, not to an upload: asked again every few seconds, it would be one of many that do so."""
+    with wired(tmp_path) as w:
+        w.jira.faults.add(Fault("status", status=503, headers={"Retry-After": "120"}, where="serverInfo", times=50))
+        w.drop("TEST-1/a.txt", b"a")
+        w.deliver()
+        assert (w.stand(), w.paused()) == ("waits", "site::server-error")
+        asked = len(w.seen())
+
+        pass_time(w, 118.0)
+        assert len(w.seen()) == asked
+        w.jira.faults.clear()
+        pass_time(w, 120.0)
+
+        assert w.stand() == "attached"
+
+
 def test_a_429_with_retry_after_0_waits_a_second_at_least(w: Wired) -> None:
     throttle(w, "0")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attachd.clock import Clock
-from attachd.jira import listing, verdict
+from attachd.jira import listing, verdict, waits
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.model import Cure, Fault, Scope
 
@@ -163,9 +163,8 @@ def not_jira(reply: Reply) -> Fault:
     if 300 <= reply.status < 400:
         return verdict.redirected(reply)
     if reply.status >= 500:
-        return Fault(
-            Scope.SITE, "server-error", f"Jira answered {reply.status}: it has trouble of its own", cure=Cure.PROBE
-        )
+        reason = f"Jira answered {reply.status}: it has trouble of its own"
+        return Fault(Scope.SITE, "server-error", reason, cure=Cure.PROBE, wait=waits.retry_after(reply))
     if reply.status == 200:
         return _account(reply)
     return verdict.stranger(reply)
