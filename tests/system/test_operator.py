@@ -188,6 +188,9 @@ def test_why_tells_only_so_many_files_of_a_folder(tried: Place) -> None:
 # --- history ----------------------------------------------------------------------------------------------------
 
 
+HINT = "--limit N shows more, --issue, --state and --since choose"
+
+
 def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
     tried.drop("test-1/a.txt", b"a")
     assert tried.run("once").returncode == 0
@@ -236,6 +239,12 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
     assert json.loads(said(tried, "history", "--json", "--since", "1d", "--state", "failed")) == [newest]
     assert json.loads(said(tried, "history", "--json", "--since", "2100-01-01T08:30")) == []
     assert said(tried, "history", "--issue", "TEST-9") == "No files.\n"
+    for number in range(50):
+        tried.drop(f"TEST-3/{number}.txt", b"%d" % number)
+    assert tried.run("once").returncode == 0
+    assert len(json.loads(said(tried, "history", "--json"))) == 52
+    assert said(tried, "history").endswith(f"There are more than these 50 files; {HINT}.\n")
+    assert len(said(tried, "history", "--limit", "50").splitlines()) == 51
 
 
 # --- retry ------------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: A checksum is cut off in the table; ``--json`` has all of it.
 _DIGITS = 12
+#: How many files are listed where nobody says how many: of people a screen or two, of programs all.
+_MOST, _EVERYTHING = 50, 2**62
 #: From so many columns on, checksums and more have room beside the rest.
 _WIDE = 160
 _HEADINGS = (
@@ -51,7 +53,12 @@ def history(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 50,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", metavar="N", min=1, help="At most so many; 50, and all with --json.", show_default=False
+        ),
+    ] = None,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
     as_json: common.AsJson = False,
@@ -63,9 +70,11 @@ def history(
         moment = moments.since(since, "--since", time.time()) if since is not None else None
         journal = open_existing(folder)
         try:
-            found = lookup.history(journal, key, state, limit, since=moment)
+            most = limit or (_EVERYTHING if as_json else _MOST)
+            found = lookup.history(journal, key, state, most + 1, since=moment)
         finally:
             journal.close()
+    found, more = found[:most], len(found) > most
     if as_json:
         common.print_json([described(row) for row in found])
     elif found and sys.stdout.isatty():
@@ -76,6 +85,8 @@ def history(
     else:
         for line in table(found, time.time()):
             print(line)
+    if more and not as_json and limit is None:
+        print(f"There are more than these {most} files; --limit N shows more, --issue, --state and --since choose.")
 
 
 def described(row: Row) -> dict[str, Any]:

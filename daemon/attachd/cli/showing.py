@@ -102,7 +102,11 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
 def heading(found: dict[str, Any], now: float) -> list[str]:
     """Which attachd, and how many files, in lines."""
     running = found["running"]
-    daemon = f"running (process {running['pid']} on {running['host']})" if running else "not running"
+    daemon = (
+        f"running (process {running['pid']} on {running['host']})"
+        if running
+        else "not running; what was dropped meanwhile is not counted here"
+    )
     text = [
         f"attachd    {daemon}",
         f"config     {found['config']}",
