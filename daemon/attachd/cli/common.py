@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pwd
@@ -63,6 +64,10 @@ def load(file: Path | None, instance: str | None, *, check_token: bool = True) -
     return config.load(config.find(file, instance, os.environ), check_token=check_token)
 
 
+#: What Python, and what we use, loads at its first use: from a home of root's, the owner of the state folder can load nothing.
+_LOADED_LATE = ("encodings.ascii", "encodings.latin_1", "encodings.idna", "importlib.readers")
+
+
 def act_as_owner(state: Path) -> None:
     """As root, go on as the owner of the state folder, so that no verb leaves files there that the service cannot use."""
     if os.geteuid() != 0 or not state.is_dir():
@@ -70,6 +75,8 @@ def act_as_owner(state: Path) -> None:
     owner = state.stat()
     if owner.st_uid == 0:
         return
+    for name in _LOADED_LATE:
+        importlib.import_module(name)
     try:
         os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
     except KeyError:
