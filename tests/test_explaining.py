@@ -113,12 +113,12 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     ),
     "still open": (
         Waiting(row(SEEN, reason="a program still has it open for writing")),
-        "waits: a program still has it open for writing; it is sent to TEST-1 when that is over",
+        f"waits since {at(-60)}: a program still has it open for writing; it is sent to TEST-1 when that is over",
     ),
     "without its end": (
         Waiting(row(SEEN, lacks="a PDF ends with %%EOF", due=NOW + 600)),
         (
-            f"waits: its end is missing (a PDF ends with %%EOF); it is sent as it is at {at(600)}, unless it is "
+            f"waits since {at(-60)}: its end is missing (a PDF ends with %%EOF); it is sent as it is at {at(600)}, unless it is "
             "completed before"
         ),
     ),
@@ -138,7 +138,8 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     "blocked": (
         Waiting(row(SEEN, blocked="it cannot be read (chmod g+r).")),
         (
-            "cannot be taken: it cannot be read (chmod g+r); attachd looks again every 30 s, and takes it by itself once that "
+            f"cannot be taken since {at(-60)}: it cannot be read (chmod g+r); attachd looks again every 30 s, and takes it by "
+            "itself once that "
             "is put right"
         ),
     ),
@@ -664,6 +665,11 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
         NoIssue("'x' is not an issue key; rename it"),
         True,
         f"{NAME} is not attached: 'x' is not an issue key; rename it.",
+    ),
+    "no issue, for a while": (
+        NoIssue("'x' is not an issue key; rename it", since=NOW - 60),
+        True,
+        f"{NAME} is not attached: 'x' is not an issue key; rename it (such files lie there since {at(-60)}).",
     ),
     "no issue's folder": (
         NoIssue("'x' is not an issue key; rename it", folder=True),

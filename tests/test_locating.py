@@ -139,6 +139,10 @@ def test_a_folder_that_is_no_issues_is_told_once(tmp_path: Path) -> None:
         assert folder[1].folder
         assert isinstance(one(w, "inbox/no key/a.txt"), NoIssue)
         assert one(w, "inbox/loose.txt") == NoIssue("")
+        for path in ("loose.txt", "no key", "no key/a.txt"):
+            found = one(w, f"inbox/{path}")
+            assert isinstance(found, NoIssue)
+            assert found.since == w.clock.now()
         assert "only these projects are served here: TEST" in told(w, "inbox/OTHER-1/c.txt")
 
 

@@ -77,10 +77,14 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class NoIssue:
-    """Its folder is no issue's: *reason*; "" for what lies loose in the inbox. *folder*: the path is that folder."""
+    """Its folder is no issue's: *reason*; "" for what lies loose in the inbox. *folder*: the path is that folder.
+
+    *since* the scans have found files in it that are not attached; None where none has yet.
+    """
 
     reason: str
     folder: bool = False
+    since: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +158,8 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
                 f"{name} cannot be taken: {printable(folder)}/{reason}; nothing of that folder is before it is mended."
             )
             return Answer(sentence, Word.BLOCKED)
-        case NoIssue(reason, folder):
-            return Answer(_no_issue(name, reason, folder), Word.WAITING)
+        case NoIssue():
+            return Answer(_no_issue(name, found, world), Word.WAITING, since=found.since)
         case Elsewhere() | Unknown():
             return Answer(_unknown(name, found, world), None, known=False)
         case Unreachable() | Ignored() | Special() | TooDeep() | Empty() | Dragged():
@@ -176,13 +180,15 @@ def _unknown(name: str, found: Elsewhere | Unknown, world: Circumstances) -> str
     return f"Nothing lies at {name}, and attachd has never had anything of this name."
 
 
-def _no_issue(name: str, reason: str, folder: bool) -> str:
-    if not reason:
+def _no_issue(name: str, found: NoIssue, world: Circumstances) -> str:
+    since = f" (such files lie there since {phrasing.clock(found.since, world.now)})" if found.since is not None else ""
+    if not found.reason:
         return (
             f"{name} is not attached, because it lies in no issue's folder; move it into a folder of the inbox that is "
-            "named like its issue, such as TEST-123."
+            f"named like its issue, such as TEST-123{since}."
         )
-    return f"Nothing in {name} is attached: {reason}." if folder else f"{name} is not attached: {reason}."
+    said = f"Nothing in {name} is attached" if found.folder else f"{name} is not attached"
+    return f"{said}: {found.reason}{since}."
 
 
 def _left_alone(

@@ -139,7 +139,8 @@ def _before_sending(found: Waiting, world: Circumstances) -> _Cause | None:
         return _Cause("is not at its place any more", then)
     if found.row.blocked:
         then = f"attachd looks again every {span(world.rescan)}, and takes it by itself once that is put right"
-        return _Cause(f"cannot be taken: {clause(found.row.blocked)}", then)
+        since = clock(found.row.since, world.now)
+        return _Cause(f"cannot be taken since {since}: {clause(found.row.blocked)}", then)
     return None
 
 
@@ -154,12 +155,15 @@ def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
 
 
 def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
+    since = clock(row.since, world.now)
     if row.lacks:
         when = f" at {clock(row.due, world.now)}" if world.running else ""
-        return _Cause(f"waits: {row.remark}", f"it is sent as it is{when}, unless it is completed before", row.due)
+        return _Cause(
+            f"waits since {since}: {row.remark}", f"it is sent as it is{when}, unless it is completed before", row.due
+        )
     if row.reason:
         when = f"at {clock(row.due, world.now)} at the earliest" if row.due else "when that is over"
-        return _Cause(f"waits: {clause(row.reason)}", f"it is sent to {issue(row)} {when}", row.due)
+        return _Cause(f"waits since {since}: {clause(row.reason)}", f"it is sent to {issue(row)} {when}", row.due)
     needed = gating.quiet_needed(row.size, rules, Writer.NOBODY)
     what = f"until it is closed and nobody has changed it for {quiet(row.size, rules)}"
     if row.size == 0:

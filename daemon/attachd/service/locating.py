@@ -152,6 +152,11 @@ class Locator:
     def _waiting(self, row: Row, *, gone: bool = False) -> Waiting:
         return awaiting.waiting(self._journal, self._rulebook, row, gone=gone)
 
+    def _stray_since(self, folder: bytes) -> float | None:
+        """Since when files lie in a folder that is no issue's, as far as the scans have seen."""
+        since = self._journal.value("SELECT min(since) FROM stray WHERE folder = ?", (folder,))
+        return None if since is None else float(since)
+
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
         """Why intake leaves this path alone; None if it takes it."""
         if kind := _kind(status):
@@ -160,10 +165,10 @@ class Locator:
             return ignored
         top, _, rest = path.partition(b"/")
         if not rest:
-            return explaining.NoIssue("")
+            return explaining.NoIssue("", since=self._stray_since(b""))
         routed = self._router.route(top)
         if isinstance(routed, routing.Unrouted):
-            return explaining.NoIssue(routed.reason)
+            return explaining.NoIssue(routed.reason, since=self._stray_since(top))
         if self._config.folders.nested == "ignore" and b"/" in rest:
             return explaining.TooDeep()
         if path.count(b"/") > walking.DEPTH + 1:
@@ -258,7 +263,7 @@ class Locator:
             return ignored
         routed = self._router.route(path.partition(b"/")[0])
         if isinstance(routed, routing.Unrouted):
-            return explaining.NoIssue(routed.reason, folder=True)
+            return explaining.NoIssue(routed.reason, folder=True, since=self._stray_since(path.partition(b"/")[0]))
         if self._config.folders.nested == "ignore" and b"/" in path:
             return explaining.TooDeep()
         return None
