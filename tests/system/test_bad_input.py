@@ -130,6 +130,16 @@ def folders(text: str) -> Callable[[Place], None]:
 
 
 #: How it is spoilt, and what must be said.
+def _several(place: Place) -> None:
+    more = "[upload]\nparallel = 0\nparalel = 3\n[batch]\nmax_files = true\n[hooks]\nevents = ['done']"
+    place.configure("http://jira.example.com", more, 'inbox = "inbox"\ndone = "inbox"')
+
+
+def _two(place: Place) -> None:
+    place.configure(NOWHERE, "[upload]\nparalel = 3")
+    (place.home / "token").chmod(0o644)
+
+
 SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
     "broken TOML": (
         more('[upload]\nparallel = "4'),
@@ -172,12 +182,12 @@ SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
         ["jira.auth.token: names a file that cannot be read: No such file or directory."],
     ),
     "token empty": (lambda place: (place.home / "token").write_text("\n"), ["jira.auth.token: is empty."]),
+    "a key and the token": (
+        _two,
+        ["jira.auth.token: names ", "upload.paralel: is not a key that attachd knows."],
+    ),
     "several at once": (
-        lambda place: place.configure(
-            "http://jira.example.com",
-            "[upload]\nparallel = 0\nparalel = 3\n[batch]\nmax_files = true\n[hooks]\nevents = ['done']",
-            'inbox = "inbox"\ndone = "inbox"',
-        ),
+        _several,
         [
             "folders.done: is the same folder as folders.inbox",
             "jira.url: is http",
@@ -206,7 +216,7 @@ def test_a_wrong_configuration_is_told_and_nothing_is_touched(untried: Place, ki
     for ended in all_ended:
         words = told(ended, 78)
         assert [part for part in (*said, str(untried.config)) if part not in words] == []
-        assert len(words.splitlines()) == (len(said) if kind == "several at once" else 1)
+        assert len(words.splitlines()) == (len(said) if kind in ("several at once", "a key and the token") else 1)
 
 
 def _give_up_reading_everything() -> None:
@@ -243,6 +253,22 @@ def test_a_missing_folder_that_no_journal_knows_is_a_mistake(untried: Place, ver
 
     assert words.startswith(f"attachd: folders.{name}: the folder {folder} does not exist. Make it (mkdir {folder}), ")
     assert len(words.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["run", "once"])
+def test_a_token_and_folders_that_are_missing_are_told_together(untried: Place, verb: str) -> None:
+    (untried.home / "token").unlink()
+    (untried.home / "inbox").rmdir()
+    (untried.home / "done").rmdir()
+
+    words = refused(untried, verb)
+
+    assert [line.partition(": ")[2].partition(": ")[0] for line in words.splitlines()][1:] == [
+        "folders.inbox",
+        "folders.done",
+    ]
+    assert "jira.auth.token: names a file that cannot be read: No such file" in words
+    assert not untried.state.exists()
 
 
 def test_check_finds_every_missing_folder_and_goes_on(untried: Place) -> None:

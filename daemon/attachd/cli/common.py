@@ -88,12 +88,26 @@ def act_as_owner(state: Path) -> None:
 def prepared(file: Path | None, instance: str | None, *, check_token: bool = True) -> tuple[Config, Path]:
     """The configuration and the state folder, acting as the folder's owner. Raises ``model.Mistake``."""
     where = config.find(file, instance, os.environ)
-    quick = config.load(where, check_token=False)
+    try:
+        quick = config.load(where, check_token=False)
+    except Mistake as mistake:
+        raise _with_token(mistake, where) if check_token else mistake from None
     state = placing.state_folder(quick, os.environ)
     if check_token:
         handing.read_by_root(quick)
     act_as_owner(state)
     return config.load(where, check_token=check_token), state
+
+
+def _with_token(mistake: Mistake, where: Path) -> Mistake:
+    """All that is wrong at once: the token is looked at although something else has to be corrected as well."""
+    try:
+        config.load(where)
+    except Mistake as both:
+        # What systemd hands to the service root reads by another way, and only for a valid configuration.
+        more = [each for each in both.problems if os.geteuid() != 0 or "names a credential" not in each.what]
+        return Mistake(*more, exit_code=both.exit_code)
+    return mistake
 
 
 def issue_key(settings: Config, given: str) -> str:

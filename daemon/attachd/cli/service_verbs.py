@@ -144,7 +144,10 @@ def started(
 ) -> Engine:
     """Everything started, the log first. Ends the process in words where it cannot be."""
     with common.mistakes_told():
-        settings, state = common.prepared(file, instance)
+        try:
+            settings, state = common.prepared(file, instance)
+        except Mistake as mistake:
+            raise _with_folders(mistake, file, instance) from None
         os.umask(0o007)
         _configure_log(settings.log, log_above)
         for notice in settings.notices:
@@ -158,6 +161,15 @@ def started(
             expiring.remind(held.desk)
             engine.start()
             return engine
+
+
+def _with_folders(mistake: Mistake, file: common.ConfigFile, instance: common.Instance) -> Mistake:
+    """All that is wrong at once: where only the token cannot be used, missing folders are told too."""
+    try:
+        settings, state = common.prepared(file, instance, check_token=False)
+    except Mistake:
+        return mistake
+    return Mistake(*mistake.problems, *starting.missing_folders(settings, state), exit_code=mistake.exit_code)
 
 
 def _configure_log(settings: Log, bars: Bars | None) -> None:
