@@ -534,10 +534,16 @@ def test_where_the_page_may_be(good: str) -> None:
     assert config.parse(f"{tables()}\n[web]\nlisten = '{good}'", base=Path("/srv")).web.listen == good
 
 
+def test_a_socket_counts_from_the_configuration_as_every_path_does() -> None:
+    listen = config.parse(f"{tables()}\n[web]\nlisten = 'unix:web.sock'", base=Path("/srv")).web.listen
+
+    assert listen == "unix:/srv/web.sock"
+
+
 @pytest.mark.parametrize(
     ("bad", "what"),
     [
-        *(("unix:web.sock", "socket"), (f"unix:/{'x' * 100}", "socket"), ("unix:", "socket"), ("8437", "neither")),
+        *((f"unix:/{'x' * 100}", "socket"), ("unix:", "socket"), ("8437", "neither")),
         *(("http://127.0.0.1:80", "neither"), ("127.0.0.1", "neither"), ("127.0.0.1:0", "neither"), ("", "neither")),
         *(
             ("127.0.0.1:80/x", "neither"),

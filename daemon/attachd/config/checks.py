@@ -242,7 +242,7 @@ def listen(text: str | None) -> Iterator[Problem]:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or not path.isprintable() or len(os.fsencode(path)) > _LONGEST_SOCKET:
-            what = f"names no socket: an absolute path of at most {_LONGEST_SOCKET} bytes has to follow “unix:”."
+            what = f"names no socket: a path of at most {_LONGEST_SOCKET} bytes has to follow “unix:”."
             yield Problem("", what, "Write it as in “unix:/run/attachd/web.sock”.")
         return
     remedy = (

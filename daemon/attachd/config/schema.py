@@ -14,7 +14,7 @@ import pydantic
 from pydantic import Field
 
 from attachd.config import checks, secrets
-from attachd.config.tables import AbsolutePath, Table, Texts, complain
+from attachd.config.tables import AbsolutePath, Context, Table, Texts, complain
 
 #: An upper bound for what is certainly a slip of the finger.
 _DAY = 86_400.0
@@ -229,10 +229,20 @@ class Log(Table):
     file_names: bool = True
 
 
+def _socket(text: Any, info: pydantic.ValidationInfo) -> Any:
+    """A socket's relative path counts from the configuration file, as every path does."""
+    path = text.removeprefix("unix:") if isinstance(text, str) and text.startswith("unix:") else ""
+    return f"unix:{info.context.base / path}" if path and isinstance(info.context, Context) else text
+
+
 class Web(Table):
     """A page on a unix socket or a loopback port; *hosts* are the names under which a proxy serves it."""
 
-    listen: Annotated[str | None, pydantic.AfterValidator(lambda text: _checked(checks.listen, text))] = None
+    listen: Annotated[
+        str | None,
+        pydantic.AfterValidator(lambda text: _checked(checks.listen, text)),
+        pydantic.BeforeValidator(_socket),
+    ] = None
     hosts: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.hosts, names))] = ()
 
 
