@@ -323,6 +323,20 @@ def test_an_instance_that_was_made_by_hand_is_seen(tmp_path: Path, monkeypatch: 
     assert installing.installed() == {"attachd@hand", "attachd@lab"}
 
 
+def test_a_dry_run_shows_the_plan_also_where_something_is_in_the_way(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".config/systemd/user").mkdir(parents=True)
+    (home / ".config/systemd/user/attachd.service").write_text("# mine\n")
+    words = [ATTACHD, "install", "--user", "--dry-run"]
+
+    ended = subprocess.run(words, env=os.environ | {"HOME": str(home)}, capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 1
+    assert "would: write" in ended.stdout
+    assert ended.stderr.startswith(f"attachd: {home}/.config/systemd/user/attachd.service: ")
+    assert (home / ".config/systemd/user/attachd.service").read_text() == "# mine\n"
+
+
 def test_a_dry_run_shows_the_whole_unit_and_makes_nothing(tmp_path: Path) -> None:
     ended = subprocess.run(
         [ATTACHD, "install", "--user", "--dry-run"],

@@ -25,13 +25,15 @@ def install(
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
         prefixes = Path(sys.prefix), Path(sys.base_prefix)
-        if not user and (problem := installing.misplaced(aim.command, prefixes)):
-            raise Mistake(problem, exit_code=1)
+        misplaced = None if user else installing.misplaced(aim.command, prefixes)
         settings = _settings(aim)
         steps = installing.for_user(aim, settings) if user else installing.for_system(aim, settings, _is_ours)
-        if not refresh and (found := installing.conflicts(steps)):
-            raise Mistake(*found, exit_code=1)
-        _take(steps, dry_run=dry_run, as_json=as_json)
+        problems = [*([misplaced] if misplaced else []), *([] if refresh else installing.conflicts(steps))]
+        # What would be done is shown also where something is in the way.
+        if dry_run or not problems:
+            _take(steps, dry_run=dry_run, as_json=as_json)
+        if problems:
+            raise Mistake(*problems, exit_code=1)
         if not dry_run and not as_json:
             _tell_next(aim, settings)
 
