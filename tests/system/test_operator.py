@@ -357,6 +357,7 @@ def test_a_state_that_is_none_is_a_usage_error(tried: Place) -> None:
         ["--state", "lost"],
         ["--limit", "0"],
         ["--limit", "many"],
+        ["--limit", "9" * 30],
         ["--since", "soon"],
         ["--since", "0001-01-01"],
     ):

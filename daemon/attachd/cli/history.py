@@ -56,7 +56,12 @@ def history(
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", metavar="N", min=1, help="At most so many; 50, and all with --json.", show_default=False
+            "--limit",
+            metavar="N",
+            min=1,
+            max=10**9,
+            help="At most so many; 50, and all with --json.",
+            show_default=False,
         ),
     ] = None,
     config: common.ConfigFile = None,
