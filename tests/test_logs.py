@@ -294,6 +294,10 @@ def test_without_names_no_sentence_repeats_one(start: Start) -> None:
     LOG.warning("folder.not_routed", folder="Patient Mueller", reason="'Patient Mueller' is not an issue key")
     said = "/srv/inbox/TEST-1/Mueller cannot be opened, nor Mueller-a; a pity"
     LOG.warning("file.blocked", file=b"TEST-1/Mueller/a", reason=said)
+    LOG.info("file.moved", file="TEST-1/b", was="TEST-1/Mueller", reason="moved")
+    full = OSError(28, "full", "M\xfcller: Mueller?.pdf".encode())
+    said = f"The file 'M\xfcller_ Mueller_.pdf' is too large; {full}"
+    LOG.warning("file.refused", file="TEST-1/M\xfcller: Mueller?.pdf", reason=said)
     LOG.info("watch.blind", folder="/srv/inbox/TEST-7", reason="nfs4")
     LOG.info("folder.not_listed", folder="TEST-7/Mueller", reason="Mueller: Permission denied")
 
@@ -304,6 +308,8 @@ def test_without_names_no_sentence_repeats_one(start: Start) -> None:
         ("-", None, "'-' is not allowed"),
         (None, "-", "'-' is not an issue key"),
         ("-", None, "/srv/inbox/TEST-1/- cannot be opened, nor -; - pity"),
+        ("-", None, "moved"),
+        ("-", None, "The file '-' is too large; [Errno 28] full: b'-'"),
         (None, "/srv/inbox/TEST-7", "nfs4"),
         (None, "-", "-: Permission denied"),
     ]

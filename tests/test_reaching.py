@@ -103,7 +103,7 @@ def test_an_issue_without_a_summary_is_there_all_the_same(tmp_path: Path, body: 
     found_in = settings(tmp_path)
     (tmp_path / "inbox/TEST-1").mkdir()
     with Server(answering(said(body), said(b"{}"))) as server, calling(server.url) as asker:
-        (found,) = reaching.issues(found_in, asker, known(server.url))
+        (found,) = reaching.issues(found_in, asker, known(server.url), told=True)
 
     assert found == Finding("inbox/TEST-1", "ok", "TEST-1 is there")
 
@@ -163,5 +163,7 @@ def test_certificates_in_words(tmp_path: Path) -> None:
     nameless = reaching.certificate(settings(tmp_path), {"notAfter": shown["notAfter"]}, now)
     assert nameless.detail.startswith("certificate of somebody without a name, issued by somebody without a name")
     assert reaching.certificate(settings(tmp_path), None, now).result == "warning"
+    here = settings(tmp_path, "http://127.0.0.1:8080", allow_http=True)
+    assert reaching.certificate(here, None, now).result == "ok"
     readable = settings(tmp_path, "http://jira.example.com", allow_http=True)
     assert reaching.certificate(readable, None, now).detail == "none: the token can be read on the way"

@@ -18,7 +18,7 @@ from attachd.filing import guard
 from attachd.intake import canary, mounts
 from attachd.intake.mounts import Mount
 from attachd.intake.watching import Watch
-from attachd.service import starting, surroundings, trying
+from attachd.service import locks, placing, starting, surroundings, trying
 from test_reaching import settings
 
 NOBODY, DROPPERS = 65534, 4242
@@ -142,8 +142,14 @@ def test_who_is_in_no_group_of_a_folder_is_one_of_the_others() -> None:
     assert trying.rights(0o773, given, NOBODY, {4711}, DROPPERS) == trying.rights(0o773, b"", NOBODY, {4711}, -1) == 3
 
 
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
-def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_to_do(tmp_path: Path) -> None:
+def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Made under umask 022 they are their makers' alone, unless the inbox has default ACLs (as `attachd install` sets)."""
     found = settings(tmp_path)
     inbox = found.folders.inbox
@@ -159,6 +165,12 @@ def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_
     with nobody(inbox, 0o2770):
         inheriting = surroundings.droppers(found)
 
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", _full)
+        with nobody(inbox, 0o2770):
+            untried = surroundings.droppers(found)
+
+    assert (untried.result, untried.detail) == ("warning", "it cannot be tried: No space left on device")
     assert alone.result == inheriting.result == "ok"
     assert without.result == "warning"
     assert "can be changed by them alone" in without.detail
@@ -184,3 +196,33 @@ def test_folders_on_another_device_are_told_at_the_start(tmp_path: Path) -> None
     (line,) = lines
     assert (line["event"], line["key"], line["log_level"]) == ("folder.elsewhere", "folders.done", "warning")
     assert "is copied, compared, and only then removed" in line["reason"]
+
+
+# --- Who holds the inbox ------------------------------------------------------------------------------------------
+
+
+def test_a_service_is_itself_whatever_its_host_is_called_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks may have been taken under two names, or at its inbox nobody may read the text; another one is told."""
+    (tmp_path / "state").mkdir()
+    inbox = settings(tmp_path).folders.inbox
+    (inbox / guard.FOLDER).mkdir()
+    own = locks.take(tmp_path / "state" / "lock", tmp_path / "state")
+    monkeypatch.setattr("socket.gethostname", lambda: "renamed")
+    at_inbox = locks.take(placing.lock_of(inbox), tmp_path / "state")
+    assert isinstance(own, locks.Lock)
+    assert isinstance(at_inbox, locks.Lock)
+
+    assert placing.holder_of(inbox)
+    assert placing.other_holder(inbox, tmp_path / "state") is None
+    placing.lock_of(inbox).write_text("")
+    assert placing.other_holder(inbox, tmp_path / "state") is None
+
+    placing.lock_of(inbox).write_text('{"host": "far", "pid": 17, "state": "/elsewhere"}')
+    other = placing.other_holder(inbox, tmp_path / "state")
+    assert other is not None
+    assert other.host == "far"
+    at_inbox.release()
+    assert placing.other_holder(inbox, tmp_path / "state") is None
+    own.release()

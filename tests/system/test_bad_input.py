@@ -473,9 +473,12 @@ def test_an_inbox_that_is_not_ours_is_told_with_what_to_do(place: Place, jira: J
     away = place.inbox.rename(place.home / "away")
     with running(place), open(away / ".attachd" / "lock", "r+b") as held:
         fcntl.fcntl(held, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        held.truncate()
+        held.write(b'{"host": "far", "pid": 17, "state": "/elsewhere"}')
+        held.flush()
         away.rename(place.inbox)
 
-        assert status(place)["inbox_reason"].startswith(f"the inbox {place.inbox} is held by process")
+        assert status(place)["inbox_reason"].startswith(f"the inbox {place.inbox} is held by process 17 on far")
         assert " is held by process" in place.run("why", "TEST-1/a.txt").stdout
         assert place.run("check", "--offline").returncode == 1
         assert jira.attachments() == []

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import pwd
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,13 +100,16 @@ def prepared(file: Path | None, instance: str | None, *, check_token: bool = Tru
     return config.load(where, check_token=check_token), state
 
 
+_NOT_FOR_ROOT = re.compile("names a credential|neither root's nor the service's")
+
+
 def _with_token(mistake: Mistake, where: Path) -> Mistake:
     """All that is wrong at once: the token is looked at although something else has to be corrected as well."""
     try:
         config.load(where)
     except Mistake as both:
-        # What systemd hands to the service root reads by another way, and only for a valid configuration.
-        more = [each for each in both.problems if os.geteuid() != 0 or "names a credential" not in each.what]
+        # As root, whose groups are others, and who reads what systemd hands to the service by another way, some are none.
+        more = [each for each in both.problems if os.geteuid() != 0 or not _NOT_FOR_ROOT.search(each.what)]
         return Mistake(*more, exit_code=both.exit_code)
     return mistake
 

@@ -51,7 +51,7 @@ def _root(
     ] = False,
 ) -> None:
     del version
-    # What stands before the verb counts where nothing else stands after it.
+    # What stands before the verb counts as if it stood after it; the same option there wins.
     before = {"config": config, "instance": instance}
     context.default_map = {verb: before for verbs in VERBS.values() for verb in verbs}
 

@@ -167,9 +167,10 @@ def _with_folders(mistake: Mistake, file: common.ConfigFile, instance: common.In
     """All that is wrong at once: where only the token cannot be used, missing folders are told too."""
     try:
         settings, state = common.prepared(file, instance, check_token=False)
+        missing = starting.missing_folders(settings, state)
     except Mistake:
         return mistake
-    return Mistake(*mistake.problems, *starting.missing_folders(settings, state), exit_code=mistake.exit_code)
+    return Mistake(*mistake.problems, *missing, exit_code=mistake.exit_code)
 
 
 def _configure_log(settings: Log, bars: Bars | None) -> None:

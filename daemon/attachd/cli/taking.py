@@ -85,8 +85,8 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
         asked, now = time.monotonic(), report.progress(engine.desk.journal)
         if now != progress:
             progress, since = now, time.monotonic()
-        elif time.monotonic() - since > patience:
-            return f"nothing has changed for {patience:g} seconds"
+        elif reason := _in_vain(engine, standing, time.monotonic() - since, patience):
+            return reason
     return "it was told to stop"
 
 
@@ -109,10 +109,16 @@ def _paused(engine: Engine, standing: report.Standing) -> str:
     by_hand = report.paused_by_hand(journal, now)
     if by_hand and standing.left == standing.stuck + unfinished.waiting_in(journal, by_hand):
         return f"paused by hand: {', '.join(by_hand)}"
-    suspect = paused.suspect(journal, engine.desk.config.jira.url)
-    if suspect and standing.left == standing.stuck + len(suspect):
-        return "so many issues are refused alike that attachd's account is suspected"
     return ""
+
+
+def _in_vain(engine: Engine, standing: report.Standing, seconds: float, patience: float) -> str:
+    """Why it is no use to wait on, where nothing has changed for so many *seconds*; "" where it is."""
+    journal = engine.desk.journal
+    lanes = [each.lane for each in paused.suspects(journal, engine.desk.config.jira.url)]
+    if lanes and standing.left == standing.stuck + unfinished.waiting_in(journal, lanes):
+        return "so many issues are refused alike that attachd's account is suspected"
+    return f"nothing has changed for {patience:g} seconds" if seconds > patience else ""
 
 
 def _tell_settling(engine: Engine) -> None:

@@ -298,10 +298,10 @@ def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
         fresh = telling.told(connection, HELD) is None
         telling.note(connection, HELD, telling.told(connection, HELD) or now)
-        held = unfinished.suspect(connection, desk.site.url) or due
-        about = {"issues": sorted({row.lane for row in held}), "files": len(held), "remedy": remedy}
+        held = unfinished.suspects(connection, desk.site.url)
+        about = {"issues": [each.lane for each in held], "files": sum(each.files for each in held), "remedy": remedy}
         if fresh:
-            since = min(row.contested_at or row.since for row in held)
+            since = min((each.since for each in held), default=now)
             events.put(connection, "stuck", now, about | {"cause": HELD, "since": since})
     if fresh:
         log.error("fuse.blown", **about)

@@ -118,7 +118,7 @@ def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
     """The disk of done or failed is full or broken: nothing is sent that could not be filed, and a move is tried again before
     the pause is over.
     """
-    pausing.pause(desk, Fault(Scope.SITE, DISK, f"files cannot be moved out of the inbox: {error}"))
+    pausing.pause(desk, Fault(Scope.SITE, DISK, f"files cannot be moved out of the inbox: {error.strerror or error}"))
     now, wait = desk.clock.now(), max(1.0, pausing.left(desk, Scope.SITE) - 1.0)
     with desk.journal.transaction() as connection:
         for row_id in row_ids:

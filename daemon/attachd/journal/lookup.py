@@ -54,12 +54,6 @@ def twin_in_doubt(journal: Journal, row: Row) -> Row | None:
     return _first(journal, twins, row.lane, row.name, row.size, row.id)
 
 
-def held_issues(journal: Journal) -> int:
-    """In how many issues a refusal is held that nobody has believed by hand."""
-    held = "SELECT count(DISTINCT lane) FROM file WHERE contested IS NOT NULL AND state = 'READY' AND held <> 2"
-    return int(journal.value(held))
-
-
 def has_accepted(journal: Journal, row: Row) -> bool:
     """Whether the issue of this row has ever accepted a file."""
     with journal.transaction_for_reading() as connection:

@@ -166,14 +166,15 @@ def paused_by_hand(journal: Journal, now: float) -> list[str]:
 
 
 def last_verdicts(journal: Journal, limit: int = 10) -> list[Row]:
-    """What was finished last, the latest first; without failures of files that one of these verdicts is about again."""
+    """What was finished last, the latest first; without failures that one of these has made good again."""
     which = "WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT ?"
-    newer, told = set[bytes](), list[Row]()
-    for row in lookup.select(journal, which, (limit,)):
-        if row.state is not State.FAILED or row.path not in newer:
+    good, told = set[bytes](), list[Row]()
+    for row in lookup.select(journal, which, (2 * limit,)):
+        if row.state is State.DONE:
+            good.add(row.path)
+        if row.state is not State.FAILED or row.path not in good:
             told.append(row)
-        newer.add(row.path)
-    return told
+    return told[:limit]
 
 
 def attached_since(journal: Journal, moment: float) -> int:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attachd.journal import lookup, queue, rows
+from attachd.journal import lookup, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 
@@ -50,14 +50,30 @@ def troubled(journal: Journal, limit: int = 20) -> list[Row]:
 FUSE = 3
 
 
-def suspect(connection: sqlite3.Connection, site: str) -> list[Row]:
-    """The refusals that wait for a person, as too many issues are refused alike; empty where there are fewer."""
-    held = [
-        row
-        for row in queue.contested(connection, held=True)
-        if row.contested == 404 and row.held != queue.BY_HAND and not queue.accepted_before(connection, site, row.lane)
-    ]
-    return held if len({row.lane for row in held}) >= FUSE else []
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """An issue whose files were refused, and wait for a person: how many, since when, and what Jira said."""
+
+    lane: str
+    files: int
+    since: float
+    reason: str
+
+
+def suspects(connection: sqlite3.Connection, site: str) -> list[Suspect]:
+    """The issues that are refused alike, and have never accepted a file; empty where they are fewer than ``FUSE``."""
+    found = connection.execute(
+        "SELECT lane, files, since, reason FROM (SELECT lane, count(*) AS files, min(coalesce(contested_at, since)) AS since,"
+        " min(reason) AS reason FROM file WHERE contested IS NOT NULL AND state = 'READY' AND contested = 404 AND held = 1"
+        " GROUP BY lane) AS refused WHERE NOT EXISTS"
+        " (SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND lane = refused.lane) ORDER BY lane",
+        (site,),
+    ).fetchall()
+    return (
+        [Suspect(lane, files, since, reason or "") for lane, files, since, reason in found]
+        if len(found) >= FUSE
+        else []
+    )
 
 
 def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, Row | None]:

@@ -11,6 +11,7 @@ from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
+from attachd.service import paused
 from attachd.service.holding import Circumstances, Waiting
 
 
@@ -46,7 +47,7 @@ def waiting(journal: Journal, rulebook: Rulebook, row: Row, *, ahead: int | None
         barred_by=barred_by if barred_by and barred_by.id != row.id else None,
         twin=lookup.twin_in_doubt(journal, row),
         # These two are asked only of a refused one: what was never sent has no site yet, and no index would know the answer.
-        held_issues=lookup.held_issues(journal) if row.contested is not None else 0,
+        held_issues=len(paused.suspects(journal, row.site or "")) if row.contested is not None else 0,
         by_day=row.contested is not None and (row.contested == 403 or lookup.has_accepted(journal, row)),
         gone=gone,
         rules=rulebook.of(row.path.partition(b"/")[0], row.asked),

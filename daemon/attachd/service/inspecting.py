@@ -214,9 +214,12 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
     yield from account
     yield _limits(site_.limits(_once(lambda: asker.attachment_meta(known.version)), clock.boot()))
     if signed and not any(finding.result == "failed" for finding in account):
+        rights: list[Finding] = []
         if config.jira.auth.kind != "anonymous":
-            yield from reaching.rights(config, asker, known)
-        yield from reaching.issues(config, asker, known)
+            rights = list(reaching.rights(config, asker, known))
+        yield from rights
+        told = any(each.remedy != reaching.ASK for each in rights)
+        yield from reaching.issues(config, asker, known, told=told)
 
 
 def _unmet(config: Config, fault: Fault) -> Finding:

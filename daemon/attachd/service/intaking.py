@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from contextlib import suppress
@@ -59,7 +60,7 @@ class Intaking:
         self._next_full = self._next_fully = self._rang = 0.0
         self._fully = True
         self._overflows = self._told_overflows = 0
-        self._told_absent, self._told_full = "", False
+        self._told_absent, self._told_full = set[str](), False
         self._told_reasons: dict[str, str] | None = None
 
     def stop(self) -> None:
@@ -222,14 +223,17 @@ class Intaking:
 
     def _heed(self, report: Report) -> None:
         """Say once that the inbox is not there, and why, once for each reason; and once that it is again."""
-        reason = "" if report.there else self._desk.guard.sight.reason or "it was away for a moment"
-        if reason == self._told_absent:
-            return
-        self._told_absent = reason
+        inbox = str(self._desk.guard.inbox)
         if report.there:
-            log.info("inbox.returned", inbox=str(self._desk.guard.inbox))
-        else:
-            log.warning("inbox.absent", inbox=str(self._desk.guard.inbox), reason=reason)
+            if self._told_absent:
+                log.info("inbox.returned", inbox=inbox)
+            self._told_absent.clear()
+            return
+        reason = self._desk.guard.sight.reason or "it was away for a moment"
+        # Whoever holds it may be another process each time.
+        if (alike := re.sub(r"[0-9]+", "", reason)) not in self._told_absent:
+            self._told_absent.add(alike)
+            log.warning("inbox.absent", inbox=inbox, reason=reason)
 
     def _count_unheard(self) -> None:
         found = self._unheard.confirm(self.bell.heard(), self._boot())

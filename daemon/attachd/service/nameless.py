@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attachd import model
+from attachd.jira.names import stored_name
 
 #: Keys whose values are names of files; ``folder`` is one where it is a folder of the inbox, and not a mount.
-KEYS = frozenset({"file", "path", "target", "name"})
+KEYS = frozenset({"file", "path", "target", "name", "was"})
 _ISSUE = re.compile(r"[A-Z][A-Z0-9_]*-[1-9][0-9]*|[0-9]+", re.ASCII)
 HIDDEN = "-"
 
@@ -43,8 +46,10 @@ def _names(value: Any) -> Iterator[str]:
     first, *parts = text.strip("/").split("/")
     if not _ISSUE.fullmatch(first):
         parts = [first, *parts]
-    if parts and text != first:
+    names = [part for part in parts if part not in ("", ".", "..")]
+    if names and text != first:
         yield text
-    yield from (part for part in parts if part not in ("", ".", ".."))
-    if len(parts) > 1:
-        yield "-".join(parts)
+    for name in [*names, *(["-".join(names)] if len(names) > 1 else [])]:
+        # As it is, as errors of the system quote it, and as Jira knows it.
+        stored = stored_name(os.fsencode(name))
+        yield from {name, repr(name)[1:-1], repr(os.fsencode(name))[2:-1], stored, unicodedata.normalize("NFC", name)}

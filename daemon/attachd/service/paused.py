@@ -9,7 +9,7 @@ from attachd.journal import report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause, project
-from attachd.journal.rows import Row
+from attachd.journal.unfinished import Suspect
 from attachd.model import Cure, Scope
 from attachd.service.phrasing import clock
 
@@ -23,23 +23,23 @@ def told(journal: Journal, site: str, now: float) -> list[Pause]:
     The latter hold up no other file and are no pause of the journal: so many issues are refused alike that the fault is more
     likely the account's.
     """
-    found, held = report.active_pauses(journal, now), suspect(journal, site)
+    found, held = report.active_pauses(journal, now), suspects(journal, site)
     if not held:
         return found
-    lanes = sorted({row.lane for row in held})
+    lanes = [each.lane for each in held]
     more = f" and {len(lanes) - _MOST_NAMED} more" if len(lanes) > _MOST_NAMED else ""
     reason = (
-        f"files for {', '.join(lanes[:_MOST_NAMED])}{more} were refused alike ({(held[0].reason or '').removesuffix('.')}): "
+        f"files for {', '.join(lanes[:_MOST_NAMED])}{more} were refused alike ({held[0].reason.removesuffix('.')}): "
         "look at the folders' names, and at what the account may see"
     )
-    since = min(row.contested_at or row.since for row in held)
+    since = min(each.since for each in held)
     return [*found, Pause(Scope.ACCOUNT, "", FUSE, reason, Cure.HAND, since, 0.0, 0.0, 1)]
 
 
-def suspect(journal: Journal, site: str) -> list[Row]:
-    """The refused files that wait for a person, as the account is suspected; empty where it is not."""
+def suspects(journal: Journal, site: str) -> list[Suspect]:
+    """The issues whose refused files wait for a person, as the account is suspected; empty where it is not."""
     with journal.transaction_for_reading() as connection:
-        return unfinished.suspect(connection, site)
+        return unfinished.suspects(connection, site)
 
 
 def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> Pause | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,11 +28,28 @@ def sight(config: Config, state: Path, known: object) -> guard.Sight:
 
 
 def other_holder(inbox: Path, state: Path) -> locks.Holder | None:
-    """Who holds the inbox's lock, if that is not who holds the lock of *state*."""
+    """Who holds the inbox's lock, if that is certainly not who works with *state*. Asked twice: one that starts has its lock
+    before its name stands in it, and one that ends gives back one lock after the other.
+    """
+    if _other(inbox, state) is None:
+        return None
+    time.sleep(_AGAIN_SECONDS)
+    return _other(inbox, state)
+
+
+#: A start or an end is between two locks for much less.
+_AGAIN_SECONDS = 0.1
+
+
+def _other(inbox: Path, state: Path) -> locks.Holder | None:
     holder = holder_of(inbox)
-    ours = locks.holder(state / "lock") if holder else None
-    same = holder and ours and (holder.host, holder.pid) == (ours.host, ours.pid)
-    return None if same else holder
+    if holder is None or os.path.realpath(holder.state) == os.path.realpath(state):
+        return None
+    ours = locks.holder(state / "lock")
+    # A host may be given another name while a service runs; and what stands in a lock may be closed to readers (SMB).
+    if ours and (holder.pid in (0, ours.pid)):
+        return None
+    return holder
 
 
 def holder_of(inbox: Path) -> locks.Holder | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from attachd.config import Config
+from attachd.config import Config, checks
 from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.intake import routing
@@ -30,7 +30,7 @@ _GIVE = (
     "give the account “Browse projects” and “Create attachments” there"
     " (for projects of Jira Service Management this answer can be wrong)"
 )
-_ASK = (
+ASK = (
     "correct folders.projects; a token with granular scopes needs read:permission:jira to be told, and attaches without"
 )
 
@@ -53,8 +53,9 @@ def proxy(config: Config, environ: Mapping[str, str], *, reached: bool) -> Findi
 
 def certificate(config: Config, shown: Mapping[str, Any] | None, now: float) -> Finding:
     """Who vouches for Jira (*shown*: as ``ssl.SSLSocket.getpeercert`` has it): an inspecting proxy shows itself here."""
-    if urlsplit(config.jira.url).scheme == "http":
-        if not config.jira.allow_http:
+    parts = urlsplit(config.jira.url)
+    if parts.scheme == "http":
+        if checks.is_loopback(parts.hostname or ""):
             return Finding("tls", "ok", "none; nothing leaves this machine")
         return Finding("tls", "warning", "none: the token can be read on the way", "have Jira answer by https")
     if not shown:
@@ -91,7 +92,7 @@ def _rights(project: str, asker: client.Client, version: str) -> Finding:
     lacking = _lacking(answer)
     if lacking is None:
         detail = f"Jira does not tell what the account may do in {where}: {_said(answer)}"
-        return Finding(what, "warning", detail, _ASK)
+        return Finding(what, "warning", detail, ASK)
     if lacking:
         return Finding(what, "warning", f"the account may not {lacking} issues of {where}, says Jira", _GIVE)
     return Finding(what, "ok", f"the account may attach files to issues of {project or 'some project at least'}")
@@ -112,8 +113,11 @@ def _lacking(answer: Exchange) -> str | None:
 # --- What the folders mean ----------------------------------------------------------------------------------------
 
 
-def issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
-    """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed."""
+def issues(config: Config, asker: client.Client, known: site_.Site, *, told: bool) -> Iterator[Finding]:
+    """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed.
+
+    *told*: Jira tells what the account may do, so that it is asked of each issue too.
+    """
     router = routing.of(config)
     try:
         folders = [path for path in config.folders.inbox.iterdir() if path.is_dir() and not path.is_symlink()]
@@ -125,17 +129,17 @@ def issues(config: Config, asker: client.Client, known: site_.Site) -> Iterator[
         if isinstance(routed, routing.Unrouted):
             yield Finding(shown, "warning", routed.reason)
         else:
-            yield _issue(shown, routed.key, asker, known.version)
+            yield _issue(shown, routed.key, asker, known.version, told=told)
 
 
-def _issue(shown: str, key: str, asker: client.Client, version: str) -> Finding:
+def _issue(shown: str, key: str, asker: client.Client, version: str, *, told: bool) -> Finding:
     answer = _asked(lambda: asker.issue(version, key))
     if not isinstance(answer, Reply) or answer.status != 200:
         remedy = "correct the folder's name, or the account's rights"
         return Finding(shown, "warning", f"{key}: {_said(answer)}", remedy)
     detail = _described(key, answer.json)
     # Of one issue Jira may say less than of its project: it may be closed, or secured.
-    lacking = _lacking(_asked(lambda: asker.permissions(version, issue=key)))
+    lacking = _lacking(_asked(lambda: asker.permissions(version, issue=key))) if told else None
     if lacking:
         return Finding(shown, "warning", f"{detail}; the account may not {lacking} it, says Jira", _GIVE)
     return Finding(shown, "ok", detail)

@@ -106,12 +106,12 @@ def _stray(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | 
 def _held(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
     """Refusals that the fuse holds for a person."""
     del now
-    held = unfinished.suspect(connection, desk.site.url)
+    held = unfinished.suspects(connection, desk.site.url)
     if not held:
         return None
-    lanes = sorted({row.lane for row in held})
     remedy = "look at these folders' names and at the account's rights, then `attachd resume` files them as refused"
-    return Trouble(min(row.since for row in held), {"issues": lanes, "files": len(held), "remedy": remedy})
+    about = {"issues": [each.lane for each in held], "files": sum(each.files for each in held), "remedy": remedy}
+    return Trouble(min(each.since for each in held), about)
 
 
 #: A cause's name in the log, and how it is found; None where there is no such trouble.

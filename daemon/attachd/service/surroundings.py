@@ -68,7 +68,10 @@ def locked(config: Config, state: Path) -> Finding:
 def droppers(config: Config) -> Finding:
     """Whether what others drop can be taken out of the folders that they make (contract 3: default ACLs, or umask 002)."""
     inbox = config.folders.inbox
-    reason = trying.droppers(inbox)
+    try:
+        reason = trying.droppers(inbox)
+    except OSError as error:
+        return Finding("droppers", "warning", f"it cannot be tried: {error.strerror}", "check again")
     if not reason:
         return Finding("droppers", "ok", "whatever may be dropped there can be taken out again")
     try:

@@ -38,7 +38,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
     ]
     sight, *answering = _soon(looks) if look else [None] * len(looks)
     pauses = paused.told(journal, settings.jira.url, now)
-    suspected = any(each.kind == paused.FUSE for each in pauses)
+    suspected = {each.lane for each in paused.suspects(journal, settings.jira.url)}
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
     return {
@@ -66,7 +66,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
         "strays": [_stray(stray) for stray in report.strays(journal)],
         "waiting_for": [
             # What is not tried again has no next time.
-            _file(row) | ({"next": None} if suspected and row.contested == 404 else {})
+            _file(row) | ({"next": None} if row.contested and row.lane in suspected else {})
             for row in unfinished.troubled(journal)
         ],
         "last": [_file(row) for row in report.last_verdicts(journal)],
