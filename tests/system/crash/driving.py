@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -53,7 +53,8 @@ def workers(count: int, *, power: bool = False, package: Path | None = None) -> 
 def _end(worker: subprocess.Popen[str]) -> None:
     assert worker.stdin is not None
     assert worker.stdout is not None
-    worker.stdin.close()
+    with suppress(BrokenPipeError):  # one that died
+        worker.stdin.close()
     worker.wait()
     worker.stdout.close()
 
