@@ -7,10 +7,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attachd.delivery import worker
+from attachd.delivery.desk import Desk
 from attachd.filing import guard
 from attachd.model import Mistake
 from attachd.service import intaking, locks, starting
@@ -186,6 +188,34 @@ def test_a_second_instance_on_the_same_state_is_refused(w: World) -> None:
     with pytest.raises(Mistake, match="is held by process") as caught:
         starting.start(w.configuration(), clock=w.clock, environ={})
     assert caught.value.exit_code == 75
+
+
+def test_an_inbox_that_comes_while_the_service_starts_is_claimed_before_it_is_used(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted after its lock was looked for, and held by another service: two would attach everything twice."""
+    w.scan()
+    w.end()
+    away = w.inbox.rename(w.home / "away")
+    other = locks.take(away / guard.FOLDER / guard.LOCK, Path("/elsewhere"))
+    assert isinstance(other, locks.Lock)
+    make = starting._desk
+
+    def late(*words: Any) -> Desk:
+        away.rename(w.inbox)
+        return make(*words)
+
+    monkeypatch.setattr(starting, "_desk", late)
+    w.restart()
+    w.drop("TEST-1/a.txt", b"a")
+
+    w.deliver()
+
+    assert "is held by process" in w.desk.guard.sight.reason
+    assert w.jira.uploads == []
+    other.release()
+    w.deliver()
+    assert w.jira.uploads == [["a.txt"]]
 
 
 def test_an_inbox_that_comes_back_held_by_another_is_not_ours(w: World, tmp_path: Path) -> None:

@@ -139,6 +139,23 @@ def test_why_tells_the_life_of_a_file(place: Place, jira: Jira) -> None:
     assert said(place, "why", "TEST-1/doubt.txt").endswith(f"sends it again only if it is not there; {down}")
 
 
+def test_what_was_being_sent_when_the_service_died_is_in_doubt(place: Place, jira: Jira) -> None:
+    jira.tell("faults", {"kind": "stall", "point": "reply-none", "delay": 30.0})
+    place.drop("TEST-1/slow.txt", b"s")
+    daemon = place.start(stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: " is being sent to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
+    finally:
+        daemon.kill()
+        daemon.wait(20)
+
+    found = json.loads(said(place, "status", "--json"))
+
+    assert (found["files"]["sending"], found["files"]["in-doubt"], found["sending"]) == (0, 1, [])
+    assert [(row["file"], row["word"]) for row in found["waiting_for"]] == [("TEST-1/slow.txt", "in-doubt")]
+    assert "was being sent when attachd ended" in said(place, "status")
+
+
 def test_why_tells_of_a_token_that_is_refused_and_of_a_file_that_failed(place: Place, jira: Jira) -> None:
     place.drop("TEST-1/big.bin", b"x" * 100)
     jira.tell("set", {"upload_limit": 50})

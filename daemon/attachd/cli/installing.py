@@ -26,8 +26,9 @@ def install(
 ) -> None:
     """Make a service of systemd: its user, the group of those who drop files, folders, unit; starts nothing.
 
-    A configuration that is not there yet is begun from the sample. No file is replaced without `--refresh`, and
-    no configuration or token ever.
+    A configuration that is not there yet is begun from the sample.
+
+    No file is replaced without `--refresh`, and no configuration or token ever.
     """
     # Loaded here: the service itself, and every other verb, starts without.
     from attachd.cli import installation

@@ -156,7 +156,9 @@ def _answers(root: Path) -> bool:
 
 def _carry(desk: Desk, row: Row, group: grouping.Group) -> Carried:
     if not row.at_path and row.target is None:
-        remark = "its content was replaced in the inbox meanwhile, so there is nothing to move"
+        remark = (
+            "its content was replaced in the inbox meanwhile, or moved to another issue, so there is nothing to move"
+        )
         return row, Closed({"reason": _with(row, remark)})
     if row.target is None and row.missing >= 2:
         return row, Closed({"reason": _with(row, _TAKEN_OUT)})

@@ -87,7 +87,7 @@ def apply(
     Returns the rows as they are then.
     """
     rows.change_many(connection, changes)
-    reason = "its content was replaced in the inbox before it was attached"
+    reason = "its content was replaced in the inbox, or moved to another issue, before it was attached"
     gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
     again = [row.id for row in changed if changes[row.id].get("state") is State.READY and not row.at_path]
     rows.change_many(connection, dict.fromkeys(again, gone))

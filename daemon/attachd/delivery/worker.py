@@ -319,8 +319,8 @@ def _too_many(desk: Desk, lane: str, frees_at: float) -> Fault:
     """So many files for one issue are more likely a wrong folder than meant: the rest waits for its time, or a person."""
     most = desk.config.limits.issue_files_per_hour
     reason = (
-        f"{lane} got {most} files within an hour, and more wait: a wrong folder may have been dragged in "
-        f"(limits.issue_files_per_hour); if it is meant, `attachd resume --issue {lane}`"
+        f"{lane} got as many files within an hour as it may ({most}, limits.issue_files_per_hour), and more wait: a wrong "
+        f"folder may have been dragged in; if it is meant, `attachd resume --issue {lane}` lets as many follow"
     )
     return Fault(Scope.ISSUE, "too-many-files", reason, lane, max(1.0, frees_at - desk.clock.now()))
 

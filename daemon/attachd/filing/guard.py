@@ -25,6 +25,10 @@ LOCK = "lock"
 _MOST_BYTES = 64 * 1024
 
 
+#: Device and inode of a folder, and the id of the mount that it is reached through.
+Mount = tuple[int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Marker:
     """What ``.attachd/id`` says: the inbox's own id, and which state folder keeps its journal."""
@@ -39,7 +43,7 @@ class Sight:
 
     there: bool
     reason: str = ""
-    mount: tuple[int, int, int] = (0, 0, 0)
+    mount: Mount = (0, 0, 0)
 
 
 @contextmanager
@@ -104,16 +108,15 @@ class Guard:
         self.epoch = epoch
         self.sight = Sight(False, "it has not been looked at yet")
         self._claim: Callable[[], str] | None = None
-        self._claimed: tuple[int, int, int] | None = None
+        self._claimed: Mount | None = None
         self._lock = threading.Lock()
 
-    def claim_with(self, claim: Callable[[], str]) -> None:
-        """Call *claim* whenever another mount lies at the path: it takes the inbox's lock, or says who has it.
-
-        What lies there now is ours already.
+    def claim_with(self, claim: Callable[[], str], claimed: Mount | None) -> None:
+        """Call *claim* whenever another mount than the one that is *claimed* lies at the path: it takes the inbox's lock, or says
+        who has it.
         """
-        self._claimed = self.look().mount if self.look().there else None
-        self._claim = claim
+        self._claimed, self._claim = claimed, claim
+        self.look()
 
     def look(self) -> Sight:
         """Look now. Never raises: what cannot be read is not there, and the reason says why."""
@@ -147,8 +150,8 @@ class Guard:
         return Sight(True, mount=mount)
 
 
-def mount_of(folder: Path) -> tuple[int, int, int]:
-    """Device and inode of a folder, and the id of the mount that it is reached through. Raises ``OSError``."""
+def mount_of(folder: Path) -> Mount:
+    """What lies at a path now. Raises ``OSError``."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(descriptor)

@@ -178,12 +178,12 @@ def in_words(event: Event) -> str:
             return f"{name} is attached to {issue}."
         return f"{name} was not attached to {issue}: {event.row.said or ''}"
     about = event.about
-    subject = f"{about['subject']} " if about.get("subject") else ""
+    subject = f" ({about['subject']})" if about.get("subject") else ""
     match event.kind:
         case "paused":
-            return f"Paused: {subject}{about['reason']}"
+            return f"Paused{subject}: {about['reason']}"
         case "resumed":
-            return f"Goes on: {subject}{about['reason']} is over."
+            return f"It goes on{subject}; this is over: {about['reason']}"
         case "stuck":
             return f"{files(about.get('files', 1))} wait for too long: {about.get('reason', about.get('remedy', ''))}"
         case _:

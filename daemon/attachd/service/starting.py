@@ -74,10 +74,13 @@ def start(
     state_lock = take_state(state)
     journal = database.open_journal(state)
     inbox_lock: locks.Lock | None = None
+    claimed: guard_.Mount | None = None
     try:
         _check_site(journal, config, adopt_site=adopt_site)
         if config.folders.inbox.is_dir():
+            before = _mount(config.folders.inbox)
             inbox_lock = _take_inbox(journal, config.folders.inbox, state, adopt=adopt_inbox)
+            claimed = before if inbox_lock else None
         guard = _mark(journal, config, state, adopt=adopt_inbox)
         _remember(journal, config)
     except BaseException:
@@ -87,7 +90,8 @@ def start(
                 lock.release()
         raise
     held = Held(_desk(config, journal, guard, clock, environ, state), state, state_lock, inbox_lock)
-    guard.claim_with(lambda: _claim_again(held))
+    # What is mounted there after this, or was while the lock was taken, is claimed by the first look.
+    guard.claim_with(lambda: _claim_again(held), claimed)
     return held
 
 
@@ -182,10 +186,8 @@ def _take(path: Path, state: Path, what: str, folder: int | None = None) -> lock
 
 
 def _held(what: str, holder: locks.Holder) -> Mistake:
-    return Mistake(
-        Problem("", f"{what} is held by {holder}.", "Stop that one first, or use another inbox."),
-        exit_code=troubles.TEMPORARY,
-    )
+    remedy = "Stop that one first." if what.endswith(holder.state) else "Stop that one first, or use another inbox."
+    return Mistake(Problem("", f"{what} is held by {holder}.", remedy), exit_code=troubles.TEMPORARY)
 
 
 def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> locks.Lock | None:
@@ -199,6 +201,13 @@ def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> l
             return _take(placing.lock_of(inbox), state, f"the inbox {inbox}", folder)
     except OSError as error:
         raise _no_folder(inbox, error) from error
+
+
+def _mount(inbox: Path) -> guard_.Mount | None:
+    try:
+        return guard_.mount_of(inbox)
+    except OSError:
+        return None
 
 
 def _no_folder(inbox: Path, error: OSError) -> Mistake:

@@ -16,7 +16,7 @@ from attachd.journal import lookup, report, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import Cure, State, printable, word
+from attachd.model import Cure, State, Word, printable, word
 from attachd.service import locks, paused, placing, progressing
 
 #: How long is waited for the file systems of the inbox and of shares in it, in seconds.
@@ -50,12 +50,14 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
         "site": settings.jira.url,
         "token_expires": str(settings.jira.auth.token_expires) if settings.jira.auth.token_expires else None,
         "running": {"pid": holder.pid, "host": holder.host} if holder else None,
-        "files": {str(name): count for name, count in summary.counts.items()},
+        "files": {
+            str(name): count for name, count in (summary.counts if holder else _orphaned(summary.counts)).items()
+        },
         "held": summary.held,
         "oldest_waiting": summary.oldest,
         "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
         "events": _events(events),
-        "sending": _sending(unfinished.sending(journal), progressing.read(state)),
+        "sending": _sending(unfinished.sending(journal), progressing.read(state)) if holder else [],
         "queue": [
             {"issue": each.issue, "files": each.files, "oldest": each.oldest}
             for each in unfinished.queues(journal, MOST_QUEUES)
@@ -68,7 +70,8 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
             # What is not tried again has no next time.
             _file(row) | ({"next": None} if row.contested and row.lane in suspected else {})
             for row in unfinished.troubled(journal)
-        ],
+        ]
+        + ([] if holder else [_orphan(row) for row in unfinished.sending(journal)]),
         "last": [_file(row) for row in report.last_verdicts(journal)],
     }
 
@@ -116,6 +119,17 @@ def _file(row: Row) -> dict[str, Any]:
         "next": row.due or None,
         "target": f"{row.root}/{printable(row.target)}" if row.target else None,
     }
+
+
+def _orphaned(counts: Mapping[Word, int]) -> dict[Word, int]:
+    """The same while nothing runs: what was being sent when the service died may have arrived, and is in doubt."""
+    moved = {Word.SENDING: 0, Word.IN_DOUBT: counts.get(Word.IN_DOUBT, 0) + counts.get(Word.SENDING, 0)}
+    return {**counts, **moved}
+
+
+def _orphan(row: Row) -> dict[str, Any]:
+    reason = "it was being sent when attachd ended; the issue is looked at before anything is sent again"
+    return _file(row) | {"word": str(Word.IN_DOUBT), "reason": reason, "next": None}
 
 
 def _sending(rows: Sequence[Row], progress: Mapping[str, int]) -> list[dict[str, Any]]:
