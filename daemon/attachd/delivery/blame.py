@@ -8,6 +8,7 @@ Without one it is *held*: the file stays in the inbox, and ``why`` says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -19,6 +20,7 @@ from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import events, pauses, queue, rows, unfinished
 from attachd.journal.rows import Row
+from attachd.journal.unfinished import Suspect
 from attachd.model import Contested, Cure, Fault, Scope, printable
 
 log = structlog.get_logger()
@@ -287,6 +289,11 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
 HELD = "refusals.held"
 
 
+def in_numbers(held: Sequence[Suspect]) -> dict[str, Any]:
+    """Which issues are refused alike, and how many files, for the log and for hooks."""
+    return {"issues": [each.lane for each in held], "files": sum(each.files for each in held)}
+
+
 def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
     now, wait = desk.clock.now(), desk.config.fuse.hold_minutes * 60.0
     remedy = (
@@ -299,7 +306,7 @@ def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
         fresh = telling.told(connection, HELD) is None
         telling.note(connection, HELD, telling.told(connection, HELD) or now)
         held = unfinished.suspects(connection, desk.site.url)
-        about = {"issues": [each.lane for each in held], "files": sum(each.files for each in held), "remedy": remedy}
+        about = in_numbers(held) | {"remedy": remedy}
         if fresh:
             since = min((each.since for each in held), default=now)
             events.put(connection, "stuck", now, about | {"cause": HELD, "since": since})

@@ -61,13 +61,11 @@ class Client:
 
     def listing(self, version: str, issue: str) -> Exchange:
         """``GET issue/{key}?fields=attachment``: whether the issue is there, its key now, and what it holds."""
-        url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}?fields=attachment"
-        return self._exchange("GET", url, self._timeouts.reply)
+        return self._field(version, issue, "attachment")
 
     def issue(self, version: str, issue: str) -> Exchange:
         """``GET issue/{key}?fields=summary``: what people call it, and its key now."""
-        url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}?fields=summary"
-        return self._exchange("GET", url, self._timeouts.reply)
+        return self._field(version, issue, "summary")
 
     def permissions(self, version: str, *, project: str = "", issue: str = "") -> Exchange:
         """``GET mypermissions``: what the account may do with an issue, in a project, or in any project.
@@ -159,6 +157,10 @@ class Client:
         finally:
             self._deadline.clear()
         return digest.digest() if read == size else None
+
+    def _field(self, version: str, issue: str, field: str) -> Exchange:
+        url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}?fields={field}"
+        return self._exchange("GET", url, self._timeouts.reply)
 
     def _exchange(
         self, method: str, url: str, reply_seconds: float, *, headers: Mapping[str, str] | None = None,

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import datetime
 import os
-import secrets
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 from attachd.clock import Clock
 from attachd.config import Config
-from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.filing import renaming
 from attachd.jira import client, gateway, oauth
-from attachd.jira.exchange import Exchange, Reply
+from attachd.jira.exchange import Reply
 from attachd.journal import database, lookup
 from attachd.model import Fault, Mistake, Scope, printable
-from attachd.service import expiring, growing, locks, phrasing, placing, reaching, reloading, starting, surroundings
+from attachd.service import (
+    expiring,
+    growing,
+    locks,
+    phrasing,
+    placing,
+    reaching,
+    reloading,
+    starting,
+    surroundings,
+    trying,
+)
 from attachd.service.finding import Finding
 
 
@@ -96,7 +104,7 @@ def _marker(config: Config, state: Path) -> Iterator[Finding]:
 
 def _try_folder(where: str, path: Path) -> Finding:
     """List it, and create, rename and delete a file, as the service will."""
-    trial = path / f".attachd-{secrets.token_hex(4)}"
+    trial = trying.fresh(path)
     renamed = trial.with_name(trial.name + "-renamed")
     try:
         with os.scandir(path) as entries:
@@ -117,7 +125,7 @@ def _try_folder(where: str, path: Path) -> Finding:
 
 def _try_rename(config: Config) -> Finding:
     """Whether a move is one rename, and whether that refuses to replace a file."""
-    name = os.fsencode(f".attachd-{secrets.token_hex(4)}")
+    name = os.fsencode(trying.fresh(config.folders.inbox).name)
     inbox, done = config.folders.inbox, config.folders.done
     source, target = os.path.join(bytes(inbox), name), os.path.join(bytes(done), name)
     descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (inbox, done)]
@@ -195,10 +203,10 @@ def _would_use_up(config: Config, state: Path) -> bool:
 
 def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) -> Iterator[Finding]:
     known = site_.Site(config.jira.url, config.jira.deployment, clock)
-    answer = known.hear(_once(lambda: asker.server_info(known.version or "2")))
+    answer = known.hear(reaching.asked(lambda: asker.server_info(known.version or "2")))
     version = site_.deployment(answer)
     if isinstance(version, Fault) and not known.version and isinstance(answer, Reply):
-        answer = known.hear(_once(lambda: asker.server_info("3")))
+        answer = known.hear(reaching.asked(lambda: asker.server_info("3")))
         version = site_.deployment(answer)
     if isinstance(version, Fault):
         # The gateway answers nobody who is not signed in.
@@ -212,7 +220,7 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
     known.version = known.version or version
     account = list(_account(config, asker, known)) if signed else []
     yield from account
-    yield _limits(site_.limits(_once(lambda: asker.attachment_meta(known.version)), clock.boot()))
+    yield _limits(site_.limits(reaching.asked(lambda: asker.attachment_meta(known.version)), clock.boot()))
     if signed and not any(finding.result == "failed" for finding in account):
         rights: list[Finding] = []
         if config.jira.auth.kind != "anonymous":
@@ -228,10 +236,6 @@ def _unmet(config: Config, fault: Fault) -> Finding:
     return Finding("jira.url", "failed", fault.reason, "check jira.url, the proxy and the network")
 
 
-def _once(call: Callable[[], Exchange]) -> Exchange:
-    return policy.asked(call, threading.Event())
-
-
 def _skew(seconds: float) -> Finding:
     seconds = abs(seconds)
     if seconds < 60:
@@ -242,7 +246,7 @@ def _skew(seconds: float) -> Finding:
 def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
     if config.jira.auth.kind == "anonymous":
         return
-    answer = _once(lambda: asker.myself(known.version))
+    answer = reaching.asked(lambda: asker.myself(known.version))
     who = site_.who(answer)
     if isinstance(who, Fault):
         yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))
@@ -256,7 +260,7 @@ def _token_remedy(config: Config, fault: Fault) -> str:
     kind = config.jira.auth.kind
     if fault.kind == "refused" and gateway.may_be_needed(config.jira.url, kind):
         with closing(starting.asking_client(config, config.jira.url, starting.NOBODY)) as stranger:
-            where = gateway.address(_once(stranger.tenant_info)) or f"{gateway.ADDRESS}CLOUD-ID"
+            where = gateway.address(reaching.asked(stranger.tenant_info)) or f"{gateway.ADDRESS}CLOUD-ID"
         return f"{gateway.hint(kind, where)}; otherwise make a new one"
     return "" if fault.kind.startswith("token") else "check jira.auth: kind, user and token"
 

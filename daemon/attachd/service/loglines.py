@@ -105,7 +105,7 @@ class Lines:
             told = nameless.told(told)
         if "exc_info" in told and (exception := _exception(told.pop("exc_info"))) is not None:
             told["exception"] = _traceback(exception, messages=self._file_names)
-        if not _may_be_shown(told, file_names=self._file_names):
+        if not _may_be_shown(told):
             told = _plain(told, file_names=self._file_names)
         return f"{self._render(told)}\n".encode()
 
@@ -119,11 +119,11 @@ def _level(method: str) -> str:
 # --- What may be shown ------------------------------------------------------------------------------------------
 
 
-def _may_be_shown(told: Mapping[str, Any], *, file_names: bool) -> bool:
+def _may_be_shown(told: Mapping[str, Any]) -> bool:
     """Whether ``_plain`` would leave everything as it is. True of nearly all lines, and told at a fifth of its price."""
     texts: list[str] = []
     for key, value in told.items():
-        if _is_secret(key) or (not file_names and nameless.hidden(key, value)):
+        if _is_secret(key):
             return False
         kind = type(value)
         if kind is str or kind is int:

@@ -24,16 +24,14 @@ def hidden(key: str, value: Any) -> bool:
 
 def told(fields: Mapping[str, Any]) -> dict[str, Any]:
     """*fields* without names, also in the sentences beside them: those of Jira and of the system quote them."""
+    shown = {key: HIDDEN if hidden(key, value) else value for key, value in fields.items()}
     names = {name for key, value in fields.items() if hidden(key, value) for name in _names(value)}
     if not names:
-        return dict(fields)
+        return shown
     # The longest first, so that none is left over around a shorter one; whole words only, as "a" may be a name.
     either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     pattern = re.compile(rf"(?<!\w)(?:{either})(?!\w)")
-    return {
-        key: HIDDEN if hidden(key, value) else pattern.sub(HIDDEN, value) if _is_sentence(key, value) else value
-        for key, value in fields.items()
-    }
+    return {key: pattern.sub(HIDDEN, value) if _is_sentence(key, value) else value for key, value in shown.items()}
 
 
 def _is_sentence(key: str, value: Any) -> bool:

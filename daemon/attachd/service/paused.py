@@ -23,9 +23,13 @@ def told(journal: Journal, site: str, now: float) -> list[Pause]:
     The latter hold up no other file and are no pause of the journal: so many issues are refused alike that the fault is more
     likely the account's.
     """
-    found, held = report.active_pauses(journal, now), suspects(journal, site)
+    return [*report.active_pauses(journal, now), *blown(suspects(journal, site))]
+
+
+def blown(held: Sequence[Suspect]) -> list[Pause]:
+    """What the fuse holds, as a pause; empty where it holds nothing."""
     if not held:
-        return found
+        return []
     lanes = [each.lane for each in held]
     more = f" and {len(lanes) - _MOST_NAMED} more" if len(lanes) > _MOST_NAMED else ""
     reason = (
@@ -33,7 +37,7 @@ def told(journal: Journal, site: str, now: float) -> list[Pause]:
         "look at the folders' names, and at what the account may see"
     )
     since = min(each.since for each in held)
-    return [*found, Pause(Scope.ACCOUNT, "", FUSE, reason, Cure.HAND, since, 0.0, 0.0, 1)]
+    return [Pause(Scope.ACCOUNT, "", FUSE, reason, Cure.HAND, since, 0.0, 0.0, 1)]
 
 
 def suspects(journal: Journal, site: str) -> list[Suspect]:

@@ -87,7 +87,7 @@ def rights(config: Config, asker: client.Client, known: site_.Site) -> Iterator[
 
 
 def _rights(project: str, asker: client.Client, version: str) -> Finding:
-    answer = _asked(lambda: asker.permissions(version, project=project))
+    answer = asked(lambda: asker.permissions(version, project=project))
     what, where = (f"rights {project}", project) if project else ("rights", "any project")
     lacking = _lacking(answer)
     if lacking is None:
@@ -133,13 +133,13 @@ def issues(config: Config, asker: client.Client, known: site_.Site, *, told: boo
 
 
 def _issue(shown: str, key: str, asker: client.Client, version: str, *, told: bool) -> Finding:
-    answer = _asked(lambda: asker.issue(version, key))
+    answer = asked(lambda: asker.issue(version, key))
     if not isinstance(answer, Reply) or answer.status != 200:
         remedy = "correct the folder's name, or the account's rights"
         return Finding(shown, "warning", f"{key}: {_said(answer)}", remedy)
     detail = _described(key, answer.json)
     # Of one issue Jira may say less than of its project: it may be closed, or secured.
-    lacking = _lacking(_asked(lambda: asker.permissions(version, issue=key))) if told else None
+    lacking = _lacking(asked(lambda: asker.permissions(version, issue=key))) if told else None
     if lacking:
         return Finding(shown, "warning", f"{detail}; the account may not {lacking} it, says Jira", _GIVE)
     return Finding(shown, "ok", detail)
@@ -162,5 +162,6 @@ def _said(answer: Exchange) -> str:
     return "; ".join(answer.words) or f"it answers {answer.status}" if isinstance(answer, Reply) else answer.error
 
 
-def _asked(call: Callable[[], Exchange]) -> Exchange:
+def asked(call: Callable[[], Exchange]) -> Exchange:
+    """What a question comes to, asked as the service asks it; nobody ends it meanwhile."""
     return policy.asked(call, threading.Event())

@@ -110,8 +110,7 @@ def _held(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | N
     if not held:
         return None
     remedy = "look at these folders' names and at the account's rights, then `attachd resume` files them as refused"
-    about = {"issues": [each.lane for each in held], "files": sum(each.files for each in held), "remedy": remedy}
-    return Trouble(min(each.since for each in held), about)
+    return Trouble(min(each.since for each in held), blame.in_numbers(held) | {"remedy": remedy})
 
 
 #: A cause's name in the log, and how it is found; None where there is no such trouble.

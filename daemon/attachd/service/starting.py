@@ -65,8 +65,7 @@ def start(
     problems = missing_folders(config, state)
     if problems:
         raise Mistake(*problems)
-    other = placing.holder_of(config.folders.inbox)
-    if other is not None and other.state != str(state):
+    if other := placing.other_holder(config.folders.inbox, state):
         # Another state folder would be made for nothing; with the same one, its own lock tells.
         raise _held(f"the inbox {config.folders.inbox}", other)
     # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.

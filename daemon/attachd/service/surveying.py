@@ -37,8 +37,8 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
         *(partial(_opens, m) for m in shares),
     ]
     sight, *answering = _soon(looks) if look else [None] * len(looks)
-    pauses = paused.told(journal, settings.jira.url, now)
-    suspected = {each.lane for each in paused.suspects(journal, settings.jira.url)}
+    held = paused.suspects(journal, settings.jira.url)
+    pauses, suspected = [*report.active_pauses(journal, now), *paused.blown(held)], {each.lane for each in held}
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
     return {
@@ -95,8 +95,8 @@ def _soon(looks: Sequence[Callable[[], Sight]]) -> list[Sight | None]:
 def _opens(folder: str) -> Sight:
     try:
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except OSError as error:
-        return Sight(False, str(error))
+    except OSError:
+        return Sight(False)
     return Sight(True)
 
 

@@ -22,6 +22,11 @@ _CAP_LEASE = 1 << 28
 _USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 
 
+def fresh(folder: Path) -> Path:
+    """A path for a trial in *folder*, at which nothing lies, and which intake never takes."""
+    return folder / f".attachd-{secrets.token_hex(4)}"
+
+
 def events(inbox: Path) -> Iterator[tuple[str, str]]:
     """The mounts under *inbox* and, in a sentence, why events do not tell everything there; "" where they do."""
     watch = Watch(Doorbell())
@@ -41,7 +46,7 @@ def leases(inbox: Path) -> str:
     """Why it cannot be told of every file whether somebody writes it; "" where it can. Raises ``OSError``."""
     if mounts.below(inbox)[0].shared:
         return "on a network file system it cannot be told who writes a file"
-    trial = inbox / f".attachd-{secrets.token_hex(4)}"
+    trial = fresh(inbox)
     descriptor = os.open(trial, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         answer = reading.writer(descriptor)
@@ -55,7 +60,7 @@ def leases(inbox: Path) -> str:
 
 def locks(folder: Path) -> str:
     """Why nothing can be locked in *folder*; "" where it can. Raises ``OSError`` where no file can be made there."""
-    trial = folder / f".attachd-{secrets.token_hex(4)}"
+    trial = fresh(folder)
     try:
         taken = locks_.take(trial, folder)
     finally:
@@ -72,7 +77,7 @@ def droppers(inbox: Path) -> str:
     """
     if os.geteuid() == 0 or not inbox.stat().st_mode & 0o022 or mounts.below(inbox)[0].shared:
         return ""
-    trial, before = inbox / f".attachd-{secrets.token_hex(4)}", os.umask(0o022)
+    trial, before = fresh(inbox), os.umask(0o022)
     try:
         trial.mkdir()
     finally:
