@@ -38,16 +38,23 @@ ACCOUNT = "712020:robot"
 
 
 class FakeClock(Clock):
-    """Both clocks, moved by the test."""
+    """The clocks of one machine, moved by the test: ``time`` is on its wall, and can be set alone."""
 
     def __init__(self) -> None:
-        self.time, self.since_boot = 1_800_000_000.0, 1000.0
+        self.time, self.since_boot, self.boots = 1_800_000_000.0, 1000.0, 1
 
-    def now(self) -> float:
+    def wall(self) -> float:
         return self.time
 
     def boot(self) -> float:
         return self.since_boot
+
+    def boot_id(self) -> str:
+        return f"boot {self.boots}"
+
+    def reboot(self, off: float = 60.0) -> None:
+        """Switch the machine off for so many seconds; the clock on its wall goes on."""
+        self.time, self.since_boot, self.boots = self.time + off, 5.0, self.boots + 1
 
     def advance(self, seconds: float) -> None:
         self.time += seconds
@@ -88,6 +95,7 @@ class MemoryJira(httpx.BaseTransport):
 
     def __init__(self, clock: FakeClock, deployment: str = "Cloud") -> None:
         self.clock, self.deployment = clock, deployment
+        self.time: Callable[[], float] = lambda: self.clock.time
         self.stored: list[Stored] = []
         self.late: list[tuple[float, Stored]] = []
         self.faults: list[Fault] = []
@@ -125,8 +133,8 @@ class MemoryJira(httpx.BaseTransport):
             return self._answer(request, path)
 
     def _commit_late(self) -> None:
-        due = [s for at, s in self.late if at <= self.clock.time]
-        self.late = [(at, s) for at, s in self.late if at > self.clock.time]
+        due = [s for at, s in self.late if at <= self.time()]
+        self.late = [(at, s) for at, s in self.late if at > self.time()]
         self.stored += due
 
     def _answer(self, request: httpx.Request, path: str) -> httpx.Response:
@@ -171,13 +179,10 @@ class MemoryJira(httpx.BaseTransport):
         if (refusal := self._refusal(issue, known, files)) and fault.status is None and fault.breaks is None:
             return refusal
         fresh = [
-            Stored(str(next(self._ids)), issue, fault.rename or name, content, self.clock.time)
-            for name, content in files
+            Stored(str(next(self._ids)), issue, fault.rename or name, content, self.time()) for name, content in files
         ]
         if isinstance(fault.commit, float):
-            self.late += [
-                (self.clock.time + fault.commit, replace(s, created=self.clock.time + fault.commit)) for s in fresh
-            ]
+            self.late += [(self.time() + fault.commit, replace(s, created=self.time() + fault.commit)) for s in fresh]
             return self._end(fault, fresh)
         if fault.commit == "half":
             fresh = fresh[: len(fresh) // 2]
@@ -209,7 +214,7 @@ class MemoryJira(httpx.BaseTransport):
 
     def _reply(self, status: int, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        base = {"date": formatdate(self.clock.time, usegmt=True)}
+        base = {"date": formatdate(self.time(), usegmt=True)}
         kind = {} if isinstance(body, bytes) else {"content-type": "application/json"}
         return httpx.Response(status, content=content, headers=base | kind | (headers or {}))
 
@@ -364,7 +369,7 @@ class World:
 
     def pauses(self) -> set[str]:
         found = self.desk.journal.rows("SELECT scope, kind, until, cure FROM pause")
-        return {f"{r[0]}:{r[1]}" for r in found if r[3] != "time" or r[2] > self.clock.time}
+        return {f"{r[0]}:{r[1]}" for r in found if r[3] != "time" or r[2] > self.clock.now()}
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from attachd.cli import common, moments
-from attachd.journal import database, operating
+from attachd.clock import Clock
+from attachd.journal import database, operating, timeline
 from attachd.journal.operating import Resumed
 from attachd.service import locks, paused, surveying
 
@@ -34,16 +34,20 @@ def pause(
         settings, state = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
         seconds = moments.length(length, "--for") if length is not None else None
-        now = time.time()
         with database.changing(state) as connection:
             if connection is None:
                 raise common.no_journal(state)
+            times = timeline.read(connection, Clock())
             lane = operating.lane_of(connection, key) if key else ""
-            made, known = operating.pause(connection, lane, now, seconds), not lane or operating.knows(connection, lane)
+            made, known = (
+                operating.pause(connection, lane, times.now, seconds),
+                not lane or operating.knows(connection, lane),
+            )
+    made = times.pause(made)
     if as_json:
         common.print_json(surveying.pause(made) | {"running": locks.holder(state / "lock") is not None})
         return
-    print(paused.paused_in_words(made, now))
+    print(paused.paused_in_words(made, times.wall))
     if not known:
         print(f"No file for {lane} is known yet; if one should be, compare the key.")
     print(_daemon(state))
@@ -59,15 +63,16 @@ def resume(
     with common.mistakes_told():
         settings, state = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
-        now = time.time()
         with database.changing(state) as connection:
             if connection is None:
                 raise common.no_journal(state)
-            done = operating.resume(connection, operating.lane_of(connection, key) if key else "", now)
+            times = timeline.read(connection, Clock())
+            done = operating.resume(connection, operating.lane_of(connection, key) if key else "", times.now)
+    done = operating.shown(done, times)
     if as_json:
         common.print_json(described(done, running=locks.holder(state / "lock") is not None))
         return
-    for line in paused.resumed_in_words(done, key, now):
+    for line in paused.resumed_in_words(done, key, times.wall):
         print(line)
     if done != Resumed((), (), (), 0, 0):
         print(_daemon(state))

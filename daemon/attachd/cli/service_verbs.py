@@ -227,7 +227,7 @@ def _status_line(engine: Engine, hangs: Sequence[Hang]) -> str:
 
 def _standing(engine: Engine, hangs: Sequence[Hang]) -> list[str]:
     found = report.standing(engine.desk.journal).words
-    pauses = paused.told(engine.desk.journal, engine.desk.config.jira.url, engine.desk.clock.now())
+    pauses = paused.told(engine.desk.journal, engine.desk.config.jira.url, engine.desk.clock.wall())
     parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
     if not engine.desk.guard.sight.there:
         parts.append("the inbox is not there")

@@ -42,11 +42,13 @@ def once(
     Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait or are in doubt.
     """
     # Before anything is sent: a verdict may be there before the engine's start has returned.
-    began = Clock().now()
+    began = Clock().boot()
     with Signals() as signals:
         # On a terminal somebody watches: bars instead of a line for each file.
         bars = _bars() if os.isatty(2) else None
         engine = service_verbs.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
+        clock = engine.desk.clock
+        began += clock.now() - clock.boot()
         with common.mistakes_told(), service_verbs.journal_named(engine.held.state):
             with bars or nullcontext():
                 reason = _wait_for_verdicts(
@@ -96,7 +98,7 @@ _MOST_SETTLING = 20
 
 def _paused(engine: Engine, standing: report.Standing) -> str:
     """Why nothing that is left can be sent now, "" if something can."""
-    journal, now = engine.desk.journal, engine.desk.clock.now()
+    journal, now = engine.desk.journal, engine.desk.clock.wall()
     wide = [
         p
         for p in report.active_pauses(journal, now)

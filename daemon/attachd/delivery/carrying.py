@@ -239,7 +239,8 @@ def _leave_note(desk: Desk, row: Row) -> dict[str, Any]:
     """Put a note beside the file; repeatable, because one that is there already is recognised by its id."""
     if row.target is None:
         return {}
-    when = datetime.datetime.fromtimestamp(row.verdict_at or desk.clock.now()).astimezone()
+    decided = desk.journal.timeline().shown(row.verdict_at or desk.clock.now())
+    when = datetime.datetime.fromtimestamp(decided).astimezone()
     when_said = when.strftime("%Y-%m-%d %H:%M:%S %z")
     if row.state is State.ATTACHED:
         if desk.config.folders.link_notes:

@@ -3,8 +3,8 @@
 Only what Jira has just been found to hold is deleted: the attachment has the id and the size, and the file must still read as it
 was sent. A failed file goes only where the same content is on its issue by now. Everything else is kept, and said.
 
-Age is told by the clock that is behind, ours or Jira's: one that was set ahead makes nothing old. That a file is not there proves
-nothing: done and failed may be mounts that are away.
+Age is told by the journal's time: a clock that is set ahead makes nothing old. That a file is not there proves nothing: done and
+failed may be mounts that are away.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def step(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
 
 
 def _next(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
-    if not pausing.current(desk).looks or not _is_due(desk) or not met() or not desk.site.clock_known:
+    if not pausing.current(desk).looks or not _is_due(desk) or not met():
         return False
-    now = min(desk.clock.now(), desk.site.now())
+    now = desk.clock.now()
     for shelf in shelves(desk, now):
         with desk.journal.transaction() as connection:
             found = keeping.find(connection, shelf.walk, now)
@@ -130,7 +130,7 @@ def _next(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
 
 
 def _is_due(desk: Desk) -> bool:
-    """Whether anything is old enough by our own clock, so that Jira is not met for nothing."""
+    """Whether anything is old enough, so that Jira is not met for nothing."""
     kept, now = desk.config.retention, desk.clock.now()
     days = min(days for days in (kept.done_days, kept.failed_days, kept.history_days) if days)
     with desk.journal.transaction_for_reading() as connection:

@@ -113,7 +113,7 @@ class Site:
 
     def now(self) -> float:
         """The server's time; CLOCK_BOOTTIME carries it on, so that our own clock may be set meanwhile."""
-        return self._clock.now() if self._ahead is None else self._ahead + self._clock.boot()
+        return self._clock.wall() if self._ahead is None else self._ahead + self._clock.boot()
 
 
 def deployment(outcome: Exchange) -> str | Fault:

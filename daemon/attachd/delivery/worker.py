@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 #: Files up to this size share a request.
 SMALL_BYTES = 1024 * 1024
-#: A worker looks for work this often even if nothing rings: the wall clock may have been set.
+#: A worker looks for work this often even if nothing rings.
 LONGEST_IDLE_SECONDS = 30.0
 #: How long a worker rests when the journal's disk is full.
 FULL_SECONDS = 5.0

@@ -75,7 +75,7 @@ class Admitting:
         self._network, self._endings, self._rules, self._beat = network, endings, rules, beat
 
     def _moment(self) -> Moment:
-        return Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
+        return Moment.of(self._clock, self._guard.epoch)
 
     def settle(self, files: Sequence[Found], seen: Seen) -> None:
         """Let those go that nothing holds; *seen* is told when the others are worth another look."""

@@ -132,7 +132,7 @@ def _too_young(row: Row, rules: Settle, moment: Moment) -> Go | Wait:
 
 def _age(row: Row, moment: Moment) -> float:
     """Seconds since the file was changed, by its own word and the wall clock."""
-    return moment.now - row.mtime_ns / 1e9
+    return moment.now + moment.ahead - row.mtime_ns / 1e9
 
 
 def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer, marker: Marker = Marker.NOT_ASKED) -> Go | Wait:

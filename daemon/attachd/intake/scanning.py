@@ -177,7 +177,7 @@ class Scanner:
         coverage = self._coverage
         if coverage and coverage.mtimes(b"") and (known := self._listings.unchanged(inbox, b"", coverage.watched())):
             return self._tops, known.files
-        began, itself = self._clock.now(), Folder.of(b".", os.fstat(inbox))
+        began, itself = self._clock.wall(), Folder.of(b".", os.fstat(inbox))
         self._tops, loose = self._list_top(inbox, report)
         if report.troubles:
             self._listings.drop(b"")
@@ -218,7 +218,7 @@ class Scanner:
             return frozenset(name for name in only if admission.standing(connection, name) != (0, 0))
 
     def _moment(self) -> admission.Moment:
-        return admission.Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
+        return admission.Moment.of(self._clock, self._guard.epoch)
 
     def _note_strays(self, strays: dict[bytes, tuple[str, int]], only: Collection[bytes] | None) -> None:
         if only is not None:

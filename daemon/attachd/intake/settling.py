@@ -102,7 +102,7 @@ class Settling:
         return seen
 
     def _moment(self) -> Moment:
-        return Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
+        return Moment.of(self._clock, self._guard.epoch)
 
     def _rows(self, entries: Sequence[Entry]) -> list[Found]:
         with self._journal.transaction_for_reading() as connection:

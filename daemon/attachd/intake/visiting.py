@@ -120,7 +120,7 @@ class Visiting:
         if name in self._known:
             return None
         self._beat()
-        began = self._clock.now()
+        began = self._clock.wall()
         try:
             folder = os.open(name, walking.FOLDER, dir_fd=inbox)
         except OSError:
@@ -144,7 +144,7 @@ class Visiting:
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
         self._beat()
-        began = self._clock.now()
+        began = self._clock.wall()
         seen: list[listings.Folder] = []
         routed = self._router.route(name)
         walk = self._walk(name, seen, heed=isinstance(routed, routing.Routed))
@@ -262,7 +262,7 @@ class Visiting:
         return not nested and not self.hiding.why(path, False)
 
     def _moment(self) -> admission.Moment:
-        return admission.Moment(self._clock.now(), self._clock.boot(), self._guard.epoch)
+        return admission.Moment.of(self._clock, self._guard.epoch)
 
 
 def _chunks(entries: Iterator[walking.Entry]) -> Iterator[list[walking.Entry]]:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from attachd.clock import Clock
 from attachd.journal import rows
 from attachd.journal.database import LOST, RESTORED
 from attachd.model import Fingerprint, State
@@ -25,11 +26,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When: the wall clock for people, CLOCK_BOOTTIME and the epoch for decisions."""
+    """When: the journal's time, CLOCK_BOOTTIME, the epoch; and how far the wall clock, which dates files, is ahead of ``now``."""
 
     now: float
     boot: float
     epoch: int
+    ahead: float = 0.0
+
+    @classmethod
+    def of(cls, clock: Clock, epoch: int) -> Moment:
+        """Return this moment."""
+        now = clock.now()
+        return cls(now, clock.boot(), epoch, clock.wall() - now)
 
 
 def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[bytes, rows.Row]:

@@ -6,11 +6,11 @@ import errno
 import os
 import secrets
 import sqlite3
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from attachd.journal import database
+from attachd.clock import Clock
+from attachd.journal import database, timeline
 from attachd.journal.database import FILE_NAME
 from attachd.model import Mistake, Problem
 
@@ -112,7 +112,7 @@ def _prepare(source: Path, fresh: Path, last_id: int) -> int:
     journal = database.open_at(fresh)
     try:
         with journal.transaction() as connection:
-            unfinished = _doubt(connection, time.time())
+            unfinished = _doubt(connection, timeline.read(connection, Clock()).now)
             # No id is given twice: logs and notes name files by them.
             if not connection.execute(
                 "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'file'", (last_id,)

@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from attachd import model, troubles
+from attachd.clock import Clock
+from attachd.journal import timeline
+from attachd.journal.timeline import Timeline
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
-VERSION = 6
+VERSION = 7
 #: From version N to N + 1: a script each. A copy of the old file is kept beside it.
 MIGRATIONS: Mapping[int, str] = {
     1: """
@@ -70,6 +73,16 @@ MIGRATIONS: Mapping[int, str] = {
       VALUES (CASE new.state WHEN 'ATTACHED' THEN 'attached' ELSE 'failed' END, new.verdict_at, new.id);
     END;
     """,
+    # The journal's own time.
+    6: """
+    CREATE TABLE stretch (
+      began  REAL PRIMARY KEY,
+      boot   TEXT NOT NULL,
+      offset REAL NOT NULL,
+      ahead  REAL NOT NULL,
+      marked REAL NOT NULL
+    ) WITHOUT ROWID;
+    """,
 }
 FILE_NAME = "journal.db"
 #: What ``meta`` says under "lost": files of which nothing is known may be attached already, as they have been there since their
@@ -80,7 +93,8 @@ LOST, RESTORED = 1, 2
 class Journal:
     """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock.
 
-    ``aside``: within what context a commit waits for the disk. It ends when the journal's lock is free again.
+    ``aside``: within what context a commit waits for the disk. It ends when the journal's lock is free again. ``clock`` is the
+    machine's.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -89,6 +103,7 @@ class Journal:
         self._connection = connection
         self._lock = threading.RLock()
         self.aside: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.clock = Clock()
         self._data_version = int(self.value("PRAGMA data_version"))
 
     @contextmanager
@@ -138,6 +153,11 @@ class Journal:
         """Read the first column of the first row; None where there is none."""
         found = self.rows(sql, parameters)
         return found[0][0] if found else None
+
+    def timeline(self) -> Timeline:
+        """Read how the journal's time goes with the wall clock's: what people are shown is in the latter."""
+        with self._lock:
+            return timeline.read(self._connection, self.clock)
 
     def changed_by_others(self) -> bool:
         """Whether another process has written to it since this was asked last; reads a counter, and writes nothing.

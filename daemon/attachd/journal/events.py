@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attachd.journal import database, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
+from attachd.journal.timeline import Timeline
 
 _ON = "hooks"
 #: What is older than this many events is forgotten, whoever has not been told of it.
@@ -31,6 +32,12 @@ class Event:
     at: float
     row: Row | None
     about: Mapping[str, Any]
+
+
+def shown(event: Event, line: Timeline) -> Event:
+    """Return an event with its times by the wall clock."""
+    since = {"since": line.shown(event.about["since"])} if "since" in event.about else {}
+    return replace(event, at=line.shown(event.at), about={**event.about, **since})
 
 
 def begin(journal: Journal, targets: Sequence[str]) -> None:

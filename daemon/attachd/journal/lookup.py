@@ -1,4 +1,7 @@
-"""What people ask of one file: where it stands, what is before it, and what became of what lay there. Reads only."""
+"""What people ask of one file: where it stands, what is before it, and what became of what lay there. Reads only.
+
+Times are the wall clock's, for people: what is read here is not written back, nor compared with the journal's ``now``.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +65,9 @@ def has_accepted(journal: Journal, row: Row) -> bool:
 
 def every_pause(journal: Journal) -> list[Pause]:
     """All that are remembered, also those that hold nothing any more."""
+    line = journal.timeline()
     with journal.transaction_for_reading() as connection:
-        return pauses.read(connection)
+        return [line.pause(each) for each in pauses.read(connection)]
 
 
 def lane_of(journal: Journal, key: str) -> str:
@@ -104,7 +108,8 @@ def history(journal: Journal, key: str, only: Word | None, limit: int, *, since:
         parameters += states
     if since is not None:
         conditions.append("(seen_at >= ? OR verdict_at >= ?)")
-        parameters += [since, since]
+        moment = journal.timeline().kept(since)
+        parameters += [moment, moment]
     where = " AND ".join(conditions)
     return select(journal, f"WHERE {where} ORDER BY id DESC LIMIT ?", [*parameters, limit])
 
@@ -144,7 +149,8 @@ def search(journal: Journal, wanted: str, limit: int) -> list[Row]:
 
 def select(journal: Journal, rest: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
     """The rows that *rest*, the end of a SELECT, chooses."""
-    return [rows.from_sql(record) for record in journal.rows(rows.SELECT + rest, parameters)]
+    line = journal.timeline()
+    return [line.row(rows.from_sql(record)) for record in journal.rows(rows.SELECT + rest, parameters)]
 
 
 def _first(journal: Journal, rest: str, *parameters: object) -> Row | None:

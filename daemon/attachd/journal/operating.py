@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from attachd.journal import events, pauses
 from attachd.journal.pauses import Pause
+from attachd.journal.timeline import Timeline
 from attachd.model import Cure, Scope
 
 #: The kind of pause that Jira itself asked for: nobody here can end it.
@@ -28,6 +29,12 @@ class Resumed:
     kept: tuple[Pause, ...]
     believed: int
     again: int
+
+
+def shown(done: Resumed, line: Timeline) -> Resumed:
+    """Return what was resumed with its times by the wall clock."""
+    ended, tried, kept = (tuple(map(line.pause, each)) for each in (done.ended, done.tried, done.kept))
+    return replace(done, ended=ended, tried=tried, kept=kept)
 
 
 def knows(connection: sqlite3.Connection, lane: str) -> bool:

@@ -46,9 +46,9 @@ _WAITS = ("state = 'SEEN'", "state = 'READY' AND due > 0", "state = 'DOUBTFUL'",
 
 
 def tame(connection: sqlite3.Connection, now: float) -> None:
-    """Shorten every wait that ends later than it can: the clock was set back, or had jumped ahead when it was written.
+    """Shorten every wait that ends later than it can: the journal's time may be short of some of what had passed.
 
-    Written back once, so that a clock that had jumped to 2038 holds nothing for years.
+    Written back once, so that a wait that was written in 2038 holds nothing for years.
     """
     connection.execute("UPDATE pause SET until = :now + wait WHERE until > :now + wait + 1", {"now": now})
     for waits in _WAITS:

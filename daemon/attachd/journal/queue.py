@@ -243,7 +243,7 @@ def finished(row: rows.Row, now: float, extra: Mapping[str, Any]) -> dict[str, A
 
 
 def next_due(connection: sqlite3.Connection, now: float) -> float | None:
-    """When the next thing that waits for a time is due (wall clock, later than *now*); None where nothing does."""
+    """When the next thing that waits for a time is due (later than *now*); None where nothing does."""
     found = connection.execute(
         "SELECT min(due) FROM (SELECT min(due) AS due FROM file WHERE state = 'READY' AND due > 0 AND due > :now"
         " UNION ALL SELECT min(due) FROM file WHERE state = 'DOUBTFUL' AND due > :now"

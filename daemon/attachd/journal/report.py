@@ -1,11 +1,14 @@
-"""What people ask the journal: how many, which, why, since when. Reads only; works beside a running daemon."""
+"""What people ask the journal: how many, which, why, since when. Reads only; works beside a running daemon.
+
+Times are shown by the wall clock. A *moment* that is given is in the journal's time (``Timeline.kept``).
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-from attachd.journal import lookup, pauses, unfinished
+from attachd.journal import lookup, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -126,7 +129,8 @@ def failed_since(journal: Journal, moment: float) -> int:
 
 def strays(journal: Journal) -> list[Stray]:
     """The folders that are no issue's."""
-    return [Stray(*record) for record in journal.rows("SELECT folder, reason, files, since FROM stray ORDER BY folder")]
+    line, found = journal.timeline(), journal.rows("SELECT folder, reason, files, since FROM stray ORDER BY folder")
+    return [Stray(folder, reason, files, line.shown(since)) for folder, reason, files, since in found]
 
 
 def troubles(journal: Journal) -> dict[str, str]:
@@ -155,8 +159,7 @@ def events(journal: Journal) -> Events:
 
 def active_pauses(journal: Journal, now: float) -> list[Pause]:
     """What holds files up now."""
-    with journal.transaction_for_reading() as connection:
-        return [pause for pause in pauses.read(connection) if pause.holds(now)]
+    return [pause for pause in lookup.every_pause(journal) if pause.holds(now)]
 
 
 def paused_by_hand(journal: Journal, now: float) -> list[str]:
@@ -212,7 +215,8 @@ def failed_lately(journal: Journal, limit: int) -> list[Row]:
 
 
 def accepted_by_hour(journal: Journal, first: float) -> dict[int, tuple[int, int]]:
-    """Files and bytes that Jira has accepted in each hour since the moment *first*, which has number 0."""
+    """Files and bytes that Jira has accepted in each hour since *first* by the wall clock, which has number 0."""
+    first = journal.timeline().kept(first)
     found = journal.rows(
         "SELECT CAST((verdict_at - ?) / 3600 AS INTEGER), count(*), total(size) FROM file"
         " WHERE attachment IS NOT NULL AND verdict_at >= ? GROUP BY 1",

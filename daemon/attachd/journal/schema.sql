@@ -1,8 +1,18 @@
--- The journal, version 6: the only memory and the only queue. Invariants are held here, beside the transitions, so that
--- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds since the epoch, but for
--- columns ending in _boot: those are CLOCK_BOOTTIME, and count only within the epoch (one process, one mount) of the row.
+-- The journal, version 7: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds of the journal's own time
+-- (``timeline.py``): since the epoch, and even, whatever the wall clock is set to. Columns ending in _boot are CLOCK_BOOTTIME, and
+-- count only within the epoch (one process, one mount) of the row.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+
+-- The journal's time, one row for each boot (``timeline.py``).
+CREATE TABLE stretch (
+  began  REAL PRIMARY KEY,                    -- in the journal's time
+  boot   TEXT NOT NULL,                       -- the kernel's id of the boot
+  offset REAL NOT NULL,                       -- the journal's time minus CLOCK_BOOTTIME
+  ahead  REAL NOT NULL,                       -- the wall clock minus the journal's time, when it was marked last
+  marked REAL NOT NULL                        -- the journal's time when that was
+) WITHOUT ROWID;
 
 CREATE TABLE file (
   id            INTEGER PRIMARY KEY AUTOINCREMENT,

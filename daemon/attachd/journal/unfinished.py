@@ -1,4 +1,7 @@
-"""What waits, which of it for more than its turn, and in which order. Reads only; works beside a running daemon."""
+"""What waits, which of it for more than its turn, and in which order. Reads only; works beside a running daemon.
+
+What is asked of a ``Journal`` is answered in the wall clock's time, for people; what is asked of a connection in the journal's.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,7 @@ def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, R
 
 def blocked_before(journal: Journal, moment: float, limit: int) -> list[Row]:
     """Files that have been blocked since before *moment*, the longest first."""
-    which = "blocked IS NOT NULL AND finished_at IS NULL AND since <= ?"
+    which, moment = "blocked IS NOT NULL AND finished_at IS NULL AND since <= ?", journal.timeline().kept(moment)
     return lookup.select(journal, f"INDEXED BY file_blocked WHERE {which} ORDER BY since LIMIT ?", (moment, limit))
 
 
@@ -98,7 +101,7 @@ def oldest_waiting(journal: Journal) -> float | None:
     """When the file was seen that has waited for longest; None where nothing waits. Reads an index, however long the history."""
     first = "SELECT min(id) FROM file INDEXED BY file_inode WHERE finished_at IS NULL"
     oldest: float | None = journal.value(f"SELECT seen_at FROM file WHERE id = ({first})")
-    return oldest
+    return None if oldest is None else journal.timeline().shown(oldest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ def queues(journal: Journal, limit: int) -> list[Queue]:
         f"SELECT issue, ready, ({oldest}) FROM (SELECT issue, ready FROM lane WHERE ready > 0 ORDER BY ready DESC LIMIT ?)",
         (limit,),
     )
-    return [Queue(issue, files, seen) for issue, files, seen in found if seen is not None]
+    line = journal.timeline()
+    return [Queue(issue, files, line.shown(seen)) for issue, files, seen in found if seen is not None]
 
 
 def settling(journal: Journal, limit: int) -> list[Row]:

@@ -21,7 +21,7 @@ def circumstances(
     """What holds for all files at this moment; *sight* is the last look at the inbox, *epoch* the journal's."""
     folders = config.folders
     return Circumstances(
-        now=clock.now(),
+        now=clock.wall(),
         boot=clock.boot(),
         epoch=epoch,
         running=running,

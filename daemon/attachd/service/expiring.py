@@ -64,7 +64,7 @@ def remind(desk: Desk) -> None:
     expires = desk.config.jira.auth.token_expires
     if expires is None:
         return
-    day = today(desk.clock.now())
+    day = today(desk.clock.wall())
     told = desk.journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
     fresh = due(expires, day, told)
     if fresh is None:

@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from attachd.clock import Clock
 from attachd.config import Config
-from attachd.journal import database, keeping
+from attachd.journal import database, keeping, timeline
 from attachd.model import Mistake, State
 from attachd.service import phrasing
 from attachd.service.finding import Finding
@@ -31,10 +32,10 @@ class Old(NamedTuple):
     bytes: int
 
 
-def find(config: Config, state: Path, now: float) -> Iterator[Finding]:
+def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
     """Ask the journal, where there is one, and the disk."""
     try:
-        grown, old = _ask(config, state, now)
+        grown, old = _ask(config, state, clock)
     except Mistake as mistake:
         yield from (Finding("journal", "failed", f"{p.where} {p.what}", p.remedy) for p in mistake.problems)
         return
@@ -45,7 +46,7 @@ def find(config: Config, state: Path, now: float) -> Iterator[Finding]:
         yield Finding("retention", "ok", f"{what}; each goes once Jira is found to have it" if each.files else what)
 
 
-def _ask(config: Config, state: Path, now: float) -> tuple[keeping.Growth | None, list[Old]]:
+def _ask(config: Config, state: Path, clock: Clock) -> tuple[keeping.Growth | None, list[Old]]:
     journal = database.open_for_reading(state)
     if journal is None:
         return None, []
@@ -53,6 +54,7 @@ def _ask(config: Config, state: Path, now: float) -> tuple[keeping.Growth | None
     ages = (("done", State.DONE, kept.done_days), ("failed", State.FAILED, kept.failed_days))
     try:
         with closing(journal), journal.transaction_for_reading() as connection:
+            now = timeline.read(connection, clock).now
             old = [
                 Old(name, days, *keeping.overdue(connection, filed, now - days * _DAY))
                 for name, filed, days in ages

@@ -22,6 +22,7 @@ from attachd import __version__
 from attachd.config import Config, secrets
 from attachd.delivery.desk import Desk
 from attachd.jira import transport
+from attachd.journal import events
 from attachd.journal.events import Event
 from attachd.model import Mistake
 from attachd.service import commenting, hooking, logs, metrics
@@ -68,7 +69,8 @@ class Webhook:
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        content = hooking.encoded(event, metrics.instance(self._desk.config.file), self._desk.site.page)
+        told = events.shown(event, self._desk.journal.timeline())
+        content = hooking.encoded(told, metrics.instance(self._desk.config.file), self._desk.site.page)
         now = int(time.time())
         headers = {
             "Content-Type": "application/json",
@@ -125,7 +127,8 @@ class Command:
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        content = hooking.encoded(event, metrics.instance(self._desk.config.file), self._desk.site.page)
+        told = events.shown(event, self._desk.journal.timeline())
+        content = hooking.encoded(told, metrics.instance(self._desk.config.file), self._desk.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}
         with tempfile.TemporaryFile() as said:

@@ -40,8 +40,8 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += _scope(config)
     findings += _folders(config, state)
     findings += _daemon(config, state)
-    findings += growing.find(config, state, Clock().now())
-    findings += _token_expires(config, expiring.today(Clock().now()))
+    findings += growing.find(config, state, Clock())
+    findings += _token_expires(config, expiring.today(Clock().wall()))
     if not offline:
         try:
             findings += _jira(config, state, environ)
@@ -214,9 +214,9 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
             yield _unmet(config, version)
         return
     yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if version == '3' else 'Data Center'}")
-    yield reaching.certificate(config, asker.certificate(), clock.now())
+    yield reaching.certificate(config, asker.certificate(), clock.wall())
     if isinstance(answer, Reply) and answer.date is not None:
-        yield _skew(answer.date - clock.now())
+        yield _skew(answer.date - clock.wall())
     known.version = known.version or version
     account = list(_account(config, asker, known)) if signed else []
     yield from account

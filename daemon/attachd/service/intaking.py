@@ -174,7 +174,7 @@ class Intaking:
         took = self._scanner.effort.spent() - spent
         self._next_full = self._boot() + self._interval(took)
         if report.there:
-            self.scanned_at = self._desk.clock.now()
+            self.scanned_at = self._desk.clock.wall()
         self.scanned.set()
         self._desk.bell.ring()
         if self._overflowed():

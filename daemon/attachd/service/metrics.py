@@ -135,7 +135,7 @@ def _now(desk: Desk) -> Iterator[Metric]:
     oldest = unfinished.oldest_waiting(journal)
     yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
     gauge = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
-    pauses = paused.told(journal, desk.config.jira.url, desk.clock.now())
+    pauses = paused.told(journal, desk.config.jira.url, desk.clock.wall())
     for scope, kind in sorted({(str(pause.scope), pause.kind) for pause in pauses}):
         gauge.add_metric([scope, kind], 1)
     yield gauge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from attachd.journal import report, unfinished
@@ -42,8 +43,9 @@ def blown(held: Sequence[Suspect]) -> list[Pause]:
 
 def suspects(journal: Journal, site: str) -> list[Suspect]:
     """The issues whose refused files wait for a person, as the account is suspected; empty where it is not."""
+    line = journal.timeline()
     with journal.transaction_for_reading() as connection:
-        return unfinished.suspects(connection, site)
+        return [replace(each, since=line.shown(each.since)) for each in unfinished.suspects(connection, site)]
 
 
 def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> Pause | None:

@@ -159,7 +159,7 @@ def _path(folder: bytes) -> bytes:
 
 def gather(desk: Desk) -> Seen:
     """What the journal says now. Each question is answered by an index, however many files wait."""
-    journal, now = desk.reader, desk.clock.now()
+    journal, now = desk.reader, desk.clock.wall()
     settings = desk.config
     warn = settings.limits.warn_after_minutes * 60
     words = report.standing(journal).words
@@ -171,7 +171,7 @@ def gather(desk: Desk) -> Seen:
         words=words,
         oldest=unfinished.oldest_waiting(journal),
         failed=report.lying_in_failed(journal),
-        attached_today=report.attached_since(journal, noticing.midnight(now)),
+        attached_today=report.attached_since(journal, journal.timeline().kept(noticing.midnight(now))),
         pauses=paused.told(journal, desk.config.jira.url, now),
         strays=report.strays(journal),
         blocked=unfinished.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),

@@ -15,7 +15,7 @@ import structlog
 from attachd import troubles
 from attachd.delivery import blame, overdue, telling
 from attachd.delivery.desk import Desk
-from attachd.journal import events, pauses, unfinished
+from attachd.journal import events, pauses, timeline, unfinished
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, printable
 
@@ -33,8 +33,20 @@ class Trouble:
 def step(desk: Desk) -> None:
     """Give up what is overdue, then tell what is to be told."""
     with troubles.left_to_workers():
+        mark_time(desk)
         overdue.give_up(desk)
         remind(desk)
+
+
+def mark_time(desk: Desk) -> None:
+    """Write down how late it is, now and then and when the wall clock was set, and say so."""
+    with desk.journal.transaction_for_reading() as connection:
+        if not timeline.due(connection, desk.clock):
+            return
+    with desk.journal.transaction(durable=False) as connection:
+        moved = timeline.mark(connection, desk.clock)
+    if moved:
+        log.warning("clock.set", seconds=round(moved), reason="no wait is longer or shorter for it")
 
 
 def remind(desk: Desk) -> None:

@@ -87,7 +87,7 @@ class Engine:
             log.info("operator.paused", issue=subject, until=self._by_hand[subject])
         for subject in (before.keys() - self._by_hand.keys()) if tell else ():
             # One whose time is over has ended by itself.
-            if (before[subject] or math.inf) > self.desk.clock.now():
+            if (before[subject] or math.inf) > self.desk.clock.wall():
                 log.info("operator.resumed", issue=subject)
 
     def reconfigure(self, config: Config) -> None:

@@ -23,7 +23,7 @@ from attachd.delivery.site import Site
 from attachd.filing import guard as guard_
 from attachd.filing.guard import Guard
 from attachd.jira import auth, client, oauth, transport
-from attachd.journal import database
+from attachd.journal import database, timeline
 from attachd.journal.database import Journal
 from attachd.model import Mistake, Problem
 from attachd.service import locks, placing, signing
@@ -72,9 +72,12 @@ def start(
     database.make_folder(state)
     state_lock = take_state(state)
     journal = database.open_journal(state)
+    journal.clock = clock
     inbox_lock: locks.Lock | None = None
     claimed: guard_.Mount | None = None
     try:
+        with journal.transaction() as connection:
+            timeline.begin(connection, clock)
         _check_site(journal, config, adopt_site=adopt_site)
         if config.folders.inbox.is_dir():
             before = _mount(config.folders.inbox)
@@ -274,6 +277,7 @@ def _desk(
     site.pages = journal.value("SELECT value FROM meta WHERE key = 'site.pages'") or site.url
     credentials = make_credentials(config, environ, state, clock)
     reader = database.open_for_reading(state) or journal
+    reader.clock = clock
     return Desk(journal, reader, config, clock, site, guard, credentials, secret_changed=signing.watch(config))
 
 

@@ -103,7 +103,7 @@ class Page:
         found = picturing.found(self._desk, wanted) if wanted else None
         with self._lock:
             said = self._said.pop(request.query_params.get("said", ""), [])
-        frame, now = picturing.frame(self._desk), self._desk.clock.now()
+        frame, now = picturing.frame(self._desk), self._desk.clock.wall()
         return HTMLResponse(
             self._whole.render(
                 frame=frame,
@@ -186,7 +186,8 @@ class Page:
         self._desk.bell.ring_all()
         log.info("page.resumed", issue=key)
         self._engine.note_by_hand(tell=False)
-        return list(paused.resumed_in_words(done, key, now))
+        line = self._desk.journal.timeline()
+        return list(paused.resumed_in_words(operating.shown(done, line), key, line.wall))
 
     def _pause(self, _form: dict[str, str]) -> list[str]:
         now = self._desk.clock.now()
@@ -194,7 +195,9 @@ class Page:
             made = operating.pause(connection, "", now, None)
         log.info("page.paused")
         self._engine.note_by_hand(tell=False)
-        return [re.sub("until `attachd resume[^`]*`", "until it is resumed", paused.paused_in_words(made, now))]
+        line = self._desk.journal.timeline()
+        said = paused.paused_in_words(line.pause(made), line.wall)
+        return [re.sub("until `attachd resume[^`]*`", "until it is resumed", said)]
 
     def _retry(self, form: dict[str, str]) -> list[str]:
         desk = self._desk
@@ -225,7 +228,7 @@ class Page:
         """200 while it works or waits; the body says what it waits for, by its kind."""
         waits = [
             f"paused: {each.scope}, {each.kind}"
-            for each in paused.told(self._desk.reader, self._desk.config.jira.url, self._desk.clock.now())
+            for each in paused.told(self._desk.reader, self._desk.config.jira.url, self._desk.clock.wall())
         ]
         if not self._desk.guard.sight.there:
             waits.append("the inbox is not there")

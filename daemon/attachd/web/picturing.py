@@ -70,8 +70,8 @@ class Sums:
 
 def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
     """What changes by itself. Each question is answered by an index, however many files wait."""
-    journal, now = desk.reader, desk.clock.now()
-    standing = report.standing(journal)
+    journal, now = desk.reader, desk.clock.wall()
+    standing, midnight = report.standing(journal), journal.timeline().kept(noticing.midnight(now))
     oldest = unfinished.oldest_waiting(journal)
     words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + report.lying_in_failed(journal)}
     inbox, pauses, strays = desk.guard.sight, report.active_pauses(journal, now), report.strays(journal)
@@ -79,7 +79,7 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
         "stray_files": stray_files,
-        "today": noticing.files(sums.of("today", lambda: report.attached_since(journal, noticing.midnight(now)))),
+        "today": noticing.files(sums.of("today", lambda: report.attached_since(journal, midnight))),
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
@@ -112,7 +112,7 @@ def frame(desk: Desk) -> dict[str, Any]:
 
 def found(desk: Desk, wanted: str) -> list[dict[str, Any]]:
     """What the history says of files whose name, issue, attachment or id contains *wanted*."""
-    now = desk.clock.now()
+    now = desk.clock.wall()
     return [_verdict(desk, row, now) for row in lookup.search(desk.reader, wanted, MOST)]
 
 
@@ -236,7 +236,7 @@ def chart(desk: Desk, sums: Sums) -> dict[str, Any]:
 
 
 def _bars(desk: Desk) -> list[dict[str, Any]]:
-    now = desk.clock.now()
+    now = desk.clock.wall()
     first = (now // HOUR - HOURS + 1) * HOUR
     hours = report.accepted_by_hour(desk.reader, first)
     counts = [hours.get(number, (0, 0)) for number in range(HOURS)]

@@ -1,0 +1,150 @@
+"""The journal's time, and how the wall clock goes with it.
+
+Whatever the journal compares is in its own time, which goes on with CLOCK_BOOTTIME: a wall clock that somebody sets neither ends
+nor prolongs a wait. Within one boot it goes on across restarts to the second. From one boot to the next the wall clock is
+the only witness of how long the machine was off, and is believed up to a day; it may have been reset, or set by nobody yet.
+
+People read the wall clock. Each stretch of time (one boot) knows how far the wall clock is ahead of the journal's time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from attachd.clock import Clock
+from attachd.journal import rows
+from attachd.journal.pauses import Pause
+from attachd.journal.rows import Row
+
+#: For how long a machine that was off is believed to have been off, in seconds.
+LONGEST_OFF_SECONDS = 86_400.0
+#: How often it is written down how late it is, in seconds: so much of what has passed may be missed after a power cut.
+MARK_SECONDS = 3600.0
+#: A wall clock that has moved by less was not set.
+SET_SECONDS = 1.0
+
+#: The columns of a row that people read; ``sent_at`` and ``doubt_at`` are in the server's time, and ``suspect_at`` in the files'.
+_TIMES = ("since", "seen_at", "due", "blind_since", "contested_at", "verdict_at", "finished_at")
+
+
+class Stretch(NamedTuple):
+    """One boot: when it began and was *marked* last (journal's time), and how far the wall clock was *ahead* then.
+
+    ``offset`` is the journal's time minus CLOCK_BOOTTIME.
+    """
+
+    began: float
+    boot: str
+    offset: float
+    ahead: float
+    marked: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Both times at one moment, and how they went together before. Pure."""
+
+    now: float
+    wall: float
+    stretches: Sequence[Stretch] = ()
+
+    def shown(self, moment: float) -> float:
+        """Return what the wall clock shows, or showed, at a moment of the journal. 0 stands for no moment, and stays."""
+        at = bisect.bisect_right(self.stretches, moment, key=lambda each: each.began)
+        return moment + self.stretches[at - 1].ahead if moment and at else moment
+
+    def kept(self, shown: float) -> float:
+        """Return the latest moment of the journal at which the wall clock showed this."""
+        latest = [s for s in self.stretches if shown - s.ahead >= s.began]
+        return shown - latest[-1].ahead if latest else shown
+
+    def row(self, row: Row) -> Row:
+        """Return a row with its times by the wall clock: to be read, not to be written back or compared."""
+        if not any(stretch.ahead for stretch in self.stretches):
+            return row
+        return rows.changed(row, {name: self.shown(at) for name in _TIMES if (at := getattr(row, name))})
+
+    def pause(self, pause: Pause) -> Pause:
+        """Return a pause with its times by the wall clock."""
+        shown = self.shown
+        return replace(pause, since=shown(pause.since), until=shown(pause.until), told=shown(pause.told))
+
+
+def read(connection: sqlite3.Connection, clock: Clock) -> Timeline:
+    """Read how late it is, also beside the service or without one. Writes nothing."""
+    known, wall = _known(connection), clock.wall()
+    if not known:
+        return Timeline(wall, wall)
+    last = known[-1]
+    now = _now(last, clock, wall)
+    if not _is_this_boot(last, clock):
+        return Timeline(now, wall, [*known, _begun(now, wall, clock)])
+    # Only what was set is another one: what people read must not flicker.
+    ahead = last.ahead if abs(wall - now - last.ahead) < SET_SECONDS else float(round(wall - now))
+    return Timeline(now, wall, [*known[:-1], last._replace(ahead=ahead)])
+
+
+def begin(connection: sqlite3.Connection, clock: Clock) -> None:
+    """Have *clock* go on with the journal's time, as the service does at its start."""
+    known, wall = _known(connection), clock.wall()
+    if known and _is_this_boot(known[-1], clock):
+        clock.go_on(known[-1].offset)
+        return
+    # Nothing that was finished lies ahead, whatever an earlier version, or the last hour, took for the time.
+    finished = connection.execute("SELECT max(finished_at) FROM file WHERE finished_at IS NOT NULL").fetchone()[0]
+    now = max(finished or 0.0, _now(known[-1], clock, wall) if known else wall)
+    stretch = _begun(now, wall, clock)
+    # Two that show the same are one.
+    if len(known) > 1 and known[-1].ahead == known[-2].ahead:
+        connection.execute("DELETE FROM stretch WHERE began = ?", (known[-1].began,))
+    connection.execute("INSERT OR REPLACE INTO stretch VALUES (?, ?, ?, ?, ?)", stretch)
+    clock.go_on(stretch.offset)
+
+
+def due(connection: sqlite3.Connection, clock: Clock) -> bool:
+    """Return True if ``mark`` has anything to write down."""
+    known = _known(connection)
+    return bool(known) and (clock.now() - known[-1].marked >= MARK_SECONDS or bool(_set_by(known[-1], clock)))
+
+
+def mark(connection: sqlite3.Connection, clock: Clock) -> float:
+    """Write down how late it is. Return by how many seconds the wall clock was set since that was done last; 0 if it was not."""
+    last, now = _known(connection)[-1], clock.now()
+    moved = _set_by(last, clock)
+    ahead = float(round(last.ahead + moved)) if moved else last.ahead
+    connection.execute("UPDATE stretch SET marked = ?, ahead = ? WHERE began = ?", (now, ahead, last.began))
+    return moved
+
+
+def _set_by(last: Stretch, clock: Clock) -> float:
+    moved = clock.wall() - clock.now() - last.ahead
+    return moved if abs(moved) >= SET_SECONDS else 0.0
+
+
+def _known(connection: sqlite3.Connection) -> list[Stretch]:
+    found = connection.execute("SELECT began, boot, offset, ahead, marked FROM stretch ORDER BY began")
+    return [Stretch(*record) for record in found]
+
+
+def _begun(now: float, wall: float, clock: Clock) -> Stretch:
+    return Stretch(now, clock.boot_id(), now - clock.boot(), _whole(wall - now), now)
+
+
+def _whole(ahead: float) -> float:
+    """Less than a second is none: nobody reads it."""
+    return float(round(ahead)) if abs(ahead) >= SET_SECONDS else 0.0
+
+
+def _is_this_boot(last: Stretch, clock: Clock) -> bool:
+    return bool(last.boot) and last.boot == clock.boot_id() and last.offset + clock.boot() >= last.marked - SET_SECONDS
+
+
+def _now(last: Stretch, clock: Clock, wall: float) -> float:
+    if _is_this_boot(last, clock):
+        return last.offset + clock.boot()
+    off = wall - (last.marked + last.ahead)
+    return last.marked + min(max(off, 0.0), LONGEST_OFF_SECONDS)
