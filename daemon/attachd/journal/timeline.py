@@ -2,7 +2,7 @@
 
 Whatever the journal compares is in its own time, which goes on with CLOCK_BOOTTIME: a wall clock that somebody sets neither ends
 nor prolongs a wait. Within one boot it goes on across restarts to the second. From one boot to the next the wall clock is
-the only witness of how long the machine was off, and is believed up to a day; it may have been reset, or set by nobody yet.
+the only witness of how long the machine was off, and is believed up to half a day; it may be wrong by years until it is set.
 
 People read the wall clock. Each stretch of time (one boot) knows how far the wall clock is ahead of the journal's time.
 """
@@ -21,7 +21,7 @@ from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 
 #: For how long a machine that was off is believed to have been off, in seconds.
-LONGEST_OFF_SECONDS = 86_400.0
+LONGEST_OFF_SECONDS = 12 * 3600.0
 #: How often it is written down how late it is, in seconds: so much of what has passed may be missed after a power cut.
 MARK_SECONDS = 3600.0
 #: A wall clock that has moved by less was not set.
@@ -58,9 +58,12 @@ class Timeline:
         return moment + self.stretches[at - 1].ahead if moment and at else moment
 
     def kept(self, shown: float) -> float:
-        """Return the latest moment of the journal at which the wall clock showed this."""
-        latest = [s for s in self.stretches if shown - s.ahead >= s.began]
-        return shown - latest[-1].ahead if latest else shown
+        """Return the latest moment of the journal at which the wall clock showed this, or passed over it as it was set."""
+        before = [0.0, *(stretch.ahead for stretch in self.stretches)]
+        for stretch, earlier in reversed(list(zip(self.stretches, before, strict=False))):
+            if shown - stretch.ahead >= stretch.began or shown > stretch.began + earlier:
+                return max(shown - stretch.ahead, stretch.began)
+        return shown
 
     def row(self, row: Row) -> Row:
         """Return a row with its times by the wall clock: to be read, not to be written back or compared."""
