@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 
 #: Exit code for what the service manager is to try again later (EX_TEMPFAIL, sysexits.h).
@@ -24,6 +25,53 @@ AWAY = frozenset(
         errno.ECONNABORTED,
     }
 )
+
+
+class Reach(StrEnum):
+    """Whom an error concerns that a move to done or failed met (docs/faults.md has the same table)."""
+
+    NAME = "name"  #: the file system may refuse the name: the file is moved under one that fits
+    WAY = "way"  #: something else has the name: the file gets a number
+    FILE = "file"  #: this file, or its folder: it waits alone, with the reason
+    FOLDER = "folder"  #: all files, if a trial in done or failed fails too; else this file, which waits alone
+
+
+#: An error that is not here is the file's as well, unless a trial in the folder fails too.
+MOVES = {
+    errno.EINVAL: Reach.NAME,
+    errno.EILSEQ: Reach.NAME,
+    errno.ENAMETOOLONG: Reach.NAME,
+    errno.ENOENT: Reach.NAME,  # What SMB says of a name that a Windows server refuses.
+    errno.EEXIST: Reach.WAY,
+    errno.ENOTDIR: Reach.WAY,
+    errno.ELOOP: Reach.WAY,
+    errno.EISDIR: Reach.WAY,
+    errno.ENOTEMPTY: Reach.WAY,
+    errno.EACCES: Reach.FILE,
+    errno.EPERM: Reach.FILE,
+    errno.EAGAIN: Reach.FILE,
+    errno.EBUSY: Reach.FILE,
+    errno.ETXTBSY: Reach.FILE,
+    errno.EFBIG: Reach.FILE,
+    errno.EOVERFLOW: Reach.FILE,
+    errno.EOPNOTSUPP: Reach.FILE,
+    errno.EMLINK: Reach.FILE,
+    errno.ENOSPC: Reach.FOLDER,
+    errno.EDQUOT: Reach.FOLDER,
+    errno.EROFS: Reach.FOLDER,
+    errno.EIO: Reach.FOLDER,
+    errno.ENODEV: Reach.FOLDER,
+    errno.ENXIO: Reach.FOLDER,
+    errno.EUCLEAN: Reach.FOLDER,
+    **dict.fromkeys(AWAY, Reach.FOLDER),
+}
+
+
+def reach(error: OSError) -> Reach:
+    """Return whom an error of a move concerns; one that nobody has thought of is tried on the folder, too."""
+    return MOVES.get(error.errno or 0, Reach.FOLDER)
+
+
 #: One file, or its folder, cannot be read.
 READING = frozenset({errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})

@@ -88,6 +88,11 @@ def targeted(desk: Desk, row: Row) -> Row:
 
 def retarget(desk: Desk, row: Row) -> Row:
     """Choose another name, as durably: somebody has the one that it had."""
+    return aim_at(desk, row, wanted(row))
+
+
+def aim_at(desk: Desk, row: Row, path: bytes) -> Row:
+    """Choose *path*, or the next number of it that is free, as durably. Raises OSError where it cannot be looked for."""
     name = root_name(row)
 
     def promised(target: bytes) -> bool:
@@ -95,7 +100,7 @@ def retarget(desk: Desk, row: Row) -> Row:
             return queue.promised(connection, name, target, row.id)
 
     while True:
-        target = moving.choose(root(desk, row), wanted(row), promised)
+        target = moving.choose(root(desk, row), path, promised)
         try:
             return change(desk, row, _aim(name, target))
         except sqlite3.IntegrityError:

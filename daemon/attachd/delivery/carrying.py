@@ -7,7 +7,6 @@ its source or at its target.
 from __future__ import annotations
 
 import datetime
-import errno
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,20 @@ import structlog
 from attachd import troubles
 from attachd.delivery import aiming, pausing, policy
 from attachd.delivery.desk import Desk
-from attachd.filing import grouping, markers, moving, notes, places, refusing
+from attachd.filing import grouping, markers, moving, notes, numbering, refusing, sides, trial
+from attachd.filing.sides import Side
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
+from attachd.troubles import Reach
 
 log = structlog.get_logger()
 
 #: How often another target is chosen when somebody else keeps taking it.
 _CHOICES = 20
+_CHANGED = (
+    "its content was changed after it was sent, under the same size and time, so what lies in the inbox is a new file"
+)
 _TAKEN_OUT = "file gone: it was taken out of the inbox meanwhile"
 
 
@@ -46,6 +50,30 @@ class Postponed:
     away: bool = False  #: because the file system of its folder does not answer
 
 
+class Broken(Exception):
+    """No file at all can be moved to *root*: that was tried. The sentence says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Trials:
+    """Whether done and failed take any file at all: tried once for a group, and only when a move has failed."""
+
+    def __init__(self) -> None:
+        self._tried: dict[Path, OSError | None] = {}
+
+    def demand(self, root: Path, name: str) -> None:
+        """Raise ``Broken`` if this folder takes no file: then the trouble is everybody's, and no single file's."""
+        if root not in self._tried:
+            self._tried[root] = trial.fails(root)
+        error = self._tried[root]
+        if error is not None and error.errno not in refusing.PERSONAL:
+            what = "Attached files" if name == "done" else "Failed files"
+            raise Broken(refusing.explain_folder(error, root, what))
+
+
 #: A row as it is after its move was tried, and what came of that.
 Carried = tuple[Row, Closed | Postponed]
 
@@ -55,24 +83,38 @@ def carry(desk: Desk, row_ids: Sequence[int]) -> int:
     with desk.filed_by_us(row_ids) as ours:
         desk.guard.look()
         try:
-            # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
-            with grouping.Group() as group:
-                results = _carry_all(desk, ours, group)
-                with desk.turns.left():
-                    group.dirty.sync()
-        except OSError as error:
-            _disk_trouble(desk, ours, error)
+            results = _carry_durably(desk, ours)
+        except Broken as broken:
+            _disk_trouble(desk, ours, broken.reason)
             return 0
         return _write(desk, results)
+
+
+def _carry_durably(desk: Desk, row_ids: Collection[int]) -> list[Carried]:
+    """Move them as a group. If the group cannot be synchronised, each is moved alone: then it is one file's trouble."""
+    try:
+        # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
+        with grouping.Group() as group:
+            results = _carry_all(desk, row_ids, group)
+            with desk.turns.left():
+                group.dirty.sync()
+            return results
+    except OSError as error:
+        if len(row_ids) > 1:
+            return [each for row_id in sorted(row_ids) for each in _carry_durably(desk, [row_id])]
+        with desk.journal.transaction_for_reading() as connection:
+            found = rows.many(connection, row_ids)
+        return [(row, _postponed(desk, row, error, Trials())) for row in found]
 
 
 def _carry_all(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[Carried]:
     results: list[Carried] = []
     away: dict[bytes, Postponed] = {}
+    trials = Trials()
     for row in aiming.aimed(desk, row_ids, group):
         desk.beats.beat()
         top = row.path.partition(b"/")[0]
-        carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group)
+        carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group, trials)
         if isinstance(carried[1], Postponed) and carried[1].away:
             away[top] = carried[1]
         results.append(carried)
@@ -86,7 +128,8 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
         if isinstance(result, Closed):
             changes[row.id] = queue.finished(row, now, result.values)
         else:
-            wait = policy.file_wait(1)
+            lasting = result.blocked and not result.away
+            wait = policy.move_wait(row.wait) if lasting else policy.file_wait(1)
             blocked = result.reason if result.blocked else row.blocked
             changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
     with desk.journal.transaction() as connection:
@@ -114,65 +157,75 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
 DISK = "disk"
 
 
-def _disk_trouble(desk: Desk, row_ids: Iterable[int], error: OSError) -> None:
+def _disk_trouble(desk: Desk, row_ids: Iterable[int], reason: str) -> None:
     """The disk of done or failed is full or broken: nothing is sent that could not be filed, and a move is tried again before
     the pause is over.
     """
-    pausing.pause(desk, Fault(Scope.SITE, DISK, f"files cannot be moved out of the inbox: {error.strerror or error}"))
+    pausing.pause(desk, Fault(Scope.SITE, DISK, reason))
     now, wait = desk.clock.now(), max(1.0, pausing.left(desk, Scope.SITE) - 1.0)
     with desk.journal.transaction() as connection:
         for row_id in row_ids:
             rows.change(connection, row_id, {"due": now + wait, "wait": wait})
 
 
-def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group) -> Carried:
-    """One folder that cannot be entered concerns the files that go there; the disk's own errors are raised.
-
-    A share that is away, too: unless it is that of done or failed, where nothing can be filed.
-    """
+def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carried:
+    """Move one file. Raises ``Broken`` where none can be moved; every other trouble is this file's, or its folder's."""
     try:
-        return _carry(desk, row, group)
+        return _carry(desk, row, group, trials)
     except OSError as error:
-        if error.errno == errno.EIO:
-            return row, Postponed(f"it cannot be read from the disk ({error.strerror})", blocked=True)
-        if error.errno in troubles.AWAY and _answers(aiming.root(desk, row)):
-            reason = f"the file system of its folder does not answer ({error.strerror})"
-            return row, Postponed(reason, blocked=True, away=True)
-        if error.errno not in refusing.PERSONAL:
-            raise
-        reason = refusing.explain(
-            error, desk.guard.inbox, row.path, aiming.root(desk, row), row.target or aiming.wanted(row)
-        )
-        return row, Postponed(reason, blocked=True)
+        return row, _postponed(desk, row, error, trials)
 
 
-def _answers(root: Path) -> bool:
-    try:
-        with places.folder(root, b""):
-            return True
-    except OSError:
-        return False
+def _postponed(desk: Desk, row: Row, error: OSError, trials: Trials) -> Postponed:
+    """Say why one file waits. A share that is away is asked once for all files of its folder."""
+    root = aiming.root(desk, row)
+    if sides.of(error) is not Side.SOURCE and troubles.reach(error) is not Reach.FILE:
+        with desk.turns.left():
+            trials.demand(root, aiming.root_name(row))
+    reason = refusing.explain(error, desk.guard.inbox, row.path, root, row.target or aiming.wanted(row))
+    return Postponed(reason, blocked=True, away=error.errno in troubles.AWAY)
 
 
-def _carry(desk: Desk, row: Row, group: grouping.Group) -> Carried:
+def _carry(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carried:
     if not row.at_path and row.target is None:
-        remark = (
-            "its content was replaced in the inbox meanwhile, or moved to another issue, so there is nothing to move"
-        )
-        return row, Closed({"reason": _with(row, remark)})
+        since = "its content was replaced in the inbox since, or moved to another issue, so there is nothing to move"
+        return row, Closed({"reason": _with(row, f"{_as_it_was(row)}; {since}")})
     if row.target is None and row.missing >= 2:
         return row, Closed({"reason": _with(row, _TAKEN_OUT)})
     if not desk.guard.sight.there:
         return row, Postponed("the inbox is not there")
+    path, forms = aiming.wanted(row), numbering.fitting(aiming.wanted(row), row.ident)
+    moved: moving.Outcome | moving.Stuck | None = None
     for _ in range(_CHOICES):
-        row = row if row.id in group.fresh else aiming.targeted(desk, row)
-        _drop_marker(desk, row)
-        moved = _move(desk, row, group)
-        if moved is not moving.Outcome.TAKEN:
+        if moved is not None:
+            group.fresh.discard(row.id)
+        row, moved = _aim_and_move(desk, row, group, trials, path if moved else None)
+        if isinstance(moved, moving.Stuck) and moved.refuses_name and (fitting := next(forms, None)):
+            path = fitting
+        elif moved is not moving.Outcome.TAKEN:
             return _after_move(desk, row, moved)
-        row = aiming.retarget(desk, row)
-        group.fresh.discard(row.id)
     return row, Postponed("the names at its target are taken as fast as they are chosen")
+
+
+def _aim_and_move(
+    desk: Desk, row: Row, group: grouping.Group, trials: Trials, path: bytes | None
+) -> tuple[Row, moving.Outcome | moving.Stuck]:
+    """Move it to the target that it has, or has to get; to *path*, or a number of that, where it was tried before."""
+    try:
+        if path is not None:
+            row = aiming.retarget(desk, row) if path == aiming.wanted(row) else aiming.aim_at(desk, row, path)
+        elif row.id not in group.fresh:
+            row = aiming.targeted(desk, row)
+        _drop_marker(desk, row)
+        return row, _move(desk, row, group)
+    except OSError as error:
+        if troubles.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
+            raise
+        root = aiming.root(desk, row)
+        with desk.turns.left():
+            trials.demand(root, aiming.root_name(row))
+        target = row.target or path or aiming.wanted(row)
+        return row, moving.Stuck(refusing.explain(error, desk.guard.inbox, row.path, root, target), refuses_name=True)
 
 
 def _drop_marker(desk: Desk, row: Row) -> None:
@@ -184,8 +237,9 @@ def _drop_marker(desk: Desk, row: Row) -> None:
     suffix = desk.rulebook.of(row.path.partition(b"/")[0], row.asked).ready_suffix
     if not suffix or not row.at_path:
         return
-    if moving.look(desk.guard.inbox, row.path, identity(desk, row)) is not moving.Found.OURS:
-        return
+    with sides.on(Side.SOURCE):
+        if moving.look(desk.guard.inbox, row.path, identity(desk, row)) is not moving.Found.OURS:
+            return
     try:
         markers.remove(desk.guard.inbox, row.path, suffix)
     except OSError as error:
@@ -193,14 +247,21 @@ def _drop_marker(desk: Desk, row: Row) -> None:
         log.warning("marker.not_removed", id=row.ident, issue=row.asked, file=file, reason=str(error))
 
 
+def _as_it_was(row: Row) -> str:
+    """Say what the verdict is about, where the file holds other content by now."""
+    when = datetime.datetime.fromtimestamp(row.verdict_at or row.since).astimezone().strftime("%H:%M")
+    return f"{'attached' if row.state is State.ATTACHED else 'refused'} as it was at {when}"
+
+
 def _with(row: Row, remark: str) -> str:
     return f"{row.reason}; {remark}" if row.reason else remark
 
 
 def identity(desk: Desk, row: Row) -> moving.Identity:
-    """What makes a file this row's: its inode within one epoch, else its content."""
+    """What makes a file this row's: its inode within one epoch, else its content. That is read where ctime proves nothing."""
     inode = (row.dev, row.ino) if row.epoch == desk.guard.epoch else None
-    return moving.Identity(row.size, row.mtime_ns, inode, row.sha256)
+    ctime_ns = moving.UNREAD if row.sent_ctime_ns is None else row.sent_ctime_ns
+    return moving.Identity(row.size, row.mtime_ns, inode, row.sha256, ctime_ns)
 
 
 def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | moving.Stuck:
@@ -225,7 +286,11 @@ def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> C
         case moving.Stuck(reason):
             return row, Postponed(reason, blocked=True)
         case moving.Outcome.MOVED:
-            return row, Closed({"blocked": None} | _leave_note(desk, row))
+            with sides.on(Side.TARGET):
+                return row, Closed({"blocked": None} | _leave_note(desk, row))
+        case moving.Outcome.CHANGED:
+            row = aiming.change(desk, row, {"root": None, "target": None})
+            return row, Closed({"blocked": None, "reason": _with(row, f"{_as_it_was(row)}; {_CHANGED}")})
         case moving.Outcome.GONE | moving.Outcome.SWAPPED | moving.Outcome.TAKEN:
             row = aiming.change(desk, row, {"root": None, "target": None})
             if row.missing >= 2:

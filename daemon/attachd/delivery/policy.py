@@ -48,6 +48,15 @@ def file_wait(times: int) -> float:
     return _ask(tenacity.wait_exponential(multiplier=15, max=3600) + tenacity.wait_random(0, 3), times)
 
 
+#: A move that one file alone cannot make is tried at least this often: people who have mended something wait for it.
+_MOVE_SECONDS = 900.0
+
+
+def move_wait(before: float) -> float:
+    """How long a file waits whose move failed again after *before* seconds: twice as long, up to a quarter of an hour."""
+    return file_wait(1) if before < 15.0 else min(2 * before, _MOVE_SECONDS)
+
+
 def _ask(policy: Callable[[tenacity.RetryCallState], float], times: int) -> float:
     state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     state.attempt_number = min(max(1, times), 32)

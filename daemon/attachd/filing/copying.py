@@ -10,8 +10,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from attachd.filing import numbering, recognising, renaming
-from attachd.filing.recognising import Pin
+from attachd.filing import numbering, recognising, renaming, sides
+from attachd.filing.sides import Side
+from attachd.filing.sources import Source
 
 _PURPOSE = b"copy"
 
@@ -24,23 +25,24 @@ _writing_lock = threading.Lock()
 
 
 def copy(
-    source: int, to_folder: int, new: bytes, pin: Pin, sha256: bytes | None, reserving: renaming.Reserving
-) -> bool:
-    """Copy an open file to a new name, with mode and times. False if the source is not, or no longer, the pinned file.
+    source: Source, to_folder: int, new: bytes, sha256: bytes | None, reserving: renaming.Reserving
+) -> bytes | None:
+    """Copy an open file to a new name, with mode and times; return the SHA-256 of the copy.
 
-    Under the new name stands all of it, synchronised and read back, or nothing. Raises OSError: EEXIST where the name
-    is taken, EIO where what was written reads differently.
+    None if that is not *sha256*; without one, if the file was changed meanwhile. Under the new name stands all of it,
+    synchronised and read back, or nothing. Raises OSError: EEXIST where the name is taken, EIO where what was written
+    reads differently.
     """
     with _temporary(to_folder, new) as (name, written):
-        digest = _pour(source, written)
-        if Pin.of(os.fstat(source)) != pin or sha256 not in (None, digest):
-            return False
-        _dress(written, os.fstat(source))
+        digest = _pour(source.descriptor, written)
+        if digest != sha256 if sha256 is not None else not source.is_undisturbed():
+            return None
+        _dress(written, os.fstat(source.descriptor))
         os.fsync(written)
         if _reread(written) != digest:
             raise OSError(errno.EIO, "the copy reads differently from what was written", new)
         renaming.rename(to_folder, name, to_folder, new, reserving)
-    return True
+    return digest
 
 
 def discard(folder: int, new: bytes) -> None:
@@ -86,12 +88,18 @@ def _alone(folder: int, name: bytes) -> Iterator[None]:
 def _pour(source: int, written: int) -> bytes:
     """Write all of the source; return the SHA-256 of what was read."""
     digest = hashlib.sha256()
-    while chunk := os.read(source, recognising.CHUNK):
+    os.lseek(source, 0, os.SEEK_SET)
+    while chunk := _read(source):
         digest.update(chunk)
         rest = memoryview(chunk)
         while rest:
             rest = rest[os.write(written, rest) :]
     return digest.digest()
+
+
+def _read(source: int) -> bytes:
+    with sides.on(Side.SOURCE):
+        return os.read(source, recognising.CHUNK)
 
 
 def _dress(written: int, status: os.stat_result) -> None:

@@ -5,13 +5,13 @@ Whatever is not plain is left as it stands for ``moving.move``, which judges fro
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from attachd.filing import places, recognising, renaming
+from attachd.filing import places, renaming, sources
 from attachd.filing.durability import Dirty
 from attachd.filing.moving import Job, Outcome, verify
-from attachd.filing.recognising import Found, Identity
+from attachd.filing.recognising import Identity
 
 
 class Group(places.Held):
@@ -28,23 +28,27 @@ class Group(places.Held):
         self.fresh: set[int] = set()
 
     def move(self, inbox: Path, source: bytes, root: Path, target: bytes, identity: Identity) -> Outcome | None:
-        """Move a file whose target is fresh: MOVED or SWAPPED. None where that is not plain: for ``moving.move``, which judges
-        from what stands at both ends. Raises OSError once something was moved.
+        """Move a file whose target is fresh: MOVED, CHANGED or SWAPPED. Raises OSError once something was moved.
+
+        None where that is not plain: for ``moving.move``, which judges from what stands at both ends.
 
         Looked at before and after the rename, which replaces nothing: between look and rename somebody may have put
-        other content under the name.
+        another file under the name, or other content into this one.
         """
         (above, name), (over, new) = places.divide(source), places.divide(target)
-        try:
-            here = self.folder(inbox, above)
-            before, pin = recognising.examine(here, name, identity)
-            if before is not Found.OURS or pin is None or pin.inode != identity.inode:
+        with ExitStack() as stack:
+            try:
+                here = self.folder(inbox, above)
+                held = stack.enter_context(sources.opened(here, name))
+                if held is None or held.pin.inode != identity.inode or not held.is_proven(identity):
+                    return None
+                if held.is_open_for_writing():
+                    return None
+                there = self.folder(root, over, create=True)
+                renaming.rename_noreplace(here, name, there, new)
+            except OSError:
                 return None
-            there = self.folder(root, over, create=True)
-            renaming.rename_noreplace(here, name, there, new)
-        except OSError:
-            return None
-        # Somebody may take what was filed at once, or move its folder away: then it vanishes from under the next step.
-        with suppress(FileNotFoundError):
-            return verify(Job(inbox, source, root, target, identity, self.dirty), here, there, pin)
+            # Somebody may take what was filed at once, or move its folder away: then it vanishes from under the next step.
+            with suppress(FileNotFoundError):
+                return verify(Job(inbox, source, root, target, identity, self.dirty), here, there, held)
         return None

@@ -12,11 +12,11 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.filing import places, recognising
+from attachd.filing import filesystems, places, recognising
 
 FOLDER = ".attachd"
 MARKER = "id"
@@ -155,13 +155,6 @@ def mount_of(folder: Path) -> Mount:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(descriptor)
-        return status.st_dev, status.st_ino, _mount_id(descriptor)
+        return status.st_dev, status.st_ino, filesystems.mount_id(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _mount_id(descriptor: int) -> int:
-    """The id of the mount that a descriptor lies on (proc(5), fdinfo); 0 where /proc does not tell."""
-    with suppress(OSError, ValueError), open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as lines:
-        return next((int(line.split()[1]) for line in lines if line.startswith("mnt_id:")), 0)
-    return 0

@@ -5,19 +5,23 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
-from attachd.filing import copying, durability, places, recognising, refusing, renaming, returning
+from attachd import troubles
+from attachd.filing import copying, durability, places, recognising, refusing, renaming, returning, sides, sources
 from attachd.filing.durability import Dirty as Dirty
 from attachd.filing.numbering import Chooser as Chooser
 from attachd.filing.numbering import choose as choose
+from attachd.filing.recognising import UNREAD as UNREAD
 from attachd.filing.recognising import Found as Found
 from attachd.filing.recognising import Identity as Identity
 from attachd.filing.recognising import Pin
 from attachd.filing.recognising import look as look
+from attachd.filing.sides import Side
+from attachd.filing.sources import Disturbed, Source
 
 #: Attempts while others keep removing the very folders that are being moved between.
 _ATTEMPTS = 3
@@ -29,14 +33,16 @@ class Outcome(Enum):
     MOVED = auto()  #: at the target, and durable once the group is synchronised
     TAKEN = auto()  #: something else is at the target: choose another
     GONE = auto()  #: our file is neither here nor there
+    CHANGED = auto()  #: our file holds other content by now: it lies in the inbox, perhaps under a numbered name
     SWAPPED = auto()  #: what was moved was not ours; it is back in the inbox, under its own or a numbered name
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """This file cannot be moved; *reason* is a sentence for a person."""
+    """This file cannot be moved; *reason* is a sentence for a person. *refuses_name*: another name may do."""
 
     reason: str
+    refuses_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +58,24 @@ class Job:
     reserving: renaming.Reserving = field(default_factory=renaming.Reserving)
 
 
+#: Why a file stays that a program still writes to: what is written after the move would be in no issue.
+_OPEN = "a program has it open for writing; it is moved once that program has closed it"
+
+
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """What stands at one end of the move; *ours*: it is the file that is moved."""
+    """What stands at one end of the move; at the source it is *held* open."""
 
     folder: int
     name: bytes
     pin: Pin
-    ours: bool
+    found: Found
+    held: Source | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Return True if it is the file that is moved."""
+        return self.found is Found.OURS
 
 
 def move(
@@ -85,23 +101,33 @@ def move(
     except OSError as error:
         if error.errno not in refusing.PERSONAL:
             raise
-        return Stuck(refusing.explain(error, inbox, source, root, target))
+        refuses_name = troubles.reach(error) is troubles.Reach.NAME
+        return Stuck(refusing.explain(error, inbox, source, root, target), refuses_name)
 
 
 def _persist(job: Job) -> Outcome | Stuck:
     for _ in range(_ATTEMPTS):
-        with suppress(FileNotFoundError):  # Something vanished between the look and the act: look again.
+        # Something vanished, or was written to, between the look and the act: look again.
+        with suppress(FileNotFoundError, Disturbed):
             return _attempt(job)
-    return _attempt(job)
+    try:
+        return _attempt(job)
+    except Disturbed:
+        return Stuck("it is written to all the time while it is moved; it is tried again")
 
 
 def _attempt(job: Job) -> Outcome | Stuck:
-    with _opened(job.root, job.target) as there, _opened(job.inbox, job.source) as here:
-        target = _look(there, job.target, job.identity, copied=True)
-        if here is not None:
-            filed = target is not None and target.ours
-            returning.settle(here, job.inbox, job.source, job.identity, filed=filed, dirty=job.dirty)
-        outcome = _act(job, here, there, _look(here, job.source, job.identity, copied=False), target)
+    with ExitStack() as stack:
+        with sides.on(Side.TARGET):
+            there = stack.enter_context(_opened(job.root, job.target))
+            target = _look(there, job.target, job.identity)
+        with sides.on(Side.SOURCE):
+            here = stack.enter_context(_opened(job.inbox, job.source))
+            if here is not None:
+                filed = target is not None and target.ours
+                returning.settle(here, job.inbox, job.source, job.identity, filed=filed, dirty=job.dirty)
+            source = _hold(stack, here, job)
+        outcome = _act(job, here, there, source, target)
         if there is not None:
             # What an earlier run was copying when it died, if this one went another way.
             copying.discard(there, places.divide(job.target)[1])
@@ -112,12 +138,22 @@ def _opened(root: Path, path: bytes) -> AbstractContextManager[int | None]:
     return places.folder_if_there(root, places.divide(path)[0])
 
 
-def _look(folder: int | None, path: bytes, identity: Identity, *, copied: bool) -> _Thing | None:
+def _look(folder: int | None, path: bytes, identity: Identity) -> _Thing | None:
+    """Look at the target, where a copy counts as well as the file itself."""
     if folder is None:
         return None
     name = places.divide(path)[1]
-    found, pin = recognising.examine(folder, name, identity, copied=copied)
-    return _Thing(folder, name, pin, found is Found.OURS) if pin else None
+    found, pin = recognising.examine(folder, name, identity, copied=True)
+    return _Thing(folder, name, pin, found) if pin else None
+
+
+def _hold(stack: ExitStack, folder: int | None, job: Job) -> _Thing | None:
+    """Open what lies at the source, and see whether it is what was sent; None where that is no regular file."""
+    if folder is None:
+        return None
+    name = places.divide(job.source)[1]
+    held = stack.enter_context(sources.opened(folder, name))
+    return _Thing(folder, name, held.pin, held.judge(job.identity), held) if held else None
 
 
 def _act(
@@ -125,9 +161,11 @@ def _act(
 ) -> Outcome | Stuck:
     """Do what is left to do, judged from nothing but what stands at both ends."""
     if target and _is_reserved(job, target):
-        return _carry(job, source, there) if source and source.ours else _cancel(job, target)
+        return _carry(job, source, there) if source and source.ours else _cancel(job, source, target)
     if target and target.ours:
         return _finish(job, here, source, target)
+    if source and source.found is Found.CHANGED:
+        return Outcome.CHANGED
     if source and source.ours:
         return Outcome.TAKEN if target else _carry(job, source, there)
     return _give_back(job, target) if target else Outcome.GONE
@@ -138,59 +176,81 @@ def _is_reserved(job: Job, target: _Thing) -> bool:
     return reservation is not None and renaming.is_reservation(target.folder, target.name, reservation)
 
 
-def _cancel(job: Job, target: _Thing) -> Outcome:
+def _cancel(job: Job, source: _Thing | None, target: _Thing) -> Outcome:
     assert job.reserving.resumed
     renaming.release(target.folder, target.name, job.reserving.resumed)
-    return Outcome.GONE
+    return Outcome.CHANGED if source and source.found is Found.CHANGED else Outcome.GONE
 
 
 def _carry(job: Job, source: _Thing, there: int | None) -> Outcome | Stuck:
     above, name = places.divide(job.target)
+    if source.held and source.held.is_open_for_writing():
+        return Stuck(_OPEN)
     try:
         if there is not None:
             return _carry_into(job, source, there, name)
-        with places.folder(job.root, above, create=True) as made:
+        with ExitStack() as stack:
+            with sides.on(Side.TARGET):
+                made = stack.enter_context(places.folder(job.root, above, create=True))
             return _carry_into(job, source, made, name)
     except OSError as error:
-        if error.errno not in renaming.IN_THE_WAY:
+        if error.errno not in renaming.IN_THE_WAY or sides.of(error) is Side.SOURCE:
             raise
         return Outcome.TAKEN
 
 
 def _carry_into(job: Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
+    assert source.held is not None
     try:
         renaming.rename(source.folder, source.name, there, name, job.reserving)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        return _carry_across(job, source, there, name)
-    return verify(job, source.folder, there, source.pin)
+        return _carry_across(job, source, source.held, there, name)
+    return verify(job, source.folder, there, source.held)
 
 
-def verify(job: Job, here: int, there: int, pin: Pin) -> Outcome:
-    """Look at what was renamed from the folder *here*, where the file was *pin*, to *there*: between the look and the rename
-    somebody may have put new content under the name. Raises OSError.
+def verify(job: Job, here: int, there: int, held: Source) -> Outcome:
+    """Look at what was renamed from the folder *here* to *there*: between the look at the *held* file and the rename
+    somebody may have put another file under the name, or other content into this one. Raises OSError.
     """
     name = places.divide(job.target)[1]
-    found, now = recognising.examine(there, name, job.identity, copied=True)
-    if found is Found.OTHER and now != pin:
+    status = recognising.status_of(there, name)
+    if status is not None and Pin.of(status).inode != held.pin.inode:
+        found, _ = recognising.examine(there, name, job.identity, copied=True)
+        if found is Found.OTHER:
+            returning.put_back(there, name, job.inbox, job.source, job.dirty)
+            return Outcome.SWAPPED
+    elif status is not None and not _holds_what_was_sent(held, job.identity):
         returning.put_back(there, name, job.inbox, job.source, job.dirty)
-        return Outcome.SWAPPED
+        return Outcome.CHANGED if job.identity.sha256 else Outcome.SWAPPED
     _touch(job, here, there)
     return Outcome.MOVED
 
 
-def _carry_across(job: Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
+def _holds_what_was_sent(held: Source, identity: Identity) -> bool:
+    """The rename has set ctime. If nothing else was done to the file, it holds what it held; else it is read."""
+    if held.is_undisturbed():
+        return True
+    if identity.sha256 is None or not identity.size:
+        return Pin.of(os.fstat(held.descriptor)).has_content_of(held.pin)
+    try:
+        return held.digest() == identity.sha256
+    except Disturbed:
+        return False
+
+
+def _carry_across(job: Job, source: _Thing, held: Source, there: int, name: bytes) -> Outcome | Stuck:
     if reason := refusing.bar(source.folder, source.name, job.inbox, places.divide(job.source)[0]):
         return Stuck(reason)
-    file = os.open(source.name, recognising.READ, dir_fd=source.folder)
-    try:
-        copied = copying.copy(file, there, name, source.pin, job.identity.sha256, job.reserving)
-    finally:
-        os.close(file)
-    if not copied:
-        return Outcome.GONE
-    _remove(job, source)
+    if not held.readable:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), source.name)
+    with sides.on(Side.TARGET):
+        copied = copying.copy(held, there, name, job.identity.sha256, job.reserving)
+    if copied is None:
+        # Whether it holds other content, or somebody is only at it, shows when it is looked at again.
+        raise Disturbed
+    _remove(job, source, copied)
     return Outcome.MOVED
 
 
@@ -198,24 +258,26 @@ def _finish(job: Job, here: int | None, source: _Thing | None, target: _Thing) -
     """Remove what is left under the source's name, once it is proven that the target holds the same."""
     if not source or not source.ours:
         _touch(job, here)
-    elif _alike(source, target):
-        _remove(job, source)
-    else:
+        return Outcome.MOVED
+    assert source.held is not None
+    digest = source.held.digest()
+    if source.pin.inode != target.pin.inode and digest != recognising.digest_of(target.folder, target.name, target.pin):
         return Outcome.TAKEN
+    _remove(job, source, digest)
     return Outcome.MOVED
 
 
-def _alike(one: _Thing, other: _Thing) -> bool:
-    if one.pin.inode == other.pin.inode:
-        return True
-    digest = recognising.digest_of(one.folder, one.name, one.pin)
-    return digest is not None and digest == recognising.digest_of(other.folder, other.name, other.pin)
-
-
-def _remove(job: Job, source: _Thing) -> None:
-    """Remove the source, after the target was made durable: until then it is the only copy that counts."""
-    with places.folder(job.root, places.divide(job.target)[0], passing=durability.synchronise):
-        returning.remove(source.folder, job.inbox, job.source, job.identity, job.dirty)
+def _remove(job: Job, source: _Thing, digest: bytes) -> None:
+    """Remove the source, which holds what *digest* says, after the target was made durable: until then it is the only copy
+    that counts.
+    """
+    identity = replace(job.identity, sha256=digest)
+    with ExitStack() as stack:
+        with sides.on(Side.TARGET):
+            above = places.divide(job.target)[0]
+            stack.enter_context(places.folder(job.root, above, passing=durability.synchronise))
+        with sides.on(Side.SOURCE):
+            returning.remove(source.folder, job.inbox, job.source, identity, job.dirty, source.held)
     _touch(job, source.folder)
 
 

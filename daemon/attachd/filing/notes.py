@@ -33,7 +33,7 @@ _PURPOSE = b"note"
 _LINKS = 5
 
 #: Errors that say that this folder takes no note: it is gone, not ours to write, or takes no such name.
-_UNWELCOME = places.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+_UNWELCOME = places.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
 def note_name(file_name: bytes) -> bytes:

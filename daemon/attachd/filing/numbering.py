@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,62 @@ def series(stem: bytes, middle: bytes, extension: bytes) -> Iterator[bytes]:
     yield shorten(stem, middle + extension)
     for number in itertools.count(2):
         yield shorten(stem, middle + b" (%d)" % number + extension)
+
+
+#: What FAT, NTFS and Windows servers take in no name; "%" itself they take.
+_REFUSED = frozenset(b'"*:<>?|\\') | frozenset(range(32)) | {127}
+#: Names of devices, which a Windows server takes with no ending either.
+_DEVICE = re.compile(rb"(con|prn|aux|nul|com\d|lpt\d)(\.|\Z)", re.IGNORECASE)
+#: Some file systems take less than ``NAME_MAX`` (an encrypted one 143 bytes).
+_SHORT = 100
+
+
+def fitting(path: bytes, ident: str) -> Iterator[bytes]:
+    """Yield other forms of a path, for a file system that refuses its names: each is taken by more file systems.
+
+    What is refused is written as in a URL (``%3A``), then all that is not ASCII; then names are cut. The last form is
+    *ident* with the ending, if that is plain.
+    """
+    parts, seen = places.split(path), {path}
+    key, *below = parts
+    plain = [_escaped(part, ascii_only=False) for part in below]
+    bare = [_escaped(part, ascii_only=True) for part in below]
+    short = [_cut(part, _SHORT) for part in bare]
+    ending = os.path.splitext(short[-1])[1]
+    last = ident.encode() + (ending if re.fullmatch(rb"\.[A-Za-z0-9]{1,4}", ending) else b"")
+    for form in (plain, bare, short, [last]):
+        joined = b"/".join([key, *form])
+        if joined not in seen:
+            seen.add(joined)
+            yield joined
+
+
+def _escaped(name: bytes, *, ascii_only: bool) -> bytes:
+    stem, ending = os.path.splitext(name)
+    refused = set(_REFUSED) | (set(range(128, 256)) if ascii_only else set())
+    pieces = [_escape(part, refused) for part in (stem, ending)]
+    whole = b"".join(pieces)
+    kept = whole.rstrip(b". ")
+    whole = kept + b"".join(b"%%%02X" % byte for byte in whole[len(kept) :])
+    return b"%%%02X" % whole[0] + whole[1:] if _DEVICE.match(whole) else _cut(whole, NAME_MAX)
+
+
+def _escape(text: bytes, refused: set[int]) -> bytes:
+    """Escape these bytes, and those that are no UTF-8."""
+    found = text.decode("utf-8", "surrogateescape")
+    undecodable = {index for index, letter in enumerate(found) if "\udc80" <= letter <= "\udcff"}
+    encoded = (letter.encode("utf-8", "surrogateescape") for letter in found)
+    return b"".join(
+        b"".join(b"%%%02X" % byte if byte in refused or index in undecodable else bytes([byte]) for byte in piece)
+        for index, piece in enumerate(encoded)
+    )
+
+
+def _cut(name: bytes, most: int) -> bytes:
+    stem, extension = os.path.splitext(name)
+    if len(extension) > _LONGEST_EXTENSION:
+        stem, extension = name, b""
+    return stem[: _boundary(stem, max(most - len(extension), 0))] + extension
 
 
 def hidden(purpose: bytes, name: bytes) -> bytes:

@@ -24,18 +24,26 @@ class Identity:
     """How a file is known again. *inode* is (device, inode) while it may be trusted: same boot, same mount.
 
     Where that says nothing (a restart, another device), size and *sha256* decide; without that too, size and time.
+    *ctime_ns* is the one under which its content was last known to be *sha256*: under another one it is read. ``UNREAD``
+    never proves anything; None asks for no proof, because whatever has this inode, size and time is meant.
     """
 
     size: int
     mtime_ns: int
     inode: tuple[int, int] | None
     sha256: bytes | None
+    ctime_ns: int | None = None
+
+
+#: The ctime of what has to be read before it counts as the same.
+UNREAD = -1
 
 
 class Found(Enum):
     """What is at a path."""
 
     OURS = auto()  #: the very file
+    CHANGED = auto()  #: the very file, and its content was exchanged under the same size and time
     OTHER = auto()  #: something else, of any type
     NOTHING = auto()
 
@@ -47,12 +55,17 @@ class Pin:
     inode: tuple[int, int]
     size: int
     mtime_ns: int
+    ctime_ns: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> Pin:
         """Take what a stat said."""
         inode = signed64(status.st_dev), signed64(status.st_ino)
-        return cls(inode, status.st_size, signed64(status.st_mtime_ns))
+        return cls(inode, status.st_size, signed64(status.st_mtime_ns), signed64(status.st_ctime_ns))
+
+    def has_content_of(self, other: Pin) -> bool:
+        """Return True if only ctime may differ, which a rename or a new mode changes too."""
+        return (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
 
 
 def look(root: Path, relative: bytes, identity: Identity, *, copied: bool = False) -> Found:
@@ -73,10 +86,12 @@ def examine(folder: int, name: bytes, identity: Identity, *, copied: bool = Fals
     pin = Pin.of(status)
     if not stat.S_ISREG(status.st_mode) or pin.size != identity.size:
         return Found.OTHER, pin
-    same = (pin.inode, pin.mtime_ns) == (identity.inode, identity.mtime_ns)
-    if not same and (copied or identity.inode is None or identity.inode[0] != pin.inode[0]):
-        same = _reads_the_same(folder, name, identity, pin)
-    return Found.OURS if same else Found.OTHER, pin
+    known = (pin.inode, pin.mtime_ns) == (identity.inode, identity.mtime_ns)
+    if known and identity.ctime_ns in (None, pin.ctime_ns):
+        return Found.OURS, pin
+    if known or copied or identity.inode is None or identity.inode[0] != pin.inode[0]:
+        return Found.OURS if _reads_the_same(folder, name, identity, pin) else Found.OTHER, pin
+    return Found.OTHER, pin
 
 
 def _reads_the_same(folder: int, name: bytes, identity: Identity, pin: Pin) -> bool:

@@ -9,20 +9,110 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from attachd.filing import places, recognising
+from attachd import troubles
+from attachd.filing import places, recognising, sides
+from attachd.filing.sides import Side
 from attachd.model import printable
+from attachd.troubles import Reach
 
-#: Errors that concern one file or its folders; others are the disk's, and concern all.
-PERSONAL = frozenset({errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.ENAMETOOLONG})
+#: Errors that concern one file or its folders, whatever else is tried.
+PERSONAL = frozenset(code for code, reach in troubles.MOVES.items() if reach is Reach.FILE) | {errno.ENAMETOOLONG}
 
 
 def explain(error: OSError, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
-    """Say why the move was refused. An error in ``PERSONAL`` is assumed."""
-    if error.errno == errno.EAGAIN:
-        return "another program holds the file (a lease or a Windows client's lock) and does not let it be read"
-    if error.errno == errno.ENAMETOOLONG:
-        return f"the file system of {root} does not take a name as long as {printable(target)}"
+    """Say why one file cannot be moved, and what to do: which side failed, and where."""
+    code, side = error.errno or 0, sides.of(error)
+    if code in (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EROFS):
+        return _barred(error, inbox, source, root, target)
+    if side is not Side.SOURCE and (said := _said_of_target(code, root, target)):
+        return said
+    return _said_of_file(code) or _failed(error, side, inbox, source, root, target)
+
+
+def _said_of_target(code: int, root: Path, target: bytes) -> str | None:
+    match code:
+        case errno.ENAMETOOLONG:
+            return f"the file system of {root} does not take a name as long as {printable(target)}; shorten it"
+        case errno.EINVAL | errno.EILSEQ | errno.ENOENT:
+            return f"the file system of {root} does not take the name {printable(target)}, nor one like it; rename the file"
+        case errno.EFBIG:
+            return (
+                f"it is larger than a file may be in {root} (FAT takes 4 GiB; LimitFSIZE= in the unit is another limit); "
+                "move it there by hand, or put that folder on another file system"
+            )
+        case errno.ENOSPC:
+            return f"{root} has room for other files, but not for this one ({_free(root)}); make room there"
+        case errno.EDQUOT:
+            return f"the quota in {root} does not allow this file, though it allows smaller ones; raise it, or make room there"
+        case _:
+            return None
+
+
+def _said_of_file(code: int) -> str | None:
+    match code:
+        case errno.EAGAIN:
+            return "another program holds the file (a lease or a Windows client's lock) and does not let it be read"
+        case errno.EMFILE | errno.ENFILE:
+            return "attachd has too many files open; raise LimitNOFILE= in its unit"
+        case errno.ENOMEM:
+            return "this machine is short of memory; it is tried again"
+        case _:
+            return None
+
+
+def _failed(error: OSError, side: Side | None, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
+    """Say which call failed, and where, where the system's own words are all that is known."""
+    words = os.strerror(error.errno) if error.errno else str(error)
+    here, there = shown(inbox, places.divide(source)[0]), shown(root, places.divide(target)[0])
+    away = error.errno in troubles.AWAY
+    match side:
+        case Side.TARGET if away:
+            return f"the file system of {there} does not answer ({words})"
+        case Side.SOURCE | None if away:
+            return f"the file system of its folder does not answer ({words})"
+        case Side.SOURCE:
+            return f"it cannot be read in {here} ({words}); check the disk of the inbox, and drop the file again"
+        case Side.TARGET:
+            return f"it cannot be written to {there} ({words}), which takes other files; check that disk"
+        case _:
+            return (
+                f"moving it from {here} to {there} fails ({words}), and other files can be moved; check the disks of both, "
+                "or move it by hand"
+            )
+
+
+#: What to say of a folder that takes no file at all, and what to do.
+_BROKEN = {
+    errno.ENOSPC: ("its disk is full ({free})", "Make room there"),
+    errno.EDQUOT: ("the quota of {user} is used up", "Raise the quota, or make room there"),
+    errno.EROFS: ("it is read-only", "Mount it for writing"),
+    errno.EIO: ("its disk reports an error ({words})", "Check the disk and the kernel's log"),
+    errno.ENOENT: ("the folder is not there", "Mount it, or make it"),
+    errno.ENOTDIR: ("it is not a folder", "Make it one"),
+}
+
+
+def explain_folder(error: OSError, root: Path, what: str) -> str:
+    """Say why no file at all can be moved to *root*; *what* names those that wait (Attached files)."""
+    code = error.errno or 0
+    away = "its file system does not answer ({words})", "Check its server and the network"
+    why, remedy = _BROKEN.get(code) or (away if code in troubles.AWAY else ("{words}", "Check the folder and its disk"))
+    about = {"free": _free(root), "user": _user(os.geteuid()), "words": error.strerror or str(error)}
+    return f"{what} cannot be moved to {root}: {why.format_map(about)}. {remedy}; nothing is lost meanwhile."
+
+
+def _free(root: Path) -> str:
+    try:
+        status = os.statvfs(root)
+    except OSError:
+        return "how much is free is unknown"
+    return f"{status.f_bavail * status.f_frsize} bytes free"
+
+
+def _barred(error: OSError, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
     folder, name = places.divide(source)
+    if error.errno == errno.EROFS:
+        return f"{shown(inbox, folder)}, or the folder below {root} that it goes to, is read-only; mount it for writing"
     return (
         _first_bar(inbox, folder, name)
         or _first_bar(root, places.divide(target)[0], b"")

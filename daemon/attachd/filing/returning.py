@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from attachd.filing import numbering, places, recognising, renaming
 from attachd.filing.durability import Dirty
-from attachd.filing.recognising import Found, Identity
+from attachd.filing.recognising import Found, Identity, Pin
+from attachd.filing.sources import Source
 
 _PURPOSE = b"gone"
 
@@ -31,11 +33,14 @@ def put_back(folder: int, name: bytes, inbox: Path, source: bytes, dirty: Dirty)
                 raise  # Else it was taken since it was chosen.
 
 
-def remove(folder: int, inbox: Path, source: bytes, identity: Identity, dirty: Dirty) -> None:
+def remove(
+    folder: int, inbox: Path, source: bytes, identity: Identity, dirty: Dirty, held: Source | None = None
+) -> None:
     """Remove our file from the inbox, and nothing else. Raises OSError.
 
     There is no unlink by inode: it is renamed aside first, and what was renamed is looked at before it is lost. What
-    somebody put under this name a moment ago is put back.
+    somebody put under this name a moment ago is put back, and so is what was written to the file since it was copied:
+    it is read, unless it is the *held* one, and nobody has touched that since.
     """
     name = places.divide(source)[1]
     aside = numbering.hidden(_PURPOSE, name)
@@ -43,7 +48,16 @@ def remove(folder: int, inbox: Path, source: bytes, identity: Identity, dirty: D
         os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
     except FileNotFoundError:
         return
-    settle(folder, inbox, source, identity, filed=True, dirty=dirty)
+    if held and held.wire and _is(folder, aside, held) and held.is_undisturbed():
+        os.unlink(aside, dir_fd=folder)
+        dirty.touch(folder)
+        return
+    settle(folder, inbox, source, replace(identity, ctime_ns=recognising.UNREAD), filed=True, dirty=dirty)
+
+
+def _is(folder: int, name: bytes, held: Source) -> bool:
+    status = recognising.status_of(folder, name)
+    return status is not None and Pin.of(status).inode == held.pin.inode
 
 
 def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed: bool, dirty: Dirty) -> None:

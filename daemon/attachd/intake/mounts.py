@@ -11,15 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attachd.filing import filesystems
+
 #: How often folders are looked through of which events do not tell.
 POLL_SECONDS = 5.0
-
-#: Kinds on which inotify tells only what this machine itself does (inotify(7), "Limitations and caveats"), and whose folders
-#: may look unchanged for a while (nfs(5), attribute caching).
-_SHARED = re.compile(
-    r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|pvfs2|smb[23]|smbfs|vboxsf"
-    r"|virtiofs|vmhgfs|fuse(\..*)?"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,9 @@ class Mount:
     @property
     def shared(self) -> bool:
         """Whether others than this machine may write to it, of which no event tells."""
-        return _SHARED.fullmatch(self.kind) is not None
+        # Of these inotify tells only what this machine itself does (inotify(7), "Limitations and caveats"), and their folders
+        # may look unchanged for a while (nfs(5), attribute caching).
+        return filesystems.SHARED.fullmatch(self.kind) is not None
 
 
 #: Where nothing can be known, as without /proc.

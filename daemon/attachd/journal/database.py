@@ -82,6 +82,8 @@ MIGRATIONS: Mapping[int, str] = {
       ahead  REAL NOT NULL,
       marked REAL NOT NULL
     ) WITHOUT ROWID;
+    -- Of rows that wait to be moved it is not known: their file is read once before it is.
+    ALTER TABLE file ADD COLUMN sent_ctime_ns INTEGER;
     """,
 }
 FILE_NAME = "journal.db"

@@ -109,6 +109,7 @@ def intend(
             "author": author,
             "site": site,
             "sent_at": sent_at,
+            "sent_ctime_ns": _proving(row.ctime_ns, now),
             # A checksum of an earlier doubtful attempt is kept: without it that attempt could not be looked up.
             "sha256": checksums[position] if checksums else row.sha256 if row.ever_doubtful else None,
             "contested": None,
@@ -122,6 +123,16 @@ def intend(
         (batch[0].lane, attempt),
     )
     return attempt
+
+
+#: A write this soon after the last change may leave the same ctime: clocks of file systems tick every few milliseconds, some
+#: every second.
+_TICK_SECONDS = 1.0
+
+
+def _proving(ctime_ns: int, now: float) -> int | None:
+    """The ctime by which a file that was opened under it is known to be unwritten since; None where it is too young."""
+    return ctime_ns if ctime_ns / 1e9 + _TICK_SECONDS < now else None
 
 
 def checksums(connection: sqlite3.Connection, batch: Sequence[rows.Row], sums: Sequence[bytes]) -> None:

@@ -47,6 +47,7 @@ class Row(NamedTuple):
     author: str | None
     site: str | None
     sent_at: float | None
+    sent_ctime_ns: int | None
     doubt_attempt: int | None
     doubt_at: float | None
     looks: int

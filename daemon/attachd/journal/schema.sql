@@ -50,6 +50,7 @@ CREATE TABLE file (
   author        TEXT,
   site          TEXT,
   sent_at       REAL,                         -- server's time
+  sent_ctime_ns INTEGER,                      -- the file's ctime when it was opened to be sent: under another one it is read before it is moved; NULL: it is read
   -- Doubt.
   doubt_attempt INTEGER,                      -- the first doubtful attempt, and the server's time then
   doubt_at      REAL,

@@ -177,7 +177,7 @@ def _move(config: Config, row: Row, goal: bytes, identity: moving.Identity, dirt
                 return Left(row.target, reason)
             case Outcome.GONE:
                 return Left(row.target, "it is not there any more")
-            case Outcome.SWAPPED:
+            case Outcome.SWAPPED | Outcome.CHANGED:
                 return Left(row.target, "it was replaced while it was being moved; try once more")
     return Left(row.target, "its name in the inbox is taken as fast as another one is chosen")
 

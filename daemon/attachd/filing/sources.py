@@ -1,0 +1,124 @@
+"""The file that is about to leave its folder: held open from the first look until it lies at its target.
+
+What was sent is known by its SHA-256, and by the ctime under which it was read. An equal ctime proves equal content
+without reading, where the file system keeps one: every write changes it, and no program can set it back. The rename
+itself changes ctime too. From the first look to the last one a tripwire tells whether anything but the rename was done.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from attachd.filing import filesystems, places, recognising, tripwire
+from attachd.filing.recognising import Found, Identity, Pin
+
+
+class Disturbed(Exception):
+    """The file was changed while it was looked at: look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open file, as it was at the first look. Without the permission to read it, the descriptor only names it."""
+
+    descriptor: int
+    pin: Pin
+    readable: bool
+    wire: tripwire.Wire | None
+
+    def is_proven(self, identity: Identity) -> bool:
+        """Return True if this is the file of that identity, with the same content, without reading it."""
+        if not self._is_same_file(identity):
+            return False
+        if identity.sha256 is None or not identity.size or identity.ctime_ns is None:
+            return True
+        return identity.ctime_ns == self.pin.ctime_ns and filesystems.has_ctime(self.descriptor)
+
+    def judge(self, identity: Identity) -> Found:
+        """Say what this is, by reading it where nothing else proves it. Raises OSError, and ``Disturbed``."""
+        if self.is_proven(identity):
+            return Found.OURS
+        if self.pin.size != identity.size:
+            return Found.OTHER
+        here = identity.inode is not None and identity.inode[0] == self.pin.inode[0]
+        if here and not self._is_same_file(identity):
+            return Found.OTHER
+        if identity.sha256 is None or not identity.size:  # Every empty file has the same checksum: it says nothing.
+            return Found.OURS if self.pin.mtime_ns == identity.mtime_ns else Found.OTHER
+        if self.digest() == identity.sha256:
+            return Found.OURS
+        return Found.CHANGED if here else Found.OTHER
+
+    def _is_same_file(self, identity: Identity) -> bool:
+        known = identity.inode, identity.size, identity.mtime_ns
+        return known == (self.pin.inode, self.pin.size, self.pin.mtime_ns)
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of its content now. Raises OSError, and ``Disturbed`` if it changes meanwhile."""
+        if not self.readable:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        before = Pin.of(os.fstat(self.descriptor))
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        digest = recognising.digest_from(self.descriptor)
+        if Pin.of(os.fstat(self.descriptor)) != before:
+            raise Disturbed
+        return digest
+
+    def is_undisturbed(self) -> bool:
+        """Return True if nobody has changed its content or its times since the first look."""
+        if not Pin.of(os.fstat(self.descriptor)).has_content_of(self.pin):
+            return False
+        return not self.readable or (self.wire is not None and not self.wire.tripped)
+
+    def is_open_for_writing(self) -> bool:
+        """Return True if the kernel says that a program has it open for writing, or mapped so (fcntl(2), F_SETLEASE).
+
+        False where that is not known: another user's file without CAP_LEASE, a share.
+        """
+        if not self.readable or filesystems.is_shared(self.descriptor):
+            return False
+        try:
+            fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        return False
+
+
+@contextmanager
+def opened(folder: int, name: bytes) -> Iterator[Source | None]:
+    """Hold what lies under a name; None where that is no regular file, or nothing. Raises OSError."""
+    found = _open(folder, name)
+    if found is None:
+        yield None
+        return
+    descriptor, readable = found
+    try:
+        with tripwire.stretched(descriptor) as wire:
+            # The wire first: what happens between it and this look changes what the look shows, or trips it.
+            status = os.fstat(descriptor)
+            regular = stat.S_ISREG(status.st_mode)
+            yield Source(descriptor, Pin.of(status), readable, wire) if regular else None
+    finally:
+        os.close(descriptor)
+
+
+def _open(folder: int, name: bytes) -> tuple[int, bool] | None:
+    """Open it for reading, or (no permission) only to name it: who may change the folder may move what it cannot read."""
+    status = recognising.status_of(folder, name)
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None
+    try:
+        return os.open(name, recognising.READ, dir_fd=folder), True
+    except PermissionError:
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), False
+    except OSError as error:
+        if error.errno in places.NOWHERE:
+            return None
+        raise

@@ -1,0 +1,36 @@
+"""Whether a folder takes any file at all: a small one is created, written, synchronised, renamed and removed in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from attachd.filing import notes, places, renaming
+
+_FIRST, _SECOND = b".attachd-trial", b".attachd-trial-renamed"
+#: As much as one block of most file systems, so that room for a name alone is not enough.
+_CONTENT = b"attachd tries whether this folder takes files.\n".ljust(4096)
+_lock = threading.Lock()
+
+
+def fails(folder: Path) -> OSError | None:
+    """Try it for real, and return the error; None where the folder takes a file. What a crash left of a trial goes."""
+    try:
+        with _lock, places.folder(folder, b"") as here:
+            try:
+                notes.prepare(here, _FIRST, _CONTENT)
+                with suppress(FileNotFoundError):
+                    os.unlink(_SECOND, dir_fd=here)
+                renaming.rename(here, _FIRST, here, _SECOND, renaming.Reserving())
+            finally:
+                for name in (_FIRST, _SECOND):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=here)
+            os.fsync(here)
+    except OSError as error:
+        # EEXIST: another attachd tries the same folder. EINVAL: no folder can be synchronised there (fsync(2)).
+        return None if error.errno in (errno.EEXIST, errno.EINVAL) else error
+    return None

@@ -1,0 +1,96 @@
+"""Notices that an open file was written to, or its times set, even if all of that happened between two looks.
+
+By inotify(7), on the file itself. It does not notice a store to memory that was mapped before, nor what another machine
+does to a file on a share.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_IN_MODIFY, _IN_ATTRIB, _IN_CLOSE_WRITE = 0x2, 0x4, 0x8
+_IN_Q_OVERFLOW = 0x4000
+#: One file is watched by one wire alone: a second one would share its number, and take it along when it goes.
+_IN_MASK_CREATE = 0x10000000
+_EVENT = struct.Struct("iIII")
+_BUFFER_BYTES = 4096
+
+
+class Wire:
+    """A watch on one file; ``tripped`` looks for what happened since it was made."""
+
+    def __init__(self, wires: _Wires, number: int) -> None:
+        self._wires, self._number = wires, number
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the file was written to, or its times or mode were set. Once true it stays so."""
+        return self._wires.has_tripped(self._number)
+
+
+class _Wires:
+    """All wires of this process. Their inotify instance is kept open: closing one waits for milliseconds in the kernel."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._instance: int | None = None
+        self._tripped: dict[int, bool] = {}
+
+    def add(self, file: int) -> int | None:
+        with self._lock:
+            if self._instance is None:
+                instance = _LIBC.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+                if instance < 0:
+                    return None
+                self._instance = instance
+            mask = _IN_MODIFY | _IN_ATTRIB | _IN_CLOSE_WRITE | _IN_MASK_CREATE
+            path = b"/proc/self/fd/%d" % file
+            number = int(
+                _LIBC.inotify_add_watch(ctypes.c_int(self._instance), ctypes.c_char_p(path), ctypes.c_uint(mask))
+            )
+            if number < 0:
+                return None
+            self._read()
+            self._tripped[number] = False
+            return number
+
+    def remove(self, number: int) -> None:
+        with self._lock:
+            del self._tripped[number]
+            _LIBC.inotify_rm_watch(ctypes.c_int(self._instance or 0), ctypes.c_int(number))
+
+    def has_tripped(self, number: int) -> bool:
+        with self._lock:
+            self._read()
+            return self._tripped[number]
+
+    def _read(self) -> None:
+        buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
+        while (read := _LIBC.read(ctypes.c_int(self._instance or 0), buffer, ctypes.c_size_t(_BUFFER_BYTES))) > 0:
+            position = 0
+            while position < read:
+                number, mask, _, length = _EVENT.unpack_from(buffer, position)
+                position += _EVENT.size + length
+                for concerned in list(self._tripped) if mask & _IN_Q_OVERFLOW else [number]:
+                    if concerned in self._tripped:
+                        self._tripped[concerned] = True
+
+
+_wires = _Wires()
+
+
+@contextmanager
+def stretched(file: int) -> Iterator[Wire | None]:
+    """Watch an open file; None where the kernel grants no watch, so that nothing is known."""
+    number = _wires.add(file)
+    try:
+        yield None if number is None else Wire(_wires, number)
+    finally:
+        if number is not None:
+            _wires.remove(number)
