@@ -13,6 +13,9 @@ from pathlib import Path
 #: Exit code for what the service manager is to try again later (EX_TEMPFAIL, sysexits.h).
 TEMPORARY = 75
 
+#: The kind of the pause while files cannot be moved to done or failed.
+DISK = "disk"
+
 #: What the clients of NFS, SMB and FUSE say of a share whose server does not answer.
 AWAY = frozenset(
     {

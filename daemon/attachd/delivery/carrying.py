@@ -153,8 +153,7 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
         about.info("file.filed", **file, root=row.root, target=printable(row.target))
 
 
-#: The kind of the pause while files cannot be moved.
-DISK = "disk"
+DISK = troubles.DISK
 
 
 def _disk_trouble(desk: Desk, row_ids: Iterable[int], reason: str) -> None:

@@ -19,14 +19,14 @@ _WITHOUT_CTIME = re.compile(r"vfat|msdos|exfat|hfs|fuse(blk)?(\..*)?")
 UNKNOWN = "unknown"
 
 
-def is_shared(file: int) -> bool:
-    """Return True if other machines may write to this open file."""
-    return SHARED.fullmatch(kind(file)) is not None
+def is_shared(kind: str) -> bool:
+    """Return True if other machines may write to files of this kind of file system."""
+    return SHARED.fullmatch(kind) is not None
 
 
-def has_ctime(file: int) -> bool:
-    """Return True if every write to this open file changes a ctime that nobody can set back."""
-    return _WITHOUT_CTIME.fullmatch(kind(file)) is None
+def has_ctime(kind: str) -> bool:
+    """Return True if every write to a file of this kind of file system changes a ctime that nobody can set back."""
+    return _WITHOUT_CTIME.fullmatch(kind) is None
 
 
 def kind(file: int) -> str:

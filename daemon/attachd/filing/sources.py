@@ -30,6 +30,7 @@ class Source:
     descriptor: int
     pin: Pin
     readable: bool
+    kind: str
     wire: tripwire.Wire | None
 
     def is_proven(self, identity: Identity) -> bool:
@@ -38,7 +39,7 @@ class Source:
             return False
         if identity.sha256 is None or not identity.size or identity.ctime_ns is None:
             return True
-        return identity.ctime_ns == self.pin.ctime_ns and filesystems.has_ctime(self.descriptor)
+        return identity.ctime_ns == self.pin.ctime_ns and filesystems.has_ctime(self.kind)
 
     def judge(self, identity: Identity) -> Found:
         """Say what this is, by reading it where nothing else proves it. Raises OSError, and ``Disturbed``."""
@@ -63,15 +64,17 @@ class Source:
         """Return the SHA-256 of its content now. Raises OSError, and ``Disturbed`` if it changes meanwhile."""
         if not self.readable:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if self.wire:
+            self.wire.rearm()
         before = Pin.of(os.fstat(self.descriptor))
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         digest = recognising.digest_from(self.descriptor)
-        if Pin.of(os.fstat(self.descriptor)) != before:
+        if Pin.of(os.fstat(self.descriptor)) != before or (self.wire and self.wire.tripped):
             raise Disturbed
         return digest
 
     def is_undisturbed(self) -> bool:
-        """Return True if nobody has changed its content or its times since the first look."""
+        """Return True if nobody has changed its content or its times since the first look, or since it was read."""
         if not Pin.of(os.fstat(self.descriptor)).has_content_of(self.pin):
             return False
         return not self.readable or (self.wire is not None and not self.wire.tripped)
@@ -81,7 +84,7 @@ class Source:
 
         False where that is not known: another user's file without CAP_LEASE, a share.
         """
-        if not self.readable or filesystems.is_shared(self.descriptor):
+        if not self.readable or filesystems.is_shared(self.kind):
             return False
         try:
             fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -104,7 +107,7 @@ def opened(folder: int, name: bytes) -> Iterator[Source | None]:
             # The wire first: what happens between it and this look changes what the look shows, or trips it.
             status = os.fstat(descriptor)
             regular = stat.S_ISREG(status.st_mode)
-            yield Source(descriptor, Pin.of(status), readable, wire) if regular else None
+            yield Source(descriptor, Pin.of(status), readable, filesystems.kind(descriptor), wire) if regular else None
     finally:
         os.close(descriptor)
 

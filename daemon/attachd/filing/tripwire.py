@@ -23,15 +23,19 @@ _BUFFER_BYTES = 4096
 
 
 class Wire:
-    """A watch on one file; ``tripped`` looks for what happened since it was made."""
+    """A watch on one file."""
 
     def __init__(self, wires: _Wires, number: int) -> None:
         self._wires, self._number = wires, number
 
     @property
     def tripped(self) -> bool:
-        """Whether the file was written to, or its times or mode were set. Once true it stays so."""
+        """Whether the file was written to, or its times or mode were set, since the wire was made or armed again."""
         return self._wires.has_tripped(self._number)
+
+    def rearm(self) -> None:
+        """Forget what happened so far: what the file holds is about to be read."""
+        self._wires.rearm(self._number)
 
 
 class _Wires:
@@ -69,6 +73,11 @@ class _Wires:
         with self._lock:
             self._read()
             return self._tripped[number]
+
+    def rearm(self, number: int) -> None:
+        with self._lock:
+            self._read()
+            self._tripped[number] = False
 
     def _read(self) -> None:
         buffer = ctypes.create_string_buffer(_BUFFER_BYTES)

@@ -29,7 +29,7 @@ class Mount:
         """Whether others than this machine may write to it, of which no event tells."""
         # Of these inotify tells only what this machine itself does (inotify(7), "Limitations and caveats"), and their folders
         # may look unchanged for a while (nfs(5), attribute caching).
-        return filesystems.SHARED.fullmatch(self.kind) is not None
+        return filesystems.is_shared(self.kind)
 
 
 #: Where nothing can be known, as without /proc.

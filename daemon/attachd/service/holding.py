@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from attachd import troubles
 from attachd.config import Settle
 from attachd.delivery import blame
 from attachd.intake import gating
@@ -321,7 +322,8 @@ def _unmoved(row: Row, world: Circumstances) -> _Cause:
     if world.absent:
         return _Cause(said, f"it is moved to {root} when the inbox is there again, because {world.absent}")
     if row.blocked or row.due > world.now:
-        why = f": {clause(row.blocked)}" if row.blocked else ""
+        disk = next((p.reason for p in world.pauses if p.kind == troubles.DISK and p.holds(world.now)), None)
+        why = f": {clause(row.blocked or disk)}" if row.blocked or disk else ""
         at = f", and is tried again at {clock(row.due, world.now)}" if row.due > world.now else ""
         return _Cause(said, f"it could not be moved to {root} yet{why}{at}", row.due)
     return _Cause(said, f"it is about to be moved to {root}")
