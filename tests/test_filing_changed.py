@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.filing import recognising, renaming, returning
+from attachd.filing import filesystems, recognising, renaming, returning, tripwire
 from attachd.model import State
 from test_swapping import put_across
 from world import Fault, World, world
@@ -143,6 +143,63 @@ def test_what_is_written_in_the_gap_without_a_journalled_ctime_is_a_new_file(
     w.settle()
 
     both_arrived(w)
+
+
+def test_what_is_written_in_the_gap_where_the_kernel_watches_nothing_is_a_new_file(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent(w, "TEST-1/a.txt")
+    monkeypatch.setattr(tripwire._wires, "add", lambda _file: None)
+    around_rename(monkeypatch, before=rewrite)
+
+    w.settle()
+
+    both_arrived(w)
+
+
+def test_a_ctime_that_anybody_can_set_proves_nothing(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On FAT it is the mtime; here it is as if it had been set back too."""
+    monkeypatch.setattr(filesystems, "kind", lambda _file: "vfat")
+    sent(w, "TEST-1/a.txt")
+    rewrite(w.inbox / "TEST-1/a.txt")
+    with w.desk.journal.transaction() as connection:
+        ctime_ns = (w.inbox / "TEST-1/a.txt").stat().st_ctime_ns
+        connection.execute("UPDATE file SET ctime_ns = ?, sent_ctime_ns = ?", (ctime_ns, ctime_ns))
+
+    w.settle()
+
+    both_arrived(w)
+
+
+def test_on_a_share_a_refused_lease_says_nothing(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystems, "kind", lambda _file: "nfs4")
+    sent(w, "TEST-1/a.txt")
+    with (w.inbox / "TEST-1/a.txt").open("r+b"):
+        w.work()
+
+    assert w.states() == ["DONE"]
+
+
+def test_the_kernel_names_the_file_system_of_an_open_file(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file, Path("/proc/self/stat").open("rb") as other:
+        assert filesystems.kind(file.fileno()) != filesystems.kind(other.fileno()) == "proc"
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared", "has_ctime"),
+    [
+        ("ext4", False, True),
+        ("nfs4", True, True),
+        ("cifs", True, True),
+        ("vfat", False, False),
+        ("exfat", False, False),
+        ("fuse.sshfs", True, False),
+        ("fuseblk", False, False),
+        ("unknown", False, True),
+    ],
+)
+def test_what_a_kind_of_file_system_proves(kind: str, shared: bool, has_ctime: bool) -> None:
+    assert (filesystems.is_shared(kind), filesystems.has_ctime(kind)) == (shared, has_ctime)
 
 
 def test_one_of_a_group_that_changed_takes_none_of_the_others_along(w: World) -> None:
@@ -309,6 +366,10 @@ def test_a_file_that_somebody_has_open_for_writing_is_not_moved_away_under_their
         assert w.files(w.done) == {"TEST-1/b.txt": SENT}
         assert "open for writing" in (w.row("TEST-1/a.txt").blocked or "")
         assert w.pauses() == set()
+        for _ in range(5):
+            w.clock.advance(31)
+            w.work()
+        assert w.row("TEST-1/a.txt").wait < 30.0, "it may be closed at any moment"
         file.write(b"more, and later")
 
     w.settle()

@@ -234,6 +234,35 @@ def test_no_error_of_a_single_file_stops_the_others(w: World, monkeypatch: pytes
     assert len(w.jira.stored) == len(names) + 2
 
 
+def test_no_error_of_reading_a_single_file_stops_the_others(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # As if it were not there: the next scan finds out.
+    names = {b"%s.txt" % word.encode(): code for code, word in errno.errorcode.items() if code not in nowhere}
+    for name in names:
+        w.drop(b"TEST-1/" + name, name)
+    w.drop("TEST-2/good.txt", b"good")
+    w.scan()
+    while w.states().count("ATTACHED") + w.states().count("DONE") <= len(names):
+        assert w.step()
+    really = os.open
+
+    def open_(path: object, flags: int, *more: int, dir_fd: int | None = None) -> int:
+        if dir_fd is not None and (code := names.get(path)):  # type: ignore[call-overload]
+            raise OSError(code, os.strerror(code))
+        return really(path, flags, *more, dir_fd=dir_fd)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_)
+        w.work()
+
+        assert w.pauses() == set()
+        assert w.row("TEST-2/good.txt").state is State.DONE
+        assert all(row.blocked for row in w.unfinished())
+    w.settle(hours=2)
+
+    assert sorted(w.files(w.done).values()) == sorted([*names, b"good"])
+    assert len(w.jira.stored) == len(names) + 1
+
+
 @pytest.fixture
 def no_larger_files() -> Iterator[None]:
     """No file of this process may grow beyond 8 MiB, as on a file system that takes no larger ones."""

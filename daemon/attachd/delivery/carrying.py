@@ -48,6 +48,7 @@ class Postponed:
     reason: str
     blocked: bool = False
     away: bool = False  #: because the file system of its folder does not answer
+    passes: bool = False  #: by itself, and soon
 
 
 class Broken(Exception):
@@ -128,7 +129,7 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
         if isinstance(result, Closed):
             changes[row.id] = queue.finished(row, now, result.values)
         else:
-            lasting = result.blocked and not result.away
+            lasting = result.blocked and not (result.away or result.passes)
             wait = policy.move_wait(row.wait) if lasting else policy.file_wait(1)
             blocked = result.reason if result.blocked else row.blocked
             changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
@@ -283,7 +284,7 @@ def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | movin
 def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> Carried:
     match moved:
         case moving.Stuck(reason):
-            return row, Postponed(reason, blocked=True)
+            return row, Postponed(reason, blocked=True, passes=moved.passes)
         case moving.Outcome.MOVED:
             with sides.on(Side.TARGET):
                 return row, Closed({"blocked": None} | _leave_note(desk, row))

@@ -39,10 +39,11 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """This file cannot be moved; *reason* is a sentence for a person. *refuses_name*: another name may do."""
+    """This file cannot be moved; *reason* is a sentence for a person."""
 
     reason: str
-    refuses_name: bool = False
+    refuses_name: bool = False  #: another name may do
+    passes: bool = False  #: by itself, and soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _persist(job: Job) -> Outcome | Stuck:
     try:
         return _attempt(job)
     except Disturbed:
-        return Stuck("it is written to all the time while it is moved; it is tried again")
+        return Stuck("it is written to all the time while it is moved; it is tried again", passes=True)
 
 
 def _attempt(job: Job) -> Outcome | Stuck:
@@ -185,7 +186,7 @@ def _cancel(job: Job, source: _Thing | None, target: _Thing) -> Outcome:
 def _carry(job: Job, source: _Thing, there: int | None) -> Outcome | Stuck:
     above, name = places.divide(job.target)
     if source.held and source.held.is_open_for_writing():
-        return Stuck(_OPEN)
+        return Stuck(_OPEN, passes=True)
     try:
         if there is not None:
             return _carry_into(job, source, there, name)

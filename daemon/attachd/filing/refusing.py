@@ -106,6 +106,8 @@ def _free(root: Path) -> str:
         status = os.statvfs(root)
     except OSError:
         return "how much is free is unknown"
+    if status.f_files and not status.f_favail:
+        return "no inode free"
     return f"{status.f_bavail * status.f_frsize} bytes free"
 
 

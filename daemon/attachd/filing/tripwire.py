@@ -58,7 +58,7 @@ class _Wires:
             number = int(
                 _LIBC.inotify_add_watch(ctypes.c_int(self._instance), ctypes.c_char_p(path), ctypes.c_uint(mask))
             )
-            if number < 0:
+            if number < 0 or number in self._tripped:
                 return None
             self._read()
             self._tripped[number] = False
