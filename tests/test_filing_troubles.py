@@ -452,7 +452,7 @@ def test_a_file_that_cannot_be_read_is_said_to_be_that(w: World, monkeypatch: py
         w.work()
 
     assert w.row("TEST-1/a.txt").blocked == (
-        f"it cannot be read in {w.inbox}/TEST-1 (Input/output error); check the disk of the inbox, and drop the file again"
+        f"it cannot be read in {w.inbox}/TEST-1 (Input/output error); check the disk of the inbox, or take the file out of it"
     )
 
 
@@ -466,7 +466,7 @@ def test_one_that_cannot_be_written_is_said_to_be_that(w: World, monkeypatch: py
         w.work()
 
     assert w.row("TEST-1/a.txt").blocked == (
-        f"it cannot be written to {w.done}/TEST-1 (Input/output error), which takes other files; check that disk"
+        f"it cannot be written to {w.done}/TEST-1 (Input/output error), though {w.done} takes other files; check that disk"
     )
     assert w.pauses() == set()
 

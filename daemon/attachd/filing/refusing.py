@@ -38,7 +38,7 @@ def _said_of_target(code: int, root: Path, target: bytes) -> str | None:
         case errno.EFBIG:
             return (
                 f"it is larger than a file may be in {root} (FAT takes 4 GiB; LimitFSIZE= in the unit is another limit); "
-                "move it there by hand, or put that folder on another file system"
+                "take it out of the inbox, or put that folder on another file system"
             )
         case errno.ENOSPC:
             return f"{root} has room for other files, but not for this one ({_free(root)}); make room there"
@@ -71,13 +71,13 @@ def _failed(error: OSError, side: Side | None, inbox: Path, source: bytes, root:
         case Side.SOURCE | None if away:
             return f"the file system of its folder does not answer ({words})"
         case Side.SOURCE:
-            return f"it cannot be read in {here} ({words}); check the disk of the inbox, and drop the file again"
+            return f"it cannot be read in {here} ({words}); check the disk of the inbox, or take the file out of it"
         case Side.TARGET:
-            return f"it cannot be written to {there} ({words}), which takes other files; check that disk"
+            return f"it cannot be written to {there} ({words}), though {root} takes other files; check that disk"
         case _:
             return (
                 f"moving it from {here} to {there} fails ({words}), and other files can be moved; check the disks of both, "
-                "or move it by hand"
+                "or take the file out of the inbox"
             )
 
 
