@@ -26,6 +26,7 @@ class Group(places.Held):
         super().__init__()
         self.dirty = Dirty()
         self.fresh: set[int] = set()
+        self._kinds: dict[int, str] = {}
 
     def move(self, inbox: Path, source: bytes, root: Path, target: bytes, identity: Identity) -> Outcome | None:
         """Move a file whose target is fresh: MOVED, CHANGED or SWAPPED. Raises OSError once something was moved.
@@ -39,7 +40,7 @@ class Group(places.Held):
         with ExitStack() as stack:
             try:
                 here = self.folder(inbox, above)
-                held = stack.enter_context(sources.opened(here, name))
+                held = stack.enter_context(sources.opened(here, name, self._kinds))
                 if held is None or held.pin.inode != identity.inode or not held.is_proven(identity):
                     return None
                 if held.is_open_for_writing():

@@ -95,8 +95,11 @@ class Source:
 
 
 @contextmanager
-def opened(folder: int, name: bytes) -> Iterator[Source | None]:
-    """Hold what lies under a name; None where that is no regular file, or nothing. Raises OSError."""
+def opened(folder: int, name: bytes, kinds: dict[int, str] | None = None) -> Iterator[Source | None]:
+    """Hold what lies under a name; None where that is no regular file, or nothing. Raises OSError.
+
+    *kinds* remembers for a group of files what kind of file system each device is.
+    """
     found = _open(folder, name)
     if found is None:
         yield None
@@ -106,8 +109,15 @@ def opened(folder: int, name: bytes) -> Iterator[Source | None]:
         with tripwire.stretched(descriptor) as wire:
             # The wire first: what happens between it and this look changes what the look shows, or trips it.
             status = os.fstat(descriptor)
-            regular = stat.S_ISREG(status.st_mode)
-            yield Source(descriptor, Pin.of(status), readable, filesystems.kind(descriptor), wire) if regular else None
+            if not stat.S_ISREG(status.st_mode):
+                yield None
+                return
+            kind = kinds.get(status.st_dev) if kinds is not None else None
+            if kind is None:
+                kind = filesystems.kind(descriptor)
+            if kinds is not None:
+                kinds[status.st_dev] = kind
+            yield Source(descriptor, Pin.of(status), readable, kind, wire)
     finally:
         os.close(descriptor)
 

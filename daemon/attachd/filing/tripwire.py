@@ -14,6 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_add_watch = _LIBC.inotify_add_watch
+_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+_remove_watch = _LIBC.inotify_rm_watch
+_remove_watch.argtypes = (ctypes.c_int, ctypes.c_int)
+_read = _LIBC.read
+_read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+_read.restype = ctypes.c_ssize_t
 _IN_MODIFY, _IN_ATTRIB, _IN_CLOSE_WRITE = 0x2, 0x4, 0x8
 _IN_Q_OVERFLOW = 0x4000
 #: One file is watched by one wire alone: a second one would share its number, and take it along when it goes.
@@ -45,6 +52,7 @@ class _Wires:
         self._lock = threading.Lock()
         self._instance: int | None = None
         self._tripped: dict[int, bool] = {}
+        self._buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
 
     def add(self, file: int) -> int | None:
         with self._lock:
@@ -55,19 +63,16 @@ class _Wires:
                 self._instance = instance
             mask = _IN_MODIFY | _IN_ATTRIB | _IN_CLOSE_WRITE | _IN_MASK_CREATE
             path = b"/proc/self/fd/%d" % file
-            number = int(
-                _LIBC.inotify_add_watch(ctypes.c_int(self._instance), ctypes.c_char_p(path), ctypes.c_uint(mask))
-            )
+            number = int(_add_watch(self._instance, path, mask))
             if number < 0 or number in self._tripped:
                 return None
-            self._read()
             self._tripped[number] = False
             return number
 
     def remove(self, number: int) -> None:
         with self._lock:
             del self._tripped[number]
-            _LIBC.inotify_rm_watch(ctypes.c_int(self._instance or 0), ctypes.c_int(number))
+            _remove_watch(self._instance or 0, number)
 
     def has_tripped(self, number: int) -> bool:
         with self._lock:
@@ -80,11 +85,10 @@ class _Wires:
             self._tripped[number] = False
 
     def _read(self) -> None:
-        buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
-        while (read := _LIBC.read(ctypes.c_int(self._instance or 0), buffer, ctypes.c_size_t(_BUFFER_BYTES))) > 0:
+        while (read := _read(self._instance or 0, self._buffer, _BUFFER_BYTES)) > 0:
             position = 0
             while position < read:
-                number, mask, _, length = _EVENT.unpack_from(buffer, position)
+                number, mask, _, length = _EVENT.unpack_from(self._buffer, position)
                 position += _EVENT.size + length
                 for concerned in list(self._tripped) if mask & _IN_Q_OVERFLOW else [number]:
                     if concerned in self._tripped:
