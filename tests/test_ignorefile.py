@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from attachd.intake import hiding, ignorefile
-from attachd.intake.ignorefile import Broken, Patterns
+from attachd.intake.ignorefile import Broken, Patterns, Unread
 from attachd.model import State, Word
 from attachd.service.explaining import Ignored, Rule, Undecided
 from test_gates import told
@@ -35,6 +39,16 @@ def left(w: World) -> set[str]:
     [
         (b"*.log\n!\n", "has no pattern in line 2 ('!')"),
         (b"\n\n\\", "has no pattern in line 3 ('\\\\')"),
+        (b"*.log\r\n[z-a].txt\r\n", "has no pattern in line 2 ('[z-a].txt': its range z-a runs backwards)"),
+        (b"a[", "has no pattern in line 1 ('a[': its [ is never closed)"),
+        (b"a\0", "has no pattern in line 1 ('a\\x00': it has a NUL character; save the file as UTF-8 text)"),
+        (b"[" + b"a" * 500, "has no pattern in line 1 ('[" + "a" * 58 + "…': its [ is never closed)"),
+        (b"a" * 1025, "has more than 1024 characters in line 1"),
+        (b"a\n" * 1001, "has more than 1000 patterns"),
+        (
+            "\n".join(f"[{chr(65 + i % 26)}{i}]" for i in range(101)).encode(),
+            "has more than 100 different sets of characters such as [a-z]",
+        ),
     ],
 )
 def test_a_bad_line_is_named(content: bytes, reason: str) -> None:
@@ -58,6 +72,37 @@ def test_the_last_line_that_fits_decides(content: bytes, name: bytes, verdict: o
 
     assert isinstance(patterns, Patterns)
     assert patterns.verdict(name, folder=False) == verdict
+
+
+def test_what_a_file_may_hold_at_most_is_taken() -> None:
+    content = b"\n".join(b"*%d" % number for number in range(1000))
+    sets = "".join(f"[{chr(0x4E00 + i)}-{chr(0x4F00 + i)}]\n" for i in range(100)).encode()
+
+    assert isinstance(ignorefile.parse(content + b"\n# a comment\n"), Patterns)
+    assert isinstance(ignorefile.parse(sets * 4), Patterns)
+    assert isinstance(ignorefile.parse(b"a" * 1024 + b"\n" + b"#" * 1000), Patterns)
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(st.binary(max_size=200), st.text("[]!^-:*?\\/ #az\r\n\0", max_size=60).map(str.encode)),
+    st.binary(max_size=60),
+)
+def test_whatever_a_file_holds_it_is_understood_or_named(content: bytes, name: bytes) -> None:
+    patterns = ignorefile.parse(content)
+
+    if isinstance(patterns, Patterns):
+        assert patterns.verdict(name, folder=False) in (
+            None,
+            *((hidden, line) for hidden in (True, False) for line in lines(content)),
+        )
+    else:
+        assert patterns.reason.isprintable()
+
+
+def lines(content: bytes) -> list[str]:
+    whole = unicodedata.normalize("NFC", content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"))
+    return [line.removesuffix("\r") for line in whole.split("\n")]
 
 
 # --- In the inbox -----------------------------------------------------------------------------------------------
@@ -166,7 +211,7 @@ def broken(w: World, kind: str) -> str:
         made[kind]()
     return {
         "pattern": "has no pattern in line 1 ('!')",
-        "large": "is larger than 65536 bytes",
+        "large": "is larger than 16384 bytes",
         "link": "is a link",
         "folder": "is no regular file",
         "fifo": "is no regular file",
@@ -242,6 +287,103 @@ def test_files_without_end_are_a_mistake(w: World, monkeypatch: pytest.MonkeyPat
     w.deliver()
 
     assert left(w) == {"TEST-1/a/b/y.txt"}
+
+
+def test_all_files_below_a_folder_have_a_limit_together(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiding, "MOST_BYTES", 10)
+    for folder, size in (("", 4), ("a/", 6), ("b/", 1)):
+        w.drop(f"TEST-1/{folder}.attachdignore", b"x" * size)
+        w.drop(f"TEST-1/{folder}y.txt")
+    w.drop("TEST-2/.attachdignore", b"xxxx")
+    w.drop("TEST-2/y.txt")
+    w.deliver()
+
+    (held,) = left(w)
+    assert told(w, held).word is Word.BLOCKED
+    assert told(w, held).sentence == (
+        f"{held} cannot be taken: {held.removesuffix('/y.txt')} was not looked into, because .attachdignore makes the files "
+        "of this name below TEST-1 larger than 10 bytes together; nothing of this folder is taken until it is mended."
+    )
+
+
+def test_files_within_each_other_have_a_limit(w: World) -> None:
+    folder = "TEST-1"
+    for depth in range(hiding.MOST_ABOVE + 2):
+        w.drop(f"{folder}/.attachdignore", b"*.log")
+        w.drop(f"{folder}/y.txt")
+        folder += f"/{depth}"
+    w.deliver()
+
+    assert left(w) == {"TEST-1/0/1/2/3/4/5/6/7/y.txt", "TEST-1/0/1/2/3/4/5/6/7/8/y.txt"}
+    sentence = told(w, "TEST-1/0/1/2/3/4/5/6/7/8/y.txt").sentence
+    assert "is one of more than 8 in folders within each other" in sentence
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.EMFILE, "attachd has run out of file descriptors"),
+        (errno.ENFILE, "this machine has run out of file descriptors"),
+        (errno.ENOMEM, "this machine has run out of memory"),
+        (errno.EIO, "its disk or share fails"),
+        (errno.ESTALE, "its disk or share fails"),
+    ],
+)
+def test_what_the_machine_is_short_of_is_not_the_files_fault(
+    w: World, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    """Nothing is concluded from it, and it goes on by itself."""
+    w.drop("TEST-1/x.txt")
+    w.drop("TEST-2/y.txt")
+    opened = os.open
+
+    def short(path: object, flags: int, *args: object, **options: object) -> int:
+        if path == ignorefile.NAME:
+            raise OSError(code, os.strerror(code))
+        return opened(path, flags, *args, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", short)
+        troubles = dict(w.scan().troubles)
+        w.work()
+
+    assert set(troubles) == {b"TEST-1", b"TEST-2"}
+    assert all(reason.startswith(said) and "attachdignore" not in reason for reason in troubles.values())
+    assert w.rows() == []
+    w.deliver()
+    assert w.states() == ["DONE", "DONE"]
+
+
+def test_what_is_ready_stays_so_while_the_machine_is_short_of_something(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w.drop("TEST-1/x.txt")
+    w.scan()
+    w.clock.advance(60.0)
+    w.scan()
+    monkeypatch.setattr(ignorefile, "read", lambda *_, **__: Unread("attachd has run out of file descriptors"))
+    w.scan()
+
+    assert [(row.state, row.blocked) for row in w.rows()] == [(State.READY, None)]
+
+
+def test_control_characters_of_a_line_do_not_reach_the_terminal(w: World) -> None:
+    w.drop("TEST-1/.attachdignore", b"a\x1b*\n*.\xff\n")
+    w.drop("TEST-1/a\x1b[2J.txt")
+    w.drop(os.fsdecode(b"TEST-1/a.\xff"))
+
+    assert r"fits the pattern a\x1b* of" in told(w, "TEST-1/a\x1b[2J.txt").sentence
+    assert r"fits the pattern *.\xff of" in told(w, os.fsdecode(b"TEST-1/a.\xff")).sentence
+
+
+def test_short_reads_do_not_cut_a_file_off(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    w.drop("TEST-1/.attachdignore", b"*.log\n*.txt\n")
+    w.drop("TEST-1/y.txt")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, most: read(descriptor, min(most, 3)))
+    w.scan()
+
+    assert w.rows() == []
 
 
 def test_a_folder_has_patterns_of_its_own(tmp_path: Path) -> None:

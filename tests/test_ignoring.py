@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from attachd.intake import litter
 from attachd.intake.ignoring import Ignoring
-from attachd.model import Mistake
+from attachd.model import Mistake, printable
 
+ROOT = Path(__file__).parent.parent
 PLAIN = Ignoring([])
 
 
@@ -50,6 +54,40 @@ PLAIN = Ignoring([])
         (b"_WHY.txt", "_WHY.txt"),
         (b".attachdignore", ".attachdignore"),
         (b".attachd-copy-00ff", ".attachd-*"),
+        (b"x.pdf:Zone.Identifier", "*:Zone.Identifier"),
+        (b"x.pdf:zone.identifier:$DATA", "*:$DATA"),
+        (b"x.pdf.Zone.Identifier", "*.Zone.Identifier"),
+        ("x.pdf\uf022AFP_AfpInfo".encode(), "*:AFP_AfpInfo"),
+        ("x.pdf\uf03aZone.Identifier".encode(), "*:Zone.Identifier"),
+        (b"x.pdf:AFP_Resource", "*:AFP_Resource"),
+        (b"x.pdf:com.apple.quarantine", "*:com.apple.*"),
+        (b"Thumbs.db:encryptable", "*:encryptable"),
+        (b"Icon\r", "Icon\r"),
+        ("Icon\uf00d".encode(), "Icon\r"),
+        (b"__MACOSX", "__MACOSX"),
+        (b"Network Trash Folder", "Network Trash Folder"),
+        (b".fseventsd", ".fseventsd"),
+        (b"System Volume Information", "System Volume Information"),
+        (b"SYSTEM VOLUME INFORMATION", "System Volume Information"),
+        (b"x.zip.opdownload", "*.opdownload"),
+        (b"x.zip.crswap", "*.crswap"),
+        (b"x.iso.aria2", "*.aria2"),
+        (b"x.mkv.!qB", "*.!qB"),
+        (b"x.mkv.!ut", "*.!ut"),
+        (b"x.mkv.bc!", "*.bc!"),
+        (b"x.pdf.!sync", "*.!sync"),
+        (b"~WRL0001.tmp", "*.tmp"),
+        (b"lu1234abc.tmp", "*.tmp"),
+        (b"~syncthing~x.pdf.tmp", "*.tmp"),
+        (b".syncthing.x.pdf.tmp", "*.tmp"),
+        (b".sync_0a1b2c.db", ".sync_*"),
+        (b".849C9593-D756-4E56-8D6E-42412F2A707B", ".849C9593-D756-4E56-8D6E-42412F2A707B"),
+        (b".x.pdf.AbC123", ".*"),
+        (b"x.mdb.laccdb", "*.laccdb"),
+        (b"notes.txt~", "*~"),
+        (b"#notes.txt#", "#*#"),
+        (b".@__thumb", ".@__thumb"),
+        (b"x.jpg@SynoEAStream", "*@SynoEAStream"),
         ("ü\n.tmp".encode(), "*.tmp"),
         (b"\xff\xfe.tmp", "*.tmp"),
     ],
@@ -76,6 +114,19 @@ def test_is_hidden_at_every_depth(name: bytes, pattern: str) -> None:
         b"TEST-1/a.b",
         b"TEST-1/~report",
         b"TEST-1/recycle",
+        b"TEST-1/Meeting 10:30.txt",
+        b"TEST-1/Zone.Identifier",
+        b"TEST-1/Icon",
+        b"TEST-1/Icons",
+        b"TEST-1/#1 report.pdf",
+        b"TEST-1/#",
+        b"TEST-1/4913",
+        b"TEST-1/downloads",
+        b"TEST-1/report.part1.rar",
+        b"TEST-1/com.apple.finder.plist",
+        b"TEST-1/report (SFConflict).pdf",
+        b"TEST-1/x.sync-conflict-20260101-120000-ABC.pdf",
+        b"TEST-1/x.asd",
         "TEST-1/日本語.pdf".encode(),
         b"TEST-1/\xff",
     ],
@@ -146,3 +197,28 @@ def test_every_broken_pattern_is_named_at_once() -> None:
         Ignoring(["*.bak", "!", "a\\"])
 
     assert len(caught.value.problems) == 2
+
+
+def test_the_document_shows_the_list() -> None:
+    rows = [
+        f"| {group.title} | {', '.join(f'`{printable(each.encode())}`' for each in group.patterns)} | "
+        f"{', '.join(f'[{number}]({source})' for number, source in enumerate(group.sources, 1))} |"
+        for group in litter.GROUPS
+    ]
+    text = (ROOT / "docs/files.md").read_text(encoding="utf-8")
+
+    assert "\n".join(["| origin | names | described in |", "|---|---|---|", *rows]) + "\n" in text
+
+
+def test_each_pattern_is_listed_once_and_of_the_form_that_is_compared() -> None:
+    folded = [pattern.lower() for pattern in litter.PATTERNS]
+
+    assert len(set(folded)) == len(folded)
+    for text in folded:
+        assert text.count("*") <= 1 or (text.count("*") == 2 and text[0] == text[-1] == "*")
+        assert not set(text) & set("?[]/")
+
+
+def test_a_hidden_name_deep_down_is_found_however_deep() -> None:
+    assert PLAIN.why(b"TEST-1/" + b"a/" * 2000 + b"x.pdf", False) is None
+    assert PLAIN.why(b"TEST-1/" + b"a/" * 2000 + b".x", False) == ".*"

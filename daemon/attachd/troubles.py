@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +96,31 @@ def disk_fails(error: sqlite3.Error) -> bool:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether SQLite says that the journal is no sound database."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def shortage(error: OSError) -> str | None:
+    """Say what the process or the machine has run out of, as a sentence without its full stop; None: of nothing."""
+    match error.errno:
+        case errno.EMFILE:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"attachd has run out of file descriptors (its limit is {limit}); raise LimitNOFILE in its unit"
+        case errno.ENFILE:
+            return "this machine has run out of file descriptors; raise the sysctl fs.file-max"
+        case errno.ENOMEM | errno.ENOBUFS:
+            return "this machine has run out of memory; end what uses it up"
+        case _:
+            return None
+
+
+def passing(error: OSError) -> str | None:
+    """Say what is wrong with the process, the machine, a disk or a share; None where it is the file's own trouble.
+
+    Nothing may be concluded from it about a file or a folder, and it is tried again.
+    """
+    if short := shortage(error):
+        return short
+    away = error.errno in AWAY or error.errno == errno.EIO
+    return f"its disk or share fails ({error.strerror}); look into the machine's log" if away else None
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from attachd import gitignore
+from attachd.gitignore import NoPattern
 from attachd.model import Problem
 
 _PROJECT = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -117,13 +119,11 @@ def aliases(targets: Mapping[str, str], pattern: str, served: Sequence[str], *, 
 
 def ignore(patterns: Sequence[str]) -> Iterator[Problem]:
     """Each must be a pattern in the syntax of .gitignore."""
-    import pathspec
-
     for pattern in patterns:
-        try:
-            pathspec.GitIgnoreSpec.from_lines([pattern])
-        except ValueError:
-            yield Problem("", f"{pattern!r} is no pattern.", "The syntax is that of .gitignore, as in “*.bak”.")
+        found = gitignore.parse(pattern)
+        if isinstance(found, NoPattern):
+            why = f": {found.reason}" if found.reason else ""
+            yield Problem("", f"{pattern!r} is no pattern{why}.", "The syntax is that of .gitignore, as in “*.bak”.")
 
 
 #: The least and the most bytes, the least and the highest age in seconds.

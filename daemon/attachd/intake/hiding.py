@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.config import Config, Rulebook, Settle
 from attachd.filing import markers, places
 from attachd.intake import ignorefile, routing
-from attachd.intake.ignorefile import Broken, Patterns
+from attachd.intake.ignorefile import Broken, Patterns, Unread
 from attachd.intake.ignoring import Ignoring
+from attachd.model import printable
 
 #: Folders whose rules are remembered.
-_REMEMBERED = 4096
+_REMEMBERED = 512
 
-
-#: More ignore files than this below one folder of the inbox are a mistake, and would fill the memory.
+#: What the ignore files below one folder of the inbox may be together, in number and in bytes: all are kept in memory.
 MOST_FILES = 1000
+MOST_BYTES = 128 * 1024
+#: How many may lie on the way to one file, each of which is asked about its name.
+MOST_ABOVE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Hiding:
         lists = {config.settle.ignore, *(each.ignore for each in config.folder if each.ignore is not None)}
         self._ignoring = {patterns: Ignoring(patterns) for patterns in lists}
         self._files: dict[bytes, Patterns] = {}
+        self._bytes = 0
+        self._listed_folder = functools.lru_cache(_REMEMBERED)(self._listed_folder_of)
         #: The folders of which nothing may be taken, because their ignore files cannot be used, and why.
         self.broken: dict[bytes, str] = {}
         self._rules = functools.lru_cache(_REMEMBERED)(self._rules_of) if config.folder else lambda _: config.settle
@@ -79,20 +84,37 @@ class Hiding:
         """
         if b"/" not in path:
             self._files.clear()
+            self._bytes = 0
             self.broken.clear()
+            self._listed_folder.cache_clear()
         found = ignorefile.read(folder, network=self._network(path))
-        if isinstance(found, Patterns) and len(self._files) >= MOST_FILES:
-            found = Broken(f"is one of more than {MOST_FILES}")
-        if isinstance(found, Broken):
-            self.broken[path] = f"{ignorefile.NAME.decode()} {found.reason}"
-            return f"{self.broken[path]}; nothing of this folder is taken until it is mended"
-        if found is not None:
-            self._files[path] = found
+        match self._bounded(path, found) if isinstance(found, Patterns) else found:
+            case Broken(reason):
+                self.broken[path] = f"{ignorefile.NAME.decode()} {reason}"
+                return f"{self.broken[path]}; nothing of this folder is taken until it is mended"
+            case Unread(reason):
+                return reason
+            case Patterns() as patterns:
+                self._files[path] = patterns
+                self._bytes += patterns.size
+            case None:
+                pass
         return None
+
+    def _bounded(self, path: bytes, found: Patterns) -> Patterns | Broken:
+        """Refuse a file that is one too many."""
+        top = printable(path.partition(b"/")[0])
+        if len(self._files) >= MOST_FILES:
+            return Broken(f"is one of more than {MOST_FILES} below {top}")
+        if self._bytes + found.size > MOST_BYTES:
+            return Broken(f"makes the files of this name below {top} larger than {MOST_BYTES} bytes together")
+        if sum(above in self._files for above in _ways(path)) >= MOST_ABOVE:
+            return Broken(f"is one of more than {MOST_ABOVE} in folders within each other")
+        return found
 
     def visit(self, inbox: Path, path: bytes) -> None:
         """Enter a folder of the inbox and those on the way to it, without listing any."""
-        for above in itertools.accumulate(path.split(b"/"), lambda one, other: one + b"/" + other):
+        for above in _ways(path):
             try:
                 with places.folder(inbox, above) as folder:
                     self.enter(folder, above)
@@ -103,16 +125,18 @@ class Hiding:
         """Of the ignore files that were entered. As with git, nothing is re-included in a hidden folder."""
         if not self._files:
             return None
-        parts = relative.split(b"/")
-        ends = range(2, len(parts) + 1)
-        return next(filter(None, (self._listed(parts[:end], folder or end < len(parts)) for end in ends)), None)
+        if folder:
+            return self._listed_folder(relative)
+        return self._listed_folder(relative.rpartition(b"/")[0]) or self._listed(relative, folder=False)
 
-    def _listed(self, parts: list[bytes], folder: bool) -> Listed | None:
+    def _listed_folder_of(self, folder: bytes) -> Listed | None:
+        return next(filter(None, (self._listed(above, folder=True) for above in _ways(folder))), None)
+
+    def _listed(self, path: bytes, *, folder: bool) -> Listed | None:
         """The innermost file that has a line for a path decides."""
-        for depth in range(len(parts) - 1, 0, -1):
-            above = b"/".join(parts[:depth])
+        for above in reversed(list(_ways(path.rpartition(b"/")[0]))):
             patterns = self._files.get(above)
-            verdict = patterns.verdict(b"/".join(parts[depth:]), folder) if patterns else None
+            verdict = patterns.verdict(path[len(above) + 1 :], folder) if patterns else None
             if verdict:
                 hidden, line = verdict
                 return Listed(line, above + b"/" + ignorefile.NAME) if hidden else None
@@ -127,3 +151,9 @@ class Hiding:
     def _rules_of(self, top: bytes) -> Settle:
         routed = self._router.route(top)
         return self._rulebook.of(top, routed.key if isinstance(routed, routing.Routed) else "")
+
+
+def _ways(path: bytes) -> Iterator[bytes]:
+    """Yield the folders on the way to a folder, and itself; none for the inbox."""
+    if path:
+        yield from itertools.accumulate(path.split(b"/"), lambda one, other: one + b"/" + other)

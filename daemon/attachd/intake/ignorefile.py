@@ -7,34 +7,40 @@ import functools
 import os
 import stat
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import pathspec
-
+from attachd import gitignore, troubles
+from attachd.gitignore import Brackets, NoPattern, Pattern
 from attachd.intake import ignoring, reading
 from attachd.intake.gating import Writer
 
 NAME = b".attachdignore"
-#: A larger one is none that a person wrote.
-MOST_BYTES = 64 * 1024
-#: Contents whose patterns are remembered.
-_REMEMBERED = 256
+#: What a file may hold. A larger one was not written by a person, and each name would take longer to compare: with these
+#: limits at most a millisecond or so, whatever the patterns are.
+MOST_BYTES = 16 * 1024
+MOST_PATTERNS = 1000
+#: Different sets of characters, as in ``[a-z]``: each is asked about every character that comes up.
+MOST_SETS = 100
+#: Characters of one line.
+LONGEST_LINE = 1024
+#: Contents whose patterns are remembered from folder to folder.
+_REMEMBERED = 8
+#: Characters of a line that a sentence shows.
+_SHOWN = 60
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """The patterns of one file, in its order: the last one that fits decides."""
+    """The patterns of one file, in its order: the last one that fits decides. *size* is that of the file, in bytes."""
 
-    lines: tuple[str, ...]
-    spec: pathspec.GitIgnoreSpec
+    size: int
+    patterns: gitignore.Patterns = field(compare=False)
 
     def verdict(self, below: bytes, folder: bool) -> tuple[bool, str] | None:
         """Judge a path by its name below the file's folder: whether it is hidden, and by which line. None: by no line."""
-        found = self.spec.check_file(ignoring.text(below) + ("/" if folder else ""))
-        if found.include is None or found.index is None:
-            return None
-        return found.include, self.lines[found.index]
+        match = self.patterns.last(ignoring.text(below), folder=folder)
+        return (match.hides, match.line) if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,14 @@ class Broken:
     reason: str
 
 
-def read(folder: int, *, network: bool = False) -> Patterns | Broken | None:
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Whether there is one cannot be known now, which is the machine's trouble and not the file's; *reason* is a sentence."""
+
+    reason: str
+
+
+def read(folder: int, *, network: bool = False) -> Patterns | Broken | Unread | None:
     """Read the one in an open folder; None where there is none. Never raises for what is wrong with it.
 
     On a *network* file system nothing tells whether it is being written.
@@ -54,13 +67,18 @@ def read(folder: int, *, network: bool = False) -> Patterns | Broken | None:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
-        return Broken("is a link" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})")
+        return Broken("is a link") if error.errno == errno.ELOOP else _unreadable(error)
     try:
         return _read(descriptor, network=network)
     except OSError as error:
-        return Broken(f"cannot be read ({error.strerror})")
+        return _unreadable(error)
     finally:
         os.close(descriptor)
+
+
+def _unreadable(error: OSError) -> Broken | Unread:
+    passing = troubles.passing(error)
+    return Unread(passing) if passing else Broken(f"cannot be read ({error.strerror})")
 
 
 def _read(descriptor: int, *, network: bool) -> Patterns | Broken:
@@ -68,7 +86,9 @@ def _read(descriptor: int, *, network: bool) -> Patterns | Broken:
         return Broken("is no regular file")
     if reading.writer(descriptor, network=network) is Writer.SOMEBODY:
         return Broken("is being written at this moment")
-    content = os.read(descriptor, MOST_BYTES + 1)
+    content = b""
+    while (chunk := os.read(descriptor, MOST_BYTES + 1 - len(content))) and len(content) <= MOST_BYTES:
+        content += chunk  # A read may be short of what is there, as with FUSE.
     return Broken(f"is larger than {MOST_BYTES} bytes") if len(content) > MOST_BYTES else parse(content)
 
 
@@ -76,12 +96,25 @@ def _read(descriptor: int, *, network: bool) -> Patterns | Broken:
 def parse(content: bytes) -> Patterns | Broken:
     """Understand a file in gitignore(5) syntax; names that are no UTF-8 stand in it as they are."""
     whole = unicodedata.normalize("NFC", content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"))
-    lines = [(number, line.removesuffix("\r")) for number, line in enumerate(whole.split("\n"), 1)]
-    lines = [(number, line) for number, line in lines if line]
-    for number, line in lines:
-        try:
-            pathspec.GitIgnoreSpec.from_lines([line])
-        except ValueError:
-            return Broken(f"has no pattern in line {number} ({line!r})")
-    texts = tuple(line for _, line in lines)
-    return Patterns(texts, pathspec.GitIgnoreSpec.from_lines(texts))
+    found: list[Pattern] = []
+    for number, raw in enumerate(whole.split("\n"), 1):
+        line = raw.removesuffix("\r")
+        if len(line) > LONGEST_LINE:
+            return Broken(f"has more than {LONGEST_LINE} characters in line {number}")
+        match gitignore.parse(line):
+            case NoPattern(reason):
+                return Broken(_no_pattern(number, line, reason))
+            case Pattern() as pattern:
+                found.append(pattern)
+            case None:
+                pass
+    if len(found) > MOST_PATTERNS:
+        return Broken(f"has more than {MOST_PATTERNS} patterns")
+    if len({token for pattern in found for token in pattern.tokens if isinstance(token, Brackets)}) > MOST_SETS:
+        return Broken(f"has more than {MOST_SETS} different sets of characters such as [a-z]")
+    return Patterns(len(content), gitignore.Patterns(found))
+
+
+def _no_pattern(number: int, line: str, reason: str) -> str:
+    shown = line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+    return f"has no pattern in line {number} ({shown!r}{f': {reason}' if reason else ''})"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
-import re
 import unicodedata
 from collections.abc import Sequence
 
-import pathspec
-
+from attachd import gitignore
+from attachd.config import checks
+from attachd.gitignore import Pattern
+from attachd.intake import litter
 from attachd.model import Mistake, Problem
 
 #: Our own files, wherever they are; nothing re-includes them. Notes are recognised by their first line instead.
@@ -18,16 +18,11 @@ OWN = (".attachd", ".attachd-*", ".attachdignore", "_WHY.txt")
 #: Our own file directly in the inbox.
 OWN_STATUS = "_STATUS.txt"
 
-#: Ignored by default, each a pattern for one name, upper and lower case alike.
-BUILT_IN = (
-    *("*.part", "*.partial", "*.tmp", "*.crdownload", "*.download", "*.filepart", "*.lck", "~$*", "*.swp", "*.sb-*"),
-    *(".~lock*", ".goutputstream-*", ".DS_Store", "._*", "Thumbs.db", "desktop.ini", "@eaDir", "@Recycle", "#recycle"),
-    *("$RECYCLE.BIN", "lost+found", ".stfolder", ".nfs*", ".smbdelete*", ".fuse_hidden*", ".Trash-*"),
-    *("~snapshot", ".snapshot", "#snapshot", ".zfs", ".*"),
-)
+#: Ignored by default.
+BUILT_IN = litter.PATTERNS
 
 #: Folders whose answer is remembered.
-_REMEMBERED = 4096
+_REMEMBERED = 512
 
 
 class Ignoring:
@@ -35,8 +30,7 @@ class Ignoring:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         """Take patterns in gitignore syntax. Raises Mistake that names each one that cannot be understood."""
-        self._patterns = [unicodedata.normalize("NFC", pattern) for pattern in patterns if pattern]
-        self._users = _spec(self._patterns)
+        self._users = gitignore.Patterns(_understood(patterns))
         self._why_folder = functools.lru_cache(_REMEMBERED)(self._why_uncached_folder)
 
     def why(self, relative: bytes, folder: bool) -> str | None:
@@ -47,59 +41,72 @@ class Ignoring:
         path = text(relative)
         if folder:
             return self._why_folder(path)
-        return self._why_above(path) or self._why_name(path, path)
+        above = path.rpartition("/")[0]
+        return (self._why_folder(above) if above else None) or self._why_name(path, folder=False)
 
     def _why_uncached_folder(self, path: str) -> str | None:
-        return self._why_above(path) or self._why_name(path, f"{path}/")
+        ends = [at for at, char in enumerate(path) if char == "/"]
+        ways = (path[:end] for end in (*ends, len(path)))
+        return next(filter(None, (self._why_name(way, folder=True) for way in ways)), None)
 
-    def _why_above(self, path: str) -> str | None:
-        above = path.rpartition("/")[0]
-        return self._why_folder(above) if above else None
-
-    def _why_name(self, path: str, as_user: str) -> str | None:
-        """Judge one path whose folder is not hidden; *as_user* is how gitignore writes it (a folder ends in ``/``)."""
+    def _why_name(self, path: str, *, folder: bool) -> str | None:
+        """Judge one path whose folder is not hidden."""
         name = path.rpartition("/")[2]
         if own := _why_own(path, name):
             return own
-        verdict = self._users.check_file(as_user) if self._patterns else None
-        if verdict is None or verdict.include is None or verdict.index is None:
-            return _first(BUILT_IN, _ANY_BUILT_IN, name)
-        return self._patterns[verdict.index] if verdict.include else None
+        match = self._users.last(path, folder=folder)
+        if match is None:
+            return _BUILT_IN.first(litter.folded(name))
+        return match.line if match.hides else None
 
 
 def _why_own(path: str, name: str) -> str | None:
-    return OWN_STATUS if path.lower() == OWN_STATUS.lower() else _first(OWN, _ANY_OWN, name)
+    return OWN_STATUS if path.lower() == OWN_STATUS.lower() else _OWN.first(name.lower())
 
 
-def _any(patterns: Sequence[str]) -> re.Pattern[str]:
-    """Join patterns for one name to one expression, so that what matches none, as nearly all do, costs one search."""
-    return re.compile("|".join(fnmatch.translate(pattern.lower()) for pattern in patterns))
+class _Names:
+    """Patterns for one name with one star, or one at both ends; what fits none, as nearly all names, costs four questions."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._folded = {pattern: pattern.lower() for pattern in patterns}
+        parts = {text: text.partition("*") for text in self._folded.values()}
+        self._whole = {text for text, (_, star, _) in parts.items() if not star}
+        self._begin = tuple(head for head, star, _ in parts.values() if star and head)
+        self._end = tuple(tail for head, star, tail in parts.values() if star and not head and not tail.endswith("*"))
+        self._inside = tuple(tail[:-1] for head, star, tail in parts.values() if not head and tail.endswith("*"))
+
+    def first(self, name: str) -> str | None:
+        """Return the first pattern that fits a name in small letters."""
+        if (
+            name not in self._whole
+            and not name.startswith(self._begin)
+            and not name.endswith(self._end)
+            and not any(text in name for text in self._inside)
+        ):
+            return None
+        return next((pattern for pattern, text in self._folded.items() if _fits(text, name)), None)
 
 
-def _first(patterns: Sequence[str], joined: re.Pattern[str], name: str) -> str | None:
-    lower = name.lower()
-    if not joined.match(lower):
-        return None
-    return next(pattern for pattern in patterns if fnmatch.fnmatchcase(lower, pattern.lower()))
+def _fits(text: str, name: str) -> bool:
+    head, star, tail = text.partition("*")
+    if not star:
+        return name == text
+    if tail.endswith("*"):
+        return tail[:-1] in name
+    return len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail)
 
 
-_ANY_OWN = _any(OWN)
-_ANY_BUILT_IN = _any(BUILT_IN)
+_OWN = _Names(OWN)
+_BUILT_IN = _Names(BUILT_IN)
 
 
-def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
-    problems = []
-    for pattern in patterns:
-        try:
-            pathspec.GitIgnoreSpec.from_lines([pattern])
-        except ValueError:
-            problems.append(Problem("ignore", f"{pattern!r} is not a pattern.", "See gitignore(5) for the syntax."))
-    if problems:
-        raise Mistake(*problems)
-    return pathspec.GitIgnoreSpec.from_lines(patterns)
+def _understood(patterns: Sequence[str]) -> list[Pattern]:
+    if problems := list(checks.ignore(patterns)):
+        raise Mistake(*(Problem("ignore", problem.what, problem.remedy) for problem in problems))
+    found = (gitignore.parse(unicodedata.normalize("NFC", pattern)) for pattern in patterns)
+    return [pattern for pattern in found if isinstance(pattern, Pattern)]
 
 
 def text(relative: bytes) -> str:
-    """Decode any name. A newline, which the library's expressions stop at, becomes another control character."""
-    text = relative.decode("utf-8", "surrogateescape").replace("\n", "\0")
-    return unicodedata.normalize("NFC", text)
+    """Decode any name."""
+    return unicodedata.normalize("NFC", relative.decode("utf-8", "surrogateescape"))

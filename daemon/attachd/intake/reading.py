@@ -18,6 +18,7 @@ from typing import Protocol
 
 import structlog
 
+from attachd import troubles
 from attachd.filing import notes, places, refusing
 from attachd.filing.guard import Guard
 from attachd.intake import gating
@@ -94,7 +95,8 @@ def examine(
     try:
         return _examine_open(descriptor, print_, gate or _closed, checksum=checksum)
     except OSError as error:
-        return Bar(f"it cannot be read: {error.strerror}")
+        passing = troubles.passing(error)
+        return Bar(f"it cannot be read now: {passing}" if passing else f"it cannot be read: {error.strerror}")
     finally:
         os.close(descriptor)
 
@@ -161,6 +163,8 @@ def _is(status: os.stat_result, print_: Fingerprint) -> bool:
 
 
 def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
+    if passing := troubles.passing(error):
+        return f"it cannot be read now: {passing}"
     try:
         status = _status(inbox, path)
     except OSError:

@@ -5,6 +5,7 @@ What waits in the journal is explained in ``holding``; here is everything else t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
@@ -64,6 +65,14 @@ class Undecided:
     """Nothing of its folder is taken, because an ignore file on the way to it cannot be used: *reason*."""
 
     folder: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """The last scan could not look into a *folder* on the way to it: *reason*."""
+
+    folder: str
     reason: str
 
 
@@ -130,6 +139,7 @@ Situation = (
     | Unreachable
     | Ignored
     | Undecided
+    | Unlisted
     | Special
     | NoIssue
     | TooDeep
@@ -158,6 +168,8 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
                 f"{name} cannot be taken: {printable(folder)}/{reason}; nothing of that folder is before it is mended."
             )
             return Answer(sentence, Word.BLOCKED)
+        case Unlisted(folder, reason):
+            return Answer(f"{name} cannot be taken: {folder} was not looked into, because {reason}.", Word.BLOCKED)
         case NoIssue():
             return Answer(_no_issue(name, found, world), Word.WAITING, since=found.since)
         case Elsewhere() | Unknown():
@@ -219,7 +231,7 @@ def _left_alone(
 
 
 def _ignored(name: str, found: Ignored, world: Circumstances) -> str:
-    pattern = found.pattern
+    pattern = printable(os.fsencode(found.pattern))
     whose = f"the name of its folder {printable(found.above)}" if found.above else "its name"
     match found.rule:
         case Rule.OWN:

@@ -14,10 +14,10 @@ from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.filing import guard, notes, places, recognising
 from attachd.intake import hiding, ignoring, routing, walking
-from attachd.journal import lookup
+from attachd.journal import lookup, report
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import FINISHED, Mistake, Problem, State
+from attachd.model import FINISHED, Mistake, Problem, State, printable
 from attachd.service import awaiting, explaining, locks, placing
 from attachd.service.explaining import Rule, Situation
 from attachd.service.holding import Circumstances, Waiting
@@ -181,10 +181,18 @@ class Locator:
         broken = next(((f, why) for f, why in self._hiding.broken.items() if path.startswith(f + b"/")), None)
         if broken is not None:
             return explaining.Undecided(*broken)
+        if unlisted := self._unlisted(path):
+            return unlisted
         top = path.partition(b"/")[0]
         routed = self._router.route(top)
         assert isinstance(routed, routing.Routed)
         return explaining.Unseen(routed.key, size, self._rulebook.of(top, routed.key))
+
+    def _unlisted(self, path: bytes) -> explaining.Unlisted | None:
+        """The trouble that the last scan had with a folder on the way to a path."""
+        troubles = report.troubles(self._journal)
+        ways = itertools.accumulate(path.split(b"/")[:-1], lambda one, other: one + b"/" + other) if troubles else ()
+        return next((explaining.Unlisted(way, troubles[way]) for way in map(printable, ways) if way in troubles), None)
 
     def _is_note(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]
@@ -266,7 +274,7 @@ class Locator:
             return explaining.NoIssue(routed.reason, folder=True, since=self._stray_since(path.partition(b"/")[0]))
         if self._config.folders.nested == "ignore" and b"/" in path:
             return explaining.TooDeep()
-        return None
+        return explaining.TooDeep(walking.DEPTH) if path.count(b"/") > walking.DEPTH else None
 
     def _inside(self, root: str, path: bytes) -> Iterator[Found]:
         """Everything in a folder in the order of the names, with one line for a folder that is in trouble itself."""
