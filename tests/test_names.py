@@ -117,3 +117,69 @@ def test_what_jira_reports_is_compared_in_one_form(reported: str) -> None:
 
 def test_jira_may_report_what_no_encoding_has() -> None:
     assert names.comparable("a\ud800/b?.txt") == "a__b_.txt"
+
+
+# --- Paths -------------------------------------------------------------------------------------------------------
+
+
+def stored(*parts: bytes) -> str:
+    return names.stored_path(parts, b"-".join(parts))
+
+
+PART = NAMES.map(lambda name: name.replace(b"/", b"_").replace(b"\0", b"_")[:255] or b"x")
+PATH = st.lists(PART, min_size=1, max_size=6)
+#: Beginnings and ends that many have in common, so that cutting would make them one.
+LONG_PATH = st.lists(
+    st.tuples(
+        st.sampled_from([b"a", b"b", b"\xc3\xa4", b"\xff"]), st.integers(1, 250), st.sampled_from([b"", b".pdf", b".x"])
+    ).map(lambda each: (each[0] * each[1])[: 255 - len(each[2])] + each[2]),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(PATH)
+def test_a_short_path_is_joined_and_nothing_else(parts: list[bytes]) -> None:
+    joined = b"-".join(parts)
+
+    if len(names.comparable(names._text(joined)).encode()) <= names.LONGEST:
+        assert stored(*parts) == names.stored_name(joined)
+
+
+@given(st.one_of(PATH, LONG_PATH))
+def test_what_is_stored_of_a_path_is_never_odd_and_stays_as_it_is(parts: list[bytes]) -> None:
+    name = stored(*parts)
+
+    assert 0 < len(name.encode()) <= names.LONGEST
+    assert names.stored_name(name.encode()) == name
+    assert names.comparable(name) == name
+    assert stored(*parts) == name
+
+
+@given(LONG_PATH, LONG_PATH)
+@example([b"f" * 255] * 5 + [b"a.pdf"], [b"f" * 255] * 5 + [b"b.pdf"])
+@example([b"f" * 255] * 4 + [b"g", b"a.pdf"], [b"f" * 255] * 4 + [b"h", b"a.pdf"])
+@example([b"x" * 255], [b"x" * 254 + b"y"])
+@example([b"a" * 200, b"b" * 200], [b"a" * 200 + b"-" + b"b" * 54, b"b" * 145])
+def test_different_paths_that_are_cut_get_different_names(one: list[bytes], other: list[bytes]) -> None:
+    cut = all(len(b"-".join(parts)) > names.LONGEST for parts in (one, other))
+
+    assert not cut or one == other or stored(*one) != stored(*other)
+
+
+@pytest.mark.parametrize(
+    ("parts", "begin", "end"),
+    [
+        ([b"f" * 255] * 5 + [b"Invoice 2026.pdf"], "f" * 211, "-Invoice 2026.pdf"),
+        ([b"folder" * 5, b"x" * 220 + b".tar.gz"], "f-", "-" + "x" * 220 + ".tar.gz"),
+        ([b"folder" * 5, b"x" * 230 + b".gz"], "x" * 226 + "-", ".gz"),
+        ([b"x" * 251 + b".pdf"], "x" * 225 + "-", ".pdf"),
+        (["ü".encode() * 100, "ü".encode() * 100], "ü" * 14, "-" + "ü" * 100),
+        ([b"a" * 100, b"\xff" * 80 + b".log"], "%FF" * 75, ".log"),
+    ],
+)
+def test_a_path_that_is_cut_keeps_the_files_own_name(parts: list[bytes], begin: str, end: str) -> None:
+    name = stored(*parts)
+
+    assert name.startswith(begin)
+    assert name.endswith(end)

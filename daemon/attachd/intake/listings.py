@@ -10,7 +10,7 @@ import bisect
 import os
 import zlib
 from collections.abc import Collection, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: A folder whose mtime was younger than this when it was listed may have changed again without showing it: file systems
 #: keep times of up to 2 s (FAT), and kernels write those of one tick.
@@ -43,12 +43,16 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A listing of a folder of the inbox and all below. ``reason`` is why it is no issue's; "" if it is one's."""
+    """A listing of a folder of the inbox and all below. ``reason`` is why it is no issue's; "" if it is one's.
+
+    ``deep`` are folders below it that are not taken because of their depth, with the number of files in them.
+    """
 
     began: float
     folders: tuple[Folder, ...]
     files: int
     reason: str = ""
+    deep: Mapping[bytes, int] = field(default_factory=dict)
 
     @property
     def young(self) -> bool:

@@ -18,6 +18,7 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing import places
 from attachd.filing.guard import Guard
+from attachd.intake import walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
 from attachd.intake.visiting import Report, Visiting
@@ -105,7 +106,7 @@ class Scanner:
         try:
             inbox = os.open(self._guard.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            report.troubles.append((b"", error.strerror or str(error)))
+            report.troubles.append((b"", walking.why(error)))
             return report
         try:
             self._scan(inbox, only, report, fully=fully)
@@ -129,6 +130,7 @@ class Scanner:
                 strays[name] = (listing.reason, listing.files)
             elif listing and not listing.reason:
                 report.files += listing.files
+                strays |= {path: (walking.TOO_DEEP, files) for path, files in listing.deep.items()}
         listed = not any(path == b"" for path, _ in report.troubles)
         for name in known - set(folders) if listed else ():
             if not self._visiting.gone(inbox, name, report):
@@ -197,7 +199,7 @@ class Scanner:
                     elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
                         loose += 1
         except OSError as error:
-            report.troubles.append((b"", error.strerror or str(error)))
+            report.troubles.append((b"", walking.why(error)))
         return sorted(folders), loose
 
     def _some(self, inbox: int, only: Collection[bytes], report: Report) -> tuple[list[bytes], int]:
@@ -224,7 +226,7 @@ class Scanner:
         if only is not None:
             if self._strays is None:
                 return
-            kept = {name: stray for name, stray in self._strays.items() if name not in only}
+            kept = {name: stray for name, stray in self._strays.items() if name.partition(b"/")[0] not in only}
             strays = kept | strays
         if strays == self._strays:
             return

@@ -190,8 +190,8 @@ class Settling:
             )
 
     def _place(self, entry: Entry) -> Place:
-        name = routing.flatten(entry.path.split(b"/")[1:])
-        return Place(entry.path, self._key, names.stored_name(name))
+        parts = entry.path.split(b"/")[1:]
+        return Place(entry.path, self._key, names.stored_path(parts, routing.flatten(parts)))
 
     def _follow(
         self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment

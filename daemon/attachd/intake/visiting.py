@@ -150,13 +150,15 @@ class Visiting:
         walk = self._walk(name, seen, heed=isinstance(routed, routing.Routed))
         if isinstance(routed, routing.Unrouted):
             files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
+            files += sum(walk.deep.values())
             settled = self.absent(name, 0, served=False)
         else:
             (files, known), reason = self._settle(inbox, name, routed.key, walk, report), ""
             settled = walk.complete and self.absent(name, known) and known == files
         report.troubles += walk.troubles
-        listing = Listing(began, tuple(seen), files, reason)
-        if settled and walk.complete:
+        listing = Listing(began, tuple(seen), files, reason, walk.deep)
+        # Of a folder that is not looked into no mtime tells, so it is looked at again with each scan.
+        if settled and walk.complete and not walk.deep:
             self.listings.put(name, listing)
         else:
             self.listings.drop(name)

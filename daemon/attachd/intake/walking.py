@@ -8,10 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from attachd import troubles
 from attachd.model import Fingerprint, signed64
 
-#: Deeper trees are not looked into: each level holds a descriptor.
+#: Deeper folders are not taken: each level holds a descriptor.
 DEPTH = 32
+#: As many levels more are looked into, to say how many files lie there.
+COUNTED = 32
+#: So many folders that lie too deep are named; what lies in others is counted with the last of these.
+MOST_NAMED = 20
+TOO_DEEP = f"it lies deeper than {DEPTH} folders; move what is in it directly into the issue's folder"
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Hidden = Callable[[bytes, bool], str | None]
@@ -30,13 +36,15 @@ class Entry(NamedTuple):
 class Walk:
     """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then.
 
-    ``enter`` is called with each folder, its path and its descriptor, before it is listed.
+    ``enter`` is called with each folder, its path and its descriptor, before it is listed. ``deep`` are the folders that
+    are not taken because of their depth, with the least number of files that lie in them.
     """
 
     hidden: Hidden
     nested: bool = True
     enter: Enter = lambda *_: None
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
+    deep: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -48,7 +56,7 @@ class Walk:
         try:
             folder = os.open(path.rpartition(b"/")[2], FOLDER, dir_fd=parent)
         except OSError as error:
-            self.troubles.append((path, error.strerror or str(error)))
+            self.troubles.append((path, why(error)))
             return
         try:
             if trouble := self._trouble(path, folder):
@@ -62,7 +70,7 @@ class Walk:
         try:
             return self.enter(path, folder, os.fstat(folder))
         except OSError as error:
-            return error.strerror or str(error)
+            return why(error)
 
     def _entries(self, folder: int, path: bytes, depth: int) -> Iterator[Entry]:
         folders = []
@@ -73,24 +81,60 @@ class Walk:
                     if item.is_dir(follow_symlinks=False):
                         folders.append(here)
                     elif item.is_file(follow_symlinks=False) and not self.hidden(here, False):
-                        entry = _entry(item, here)
+                        entry = self._entry(item, here)
                         if entry:
                             yield entry
         except OSError as error:
-            self.troubles.append((path, error.strerror or str(error)))
-        if self.nested and depth < DEPTH:
-            for below in folders:
-                if not self.hidden(below, True):
-                    yield from self.below(folder, below, depth + 1)
+            self.troubles.append((path, why(error)))
+        for below in folders if self.nested else ():
+            if self.hidden(below, True):
+                continue
+            if depth < DEPTH:
+                yield from self.below(folder, below, depth + 1)
+            elif files := self._count(folder, below, COUNTED):
+                self._pass_over(below, files)
+
+    def _entry(self, item: os.DirEntry[str], path: bytes) -> Entry | None:
+        """Stat one name; None if it is gone or no regular file any more, or if that cannot be known: a trouble."""
+        try:
+            status = item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.troubles.append((path, why(error)))
+            return None
+        return Entry(path, fingerprint(status)) if stat.S_ISREG(status.st_mode) else None
+
+    def _pass_over(self, path: bytes, files: int) -> None:
+        named = path if len(self.deep) < MOST_NAMED else next(reversed(self.deep))
+        self.deep[named] = self.deep.get(named, 0) + files
+
+    def _count(self, parent: int, path: bytes, levels: int) -> int:
+        """Count the files of a folder and of so many levels below it; what is deeper still, or cannot be listed, as one."""
+        folders, files = [], 0
+        try:
+            folder = os.open(path.rpartition(b"/")[2], FOLDER, dir_fd=parent)
+        except OSError:
+            return 1
+        try:
+            with os.scandir(folder) as listing:
+                for item in listing:
+                    here = path + b"/" + os.fsencode(item.name)
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append(here)
+                    elif item.is_file(follow_symlinks=False) and not self.hidden(here, False):
+                        files += 1
+            shown = [below for below in folders if not self.hidden(below, True)]
+            return files + sum(self._count(folder, below, levels - 1) if levels else 1 for below in shown)
+        except OSError:
+            return files + 1
+        finally:
+            os.close(folder)
 
 
-def _entry(item: os.DirEntry[str], path: bytes) -> Entry | None:
-    """Stat one name; None if it is gone or no regular file any more."""
-    try:
-        status = item.stat(follow_symlinks=False)
-    except OSError:
-        return None
-    return Entry(path, fingerprint(status)) if stat.S_ISREG(status.st_mode) else None
+def why(error: OSError) -> str:
+    """Say why a folder could not be listed; what the machine is short of is said as such."""
+    return troubles.shortage(error) or error.strerror or str(error)
 
 
 def fingerprint(status: os.stat_result) -> Fingerprint:

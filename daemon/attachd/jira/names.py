@@ -7,15 +7,20 @@ that classic Jira forbids; a name beyond a part header's 512 bytes is refused (C
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 
 #: Bytes of a stored name in UTF-8.
 LONGEST = 240
 
 #: Bytes of the longest ending that is kept when a name is shortened; what is longer is no extension.
 _LONGEST_EXTENSION = 32
+
+#: Bytes of the checksum in a name that was cut.
+_MARK_BYTES = 5
 
 #: What a file is called whose own name comes to nothing.
 UNNAMED = "unnamed"
@@ -43,6 +48,24 @@ def stored_name(name: bytes) -> str:
     return _shortened(comparable(_text(base)))
 
 
+def stored_path(parts: Sequence[bytes], flat: bytes) -> str:
+    """Return the name to send for a file by its path below its issue's folder, whose parts were joined to *flat*.
+
+    One that has to be cut keeps the file's own name rather than those of its folders, and carries a checksum of the whole path:
+    different paths that are cut never get one name (but for one in 2^40), and the same path gets the same name again.
+    """
+    whole = comparable(_text(flat))
+    if len(whole.encode()) <= LONGEST:
+        return whole
+    mark = hashlib.blake2b(b"/".join(parts), digest_size=_MARK_BYTES).hexdigest()
+    own, folders = comparable(_text(parts[-1])), comparable(_text(b"-".join(parts[:-1])))
+    room = LONGEST - len(own.encode()) - len(mark) - 2
+    if len(parts) > 1 and room > 0:
+        return comparable(f"{_cut(folders, room)}-{mark}-{own}")
+    stem, extension = _split(own)
+    return comparable(f"{_cut(stem, LONGEST - len(extension.encode()) - len(mark) - 1)}-{mark}{extension}")
+
+
 @functools.lru_cache(1024)
 def comparable(name: str) -> str:
     """Return the form in which a name that was sent and a name that Jira reports are compared."""
@@ -66,10 +89,13 @@ def _trimmed(name: str) -> str:
 def _shortened(name: str) -> str:
     if len(name.encode()) <= LONGEST:
         return name
-    stem, extension = os.path.splitext(name)
-    if len(extension.encode()) > _LONGEST_EXTENSION:
-        stem, extension = name, ""
+    stem, extension = _split(name)
     return _trimmed(_cut(stem, LONGEST - len(extension.encode())) + extension)
+
+
+def _split(name: str) -> tuple[str, str]:
+    stem, extension = os.path.splitext(name)
+    return (name, "") if len(extension.encode()) > _LONGEST_EXTENSION else (stem, extension)
 
 
 def _cut(text: str, size: int) -> str:

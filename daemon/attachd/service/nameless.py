@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attachd import model
-from attachd.jira.names import stored_name
+from attachd.jira.names import stored_name, stored_path
 
 #: Keys whose values are names of files; ``folder`` is one where it is a folder of the inbox, and not a mount.
 KEYS = frozenset({"file", "path", "target", "name", "was"})
@@ -47,6 +47,9 @@ def _names(value: Any) -> Iterator[str]:
     names = [part for part in parts if part not in ("", ".", "..")]
     if names and text != first:
         yield text
+    raw = [os.fsencode(name) for name in names]
+    if raw:
+        yield stored_path(raw, b"-".join(raw))
     for name in [*names, *(["-".join(names)] if len(names) > 1 else [])]:
         # As it is, as errors of the system quote it, and as Jira knows it.
         stored = stored_name(os.fsencode(name))
