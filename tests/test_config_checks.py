@@ -232,6 +232,17 @@ def test_a_key_pattern_accepts_keys_alone(pattern: str, what: str) -> None:
     assert found.remedy
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    ["([A-Z]+)+-[0-9]+", "([A-Z]|[A-Z0-9]+)*-[0-9]+", r"(\w+\d*)*-[0-9]+", r"([A-Z]+-?)+[0-9]", r"(?:\d+)*-[1-9]"],
+)
+def test_a_key_pattern_that_goes_on_trying_is_refused(pattern: str) -> None:
+    found = problem(tables(folders=f"inbox = 'inbox'\nkey_pattern = '{pattern}'"))
+
+    assert found.where == "folders.key_pattern"
+    assert found.what.startswith("takes too long to see that “")
+
+
 @pytest.mark.parametrize("pattern", ["[A-Z]+-[0-9]+", "(TEST|FIN)-[1-9][0-9]{0,4}", r"\w+-\d+"])
 def test_a_key_pattern_may_be_narrower_or_wider(pattern: str) -> None:
     folders = config.parse(tables(folders=f"inbox = 'inbox'\nkey_pattern = '{pattern}'"), base=Path("/srv")).folders

@@ -275,3 +275,33 @@ def test_a_synchronisation_in_between_that_failed_is_no_matter_of_the_folder_tha
     for _ in range(2):
         with pytest.raises(OSError, match="broken"):
             dirty.sync()
+
+
+@pytest.mark.parametrize("taken", [1, 19, 20, 21, 40, 41, 1_000, 100_000])
+def test_a_number_is_found_in_few_looks_however_many_are_taken(taken: int) -> None:
+    looked: list[bytes] = []
+    names = numbering.Series.of(b"report.pdf")
+    there = {names.name(number) for number in range(1, taken + 1)}
+
+    def is_taken(name: bytes) -> bool:
+        looked.append(name)
+        return name in there
+
+    assert names.free(is_taken) == b"report (%d).pdf" % (taken + 1)
+    assert len(looked) <= numbering.IN_ORDER + 2 * taken.bit_length() + 2
+
+
+@given(st.sets(st.integers(1, 300), max_size=300))
+def test_a_free_number_is_free_whatever_is_taken(taken: set[int]) -> None:
+    names = numbering.Series.of(b"report.pdf")
+    there = {names.name(number) for number in taken}
+
+    assert names.free(there.__contains__) not in there
+
+
+def test_what_is_promised_is_not_free_beyond_the_first_numbers_either(tmp_path: Path) -> None:
+    (tmp_path / "TEST-1").mkdir()
+    for number in range(1, 61):
+        (tmp_path / "TEST-1" / numbering.Series.of(b"a.txt").name(number).decode()).touch()
+
+    assert numbering.choose(tmp_path, b"TEST-1/a.txt", {b"TEST-1/a (61).txt"}.__contains__) == b"TEST-1/a (62).txt"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -264,3 +266,30 @@ def test_a_key_is_never_split(number: int, project: str, text: str) -> None:
 )
 def test_a_nested_file_is_named_in_one(parts: list[bytes], flat: bytes) -> None:
     assert routing.flatten(parts) == flat
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        b"A" + b"_" * 127 + b"0" * 127,
+        b"A" + b" " * 127 + b"0" * 127,
+        b"A-" * 127,
+        b"A-1 " * 63,
+        b"A_a" * 85,
+        "１".encode() * 85,
+    ],
+)
+def test_no_name_takes_long(folder: bytes) -> None:
+    began = time.thread_time()
+
+    assert isinstance(PLAIN.route(folder), Routed | Unrouted)
+    assert time.thread_time() - began < 0.5
+
+
+def test_a_pattern_is_not_given_more_of_a_name_than_a_key_can_have() -> None:
+    router = Router(".+", [], True, {})
+
+    assert router.route(b"A" * 128) == Routed("A" * 128)
+    assert isinstance(router.route(b"A" * 129), Unrouted)
+    assert router.route(b"A" * 120 + b" " + b"A" * 100) == Routed("A" * 120)
+    assert isinstance(router.route(b"1" * 129), Unrouted)

@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,8 +78,16 @@ def _below(inner: str, outer: str) -> bool:
     return inner.startswith(outer.rstrip("/") + "/")
 
 
+#: Characters of the longest key that a folder's name is compared with; a longer beginning of a name is none.
+LONGEST_KEY = 128
+#: Seconds of processor time that a pattern may take to find that a name is no key. Plain patterns take microseconds.
+_SLOW = 0.05
+#: What folders are named after: repeated, and with something behind it that no key has, it shows how a pattern goes on trying.
+_REPEATED = ("A", "1", "A1", "A-", "A-1", "A_", "a", "AB-12")
+
+
 def key_pattern(text: str) -> Iterator[Problem]:
-    """It must compile, and must not accept what cannot be a key."""
+    """It must compile, must not accept what cannot be a key, and must not try for long: droppers choose the names."""
     try:
         pattern = re.compile(text, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:
@@ -88,6 +97,21 @@ def key_pattern(text: str) -> Iterator[Problem]:
         if pattern.fullmatch(wrong):
             yield Problem("", f"also accepts {wrong!r}, which is no issue key.", "Allow only what your keys look like.")
             return
+    if slow := next((name for name in _names_of_growing_length() if _takes_long(pattern, name)), None):
+        what = f"takes too long to see that “{slow[:20]}…” is no issue key."
+        yield Problem("", what, "Let no repeated part contain another one, as in “([A-Z]+)+”.")
+
+
+def _names_of_growing_length() -> Iterator[str]:
+    for times in (*range(4, 40), LONGEST_KEY):
+        for part in _REPEATED:
+            yield (part * times)[: LONGEST_KEY - 1] + "!"
+
+
+def _takes_long(pattern: re.Pattern[str], name: str) -> bool:
+    began = time.thread_time()
+    pattern.fullmatch(name)
+    return time.thread_time() - began > _SLOW
 
 
 def projects(names: Sequence[str]) -> Iterator[Problem]:

@@ -8,12 +8,16 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.filing import places, recognising
 
 #: Bytes of one name on every Linux file system (NAME_MAX, limits.h).
 NAME_MAX = 255
+
+#: So many names are tried in their order; where all are taken, the number that comes next is searched for.
+IN_ORDER = 20
 
 #: Bytes of the longest ending that is kept when a name is shortened; what is longer is no extension.
 _LONGEST_EXTENSION = 32
@@ -35,19 +39,51 @@ def _boundary(text: bytes, end: int) -> int:
     return end
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The three joined, then with `` (2)``, `` (3)`` and so on before the extension; only the stem is ever cut."""
+
+    stem: bytes
+    middle: bytes
+    extension: bytes
+
+    @classmethod
+    def of(cls, name: bytes) -> Series:
+        """Number a file's name before its extension."""
+        stem, extension = os.path.splitext(name)
+        return cls(name, b"", b"") if len(extension) > _LONGEST_EXTENSION else cls(stem, b"", extension)
+
+    def name(self, number: int) -> bytes:
+        """Return the name of this number; 1 has none in it."""
+        suffix = b" (%d)" % number if number > 1 else b""
+        return shorten(self.stem, self.middle + suffix + self.extension)
+
+    def free(self, taken: Callable[[bytes], bool]) -> bytes:
+        """Return a name that is not *taken*: the first of the first ``IN_ORDER``, else one near the end of those that are.
+
+        Many files of one name would be looked at by each that follows: their number is found by doubling, and the end of what
+        is taken by halving, which costs as many looks as the number has bits.
+        """
+        for number in range(1, IN_ORDER + 1):
+            if not taken(self.name(number)):
+                return self.name(number)
+        low, high = IN_ORDER, 2 * IN_ORDER
+        while taken(self.name(high)):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if taken(self.name(middle)) else (low, middle)
+        return self.name(high)
+
+
 def numbered(name: bytes) -> Iterator[bytes]:
     """Yield the name, then ``NAME (2).EXT``, ``NAME (3).EXT`` and so on without end."""
-    stem, extension = os.path.splitext(name)
-    if len(extension) > _LONGEST_EXTENSION:
-        stem, extension = name, b""
-    return series(stem, b"", extension)
+    return map(Series.of(name).name, itertools.count(1))
 
 
 def series(stem: bytes, middle: bytes, extension: bytes) -> Iterator[bytes]:
-    """Yield the three joined, then with `` (2)`` and so on before the extension; only the stem is ever cut."""
-    yield shorten(stem, middle + extension)
-    for number in itertools.count(2):
-        yield shorten(stem, middle + b" (%d)" % number + extension)
+    """Yield the names of ``Series``."""
+    return map(Series(stem, middle, extension).name, itertools.count(1))
 
 
 #: What FAT, NTFS and Windows servers take in no name; "%" itself they take.
@@ -112,7 +148,7 @@ def hidden(purpose: bytes, name: bytes) -> bytes:
 
 
 def choose(root: Path, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
-    """Return the first free path for *wanted* below the root, its folders numbered too where something bars the way.
+    """Return a free path for *wanted* below the root (``Series.free``), its folders numbered too where something bars the way.
 
     Everything that is not a real folder bars a folder, and everything bars a file; symlinks are never followed. A path
     that was *promised* to another file counts as taken. What is free now may be taken a moment later: only a rename that
@@ -138,26 +174,28 @@ class Chooser:
             self._chosen[above] = self._folders(above)
         folders = self._chosen[above]
         here = b"/".join([*folders, b""])
-        return here + self._free(folders, (n for n in numbered(name) if not promised(here + n)), _bars_file)
+        return here + self._free(folders, Series.of(name), lambda n: promised(here + n), _bars_file)
 
     def _folders(self, above: bytes) -> list[bytes]:
         chosen: list[bytes] = []
         for part in places.split(above):
-            chosen.append(self._free(chosen, series(part, b"", b""), _bars_folder))
+            chosen.append(self._free(chosen, Series(part, b"", b""), lambda _: False, _bars_folder))
         return chosen
 
-    def _free(self, above: list[bytes], candidates: Iterator[bytes], bars: Callable[[int, bytes], bool]) -> bytes:
+    def _free(
+        self, above: list[bytes], names: Series, promised: Callable[[bytes], bool], bars: Callable[[int, bytes], bool]
+    ) -> bytes:
         folder = b"/".join(above)
         if folder in self._absent:
-            return next(candidates)
+            return names.free(promised)
         try:
             here = self._held.folder(self._root, folder)
         except FileNotFoundError:
             if not above:
                 raise
             self._absent.add(folder)
-            return next(candidates)  # A folder that is still to be made holds nothing.
-        return next(name for name in candidates if not bars(here, name))
+            return names.free(promised)  # A folder that is still to be made holds nothing.
+        return names.free(lambda name: bars(here, name) or promised(name))
 
 
 def _bars_folder(here: int, name: bytes) -> bool:

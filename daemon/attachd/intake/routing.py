@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from attachd.config import Config
+from attachd.config import Config, checks
 from attachd.model import Mistake, Problem, printable
 
 #: Upper case by ASCII's rules: Jira keys know no other letters, and a locale's rules would change lengths.
@@ -122,8 +122,9 @@ def of(config: Config) -> Router:
 
 def _ends_of_key(name: str) -> Iterator[int]:
     """Yield where a key could end, longest first: at the end, before a space, before ``-`` or ``_`` and a letter."""
-    yield len(name)
-    for end in range(len(name) - 1, 0, -1):
+    if len(name) <= checks.LONGEST_KEY:
+        yield len(name)
+    for end in range(min(len(name) - 1, checks.LONGEST_KEY), 0, -1):
         if name[end] == " " or (name[end] in "-_" and name[end + 1 : end + 2].isalpha()):
             yield end
 
@@ -145,7 +146,7 @@ def _project(key: str) -> str:
 
 
 def _is_number(name: str) -> bool:
-    return re.fullmatch("[1-9][0-9]*", name) is not None
+    return len(name) <= checks.LONGEST_KEY and re.fullmatch("[1-9][0-9]*", name) is not None
 
 
 def _shown(folder: bytes) -> str:
