@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.filing import notes
+from attachd.filing import notes, numbering
 from attachd.intake import reading
 from test_filing_fakes import fake_file_system
 
@@ -263,3 +263,26 @@ def test_what_may_be_a_note_is_not_taken_for_a_file_while_it_cannot_be_looked_at
     monkeypatch.setattr(notes, "is_note", is_note)
 
     assert reading.remove_note(tmp_path, b"a.txt.why.txt") is passed_over
+
+
+def test_many_long_names_that_are_cut_to_one_get_a_note_each_in_few_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "TEST-1").mkdir()
+    beside = [b"TEST-1/" + b"x" * 250 + b"%d" % number for number in range(10, 80)]
+    written = [notes.write(tmp_path, each, note(f"F{at}"), f"F{at}") for at, each in enumerate(beside)]
+    looks = 0
+    ident_of = notes._ident_of
+
+    def count(folder: int, name: bytes) -> str | None:
+        nonlocal looks
+        looks += 1
+        return ident_of(folder, name)
+
+    monkeypatch.setattr(notes, "_ident_of", count)
+    last = notes.write(tmp_path, beside[-1], note("F69"), "F69")
+
+    assert len(set(written)) == 70
+    assert last == written[-1]  # written just before a crash, and known again
+    assert len(list((tmp_path / "TEST-1").iterdir())) == 70
+    assert looks <= 2 * numbering.IN_ORDER + 2

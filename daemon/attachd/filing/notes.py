@@ -6,7 +6,6 @@ Nobody can be kept from moving a note with its file, so a note is known by its n
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import re
 import stat
@@ -38,11 +37,11 @@ _UNWELCOME = places.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, er
 
 def note_name(file_name: bytes) -> bytes:
     """Return ``NAME.why.txt``; a name too long for that is cut on a character boundary."""
-    return next(_names(file_name, WHY))
+    return _series(file_name, WHY).name(1)
 
 
-def _names(file_name: bytes, kind: bytes) -> Iterator[bytes]:
-    return numbering.series(file_name, kind, _EXTENSION)
+def _series(file_name: bytes, kind: bytes) -> numbering.Series:
+    return numbering.Series(file_name, kind, _EXTENSION)
 
 
 def render(*, ident: str, file: str, issue: str, when: str, reason: str, words: str, remedy: str) -> bytes:
@@ -112,7 +111,7 @@ def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = W
     above, file_name = places.divide(beside)
     try:
         with places.folder(root, above) as folder:
-            name = _write_once(folder, _names(file_name, kind), content, ident)
+            name = _write_once(folder, _series(file_name, kind), content, ident)
             durability.synchronise(folder)
     except OSError as error:
         if error.errno not in _UNWELCOME or not root.is_dir():
@@ -121,20 +120,30 @@ def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = W
     return b"/".join([above, name]) if above else name
 
 
-def _write_once(folder: int, names: Iterator[bytes], content: bytes, ident: str) -> bytes:
+def _write_once(folder: int, names: numbering.Series, content: bytes, ident: str) -> bytes:
     temporary = numbering.hidden(_PURPOSE, ident.encode())
     try:
         prepare(folder, temporary, content)
         while True:
-            name = next(names)
-            if _ident_of(folder, name) == ident:
-                return name
-            with suppress(FileExistsError):  # Taken: the next number.
-                renaming.rename(folder, temporary, folder, name, renaming.Reserving())
-                return name
+            for name in _candidates(folder, names):
+                if _ident_of(folder, name) == ident:
+                    return name
+                with suppress(FileExistsError):  # Taken: the next number.
+                    renaming.rename(folder, temporary, folder, name, renaming.Reserving())
+                    return name
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
+
+
+def _candidates(folder: int, names: numbering.Series) -> Iterator[bytes]:
+    """Yield the first names, then the last that are taken and the free one behind them.
+
+    A note that was written just before a crash is among them: long names of files are cut to one name for many notes.
+    """
+    yield from map(names.name, range(1, numbering.IN_ORDER + 1))
+    end = names.end(lambda name: recognising.status_of(folder, name) is not None)
+    yield from map(names.name, range(max(numbering.IN_ORDER + 1, end - numbering.IN_ORDER), end + 1))
 
 
 def prepare(folder: int, temporary: bytes, content: bytes) -> None:
@@ -169,7 +178,7 @@ def _ident_of(folder: int, name: bytes) -> str | None:
 def remove_link(root: Path, beside: bytes, ident: str) -> None:
     """Remove the note that says where a file is attached, under whichever of its names it is. Raises OSError."""
     above, file_name = places.divide(beside)
-    for name in itertools.islice(_names(file_name, LINK), _LINKS):
+    for name in map(_series(file_name, LINK).name, range(1, _LINKS + 1)):
         if remove(root, b"/".join([above, name]) if above else name, ident):
             return
 

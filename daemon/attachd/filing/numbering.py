@@ -59,31 +59,29 @@ class Series:
         return shorten(self.stem, self.middle + suffix + self.extension)
 
     def free(self, taken: Callable[[bytes], bool]) -> bytes:
-        """Return a name that is not *taken*: the first of the first ``IN_ORDER``, else one near the end of those that are.
+        """Return a name that is not *taken*: the first of the first ``IN_ORDER``, else one at the end of those that are.
 
-        Many files of one name would be looked at by each that follows: their number is found by doubling, and the end of what
-        is taken by halving, which costs as many looks as the number has bits.
+        Many files of one name would be looked at by each that follows: their end is found by doubling a number, and then by
+        halving, which costs as many looks as the number has bits.
         """
-        for number in range(1, IN_ORDER + 1):
-            if not taken(self.name(number)):
-                return self.name(number)
+        numbers = range(1, IN_ORDER + 1)
+        first = next((number for number in numbers if not taken(self.name(number))), None)
+        return self.name(first or self.end(taken))
+
+    def end(self, taken: Callable[[bytes], bool]) -> int:
+        """Return a number above ``IN_ORDER`` whose name is not *taken*, while that of the number before it is."""
         low, high = IN_ORDER, 2 * IN_ORDER
         while taken(self.name(high)):
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if taken(self.name(middle)) else (low, middle)
-        return self.name(high)
+        return high
 
 
 def numbered(name: bytes) -> Iterator[bytes]:
     """Yield the name, then ``NAME (2).EXT``, ``NAME (3).EXT`` and so on without end."""
     return map(Series.of(name).name, itertools.count(1))
-
-
-def series(stem: bytes, middle: bytes, extension: bytes) -> Iterator[bytes]:
-    """Yield the names of ``Series``."""
-    return map(Series(stem, middle, extension).name, itertools.count(1))
 
 
 #: What FAT, NTFS and Windows servers take in no name; "%" itself they take.
