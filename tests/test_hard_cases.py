@@ -399,7 +399,7 @@ def test_an_adopted_inbox_is_locked(w):
     w.restart(adopt_inbox=True)
     w.scan()
     assert w.desk.guard.sight.there
-    assert w.held.inbox_lock is not None
+    assert w.held.tenure.held
     assert locks.holder(w.inbox / guard.FOLDER / guard.LOCK) is not None
 
 

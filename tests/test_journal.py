@@ -81,7 +81,7 @@ def test_the_folder_is_for_the_service_alone(tmp_path: Path, journal: Journal) -
 
 ALLOWED = {
     "SEEN": {"READY", "DOUBTFUL"},
-    "READY": {"SEEN", "SENDING", "ATTACHED", "REFUSED", "WITHDRAWN"},
+    "READY": {"SEEN", "SENDING", "DOUBTFUL", "ATTACHED", "REFUSED", "WITHDRAWN"},
     "SENDING": {"SEEN", "READY", "DOUBTFUL", "ATTACHED", "REFUSED"},
     "DOUBTFUL": {"READY", "ATTACHED", "REFUSED", "WITHDRAWN"},
     "ATTACHED": {"DONE"},

@@ -20,7 +20,7 @@ import pytest
 
 from attachd.filing import guard, renaming
 from attachd.model import Mistake
-from attachd.service import locks, starting
+from attachd.service import locks
 from world import World, world
 
 MTIME_NS = 1_700_000_000_000_000_000
@@ -371,14 +371,22 @@ def swapped_marker(w: World, outside: Path) -> Path:
 
 
 def test_the_marker_is_not_read_through_a_link(tmp_path: Path) -> None:
+    """The link is set aside, and the folder made again; nothing is read or written where it leads."""
     with world(tmp_path) as w:
+        w.scan()
+        copy = swapped_marker(w, tmp_path / "outside")
+        (copy / guard.MARKER).chmod(0o444)
+        before = {path.name: path.read_bytes() for path in copy.iterdir()}
+        assert not w.desk.guard.look().there
         dropped(w)
-        swapped_marker(w, tmp_path / "outside")
 
-        w.deliver()
+        w.settle()
 
-        assert not w.desk.guard.sight.there
-        assert w.jira.stored == []
+        assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+        (aside,) = w.inbox.glob(".attachd-aside-*")
+        assert aside.is_symlink()
+        assert not (w.inbox / guard.FOLDER).is_symlink()
+        assert len(w.jira.stored) == len(FILES)
 
 
 def test_a_pipe_in_place_of_the_marker_holds_nobody_up(tmp_path: Path) -> None:
@@ -408,7 +416,7 @@ def test_the_lock_of_another_mount_is_not_taken_through_a_link(tmp_path: Path) -
     with world(tmp_path) as w:
         copy = swapped_marker(w, tmp_path / "outside")
 
-        assert starting._claim_again(w.held) != ""
+        assert not w.desk.guard.look().there
 
         assert (copy / guard.LOCK).read_text() == "somebody's own\n"
 

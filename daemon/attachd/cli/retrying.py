@@ -13,7 +13,7 @@ import typer
 from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.config import Config
-from attachd.journal import lookup
+from attachd.journal import terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Mistake, Problem, printable
@@ -71,7 +71,7 @@ def _exactly_one(*given: bool) -> None:
 
 def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
     """Nothing is moved into a folder that only looks like the inbox, because that is not mounted."""
-    sight = placing.sight(settings, state, lookup.fact(journal, "inbox"))
+    sight = placing.sight(settings, state, terms.known(journal))
     if not sight.there:
         raise Mistake(Problem("", f"{sight.reason}.", "Nothing was moved."), exit_code=1)
 

@@ -192,7 +192,7 @@ def _carry(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carri
         return row, Closed({"reason": _with(row, f"{_as_it_was(row)}; {since}")})
     if row.target is None and row.missing >= 2:
         return row, Closed({"reason": _with(row, _TAKEN_OUT)})
-    if not desk.guard.sight.there:
+    if not desk.guard.sure(desk.sure_seconds):
         return row, Postponed("the inbox is not there")
     path, forms = aiming.wanted(row), numbering.fitting(aiming.wanted(row), row.ident)
     moved: moving.Outcome | moving.Stuck | None = None

@@ -22,6 +22,9 @@ from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal
 from attachd.turns import Turns
 
+#: However long the last look is waited for.
+MOST_SURE_SECONDS = 30.0
+
 
 class Bell:
     """Wakes a worker: something may be there to do. A ring while nobody waits is not lost.
@@ -117,6 +120,15 @@ class Desk:
     def doubts(self) -> Doubts:
         """How long and how often is looked for what is in doubt."""
         return Doubts(self.config.doubt.looks_seconds, self.config.doubt.give_up_hours * 3600)
+
+    @property
+    def sure_seconds(self) -> float:
+        """How old a look at the inbox's marker may be when something is sent or moved.
+
+        Another host that takes the inbox over looks for what it finds there until its last look. What leaves here was in the
+        inbox before that, and leaves so long after it at the most: by half the time until that look.
+        """
+        return min(MOST_SURE_SECONDS, self.doubts.looks_seconds[-1] / 2)
 
     def reply_seconds(self, size: int) -> float:
         """How long the reply to a body of *size* bytes may take after its last byte."""

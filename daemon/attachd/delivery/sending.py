@@ -205,7 +205,12 @@ def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange) -> None
 def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
     batch = [file.row for file in loaded]
 
+    def permit() -> None:
+        if not desk.guard.sure(desk.sure_seconds):
+            raise multipart.Cut(desk.guard.sight.reason)
+
     def before_end(sums: Sequence[bytes]) -> None:
+        desk.guard.look()
         with desk.journal.transaction() as connection:
             queue.checksums(connection, batch, sums)
 
@@ -215,11 +220,14 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
 
     parts = [file.part for file in loaded]
     try:
-        body = multipart.Body(parts, before_end, desk.cutting.is_set, pay=pay, read_bytes=_piece_bytes(desk))
+        body = multipart.Body(
+            *(parts, before_end, desk.cutting.is_set), pay=pay, permit=permit, read_bytes=_piece_bytes(desk)
+        )
     except (multipart.Changed, OSError) as error:
         # Which of them it was shows when each is opened again; nothing was sent of any.
         return _unreadable(desk, batch, error)
-    if not _intend(desk, batch, body):
+    # After the batch was chosen: what another host may have sent meanwhile was in the inbox before it said so in the marker.
+    if not _is_ours(desk) or not _intend(desk, batch, body):
         return recording.current(desk, batch)
     desk.pacer.count(batch[0].lane, desk.clock.boot(), _writes(desk, batch))
     answer = _exchange(desk, client, batch, body)
@@ -233,6 +241,11 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
     judged = verdict.judge(answer, sent, batch[0].lane, largest=largest)
     _heed(desk, batch[0].lane, answer, judged)
     return recording.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault, answer)
+
+
+def _is_ours(desk: Desk) -> bool:
+    with desk.turns.left():
+        return desk.guard.look().there
 
 
 def _writes(desk: Desk, batch: Sequence[Row]) -> int:

@@ -2,6 +2,9 @@
 
 An unmounted inbox looks like an empty one. So each inbox carries a marker with an id of its own, ``.attachd/id``; where
 it is missing or another, the inbox *is not there*: everything waits, nothing is withdrawn, no folder is created.
+
+The marker also names the *term* of the journal that worked with the inbox last. Another host that mounts the same share
+begins a term of its own, and from then on this journal is old: what it believes unsent may be attached.
 """
 
 from __future__ import annotations
@@ -11,16 +14,20 @@ import os
 import secrets
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from attachd.filing import filesystems, places, recognising
 
 FOLDER = ".attachd"
 MARKER = "id"
 LOCK = "lock"
+#: How far the term's journal has come: a copy of that journal is recognised by having come less far.
+ATTEMPT = "attempt"
 #: More than any marker has.
 _MOST_BYTES = 64 * 1024
 
@@ -31,19 +38,40 @@ Mount = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What ``.attachd/id`` says: the inbox's own id, and which state folder keeps its journal."""
+    """What ``.attachd/id`` says: the inbox's own id, which state folder keeps its journal, and in which term it works.
+
+    A new term begins whenever another journal takes over. No term: written by an attachd that knew of none.
+    """
 
     inbox: str
     state: str
+    term: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look at the inbox: ``mount`` changes when another file system (or the same one again) lies at the path."""
+    """One look at the inbox: ``mount`` changes when another file system (or the same one again) lies at the path, ``term``
+    when another journal may have worked with it meanwhile.
+    """
 
     there: bool
     reason: str = ""
     mount: Mount = (0, 0, 0)
+    term: str = ""
+
+
+class Claim(Protocol):
+    """What this process holds of the inbox."""
+
+    def verify(self, mount: Mount, marker: Marker) -> str:
+        """Return why the inbox is not ours to work with now, or ``""``. Takes a lost lock again; writes nothing else."""
+
+    def recover(self) -> str:
+        """Make the inbox ours again where that is safe; return why not, or ``""``. Only between two scans."""
+
+    @property
+    def term(self) -> str:
+        """Return the term in which this journal works."""
 
 
 @contextmanager
@@ -60,14 +88,14 @@ def read_marker(inbox: Path) -> Marker | None:
     try:
         with opened(inbox) as folder:
             content = json.loads(_read(folder))
-        return Marker(str(content["inbox"]), str(content["state"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Marker(str(content["inbox"]), str(content["state"]), str(content.get("term", "")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _read(folder: int) -> bytes:
-    """Read the marker's file; empty for what is no file, and no more of it than a marker has."""
-    file = os.open(MARKER, recognising.READ, dir_fd=folder)
+def _read(folder: int, name: str = MARKER) -> bytes:
+    """Read a file of ours; empty for what is no file, and no more of it than a marker has."""
+    file = os.open(name, recognising.READ, dir_fd=folder)
     try:
         return os.read(file, _MOST_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
     finally:
@@ -76,22 +104,49 @@ def _read(folder: int) -> bytes:
 
 def write_marker(inbox: Path, marker: Marker) -> None:
     """Write the marker, atomically and durably, making ``.attachd`` where it is missing. Raises ``OSError``."""
-    content = json.dumps({"inbox": marker.inbox, "state": marker.state}) + "\n"
-    fresh = f"{MARKER}.{secrets.token_hex(4)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    content = json.dumps({"inbox": marker.inbox, "state": marker.state, "term": marker.term}) + "\n"
     with opened(inbox, create=True) as folder:
-        with open(os.open(fresh, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(fresh, MARKER, src_dir_fd=folder, dst_dir_fd=folder)
-        os.fsync(folder)
+        _write(folder, MARKER, content, durable=True)
     with places.folder(inbox, b"") as above:
         os.fsync(above)
 
 
+def _write(folder: int, name: str, content: str, *, durable: bool) -> None:
+    fresh = f"{name}.{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with open(os.open(fresh, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(fresh, dir_fd=folder)
+        raise
+    if durable:
+        os.fsync(folder)
+
+
+def read_attempt(inbox: Path, term: str) -> int:
+    """Return the last attempt that is noted for *term*; 0 where none is."""
+    try:
+        with opened(inbox) as folder:
+            content = json.loads(_read(folder, ATTEMPT))
+        return int(content["attempt"]) if content["term"] == term else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def write_attempt(inbox: Path, term: str, attempt: int) -> None:
+    """Note how far the journal of *term* has come. Not synchronised: an older note finds out less. Raises ``OSError``."""
+    with opened(inbox) as folder:
+        _write(folder, ATTEMPT, json.dumps({"term": term, "attempt": attempt}) + "\n", durable=False)
+
+
 def new_id() -> str:
-    """An id for an inbox that has none yet."""
+    """An id for an inbox that has none yet, or for a term."""
     return secrets.token_hex(8)
 
 
@@ -101,33 +156,60 @@ class Guard:
     ``epoch`` numbers the times in which device and inode numbers may be compared; intake raises it after a remount.
     """
 
-    def __init__(self, inbox: Path, inbox_id: str, epoch: int) -> None:
-        """Guard *inbox*, whose marker must say *inbox_id*."""
+    def __init__(
+        self,
+        inbox: Path,
+        inbox_id: str,
+        epoch: int,
+        boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+    ) -> None:
+        """Guard *inbox*, whose marker must say *inbox_id*. *boot* counts the time in which a process was frozen, too."""
         self.inbox = inbox
         self.inbox_id = inbox_id
         self.epoch = epoch
         self.sight = Sight(False, "it has not been looked at yet")
-        self._claim: Callable[[], str] | None = None
-        self._claimed: Mount | None = None
+        self._boot = boot
+        self._looked = float("-inf")
+        self._claim: Claim | None = None
         self._lock = threading.Lock()
 
-    def claim_with(self, claim: Callable[[], str], claimed: Mount | None) -> None:
-        """Call *claim* whenever another mount than the one that is *claimed* lies at the path: it takes the inbox's lock, or says
-        who has it.
-        """
-        self._claimed, self._claim = claimed, claim
+    def claim_with(self, claim: Claim) -> None:
+        """Have each look verify that the inbox is still ours, and look now."""
+        self._claim = claim
         self.look()
 
     def look(self) -> Sight:
         """Look now. Never raises: what cannot be read is not there, and the reason says why."""
         with self._lock:
-            sight = self._look()
-            if sight.there and self._claim and sight.mount != self._claimed:
-                reason = self._claim()
-                sight = Sight(False, reason) if reason else sight
-                self._claimed = None if reason else sight.mount
-            self.sight = sight
-            return sight
+            return self._observe()
+
+    def sure(self, seconds: float) -> bool:
+        """Return True if the inbox is there and ours, by a look that is not older than *seconds*.
+
+        Whatever froze this process meanwhile counts: another host may work with the inbox by now.
+        """
+        with self._lock:
+            if self._boot() - self._looked >= seconds:
+                self._observe()
+            return self.sight.there
+
+    def recover(self) -> Sight:
+        """Look, and take the inbox again where it is not ours any more and may be. Only for intake, between two scans."""
+        with self._lock:
+            sight = self._observe()
+            if sight.there or self._claim is None:
+                return sight
+            if reason := self._claim.recover():
+                self.sight = replace(sight, reason=reason)
+                return self.sight
+            return self._observe()
+
+    def _observe(self) -> Sight:
+        # What the look finds out may have changed as soon as it began.
+        looked = self._boot()
+        self.sight = self._look()
+        self._looked = looked
+        return self.sight
 
     def _look(self) -> Sight:
         try:
@@ -147,14 +229,21 @@ class Guard:
                 f"{self.inbox} is another inbox than the one that the journal knows "
                 "(`attachd run --adopt-inbox` takes it over, once)",
             )
-        return Sight(True, mount=mount)
+        if self._claim and (reason := self._claim.verify(mount, marker)):
+            return Sight(False, reason)
+        return Sight(True, mount=mount, term=self._claim.term if self._claim else marker.term)
 
 
 def mount_of(folder: Path) -> Mount:
     """What lies at a path now. Raises ``OSError``."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        status = os.fstat(descriptor)
-        return status.st_dev, status.st_ino, filesystems.mount_id(descriptor)
+        return mount_of_descriptor(descriptor)
     finally:
         os.close(descriptor)
+
+
+def mount_of_descriptor(descriptor: int) -> Mount:
+    """As ``mount_of``, of an open folder."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino, filesystems.mount_id(descriptor)

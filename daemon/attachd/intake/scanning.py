@@ -17,7 +17,7 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing import places
-from attachd.filing.guard import Guard
+from attachd.filing.guard import Guard, Mount, Sight
 from attachd.intake import walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
@@ -55,7 +55,9 @@ class Scanner:
         self._visiting = Visiting(journal, config, clock, guard, coverage, self._step, turns or Turns())
         self._beat, self.effort = beat, self._visiting.effort
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
-        self._mount: tuple[int, int, int] | None = None
+        # Nothing that was found on another mount or in another term counts.
+        self._mount: Mount | None = None
+        self._term = ""
         self._there = False
         self._lost = 0
         self._strays: dict[bytes, tuple[str, int]] | None = None
@@ -73,24 +75,29 @@ class Scanner:
 
     def succeed(self, earlier: Scanner) -> None:
         """Go on where *earlier* was: on the same mount, if it still lies there."""
-        self._mount, self._there = earlier._mount, earlier._there
+        self._mount, self._term, self._there = earlier._mount, earlier._term, earlier._there
 
     def remounted(self) -> bool:
-        """Look at the mount guard; True if another mount lies there than at the last look, so that a new epoch began."""
-        sight = self._guard.look()
+        """Look at the mount guard; True if another mount lies there than at the last look, or another journal worked with it
+        meanwhile, so that a new epoch began. Between two scans: an inbox that is not ours any more is taken again, if it may be.
+        """
+        sight = self._guard.recover()
         self._there = sight.there
-        if not sight.there or sight.mount == self._mount:
+        if not sight.there or not self._is_another(sight):
             return False
         if self._mount is not None:
             self.begin_epoch()
-        self._mount = sight.mount
+        self._mount, self._term = sight.mount, sight.term
         self._listings.clear()
         return True
 
     def came_or_went(self) -> bool:
         """Whether the inbox is there now and was not at the last ``remounted``, or the other way round, or is another one."""
         sight = self._guard.look()
-        return sight.there != self._there or (sight.there and sight.mount != self._mount)
+        return sight.there != self._there or (sight.there and self._is_another(sight))
+
+    def _is_another(self, sight: Sight) -> bool:
+        return (sight.mount, sight.term) != (self._mount, self._term)
 
     def scan(self, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
         """Look at the folders named in *only*, or at all; *fully*: also at those in which nothing seems to have changed.

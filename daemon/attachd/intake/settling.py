@@ -155,7 +155,7 @@ class Settling:
             case Look.ADOPT:
                 admission.adopt(connection, row, now, moment)
             case Look.SETTLE_ANEW if not reading.former(connection, self._key, found.entry, moment.epoch, evidence):
-                admission.settle_anew(connection, row, now, moment)
+                admission.settle_anew(connection, row, now, moment, suspect=self._suspect)
             case Look.SETTLE_ANEW | Look.REPLACED:
                 log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
                 _detach(connection, row, moment, "its content was replaced before it was attached", evidence)

@@ -32,7 +32,7 @@ class Changed(Exception):
 
 
 class Cut(Exception):
-    """The service is stopping: what was sent so far ends before its closing boundary, and so was not delivered."""
+    """It may not be sent on: what was sent so far ends before its closing boundary, and so was not delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,14 @@ class Body:
         cut: Callable[[], bool] = lambda: False,
         *,
         pay: Callable[[int], None] = lambda _size: None,
+        permit: Callable[[], None] = lambda: None,
         read_bytes: int = READ_BYTES,
     ) -> None:
         """Call *before_end* with all checksums before the closing boundary of a streamed body leaves.
 
         A streamed body calls *pay* before each piece of a file, which has at most *read_bytes*; it may wait. It raises
-        ``Cut`` in the middle when *cut* says so. The constructor raises ``Changed`` or
+        ``Cut`` in the middle when *cut* says so. *permit* is called directly before a body of one buffer, each piece and a
+        closing boundary, and raises ``Cut`` where they may not leave. The constructor raises ``Changed`` or
         ``OSError`` where a body small enough for one buffer cannot be read.
         """
         self.parts = parts
@@ -78,6 +80,7 @@ class Body:
         self._before_end = before_end
         self._cut = cut
         self._pay = pay
+        self._permit = permit
         self._read_bytes = read_bytes
         self._heads = [self._head(part, first=number == 0) for number, part in enumerate(parts)]
         self._end = f"\r\n--{self.boundary}--\r\n".encode()
@@ -110,6 +113,7 @@ class Body:
 
     def _whole(self) -> Iterator[bytes]:
         assert self._buffer is not None
+        self._permit()
         self.exhausted = True
         yield self._buffer
 
@@ -122,12 +126,14 @@ class Body:
                     self._pay(len(chunk))
                     if self._cut():
                         raise Cut("the service was stopped while the file was being sent")
+                    self._permit()
                     digest.update(chunk)
                     yield chunk
                 checksums.append(digest.conclude())
         self._conclude(checksums)
         if self._before_end:
             self._before_end(self.checksums)
+        self._permit()
         self.exhausted = True
         yield self._end
 

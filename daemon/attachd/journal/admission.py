@@ -136,10 +136,9 @@ def _add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *
     bound: list[object] = []
     for file in files:
         place, now = file.place, file.print
-        there = {0: None, LOST: now.ctime_ns / 1e9, RESTORED: min(now.ctime_ns, now.mtime_ns) / 1e9}
         bound += (place.path, place.asked, place.asked, place.asked, place.name)
         bound += (now.size, now.mtime_ns, now.ctime_ns, now.dev, now.ino, moment.epoch)
-        bound += (moment.now, moment.now, moment.boot, there[suspect])
+        bound += (moment.now, moment.now, moment.boot, _suspect_at(now, suspect))
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
         f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))}",
@@ -164,8 +163,17 @@ def identity(print_: Fingerprint, epoch: int) -> dict[str, object]:
     }
 
 
-def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
-    """The content of an unsent row changed: what was known of it is forgotten, it is SEEN as of now."""
+def _suspect_at(print_: Fingerprint, suspect: int) -> float | None:
+    """Since when a file may have been attached by an attempt that this journal does not know; None if it cannot be."""
+    times = {LOST: print_.ctime_ns, RESTORED: min(print_.ctime_ns, print_.mtime_ns)}
+    return times[suspect] / 1e9 if suspect else None
+
+
+def settle_anew(
+    connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment, *, suspect: int = 0
+) -> None:
+    """The content of an unsent row changed: what was known of it is forgotten, it is SEEN as of now. *suspect*: as ``add``."""
+    same = (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns)
     fresh = {
         "sha256": None,
         "contested": None,
@@ -173,7 +181,7 @@ def settle_anew(connection: sqlite3.Connection, row: rows.Row, print_: Fingerpri
         "held": 0,
         "site_faults": 0,
         "share": 60,
-        "suspect_at": row.suspect_at if (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns) else None,
+        "suspect_at": row.suspect_at if same else _suspect_at(print_, suspect),
     }
     values = identity(print_, moment.epoch) | fresh | Hold().columns | {"quiet_boot": moment.boot}
     if row.state != State.SEEN:

@@ -10,13 +10,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from attachd.clock import Clock
-from attachd.journal import database, timeline
+from attachd.journal import database, terms, timeline
 from attachd.journal.database import FILE_NAME
 from attachd.model import Mistake, Problem
 
 #: What the journal that was there before is called after ``restore``; a later one gets a number behind it.
 BEFORE = f"{FILE_NAME}.before-restore"
 _FRESH = f"{FILE_NAME}.restoring"
+#: What is added to a refusal that may be out of date.
+MAY_BE = "it may have been attached since: look at the issue before you move it back"
 #: SQLite's own files beside a database (sqlite.org/tempfiles.html); they belong to it under any name.
 _BESIDE = ("-wal", "-shm")
 
@@ -112,7 +114,9 @@ def _prepare(source: Path, fresh: Path, last_id: int) -> int:
     journal = database.open_at(fresh)
     try:
         with journal.transaction() as connection:
-            unfinished = _doubt(connection, timeline.read(connection, Clock()).now)
+            unfinished = doubt(connection, timeline.read(connection, Clock()).now)
+            # Whatever the inbox's marker says: this journal is not the one that worked last.
+            terms.forget(connection)
             # No id is given twice: logs and notes name files by them.
             if not connection.execute(
                 "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'file'", (last_id,)
@@ -128,11 +132,12 @@ def _prepare(source: Path, fresh: Path, last_id: int) -> int:
     return unfinished
 
 
-def _doubt(connection: sqlite3.Connection, now: float) -> int:
-    """Whatever may have been sent since is looked up first. A file may have been attached since it was last changed.
+def doubt(connection: sqlite3.Connection, now: float) -> int:
+    """Believe nothing of a journal that is older than what was sent since: whatever may have been sent is looked up first.
 
-    What was ever in doubt stays READY: it is looked up before each attempt anyway. What has lost its path is found again as a
-    new file, if it is there.
+    A file may have been attached since it was last changed. What was in doubt is looked up as often as if its last attempt
+    were of this moment, for another's may be. What has lost its path is found again as a new file, if it is there. What was
+    refused and lies in the inbox still goes to failed, as one that may be attached. Returns how many files are unfinished.
     """
     connection.execute("UPDATE file SET state = 'READY', due = 0, wait = 0 WHERE state = 'SENDING' AND sha256 IS NULL")
     connection.execute(
@@ -141,6 +146,18 @@ def _doubt(connection: sqlite3.Connection, now: float) -> int:
         {"now": now},
     )
     connection.execute("UPDATE file SET contested = NULL, contested_at = NULL, held = 0 WHERE state = 'READY'")
+    connection.execute(
+        "UPDATE file SET state = 'DOUBTFUL', since = :now, blocked = NULL, lacks = NULL"
+        " WHERE state = 'READY' AND doubt_attempt IS NOT NULL AND doubt_at IS NOT NULL AND sha256 IS NOT NULL",
+        {"now": now},
+    )
+    connection.execute(
+        "UPDATE file SET looks = 0, brief = 0, blind_since = NULL, due = 0, wait = 0 WHERE state = 'DOUBTFUL'"
+    )
+    connection.execute(
+        "UPDATE file SET may_be_attached = 1, reason = reason || :remark WHERE state = 'REFUSED' AND may_be_attached = 0",
+        {"remark": f"; {MAY_BE}"},
+    )
     connection.execute(
         "UPDATE file SET state = 'SEEN', blocked = NULL, lacks = NULL, due = 0, wait = 0, quiet_boot = 0"
         " WHERE state = 'READY' AND doubt_attempt IS NULL"

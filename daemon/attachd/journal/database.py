@@ -84,6 +84,8 @@ MIGRATIONS: Mapping[int, str] = {
     ) WITHOUT ROWID;
     -- Of rows that wait to be moved it is not known: their file is read once before it is.
     ALTER TABLE file ADD COLUMN sent_ctime_ns INTEGER;
+    -- Another journal may have sent it again since: it is in doubt again.
+    INSERT INTO transition VALUES ('READY', 'DOUBTFUL');
     """,
 }
 FILE_NAME = "journal.db"

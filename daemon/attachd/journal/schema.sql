@@ -128,6 +128,7 @@ INSERT INTO transition VALUES
   ('READY', 'SEEN'),          -- changed, or cannot be opened any more
   ('READY', 'SENDING'),       -- the intent, before the first byte
   ('READY', 'ATTACHED'),      -- found by the look before a repeated attempt
+  ('READY', 'DOUBTFUL'),      -- it was in doubt, and another journal may have sent it again since
   ('READY', 'REFUSED'),       -- larger than the limit; a contested refusal that is believed now
   ('READY', 'WITHDRAWN'),
   ('SENDING', 'SEEN'),        -- changed while it was sent: not delivered

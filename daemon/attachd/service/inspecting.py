@@ -13,10 +13,10 @@ from typing import Literal
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import site as site_
-from attachd.filing import renaming
+from attachd.filing import guard, renaming
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Reply
-from attachd.journal import database, lookup
+from attachd.journal import database, terms
 from attachd.model import Fault, Mistake, Scope, printable
 from attachd.service import (
     expiring,
@@ -93,13 +93,19 @@ def _marker(config: Config, state: Path) -> Iterator[Finding]:
     if journal is None:
         return
     try:
-        known = lookup.fact(journal, "inbox")
+        known = terms.known(journal)
     finally:
         journal.close()
-    sight = placing.sight(config, state, known) if known else None
-    if sight is not None and not sight.there:
+    if known.inbox is None:
+        return
+    sight = placing.sight(config, state, known)
+    if not sight.there:
         remedy = f"mount it; or name another folders.state, if the journal in {state} is that of another inbox"
         yield Finding("inbox marker", "failed", sight.reason, remedy)
+    elif not known.knows(sight.term):
+        reason = placing.worked_since(config.folders.inbox, guard.read_marker(config.folders.inbox))
+        remedy = "nothing has to be done: the next start looks every file in it up in Jira before it is sent"
+        yield Finding("inbox marker", "warning", reason, remedy)
 
 
 def _try_folder(where: str, path: Path) -> Finding:

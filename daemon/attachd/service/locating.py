@@ -14,7 +14,7 @@ from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.filing import guard, notes, places, recognising
 from attachd.intake import hiding, ignoring, routing, walking
-from attachd.journal import lookup, report
+from attachd.journal import lookup, report, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, Mistake, Problem, State, printable
@@ -37,7 +37,7 @@ _NO_BYTES = b""
 
 def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -> Circumstances:
     """What holds for all files at this moment."""
-    sight = placing.sight(config, state, lookup.fact(journal, "inbox"))
+    sight = placing.sight(config, state, terms.known(journal))
     epoch, running = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock") is not None
     return awaiting.circumstances(config, clock, sight, lookup.every_pause(journal), epoch, running=running)
 

@@ -48,6 +48,23 @@ class Lock:
         """Wrap the *descriptor* that holds it."""
         self._descriptor: int | None = descriptor
 
+    def stands(self, name: str, folder: int) -> bool:
+        """Return True if *name* in the open *folder* is still the file of this lock, and the lock is still ours.
+
+        Whoever replaces the file locks another one. And a file server may have dropped the lock without a word (the kernel
+        does not take NFSv4 locks again after their lease ran out): locking once more asks it, and is nothing where it holds.
+        """
+        if self._descriptor is None:
+            return False
+        try:
+            ours, there = os.fstat(self._descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+                return False
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _WRITE_LOCK)
+        except OSError:
+            return False
+        return True
+
     def release(self) -> None:
         """Give it back."""
         if self._descriptor is not None:
@@ -70,8 +87,12 @@ def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder
             return holder or Holder("an unknown host", 0, "unknown")
         return NoLocks(f"the file system of {path.parent} has no locks ({error.strerror})")
     text = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "state": str(state)})
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode() + b"\n", 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode() + b"\n", 0)
+    except OSError:
+        os.close(descriptor)
+        raise
     return Lock(descriptor)
 
 

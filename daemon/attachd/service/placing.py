@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attachd.config import Config
 from attachd.filing import guard
+from attachd.journal.terms import Known
 from attachd.service import locks
 
 Roots = Mapping[str, Path]
@@ -20,11 +21,26 @@ def roots(config: Config) -> Roots:
     return {"inbox": folders.inbox, "done": folders.done, "failed": folders.failed}
 
 
-def sight(config: Config, state: Path, known: object) -> guard.Sight:
-    """Whether the inbox is there, is the one of the id that the journal knows, and is held by nobody else."""
-    found = guard.Guard(config.folders.inbox, str(known), 0).look()
-    other = other_holder(config.folders.inbox, state) if found.there else None
-    return guard.Sight(False, f"the inbox {config.folders.inbox} is held by {other}") if other else found
+def sight(config: Config, state: Path, known: Known) -> guard.Sight:
+    """Whether the inbox is there, is the one that the journal knows, and is held by nobody else.
+
+    What another has worked with since is taken over by the next start. A service that runs says why it has not done so.
+    """
+    inbox = config.folders.inbox
+    found = guard.Guard(inbox, str(known.inbox), 0).look()
+    if not found.there:
+        return found
+    if other := other_holder(inbox, state):
+        return guard.Sight(False, f"the inbox {inbox} is held by {other}")
+    if not known.knows(found.term) and locks.holder(state / "lock"):
+        return guard.Sight(False, worked_since(inbox, guard.read_marker(inbox)))
+    return found
+
+
+def worked_since(inbox: Path, marker: guard.Marker | None) -> str:
+    """Say that another journal has worked with the inbox, so that this one is old."""
+    by = f" (state folder {marker.state})" if marker else ""
+    return f"another attachd has worked with {inbox} since{by}, or an older journal was put back"
 
 
 def other_holder(inbox: Path, state: Path) -> locks.Holder | None:

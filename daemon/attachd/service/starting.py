@@ -27,6 +27,7 @@ from attachd.journal import database, timeline
 from attachd.journal.database import Journal
 from attachd.model import Mistake, Problem
 from attachd.service import locks, placing, signing
+from attachd.service.tenure import Tenure
 
 log = structlog.get_logger()
 
@@ -44,15 +45,14 @@ class Held:
     desk: Desk
     state: Path
     state_lock: locks.Lock
-    inbox_lock: locks.Lock | None
+    tenure: Tenure
 
     def release(self) -> None:
         """Give everything back."""
         self.desk.reader.close()
         self.desk.journal.close()
-        for lock in (self.inbox_lock, self.state_lock):
-            if lock is not None:
-                lock.release()
+        self.tenure.release()
+        self.state_lock.release()
 
 
 def start(
@@ -73,45 +73,39 @@ def start(
     state_lock = take_state(state)
     journal = database.open_journal(state)
     journal.clock = clock
-    inbox_lock: locks.Lock | None = None
-    claimed: guard_.Mount | None = None
+    tenure = Tenure(journal, config.folders.inbox, state, clock)
     try:
         with journal.transaction() as connection:
             timeline.begin(connection, clock)
         _check_site(journal, config, adopt_site=adopt_site)
-        if config.folders.inbox.is_dir():
-            before = _mount(config.folders.inbox)
-            inbox_lock = _take_inbox(journal, config.folders.inbox, state, adopt=adopt_inbox)
-            claimed = before if inbox_lock else None
-        guard = _mark(journal, config, state, adopt=adopt_inbox)
+        _take_inbox(tenure, config.folders.inbox, adopt=adopt_inbox)
+        guard = Guard(config.folders.inbox, tenure.inbox_id, _begin_epoch(journal), clock.boot)
         _remember(journal, config)
     except BaseException:
         journal.close()
-        for lock in (inbox_lock, state_lock):
-            if lock is not None:
-                lock.release()
+        tenure.release()
+        state_lock.release()
         raise
-    held = Held(_desk(config, journal, guard, clock, environ, state), state, state_lock, inbox_lock)
+    held = Held(_desk(config, journal, guard, clock, environ, state), state, state_lock, tenure)
+    tenure.busy = lambda: bool(held.desk.busy())
     # What is mounted there after this, or was while the lock was taken, is claimed by the first look.
-    guard.claim_with(lambda: _claim_again(held), claimed)
+    guard.claim_with(tenure)
     return held
 
 
-def _claim_again(held: Held) -> str:
-    """Another mount lies at the inbox's path: take the lock that is there. Held by another, the inbox is not ours now."""
-    if held.inbox_lock is not None:
-        held.inbox_lock.release()
-        held.inbox_lock = None
-    inbox = held.desk.guard.inbox
+def _take_inbox(tenure: Tenure, inbox: Path, *, adopt: bool) -> None:
+    """Take the inbox, unless the mount guard says that it is not there (then it is taken later). Raises ``model.Mistake``."""
     try:
-        with guard_.opened(inbox) as folder:
-            taken = locks.take(placing.lock_of(inbox), held.state, folder=folder)
+        forbidden = tenure.begin(adopt=adopt)
     except OSError as error:
-        return f"the lock of {inbox} cannot be taken: {error.strerror}"
-    if isinstance(taken, locks.Lock):
-        held.inbox_lock = taken
-        return ""
-    return f"the inbox {inbox} is held by {taken}" if isinstance(taken, locks.Holder) else taken.reason
+        raise _no_folder(inbox, error) from error
+    if forbidden is not None:
+        raise _not_taken(f"the inbox {inbox}", forbidden)
+
+
+def _begin_epoch(journal: Journal) -> int:
+    with journal.transaction() as connection:
+        return database.increment(connection, "epoch")
 
 
 def tell_copies(config: Config) -> None:
@@ -168,23 +162,24 @@ def _remember(journal: Journal, config: Config) -> None:
 
 def take_state(state: Path) -> locks.Lock:
     """Take the lock of the state folder. Raises ``model.Mistake`` (75) that says who holds it."""
-    return _take(state / "lock", state, f"the state folder {state}")
-
-
-def _take(path: Path, state: Path, what: str, folder: int | None = None) -> locks.Lock:
+    path = state / "lock"
     try:
-        taken = locks.take(path, state, folder=folder)
+        taken = locks.take(path, state)
     except OSError as error:
         remedy = "Check the folder's owner, its mode and the free space."
         problem = Problem(str(path), f"cannot be opened: {error.strerror}.", remedy)
         raise Mistake(problem, exit_code=troubles.exit_code(error, path.parent)) from error
-    if isinstance(taken, locks.Holder):
-        raise _held(what, taken)
-    if isinstance(taken, locks.NoLocks):
-        raise Mistake(
-            Problem("", f"{taken.reason}, so two daemons could not be kept apart.", "Use another file system.")
-        )
+    if not isinstance(taken, locks.Lock):
+        raise _not_taken(f"the state folder {state}", taken)
     return taken
+
+
+def _not_taken(what: str, forbidden: locks.Holder | locks.NoLocks) -> Mistake:
+    if isinstance(forbidden, locks.Holder):
+        return _held(what, forbidden)
+    return Mistake(
+        Problem("", f"{forbidden.reason}, so two daemons could not be kept apart.", "Use another file system.")
+    )
 
 
 def _held(what: str, holder: locks.Holder) -> Mistake:
@@ -192,52 +187,10 @@ def _held(what: str, holder: locks.Holder) -> Mistake:
     return Mistake(Problem("", f"{what} is held by {holder}.", remedy), exit_code=troubles.TEMPORARY)
 
 
-def _take_inbox(journal: Journal, inbox: Path, state: Path, *, adopt: bool) -> locks.Lock | None:
-    """Take the inbox's lock; None while the mount guard says that the inbox is not there (then it is taken later)."""
-    known = journal.value("SELECT value FROM meta WHERE key = 'inbox'")
-    marker = guard_.read_marker(inbox)
-    if known is not None and (marker is None or marker.inbox != known) and not adopt:
-        return None
-    try:
-        with guard_.opened(inbox, create=True) as folder:
-            return _take(placing.lock_of(inbox), state, f"the inbox {inbox}", folder)
-    except OSError as error:
-        raise _no_folder(inbox, error) from error
-
-
-def _mount(inbox: Path) -> guard_.Mount | None:
-    try:
-        return guard_.mount_of(inbox)
-    except OSError:
-        return None
-
-
 def _no_folder(inbox: Path, error: OSError) -> Mistake:
     what = f"{inbox / guard_.FOLDER} cannot be made, entered or written: {error.strerror}."
     problem = Problem("folders.inbox", what, "attachd has to create, rename and delete files in the inbox.")
     return Mistake(problem, exit_code=troubles.exit_code(error, inbox))
-
-
-def _mark(journal: Journal, config: Config, state: Path, *, adopt: bool) -> Guard:
-    """Make sure which inbox is ours. A marker without a journal means that the journal was lost: everything is in doubt."""
-    inbox = config.folders.inbox
-    marker = guard_.read_marker(inbox)
-    known = journal.value("SELECT value FROM meta WHERE key = 'inbox'")
-    identity = str(known or (marker.inbox if marker else guard_.new_id()))
-    if (known is None and marker is None) or (adopt and inbox.is_dir()):
-        try:
-            guard_.write_marker(inbox, guard_.Marker(identity, str(state)))
-        except OSError as error:
-            raise _no_folder(inbox, error) from error
-    with journal.transaction() as connection:
-        database.put(connection, "inbox", identity)
-        if known is None and marker is not None:
-            database.put(connection, "lost", database.LOST)
-            log.warning(
-                "journal.lost", inbox=str(inbox), remedy="files now in the inbox are looked up before they are sent"
-            )
-        epoch = database.increment(connection, "epoch")
-    return Guard(inbox, identity, epoch)
 
 
 def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:

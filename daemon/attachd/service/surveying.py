@@ -12,7 +12,7 @@ from typing import Any
 
 from attachd.config import Config
 from attachd.filing.guard import Sight
-from attachd.journal import lookup, report, unfinished
+from attachd.journal import report, terms, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -33,7 +33,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
     summary, events, inbox = report.summary(journal), report.events(journal), settings.folders.inbox
     shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
     looks = [
-        partial(placing.sight, settings, state, lookup.fact(journal, "inbox")),
+        partial(placing.sight, settings, state, terms.known(journal)),
         *(partial(_opens, m) for m in shares),
     ]
     sight, *answering = _soon(looks) if look else [None] * len(looks)

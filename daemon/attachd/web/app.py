@@ -36,7 +36,7 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from attachd import troubles
-from attachd.journal import lookup, operating
+from attachd.journal import operating, terms
 from attachd.model import Mistake
 from attachd.service import metrics, paused, phrasing, placing, retrying
 from attachd.service.running import Engine
@@ -204,7 +204,7 @@ class Page:
         row = picturing.failed_row(desk, form.get("id", ""))
         if row is None:
             return ["That file is not among the failed ones any more."]
-        sight = placing.sight(desk.config, self._state, lookup.fact(desk.journal, "inbox"))
+        sight = placing.sight(desk.config, self._state, terms.known(desk.journal))
         if not sight.there:
             return [f"Nothing was moved: {sight.reason}."]
         log.info("page.retried", id=row.ident, issue=row.asked)

@@ -1,0 +1,58 @@
+"""The term in which a journal works with its inbox, as journal and marker both say it: a journal without the marker's is old.
+
+A term begins in three durable steps: the journal says which one begins (``announce``), the marker says it, the journal says
+that it has begun (``begin``). A death in between leaves one of both, and either is ours.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from attachd.journal import database
+from attachd.journal.database import Journal
+
+_BEGUN, _ANNOUNCED, _TAKEN_OVER = "term", "term.announced", "term.taken_over"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a journal knows of its inbox: its id, the term that has begun and the one that was to, and the last attempt."""
+
+    inbox: str | None = None
+    begun: str = ""
+    announced: str = ""
+    attempt: int = 0
+
+    def knows(self, term: str) -> bool:
+        """Return True if no other journal has worked with the inbox while its marker says *term*."""
+        return term in (self.begun, self.announced) if term else not (self.begun or self.announced)
+
+
+def known(journal: Journal) -> Known:
+    """Read it; everything is empty in a journal that is new."""
+    with journal.transaction_for_reading() as connection:
+        facts = {key: database.get(connection, key) for key in ("inbox", _BEGUN, _ANNOUNCED, "attempt")}
+    inbox = facts["inbox"]
+    return Known(
+        None if inbox is None else str(inbox),
+        str(facts[_BEGUN] or ""),
+        str(facts[_ANNOUNCED] or ""),
+        int(facts["attempt"] or 0),
+    )
+
+
+def announce(connection: sqlite3.Connection, term: str) -> None:
+    """Say which term begins next, before the marker says it."""
+    database.put(connection, _ANNOUNCED, term)
+
+
+def begin(connection: sqlite3.Connection, term: str) -> None:
+    """Say that the marker says so."""
+    database.put(connection, _BEGUN, term)
+    database.put(connection, _ANNOUNCED, "")
+
+
+def forget(connection: sqlite3.Connection) -> None:
+    """Know of no term: whatever the marker says, another journal may have worked since."""
+    connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (_BEGUN, _ANNOUNCED))

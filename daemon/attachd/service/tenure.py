@@ -1,0 +1,350 @@
+"""Who works with the inbox: its lock, and the term that marker and journal both say.
+
+The lock decides who works, but it is not what keeps a file from being attached twice: a file server may drop it without a
+word, and whoever may write to the inbox can exchange the file that it lies on. The marker does. It says in whose term the
+inbox is; whoever finds another's there is old, sends and moves nothing, and takes the inbox over before it does again: then
+everything in it is looked up first, as after ``attachd restore``. The order: the lock is taken, the journal doubts and
+announces a term (one transaction), the marker says it, the journal says that it has begun; only then is anything scanned.
+A death before the marker was written leaves the inbox another's, and the next start doubts again; one after it leaves a
+marker that the journal has announced, and a journal that doubts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum, auto
+from pathlib import Path
+
+import structlog
+
+from attachd.clock import Clock
+from attachd.filing import guard, places, recognising
+from attachd.filing.guard import Marker, Mount
+from attachd.journal import copies, database, terms
+from attachd.journal.database import Journal
+from attachd.journal.terms import Known
+from attachd.service import locks, placing
+
+log = structlog.get_logger()
+
+#: How often is noted in the inbox how far the journal has come: a copy of it that is younger is not recognised.
+NOTED_SECONDS = 60.0
+#: How long another's term is left alone while this process holds the lock all the time: locks that keep nobody out must not
+#: have two services take the inbox from each other at every look.
+CONTESTED_SECONDS = 300.0
+#: What opening our folder gives where something else lies there, or nobody may enter it.
+_REPLACED = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM})
+
+
+class Standing(Enum):
+    """What a journal is to its inbox, by what the marker says."""
+
+    NEW = auto()  #: neither knows of the other
+    LOST = auto()  #: the journal is new, and another has worked here
+    OURS = auto()  #: no other journal has worked here since this one
+    OLD = auto()  #: another has, or a later copy of this one
+    AWAY = auto()  #: there is no marker, or another inbox's: not mounted, as far as anybody can tell
+
+
+def judge(known: Known, marker: Marker | None, noted: int) -> Standing:
+    """Hold a journal against the marker; *noted* is the last attempt that is noted in the inbox for the marker's term. Pure."""
+    if known.inbox is None:
+        # A first start that died after the marker was written had announced its term.
+        ours = marker is not None and marker.term != "" and marker.term == known.announced
+        return Standing.NEW if marker is None or ours else Standing.LOST
+    if marker is None or marker.inbox != known.inbox:
+        return Standing.AWAY
+    return Standing.OURS if known.knows(marker.term) and noted <= known.attempt else Standing.OLD
+
+
+class Tenure:
+    """What this process holds of the inbox. ``begin`` once; then ``guard.Guard`` asks, under its lock.
+
+    *busy*: whether anything is being sent. What was chosen before another took over must not be sent after it.
+    """
+
+    def __init__(self, journal: Journal, inbox: Path, state: Path, clock: Clock) -> None:
+        """Hold nothing yet."""
+        self._journal, self._inbox, self._state, self._clock = journal, inbox, state, clock
+        self._known = Known()
+        self._lock: locks.Lock | None = None
+        # Open, so that no other folder can have its device, inode and mount.
+        self._folder: int | None = None
+        self._mount: Mount | None = None
+        # The lock was not held all the time since the marker was last seen to be ours.
+        self._broken = True
+        self._contested: tuple[str, float] | None = None
+        self._noted_at, self._noted = float("-inf"), 0
+        self.busy: Callable[[], bool] = lambda: False
+
+    @property
+    def inbox_id(self) -> str:
+        """Return the id that the inbox's marker must say."""
+        return str(self._known.inbox)
+
+    @property
+    def term(self) -> str:
+        """Return the term in which this journal works."""
+        return self._known.begun
+
+    @property
+    def held(self) -> bool:
+        """Return True if the inbox's lock is held."""
+        return self._lock is not None
+
+    def release(self) -> None:
+        """Give everything back."""
+        self._unlock()
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = self._mount = None
+
+    def _unlock(self) -> None:
+        self._broken = True
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    # --- The start ----------------------------------------------------------------------------------------------------
+
+    def begin(self, *, adopt: bool) -> locks.Holder | locks.NoLocks | None:
+        """Take the inbox if it is there; *adopt*: whatever its marker says. Returns who or what forbids it.
+
+        Raises ``OSError`` where the marker cannot be written.
+        """
+        self._known = terms.known(self._journal)
+        there = self._inbox.is_dir()
+        if self._standing() is not Standing.AWAY or (adopt and there):
+            if not there:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._inbox))
+            forbidden = self._take(create=True)
+            if forbidden is not None:
+                return forbidden
+            self._settle(self._standing(), adopt=adopt)
+        return None
+
+    def _standing(self) -> Standing:
+        marker = guard.read_marker(self._inbox)
+        return judge(self._known, marker, guard.read_attempt(self._inbox, marker.term) if marker else 0)
+
+    def _settle(self, standing: Standing, *, adopt: bool) -> None:
+        """Do what the standing asks for, the lock being held."""
+        match standing:
+            case Standing.NEW:
+                marker = guard.read_marker(self._inbox)
+                self._begin_term(marker.inbox if marker else guard.new_id(), lambda _: None)
+            case Standing.LOST:
+                self._begin_lost()
+            case Standing.OURS if self._known.begun or self._known.announced:
+                self._believe()
+            case Standing.OURS:
+                self._begin_term(self.inbox_id, lambda _: None)
+            case Standing.OLD:
+                self._take_over()
+            case Standing.AWAY if adopt:
+                self._take_over()
+            case Standing.AWAY:
+                self.release()  # it went while its lock was taken
+
+    def _begin_lost(self) -> None:
+        marker = guard.read_marker(self._inbox)
+        inbox_id = marker.inbox if marker else guard.new_id()
+
+        def doubt(connection: sqlite3.Connection) -> None:
+            database.put(connection, "inbox", inbox_id)
+            database.put(connection, "lost", database.LOST)
+
+        self._begin_term(inbox_id, doubt)
+        remedy = "files now in the inbox are looked up before they are sent"
+        log.warning("journal.lost", inbox=str(self._inbox), remedy=remedy)
+
+    def _believe(self) -> None:
+        """Say that the term that the marker says has begun, if a process died before it said so."""
+        marker = guard.read_marker(self._inbox)
+        if marker is not None and marker.term == self._known.announced:
+            with self._journal.transaction() as connection:
+                terms.begin(connection, marker.term)
+        self._known, self._broken = terms.known(self._journal), False
+
+    def _begin_term(self, inbox_id: str, doubt: Callable[[sqlite3.Connection], object]) -> None:
+        """Begin a term in three durable steps; *doubt* is called in the first. Raises ``OSError``."""
+        term = guard.new_id()
+        with self._journal.transaction() as connection:
+            doubt(connection)
+            terms.announce(connection, term)
+        guard.write_marker(self._inbox, Marker(inbox_id, str(self._state), term))
+        with self._journal.transaction() as connection:
+            database.put(connection, "inbox", inbox_id)
+            terms.begin(connection, term)
+        self._known, self._broken, self._contested = terms.known(self._journal), False, None
+        self._noted_at = float("-inf")
+
+    # --- Each look ----------------------------------------------------------------------------------------------------
+
+    def verify(self, mount: Mount, marker: Marker) -> str:
+        """Return why the inbox is not ours to work with now, or ``""``. Takes a lost lock again; writes nothing else."""
+        if not self._stands(mount):
+            try:
+                forbidden = self._take()
+            except OSError as error:
+                return f"the lock of {self._inbox} cannot be taken: {error.strerror}"
+            if forbidden is not None:
+                return self._held_by(forbidden)
+            log.info("inbox.locked", inbox=str(self._inbox))
+            # Whoever had the lock in between may have written its own.
+            seen = guard.read_marker(self._inbox)
+            if seen is None:
+                return f"the marker of {self._inbox} cannot be read"
+            marker = seen
+        if marker.inbox != self.inbox_id or not self._known.knows(marker.term):
+            return placing.worked_since(self._inbox, marker)
+        self._broken, self._contested = False, None
+        self._note()
+        return ""
+
+    def _stands(self, mount: Mount) -> bool:
+        """Return True if the lock is held, on the file that lies there now."""
+        if self._lock is None or self._mount != mount:
+            return False
+        try:
+            with guard.opened(self._inbox) as folder:
+                return self._lock.stands(guard.LOCK, folder)
+        except OSError:
+            return False
+
+    def _take(self, *, create: bool = False) -> locks.Holder | locks.NoLocks | None:
+        """Let go of the lock, and take the one that lies there now; None if that worked. Raises ``OSError``."""
+        # First: one that the file server has dropped would still keep this very process out.
+        self._unlock()
+        here = os.open(self._inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mount = guard.mount_of_descriptor(here)
+            with guard.opened(self._inbox, create=create) as folder:
+                _clear(folder)
+                taken = locks.take(placing.lock_of(self._inbox), self._state, folder=folder)
+        except OSError:
+            os.close(here)
+            raise
+        if not isinstance(taken, locks.Lock):
+            os.close(here)
+            return taken
+        self.release()
+        self._lock, self._folder, self._mount = taken, here, mount
+        if not self._stands(mount):
+            # Exchanged between the opening and the locking.
+            self._unlock()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return None
+
+    def _held_by(self, forbidden: locks.Holder | locks.NoLocks) -> str:
+        if isinstance(forbidden, locks.Holder):
+            return f"the inbox {self._inbox} is held by {forbidden}"
+        return forbidden.reason
+
+    def _note(self) -> None:
+        """Note in the inbox how far the journal has come, now and then. A note that cannot be written finds out less."""
+        boot = self._clock.boot()
+        if boot - self._noted_at < NOTED_SECONDS:
+            return
+        self._noted_at = boot
+        with suppress(OSError, sqlite3.OperationalError):
+            attempt = terms.known(self._journal).attempt
+            if attempt > self._noted:
+                guard.write_attempt(self._inbox, self.term, attempt)
+                self._noted = attempt
+
+    # --- Taking it again ----------------------------------------------------------------------------------------------
+
+    def recover(self) -> str:
+        """Make the inbox ours again where that is safe; return why not, or ``""`` if that is for the next look to say.
+
+        Where the folder is provably the one that we hold open, our own folder in it is put right: somebody renamed, deleted
+        or exchanged it. What another may have done meanwhile is not known then, so everything is looked up first.
+        """
+        try:
+            return self._recover()
+        except OSError as error:
+            return f"{self._inbox / guard.FOLDER} cannot be written: {error.strerror}"
+
+    def _recover(self) -> str:
+        mount = guard.mount_of(self._inbox)
+        known = self._folder is not None and self._mount == mount
+        marker = guard.read_marker(self._inbox)
+        if marker is None or marker.inbox != self.inbox_id:
+            if not known:
+                return ""
+            if marker is None:
+                self._put_right()
+        if not self._stands(mount) and (forbidden := self._take(create=known)) is not None:
+            return self._held_by(forbidden)
+        marker = guard.read_marker(self._inbox)
+        if marker is not None and marker.inbox == self.inbox_id and self._known.knows(marker.term):
+            return ""
+        if marker is not None and self._is_contested(marker.term):
+            return _CONTESTED.format(inbox=self._inbox, state=marker.state)
+        if self.busy():
+            return f"{placing.worked_since(self._inbox, marker)}; what is under way ends first"
+        self._take_over()
+        return ""
+
+    def _is_contested(self, term: str) -> bool:
+        """Return True while another's term is to be left alone, though its lock is ours and was all the time."""
+        if self._broken:
+            return False
+        boot = self._clock.boot()
+        if self._contested is None or self._contested[0] != term:
+            self._contested = term, boot
+        return boot - self._contested[1] < CONTESTED_SECONDS
+
+    def _put_right(self) -> None:
+        """Set aside what lies in the place of our folder, if nothing can be written in it. Raises ``OSError``."""
+        try:
+            with guard.opened(self._inbox) as folder:
+                status = recognising.status_of(folder, guard.MARKER.encode())
+            if status is None or not stat.S_ISDIR(status.st_mode):
+                return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in _REPLACED:
+                raise
+        aside = f"{guard.FOLDER}-aside-{guard.new_id()}"
+        with places.folder(self._inbox, b"") as above:
+            os.rename(guard.FOLDER, aside, src_dir_fd=above, dst_dir_fd=above)
+        log.warning("inbox.set_aside", inbox=str(self._inbox), what=guard.FOLDER, now=aside)
+
+    def _take_over(self) -> None:
+        """Doubt everything, then begin a term. Raises ``OSError``."""
+        marker, unfinished = guard.read_marker(self._inbox), 0
+
+        def doubt(connection: sqlite3.Connection) -> None:
+            nonlocal unfinished
+            unfinished = copies.doubt(connection, self._clock.now())
+            database.increment(connection, "takeovers")
+
+        self._begin_term(self.inbox_id, doubt)
+        log.warning(
+            "inbox.taken_over",
+            inbox=str(self._inbox),
+            other=marker.state if marker else None,
+            unfinished=unfinished,
+            remedy="every file in it is looked up in Jira before it is sent",
+        )
+
+
+_CONTESTED = (
+    "another attachd works with {inbox} (its state folder: {state}), although this one holds the lock: "
+    "the locks of this file system keep nobody out; end one of both"
+)
+
+
+def _clear(folder: int) -> None:
+    """Set aside what lies in the place of the lock and cannot be locked: a link, a pipe, a folder. Raises ``OSError``."""
+    status = recognising.status_of(folder, guard.LOCK.encode())
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        os.rename(guard.LOCK, f"{guard.LOCK}-aside-{guard.new_id()}", src_dir_fd=folder, dst_dir_fd=folder)
