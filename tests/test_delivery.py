@@ -401,8 +401,10 @@ def test_an_inbox_that_is_not_mounted_is_not_an_empty_one(w: World) -> None:
 
 
 def test_an_inbox_whose_marker_was_deleted_is_taken_over_only_when_told(w: World) -> None:
+    """In another folder than the one that carried it: what is not mounted looks so."""
+    w.inbox.rename(w.home / "away")
+    w.inbox.mkdir()
     w.drop("TEST-1/log.txt", b"one")
-    (w.inbox / ".attachd/id").unlink()
     w.restart()
 
     w.deliver()

@@ -26,7 +26,7 @@ from attachd.journal.terms import Known
 from attachd.model import Mistake
 from attachd.service import locks, placing, tenure
 from attachd.service.tenure import Standing, judge
-from world import Fault, Stored, World, world
+from world import Fault, World, world
 
 ID = "0123456789abcdef"
 
@@ -101,7 +101,20 @@ def marker(w: World) -> Marker:
 def test_a_journal_is_held_against_the_marker(
     known: Known, found: Marker | None, noted: int, standing: Standing
 ) -> None:
-    assert judge(known, found, noted) is standing
+    assert judge(known, found, noted, "") is standing
+
+
+@pytest.mark.parametrize(
+    ("known", "place", "standing"),
+    [
+        (Known(ID, "t", place="1:2"), "1:2", Standing.UNMARKED),
+        (Known(ID, "t", place="1:2"), "1:3", Standing.AWAY),
+        (Known(ID, "t", place=""), "", Standing.AWAY),
+        (Known(), "1:2", Standing.NEW),
+    ],
+)
+def test_without_a_marker_the_folder_itself_is_known_again(known: Known, place: str, standing: Standing) -> None:
+    assert judge(known, None, 0, place) is standing
 
 
 @pytest.mark.parametrize("commit", ["all", 3.0], ids=["at once", "late"])
@@ -243,8 +256,8 @@ def at_marker(monkeypatch: pytest.MonkeyPatch, *, written: bool) -> None:
 def at_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = terms.begin
 
-    def die(connection: sqlite3.Connection, term: str) -> None:
-        begin(connection, term)
+    def die(connection: sqlite3.Connection, term: str, place: str) -> None:
+        begin(connection, term, place)
         raise Crash
 
     monkeypatch.setattr(terms, "begin", die)
@@ -595,23 +608,47 @@ def test_nothing_is_made_in_a_folder_that_only_lies_at_the_inbox_s_path(a: World
     assert os.listdir(a.inbox) == []
 
 
-def test_a_marker_that_is_gone_at_a_start_waits_for_a_person_who_says_which_inbox_it_is(a: World) -> None:
-    """Another may have worked with it, so that everything is looked up."""
+@pytest.mark.parametrize("deed", [deed for deed in DEEDS if deed is not of_another_inbox])
+def test_what_became_of_our_folder_before_a_start_stops_nobody(
+    a: World, monkeypatch: pytest.MonkeyPatch, deed: Callable[[World], None]
+) -> None:
+    """The folder itself is known again; another may have worked with it, so that everything is looked up first."""
+    monkeypatch.setattr(guard, "place_of", lambda folder: f"1:{folder.stat().st_ino}")
+    a.restart()
+    a.scan()
     a.drop("TEST-1/a.txt", b"a")
+    dies_sending(a, Fault(commit="all", breaks=Crash))
+    a.drop("TEST-1/b.txt", b"b")
+    deed(a)
+
+    a.restart()
+    a.settle(hours=1)
+
+    assert contents(a) == [b"a", b"b"]
+    assert a.files(a.done).keys() == {"TEST-1/a.txt", "TEST-1/b.txt"}
+
+
+def test_a_folder_without_a_marker_on_a_file_system_without_an_id_waits_for_a_person(
+    a: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of NFS: whether it is mounted cannot be told. What a person adopts is looked up first."""
+    monkeypatch.setattr(guard, "place_of", lambda _: "")
     a.scan()
     a.end()
+    a.restart()
+    a.drop("TEST-1/a.txt", b"a")
+    dies_sending(a, Fault(commit="all", breaks=Crash))
     deleted(a)
     a.restart()
     a.settle(hours=0.1)
     assert "--adopt-inbox" in a.desk.guard.sight.reason
-    changed = os.stat(a.inbox / "TEST-1/a.txt").st_mtime
-    a.clock.time = max(a.clock.time, changed + 2)
-    a.jira.stored.append(Stored("77", "TEST-1", "a.txt", b"a", changed + 1))
+    assert contents(a) == [b"a"]
 
     a.restart(adopt_inbox=True)
     a.settle()
 
     assert contents(a) == [b"a"]
+    assert a.files(a.done) == {"TEST-1/a.txt": b"a"}
 
 
 def test_a_copied_inbox_is_another_inbox_for_whoever_worked_with_the_first(a: World, b: World) -> None:

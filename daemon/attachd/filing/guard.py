@@ -247,3 +247,21 @@ def mount_of_descriptor(descriptor: int) -> Mount:
     """As ``mount_of``, of an open folder."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino, filesystems.mount_id(descriptor)
+
+
+def place_of(folder: Path) -> str:
+    """Which folder of which file system it is, the same after a restart of the machine; "" where that cannot be told.
+
+    NFS tells no id of its file system (statvfs(3)); a mount point under it that is not mounted is a folder of another one.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        system = os.fstatvfs(descriptor).f_fsid
+        return f"{system:x}:{os.fstat(descriptor).st_ino}" if system else ""
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)

@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from attachd.journal import database
 from attachd.journal.database import Journal
 
-_BEGUN, _ANNOUNCED, _TAKEN_OVER = "term", "term.announced", "term.taken_over"
+_BEGUN, _ANNOUNCED, _PLACE = "term", "term.announced", "inbox.place"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a journal knows of its inbox: its id, the term that has begun and the one that was to, and the last attempt."""
+    """What a journal knows of its inbox: its id, the term that has begun and the one that was to, the last attempt, and which
+    folder of which file system it is (``guard.place``).
+    """
 
     inbox: str | None = None
     begun: str = ""
     announced: str = ""
     attempt: int = 0
+    place: str = ""
 
     def knows(self, term: str) -> bool:
         """Return True if no other journal has worked with the inbox while its marker says *term*."""
@@ -32,13 +35,14 @@ class Known:
 def known(journal: Journal) -> Known:
     """Read it; everything is empty in a journal that is new."""
     with journal.transaction_for_reading() as connection:
-        facts = {key: database.get(connection, key) for key in ("inbox", _BEGUN, _ANNOUNCED, "attempt")}
+        facts = {key: database.get(connection, key) for key in ("inbox", _BEGUN, _ANNOUNCED, "attempt", _PLACE)}
     inbox = facts["inbox"]
     return Known(
         None if inbox is None else str(inbox),
         str(facts[_BEGUN] or ""),
         str(facts[_ANNOUNCED] or ""),
         int(facts["attempt"] or 0),
+        str(facts[_PLACE] or ""),
     )
 
 
@@ -47,8 +51,9 @@ def announce(connection: sqlite3.Connection, term: str) -> None:
     database.put(connection, _ANNOUNCED, term)
 
 
-def begin(connection: sqlite3.Connection, term: str) -> None:
-    """Say that the marker says so."""
+def begin(connection: sqlite3.Connection, term: str, place: str) -> None:
+    """Say that the marker says so, in the folder that is known by *place*."""
+    database.put(connection, _PLACE, place)
     database.put(connection, _BEGUN, term)
     database.put(connection, _ANNOUNCED, "")
 

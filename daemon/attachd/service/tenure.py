@@ -48,15 +48,20 @@ class Standing(Enum):
     LOST = auto()  #: the journal is new, and another has worked here
     OURS = auto()  #: no other journal has worked here since this one
     OLD = auto()  #: another has, or a later copy of this one
+    UNMARKED = auto()  #: there is no marker in the very folder that carried it: who worked here last is not known
     AWAY = auto()  #: there is no marker, or another inbox's: not mounted, as far as anybody can tell
 
 
-def judge(known: Known, marker: Marker | None, noted: int) -> Standing:
-    """Hold a journal against the marker; *noted* is the last attempt that is noted in the inbox for the marker's term. Pure."""
+def judge(known: Known, marker: Marker | None, noted: int, place: str) -> Standing:
+    """Hold a journal against what lies at the inbox's path: the *marker*, the last attempt that is *noted* for its term, and the
+    folder's *place*. Pure.
+    """
     if known.inbox is None:
         # A first start that died after the marker was written had announced its term.
         ours = marker is not None and marker.term != "" and marker.term == known.announced
         return Standing.NEW if marker is None or ours else Standing.LOST
+    if marker is None and known.place and known.place == place:
+        return Standing.UNMARKED
     if marker is None or marker.inbox != known.inbox:
         return Standing.AWAY
     return Standing.OURS if known.knows(marker.term) and noted <= known.attempt else Standing.OLD
@@ -118,19 +123,22 @@ class Tenure:
         Raises ``OSError`` where the marker cannot be written.
         """
         self._known = terms.known(self._journal)
-        there = self._inbox.is_dir()
-        if self._standing() is not Standing.AWAY or (adopt and there):
-            if not there:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._inbox))
-            forbidden = self._take(create=True)
-            if forbidden is not None:
-                return forbidden
+        there, standing = self._inbox.is_dir(), self._standing()
+        if standing is Standing.AWAY and not (adopt and there):
+            return None
+        if not there:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._inbox))
+        if standing is Standing.UNMARKED:
+            self._put_right()
+        forbidden = self._take(create=True)
+        if forbidden is None:
             self._settle(self._standing(), adopt=adopt)
-        return None
+        return forbidden
 
     def _standing(self) -> Standing:
         marker = guard.read_marker(self._inbox)
-        return judge(self._known, marker, guard.read_attempt(self._inbox, marker.term) if marker else 0)
+        noted = guard.read_attempt(self._inbox, marker.term) if marker else 0
+        return judge(self._known, marker, noted, guard.place_of(self._inbox))
 
     def _settle(self, standing: Standing, *, adopt: bool) -> None:
         """Do what the standing asks for, the lock being held."""
@@ -144,7 +152,7 @@ class Tenure:
                 self._believe()
             case Standing.OURS:
                 self._begin_term(self.inbox_id, lambda _: None)
-            case Standing.OLD:
+            case Standing.OLD | Standing.UNMARKED:
                 self._take_over()
             case Standing.AWAY if adopt:
                 self._take_over()
@@ -164,11 +172,12 @@ class Tenure:
         log.warning("journal.lost", inbox=str(self._inbox), remedy=remedy)
 
     def _believe(self) -> None:
-        """Say that the term that the marker says has begun, if a process died before it said so."""
+        """Say that the term that the marker says has begun, if a process died before it said so, and where."""
         marker = guard.read_marker(self._inbox)
-        if marker is not None and marker.term == self._known.announced:
+        place = guard.place_of(self._inbox)
+        if marker is not None and (marker.term, place) != (self._known.begun, self._known.place):
             with self._journal.transaction() as connection:
-                terms.begin(connection, marker.term)
+                terms.begin(connection, marker.term, place)
         self._known, self._broken = terms.known(self._journal), False
 
     def _begin_term(self, inbox_id: str, doubt: Callable[[sqlite3.Connection], object]) -> None:
@@ -180,7 +189,7 @@ class Tenure:
         guard.write_marker(self._inbox, Marker(inbox_id, str(self._state), term))
         with self._journal.transaction() as connection:
             database.put(connection, "inbox", inbox_id)
-            terms.begin(connection, term)
+            terms.begin(connection, term, guard.place_of(self._inbox))
         self._known, self._broken, self._contested = terms.known(self._journal), False, None
         self._noted_at = float("-inf")
 
@@ -263,7 +272,7 @@ class Tenure:
     def recover(self) -> str:
         """Make the inbox ours again where that is safe; return why not, or ``""`` if that is for the next look to say.
 
-        Where the folder is provably the one that we hold open, our own folder in it is put right: somebody renamed, deleted
+        Where the folder is provably the one that carried our marker, our own folder in it is put right: somebody renamed, deleted
         or exchanged it. What another may have done meanwhile is not known then, so everything is looked up first.
         """
         try:
@@ -273,7 +282,7 @@ class Tenure:
 
     def _recover(self) -> str:
         mount = guard.mount_of(self._inbox)
-        known = self._folder is not None and self._mount == mount
+        known = (self._folder is not None and self._mount == mount) or self._is_place()
         marker = guard.read_marker(self._inbox)
         if marker is None or marker.inbox != self.inbox_id:
             if not known:
@@ -291,6 +300,9 @@ class Tenure:
             return f"{placing.worked_since(self._inbox, marker)}; what is under way ends first"
         self._take_over()
         return ""
+
+    def _is_place(self) -> bool:
+        return self._known.place != "" and self._known.place == guard.place_of(self._inbox)
 
     def _is_contested(self, term: str) -> bool:
         """Return True while another's term is to be left alone, though its lock is ours and was all the time."""
