@@ -122,6 +122,9 @@ class Lives(RuleBasedStateMachine):
         self.world = World(self.home, deployment=self.deployment)
         self.crashing()
         self.world.jira.before = Fuse.point
+        clock = self.world.clock
+        booted = clock.time - clock.since_boot
+        self.world.jira.time = lambda: booted + clock.since_boot  # nobody sets the server's clock
         self.number = 0
         self.allowed: Counter[tuple[str, bytes]] = Counter()  # how often an issue may hold a content
         self.alive: set[bytes] = set()  # contents that nobody destroyed
@@ -259,6 +262,12 @@ class Lives(RuleBasedStateMachine):
     def time_passes(self, seconds: float, meanwhile: int) -> None:
         """And the program works, or not. (Hypothesis leaves whole rules out of a life: what matters stands in several.)"""
         self.world.clock.advance(seconds)
+        if meanwhile:
+            self.go_on(meanwhile)
+
+    @rule(ahead=st.sampled_from([0.0, 3600.0, -3600.0, 4e8, -1e9]), meanwhile=st.integers(0, 8))
+    def the_clock_is_set(self, ahead: float, meanwhile: int) -> None:
+        self.world.clock.time = self.world.jira.time() + ahead
         if meanwhile:
             self.go_on(meanwhile)
 
