@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attachd.cli import showing
 from attachd.intake import hiding, ignorefile
 from attachd.intake.ignorefile import Broken, Patterns, Unread
+from attachd.journal import report
 from attachd.model import State, Word
+from attachd.service import surveying
 from attachd.service.explaining import Ignored, Rule, Undecided
 from test_gates import told
 from test_locating import one
@@ -191,6 +194,32 @@ def test_why_names_pattern_and_file(w: World) -> None:
         == "TEST-1/a/x.log is left alone, because its name fits the pattern *.log of TEST-1/a/.attachdignore."
     )
     assert "has not been noticed yet" in told(w, "TEST-1/a/z.txt").sentence
+
+
+def test_what_is_left_alone_is_counted(w: World) -> None:
+    """Whatever pattern it is; attachd's own files are not."""
+    w.drop("TEST-1/.attachdignore", b"*.log\nraw\n")
+    for name in ("TEST-1/a.log", "TEST-1/raw/b", "TEST-1/c.tmp", "TEST-1/d.txt", "TEST-2/Thumbs.db", "no key/e.tmp"):
+        w.drop(name)
+    w.scan()
+    assert report.ignored(w.desk.journal) == 4
+    (w.inbox / "TEST-1/a.log").unlink()
+    w.scanner.scan({b"TEST-1"})
+    assert report.ignored(w.desk.journal) == 3
+    (w.inbox / "TEST-2/Thumbs.db").unlink()
+    w.scan()
+
+    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now(), look=False)
+    assert found["ignored"] == 2
+    for name in ("raw/b", "c.tmp"):
+        (w.inbox / "TEST-1" / name).unlink()
+    (w.inbox / "TEST-1/raw").rmdir()
+    w.restart()
+    w.scan()
+    assert report.ignored(w.desk.journal) == 0
+    assert "ignored    2 names are left alone by a pattern; `attachd why FOLDER` says by which" in showing.lines(
+        found, w.clock.now()
+    )
 
 
 # --- What cannot be used ----------------------------------------------------------------------------------------

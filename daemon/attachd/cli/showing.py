@@ -87,6 +87,9 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
     text += [f"no issue   {stray_in_words(stray)}" for stray in found["strays"]]
+    if found["ignored"]:
+        what = "1 name is" if found["ignored"] == 1 else f"{found['ignored']} names are"
+        text.append(f"ignored    {what} left alone by a pattern; `attachd why FOLDER` says by which")
     text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
     text += [_sending(row, now) for row in found["sending"]]
     text += [

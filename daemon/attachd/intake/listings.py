@@ -45,7 +45,8 @@ class Folder:
 class Listing:
     """A listing of a folder of the inbox and all below. ``reason`` is why it is no issue's; "" if it is one's.
 
-    ``deep`` are folders below it that are not taken because of their depth, with the number of files in them.
+    ``deep`` are folders below it that are not taken because of their depth, with the number of files in them; ``ignored`` is how
+    many names a pattern leaves alone.
     """
 
     began: float
@@ -53,6 +54,7 @@ class Listing:
     files: int
     reason: str = ""
     deep: Mapping[bytes, int] = field(default_factory=dict)
+    ignored: int = 0
 
     @property
     def young(self) -> bool:

@@ -62,6 +62,8 @@ class Scanner:
         self._lost = 0
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
+        #: How many names are left alone in each folder of an issue, where any are.
+        self._ignored: dict[bytes, int] | None = None
         self._tops: list[bytes] = []
 
     def _step(self) -> None:
@@ -130,6 +132,9 @@ class Scanner:
         if loose:
             strays[INBOX] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
         due = self._visiting.due() if everything else None
+        ignored = {
+            name: count for name, count in (self._ignored or {}).items() if only is not None and name not in only
+        }
         for name in folders:
             believed = None if due is None or name in due else self._listings.get(name)
             listing = believed or self._visiting.visit(inbox, name, report, listed=not everything)
@@ -137,12 +142,14 @@ class Scanner:
                 strays[name] = (listing.reason, listing.files)
             elif listing and not listing.reason:
                 report.files += listing.files
+                ignored |= {name: listing.ignored} if listing.ignored else {}
                 strays |= {path: (walking.TOO_DEEP, files) for path, files in listing.deep.items()}
         listed = not any(path == b"" for path, _ in report.troubles)
         for name in known - set(folders) if listed else ():
             if not self._visiting.gone(inbox, name, report):
                 self._visiting.absent(name, 0)
         self._note_strays(strays, only)
+        self._note_ignored(ignored)
         if everything:
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
 
@@ -244,6 +251,12 @@ class Scanner:
                 "folder.not_routed", folder=printable(name) or ".", files=strays[name][1], reason=strays[name][0]
             )
         self._strays = strays
+
+    def _note_ignored(self, ignored: dict[bytes, int]) -> None:
+        if ignored != self._ignored:
+            self._ignored = ignored
+            with self._journal.transaction(durable=False) as connection:
+                database.put(connection, "ignored", sum(ignored.values()))
 
     def _tell_troubles(self, report: Report, only: Collection[bytes] | None) -> None:
         """Say once which folder cannot be listed, and once that it can be again."""

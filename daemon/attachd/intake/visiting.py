@@ -156,7 +156,7 @@ class Visiting:
             (files, known), reason = self._settle(inbox, name, routed.key, walk, report), ""
             settled = walk.complete and self.absent(name, known) and known == files
         report.troubles += walk.troubles
-        listing = Listing(began, tuple(seen), files, reason, walk.deep)
+        listing = Listing(began, tuple(seen), files, reason, walk.deep, walk.ignored)
         # Of a folder that is not looked into no mtime tells, so it is looked at again with each scan.
         if settled and walk.complete and not walk.deep:
             self.listings.put(name, listing)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from attachd import troubles
+from attachd.intake import ignoring
 from attachd.model import Fingerprint, signed64
 
 #: Deeper folders are not taken: each level holds a descriptor.
@@ -37,7 +38,8 @@ class Walk:
     """A listing in the making. ``troubles`` are folders that could not be listed: what they hold is not known then.
 
     ``enter`` is called with each folder, its path and its descriptor, before it is listed. ``deep`` are the folders that
-    are not taken because of their depth, with the least number of files that lie in them.
+    are not taken because of their depth, with the least number of files that lie in them. ``ignored`` counts the names, of files
+    and of folders, that a pattern leaves alone.
     """
 
     hidden: Hidden
@@ -45,6 +47,7 @@ class Walk:
     enter: Enter = lambda *_: None
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
     deep: dict[bytes, int] = field(default_factory=dict)
+    ignored: int = 0
 
     @property
     def complete(self) -> bool:
@@ -80,19 +83,24 @@ class Walk:
                     here = path + b"/" + os.fsencode(item.name)
                     if item.is_dir(follow_symlinks=False):
                         folders.append(here)
-                    elif item.is_file(follow_symlinks=False) and not self.hidden(here, False):
+                    elif item.is_file(follow_symlinks=False) and not self._leave(here, False):
                         entry = self._entry(item, here)
                         if entry:
                             yield entry
         except OSError as error:
             self.troubles.append((path, why(error)))
         for below in folders if self.nested else ():
-            if self.hidden(below, True):
+            if self._leave(below, True):
                 continue
             if depth < DEPTH:
                 yield from self.below(folder, below, depth + 1)
             elif files := self._count(folder, below, COUNTED):
                 self._pass_over(below, files)
+
+    def _leave(self, path: bytes, folder: bool) -> bool:
+        pattern = self.hidden(path, folder)
+        self.ignored += pattern is not None and pattern not in ignoring.OWN
+        return pattern is not None
 
     def _entry(self, item: os.DirEntry[str], path: bytes) -> Entry | None:
         """Stat one name; None if it is gone or no regular file any more, or if that cannot be known: a trouble."""

@@ -139,6 +139,11 @@ def troubles(journal: Journal) -> dict[str, str]:
     return known
 
 
+def ignored(journal: Journal) -> int:
+    """How many names in folders of issues a pattern leaves alone, as the last scan found."""
+    return int(journal.value("SELECT value FROM meta WHERE key = 'ignored'") or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
     """What events are worth: ``blind`` names the mounts on which they do not tell everything, and why; ``overflows`` of the

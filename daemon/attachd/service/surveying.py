@@ -65,6 +65,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
         "pauses": [pause(each) for each in pauses],
         "not_listed": report.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
+        "ignored": report.ignored(journal),
         "strays": [_stray(stray) for stray in report.strays(journal)],
         "waiting_for": [
             # What is not tried again has no next time.
