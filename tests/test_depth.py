@@ -162,3 +162,28 @@ def test_a_file_that_was_sent_keeps_the_name_it_was_sent_under(w: World) -> None
 
     assert w.jira.names("TEST-1") == [old]
     assert w.states() == ["DONE"]
+
+
+@pytest.mark.parametrize("mtime", [-(2**61), -1, 0, 2**33 * 10**9, 2**62])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x" * 255,
+        b"\xff" * 255,
+        b"a\nb\x1b[2J.txt",
+        "invoice\u202efdp.exe".encode(),
+        "\u0323".encode() * 127,
+        b" ",
+        b"-rf",
+    ],
+)
+def test_whatever_a_file_is_called_and_whenever_it_was_changed_it_arrives_once(
+    w: World, name: bytes, mtime: int
+) -> None:
+    w.drop(b"TEST-1/a/" + name, mtime_ns=mtime)
+    for _ in range(3):
+        w.deliver()
+
+    assert w.states() == ["DONE"]
+    assert len(w.jira.names("TEST-1")) == 1
+    assert os.listdir(os.fsencode(w.home / "done/TEST-1/a")) == [name]
