@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attachd import troubles
+from world import world
 
 
 def failed(code: int) -> sqlite3.OperationalError:
@@ -53,3 +54,34 @@ def test_a_right_that_lacks_is_told_from_a_disk_that_is_read_only(
     monkeypatch.setattr(os, "access", lambda *_: False)
 
     assert troubles.exit_code(failed(sqlite3.SQLITE_CANTOPEN), tmp_path) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.EMFILE, "attachd has run out of file descriptors"),
+        (errno.ENFILE, "this machine has run out of file descriptors"),
+        (errno.ENOMEM, "this machine has run out of memory"),
+    ],
+)
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_what_has_run_out_is_said_as_such_and_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str, what: str
+) -> None:
+    with world(tmp_path) as w:
+        w.drop("TEST-1/x.txt")
+        opened, name = os.open, b"TEST-1" if what == "folder" else b"x.txt"
+
+        def short(path: object, flags: int, *args: object, **options: object) -> int:
+            if path == name:
+                raise OSError(code, os.strerror(code))
+            return opened(path, flags, *args, **options)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", short)
+            reasons = [reason for _, reason in w.scan().troubles] + [row.blocked for row in w.rows()]
+        w.work()
+
+        assert [said in (reason or "") and "chmod" not in (reason or "") for reason in reasons] == [True]
+        w.deliver()
+        assert w.states() == ["DONE"]
