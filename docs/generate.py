@@ -41,7 +41,7 @@ FILES = (
         "journal.db in the state folder",
         "What was sent, and what became of it. Not to be edited; attachd backup copies it.",
     ),
-    ("inbox/.attachd/", "The inbox's id and lock. Without it everything waits (attachd run --adopt-inbox)."),
+    ("inbox/.attachd/", "The inbox's id, which journal worked with it last, and the lock. Not to be touched."),
 )
 ENVIRONMENT = (
     ("ATTACHD_CONFIG", "The configuration, where neither -c nor --instance is given."),

@@ -24,7 +24,12 @@ from world import World, world
 NAMES = {
     *("attachd_files_total", "attachd_sent_bytes_total", "attachd_waiting_files", "attachd_inflight_uploads"),
     *("attachd_oldest_waiting_timestamp_seconds", "attachd_paused", "attachd_token_expiry_timestamp_seconds"),
-    *("attachd_scan_found_files_total", "attachd_overflows_total", "attachd_last_scan_timestamp_seconds"),
+    *(
+        "attachd_scan_found_files_total",
+        "attachd_overflows_total",
+        "attachd_takeovers_total",
+        "attachd_last_scan_timestamp_seconds",
+    ),
     *("attachd_request_seconds", "attachd_build_info"),
 }
 

@@ -17,7 +17,7 @@ import structlog
 from attachd import __version__, troubles
 from attachd.delivery import timing
 from attachd.delivery.desk import Desk
-from attachd.journal import report, unfinished
+from attachd.journal import lookup, report, unfinished
 from attachd.model import Word
 from attachd.service import paused
 
@@ -148,6 +148,8 @@ def _intake(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
     help_found = "Files that a scan found and of which no event had told."
     yield CounterMetricFamily("attachd_scan_found_files", help_found, value=events.found)
     yield CounterMetricFamily("attachd_overflows", "Overflows of the kernel's queue of events.", value=events.overflows)
+    takeovers = int(str(lookup.fact(desk.reader, "takeovers") or 0))
+    yield CounterMetricFamily("attachd_takeovers", "How often the inbox was taken over.", value=takeovers)
     yield _gauge("attachd_last_scan_timestamp_seconds", "When the inbox was looked through last.", scanned_at)
     yield _gauge("attachd_inbox_present", "Whether the inbox is there, and is the one that is known.", int(there))
 
