@@ -695,9 +695,9 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
         Dragged(),
         True,
         (
-            f"{NAME} is a note of attachd's own about a file that had failed; it is removed with the next look at "
-            "the folder, and "
-            "never attached."
+            f"{NAME} reads as a note of attachd's own about a file that had failed. If it came back with that file, it is "
+            "removed with the next look at the folder. If it stays, attachd cannot tell: delete it, or give it another name to "
+            "have it attached."
         ),
     ),
     "unseen, where a marker is asked for": (

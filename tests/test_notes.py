@@ -12,7 +12,6 @@ import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
 from attachd.filing import notes, numbering
-from attachd.intake import reading
 from test_filing_fakes import fake_file_system
 
 FAILED = Path("/failed")
@@ -248,21 +247,6 @@ def test_where_the_folder_may_not_be_written_no_note_is(tmp_path: Path) -> None:
     )
 
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-
-
-@pytest.mark.parametrize(("code", "passed_over"), [(errno.EIO, True), (errno.ESTALE, True), (errno.EACCES, False)])
-def test_what_may_be_a_note_is_not_taken_for_a_file_while_it_cannot_be_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, passed_over: bool
-) -> None:
-    """One that may not be read is told as such by intake; of any other trouble the next scan knows more."""
-    (tmp_path / "a.txt.why.txt").write_text("whatever it says")
-
-    def is_note(*_: object) -> str:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(notes, "is_note", is_note)
-
-    assert reading.remove_note(tmp_path, b"a.txt.why.txt") is passed_over
 
 
 def test_many_long_names_that_are_cut_to_one_get_a_note_each_in_few_looks(

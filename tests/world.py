@@ -31,7 +31,7 @@ from attachd.intake.visiting import Report
 from attachd.jira import client, transport
 from attachd.journal import rows
 from attachd.journal.rows import Row
-from attachd.service import starting
+from attachd.service import retrying, starting
 
 SITE = "https://jira.example.com"
 ACCOUNT = "712020:robot"
@@ -310,6 +310,8 @@ class World:
 
     def scan(self) -> Report:
         """One full scan, as the service makes it."""
+        if self.desk.guard.look().there:
+            retrying.end_what_was_begun(self.desk.config, self.desk.journal)
         if self.scanner.remounted():
             carrying.close_moved(self.desk)
         report = self.scanner.scan()

@@ -28,16 +28,24 @@ def retry(
     ] = None,
     issue: common.Issue = None,
     everything: Annotated[bool, typer.Option("--all", help="All files that have failed.")] = False,
+    not_attached: Annotated[
+        bool,
+        typer.Option("--not-attached", help="You have looked: these files are not in their issues. Only with PATH."),
+    ] = False,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Take failed files back into the inbox, under their own names, to be tried again.
 
-    One that may be attached is looked for in its issue before it is sent. Ends 1 if any could not be taken back.
+    One that may be attached is looked for in its issue before it is sent. Where Jira does not hand its content out, it fails
+    again for each attachment that may be it, unless you say --not-attached. Ends 1 if any could not be taken back.
     """
     with common.mistakes_told():
         _exactly_one(bool(paths), issue is not None, everything)
+        if not_attached and not paths:
+            what = "--not-attached is said of files that you have looked for: give their paths."
+            raise Mistake(Problem("retry", what), exit_code=2)
         settings, state = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
         os.umask(0o007)
@@ -47,11 +55,11 @@ def retry(
             chosen = _chosen(settings, journal, paths or (), key)
         finally:
             journal.close()
-        results = _all(settings, state, chosen, tell=not as_json)
+        results = _all(settings, state, chosen, tell=not as_json, not_attached=not_attached)
     failed = any(isinstance(result, Left) for result in results)
     if as_json:
         common.print_json([described(result) for result in results])
-    elif not chosen:
+    elif not results:
         print(
             f"No file of {key} lies in {settings.folders.failed}."
             if key
@@ -83,12 +91,14 @@ def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) 
     return retrying.of_issue(settings, journal, key)
 
 
-def _all(settings: Config, state: Path, chosen: Sequence[Row | Left], *, tell: bool) -> list[Returned | Left]:
+def _all(
+    settings: Config, state: Path, chosen: Sequence[Row | Left], *, tell: bool, not_attached: bool
+) -> list[Returned | Left]:
     """Take back what was chosen, and say what became of each as soon as that is durable."""
     results: list[Returned | Left] = []
     unknown = [each for each in chosen if isinstance(each, Left)]
     known = [each for each in chosen if isinstance(each, Row)]
-    for result in itertools.chain(unknown, retrying.retry(settings, state, known)):
+    for result in itertools.chain(unknown, retrying.retry(settings, state, known, not_attached=not_attached)):
         results.append(result)
         if tell:
             print(retrying.in_words(result), flush=True)

@@ -7,6 +7,7 @@ its source or at its target.
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,9 +309,7 @@ def _leave_note(desk: Desk, row: Row) -> dict[str, Any]:
     when = datetime.datetime.fromtimestamp(decided).astimezone()
     when_said = when.strftime("%Y-%m-%d %H:%M:%S %z")
     if row.state is State.ATTACHED:
-        if desk.config.folders.link_notes:
-            _leave_link(desk, row, when_said)
-        return {}
+        return _leave_link(desk, row, when_said) if desk.config.folders.link_notes else {}
     content = notes.render(
         ident=row.ident,
         file=printable(row.path.rpartition(b"/")[2]),
@@ -319,11 +318,13 @@ def _leave_note(desk: Desk, row: Row) -> dict[str, Any]:
         reason=row.reason or "",
         words="",
         remedy="Put right what the reason says; if you cannot, show this note to whoever runs attachd.",
+        unsettled=notes.Unsettled(row.size, row.sha256, row.name) if row.may_be_attached and row.sha256 else None,
     )
-    return {"note": notes.write(aiming.root(desk, row), row.target, content, row.ident)}
+    note = notes.write(aiming.root(desk, row), row.target, content, row.ident)
+    return {"note": note, "note_sha256": hashlib.sha256(content).digest()}
 
 
-def _leave_link(desk: Desk, row: Row, when: str) -> None:
+def _leave_link(desk: Desk, row: Row, when: str) -> dict[str, Any]:
     """Put the issue's address beside an attached file. It is attached also where the address cannot be written."""
     assert row.target is not None
     content = notes.render_link(
@@ -339,6 +340,8 @@ def _leave_link(desk: Desk, row: Row, when: str) -> None:
         notes.write(aiming.root(desk, row), row.target, content, row.ident, notes.LINK)
     except OSError as error:
         log.warning("note.not_written", id=row.ident, issue=row.asked, file=printable(row.target), reason=str(error))
+        return {}
+    return {"note_sha256": hashlib.sha256(content).digest()}
 
 
 def close_moved(desk: Desk) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from attachd.delivery import blame, outcome, pausing, recording
 from attachd.delivery.desk import Desk
-from attachd.delivery.reconciling import Absent, Arrived, Finding, Unclear, reconcile
+from attachd.delivery.reconciling import Absent, Arrived, Finding, Unclear, as_judged, reconcile, to_be_compared
 from attachd.jira import listing, waits
 from attachd.jira.client import Client
 from attachd.jira.exchange import Exchange, Reply
@@ -77,9 +77,10 @@ def find(desk: Desk, client: Client, lane: str, seen: Seen) -> dict[int, Finding
         before = queue.listed_before(connection, lane)
         queue.remember_listing(connection, lane, [a.id for a in seen.listing.attachments], seen.attempt)
     findings = reconcile(doubted, seen.listing, credited, before, desk.site.author)
+    findings |= {row.id: to_be_compared(row, findings[row.id]) for row in doubted}
     if desk.site.cloud:
         _compare_contents(desk, client, doubted, findings)
-    return findings
+    return findings | {row.id: as_judged(row, findings[row.id]) for row in doubted}
 
 
 def _compare_contents(desk: Desk, client: Client, doubted: Sequence[Row], findings: dict[int, Finding]) -> None:
@@ -129,10 +130,11 @@ def _after(desk: Desk, connection: sqlite3.Connection, row: Row, finding: Findin
                 Stored(attachment.id, attachment.name, "found in the issue after a doubtful answer"), now
             )
         case Unclear(candidates):
-            ids = ", ".join(a.id for a in candidates)
+            ids = [a.id for a in candidates]
             if desk.site.cloud:
-                return outcome.unusable(row, f"the content of attachment {ids} cannot be read", now, desk.doubts)
-            return outcome.refused(f"attachment {ids} may be this file; {outcome.PERSON}", now, may_be_attached=True)
+                reason = f"the content of attachment {', '.join(ids)} cannot be read"
+                return outcome.unusable(row, reason, now, desk.doubts) | outcome.told(ids)
+            return outcome.ask_a_person(ids, now)
         case Absent():
             if row.due > now:
                 return {}
@@ -182,7 +184,8 @@ def report_extra(desk: Desk, client: Client, row: Row) -> None:
     left = tuple(a for a in seen.listing.attachments if a.id != row.attachment)
     rest = listing.Listing(seen.listing.key, left)
     finding = reconcile([row, *others], rest, credited, before, desk.site.author)[row.id]
-    if isinstance(finding, Arrived):
+    if isinstance(to_be_compared(row, finding), Arrived):
+        assert isinstance(finding, Arrived)
         log.warning(
             "file.extra_copy_found",
             id=row.ident,

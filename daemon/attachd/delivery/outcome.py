@@ -76,6 +76,17 @@ def back(row: Row, now: float) -> Values:
     return {"state": State.READY, "since": now, "due": now + 1.0, "wait": 1.0}
 
 
+def ask_a_person(candidates: Sequence[str], now: float) -> Values:
+    """These attachments may be the file, and only a person can tell."""
+    which = f"attachment {', '.join(candidates)}" if candidates else "an attachment in the issue"
+    return refused(f"{which} may be this file; {PERSON}", now, may_be_attached=True) | told(candidates)
+
+
+def told(candidates: Sequence[str]) -> Values:
+    """Which attachments a person is asked to look at: moving the file back then says that none of them is it."""
+    return {"candidates": " ".join(candidates) or None}
+
+
 #: Faults of one file's uploads, with others accepted in between, after which it is the file that something declines.
 FAULTS = 3
 

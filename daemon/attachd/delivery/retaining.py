@@ -176,9 +176,9 @@ def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, 
         return {}
     log.info("file.deleted", **file, bytes=row.size, attachment=row.attachment)
     if row.note is not None:
-        notes.remove(shelf.root, row.note, row.ident)
+        notes.remove(shelf.root, row.note, row.ident, row.note_sha256)
     elif desk.config.folders.link_notes:
-        notes.remove_link(shelf.root, row.target, row.ident)
+        notes.remove_link(shelf.root, row.target, row.ident, row.note_sha256)
     age = int((desk.clock.now() - (row.finished_at or 0.0)) / DAY)
     said = f"deleted from {shelf.name} after {age} days, as Jira has it"
     return {"root": None, "target": None, "note": None, "reason": f"{row.reason}; {said}" if row.reason else said}
@@ -261,7 +261,16 @@ def _may_go(desk: Desk, row: Row) -> bool:
         return True
     if row.state is State.DONE:
         return not desk.config.retention.done_days or _is_gone(desk.config.folders.done, row.target)
-    return not row.may_be_attached and _is_gone(desk.config.folders.failed, row.target)
+    if row.may_be_attached and not _is_settled(desk, row):
+        return False
+    return _is_gone(desk.config.folders.failed, row.target)
+
+
+def _is_settled(desk: Desk, row: Row) -> bool:
+    """Whether a file that came back has taken over that a failed one may be attached, and has its own verdict."""
+    with desk.journal.transaction_for_reading() as connection:
+        heir = rows.find(connection, row.heir) if row.heir is not None else None
+    return heir is not None and heir.state in (State.DONE, State.FAILED)
 
 
 def _is_gone(root: Path, target: bytes) -> bool:

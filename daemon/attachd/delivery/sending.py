@@ -12,7 +12,7 @@ import structlog
 
 from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
-from attachd.delivery.reconciling import Absent, Arrived, Finding
+from attachd.delivery.reconciling import Absent, Arrived, Finding, Unclear
 from attachd.filing import places
 from attachd.jira import multipart, verdict, waits
 from attachd.jira.client import Client
@@ -183,7 +183,7 @@ def _found_before(desk: Desk, row: Row, finding: Finding, now: float) -> dict[st
     if desk.site.cloud:
         wait = policy.file_wait(row.tries)
         return {"due": now + wait, "wait": wait, "reason": "an attachment that may be this file cannot be read"}
-    return outcome.refused(f"an attachment in the issue may be this file; {outcome.PERSON}", now, may_be_attached=True)
+    return outcome.ask_a_person([each.id for each in finding.candidates] if isinstance(finding, Unclear) else [], now)
 
 
 def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange) -> None:

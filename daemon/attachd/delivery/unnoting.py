@@ -61,7 +61,7 @@ def _drop_notes_in(desk: Desk, folder: str) -> None:
         if row.target is None or row.note is None or not _has_left(root, row.target):
             continue
         try:
-            notes.remove(root, row.note, row.ident)
+            notes.remove(root, row.note, row.ident, row.note_sha256)
         except OSError as error:
             log.warning("note.not_removed", id=row.ident, file=printable(row.note), reason=str(error))
             continue

@@ -6,11 +6,13 @@ Nobody can be kept from moving a note with its file, so a note is known by its n
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.filing import durability, numbering, places, recognising, renaming
@@ -23,8 +25,16 @@ _NAME = re.compile(rb"\.(?:why|link)(?: \(\d+\))?\.txt\Z", re.IGNORECASE)
 #: The first line up to the name of the file, which may be cut off; an editor may have put a byte order mark before it.
 _FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?attachd note (\S+) - (?:why|where) ")
 
+#: The line for an attachd whose journal is lost.
+_REMEMBERED = re.compile(
+    rb"^For attachd: it may be attached to [^\r\n]*; (\d{1,18}) bytes, SHA-256 ([0-9a-f]{64}), ", re.MULTILINE
+)
+
 #: Bytes that hold the first line up to the row's ident.
 FIRST_BYTES = 256
+
+#: No note is as long as this.
+MOST_BYTES = 64 * 1024
 
 _PURPOSE = b"note"
 
@@ -44,7 +54,26 @@ def _series(file_name: bytes, kind: bytes) -> numbering.Series:
     return numbering.Series(file_name, kind, _EXTENSION)
 
 
-def render(*, ident: str, file: str, issue: str, when: str, reason: str, words: str, remedy: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """What a note keeps of a file that may be attached, for an attachd whose journal is lost; *stored_as* is the name sent."""
+
+    size: int
+    sha256: bytes
+    stored_as: str
+
+
+def render(
+    *,
+    ident: str,
+    file: str,
+    issue: str,
+    when: str,
+    reason: str,
+    words: str,
+    remedy: str,
+    unsettled: Unsettled | None = None,
+) -> bytes:
     """Write the note: UTF-8, CRLF. *ident* (no white space) names the row, *words* are Jira's own, and may be empty."""
     lines = [
         f"attachd note {ident} - why {_line(file)} was not attached",
@@ -60,6 +89,7 @@ def render(*, ident: str, file: str, issue: str, when: str, reason: str, words: 
         f"To try again, move the file back into the folder {_line(issue)} of the inbox, or into that of another issue.",
         "This note then disappears by itself.",
         "",
+        *([_remembered(unsettled, issue), ""] if unsettled else []),
     ]
     return "\r\n".join(lines).encode("utf-8", "backslashreplace")
 
@@ -80,6 +110,25 @@ def render_link(
         "",
     ]
     return "\r\n".join(lines).encode("utf-8", "backslashreplace")
+
+
+def _remembered(unsettled: Unsettled, issue: str) -> str:
+    return (
+        f"For attachd: it may be attached to {_line(issue)}; {unsettled.size} bytes, SHA-256 {unsettled.sha256.hex()}, "
+        f"sent as {_line(unsettled.stored_as)}"
+    )
+
+
+def remembered(root: Path, relative: bytes) -> tuple[int, bytes] | None:
+    """Return size and SHA-256 of the file that, as its note says, may be attached; None for any other. Raises OSError.
+
+    Whoever may write beside failed files may write such a line: it is a reason to look, and proves nothing.
+    """
+    above, name = places.divide(relative)
+    with places.folder(root, above) as folder:
+        content = _content(folder, name)
+    found = _REMEMBERED.search(content or b"")
+    return (int(found[1]), bytes.fromhex(found[2].decode())) if found else None
 
 
 def _quoted(words: str) -> list[str]:
@@ -175,20 +224,61 @@ def _ident_of(folder: int, name: bytes) -> str | None:
         os.close(file)
 
 
-def remove_link(root: Path, beside: bytes, ident: str) -> None:
+def remove_link(root: Path, beside: bytes, ident: str, sha256: bytes | None = None) -> None:
     """Remove the note that says where a file is attached, under whichever of its names it is. Raises OSError."""
     above, file_name = places.divide(beside)
     for name in map(_series(file_name, LINK).name, range(1, _LINKS + 1)):
-        if remove(root, b"/".join([above, name]) if above else name, ident):
+        if remove(root, b"/".join([above, name]) if above else name, ident, sha256):
             return
 
 
-def remove(root: Path, relative: bytes, ident: str) -> bool:
-    """Remove a note whose first line still says *ident*, and nothing else; False where it does not. Raises OSError."""
+def remove(root: Path, relative: bytes, ident: str, sha256: bytes | None = None) -> bool:
+    """Remove a note whose first line still says *ident*, and nothing else; False where it does not. Raises OSError.
+
+    With *sha256* only where nobody has written to it either: what a person added to a note is theirs. Only rows of an early
+    version lack it.
+    """
     above, name = places.divide(relative)
     with places.folder_if_there(root, above) as folder:
-        if folder is None or _ident_of(folder, name) != ident:
+        read = _read(folder, name) if folder is not None else None
+        if read is None or read.ident != ident or sha256 not in (None, read.sha256):
             return False
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A file that reads as a note of attachd's: the *ident* of the row that it names, and what it says byte for byte."""
+
+    ident: str
+    sha256: bytes
+
+
+def read(root: Path, relative: bytes) -> Note | None:
+    """Read what may be a note; None for what is none. Raises OSError where it cannot be read."""
+    above, name = places.divide(relative)
+    with places.folder(root, above) as folder:
+        return _read(folder, name)
+
+
+def _read(folder: int, name: bytes) -> Note | None:
+    content = _content(folder, name)
+    ident = is_note(name, content[:FIRST_BYTES]) if content is not None else None
+    return Note(ident, hashlib.sha256(content).digest()) if content is not None and ident else None
+
+
+def _content(folder: int, name: bytes) -> bytes | None:
+    """What a note says; None for what is none. Larger than any note is no note, so that no more is read."""
+    if not may_be_named(name):
+        return None
+    status = recognising.status_of(folder, name)
+    if status is None or not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+        return None
+    file = os.open(name, recognising.READ, dir_fd=folder)
+    try:
+        content = os.read(file, MOST_BYTES)
+    finally:
+        os.close(file)
+    return content if is_note(name, content[:FIRST_BYTES]) else None

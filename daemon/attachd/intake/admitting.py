@@ -20,7 +20,7 @@ from attachd.intake import gating, reading
 from attachd.intake.endings import Endings
 from attachd.intake.gating import Marker
 from attachd.intake.walking import Entry
-from attachd.journal import admission, database, rows
+from attachd.journal import admission, rows
 from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -130,7 +130,7 @@ class Admitting:
                     _write_down(connection, row, hold)
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
-        doubts = reading.doubts(self._journal, self._config.jira.url, self._key, ripe)
+        doubts = reading.doubts(self._journal, ripe)
         with places.Held() as held:
             results = [(f, self._examine(f, held, checksum=f.entry.path in doubts)) for f in ripe]
         now = self._clock.now()
@@ -185,13 +185,19 @@ class Admitting:
                 if lacks:
                     about = log.bind(id=row.ident, issue=row.asked, file=printable(row.path))
                     about.warning("file.incomplete", reason=f"{rows.end_missing(lacks)}; it is sent as it is")
-                earlier = next((r for r in doubt.earlier if r.sha256 == sha256), None) if doubt else None
-                if doubt and sha256 and (earlier or doubt.since is not None):
-                    attempt = int(database.get(connection, "attempt") or 0)
-                    since, site = doubt.since or now, self._config.jira.url
-                    admission.doubtful(connection, row, sha256, now, earlier, since, attempt, site, lacks)
+                claim = self._claim(connection, doubt, sha256) if doubt and sha256 else None
+                if claim is not None and sha256 is not None:
+                    admission.doubtful(connection, row, sha256, now, claim, self._config.jira.url, lacks)
                 else:
                     settled[row.id] = lacks
+
+    def _claim(self, connection: sqlite3.Connection, doubt: reading.Doubt, sha256: bytes) -> admission.Claim | None:
+        keys = admission.keys_of(connection, self._key)
+        return reading.claim(doubt, sha256, keys, self._has_left)
+
+    def _has_left(self, failed: Row) -> bool:
+        root = bytes(self._config.folders.failed)
+        return failed.target is not None and not os.path.lexists(os.path.join(root, failed.target))
 
 
 def _said(row: Row, verdict: gating.Wait | gating.Blocked, moment: Moment) -> admission.Hold:

@@ -19,7 +19,7 @@ from typing import Protocol
 import structlog
 
 from attachd import troubles
-from attachd.filing import notes, places, refusing
+from attachd.filing import places, refusing, relocation
 from attachd.filing.guard import Guard
 from attachd.intake import gating
 from attachd.intake.gating import Writer
@@ -27,7 +27,7 @@ from attachd.intake.observing import Evidence, Look, is_sent, judge
 from attachd.intake.walking import Entry, fingerprint
 from attachd.journal import admission
 from attachd.journal.database import Journal
-from attachd.journal.rows import Row
+from attachd.journal.rows import EVERY, Row
 from attachd.model import Fingerprint, State, printable
 
 log = structlog.get_logger()
@@ -173,30 +173,12 @@ def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
     return f"it cannot be read ({error.strerror}; {owner}); let attachd's group read it (chmod g+r)"
 
 
-def remove_note(inbox: Path, path: bytes) -> bool:
-    """Remove a note of ours that was dragged back along with its file; False if it is none.
-
-    What cannot be looked at just now is passed over as well: the next scan knows more, and a note is never attached.
-    """
-    above, name = places.divide(path)
-    if not notes.may_be_named(name):
-        return False
+def still_in_failed(failed: Path, source: bytes) -> bool:
+    """Whether the original of what is being taken back is there, under its name or set aside; also where that is unknown."""
     try:
-        with places.folder(inbox, above) as folder:
-            descriptor = os.open(name, _READ, dir_fd=folder)
-            try:
-                ours = stat.S_ISREG(os.fstat(descriptor).st_mode) and notes.is_note(
-                    name, os.read(descriptor, notes.FIRST_BYTES)
-                )
-            finally:
-                os.close(descriptor)
-            if ours:
-                os.unlink(name, dir_fd=folder)
-    except PermissionError:
-        return False  # Whoever would send it has no right to read or to move it either, and says so.
-    except OSError as error:
-        return error.errno not in places.NOWHERE
-    return bool(ours)
+        return lies_there(failed, source) is not False or relocation.begun(failed, source)
+    except OSError:
+        return True
 
 
 def lies_there(inbox: Path, path: bytes) -> bool | None:
@@ -287,23 +269,65 @@ def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, e
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a new file may be attached already: earlier failures of its size, or a journal that was lost at *since*."""
+    """Why a new file may be attached already: earlier failures of its size, notes of such, or a journal that was *lost*."""
 
     earlier: tuple[Row, ...]
-    since: float | None
+    heard: frozenset[bytes]
+    lost: bool
 
 
-def doubts(journal: Journal, site: str, key: str, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
-    """Which settled files have to be looked up before they are sent for the first time."""
+def doubts(journal: Journal, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
+    """Which settled files have to be read, and perhaps looked up, before they are sent for the first time."""
     suspicious: dict[bytes, Doubt] = {}
     with journal.transaction_for_reading() as connection:
         sizes = {each.entry.print.size for each in found}
-        failed = {size: tuple(admission.uncertain(connection, site, key, size)) for size in sizes}
+        failed = {size: tuple(admission.uncertain(connection, size)) for size in sizes}
+        heard = {size: admission.heard(connection, size) for size in sizes}
     for each in found:
-        since = each.row.suspect_at if each.row else None
-        if failed[each.entry.print.size] or since is not None:
-            suspicious[each.entry.path] = Doubt(failed[each.entry.print.size], since)
+        size, lost = each.entry.print.size, each.row is not None and each.row.suspect_at is not None
+        if failed[size] or heard[size] or lost:
+            suspicious[each.entry.path] = Doubt(failed[size], heard[size], lost)
     return suspicious
+
+
+def claim(doubt: Doubt, sha256: bytes, keys: frozenset[str], left: Callable[[Row], bool]) -> admission.Claim | None:
+    """By which attempt a file of this content may be attached; None where nothing speaks for that.
+
+    *keys* are those of its issue, and *left* says whether the file of a failed row lies in failed no more.
+    """
+    alike = [row for row in doubt.earlier if row.sha256 == sha256]
+    unknown = doubt.lost or sha256 in doubt.heard
+    if not alike:
+        return admission.Claim(0.0, 0, "") if unknown else None
+    back = [row for row in alike if left(row)]
+    here = [row for row in alike if keys & {row.asked, row.lane}]
+    newest = next(iter([row for row in back if row in here] or back or here or alike))
+    times = [row.doubt_at if row.doubt_at is not None else row.sent_at or 0.0 for row in alike]
+    attempts = [row.doubt_attempt if row.doubt_attempt is not None else row.attempt or 0 for row in alike]
+    authors = {row.author for row in alike}
+    return admission.Claim(
+        at=0.0 if unknown else min(times),
+        attempt=0 if unknown else min(attempts),
+        author=(newest.author or "") if len(authors) == 1 and not unknown else "",
+        name=newest.name if newest in here else None,
+        brief=not unknown,
+        judged=judged_by_return(newest) if newest in back else None,
+        judged_at=newest.judged_at if newest in back else None,
+        # One file of this content came back; another that does so later has the next one's doubt.
+        heirs=(newest.id,) if newest in back and newest in here else (),
+    )
+
+
+def judged_by_return(row: Row) -> str | None:
+    """Which attachments a person has looked at, where the file of a failed row came back.
+
+    Who moves it back by hand does what its note says: look at the attachments that it names, and move the file back to have it
+    sent again. ``retry`` alone says nothing about them; with --not-attached it says so of all.
+    """
+    judged = set((row.judged or "").split())
+    if row.returned is None or EVERY in judged:
+        judged.update((row.candidates or "").split())
+    return " ".join(sorted(judged)) or None
 
 
 def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Moment, apart: float) -> None:

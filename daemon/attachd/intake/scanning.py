@@ -18,7 +18,7 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing import places
 from attachd.filing.guard import Guard, Mount, Sight
-from attachd.intake import walking
+from attachd.intake import hearsay, walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
 from attachd.intake.visiting import Report, Visiting
@@ -59,7 +59,7 @@ class Scanner:
         self._mount: Mount | None = None
         self._term = ""
         self._there = False
-        self._lost = 0
+        self._lost, self._heard, self._config = 0, False, config
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
         #: How many names are left alone in each folder of an issue, where any are.
@@ -157,6 +157,8 @@ class Scanner:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
         status, known = os.fstat(inbox), self._known_folders(only)
         self._lost = int(self._journal.value("SELECT value FROM meta WHERE key = 'lost'") or 0)
+        if self._lost and not self._heard:
+            self._heard = hearsay.gather(self._journal, self._config.folders.failed, self._beat)
         self._visiting.begin(status.st_dev, known, lost=self._lost)
         if self._coverage:
             if fully:
@@ -181,7 +183,7 @@ class Scanner:
         """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
         with self._journal.transaction(durable=False) as connection:
             admission.withdraw_detached(connection, self._moment())
-            if complete and self._lost:
+            if complete and self._lost and self._heard:
                 database.put(connection, "lost", 0)
         if listed:
             self._listings.keep(folders | {b""})

@@ -17,17 +17,22 @@ from attachd.config import Config, Settle
 from attachd.filing.guard import Guard
 from attachd.intake import observing, reading, routing
 from attachd.intake.admitting import Admitting, Found, Seen
+from attachd.intake.dragged import Dragged
 from attachd.intake.endings import Endings
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
 from attachd.jira import names
-from attachd.journal import admission, rows
+from attachd.journal import admission, retries, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
 
 log = structlog.get_logger()
+
+
+#: How soon is looked again at what is on its way back from failed.
+_COMING_SECONDS = 1.0
 
 
 def _local(path: bytes) -> bool:
@@ -68,6 +73,8 @@ class Settling:
         """
         self._suspect, self._network, self._beat = suspect, network, beat
         self._journal, self._clock, self._guard, self._key = journal, clock, guard, key
+        self._failed = config.folders.failed
+        self._dragged = Dragged(journal, guard.inbox, config.folders.failed, key)
         self._admitting = Admitting(
             *(journal, config, clock, guard, key),
             network=network,
@@ -84,9 +91,13 @@ class Settling:
         """Find out which row is whose, and note what has none."""
         # A folder that changes while it is listed may show a name twice (readdir(3) promises nothing then, NFS least of all).
         entries = list({entry.path: entry for entry in entries}.values())
-        entries = [entry for entry in entries if not reading.remove_note(self._guard.inbox, entry.path)]
+        coming = self._coming_back(entries)
+        entries, left = self._dragged.sort([entry for entry in entries if entry.path not in coming])
         entries = self._anew(entries)
-        seen = Seen(known=len(entries))
+        # What is passed over this time is counted, so that the folder is listed again even if nothing in it changes.
+        seen = Seen(known=len(entries) + len(coming) + left)
+        if coming:
+            seen.look_again(self._clock.boot() + _COMING_SECONDS)
         files = self._rows(entries)
         open_ = [found for found in files if self._is_open(found)]
         if open_:
@@ -104,12 +115,18 @@ class Settling:
     def _moment(self) -> Moment:
         return Moment.of(self._clock, self._guard.epoch)
 
+    def _coming_back(self, entries: Sequence[Entry]) -> set[bytes]:
+        """What ``retry`` is bringing back at this moment: its original may still lie in failed."""
+        with self._journal.transaction_for_reading() as connection:
+            intents = retries.aimed_at(connection, [entry.path for entry in entries])
+        return {each.target for each in intents if reading.still_in_failed(self._failed, each.source)}
+
     def _rows(self, entries: Sequence[Entry]) -> list[Found]:
         with self._journal.transaction_for_reading() as connection:
             at = admission.at_paths(connection, [entry.path for entry in entries])
         return [Found(entry, at.get(entry.path)) for entry in entries]
 
-    def _anew(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+    def _anew(self, entries: list[Entry]) -> list[Entry]:
         """Open what settles on a network file system, so that its size and times are those that the server knows."""
         if not any(self._network(entry.path) for entry in entries):
             return entries

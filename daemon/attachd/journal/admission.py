@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from attachd.clock import Clock
 from attachd.journal import rows
-from attachd.journal.database import LOST, RESTORED
 from attachd.model import Fingerprint, State
 
 
@@ -94,13 +93,41 @@ def sent_elsewhere(
     return by_size
 
 
-def uncertain(connection: sqlite3.Connection, site: str, asked: str, size: int) -> list[rows.Row]:
-    """Failed rows of this issue and size whose content may be attached at this site all the same."""
+def uncertain(connection: sqlite3.Connection, size: int) -> list[rows.Row]:
+    """Failed rows of this size whose content may be attached all the same, the newest first.
+
+    Of every issue and site: one issue may be known under two keys, and one site under two addresses. Without those whose
+    doubt another row has taken over, unless that was withdrawn before it was settled.
+    """
     found = connection.execute(
-        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND asked = ? AND size = ? AND site = ?",
-        (asked, size, site),
+        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND size = ? AND (heir IS NULL OR EXISTS"
+        " (SELECT 1 FROM file AS later WHERE later.id = file.heir AND later.state = 'WITHDRAWN')) ORDER BY id DESC",
+        (size,),
     )
     return [rows.from_sql(record) for record in found]
+
+
+def heard(connection: sqlite3.Connection, size: int) -> frozenset[bytes]:
+    """The checksums of files of this size of which a note says that they may be attached, and no journal knows more."""
+    return frozenset(record[0] for record in connection.execute("SELECT sha256 FROM hearsay WHERE size = ?", (size,)))
+
+
+def hear(connection: sqlite3.Connection, said: Collection[tuple[int, bytes]]) -> None:
+    """Remember what notes say: (size, SHA-256) of files that may be attached."""
+    connection.executemany("INSERT OR IGNORE INTO hearsay (size, sha256) VALUES (?, ?)", said)
+
+
+def lane_of(connection: sqlite3.Connection, key: str) -> str:
+    """The key under which an issue is known to be reached; the same one unless it was moved."""
+    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (key,)).fetchone()
+    return str(found[0]) if found else key
+
+
+def keys_of(connection: sqlite3.Connection, key: str) -> frozenset[str]:
+    """All keys under which an issue is known to be reached."""
+    lane = lane_of(connection, key)
+    others = connection.execute("SELECT asked FROM moved WHERE lane = ?", (lane,))
+    return frozenset({key, lane, *(record[0] for record in others)})
 
 
 def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
@@ -123,7 +150,7 @@ class New:
 def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: int = 0) -> list[int]:
     """Note files that no row knows; they are SEEN, and settle. Returns the rows' ids, in order.
 
-    *suspect* is not 0: a journal was lost or restored (``database``), so that they may have been attached since they are there.
+    *suspect* is not 0: a journal was lost or restored (``database``), so that they may be attached already.
     """
     ids = list[int]()
     for start in range(0, len(files), rows.AT_ONCE):
@@ -132,13 +159,14 @@ def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *,
 
 
 def _add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: int) -> range:
+    since = _suspect_at(suspect)
     marks = "(?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)"
     bound: list[object] = []
     for file in files:
         place, now = file.place, file.print
         bound += (place.path, place.asked, place.asked, place.asked, place.name)
         bound += (now.size, now.mtime_ns, now.ctime_ns, now.dev, now.ino, moment.epoch)
-        bound += (moment.now, moment.now, moment.boot, _suspect_at(now, suspect))
+        bound += (moment.now, moment.now, moment.boot, since)
     added = connection.execute(
         "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
         f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))}",
@@ -163,10 +191,12 @@ def identity(print_: Fingerprint, epoch: int) -> dict[str, object]:
     }
 
 
-def _suspect_at(print_: Fingerprint, suspect: int) -> float | None:
-    """Since when a file may have been attached by an attempt that this journal does not know; None if it cannot be."""
-    times = {LOST: print_.ctime_ns, RESTORED: min(print_.ctime_ns, print_.mtime_ns)}
-    return times[suspect] / 1e9 if suspect else None
+def _suspect_at(suspect: int) -> float | None:
+    """Since when a file may have been attached by an attempt that this journal does not know: 0, unknown; None if it cannot be.
+
+    Neither its ctime nor its mtime tells: it may have come back from failed, or out of a backup, a moment ago.
+    """
+    return 0.0 if suspect else None
 
 
 def settle_anew(
@@ -181,7 +211,7 @@ def settle_anew(
         "held": 0,
         "site_faults": 0,
         "share": 60,
-        "suspect_at": row.suspect_at if same else _suspect_at(print_, suspect),
+        "suspect_at": row.suspect_at if same else _suspect_at(suspect),
     }
     values = identity(print_, moment.epoch) | fresh | Hold().columns | {"quiet_boot": moment.boot}
     if row.state != State.SEEN:
@@ -303,48 +333,57 @@ def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> None:
     rows.change(connection, row.id, held.columns)
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is known of the attempt by which a file may be attached already.
+
+    *at* is the server's time then, 0 where it is unknown; *author* "" where it may have been anybody's. *heirs*: the failed rows
+    whose doubt this file takes over. *judged* are the attachments that a person looked at, as ``schema.sql`` says.
+    """
+
+    at: float
+    attempt: int
+    author: str
+    name: str | None = None
+    brief: bool = False
+    judged: str | None = None
+    judged_at: float | None = None
+    heirs: tuple[int, ...] = ()
+
+
 def doubtful(
     connection: sqlite3.Connection,
     row: rows.Row,
     sha256: bytes,
     now: float,
-    earlier: rows.Row | None,
-    made_at: float,
-    attempt: int,
+    claim: Claim,
     site: str,
     lacks: str | None = None,
 ) -> None:
-    """Its content may be attached already, by the attempt of an *earlier* row or (a lost journal) since *made_at*.
-
-    It takes over the earlier attempt's number, time and stored name; without an earlier row, nothing in the issue can
-    have been seen too early to be it.
-    """
+    """Its content may be attached already: the issue is looked at before it is sent."""
     values = {
         "state": State.DOUBTFUL,
         "since": now,
         "sha256": sha256,
-        "doubt_attempt": 0,
-        "doubt_at": made_at,
+        "doubt_attempt": claim.attempt,
+        "doubt_at": claim.at,
+        "author": claim.author,
         "site": site,
         "reason": "its content may be attached already; the issue is looked at first",
         "blocked": None,
         "due": 0,
         "wait": 0,
         "looks": 0,
-        "brief": 0,
+        "brief": int(claim.brief),
         "share": 1,
         "lacks": lacks,
+        "judged": claim.judged,
+        "judged_at": claim.judged_at,
     }
-    if earlier:
-        values |= {
-            "brief": 1,
-            "doubt_attempt": earlier.doubt_attempt if earlier.doubt_attempt is not None else earlier.attempt or attempt,
-            "doubt_at": earlier.doubt_at if earlier.doubt_at is not None else earlier.sent_at or made_at,
-            "name": earlier.name,
-            "author": earlier.author,
-        }
-        rows.change(connection, earlier.id, {"may_be_attached": 0})
+    if claim.name is not None:
+        values["name"] = claim.name
     rows.change(connection, row.id, values)
+    rows.change_many(connection, {row_id: {"heir": row.id} for row_id in claim.heirs})
 
 
 def still_at_path(connection: sqlite3.Connection, row_id: int) -> rows.Row | None:

@@ -162,7 +162,7 @@ def doubt(connection: sqlite3.Connection, now: float) -> int:
         "UPDATE file SET state = 'SEEN', blocked = NULL, lacks = NULL, due = 0, wait = 0, quiet_boot = 0"
         " WHERE state = 'READY' AND doubt_attempt IS NULL"
     )
-    connection.execute("UPDATE file SET suspect_at = min(ctime_ns, mtime_ns) / 1e9 WHERE state = 'SEEN'")
+    connection.execute("UPDATE file SET suspect_at = 0 WHERE state = 'SEEN'")
     database.put(connection, "lost", database.RESTORED)
     return int(connection.execute("SELECT count(*) FROM file WHERE finished_at IS NULL").fetchone()[0])
 

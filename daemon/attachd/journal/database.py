@@ -86,11 +86,37 @@ MIGRATIONS: Mapping[int, str] = {
     ALTER TABLE file ADD COLUMN sent_ctime_ns INTEGER;
     -- Another journal may have sent it again since: it is in doubt again.
     INSERT INTO transition VALUES ('READY', 'DOUBTFUL');
+    -- What came back from failed, and what a person found out about it.
+    ALTER TABLE file ADD COLUMN note_sha256 BLOB;
+    ALTER TABLE file ADD COLUMN candidates TEXT;
+    ALTER TABLE file ADD COLUMN judged TEXT;
+    ALTER TABLE file ADD COLUMN judged_at REAL;
+    ALTER TABLE file ADD COLUMN returned TEXT;
+    ALTER TABLE file ADD COLUMN heir INTEGER;
+    -- Asked for in every issue by now: one may be known under two keys.
+    DROP INDEX file_uncertain;
+    CREATE INDEX file_uncertain ON file (size) WHERE may_be_attached = 1 AND state = 'FAILED';
+    -- The intents of `retry`.
+    CREATE TABLE retry (
+      file         INTEGER PRIMARY KEY,
+      source       BLOB NOT NULL,
+      wanted       BLOB NOT NULL,
+      target       BLOB NOT NULL UNIQUE,
+      size         INTEGER NOT NULL,
+      mtime_ns     INTEGER NOT NULL,
+      sha256       BLOB,
+      reserved_dev INTEGER,
+      reserved_ino INTEGER,
+      since        REAL NOT NULL,
+      newest       INTEGER NOT NULL
+    );
+    -- What notes say of files that may be attached.
+    CREATE TABLE hearsay (sha256 BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (size, sha256)) WITHOUT ROWID;
     """,
 }
 FILE_NAME = "journal.db"
-#: What ``meta`` says under "lost": files of which nothing is known may be attached already, as they have been there since their
-#: ctime. After a restore the inbox may have come out of a backup too, which keeps no ctime: then it is their mtime.
+#: What ``meta`` says under "lost": files of which nothing is known may be attached already. Since when, neither their ctime nor
+#: their mtime tells: they may have come back from failed, or out of a backup, a moment ago.
 LOST, RESTORED = 1, 2
 
 

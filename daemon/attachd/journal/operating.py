@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attachd.journal import events, pauses
+from attachd.journal import events, pauses, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.timeline import Timeline
 from attachd.model import Cure, Scope
@@ -100,3 +100,19 @@ _UNKNOWN = (
 def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
     """The notes of these files are gone: nobody has to look for them any more."""
     connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])
+
+
+def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], now: float, not_attached: bool) -> None:
+    """``retry`` takes these files back; *not_attached*: a person says that none of them is in its issue.
+
+    Without that the command says nothing about their attachments, as a person does who moves a file back by hand.
+    """
+    connection.executemany("UPDATE file SET returned = 'retry' WHERE id = ?", [(row_id,) for row_id in row_ids])
+    if not_attached:
+        judged = [(rows.EVERY, now, row_id) for row_id in row_ids]
+        connection.executemany("UPDATE file SET judged = ?, judged_at = ? WHERE id = ?", judged)
+
+
+def doubt(connection: sqlite3.Connection, row_id: int) -> None:
+    """A failed file may be attached after all: it is looked for before it is sent again."""
+    connection.execute("UPDATE file SET may_be_attached = 1 WHERE id = ? AND sha256 IS NOT NULL", (row_id,))

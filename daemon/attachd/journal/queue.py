@@ -106,7 +106,8 @@ def intend(
             "since": now,
             "attempt": attempt,
             "tries": row.tries + 1,
-            "author": author,
+            # Two attempts by two accounts: what may have come of the earlier one is the other account's.
+            "author": "" if row.ever_doubtful and row.author not in (None, author) else author,
             "site": site,
             "sent_at": sent_at,
             "sent_ctime_ns": _proving(row.ctime_ns, now),
@@ -171,7 +172,7 @@ def may_own(connection: sqlite3.Connection, lane: str, since: float) -> list[row
         (lane,),
     ).fetchall()
     found += connection.execute(
-        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND doubt_attempt IS NOT NULL"
+        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND doubt_attempt IS NOT NULL AND heir IS NULL"
         " AND lane = ? AND verdict_at >= ?",
         (lane, since),
     ).fetchall()

@@ -71,6 +71,12 @@ class Row(NamedTuple):
     note: bytes | None
     finished_at: float | None
     lacks: str | None
+    note_sha256: bytes | None = None
+    candidates: str | None = None
+    judged: str | None = None
+    judged_at: float | None = None
+    returned: str | None = None
+    heir: int | None = None
 
     @property
     def ident(self) -> str:
@@ -80,7 +86,8 @@ class Row(NamedTuple):
     @property
     def remark(self) -> str | None:
         """What is to be known about it besides where it stands."""
-        return end_missing(self.lacks) if self.lacks else None
+        said = [end_missing(self.lacks) if self.lacks else "", judgement(self.judged)]
+        return "; ".join(filter(None, said)) or None
 
     @property
     def said(self) -> str | None:
@@ -101,6 +108,19 @@ class Row(NamedTuple):
     def ever_doubtful(self) -> bool:
         """Whether an earlier attempt may still come to light: it is looked for before each further one."""
         return self.doubt_attempt is not None
+
+
+#: What ``judged`` says of all attachments that a person may have looked at.
+EVERY = "*"
+
+
+def judgement(judged: str | None) -> str:
+    """Say what a person found out about the attachments that might have been this file; "" where nobody has."""
+    ids = (judged or "").split()
+    if EVERY in ids:
+        return "a person found that it was not attached (retry --not-attached)"
+    many = "attachments" if len(ids) > 1 else "attachment"
+    return f"a person looked at {many} {', '.join(ids)} and moved the file back to send it" if ids else ""
 
 
 def end_missing(lacks: str) -> str:

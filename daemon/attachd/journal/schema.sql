@@ -41,7 +41,7 @@ CREATE TABLE file (
   due           REAL    NOT NULL DEFAULT 0,   -- not before; with its length, so that a clock that jumped holds nothing for years
   wait          REAL    NOT NULL DEFAULT 0,
   share         INTEGER NOT NULL DEFAULT 60,  -- with how many files at most it shares a request; 1: alone
-  suspect_at    REAL,                         -- a journal was lost: may be attached since then, by an attempt that nobody remembers
+  suspect_at    REAL,                         -- a journal was lost: may be attached since then (0: unknown), by an attempt that nobody remembers
   reason        TEXT,                         -- the sentence of the last answer or verdict
   -- The current or last attempt.
   tries         INTEGER NOT NULL DEFAULT 0,
@@ -77,6 +77,13 @@ CREATE TABLE file (
   note          BLOB,
   finished_at   REAL,
   lacks         TEXT,                         -- the end of its format that is missing: it waits for that, or was sent without
+  -- What came back from failed, and what a person found out about it.
+  note_sha256   BLOB,                         -- of the note beside it, byte for byte: only that very note is ever removed
+  candidates    TEXT,                         -- ids of the attachments that a person was told may be this file
+  judged        TEXT,                         -- ids of those that a person looked at and found to be others; *: all until judged_at
+  judged_at     REAL,
+  returned      TEXT,                         -- 'retry': the command took it back, which says nothing about its attachments
+  heir          INTEGER,                      -- the row that took its doubt over when the file came back
 
   CHECK (state IN ('SEEN', 'READY', 'SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED', 'DONE', 'FAILED', 'WITHDRAWN')),
   CHECK (generation IN (0, id)),
@@ -112,7 +119,7 @@ CREATE INDEX file_doubtful_name ON file (lane, name, size) WHERE state = 'DOUBTF
 CREATE INDEX file_verdict ON file (due) WHERE state IN ('ATTACHED', 'REFUSED');
 CREATE INDEX file_contested ON file (lane) WHERE contested IS NOT NULL AND state = 'READY';
 CREATE INDEX file_returned ON file (asked, size, mtime_ns) WHERE state = 'FAILED';
-CREATE INDEX file_uncertain ON file (asked, size) WHERE may_be_attached = 1 AND state = 'FAILED';
+CREATE INDEX file_uncertain ON file (size) WHERE may_be_attached = 1 AND state = 'FAILED';
 CREATE INDEX file_accepted ON file (verdict_at, lane) WHERE attachment IS NOT NULL;
 CREATE INDEX file_accepted_attempt ON file (attempt) WHERE attachment IS NOT NULL;
 CREATE INDEX file_accepted_lane ON file (lane, verdict_at) WHERE attachment IS NOT NULL;
@@ -220,6 +227,26 @@ WHEN new.state IN ('ATTACHED', 'REFUSED', 'WITHDRAWN') AND new.state <> old.stat
 BEGIN
   UPDATE tally SET files = files + 1, bytes = bytes + new.size WHERE verdict = new.state;
 END;
+
+-- What `retry` is about to take back from failed into the inbox, written before anything moves, and gone when it is done:
+-- whoever comes next ends what a dead process began.
+CREATE TABLE retry (
+  file         INTEGER PRIMARY KEY,           -- the failed row
+  source       BLOB NOT NULL,                 -- below failed
+  wanted       BLOB NOT NULL,                 -- the path that it had in the inbox
+  target       BLOB NOT NULL UNIQUE,          -- the name that was chosen for it there
+  size         INTEGER NOT NULL,
+  mtime_ns     INTEGER NOT NULL,
+  sha256       BLOB,                          -- where it is copied: of the copy, which is whole then, under a hidden name
+  reserved_dev INTEGER,                       -- where renames cannot refuse to replace: the empty file that holds the name
+  reserved_ino INTEGER,
+  since        REAL NOT NULL,
+  newest       INTEGER NOT NULL               -- the newest row then: a later one at the target is that of this file
+);
+
+-- What notes in failed say of files that may be attached, read after a journal was lost or restored. Droppers may write there:
+-- it only ever makes us look once more.
+CREATE TABLE hearsay (sha256 BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (size, sha256)) WITHOUT ROWID;
 
 -- What hooks are still to be told, in the order in which it happened; written with what it tells of, and only where there are hooks.
 CREATE TABLE event (

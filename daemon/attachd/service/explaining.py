@@ -223,8 +223,9 @@ def _left_alone(
             return f"{name} holds no files{what}."
         case Dragged():
             return (
-                f"{name} is a note of attachd's own about a file that had failed; it is removed with the next look at "
-                f"the folder, and never attached{holding.not_running(world)}."
+                f"{name} reads as a note of attachd's own about a file that had failed. If it came back with that file, it is "
+                f"removed with the next look at the folder{holding.not_running(world)}. If it stays, attachd cannot tell: "
+                "delete it, or give it another name to have it attached."
             )
         case _:
             assert_never(found)

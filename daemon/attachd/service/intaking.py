@@ -20,6 +20,7 @@ from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import SHARE, Report
 from attachd.intake.watching import Doorbell, Watch
 from attachd.journal import database
+from attachd.service import retrying
 
 log = structlog.get_logger()
 
@@ -157,6 +158,9 @@ class Intaking:
 
     def _scan_all(self) -> None:
         began, spent = self._boot(), self._scanner.effort.spent()
+        if self._desk.guard.look().there:
+            # What lies half in failed and half in the inbox is in one place before the scan sees it.
+            retrying.end_what_was_begun(self._desk.config, self._desk.journal)
         self._prepare(began)
         heard = self.bell.heard()
         self.bell.forget()

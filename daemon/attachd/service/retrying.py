@@ -1,28 +1,39 @@
-"""Failed files go back into the inbox under their own names: chosen, moved, made durable, and only then their notes go.
+"""Failed files go back into the inbox under their own names: journalled, moved, made durable, and only then their notes go.
 
-If the process dies after a move, the file is in the inbox, where intake finds it, and its note is removed as that of any
-file that somebody moved back by hand (``delivery/carrying.py``).
+Each step can be repeated. Whoever comes next ends what a process that died has begun: the same verb, another one, or the service
+before it scans. One process at a time does so.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import assert_never
+
+import structlog
 
 from attachd.config import Config
-from attachd.filing import moving, notes, numbering, places, recognising
-from attachd.filing.moving import Dirty, Outcome, Stuck
+from attachd.filing import guard, moving, notes, numbering, places, recognising, relocation, renaming
+from attachd.filing.moving import Dirty
 from attachd.intake import routing
-from attachd.journal import database, lookup, operating
+from attachd.journal import database, lookup, operating, retries, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
-from attachd.service import placing
+from attachd.service import locks, placing
 
+log = structlog.get_logger()
+
+#: Its lock in the state folder: only one process at a time takes files back.
+LOCK = "retry.lock"
+_POLL_SECONDS = 0.02
 #: How many files are moved for one sync of their folders.
 AT_ONCE = 100
 #: How many names are tried before whatever is free is taken.
@@ -92,38 +103,104 @@ def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:
 # --- Back into the inbox ----------------------------------------------------------------------------------------
 
 
-def retry(config: Config, state: Path, chosen: Sequence[Row]) -> Iterator[Returned | Left]:
-    """Take these files back, a group at a time; yields what became of each once that is durable."""
+def retry(
+    config: Config, state: Path, chosen: Sequence[Row], *, not_attached: bool = False
+) -> Iterator[Returned | Left]:
+    """Take these files back, a group at a time; yields what became of each once that is durable.
+
+    Begins with what an earlier process left half done. *not_attached*: a person has looked, and says that they are not in
+    their issues.
+    """
     router = routing.of(config)
-    for start in range(0, len(chosen), AT_ONCE):
-        yield from _group(config, state, router, chosen[start : start + AT_ONCE])
+    ended: dict[int, Returned | Left] = {}
+    with _alone(state) as alone:
+        if alone:
+            ended = {result.row.id: result for result in _end_all(config, state) if isinstance(result, Returned)}
+    yield from ended.values()
+    left = [row for row in chosen if row.id not in ended]
+    for start in range(0, len(left), AT_ONCE):
+        group = left[start : start + AT_ONCE]
+        with _alone(state) as alone:
+            if alone:
+                results = _group(config, state, router, group, not_attached=not_attached)
+            else:
+                busy = "another process takes files back at this moment, and has not ended for a minute; try once more"
+                results = [Left(row.target or b"", busy) for row in group]
+        yield from results
 
 
-def _group(config: Config, state: Path, router: routing.Router, chosen: Sequence[Row]) -> list[Returned | Left]:
-    dirty = Dirty()
-    results = [_take_back(config, router, row, dirty) for row in chosen]
+def end_what_was_begun(config: Config, journal: Journal) -> None:
+    """End what a ``retry`` that died has begun; nothing where one is at work. For the service, before it scans."""
+    with journal.transaction_for_reading() as connection:
+        begun = retries.unfinished(connection)
+    if not begun:
+        return
+    state = journal.path.parent
+    with _alone(state, seconds=0.0) as alone:
+        for result in _end_all(config, state) if alone else ():
+            if isinstance(result, Returned):
+                log.info("file.taken_back", id=result.row.ident, issue=result.row.asked, file=printable(result.path))
+            else:
+                log.warning("file.not_taken_back", file=printable(result.name), reason=result.reason)
+
+
+@contextmanager
+def _alone(state: Path, seconds: float = 60.0) -> Iterator[bool]:
+    """Keep other processes, and threads, out; False where one does not come to an end."""
+    until = time.monotonic() + seconds
+    taken = _take(state)
+    while isinstance(taken, locks.Holder) and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        taken = _take(state)
     try:
-        dirty.sync()
+        yield not isinstance(taken, locks.Holder)
+    finally:
+        if isinstance(taken, locks.Lock):
+            taken.release()
+
+
+def _take(state: Path) -> locks.Lock | locks.Holder | locks.NoLocks:
+    try:
+        return locks.take(state / LOCK, state)
     except OSError as error:
-        reason = f"it is back in the inbox, but the disk does not confirm that ({error.strerror})"
-        return [Left(each.row.target or b"", reason) if isinstance(each, Returned) else each for each in results]
-    _remove_notes(config, state, [each.row for each in results if isinstance(each, Returned)])
-    return results
+        raise database.unusable(state / LOCK, error) from error
 
 
-def _remove_notes(config: Config, state: Path, returned: Sequence[Row]) -> None:
-    """Remove the notes of files that are durably back. One that cannot be removed now is left to the service."""
-    gone = []
-    for row in returned:
-        try:
-            if row.note is not None:
-                notes.remove(config.folders.failed, row.note, row.ident)
-        except OSError:
-            continue
-        gone.append(row.id)
+def _end_all(config: Config, state: Path) -> list[Returned | Left]:
+    with database.changing(state) as connection:
+        begun = retries.unfinished(connection) if connection is not None else []
+        known = (
+            {row.id: row for row in rows.many(connection, [i.file for i in begun])} if connection is not None else {}
+        )
+    if not begun:
+        return []
     with database.changing(state) as connection:
         if connection is not None:
-            operating.forget_notes(connection, gone)
+            retries.end(connection, [intent.file for intent in begun if intent.file not in known])
+    return _carry_out(config, state, [(known[intent.file], intent) for intent in begun if intent.file in known])
+
+
+def _group(
+    config: Config, state: Path, router: routing.Router, chosen: Sequence[Row], *, not_attached: bool
+) -> list[Returned | Left]:
+    """Write down what is to be moved where, all at once, and move it."""
+    results: dict[int, Returned | Left] = {}
+    intents: list[retries.Intent] = []
+    for row in chosen:
+        intended = _intend(config, router, row, {intent.target for intent in intents})
+        if isinstance(intended, Left):
+            results[row.id] = intended
+        else:
+            intents.append(intended)
+    with database.changing(state) as connection:
+        if connection is None:
+            return [Left(row.target or b"", "there is no journal any more") for row in chosen]
+        intents = retries.begin(connection, intents)
+        operating.taken_back(connection, [i.file for i in intents], intents[0].since if intents else 0.0, not_attached)
+    by_id = {row.id: row for row in chosen}
+    carried = _carry_out(config, state, [(by_id[intent.file], intent) for intent in intents])
+    results |= dict(zip((intent.file for intent in intents), carried, strict=True))
+    return [results[row.id] for row in chosen]
 
 
 def wanted(row: Row, router: routing.Router) -> bytes | routing.Unrouted:
@@ -136,7 +213,8 @@ def wanted(row: Row, router: routing.Router) -> bytes | routing.Unrouted:
     return routed if isinstance(routed, routing.Unrouted) else bare + b"/" + rest
 
 
-def _take_back(config: Config, router: routing.Router, row: Row, dirty: Dirty) -> Returned | Left:
+def _intend(config: Config, router: routing.Router, row: Row, promised: Collection[bytes]) -> retries.Intent | Left:
+    """Choose the name, and see what is to be moved."""
     assert row.target is not None
     goal = wanted(row, router)
     if isinstance(goal, routing.Unrouted):
@@ -145,9 +223,12 @@ def _take_back(config: Config, router: routing.Router, row: Row, dirty: Dirty) -
         identity = _identity(config.folders.failed, row.target)
         if isinstance(identity, str):
             return Left(row.target, identity)
-        return _move(config, row, goal, identity, dirty)
+        target = _free(config, row.target, goal, identity, promised)
     except OSError as error:
         return Left(row.target, f"it could not be moved ({error.strerror or error})")
+    return retries.Intent(
+        row.id, row.target, goal, target, identity.size, identity.mtime_ns, None, None, None, time.time(), 0
+    )
 
 
 def _identity(failed: Path, target: bytes) -> moving.Identity | str:
@@ -163,29 +244,230 @@ def _identity(failed: Path, target: bytes) -> moving.Identity | str:
     return moving.Identity(pin.size, pin.mtime_ns, pin.inode, None)
 
 
-def _move(config: Config, row: Row, goal: bytes, identity: moving.Identity, dirty: Dirty) -> Returned | Left:
-    """Move it to its own name, or the first that is free. A copy that an earlier run left is recognised by its content."""
-    assert row.target is not None
-    inbox, failed = config.folders.inbox, config.folders.failed
-    for name in _names(inbox, goal):
-        match moving.move(failed, row.target, inbox, name, identity, dirty):
-            case Outcome.MOVED:
-                return Returned(row, name, goal)
-            case Outcome.TAKEN:
-                continue
-            case Stuck(reason):
-                return Left(row.target, reason)
-            case Outcome.GONE:
-                return Left(row.target, "it is not there any more")
-            case Outcome.SWAPPED | Outcome.CHANGED:
-                return Left(row.target, "it was replaced while it was being moved; try once more")
-    return Left(row.target, "its name in the inbox is taken as fast as another one is chosen")
+def _free(config: Config, source: bytes, goal: bytes, identity: moving.Identity, promised: Collection[bytes]) -> bytes:
+    """Choose its own name, or the first that is free: or that of a copy of it, of the same time, that an earlier run left."""
+    inbox = config.folders.inbox
+    for name in _names(inbox, goal, promised):
+        if name in promised:
+            continue  # Another file of this group goes there.
+        found = moving.look(inbox, name, replace(identity, inode=None))
+        if found is moving.Found.NOTHING and not os.path.lexists(os.path.join(bytes(inbox), name)):
+            return name
+        if found is moving.Found.OURS and _reads_alike(config, source, name):
+            return name
+    raise OSError(errno.EEXIST, "its name in the inbox is taken as fast as another one is chosen")
 
 
-def _names(inbox: Path, goal: bytes) -> Iterator[bytes]:
+def _reads_alike(config: Config, source: bytes, name: bytes) -> bool:
+    sums = [_sum(config.folders.failed, source), _sum(config.folders.inbox, name)]
+    return None not in sums and sums[0] == sums[1]
+
+
+def _sum(root: Path, path: bytes) -> bytes | None:
+    above, name = places.divide(path)
+    with places.folder_if_there(root, above) as folder:
+        status = recognising.status_of(folder, name) if folder is not None else None
+        if folder is None or status is None:
+            return None
+        return recognising.digest_of(folder, name, recognising.Pin.of(status))
+
+
+def _names(inbox: Path, goal: bytes, promised: Collection[bytes]) -> Iterator[bytes]:
     above, name = places.divide(goal)
     yield from (above + b"/" + each for each in itertools.islice(numbering.numbered(name), _NAMES))
-    yield from (moving.choose(inbox, goal) for _ in range(_NAMES))
+    yield moving.choose(inbox, goal, lambda name: name in promised)
+
+
+# --- Each of them -----------------------------------------------------------------------------------------------
+
+
+def _carry_out(config: Config, state: Path, begun: Sequence[tuple[Row, retries.Intent]]) -> list[Returned | Left]:
+    """Move what was written down, make it durable, and write down that it is done. What cannot be concluded stays written."""
+    dirty = Dirty()
+    results: list[Returned | Left] = []
+    for row, intent in begun:
+        try:
+            results.append(_Taking(config, state, row, dirty).take(intent))
+        except OSError as error:
+            results.append(Left(intent.source, f"it could not be moved ({error.strerror or error})"))
+    try:
+        dirty.sync()
+    except OSError as error:
+        reason = f"it is back in the inbox, but the disk does not confirm that ({error.strerror})"
+        return [Left(each.row.target or b"", reason) if isinstance(each, Returned) else each for each in results]
+    _conclude(config, state, begun, results)
+    return results
+
+
+def _conclude(
+    config: Config, state: Path, begun: Sequence[tuple[Row, retries.Intent]], results: Sequence[Returned | Left]
+) -> None:
+    """Remove the notes of files that are durably back, and end the intents. A note that cannot be removed now is left to the
+    service; an intent whose original is set aside is left to the next.
+    """
+    gone, over = [], []
+    for (row, intent), result in zip(begun, results, strict=True):
+        if isinstance(result, Returned):
+            try:
+                if row.note is not None:
+                    notes.remove(config.folders.failed, row.note, row.ident, row.note_sha256)
+                gone.append(row.id)
+            except OSError:
+                pass
+            over.append(row.id)
+        elif not _is_half_done(config, intent):
+            over.append(row.id)
+    with database.changing(state) as connection:
+        if connection is not None:
+            retries.end(connection, over)
+            operating.forget_notes(connection, gone)
+
+
+def _is_half_done(config: Config, intent: retries.Intent) -> bool:
+    """Whether the file stands at both ends, or is set aside; also where that cannot be known."""
+    identity = moving.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
+    inbox, failed = config.folders.inbox, config.folders.failed
+    try:
+        if relocation.begun(failed, intent.source):
+            return True
+        if moving.look(failed, intent.source, identity) is not moving.Found.OURS:
+            return False
+        return moving.look(inbox, intent.target, identity) is moving.Found.OURS
+    except OSError:
+        return True
+
+
+class _Taking:
+    """One file on its way back."""
+
+    def __init__(self, config: Config, state: Path, row: Row, dirty: Dirty) -> None:
+        self._failed, self._inbox = config.folders.failed, config.folders.inbox
+        self._state, self._row, self._dirty = state, row, dirty
+
+    def take(self, intent: retries.Intent) -> Returned | Left:
+        """Move it to the name that was chosen, or to another that is free by now. Raises OSError."""
+        for _ in range(_NAMES):
+            outcome = self._move(intent)
+            if outcome is not moving.Outcome.TAKEN:
+                return self._said(intent, outcome)
+            target = moving.choose(self._inbox, intent.wanted, self._promised)
+            intent = intent._replace(target=target, reserved_dev=None, reserved_ino=None)
+            self._write(intent)
+        return Left(intent.source, "its name in the inbox is taken as fast as another one is chosen")
+
+    def _said(self, intent: retries.Intent, outcome: moving.Outcome | moving.Stuck) -> Returned | Left:
+        match outcome:
+            case moving.Outcome.MOVED:
+                return Returned(self._row, intent.target, intent.wanted)
+            case moving.Stuck(reason):
+                return Left(intent.source, reason)
+            case moving.Outcome.GONE:
+                return Left(intent.source, "it is not there any more")
+            case _:
+                return Left(intent.source, "it was replaced while it was being moved; try once more")
+
+    def _promised(self, target: bytes) -> bool:
+        with database.changing(self._state) as connection:
+            return connection is not None and bool(retries.aimed_at(connection, [target]))
+
+    def _move(self, intent: retries.Intent) -> moving.Outcome | moving.Stuck:
+        try:
+            return self._move_or_raise(intent)
+        except OSError as error:
+            if error.errno not in renaming.IN_THE_WAY:
+                raise
+            return moving.Outcome.TAKEN  # Something that is no folder bars the way to the name.
+
+    def _move_or_raise(self, intent: retries.Intent) -> moving.Outcome | moving.Stuck:
+        identity = moving.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
+        set_aside = relocation.begun(self._failed, intent.source)
+        lies = moving.look(self._failed, intent.source, identity)
+        if not set_aside and lies is not moving.Found.OURS:
+            return self._without_original(intent, identity, lies)
+        if set_aside or self._far(intent):
+            return self._relocate(intent)
+        ends = self._failed, intent.source, self._inbox, intent.target
+
+        def reserved(device: int, inode: int) -> None:
+            self._write(intent._replace(reserved_dev=device, reserved_ino=inode))
+
+        return moving.move(
+            *ends, self._inode(intent, identity), self._dirty, reserved=reserved, reservation=intent.reservation
+        )
+
+    def _inode(self, intent: retries.Intent, identity: moving.Identity) -> moving.Identity:
+        """As it is now: between the look and the rename it is known by its inode."""
+        now = _identity(self._failed, intent.source)
+        return (
+            now
+            if isinstance(now, moving.Identity) and (now.size, now.mtime_ns) == (identity.size, identity.mtime_ns)
+            else identity
+        )
+
+    def _without_original(
+        self, intent: retries.Intent, identity: moving.Identity, lies: moving.Found
+    ) -> moving.Outcome:
+        """It has left failed: by an earlier run of ours, if it lies at its target, or was seen there since."""
+        if moving.look(self._inbox, intent.target, identity) is moving.Found.OURS or self._arrived(intent):
+            return moving.Outcome.MOVED
+        return moving.Outcome.GONE if lies is moving.Found.NOTHING else moving.Outcome.SWAPPED
+
+    def _far(self, intent: retries.Intent) -> bool:
+        """Whether it has to be copied: between two mounts nothing can be renamed (rename(2), EXDEV)."""
+        with (
+            places.folder(self._failed, places.divide(intent.source)[0]) as here,
+            places.folder(self._inbox, places.divide(intent.target)[0], create=True) as there,
+        ):
+            return guard.mount_of_descriptor(here)[::2] != guard.mount_of_descriptor(there)[::2]
+
+    def _relocate(self, intent: retries.Intent) -> moving.Outcome:
+        current = intent
+
+        def read(sha256: bytes) -> None:
+            nonlocal current
+            current = current._replace(sha256=sha256)
+            self._write(current)
+
+        def reserved(device: int, inode: int) -> None:
+            nonlocal current
+            current = current._replace(reserved_dev=device, reserved_ino=inode)
+            self._write(current)
+
+        outcome = relocation.relocate(
+            relocation.Job(
+                *(self._failed, intent.source, self._inbox, intent.target, intent.sha256, read),
+                lambda: self._arrived(current),
+                renaming.Reserving(reserved, intent.reservation),
+            )
+        )
+        match outcome:
+            case relocation.Outcome.MOVED:
+                return moving.Outcome.MOVED
+            case relocation.Outcome.TAKEN:
+                return moving.Outcome.TAKEN
+            case relocation.Outcome.GONE:
+                return moving.Outcome.GONE
+            case relocation.Outcome.KEPT:
+                self._doubt()
+                return moving.Outcome.SWAPPED
+            case _:
+                assert_never(outcome)
+
+    def _arrived(self, intent: retries.Intent) -> bool:
+        """Whether intake has taken up, since then, what lay at the target."""
+        with database.changing(self._state) as connection:
+            return connection is not None and retries.taken_up(connection, intent)
+
+    def _doubt(self) -> None:
+        """Its copy is nowhere to be found: somebody may have moved it on, and it may be attached by now."""
+        with database.changing(self._state) as connection:
+            if connection is not None:
+                operating.doubt(connection, self._row.id)
+
+    def _write(self, intent: retries.Intent) -> None:
+        with database.changing(self._state) as connection:
+            if connection is not None:
+                retries.change(connection, intent)
 
 
 def in_words(result: Returned | Left) -> str:
@@ -195,6 +477,6 @@ def in_words(result: Returned | Left) -> str:
     said = f"{printable(result.row.target or b'')}: back in the inbox as {printable(result.path)}"
     if result.path != result.wanted:
         said += f", because something else lies at {printable(result.wanted)}"
-    if result.row.may_be_attached:
+    if result.row.may_be_attached and result.row.judged != rows.EVERY:
         said += "; it may be attached already, so the issue is looked at before it is sent"
     return f"{said}."

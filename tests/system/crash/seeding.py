@@ -126,7 +126,7 @@ SEEDS = (
     ),
     Seed(
         "a lost journal forgotten", "journal/admission.py",
-        "LOST: now.ctime_ns / 1e9,", "LOST: None,", "lost", "kill", "filing",
+        "since = None if suspect == 0 else 0.0", "since = None", "lost", "kill", "filing",
     ),
     Seed(
         "a note that came back taken for a file", "filing/notes.py",

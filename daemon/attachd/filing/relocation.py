@@ -1,0 +1,205 @@
+"""A file goes back to another device: never under two names that people see, and resumable wherever it was cut off.
+
+The copy is made under a hidden name. The original is set aside, which shows whether somebody else took it; then the copy gets
+its name, durably, and only then the original goes. What stands where tells how far an earlier run came.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from pathlib import Path
+
+from attachd.filing import copying, durability, numbering, places, recognising, renaming, sources
+from attachd.filing.recognising import Pin
+from attachd.filing.sources import Source
+
+_ASIDE, _COPY = b"aside", b"back"
+
+#: Hidden names that are tried: something that is not ours under one of them stays.
+_NAMES = 20
+
+
+class Outcome(Enum):
+    """How it ended."""
+
+    MOVED = auto()  #: at the target, durably, and nowhere else
+    TAKEN = auto()  #: something else has the name: choose another
+    GONE = auto()  #: somebody took the original away, or changed it: it is left as it is
+    KEPT = auto()  #: an earlier run's copy is not to be found: the original has its own name again
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Both ends.
+
+    *sha256* is what an earlier run read; *read* is told what this one has, to be journalled before anything is copied. *arrived*
+    says whether intake has taken the copy up since.
+    """
+
+    failed: Path
+    source: bytes
+    inbox: Path
+    target: bytes
+    sha256: bytes | None
+    read: Callable[[bytes], None]
+    arrived: Callable[[], bool]
+    reserving: renaming.Reserving = field(default_factory=renaming.Reserving)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The two folders, open, and the names in them."""
+
+    here: int
+    original: bytes
+    there: int
+    name: bytes
+
+    @property
+    def aside(self) -> bytes:
+        return numbering.hidden(_ASIDE, self.original)
+
+    def find(self, digest: bytes) -> bytes | None:
+        """Find the copy by its content, under one of its hidden names."""
+        return next((name for name in self._hidden() if _digest(self.there, name) == digest), None)
+
+    def free(self) -> bytes:
+        """Choose a hidden name that nothing has."""
+        return next(name for name in self._hidden() if recognising.status_of(self.there, name) is None)
+
+    def _hidden(self) -> list[bytes]:
+        return list(itertools.islice(numbering.numbered(numbering.hidden(_COPY, self.name)), _NAMES))
+
+
+def relocate(job: Job) -> Outcome:
+    """Move the file, or go on with that. Raises OSError."""
+    above, name = places.divide(job.target)
+    within, original = places.divide(job.source)
+    with places.folder(job.failed, within) as here, places.folder(job.inbox, above, create=True) as there:
+        ends = _Ends(here, original, there, name)
+        if recognising.status_of(here, ends.aside) is not None:
+            return _resume(job, ends)
+        if recognising.status_of(there, name) is not None and not _is_reserved(job, ends):
+            return Outcome.TAKEN
+        return _begin(job, ends)
+
+
+def begun(failed: Path, source: bytes) -> bool:
+    """Whether an earlier run has set the original aside. Raises OSError where that cannot be known."""
+    above, name = places.divide(source)
+    with places.folder_if_there(failed, above) as here:
+        return here is not None and recognising.status_of(here, numbering.hidden(_ASIDE, name)) is not None
+
+
+def _begin(job: Job, ends: _Ends) -> Outcome:
+    with sources.opened(ends.here, ends.original) as source:
+        if source is None and recognising.status_of(ends.here, ends.original) is None:
+            _discard(job, ends)
+        hidden = _copy(job, ends, source) if source is not None else None
+    if source is None or hidden is None:
+        return Outcome.GONE
+    return _exchange(job, ends, source.pin, hidden)
+
+
+def _copy(job: Job, ends: _Ends, source: Source) -> bytes | None:
+    """Have a whole copy under a hidden name, durably, and say under which; None if the original changed meanwhile."""
+    try:
+        digest = source.digest()
+    except sources.Disturbed:
+        return None
+    if digest != job.sha256:
+        job.read(digest)
+    hidden = ends.find(digest)  # An earlier run may have come as far as this.
+    if hidden is None:
+        hidden = ends.free()
+        if copying.copy(source, ends.there, hidden, digest, renaming.Reserving()) is None:
+            return None
+    durability.synchronise(ends.there)
+    return hidden
+
+
+def _discard(job: Job, ends: _Ends) -> None:
+    """Remove what an earlier run has copied, or begun to copy, of a file that somebody took since."""
+    copying.discard(ends.there, ends.free())
+    hidden = ends.find(job.sha256) if job.sha256 is not None else None
+    if hidden is not None:
+        os.unlink(hidden, dir_fd=ends.there)
+
+
+def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
+    """Set the original aside, and give the copy its name. Whoever takes the original away before that has it."""
+    try:
+        renaming.rename(ends.here, ends.original, ends.here, ends.aside, renaming.Reserving())
+    except OSError as error:
+        os.unlink(hidden, dir_fd=ends.there)
+        if isinstance(error, FileNotFoundError):
+            return Outcome.GONE
+        raise
+    status = recognising.status_of(ends.here, ends.aside)
+    if status is None or not Pin.of(status).has_content_of(pin):
+        # Replaced or written to since it was copied: what is there now counts.
+        _give_back(ends)
+        os.unlink(hidden, dir_fd=ends.there)
+        return Outcome.GONE
+    durability.synchronise(ends.here)
+    return _show(job, ends, hidden)
+
+
+def _show(job: Job, ends: _Ends, hidden: bytes) -> Outcome:
+    try:
+        renaming.rename(ends.there, hidden, ends.there, ends.name, job.reserving)
+    except OSError as error:
+        if error.errno not in renaming.IN_THE_WAY:
+            raise
+        _give_back(ends)
+        os.unlink(hidden, dir_fd=ends.there)
+        return Outcome.TAKEN
+    durability.synchronise(ends.there)
+    return _finish(ends)
+
+
+def _finish(ends: _Ends) -> Outcome:
+    os.unlink(ends.aside, dir_fd=ends.here)
+    durability.synchronise(ends.here)
+    return Outcome.MOVED
+
+
+def _resume(job: Job, ends: _Ends) -> Outcome:
+    """An earlier run set the original aside and died: its copy has its name already, or gets it now."""
+    digest = _digest(ends.here, ends.aside)
+    if digest is not None and digest == job.sha256:
+        hidden = ends.find(digest)
+        if hidden is not None:
+            return _show(job, ends, hidden)
+        if _digest(ends.there, ends.name) == digest or job.arrived():
+            return _finish(ends)
+    _give_back(ends)
+    return Outcome.KEPT
+
+
+def _give_back(ends: _Ends) -> None:
+    """Give the original its own name again, or the first that is free."""
+    for name in numbering.numbered(ends.original):
+        try:
+            renaming.rename(ends.here, ends.aside, ends.here, name, renaming.Reserving())
+        except FileExistsError:
+            continue
+        durability.synchronise(ends.here)
+        return
+
+
+def _digest(folder: int, name: bytes) -> bytes | None:
+    status = recognising.status_of(folder, name)
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None
+    return recognising.digest_of(folder, name, Pin.of(status))
+
+
+def _is_reserved(job: Job, ends: _Ends) -> bool:
+    reservation = job.reserving.resumed
+    return reservation is not None and renaming.is_reservation(ends.there, ends.name, reservation)

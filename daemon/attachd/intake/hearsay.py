@@ -1,0 +1,53 @@
+"""What the notes in failed say of files that may be attached, read once after a journal was lost or restored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from attachd.filing import notes, places
+from attachd.journal import admission
+from attachd.journal.database import Journal
+
+log = structlog.get_logger()
+
+#: More notes than this are not read: whoever may write in failed could make it take hours.
+MOST = 200_000
+
+
+def gather(journal: Journal, failed: Path, beat: Callable[[], None]) -> bool:
+    """Remember what the notes say; False where failed cannot be read now, so that it is to be tried again."""
+    said: set[tuple[int, bytes]] = set()
+    count = 0
+    try:
+        os.listdir(failed)
+        for path in _notes(failed):
+            beat()
+            count += 1
+            if count > MOST:
+                log.warning("notes.too_many", folder=str(failed), reason=f"only {MOST} of its notes were read")
+                break
+            with suppress(OSError):  # One that may not be read says nothing.
+                found = notes.remembered(failed, path)
+                if found is not None:
+                    said.add(found)
+    except OSError:
+        return False
+    with journal.transaction() as connection:
+        admission.hear(connection, said)
+    return True
+
+
+def _notes(failed: Path) -> Iterator[bytes]:
+    """The paths of what may be notes. Folders that cannot be listed, or are deeper than any of ours, are left out."""
+    root = bytes(failed)
+    for folder, below, names in os.walk(root):
+        within = os.path.relpath(folder, root)
+        within = b"" if within == b"." else within + b"/"
+        if within.count(b"/") >= places.DEPTH:
+            below.clear()
+        yield from (within + name for name in names if notes.may_be_named(name))

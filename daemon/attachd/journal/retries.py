@@ -1,0 +1,82 @@
+"""What ``retry`` is about to take back from failed: each intent is durable before its file moves, and goes when it is done."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from attachd.journal import rows
+
+
+class Intent(NamedTuple):
+    """One failed file on its way back; ``schema.sql`` explains each column."""
+
+    file: int
+    source: bytes
+    wanted: bytes
+    target: bytes
+    size: int
+    mtime_ns: int
+    sha256: bytes | None
+    reserved_dev: int | None
+    reserved_ino: int | None
+    since: float
+    newest: int
+
+    @property
+    def reservation(self) -> tuple[int, int] | None:
+        """The (device, inode) of the empty file that holds the name, where there is one."""
+        if self.reserved_dev is None or self.reserved_ino is None:
+            return None
+        return self.reserved_dev, self.reserved_ino
+
+
+_COLUMNS = ", ".join(Intent._fields)
+
+
+def begin(connection: sqlite3.Connection, intents: Iterable[Intent]) -> list[Intent]:
+    """Write down what is about to be taken back, and return that. Raises ``sqlite3.IntegrityError`` for a file or a name
+    that is on its way.
+    """
+    marks = ", ".join("?" * len(Intent._fields))
+    newest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'file'").fetchone()
+    intents = [intent._replace(newest=newest[0] if newest else 0) for intent in intents]
+    connection.executemany(f"INSERT INTO retry ({_COLUMNS}) VALUES ({marks})", intents)
+    return intents
+
+
+def unfinished(connection: sqlite3.Connection) -> list[Intent]:
+    """All intents, the oldest first: outside of ``retry`` those that a dead process left."""
+    found = connection.execute(f"SELECT {_COLUMNS} FROM retry ORDER BY since, file")
+    return [Intent(*record) for record in found]
+
+
+def aimed_at(connection: sqlite3.Connection, targets: Collection[bytes]) -> list[Intent]:
+    """The intents that lead to one of these paths below the inbox."""
+    if connection.execute("SELECT 1 FROM retry LIMIT 1").fetchone() is None:
+        return []
+    some = rows.filled(targets)
+    found = connection.execute(f"SELECT {_COLUMNS} FROM retry WHERE target IN ({rows.marks(some)})", some)
+    return [Intent(*record) for record in found]
+
+
+def change(connection: sqlite3.Connection, intent: Intent) -> None:
+    """Write down another name, a reservation or a checksum."""
+    values = (intent.target, intent.sha256, intent.reserved_dev, intent.reserved_ino, intent.file)
+    connection.execute(
+        "UPDATE retry SET target = ?, sha256 = ?, reserved_dev = ?, reserved_ino = ? WHERE file = ?", values
+    )
+
+
+def end(connection: sqlite3.Connection, file_ids: Collection[int]) -> None:
+    """These are done, or given up."""
+    connection.executemany("DELETE FROM retry WHERE file = ?", [(file_id,) for file_id in file_ids])
+
+
+def taken_up(connection: sqlite3.Connection, intent: Intent) -> bool:
+    """Whether intake has seen, since the intent, a file of this size at the target."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE id > ? AND path = ? AND size = ? LIMIT 1", (intent.newest, intent.target, intent.size)
+    )
+    return found.fetchone() is not None

@@ -1,0 +1,126 @@
+"""Wherever `retry` is killed, its file is in one place, and whoever comes next ends what it began: attached once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from attachd.filing import renaming
+from attachd.journal import database, retries
+from attachd.service import retrying
+from world import World, world
+
+SECOND_DEVICE = Path("/dev/shm")
+KILLED = 9
+STEPS = ("rename", "unlink", "mkdir", "fsync", "fchmod")
+
+
+@contextmanager
+def far(home: Path) -> Iterator[World]:
+    """A world whose failed lies on another device."""
+    if SECOND_DEVICE.stat().st_dev == home.stat().st_dev:
+        pytest.skip("needs a second device")
+    with tempfile.TemporaryDirectory(dir=SECOND_DEVICE) as other:
+        failed = Path(other) / "failed"
+        failed.mkdir()
+        with world(home, folders={"failed": str(failed)}) as made:
+            made.failed = failed
+            yield made
+
+
+@pytest.fixture(params=["same device", "other device"])
+def w(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) if request.param == "same device" else far(tmp_path) as made:
+        made.jira.limit = 3
+        yield made
+
+
+def killed(step: int, act: Callable[[], object]) -> bool:
+    """Act in a process that is killed directly before its *step*-th change of the disk; False if it has none so late."""
+    child = os.fork()
+    if child == 0:
+        _mortal(step)
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+
+
+def _mortal(step: int) -> None:
+    left = step
+
+    def mortal(real: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*words: object, **more: object) -> object:
+            nonlocal left
+            if left == 0:
+                os._exit(KILLED)
+            left -= 1
+            return real(*words, **more)
+
+        return wrapped
+
+    for name in STEPS:
+        setattr(os, name, mortal(getattr(os, name)))
+    renaming.rename_noreplace = mortal(renaming.rename_noreplace)
+    retries.begin = mortal(retries.begin)
+    retries.change = mortal(retries.change)
+    retries.end = mortal(retries.end)
+    database.sync = mortal(database.sync)
+
+
+def take_back(w: World, path: str) -> list[retrying.Returned | retrying.Left]:
+    return list(retrying.retry(w.desk.config, w.home / "state", [w.row(path)]))
+
+
+def content(w: World, root: Path, path: str) -> list[bytes]:
+    """What lies at a path and under the names that would be chosen beside it."""
+    stem = Path(path).stem
+    return [found for name, found in w.files(root).items() if Path(name).name.startswith(stem) and ".why" not in name]
+
+
+NEXT = ("the same verb", "the service", "the next service", "a verb for another file")
+
+
+def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
+    """Who comes next is another one at each step."""
+    step, dies = 0, True
+    while dies:
+        path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
+        w.jira.limit = 3
+        w.clock.advance(61.0)
+        w.drop(path, whole)
+        w.deliver()
+        assert w.row(path).state == "FAILED"
+        dies = killed(step, lambda: take_back(w, path))  # noqa: B023
+        seen = content(w, w.inbox, path) + content(w, w.failed, path)
+        assert len(seen) <= 1, f"step {step}: people see it at both ends"
+        w.jira.limit = 100
+        w.clock.advance(61.0)
+
+        match NEXT[step % len(NEXT)]:
+            case "the same verb":
+                take_back(w, path)
+            case "the next service":
+                w.restart()
+            case "a verb for another file":
+                list(retrying.retry(w.desk.config, w.home / "state", []))
+        w.settle(hours=1)
+        lies = content(w, w.failed, path)
+        assert len(lies) + len(content(w, w.done, path)) == 1, f"step {step}: exactly one"
+        assert content(w, w.inbox, path) == []
+        take_back(w, path) if lies else None
+        w.settle(hours=1)
+
+        assert [s.content for s in w.jira.on("TEST-1") if s.content == whole] == [whole], f"step {step}"
+        assert content(w, w.done, path) == [whole]
+        assert content(w, w.failed, path) == []
+        assert w.desk.journal.value("SELECT count(*) FROM retry") == 0
+        step += 1
+    assert step > 3
+    assert [p for root in (w.inbox, w.failed) for p in root.rglob(".attachd-*")] == []
