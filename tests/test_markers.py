@@ -111,6 +111,22 @@ def test_a_marker_is_never_attached_even_without_its_file(w: World) -> None:
     assert w.files(w.inbox) == {"TEST-1/a.txt.ready": b"content"}
 
 
+def test_a_marker_in_which_somebody_wrote_something_goes_where_its_file_goes(w: World) -> None:
+    w.drop("TEST-1/a.txt")
+    w.drop("TEST-1/a.txt.ready", b"sha256 of it")
+    (w.done / "TEST-1").mkdir()
+    (w.done / "TEST-1/a.txt.ready").write_bytes(b"an earlier one")
+    w.deliver()
+
+    assert w.jira.names("TEST-1") == ["a.txt"]
+    assert w.files(w.inbox) == {}
+    assert w.files(w.done) == {
+        "TEST-1/a.txt": b"content",
+        "TEST-1/a.txt.ready": b"an earlier one",
+        "TEST-1/a.txt (2).ready": b"sha256 of it",
+    }
+
+
 def test_a_marker_that_was_a_file_before_is_left_alone(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.drop("TEST-1/a.txt.ready")

@@ -217,7 +217,7 @@ def _aim_and_move(
             row = aiming.retarget(desk, row) if path == aiming.wanted(row) else aiming.aim_at(desk, row, path)
         elif row.id not in group.fresh:
             row = aiming.targeted(desk, row)
-        _drop_marker(desk, row)
+        _drop_marker(desk, row, group)
         return row, _move(desk, row, group)
     except OSError as error:
         if troubles.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
@@ -229,8 +229,10 @@ def _aim_and_move(
         return row, moving.Stuck(refusing.explain(error, desk.guard.inbox, row.path, root, target), refuses_name=True)
 
 
-def _drop_marker(desk: Desk, row: Row) -> None:
-    """Remove what released the file, while it is still there: left behind, it would release the next one of this name.
+def _drop_marker(desk: Desk, row: Row, group: grouping.Group) -> None:
+    """Take away what released the file, while it is still there: left behind, it would release the next one of this name.
+
+    An empty one is removed; one that holds something goes where its file goes.
 
     One that cannot be removed only makes that one wait less, so the file is moved all the same. After a death in between
     the file is moved without a marker.
@@ -242,7 +244,10 @@ def _drop_marker(desk: Desk, row: Row) -> None:
         if moving.look(desk.guard.inbox, row.path, identity(desk, row)) is not moving.Found.OURS:
             return
     try:
-        markers.remove(desk.guard.inbox, row.path, suffix)
+        if not markers.remove(desk.guard.inbox, row.path, suffix) and row.target is not None:
+            markers.take_along(
+                *(desk.guard.inbox, row.path, suffix, aiming.root(desk, row), row.target, group.dirty)
+            )
     except OSError as error:
         file = printable(row.path) + suffix
         log.warning("marker.not_removed", id=row.ident, issue=row.asked, file=file, reason=str(error))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from dataclasses import dataclass
 
@@ -50,7 +51,9 @@ def _make(folder: int, name: bytes) -> bool:
 
 
 def sweep(folder: int) -> None:
-    """Remove what a process that died left behind. Raises ``OSError``."""
+    """Remove what a process that died left behind: of these names what is empty, as ours are. Raises ``OSError``."""
     for name in os.listdir(folder):
         if os.fsencode(name).startswith(CANARY):
-            os.unlink(name, dir_fd=folder)
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and not status.st_size:
+                os.unlink(name, dir_fd=folder)
