@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from attachd.filing import renaming
+from attachd.filing import numbering, renaming
 from attachd.journal import database, retries
 from attachd.service import retrying
 from world import World, world
@@ -124,3 +127,101 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
         step += 1
     assert step > 3
     assert [p for root in (w.inbox, w.failed) for p in root.rglob(".attachd-*")] == []
+
+
+def fail(w: World, path: str, whole: bytes = b"too large") -> None:
+    w.drop(path, whole)
+    w.deliver()
+    assert w.row(path).state == "FAILED"
+    w.jira.limit = 100
+    w.clock.advance(61.0)
+
+
+def begin(w: World, path: str) -> retries.Intent:
+    """Write the intent of taking a file back to where it lay, as ``retry`` does before it moves anything."""
+    row, status = w.row(path), (w.failed / path).stat()
+    target = os.fsencode(path)
+    intent = retries.Intent(
+        row.id, target, target, target, status.st_size, status.st_mtime_ns, None, None, None, 0.0, 0
+    )
+    with w.desk.journal.transaction() as connection:
+        return retries.begin(connection, [intent])[0]
+
+
+def test_intake_leaves_alone_what_stands_at_both_ends(w: World) -> None:
+    """A copy that was cut off before the original went, as where two mounts of one device are not told apart."""
+    fail(w, "TEST-1/a.txt")
+    begin(w, "TEST-1/a.txt")
+    (w.inbox / "TEST-1").mkdir(exist_ok=True)
+    shutil.copy2(w.failed / "TEST-1/a.txt", w.inbox / "TEST-1/a.txt")
+    w.drop("TEST-1/another.txt", b"new")
+
+    w.scanner.scan()
+    assert [row.path for row in w.unfinished()] == [b"TEST-1/another.txt"]
+    w.settle(hours=1)
+
+    assert sorted(s.content for s in w.jira.on("TEST-1")) == [b"new", b"too large"]
+    assert w.files(w.failed) == {}
+
+
+def test_a_person_who_was_faster_has_the_file(w: World) -> None:
+    fail(w, "TEST-1/a.txt")
+    begin(w, "TEST-1/a.txt")
+    (w.inbox / "TEST-2").mkdir()
+    shutil.move(w.failed / "TEST-1/a.txt", w.inbox / "TEST-2/b.txt")
+    w.drop("TEST-1/a.txt", b"a new one")
+
+    w.settle(hours=1)
+
+    assert [s.content for s in w.jira.stored] == [b"a new one", b"too large"]
+    assert w.desk.journal.value("SELECT count(*) FROM retry") == 0
+    assert w.files(w.failed) == {}
+
+
+def test_what_was_written_to_it_meanwhile_goes_back_or_stays(w: World) -> None:
+    fail(w, "TEST-1/a.txt")
+    begin(w, "TEST-1/a.txt")
+    (w.failed / "TEST-1/a.txt").write_bytes(b"corrected in failed")
+
+    w.settle(hours=1)
+    assert w.files(w.failed)["TEST-1/a.txt"] == b"corrected in failed"
+    take_back(w, "TEST-1/a.txt")
+    w.settle(hours=1)
+
+    assert [s.content for s in w.jira.stored] == [b"corrected in failed"]
+
+
+def test_an_original_whose_copy_is_nowhere_gets_its_name_again(w: World) -> None:
+    """Somebody may have moved the copy on: the issue is looked at before the original is sent."""
+    fail(w, "TEST-1/a.txt")
+    intent = begin(w, "TEST-1/a.txt")
+    with w.desk.journal.transaction() as connection:
+        retries.change(connection, intent._replace(sha256=hashlib.sha256(b"too large").digest()))
+    original = w.failed / "TEST-1/a.txt"
+    original.rename(original.with_name(os.fsdecode(numbering.hidden(b"aside", b"a.txt"))))
+
+    w.scan()
+
+    assert original.read_bytes() == b"too large"
+    assert w.desk.journal.value("SELECT count(*) FROM retry") == 0
+
+
+def test_two_at_once_take_it_back_once(w: World) -> None:
+    for number in range(5):
+        fail(w, f"TEST-1/{number}.txt", b"too large %d" % number)
+        w.jira.limit = 3
+    chosen = retrying.of_issue(w.desk.config, w.desk.journal, "")
+    results: list[retrying.Returned | retrying.Left] = []
+
+    def take() -> None:
+        results.extend(retrying.retry(w.desk.config, w.home / "state", chosen))
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60.0)
+
+    assert sum(isinstance(result, retrying.Returned) for result in results) == 5
+    assert {r.reason for r in results if isinstance(r, retrying.Left)} == {"it is not there any more"}
+    assert len(w.files(w.inbox)) == 5

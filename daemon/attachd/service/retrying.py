@@ -384,7 +384,9 @@ class _Taking:
         lies = moving.look(self._failed, intent.source, identity)
         if not set_aside and lies is not moving.Found.OURS:
             return self._without_original(intent, identity, lies)
-        if set_aside or self._far(intent):
+        # A copy that stands under its name already is compared, and the original removed.
+        copied = not set_aside and moving.look(self._inbox, intent.target, identity) is moving.Found.OURS
+        if set_aside or (not copied and self._far(intent)):
             return self._relocate(intent)
         ends = self._failed, intent.source, self._inbox, intent.target
 
