@@ -245,9 +245,7 @@ def _drop_marker(desk: Desk, row: Row, group: grouping.Group) -> None:
             return
     try:
         if not markers.remove(desk.guard.inbox, row.path, suffix) and row.target is not None:
-            markers.take_along(
-                *(desk.guard.inbox, row.path, suffix, aiming.root(desk, row), row.target, group.dirty)
-            )
+            markers.take_along(*(desk.guard.inbox, row.path, suffix, aiming.root(desk, row), row.target, group.dirty))
     except OSError as error:
         file = printable(row.path) + suffix
         log.warning("marker.not_removed", id=row.ident, issue=row.asked, file=file, reason=str(error))

@@ -52,7 +52,9 @@ def take_along(inbox: Path, path: bytes, suffix: str, root: Path, target: bytes,
         return False
     pin = recognising.Pin.of(status)
     identity = Identity(pin.size, pin.mtime_ns, pin.inode, None)
-    return moving.move(inbox, path + ending, root, moving.choose(root, target + ending), identity, dirty) is Outcome.MOVED
+    return (
+        moving.move(inbox, path + ending, root, moving.choose(root, target + ending), identity, dirty) is Outcome.MOVED
+    )
 
 
 def _size(folder: int, marker: bytes) -> int:
