@@ -23,7 +23,9 @@ import pytest
 from attachd.jira import transport
 from attachd.jira.auth import Credentials
 from attachd.jira.client import Client
+from attachd.jira.contents import Content, Digest, NotYet, Unreadable
 from attachd.jira.exchange import Broken, Exchange, Reply, Stage
+from attachd.jira.listing import Attachment
 from attachd.jira.multipart import Body, Changed, Cut
 from attachd.jira.transport import Deadline, Timeouts
 from attachd.jira.verdict import Judgement, Sent, judge
@@ -121,8 +123,12 @@ def test_an_upload_says_what_jira_wants_to_hear(small: Body) -> None:
         (lambda client: client.server_info(), "/rest/api/2/serverInfo"),
         (lambda client: client.attachment_meta("2"), "/rest/api/2/attachment/meta"),
         (
-            lambda client: client.content_sha256("3", "10/1", 2, PATIENT),
+            lambda client: client.content("3", Attachment("10/1", "a.txt", 2, None, None), PATIENT),
             "/rest/api/3/attachment/content/10%2F1?redirect=false",
+        ),
+        (
+            lambda client: client.content("2", Attachment("10/1", "ä/b ?.txt", 2, None, None), PATIENT),
+            "/secure/attachment/10%2F1/%C3%A4%2Fb%20%3F.txt",
         ),
     ],
 )
@@ -883,13 +889,54 @@ def test_memory_is_flat(tmp_path: Path) -> None:
 # --- What an attachment holds ---------------------------------------------------------------------------------------
 
 
+def read(client: Client, number: str, size: int, version: str = "3") -> Content:
+    return client.content(version, Attachment(number, "a.bin", size, None, None), PATIENT)
+
+
+NOT_LOGGED_IN = {"X-Seraph-LoginReason": "AUTHENTICATED_FAILED"}
+LOGIN = {"location": "/login.jsp?permissionViolation=true"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault("status", status=302, headers=LOGIN), (Unreadable, True)),
+        (Fault("status", status=401), (Unreadable, True)),
+        (Fault("status", status=403), (Unreadable, True)),
+        (Fault("html200"), (Unreadable, True)),
+        (Fault("status", status=200, body="content", headers=NOT_LOGGED_IN), (Unreadable, True)),
+        (Fault("status", status=404), (Unreadable, False)),
+        (Fault("status", status=429), (NotYet, None)),
+        (Fault("status", status=500), (NotYet, None)),
+        (Fault("status", status=503), (NotYet, None)),
+        (Fault("status", status=200, body="short"), (NotYet, None)),
+        (Fault("reset"), (NotYet, None)),
+        (Fault("reset", point="reply-body", bytes=3), (NotYet, None)),
+    ],
+    ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Fault) else "",
+)  # fmt: skip
+def test_what_data_center_answers_in_the_place_of_a_content(
+    tmp_path: Path, fault: Fault, expected: tuple[type, bool | None]
+) -> None:
+    """A login is for ever, an outage passes, and a 404 is about one attachment."""
+    with Standin(tmp_path, page=False, issues=["TEST-1"], deployment="Server") as jira:
+        attachment = jira.store.attach("TEST-1", "a.bin", b"content")
+        jira.faults.add(replace(fault, where="content"))
+        with calling(jira.url) as client:
+            found = read(client, attachment.id, 7, "2")
+            then = read(client, attachment.id, 7, "2")
+
+    assert (type(found), getattr(found, "everywhere", None)) == expected
+    assert then == Digest(hashlib.sha256(b"content").digest())
+
+
 def test_the_checksum_of_an_attachment(jira: Standin) -> None:
     attachments = {content: jira.store.attach("TEST-1", "a.bin", content) for content in (b"", b"content", LARGE)}
 
     with calling(jira.url) as client:
-        found = {content: client.content_sha256("3", it.id, it.size, PATIENT) for content, it in attachments.items()}
+        found = {content: read(client, it.id, it.size) for content, it in attachments.items()}
 
-    assert found == {content: hashlib.sha256(content).digest() for content in attachments}
+    assert found == {content: Digest(hashlib.sha256(content).digest()) for content in attachments}
     assert {request.query for request in jira.requests} == {"redirect=false"}
 
 
@@ -898,7 +945,7 @@ def test_the_checksum_of_an_attachment_of_another_size_is_not_known(jira: Standi
     attachment = jira.store.attach("TEST-1", "a.bin", b"content")
 
     with calling(jira.url) as client:
-        assert client.content_sha256("3", attachment.id, attachment.size + difference, PATIENT) is None
+        assert isinstance(read(client, attachment.id, attachment.size + difference), NotYet)
         assert came_to(client.myself("3")) == "200"
 
 
@@ -914,7 +961,7 @@ def test_an_attachment_that_is_too_large_is_not_read_to_its_end() -> None:
         to_the_end = True
 
     with Server(act) as server, calling(server.url) as client:
-        assert client.content_sha256("3", "1", 100_000, PATIENT) is None
+        assert isinstance(read(client, "1", 100_000), NotYet)
 
     assert server.connections == 1
     assert not to_the_end
@@ -939,14 +986,14 @@ def test_a_checksum_that_cannot_be_had(jira: Standin, fault: Fault) -> None:
     jira.faults.add(replace(fault, where="content"))
 
     with calling(jira.url) as client:
-        assert client.content_sha256("3", attachment.id, 7, PATIENT) is None
-        assert client.content_sha256("3", attachment.id, 7, PATIENT) == hashlib.sha256(b"content").digest()
+        assert isinstance(read(client, attachment.id, 7), NotYet)
+        assert read(client, attachment.id, 7) == Digest(hashlib.sha256(b"content").digest())
 
 
 def test_a_download_that_never_ends() -> None:
     with Server(trickling(b"HTTP/1.1 200 OK\r\n\r\n")) as server, calling(server.url) as client:
         begun = time.monotonic()
-        assert client.content_sha256("3", "1", 10**9, SHORT) is None
+        assert isinstance(client.content("3", Attachment("1", "a.bin", 10**9, None, None), SHORT), NotYet)
 
     assert SHORT <= time.monotonic() - begun < PATIENT / 2
 
@@ -955,7 +1002,7 @@ def test_no_other_host_sees_who_we_are() -> None:
     with Server(until_gone) as elsewhere:
         there = said(b"", "303 See Other", f"Location: {elsewhere.url}/file")
         with Server(answering(there)) as server, calling(server.url) as client:
-            assert client.content_sha256("3", "1", 7, PATIENT) is None
+            assert isinstance(read(client, "1", 7), NotYet)
 
     assert elsewhere.connections == 0
 

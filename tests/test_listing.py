@@ -155,18 +155,18 @@ def test_a_listing() -> None:
 
     found = parse_listing(issue(ENTRY, other))
 
-    assert found == Listing("TEST-1", (READ, Attachment("10002", "b.txt", 10, "712020:robot", CREATED)))
+    assert found == Listing("TEST-1", (READ, Attachment("10002", "b.txt", 10, "712020:robot", CREATED)), "10")
 
 
 def test_an_issue_without_attachments() -> None:
-    assert parse_listing(issue()) == Listing("TEST-1", ())
+    assert parse_listing(issue()) == Listing("TEST-1", (), "10")
 
 
 def test_the_key_is_the_one_that_jira_answers_with() -> None:
     moved, nameless = parse_listing(issue(key="NEW-7")), parse_listing(issue(key=None))
 
-    assert moved == Listing("NEW-7", ())
-    assert nameless == Listing("", ())
+    assert moved == Listing("NEW-7", (), "10")
+    assert nameless == Listing("", (), "10")
 
 
 @pytest.mark.parametrize(

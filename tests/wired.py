@@ -36,7 +36,7 @@ LARGE = bytes(range(256)) * (12 * 1024 * 1024 // 256)
 _CALLED = (
     (re.compile(r"/attachments$"), "POST"),
     (re.compile(r"/issue/[^/]+$"), "issue"),
-    (re.compile(r"/content/[^/]+$"), "content"),
+    (re.compile(r"/content/[^/]+$|/secure/attachment/"), "content"),
     (re.compile(r"/(myself|serverInfo|meta)$"), ""),
 )
 

@@ -70,6 +70,7 @@ class Stored:
     name: str
     content: bytes
     created: float
+    author: str = ACCOUNT
 
     @property
     def sha256(self) -> str:
@@ -110,6 +111,11 @@ class MemoryJira(httpx.BaseTransport):
         self.requests: list[tuple[str, str]] = []
         self.uploads: list[list[str]] = []
         self.hide_field = False
+        self.readable = deployment == "Cloud"  # whether contents are handed out to whoever signs in without a browser
+        self.content_faults: list[Fault] = []
+        self.lag = 0.0  # listings show what was stored so long ago
+        self.date_ahead = 0.0  # of what stands in front of Jira and writes the Date header
+        self.mixed_up: list[str] = []  # the next listings are those of these issues, whatever was asked for
         self._ids = itertools.count(10_001)
         self._lock = threading.Lock()
         self.before: Callable[[], None] = lambda: None
@@ -145,9 +151,11 @@ class MemoryJira(httpx.BaseTransport):
             return self._reply(200, {"accountId": ACCOUNT}) if known else self._reply(401, {"message": "no"})
         if path.endswith("/attachment/meta"):
             return self._reply(200, {"enabled": self.enabled, "uploadLimit": self.limit})
-        if match := re.search(r"/attachment/content/(\d+)$", path):
+        if match := re.search(r"/attachment/content/(\d+)$|/secure/attachment/(\d+)/", path):
+            return self._content(match[1] or match[2])
+        if match := re.search(r"/attachment/(\d+)$", path):
             found = [s for s in self.stored if s.id == match[1]]
-            return httpx.Response(200, content=found[0].content) if found else self._reply(404, _error("gone"))
+            return self._reply(200, self._entry(found[0])) if found else self._reply(404, _error("gone"))
         match = re.search(r"/issue/([^/]+)(/attachments)?$", path)
         assert match, path
         issue = self.moved.get(match[1], match[1])
@@ -155,7 +163,23 @@ class MemoryJira(httpx.BaseTransport):
             return self._upload(request, issue, known)
         return self._list(issue, known)
 
+    def _content(self, number: str) -> httpx.Response:
+        if self.content_faults:
+            fault = self.content_faults.pop(0)
+            if fault.breaks:
+                raise fault.breaks("as told")
+            return self._reply(fault.status or 200, fault.body, fault.headers)
+        if not self.readable:
+            return self._reply(302, b"", {"location": "/login.jsp?permissionViolation=true"})
+        found = [s for s in self.stored if s.id == number]
+        return httpx.Response(200, content=found[0].content) if found else self._reply(404, _error("gone"))
+
+    def number(self, issue: str) -> str:
+        """Jira's own number of an issue."""
+        return str(int(hashlib.sha256(issue.encode()).hexdigest()[:7], 16))
+
     def _list(self, issue: str, known: bool) -> httpx.Response:
+        issue = self.mixed_up.pop(0) if self.mixed_up else issue
         if self.look_faults:
             fault = self.look_faults.pop(0)
             if fault.breaks:
@@ -163,8 +187,9 @@ class MemoryJira(httpx.BaseTransport):
             return self._reply(fault.status or 200, fault.body)
         if issue in self.missing or not known:
             return self._reply(404, _error("Issue does not exist or you do not have permission to see it."))
-        fields = {} if self.hide_field else {"attachment": [self._entry(s) for s in self.on(issue)]}
-        return self._reply(200, {"key": issue, "fields": fields})
+        shown = [s for s in self.on(issue) if not self.lag or s.created <= self.clock.time - self.lag]
+        fields = {} if self.hide_field else {"attachment": [self._entry(s) for s in shown]}
+        return self._reply(200, {"id": self.number(issue), "key": issue, "fields": fields})
 
     def _upload(self, request: httpx.Request, issue: str, known: bool) -> httpx.Response:
         fault = self.faults.pop(0) if self.faults else Fault()
@@ -210,11 +235,11 @@ class MemoryJira(httpx.BaseTransport):
 
     def _entry(self, stored: Stored) -> dict[str, Any]:
         return {"id": stored.id, "filename": stored.name, "size": len(stored.content),
-                "created": int(stored.created * 1000), "author": {"accountId": ACCOUNT}}  # fmt: skip
+                "created": int(stored.created * 1000), "author": {"accountId": stored.author}}  # fmt: skip
 
     def _reply(self, status: int, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        base = {"date": formatdate(self.time(), usegmt=True)}
+        base = {"date": formatdate(self.time() + self.date_ahead, usegmt=True)}
         kind = {} if isinstance(body, bytes) else {"content-type": "application/json"}
         return httpx.Response(status, content=content, headers=base | kind | (headers or {}))
 

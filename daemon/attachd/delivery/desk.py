@@ -61,6 +61,15 @@ class Bell:
             self._condition.wait_for(lambda: self._rings != heard, seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One answer said that an issue has another key; *since* is when (CLOCK_BOOTTIME)."""
+
+    key: str
+    issue: str
+    since: float
+
+
 @dataclass(slots=True)
 class Desk:
     """Made once per process. The sets are guarded by ``lock``; everything else is safe to share by itself.
@@ -69,6 +78,8 @@ class Desk:
     ``asked_with`` holds with which generation of the credentials a file was refused whose witnesses are still to be heard.
     ``retain_at`` and ``forget_at`` are when retention goes on (boot clock), ``forgotten`` where it has come to in the history.
     ``reader`` is the journal once more, for those who look at all of it (page, metrics, notices): they hold up nobody.
+    ``claims`` has the issues that one answer called moved, ``rechecked`` when each moved one was last asked about, and
+    ``recheck_at`` when any is (boot clock); ``started`` is when the process was, by the wall clock.
     ``secret_changed`` tells whether the token's source has changed since it was last read.
     """
 
@@ -96,6 +107,11 @@ class Desk:
     forgotten: tuple[float, int] = (0.0, 0)
     adopting: bool = False
     asked_with: dict[int, int] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    rechecked: dict[str, float] = field(default_factory=dict)
+    recheck_at: float = 0.0
+    rechecking: bool = False
+    started: float = field(init=False)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
@@ -110,6 +126,7 @@ class Desk:
     def __post_init__(self) -> None:
         """Begin with as many uploads at once as are configured."""
         self.rulebook = Rulebook(self.config)
+        self.started = self.clock.now()
         self.parallel = Parallel(self.config.upload.parallel)
         # What a start begins with are the files that wait.
         self.retain_at = self.clock.boot() + 60.0

@@ -16,6 +16,8 @@ Values = dict[str, Any]
 ROUNDS = 3
 #: Rounds that end in a 200 that proves nothing.
 NONSENSE_ROUNDS = 2
+#: When a second answer is asked for.
+SOON_SECONDS = 5.0
 PERSON = "it may be attached: look at the issue, then move the file back into its folder to send it again"
 
 
@@ -47,9 +49,10 @@ def after(row: Row, fate: Fate, now: float, doubts: Doubts, *, alone: bool = Tru
             assert_never(fate)
 
 
-def attached(fate: Stored, now: float) -> Values:
-    """Jira holds it."""
+def attached(fate: Stored, now: float, *, ground: str | None = None) -> Values:
+    """Jira holds it. *ground*: on what an attachment is credited to it that no answer named."""
     return {
+        "ground": ground,
         "state": State.ATTACHED,
         "since": now,
         "verdict_at": now,
@@ -120,6 +123,7 @@ def doubtful(row: Row, fate: InDoubt, now: float, doubts: Doubts, *, alone: bool
         "reason": fate.reason,
         "doubt_attempt": row.doubt_attempt if row.ever_doubtful else row.attempt,
         "doubt_at": row.doubt_at if row.ever_doubtful else row.sent_at,
+        "doubt_slack": row.doubt_slack if row.ever_doubtful else row.sent_slack,
         "looks": 0,
         "brief": int(fate.brief),
         "share": fate.share,
@@ -139,16 +143,32 @@ def orphaned(row: Row, now: float, doubts: Doubts) -> Values:
     return doubtful(row, fate, now, doubts, alone=False)
 
 
-def not_found(row: Row, now: float, doubts: Doubts, *, others_accepted: bool, longest: float) -> Values:
+def _looks(row: Row, doubts: Doubts) -> Sequence[float]:
+    """When this round's looks are made, in seconds from its start. A request that was declined is looked up at once as well."""
+    return (0.0, *doubts.looks_seconds) if row.brief else doubts.looks_seconds
+
+
+def is_last_look(row: Row, doubts: Doubts, *, fresh: bool) -> bool:
+    """Whether the look that was just made ends the round.
+
+    Of a request that was declined one look is enough if its listing is *fresh*, proven to be newer than the attempt: it shows
+    what was stored of it in part. A listing that may lag behind is asked for until the round is over.
+    """
+    return row.looks + 1 >= len(_looks(row, doubts)) or bool(row.brief and fresh)
+
+
+def not_found(
+    row: Row, now: float, doubts: Doubts, *, others_accepted: bool, longest: float, fresh: bool = False
+) -> Values:
     """A usable look did not show it. After the last look of the round it may be sent again, or a person must look.
 
-    *longest* is the time-out of its reply: the last look is not made before that is over.
+    *longest* is the time-out of its reply: where there was none, the last look is not made before that is over.
     """
-    looks = row.looks + 1
-    if not row.brief and looks < len(doubts.looks_seconds):
-        step = doubts.looks_seconds[looks] - doubts.looks_seconds[looks - 1]
-        if looks == len(doubts.looks_seconds) - 1:
-            step = max(step, longest - doubts.looks_seconds[looks - 1])
+    looks, times = row.looks + 1, _looks(row, doubts)
+    if not is_last_look(row, doubts, fresh=fresh):
+        step = times[looks] - times[looks - 1]
+        if looks == len(times) - 1 and not row.brief:
+            step = max(step, longest - times[looks - 1])
         return {"looks": looks, "blind_since": None, "due": now + step, "wait": step}
     if row.nonsense >= NONSENSE_ROUNDS:
         return refused(f"{row.reason}, {row.nonsense} times; {PERSON}", now, may_be_attached=True)
@@ -160,19 +180,20 @@ def not_found(row: Row, now: float, doubts: Doubts, *, others_accepted: bool, lo
 
 
 def settled_doubt(row: Row) -> Values:
-    """What one look has settled: Jira declined the whole request, and nothing of this file came of it.
+    """What the looks have settled: Jira declined the whole request, and nothing of this file came of it.
 
     A doubt that is older than that request stays.
     """
     if row.brief and row.doubt_attempt == row.attempt:
-        return {"doubt_attempt": None, "doubt_at": None, "brief": 0}
+        return {"doubt_attempt": None, "doubt_at": None, "doubt_slack": None, "brief": 0}
     return {}
 
 
-def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool = False) -> Values:
+def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool = False, soon: bool = False) -> Values:
     """The look showed nothing that can be relied on: an unreadable answer is not an empty list.
 
-    Where the *world* is at fault (an outage, a dead account), its hours do not count towards giving the file up.
+    Where the *world* is at fault (an outage, a dead account), its hours do not count towards giving the file up. *soon*: a
+    second answer is wanted.
     """
     if world:
         return {"blind_since": None, "due": now + 5.0, "wait": 5.0}
@@ -184,5 +205,5 @@ def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool =
             now,
             may_be_attached=True,
         )
-    wait = min(policy.file_wait(1 + int((now - blind) // 60)), 900.0)
+    wait = SOON_SECONDS if soon else min(policy.file_wait(1 + int((now - blind) // 60)), 900.0)
     return {"blind_since": blind, "due": now + wait, "wait": wait}

@@ -1,20 +1,29 @@
 """Whether what is in doubt has arrived: rows held against a listing of their issue. Pure.
 
-Ours is an attachment with the same stored name and size, by our author, created no earlier than our first doubtful
-attempt, that the journal credits to no other row and that no listing had shown before that attempt.
+Where the content can be read, it decides: nothing is credited that was not compared. Where it cannot, an attachment is a row's
+only if nothing speaks against it: stored name, size, author, a time after the row's first doubtful attempt, no other row that it
+may belong to. Never credited is what the journal credits to another row, what a listing had shown before that attempt, and
+what another account stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
+from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS
 from attachd.jira import names
-from attachd.jira.listing import Attachment, Listing
+from attachd.jira.contents import Content, Digest, NotYet
+from attachd.jira.listing import Attachment
 from attachd.journal.rows import EVERY, Row
+from attachd.model import State
 
-#: How far the server's clock and its ``created`` may differ, in seconds.
-CLOCK_SLACK_SECONDS = 120.0
+#: Rows that wait for what a look shows.
+WAITING = frozenset({State.DOUBTFUL, State.READY})
+#: On what ground an attachment is credited to a file; ``file.ground`` in the journal.
+BY_CONTENT = "content"
+BY_METADATA = "name, size and time"
 
 #: The ``doubt_at`` of an attempt of which nobody remembers when it was made.
 UNKNOWN = 0.0
@@ -22,16 +31,25 @@ UNKNOWN = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Exactly one attachment can be this row's."""
+    """This attachment is the row's; *ground* is what that rests on."""
 
     attachment: Attachment
+    ground: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """Several can, or several rows want it, or its name is another: only the content tells."""
+    """One of these may be the row's, and the content, which alone would tell, cannot be read: a person must look."""
 
     candidates: tuple[Attachment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One of these may be the row's, and the content, which alone would tell, cannot be read at this moment."""
+
+    candidates: tuple[Attachment, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,73 +57,147 @@ class Absent:
     """No attachment can be this row's."""
 
 
-Finding = Arrived | Unclear | Absent
+Finding = Arrived | Unclear | Pending | Absent
 
 
-def reconcile(
-    rows: Sequence[Row], listing: Listing, credited: Mapping[str, int], listed: Mapping[str, int], author: str | None
-) -> dict[int, Finding]:
-    """Say for each row what the listing shows. *credited*: attachment to row; *listed*: id to the attempt before it was seen."""
-    possible = {row.id: [a for a in listing.attachments if _may_be(row, a, credited, listed, author)] for row in rows}
-    named = {row.id: [a for a in possible[row.id] if _same_name(row, a)] for row in rows}
-    return {row.id: _finding(row, named, possible) for row in rows}
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an issue shows, and what the journal knows of that.
+
+    *credited*: attachment to row. *listed*: id to the number of the last attempt before a listing first showed it. *author*:
+    who we are now, None where that is not known.
+    """
+
+    attachments: Sequence[Attachment]
+    credited: Mapping[str, int] = field(default_factory=dict)
+    listed: Mapping[str, int] = field(default_factory=dict)
+    author: str | None = None
 
 
-def to_be_compared(row: Row, finding: Finding) -> Finding:
-    """Have the content decide where a person has looked at the attachment that fits, and found another file."""
-    if isinstance(finding, Arrived) and _is_judged(row, finding.attachment):
-        return Unclear((finding.attachment,))
-    return finding
+class Fit(Enum):
+    """How an attachment of the right size fits a row, but for its content. The first are tried first."""
+
+    NAMED = auto()  #: in everything
+    OBJECTED = auto()  #: under its name; its time or its author speaks against it, or is not told
+    RENAMED = auto()  #: stored after our attempt by us, and under another name: Jira may have changed that
 
 
-def as_judged(row: Row, finding: Finding) -> Finding:
-    """Leave out what a person has looked at, of that whose content could not be compared."""
-    if not isinstance(finding, Unclear):
-        return finding
-    left = tuple(each for each in finding.candidates if not _is_judged(row, each))
-    return Unclear(left) if left else Absent()
+def fit(row: Row, attachment: Attachment, view: View) -> Fit | None:
+    """Say how an attachment fits a row; None where it cannot be the row's."""
+    if attachment.size != row.size or view.credited.get(attachment.id, row.id) != row.id:
+        return None
+    attempt = row.doubt_attempt or 0  # 0: one that nobody remembers, by a journal that was lost
+    if attachment.id in view.listed and view.listed[attachment.id] < attempt:
+        return None
+    us = (view.author if row.author is None else row.author) or None  # "": by whom it was attached is unknown
+    if attempt and None not in (us, attachment.author) and attachment.author != us:
+        return None
+    after = _after(row, attachment)
+    if names.comparable(attachment.name) != names.comparable(row.name):
+        # Of an attempt that nobody remembers Jira has a file of that name, or none.
+        return Fit.RENAMED if attempt and (after or attachment.created is None) else None
+    if attempt and _long_before(row, attachment):
+        return None
+    # Of an attempt whose time is unknown name and size prove nothing: the issue may have held such a file for years.
+    known = row.doubt_at != UNKNOWN
+    return Fit.NAMED if known and after and us in (None, attachment.author) else Fit.OBJECTED
+
+
+def _after(row: Row, attachment: Attachment) -> bool:
+    """Whether it was stored no earlier than our first doubtful attempt, and than the file was there at all."""
+    slack = ASSUMED_SLACK_SECONDS if row.doubt_slack is None else row.doubt_slack
+    earliest = row.doubt_at or 0.0
+    if not row.doubt_attempt:
+        # An inbox out of a backup has old mtimes; what is older than the ctime may be another file's.
+        earliest = max(earliest, row.ctime_ns / 1e9)
+    return attachment.created is not None and attachment.created >= earliest - slack
+
+
+def _long_before(row: Row, attachment: Attachment) -> bool:
+    """Whether it is proven to be older than our attempt, by a clock that was measured when the attempt was made."""
+    if row.doubt_slack is None or row.doubt_at is None or attachment.created is None:
+        return False
+    return attachment.created < row.doubt_at - row.doubt_slack - ASSUMED_SLACK_SECONDS
+
+
+def candidates(rows: Sequence[Row], view: View) -> list[Attachment]:
+    """The attachments whose content tells something: those that may belong to a row that waits for what a look shows."""
+    waiting = [row for row in rows if row.state in WAITING]
+    return [a for a in view.attachments if any(fit(row, a, view) for row in waiting)]
+
+
+def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) -> dict[int, Finding]:
+    """Say for each row what the listing shows. *rows* are all that may own an attachment that shows up on the issue.
+
+    *contents* has what came of reading each of the ``candidates``; one that is missing there could not be read.
+    """
+    # What waits comes first: equal contents are equal to us, and what has its verdict needs no attachment any more.
+    rows = sorted(rows, key=lambda row: row.state not in WAITING)
+    fits = {row.id: {a.id: kind for a in view.attachments if (kind := fit(row, a, view))} for row in rows}
+    by_id = {a.id: a for a in view.attachments}
+    matched = dict(_matched(rows, fits, contents))
+    taken = set(matched.values())
+    findings: dict[int, Finding] = {}
+    for row in rows:
+        if row.id in matched:
+            findings[row.id] = Arrived(by_id[matched[row.id]], BY_CONTENT)
+            continue
+        left = {i: kind for i, kind in fits[row.id].items() if i not in taken and not _read(row, contents.get(i))}
+        later = [i for i in left if isinstance(contents.get(i), NotYet)]
+        if later:
+            reason = next(c.reason for i in later if isinstance(c := contents[i], NotYet))
+            findings[row.id] = Pending(tuple(by_id[i] for i in later), reason)
+        else:
+            unjudged = {i: kind for i, kind in left.items() if not _is_judged(row, by_id[i])}
+            findings[row.id] = _unread(row, unjudged, fits, by_id)
+    return findings
+
+
+def _matched(
+    rows: Sequence[Row], fits: Mapping[int, Mapping[str, Fit]], contents: Mapping[str, Content]
+) -> Iterator[tuple[int, str]]:
+    """Give each row an attachment that contains what was sent, one under its own name first."""
+    done, taken = set[int](), set[str]()
+    for wanted in Fit:
+        for row in rows:
+            for attachment, kind in fits[row.id].items():
+                if kind is not wanted or row.id in done or attachment in taken:
+                    continue
+                content = contents.get(attachment)
+                if isinstance(content, Digest) and content.sha256 == row.sha256:
+                    done.add(row.id)
+                    taken.add(attachment)
+                    yield row.id, attachment
 
 
 def _is_judged(row: Row, attachment: Attachment) -> bool:
-    """Whether a person looked at it, or (retry --not-attached) at all that there was at ``judged_at``."""
+    """Whether a person looked at it and found another file, or (retry --not-attached) at all that there was at ``judged_at``."""
     ids = (row.judged or "").split()
     if attachment.id in ids:
         return True
     if EVERY not in ids:
         return False
     at, created = row.judged_at, attachment.created
-    return at is None or created is None or created <= at + CLOCK_SLACK_SECONDS
+    return at is None or created is None or created <= at + ASSUMED_SLACK_SECONDS
 
 
-def _finding(
-    row: Row, named: Mapping[int, Sequence[Attachment]], possible: Mapping[int, Sequence[Attachment]]
+def _read(row: Row, content: Content | None) -> bool:
+    """Whether the content was compared: then it is not this row's, or another row of the same content has it."""
+    return isinstance(content, Digest) and row.sha256 is not None
+
+
+def _unread(
+    row: Row, left: Mapping[str, Fit], fits: Mapping[int, Mapping[str, Fit]], by_id: Mapping[str, Attachment]
 ) -> Finding:
-    mine = named[row.id]
-    if not mine:
+    """Judge by name, size and time what could not be read."""
+    others = [found for other, found in fits.items() if other != row.id]
+    named = [i for i, kind in left.items() if kind is not Fit.RENAMED]
+    if not named:
         # Under another name it is only a candidate; one that fits another row by name is that row's.
-        taken = {a.id for other, found in named.items() if other != row.id for a in found}
-        renamed = tuple(a for a in possible[row.id] if a.id not in taken)
+        theirs = {i for found in others for i, kind in found.items() if kind is not Fit.RENAMED}
+        renamed = tuple(by_id[i] for i in left if i not in theirs)
         return Unclear(renamed) if renamed else Absent()
-    wanted_by_others = any(a in found for other, found in named.items() if other != row.id for a in mine)
-    # Of an attempt whose time is unknown name and size prove nothing: the issue may have held such a file for years.
-    if len(mine) == 1 and not wanted_by_others and row.doubt_at != UNKNOWN:
-        return Arrived(mine[0])
-    return Unclear(tuple(mine))
-
-
-def _same_name(row: Row, attachment: Attachment) -> bool:
-    return names.comparable(attachment.name) == names.comparable(row.name)
-
-
-def _may_be(
-    row: Row, attachment: Attachment, credited: Mapping[str, int], listed: Mapping[str, int], author: str | None
-) -> bool:
-    us = author if row.author is None else row.author  # "": by whom it was attached is unknown
-    earliest = (row.doubt_at or 0.0) - CLOCK_SLACK_SECONDS
-    return (
-        attachment.size == row.size
-        and credited.get(attachment.id, row.id) == row.id
-        and (attachment.author is None or not us or attachment.author == us)
-        and (attachment.created is None or attachment.created >= earliest)
-        and not (attachment.id in listed and listed[attachment.id] < (row.doubt_attempt or 0))
-    )
+    (only, *more) = named
+    if more or left[only] is not Fit.NAMED or any(found.get(only, Fit.RENAMED) is not Fit.RENAMED for found in others):
+        return Unclear(tuple(by_id[i] for i in named))
+    return Arrived(by_id[only], BY_METADATA)

@@ -11,7 +11,7 @@ import structlog
 from attachd.delivery import learning, outcome, pausing
 from attachd.delivery.desk import Desk
 from attachd.jira.exchange import Exchange
-from attachd.journal import queue, rows
+from attachd.journal import database, queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Fate, Fault, InDoubt, Misstored, Scope, State, Stored, printable
@@ -43,12 +43,24 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
         if any(isinstance(fate, Misstored) for fate in fates):
             fault = fault or _second_issue(connection, sent[0].lane, now)
         if any(isinstance(fate, Stored) for fate in fates):
+            _keep_skew(connection, desk)
             ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
     tell(written)
     pausing.tell_ended(desk, ended)
     if fault is not None:
         pausing.pause(desk, fault)
     return written
+
+
+#: So much has to be new about a proxy's clock to be written down, in seconds.
+_NEW_SKEW_SECONDS = 5.0
+
+
+def _keep_skew(connection: sqlite3.Connection, desk: Desk) -> None:
+    """Remember for the next process how far Jira's clock is from its ``Date`` headers."""
+    skew, known = desk.site.time.skew, float(database.get(connection, "site.skew") or 0.0)
+    if abs(skew - known) >= _NEW_SKEW_SECONDS:
+        database.put(connection, "site.skew", skew)
 
 
 #: Files of two issues that were stored in a wrong size within this time are no accident.

@@ -1,7 +1,8 @@
 """Deletes by age what Jira holds, and forgets what has been finished for long: ``[retention]``.
 
-Only what Jira has just been found to hold is deleted: the attachment has the id and the size, and the file must still read as it
-was sent. A failed file goes only where the same content is on its issue by now. Everything else is kept, and said.
+Only what Jira has just been found to hold is deleted: the attachment was read and has the content that was sent, and the file
+must still read so too. A failed file goes only where the same content is on its issue by now. Everything else is kept, and
+said; where Jira hands no contents out to our credentials, that is everything.
 
 Age is told by the journal's time: a clock that is set ahead makes nothing old. That a file is not there proves nothing: done and
 failed may be mounts that are away.
@@ -13,18 +14,20 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import structlog
 
 from attachd import troubles
-from attachd.delivery import pausing
+from attachd.delivery import looking, pausing
 from attachd.delivery.desk import Desk
 from attachd.filing import clearing, moving, notes, places, recognising, refusing
 from attachd.filing.recognising import Found, Identity
 from attachd.jira import listing
 from attachd.jira.client import Client
+from attachd.jira.contents import Digest, NotYet, Unreadable
 from attachd.jira.exchange import Exchange, Reply
-from attachd.journal import keeping, rows
+from attachd.journal import database, keeping, rows
 from attachd.journal.keeping import Walk
 from attachd.journal.rows import Row
 from attachd.model import State, printable
@@ -59,6 +62,14 @@ class Lacks:
 @dataclass(frozen=True, slots=True)
 class Silent:
     """Nothing can be found out now, of any file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Jira does not hand contents out to us: no file can be compared."""
+
+
+Answer = Holds | Lacks | Silent | Closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,9 @@ def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
     answer = _ask(desk, client, row)
     if isinstance(answer, Silent):
         return False
+    _tell_closed(desk, closed=isinstance(answer, Closed))
+    if isinstance(answer, Closed):
+        return False
     values: dict[str, object] = {}
     file = {"id": row.ident, "issue": row.asked, "file": f"{shelf.name}/{printable(row.target or b'')}"}
     if isinstance(answer, Lacks):
@@ -184,21 +198,57 @@ def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, 
     return {"root": None, "target": None, "note": None, "reason": f"{row.reason}; {said}" if row.reason else said}
 
 
-def _ask(desk: Desk, client: Client, row: Row) -> Holds | Lacks | Silent:
+def _tell_closed(desk: Desk, *, closed: bool) -> None:
+    """Say once that nothing is deleted because nothing can be compared, and remember it for ``check``."""
+    with desk.journal.transaction_for_reading() as connection:
+        known = bool(database.get(connection, CLOSED))
+    if known != closed:
+        with desk.journal.transaction() as connection:
+            database.put(connection, CLOSED, int(closed))
+        if closed:
+            log.warning("retention.blocked", site=desk.site.url, reason=NOT_COMPARED)
+
+
+def _ask(desk: Desk, client: Client, row: Row) -> Answer:
     if row.site != desk.site.url:
         return Lacks(f"it was sent to another site ({row.site})")
+    if row.sha256 is None:
+        return Lacks("it was never read, so that nothing can be compared with it")
     return _is_attached(desk, client, row) if row.state is State.DONE else _is_on_issue(desk, client, row)
 
 
-def _is_attached(desk: Desk, client: Client, row: Row) -> Holds | Lacks | Silent:
+def _is_attached(desk: Desk, client: Client, row: Row) -> Answer:
     """Data Center leaves the id out of its answer; the address that was asked names it."""
     answer = desk.site.hear(desk.asked(lambda: client.attachment(desk.site.version, row.attachment or "")))
-    if isinstance(answer, Reply) and answer.status == 200 and isinstance(answer.json, dict):
-        named = str(answer.json.get("id") or row.attachment)
-        if (named, answer.json.get("size")) == (row.attachment, row.size):
-            return Holds()
+    told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
+    there = listing.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
+    if there is None:
+        return _not_shown(answer, f"Jira does not show attachment {row.attachment} any more")
+    if (there.id, there.size) != (row.attachment, row.size):
         return Lacks(f"attachment {row.attachment} is another in Jira than was sent")
-    return _not_shown(answer, f"Jira does not show attachment {row.attachment} any more")
+    return _compared(desk, client, row, there)
+
+
+def _compared(desk: Desk, client: Client, row: Row, there: listing.Attachment) -> Answer:
+    """Read an attachment anew: it may have been taken away or replaced since it was last read."""
+    match looking.read(desk, client, there, anew=True):
+        case Digest(sha256) if sha256 == row.sha256:
+            return Holds()
+        case Digest():
+            return Lacks(f"attachment {there.id} has another content in Jira than was sent")
+        case Unreadable(reason, everywhere=False):
+            return Lacks(f"the content of attachment {there.id} cannot be read ({reason})")
+        case NotYet():
+            return Silent()
+        case Unreadable() | None:
+            return Closed()
+        case other:
+            assert_never(other)
+
+
+#: What ``meta`` calls that nothing can be compared, and why nothing is deleted then.
+CLOSED = "retention.closed"
+NOT_COMPARED = "Jira does not hand contents out to this account, so that nothing can be compared; nothing is deleted"
 
 
 def _not_shown(answer: Exchange, reason: str) -> Lacks | Silent:
@@ -208,24 +258,17 @@ def _not_shown(answer: Exchange, reason: str) -> Lacks | Silent:
     return Silent()
 
 
-def _is_on_issue(desk: Desk, client: Client, row: Row) -> Holds | Lacks | Silent:
+def _is_on_issue(desk: Desk, client: Client, row: Row) -> Answer:
     """A failed file was not attached by us; by its content it shows whether somebody else has done so."""
-    if not desk.site.cloud:
-        return Lacks("Data Center does not hand out what an attachment contains: whether it is on the issue is unknown")
-    if row.sha256 is None or not row.size:
-        return Lacks("it was never read")
+    if not row.size:
+        return Lacks("it is empty, and any empty file would be taken for it")
     answer = desk.site.hear(desk.asked(lambda: client.listing(desk.site.version, row.lane)))
     if not isinstance(answer, Reply) or answer.status != 200:
         return _not_shown(answer, f"Jira does not show {row.lane}")
     parsed = listing.parse_listing(answer.json)
     for attachment in parsed.attachments if parsed else ():
-        if attachment.size != row.size:
-            continue
-        seconds = desk.reply_seconds(row.size)
-        with desk.turns.left(), desk.beats.busy(seconds, lambda: 0):
-            digest = client.content_sha256(desk.site.version, attachment.id, row.size, seconds)
-        if digest == row.sha256:
-            return Holds()
+        if attachment.size == row.size and not isinstance(found := _compared(desk, client, row, attachment), Lacks):
+            return found
     return Lacks(f"its content was not found on {row.lane}")
 
 

@@ -12,9 +12,9 @@ import structlog
 
 from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
-from attachd.delivery.reconciling import Absent, Arrived, Finding, Unclear
+from attachd.delivery.reconciling import Absent, Arrived, Pending, Unclear
 from attachd.filing import places
-from attachd.jira import multipart, verdict, waits
+from attachd.jira import listing, multipart, verdict, waits
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.journal import queue, rows
@@ -156,11 +156,15 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
     if not isinstance(seen, looking.Seen):
         _cannot_look(desk, client, row, seen)
         return False
-    finding = looking.find(desk, client, row.lane, seen)[row.id]
+    finding = looking.find(desk, client, row.lane, seen).get(row.id)
     if isinstance(finding, Absent):
         return True
+    if finding is None:
+        return False  # intake changed it meanwhile
     with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, row, _found_before(desk, row, finding, now))
+        if isinstance(finding, Arrived) and looking.is_anothers(connection, desk, row, finding.attachment):
+            return False
+        rows.change_if_same(connection, row, _found_before(row, finding, now))
         written = rows.one(connection, row.id)
     recording.tell([written])
     return False
@@ -169,25 +173,37 @@ def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
 def _visible(desk: Desk, client: Client, row: Row) -> bool:
     """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
     seen = looking.ask(desk, client, row.lane)
-    if isinstance(seen, looking.Seen) or (isinstance(seen, Reply) and seen.status == 200 and seen.json is not None):
+    if isinstance(seen, looking.Seen | looking.Unsure):
+        return True
+    if isinstance(seen, Reply) and seen.status == 200 and seen.json is not None:
         # A listing that is unusable is an issue that is there.
         return True
     _cannot_look(desk, client, row, seen)
     return False
 
 
-def _found_before(desk: Desk, row: Row, finding: Finding, now: float) -> dict[str, Any]:
-    if isinstance(finding, Arrived):
-        remark = "an earlier attempt had arrived after all"
-        return outcome.attached(Stored(finding.attachment.id, finding.attachment.name, remark), now)
-    if desk.site.cloud:
-        wait = policy.file_wait(row.tries)
-        return {"due": now + wait, "wait": wait, "reason": "an attachment that may be this file cannot be read"}
-    return outcome.ask_a_person([each.id for each in finding.candidates] if isinstance(finding, Unclear) else [], now)
+def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) -> dict[str, Any]:
+    match finding:
+        case Arrived(attachment, ground):
+            remark = "an earlier attempt had arrived after all"
+            return outcome.attached(Stored(attachment.id, attachment.name, remark), now, ground=ground)
+        case Pending(_, reason):
+            wait = policy.file_wait(row.tries)
+            said = f"{looking.ids_of(finding)} may be this file, and cannot be read now: {reason}"
+            return {"due": now + wait, "wait": wait, "reason": said}
+        case Unclear(several):
+            return outcome.ask_a_person([a.id for a in several], now)
+        case _:
+            assert_never(finding)
 
 
-def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange) -> None:
+def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange | looking.Unsure) -> None:
     now = desk.clock.now()
+    if isinstance(answer, looking.Unsure):
+        values = {"due": now + outcome.SOON_SECONDS, "wait": outcome.SOON_SECONDS, "reason": answer.reason}
+        with desk.journal.transaction() as connection:
+            rows.change_if_same(connection, row, values)
+        return
     fate = blame.unseen(answer)
     if fate is not None:
         with desk.journal.transaction() as connection:
@@ -289,6 +305,7 @@ def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
             author=desk.site.author,
             site=desk.site.url,
             sent_at=desk.site.now(),
+            sent_slack=desk.site.slack,
             now=desk.clock.now(),
             checksums=body.checksums if body.buffered else None,
         )
@@ -302,19 +319,34 @@ def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
 
 def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.Body) -> Exchange:
     reply_seconds = desk.reply_seconds(body.length)
+    begun = desk.clock.boot()
+
+    def upload() -> Exchange:
+        nonlocal begun
+        begun = desk.clock.boot()
+        return client.upload(desk.site.version, batch[0].lane, body, reply_seconds)
+
     for row in batch:
         desk.progress[row.id] = lambda: body.sent
     try:
         patient = desk.beats.busy(reply_seconds, lambda: body.sent)
         with desk.turns.left(), desk.timings.timed("upload"), patient:
-            return desk.site.hear(
-                policy.connected(
-                    lambda: client.upload(desk.site.version, batch[0].lane, body, reply_seconds), desk.stopping
-                )
-            )
+            answer = desk.site.hear(policy.connected(upload, desk.stopping))
     finally:
         for row in batch:
             desk.progress.pop(row.id, None)
+    _learn(desk, answer, begun, desk.clock.boot())
+    return answer
+
+
+def _learn(desk: Desk, answer: Exchange, begun: float, ended: float) -> None:
+    """What Jira has just stored tells its own clock, and who we are to it."""
+    stored = listing.parse_attachments(answer.json) if isinstance(answer, Reply) and answer.status == 200 else None
+    created = [a.created for a in stored or () if a.created is not None]
+    if created:
+        desk.site.stored(max(created), begun, ended)
+    for author in {a.author for a in stored or () if a.author is not None}:
+        desk.site.signed_by(author)
 
 
 def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import urllib.parse
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 from attachd.clock import Clock
+from attachd.delivery.servertime import ServerTime
 from attachd.jira import listing, verdict, waits
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.model import Cure, Fault, Scope
@@ -19,6 +21,11 @@ from attachd.model import Cure, Fault, Scope
 LIMITS_SECONDS = 60.0
 #: How many attachments an issue holds at the most on Cloud (the sample of ``GET issue/limit/report``).
 ATTACHMENTS = 2000
+#: After so long it is found out again whether contents can be read, and who we are, which API the site speaks and how much a
+#: request may hold: in seconds.
+TRUSTED_SECONDS = 86_400.0
+#: How many checksums of attachments are remembered: what an attachment contains never changes.
+DIGESTS = 10_000
 #: How long it counts that an issue was seen, in seconds, and how many issues are remembered.
 SEEN_SECONDS, SEEN_ISSUES = 600.0, 10_000
 
@@ -43,17 +50,22 @@ class SeenIssue:
 class Site:
     """One Jira. ``version`` is "" until it is known which API it speaks; ``pages`` is the address below which people see it."""
 
-    def __init__(self, url: str, deployment: str, clock: Clock) -> None:
-        """*deployment* is the configuration's: auto, cloud or datacenter."""
+    def __init__(self, url: str, deployment: str, clock: Clock, *, skew: float = 0.0) -> None:
+        """*deployment* is the configuration's: auto, cloud or datacenter; *skew* is that of ``ServerTime``."""
         self.url = url
         self.pages = url
-        self.version = {"cloud": "3", "datacenter": "2"}.get(deployment, "")
+        self.configured = {"cloud": "3", "datacenter": "2"}.get(deployment, "")
+        self.version = self.configured
         self.author: str | None = None
         self.introduced = False
         self.limits: Limits | None = None
         self.lock = threading.Lock()
         self._clock = clock
-        self._ahead: float | None = None
+        self.time = ServerTime(skew)
+        self.digests: OrderedDict[str, bytes] = OrderedDict()
+        self.deleted: set[str] = set()
+        self.old_since: dict[str, float] = {}
+        self._closed: tuple[int, float] | None = None
         self._issues: dict[str, SeenIssue] = {}
         self._seeing = threading.Lock()
 
@@ -65,8 +77,38 @@ class Site:
     def hear(self, outcome: Exchange) -> Exchange:
         """Set our idea of the server's clock by a reply's ``Date``; pass the reply on."""
         if isinstance(outcome, Reply) and outcome.date is not None:
-            self._ahead = outcome.date - self._clock.boot()
+            self.time.heard(outcome.date, self._clock.boot())
         return outcome
+
+    def remember_digest(self, attachment: str, sha256: bytes) -> None:
+        """Remember what an attachment contains, so that the next look does not read it again."""
+        with self._seeing:
+            self.digests[attachment] = sha256
+            if len(self.digests) > DIGESTS:
+                self.digests.popitem(last=False)
+
+    def close_contents(self, generation: int) -> None:
+        """Remember that credentials of this *generation* do not open the contents of attachments."""
+        self._closed = generation, self._clock.boot()
+
+    def opens_contents(self, generation: int) -> bool:
+        """Whether the contents of attachments can be read, or that is to be found out: for the first time, a day later, or
+        with other credentials.
+        """
+        if self._closed is None:
+            return True
+        known, since = self._closed
+        return known != generation or self._clock.boot() - since >= TRUSTED_SECONDS
+
+    def stored(self, created: float, begun: float, ended: float) -> None:
+        """Jira stored a file of ours at *created* by its clock, and between *begun* and *ended* by CLOCK_BOOTTIME."""
+        self.time.stored(created, begun, ended)
+
+    def signed_by(self, author: str) -> None:
+        """Jira stored a file of ours under this account. If it had told us another, neither is believed before it is asked."""
+        if self.author is not None and author != self.author:
+            self.author = None
+            self.introduced = False
 
     def page(self, issue: str) -> str:
         """The address of an issue's page."""
@@ -109,11 +151,16 @@ class Site:
     @property
     def clock_known(self) -> bool:
         """Whether a reply with a date has been seen by this process."""
-        return self._ahead is not None
+        return self.time.known
 
     def now(self) -> float:
         """The server's time; CLOCK_BOOTTIME carries it on, so that our own clock may be set meanwhile."""
-        return self._clock.wall() if self._ahead is None else self._ahead + self._clock.boot()
+        return self.time.now(self._clock.boot()) if self.time.known else self._clock.wall()
+
+    @property
+    def slack(self) -> float | None:
+        """How far ``now`` may be off, in seconds; None where that was not measured."""
+        return self.time.slack(self._clock.boot())
 
 
 def deployment(outcome: Exchange) -> str | Fault:

@@ -16,6 +16,7 @@ from attachd.delivery import (
     learning,
     looking,
     meeting,
+    moves,
     outcome,
     pausing,
     recording,
@@ -89,6 +90,7 @@ def _next(desk: Desk, client: Client) -> bool:
         or _blame(desk, client)
         or _probe(desk, client)
         or _look(desk, client)
+        or _recheck(desk, client)
         or _send(desk, client)
         or _file(desk, least=1)
         or retaining.step(desk, client, lambda: _met(desk, client))
@@ -206,6 +208,21 @@ def _look(desk: Desk, client: Client) -> bool:
             finally:
                 desk.give_back(lane)
     return False
+
+
+def _recheck(desk: Desk, client: Client) -> bool:
+    """Ask whether an issue is still where it was moved to, before files go there."""
+    if desk.clock.boot() < desk.recheck_at or not pausing.current(desk).looks:
+        return False
+    with desk.lock:
+        if desk.rechecking:
+            return False
+        desk.rechecking = True
+    try:
+        return moves.recheck(desk, client, lambda: _met(desk, client))
+    finally:
+        with desk.lock:
+            desk.rechecking = False
 
 
 def _settle_found(desk: Desk, client: Client, lane: str, generation: int) -> None:

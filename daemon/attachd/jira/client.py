@@ -17,8 +17,10 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from attachd.jira import multipart, transport, verdict
+from attachd.jira import contents, multipart, transport, verdict
+from attachd.jira.contents import Content, Digest, NotYet
 from attachd.jira.exchange import Broken, Exchange, Reply, Stage, legible
+from attachd.jira.listing import Attachment
 from attachd.jira.oauth import Identity
 from attachd.model import Fault
 
@@ -132,31 +134,44 @@ class Client:
         content = urlencode(form).encode()
         return self._exchange("POST", self._url, self._timeouts.reply, headers=headers, content=content)
 
-    def content_sha256(self, version: str, attachment: str, size: int, reply_seconds: float) -> bytes | None:
-        """The SHA-256 of what Jira holds (Cloud only); None where it cannot be had or is not of *size*.
+    def content(self, version: str, attachment: Attachment, reply_seconds: float) -> Content:
+        """Read what Jira holds under an attachment, in pieces, and return its SHA-256 or why it cannot be had.
 
-        ``redirect=false`` makes Jira send the bytes itself, so that no other host ever sees our credentials.
+        Cloud: ``attachment/content/{id}``; ``redirect=false`` makes Jira send the bytes itself, so that no other host ever
+        sees our credentials. Data Center: ``/secure/attachment/{id}/{name}``, the address that people's browsers use.
         """
-        url = f"{self._url}/rest/api/{version}/attachment/content/{quote(attachment, safe='')}?redirect=false"
-        digest, read = hashlib.sha256(), 0
+        if attachment.size == 0:
+            return Digest(hashlib.sha256().digest())
         authorization = self._credentials.header()
         if isinstance(authorization, Fault):
-            return None
+            return NotYet(authorization.reason)
+        digest, read = hashlib.sha256(), 0
         try:
             self._deadline.start(reply_seconds)
+            url = self._content_url(version, attachment)
             with self._stream("GET", url, reply_seconds, _signed({}, authorization), None) as response:
-                if response.status_code not in (200, 206):
-                    return None
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                reply = Reply(response.status_code, headers, b"", whole=False, exhausted=True)
+                if response.status_code not in (200, 206) or verdict.failed_login(reply):
+                    return contents.withheld(reply, cloud=version == "3")
                 for chunk in response.iter_bytes():
                     digest.update(chunk)
                     read += len(chunk)
-                    if read > size:
-                        return None
-        except httpx.HTTPError:
-            return None
+                    if read > attachment.size:
+                        break
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return NotYet(legible(f"{type(error).__name__}: {error}"))
         finally:
             self._deadline.clear()
-        return digest.digest() if read == size else None
+        if read == attachment.size:
+            return Digest(digest.digest())
+        return contents.of_another_size(reply, cloud=version == "3")
+
+    def _content_url(self, version: str, attachment: Attachment) -> str:
+        number = quote(attachment.id, safe="")
+        if version == "3":
+            return f"{self._url}/rest/api/3/attachment/content/{number}?redirect=false"
+        return f"{self._url}/secure/attachment/{number}/{quote(attachment.name, safe='')}"
 
     def _field(self, version: str, issue: str, field: str) -> Exchange:
         url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}?fields={field}"

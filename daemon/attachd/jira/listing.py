@@ -22,10 +22,11 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All attachments of an issue, under the key that Jira answered with."""
+    """All attachments of an issue, under the key that Jira answered with; ``issue`` is its number, which no move changes."""
 
     key: str
     attachments: tuple[Attachment, ...]
+    issue: str = ""
 
 
 def parse_listing(issue: Any) -> Listing | None:
@@ -39,7 +40,9 @@ def parse_listing(issue: Any) -> Listing | None:
     if not isinstance(entries, list):
         return None
     found = [parse_attachment(entry) for entry in entries]
-    return Listing(_text(issue.get("key")), tuple(a for a in found if a)) if all(found) else None
+    if not all(found):
+        return None
+    return Listing(text(issue.get("key")), tuple(a for a in found if a), text(issue.get("id")))
 
 
 def parse_attachments(answer: Any) -> Sequence[Attachment] | None:
@@ -53,7 +56,7 @@ def parse_attachment(entry: Any) -> Attachment | None:
     """Read one attachment; None where id, name or size is missing. The id is text or a number, depending on the call."""
     if not isinstance(entry, dict):
         return None
-    identity, name, size = _text(entry.get("id")), entry.get("filename"), entry.get("size")
+    identity, name, size = text(entry.get("id")), entry.get("filename"), entry.get("size")
     if not identity or not isinstance(name, str) or type(size) is not int:
         return None
     return Attachment(identity, _valid(name), size, account_id(entry.get("author")), parse_time(entry.get("created")))
@@ -63,7 +66,7 @@ def account_id(user: Any) -> str | None:
     """Who a user is: ``accountId`` on Cloud, ``key`` or ``name`` on Data Center; None for nobody."""
     if not isinstance(user, dict):
         return None
-    return next((text for field in ("accountId", "key", "name") if (text := _text(user.get(field)))), None)
+    return next((said for field in ("accountId", "key", "name") if (said := text(user.get(field)))), None)
 
 
 def parse_time(value: Any) -> float | None:
@@ -87,7 +90,7 @@ def _parse_iso(text: str) -> float | None:
     return moment.timestamp() if moment.tzinfo else None
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     """An id as text; "" where it is none."""
     return _valid(str(value)) if type(value) in (int, str) else ""
 

@@ -112,6 +112,15 @@ MIGRATIONS: Mapping[int, str] = {
     );
     -- What notes say of files that may be attached.
     CREATE TABLE hearsay (sha256 BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (size, sha256)) WITHOUT ROWID;
+    -- How far the server's times of attempts may be off, and on what ground an attachment was credited.
+    ALTER TABLE file ADD COLUMN sent_slack REAL;
+    ALTER TABLE file ADD COLUMN doubt_slack REAL;
+    ALTER TABLE file ADD COLUMN ground TEXT;
+    -- What one answer said of a key is asked for again from time to time.
+    ALTER TABLE moved ADD COLUMN issue TEXT NOT NULL DEFAULT '';
+    ALTER TABLE moved ADD COLUMN checked_at REAL NOT NULL DEFAULT 0;
+    -- How often listings have shown an attachment.
+    ALTER TABLE listed ADD COLUMN times INTEGER NOT NULL DEFAULT 1;
     """,
 }
 FILE_NAME = "journal.db"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from attachd.journal import database, rows
@@ -94,10 +95,12 @@ def intend(
     sent_at: float,
     now: float,
     checksums: Sequence[bytes] | None,
+    sent_slack: float | None = None,
 ) -> int:
     """Write down that these rows are about to be sent, in one request. Durable before the first byte leaves.
 
-    Returns the attempt's number. *checksums* only where the whole body is one buffer.
+    Returns the attempt's number. *checksums* only where the whole body is one buffer; *sent_slack* is how far *sent_at* may
+    be off.
     """
     attempt = database.increment(connection, "attempt")
     changes = {
@@ -111,6 +114,7 @@ def intend(
             "site": site,
             "sent_at": sent_at,
             "sent_ctime_ns": _proving(row.ctime_ns, now),
+            "sent_slack": sent_slack,
             # A checksum of an earlier doubtful attempt is kept: without it that attempt could not be looked up.
             "sha256": checksums[position] if checksums else row.sha256 if row.ever_doubtful else None,
             "contested": None,
@@ -163,8 +167,10 @@ def in_doubt(connection: sqlite3.Connection, lane: str) -> list[rows.Row]:
 
 
 def may_own(connection: sqlite3.Connection, lane: str, since: float) -> list[rows.Row]:
-    """All files of an issue that may own an attachment that shows up: those that are or were in doubt, and those that
-    failed *since* then because they may be attached, which may still arrive.
+    """All files of an issue that may own an attachment that shows up.
+
+    Those that are or were in doubt; those that failed *since* then because they may be attached, which may still arrive; and
+    those that were sent again and attached *since* then: what comes late of their first attempt is theirs too.
     """
     found = connection.execute(
         rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND lane = ?"
@@ -176,7 +182,24 @@ def may_own(connection: sqlite3.Connection, lane: str, since: float) -> list[row
         " AND lane = ? AND verdict_at >= ?",
         (lane, since),
     ).fetchall()
+    found += connection.execute(
+        rows.SELECT + "WHERE lane = ? AND verdict_at >= ? AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')"
+        " AND attempt > doubt_attempt",
+        (lane, since),
+    ).fetchall()
     return [rows.from_sql(record) for record in found]
+
+
+def in_doubt_elsewhere(connection: sqlite3.Connection, row: rows.Row) -> list[str]:
+    """Other lanes with a file of this one's stored name and size that was sent and has no verdict, or was ever in doubt."""
+    # Each half has an index of its own.
+    alike = "lane <> :lane AND name = :name AND size = :size"
+    found = connection.execute(
+        f"SELECT lane FROM file WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND {alike}"
+        f" UNION SELECT lane FROM file WHERE state = 'SENDING' AND {alike}",
+        {"lane": row.lane, "name": row.name, "size": row.size},
+    )
+    return [record[0] for record in found]
 
 
 def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
@@ -200,20 +223,89 @@ def listed_before(connection: sqlite3.Connection, lane: str) -> dict[str, int]:
 def remember_listing(connection: sqlite3.Connection, lane: str, attachments: Collection[str], attempt: int) -> None:
     """Remember what a listing showed; *attempt* is the last attempt that was begun before it was asked for."""
     connection.executemany(
-        "INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", [(lane, attachment, attempt) for attachment in attachments]
+        "INSERT INTO listed (lane, attachment, attempt) VALUES (?, ?, ?)"
+        " ON CONFLICT (lane, attachment) DO UPDATE SET times = times + 1",
+        [(lane, attachment, attempt) for attachment in attachments],
     )
 
 
-def merge_lane(connection: sqlite3.Connection, lane: str, resolved: str) -> None:
-    """Jira answered for *lane* with another key (a moved issue): from now on both are one lane."""
+def to_be_shown(connection: sqlite3.Connection, lane: str, site: str, since: float) -> list[str]:
+    """Ids that a listing of this issue shows unless they were deleted or it is old: two earlier ones did, or Jira gave them
+    to files of ours *since* then. The newest first.
+    """
+    found = connection.execute(
+        "SELECT attachment FROM listed WHERE lane = :lane AND times > 1"
+        " UNION SELECT attachment FROM file WHERE lane = :lane AND site = :site AND verdict_at >= :since"
+        " AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')",
+        {"lane": lane, "site": site, "since": since},
+    )
+    return sorted((record[0] for record in found), key=lambda number: (len(number), number), reverse=True)
+
+
+def sent_by(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
+    """For those of these attachments that are ours: the number of the first attempt that can have stored each."""
+    found: dict[str, int] = {}
+    for start in range(0, len(attachments), 250):
+        some = rows.filled(attachments[start : start + 250])
+        sent = connection.execute(
+            "SELECT attachment, coalesce(doubt_attempt, attempt, 0) FROM file"
+            f" WHERE attachment IN ({rows.marks(some)}) AND site = ?",
+            [*some, site],
+        )
+        found |= dict(sent.fetchall())
+    return found
+
+
+def merge_lane(connection: sqlite3.Connection, lane: str, resolved: str, issue: str, now: float) -> None:
+    """The issue *lane* was moved to another key, as is proven: from now on both are one lane."""
     connection.execute("UPDATE OR REPLACE moved SET lane = ? WHERE lane = ?", (resolved, lane))
-    connection.execute("INSERT OR REPLACE INTO moved VALUES (?, ?)", (lane, resolved))
+    connection.execute("DELETE FROM moved WHERE asked = ?", (resolved,))
+    connection.execute("INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?)", (lane, resolved, issue, now))
     connection.execute("UPDATE file SET lane = ? WHERE lane = ? AND finished_at IS NULL", (resolved, lane))
     connection.execute("UPDATE OR IGNORE listed SET lane = ? WHERE lane = ?", (resolved, lane))
     # Paused by hand under its old key, it stays so under the new one.
     connection.execute(
         "UPDATE OR IGNORE pause SET subject = ? WHERE scope = 'operator' AND subject = ?", (resolved, lane)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The key *asked* leads to the issue that is reached as *lane*; *issue* is Jira's number of it, "" if not known."""
+
+    asked: str
+    lane: str
+    issue: str
+
+
+def moved_before(connection: sqlite3.Connection, since: float, now: float) -> list[Moved]:
+    """Moved issues for which files wait, and of which Jira has not been asked *since* then."""
+    found = connection.execute(
+        "SELECT asked, lane, issue FROM moved WHERE (checked_at <= ? OR checked_at > ?) AND EXISTS"
+        " (SELECT 1 FROM file WHERE file.lane = moved.lane AND file.asked = moved.asked AND finished_at IS NULL"
+        " AND state IN ('READY', 'DOUBTFUL'))",
+        (since, now),
+    )
+    return [Moved(*record) for record in found]
+
+
+def confirm_moved(connection: sqlite3.Connection, asked: str, issue: str, now: float) -> None:
+    """Jira has said once more that this key is moved."""
+    connection.execute("UPDATE moved SET issue = ?, checked_at = ? WHERE asked = ?", (issue, now, asked))
+
+
+def split_lane(connection: sqlite3.Connection, asked: str) -> int:
+    """Forget that a key was moved: its files that wait go to it again. Returns how many.
+
+    What was sent under the other key and is in doubt is looked for there.
+    """
+    connection.execute("DELETE FROM moved WHERE asked = ?", (asked,))
+    changed = connection.execute(
+        "UPDATE file SET lane = asked WHERE asked = ? AND lane <> asked AND state IN ('SEEN', 'READY')"
+        " AND doubt_attempt IS NULL",
+        (asked,),
+    )
+    return changed.rowcount
 
 
 def with_verdict(connection: sqlite3.Connection, now: float, limit: int, busy: Collection[int]) -> list[int]:

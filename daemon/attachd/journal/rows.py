@@ -77,6 +77,9 @@ class Row(NamedTuple):
     judged_at: float | None = None
     returned: str | None = None
     heir: int | None = None
+    sent_slack: float | None = None
+    doubt_slack: float | None = None
+    ground: str | None = None
 
     @property
     def ident(self) -> str:

@@ -84,6 +84,9 @@ CREATE TABLE file (
   judged_at     REAL,
   returned      TEXT,                         -- 'retry': the command took it back, which says nothing about its attachments
   heir          INTEGER,                      -- the row that took its doubt over when the file came back
+  sent_slack    REAL,                         -- how far sent_at may be off; NULL: the server's clock was not measured
+  doubt_slack   REAL,                         -- the same of doubt_at
+  ground        TEXT,                         -- on what ground an attachment was credited that no answer named: content, or name, size and time
 
   CHECK (state IN ('SEEN', 'READY', 'SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED', 'DONE', 'FAILED', 'WITHDRAWN')),
   CHECK (generation IN (0, id)),
@@ -170,8 +173,13 @@ CREATE TABLE lane (
   counted_from REAL NOT NULL DEFAULT 0        -- limits.issue_files_per_hour counts files accepted since then (`resume` sets it)
 ) WITHOUT ROWID;
 CREATE INDEX lane_turn ON lane (served, issue) WHERE ready > 0;
--- Keys that a GET has shown to be another's (moved issues).
-CREATE TABLE moved (asked TEXT PRIMARY KEY, lane TEXT NOT NULL) WITHOUT ROWID;
+-- Keys that two answers have shown to be another's (moved issues).
+CREATE TABLE moved (
+  asked TEXT PRIMARY KEY,
+  lane  TEXT NOT NULL,
+  issue TEXT NOT NULL DEFAULT '',             -- Jira's number of the issue, which no move changes
+  checked_at REAL NOT NULL DEFAULT 0          -- when Jira last said so
+) WITHOUT ROWID;
 
 CREATE TRIGGER lane_in AFTER UPDATE OF state, lane ON file WHEN new.state = 'READY' AND (old.state <> 'READY' OR old.lane <> new.lane)
 BEGIN
@@ -192,6 +200,7 @@ CREATE TABLE listed (
   lane       TEXT    NOT NULL,
   attachment TEXT    NOT NULL,
   attempt    INTEGER NOT NULL,
+  times      INTEGER NOT NULL DEFAULT 1,      -- how many listings have shown it
   PRIMARY KEY (lane, attachment)
 ) WITHOUT ROWID;
 

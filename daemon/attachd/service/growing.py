@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from attachd.clock import Clock
 from attachd.config import Config
+from attachd.delivery import retaining
 from attachd.journal import database, keeping, timeline
 from attachd.model import Mistake, State
 from attachd.service import phrasing
@@ -35,7 +36,7 @@ class Old(NamedTuple):
 def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
     """Ask the journal, where there is one, and the disk."""
     try:
-        grown, old = _ask(config, state, clock)
+        grown, old, closed = _ask(config, state, clock)
     except Mistake as mistake:
         yield from (Finding("journal", "failed", f"{p.where} {p.what}", p.remedy) for p in mistake.problems)
         return
@@ -43,13 +44,20 @@ def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
         yield growth(grown, config.folders.done)
     for each in old:
         what = f"{each.files} files ({phrasing.size(each.bytes)}) in {each.name} are older than {each.days} days"
-        yield Finding("retention", "ok", f"{what}; each goes once Jira is found to have it" if each.files else what)
+        if closed and each.files:
+            yield Finding("retention", "warning", f"{what}. {retaining.NOT_COMPARED}", _COMPARE)
+        else:
+            yield Finding("retention", "ok", f"{what}; each goes once Jira is found to have it" if each.files else what)
 
 
-def _ask(config: Config, state: Path, clock: Clock) -> tuple[keeping.Growth | None, list[Old]]:
+#: What an administrator can do where nothing can be compared.
+_COMPARE = "sign in with a user and a password, if the site lets these open attachments, or delete by hand"
+
+
+def _ask(config: Config, state: Path, clock: Clock) -> tuple[keeping.Growth | None, list[Old], bool]:
     journal = database.open_for_reading(state)
     if journal is None:
-        return None, []
+        return None, [], False
     kept = config.retention
     ages = (("done", State.DONE, kept.done_days), ("failed", State.FAILED, kept.failed_days))
     try:
@@ -60,7 +68,8 @@ def _ask(config: Config, state: Path, clock: Clock) -> tuple[keeping.Growth | No
                 for name, filed, days in ages
                 if days
             ]
-            return keeping.growth(connection, now, _GROWTH_DAYS), old
+            closed = bool(database.get(connection, retaining.CLOSED))
+            return keeping.growth(connection, now, _GROWTH_DAYS), old, closed
     except sqlite3.DatabaseError as error:
         raise database.unusable(journal.path, error) from error
 

@@ -206,7 +206,7 @@ def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
             # Ids and moved keys of another site mean nothing here.
             learning.forget(connection)
             connection.execute("DELETE FROM listed")
-            connection.execute("DELETE FROM meta WHERE key = 'site.pages'")
+            connection.execute("DELETE FROM meta WHERE key IN ('site.pages', 'site.skew', 'retention.closed')")
             connection.execute("DELETE FROM moved")
         database.put(connection, "site", url)
 
@@ -226,7 +226,8 @@ def _refuse_site(journal: Journal, known: str, url: str) -> None:
 def _desk(
     config: Config, journal: Journal, guard: Guard, clock: Clock, environ: Mapping[str, str], state: Path
 ) -> Desk:
-    site = Site(config.jira.url, config.jira.deployment, clock)
+    skew = float(journal.value("SELECT value FROM meta WHERE key = 'site.skew'") or 0.0)
+    site = Site(config.jira.url, config.jira.deployment, clock, skew=skew)
     site.pages = journal.value("SELECT value FROM meta WHERE key = 'site.pages'") or site.url
     credentials = make_credentials(config, environ, state, clock)
     reader = database.open_for_reading(state) or journal

@@ -15,6 +15,7 @@ from attachd.config import Config
 from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.jira import client, listing, waits
+from attachd.jira.contents import Digest
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.jira.listing import Attachment
 from attachd.journal import lookup
@@ -87,17 +88,18 @@ class Verifier:
         compared = compare(row, there)
         if not self._content or compared.result not in (Result.SAME, Result.RENAMED):
             return compared
-        read = self._read(row)
+        read = self._read(row, there)
         return compared if read.result is Result.SAME else read
 
-    def _read(self, row: Row) -> Compared:
+    def _read(self, row: Row, there: Attachment) -> Compared:
         if row.sha256 is None:
             return Compared(row, Result.UNKNOWN, "no checksum of it is known")
         patience = _CONTENT_SECONDS + row.size * _SECONDS_PER_BYTE
-        found = self._asker.content_sha256(self._version, row.attachment or "", row.size, patience)
-        if found is None:
-            return Compared(row, Result.UNKNOWN, f"the content of attachment {row.attachment} cannot be read")
-        if found == row.sha256:
+        found = self._asker.content(self._version, there, patience)
+        if not isinstance(found, Digest):
+            said = f"the content of attachment {row.attachment} cannot be read ({found.reason})"
+            return Compared(row, Result.UNKNOWN, said)
+        if found.sha256 == row.sha256:
             return Compared(row, Result.SAME)
         return Compared(row, Result.DIFFERS, f"the content of attachment {row.attachment} is another than was sent")
 

@@ -109,9 +109,10 @@ async def content(x: Exchange) -> Response:
 
 
 async def secure(x: Exchange) -> Response:
-    """``/secure/attachment/{id}/{name}``: not REST, so that a personal access token leads to the login."""
+    """``/secure/attachment/{id}/{name}``: not REST, so that a personal access token leads to the login on many sites."""
     it = _attachment(x)
-    if it is None or not x.http.headers.get("authorization", "").lower().startswith("basic "):
+    scheme = x.http.headers.get("authorization", "").partition(" ")[0].lower()
+    if it is None or scheme not in x.store.secure_schemes:
         return Response(b"", 302, {"Location": f"{x.store.base_path}/login.jsp?permissionViolation=true"})
     return download(it)
 

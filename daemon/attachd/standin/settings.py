@@ -49,6 +49,11 @@ class Settings:
     shuffle: bool = False  #: the reply lists the attachments in the reverse order of the parts
     created_as_millis: bool = False
     clock_skew: float = 0.0  #: seconds by which this server's clock is ahead
+    date_skew: float = 0.0  #: seconds by which the Date header, which a proxy writes, is ahead of that
+    listing_lag: float = 0.0  #: an issue shows only what was stored so many seconds ago
+    secure_schemes: set[str] = field(
+        default_factory=lambda: {"basic"}
+    )  #: of Authorization; what opens /secure/attachment
 
     inbox: str = "inbox"  #: where the page tells people to drop files
 

@@ -101,7 +101,7 @@ def issue(store: Store, base: str, it: Issue, wanted: set[str]) -> Json:
     if everything or "summary" in wanted:
         fields["summary"] = it.summary
     if (everything or "attachment" in wanted) and not store.hide_attachment_field:
-        fields["attachment"] = [attachment(store, base, one) for one in store.of_issue(it)]
+        fields["attachment"] = [attachment(store, base, one) for one in store.shown_of(it)]
     version = "3" if store.cloud else "2"
     return {
         "expand": "renderedFields,names,schema,operations,editmeta,changelog",

@@ -196,8 +196,8 @@ class Store(Settings):
         return int(self._now() * 1000)
 
     def http_date(self) -> str:
-        """Tell this server's time as HTTP does."""
-        return email.utils.formatdate(self._now(), usegmt=True)
+        """Tell the time as HTTP does: this server's, or that of the proxy in front of it."""
+        return email.utils.formatdate(self._now() + self.date_skew, usegmt=True)
 
     def set_aside(self, part: Part) -> Part:
         """Give a part that is to be stored later bytes of its own."""
@@ -270,6 +270,11 @@ class Store(Settings):
         """List what is on *issue*, oldest first."""
         with self._lock:
             return list(self._on_issue.get(issue.key, {}).values())
+
+    def shown_of(self, issue: Issue) -> list[Attachment]:
+        """List what is on *issue* as a replica shows it that lags behind."""
+        latest = self.now_ms() - self.listing_lag * 1000
+        return [it for it in self.of_issue(issue) if not self.listing_lag or it.created <= latest]
 
     def all_attachments(self) -> list[Attachment]:
         """List everything that is stored, oldest first."""

@@ -1,0 +1,63 @@
+"""What an attachment contains, as far as Jira lets us read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attachd.jira import verdict
+from attachd.jira.exchange import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """It was read whole; *sha256* is its checksum."""
+
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Our credentials do not open it, and asking again will not change that soon.
+
+    ``everywhere``: that is so for every attachment of the site, as where only browsers that logged in are served.
+    """
+
+    reason: str
+    everywhere: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """No answer that says anything: an outage, a limit. It is worth asking again."""
+
+    reason: str
+
+
+Content = Digest | Unreadable | NotYet
+
+#: Statuses that pass: a time-out, a rate limit. Those of 500 and above pass too.
+_PASSING = (408, 425, 429)
+
+
+def withheld(reply: Reply, *, cloud: bool) -> Content:
+    """Judge an answer without the bytes. Pure.
+
+    Cloud hands out contents to whoever may see them, so that nothing there is for good. Data Center may send clients without a
+    browser's session to its login page.
+    """
+    said = f"Jira answered {reply.status}"
+    if cloud or reply.status >= 500 or reply.status in _PASSING:
+        return NotYet(said)
+    if verdict.failed_login(reply) or verdict.denied_login(reply):
+        return Unreadable(f"{said} and did not accept the account", everywhere=True)
+    if 300 <= reply.status < 400:
+        return Unreadable(f"{said}, a redirect to a login", everywhere=True)
+    # A 404 may be about this one alone: it may have been deleted since it was listed.
+    return Unreadable(said, everywhere=reply.status != 404)
+
+
+def of_another_size(reply: Reply, *, cloud: bool) -> Content:
+    """Judge a good answer that is not as long as the attachment: a login page on Data Center, else a cut answer. Pure."""
+    if not cloud and "html" in reply.header("content-type").lower():
+        return Unreadable("Jira answered with a web page", everywhere=True)
+    return NotYet("the answer was not as long as the attachment")
