@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -377,3 +378,72 @@ def test_check_warns_before_the_disk_is_full(w: Wired) -> None:
     assert found.result == "warning"
     assert "enough for 14 days" in found.detail
     assert "retention.done_days" in found.remedy
+
+
+# --- What Jira really holds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deployment", ["Cloud", "Server"])
+def test_other_bytes_of_the_same_id_and_size_are_no_reason_to_delete(home: Path, deployment: str) -> None:
+    with wired(home, deployment=deployment, retention={"done_days": 30}) as w:
+        attached(w, "TEST-1/a.txt", "TEST-1/b.txt")
+        (it,) = (it for it in w.on("TEST-1") if it.filename == "a.txt")
+        it.path.unlink()
+        it.path.write_bytes(b"x" * it.size)
+
+        logged = later(w, 31)
+
+        assert names(w.done) == ["TEST-1/a.txt"]
+        assert ("file.kept" in logged, "file.deleted" in logged) == (True, True)
+
+
+def test_where_contents_are_closed_to_us_nothing_is_deleted_and_that_is_said_once(home: Path) -> None:
+    with wired(home, deployment="Server", retention={"done_days": 30, "failed_days": 30}) as w:
+        w.jira.store.secure_schemes = set()
+        attached(w, "TEST-1/a.txt", "TEST-1/b.txt")
+        refused(w, "TEST-1/failed.txt")
+
+        logged = later(w, 31, steps=30)
+
+        assert names(w.done) == ["TEST-1/a.txt", "TEST-1/b.txt"]
+        assert [event for event in logged if event.startswith("deletion.") or "deleted" in event] == [
+            "deletion.blocked"
+        ]
+        w.restart()
+        w.scan()
+        assert "deletion.blocked" not in later(w, 1)
+        found = [
+            each for each in growing.find(w.desk.config, w.home / "state", w.clock.now()) if each.what == "retention"
+        ]
+        assert "warning" in {each.result for each in found}
+        assert "nothing is deleted" in found[0].detail
+        w.jira.store.secure_schemes = {"basic"}
+        assert "file.deleted" in later(w, 2)
+        assert names(w.done) == []
+
+
+@pytest.mark.parametrize("fault", [Fault("status", status=503), Fault("status", status=429), Fault("reset")])
+def test_a_content_that_cannot_be_read_now_deletes_nothing(w: Wired, fault: Fault) -> None:
+    attached(w, "TEST-1/a.txt")
+    w.jira.faults.add(replace(fault, where="content", times=-1))
+
+    logged = later(w, 31)
+
+    assert names(w.done) == ["TEST-1/a.txt"]
+    assert not {"file.kept", "file.deleted", "deletion.blocked"} & set(logged)
+    w.jira.faults.clear()
+    assert "file.deleted" in later(w, 1)
+
+
+def test_what_was_read_for_a_doubt_is_read_again_before_anything_is_deleted(w: Wired) -> None:
+    w.jira.faults.add(Fault("reset"))
+    w.drop("TEST-1/a.txt", b"bytes")
+    w.settle(hours=1)
+    assert w.stand() == "attached"
+    (it,) = w.on("TEST-1")
+    it.path.unlink()
+    it.path.write_bytes(b"other")
+
+    later(w, 31)
+
+    assert names(w.done) == ["TEST-1/a.txt"]

@@ -187,7 +187,7 @@ class MemoryJira(httpx.BaseTransport):
             return self._reply(fault.status or 200, fault.body)
         if issue in self.missing or not known:
             return self._reply(404, _error("Issue does not exist or you do not have permission to see it."))
-        shown = [s for s in self.on(issue) if not self.lag or s.created <= self.clock.time - self.lag]
+        shown = [s for s in self.on(issue) if not self.lag or s.created <= self.time() - self.lag]
         fields = {} if self.hide_field else {"attachment": [self._entry(s) for s in shown]}
         return self._reply(200, {"id": self.number(issue), "key": issue, "fields": fields})
 

@@ -106,6 +106,7 @@ def described(row: Row) -> dict[str, Any]:
         "resolved": row.lane,
         "attachment": row.attachment,
         "stored_as": row.stored_as,
+        "ground": row.ground,
         "bytes": row.size,
         "sha256": row.sha256.hex() if row.sha256 else None,
         "seen": row.seen_at,

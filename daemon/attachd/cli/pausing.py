@@ -59,7 +59,10 @@ def resume(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """End every pause, by hand or not, or those of one issue. What Jira asked attachd to wait is still waited."""
+    """End every pause, by hand or not, or those of one issue. What Jira asked attachd to wait is still waited.
+
+    With --issue, what was learned about the issue is forgotten too: that it was moved, or could not be seen any more.
+    """
     with common.mistakes_told():
         settings, state = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
@@ -82,7 +85,8 @@ def described(done: Resumed, *, running: bool) -> dict[str, Any]:
     """What ``resume`` did, as it is printed with ``--json``."""
     pauses = {"ended": done.ended, "tried": done.tried, "kept": done.kept}
     lists = {name: [surveying.pause(each) for each in found] for name, found in pauses.items()}
-    return lists | {"believed": done.believed, "again": done.again, "running": running}
+    counts = {"believed": done.believed, "again": done.again, "forgotten": list(done.forgotten)}
+    return lists | counts | {"running": running}
 
 
 def _daemon(state: Path) -> str:

@@ -20,7 +20,7 @@ from attachd.service.verifying import Compared, Result
 def verify(
     issue: common.Issue = None,
     content: Annotated[
-        bool, typer.Option("--content", help="Read the files in Jira too, and compare their SHA-256 (Jira Cloud).")
+        bool, typer.Option("--content", help="Read the files in Jira too, and compare their SHA-256.")
     ] = False,
     config: common.ConfigFile = None,
     instance: common.Instance = None,

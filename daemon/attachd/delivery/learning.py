@@ -26,6 +26,10 @@ COUNT_REQUESTS_AFTER = 200
 COUNTED_FILES = min(most for _, most in pacing.WINDOWS)
 
 
+#: What ``meta`` calls the time at which a request was last declined for what it held.
+LEARNED = "batch.learned_at"
+
+
 @dataclass(frozen=True, slots=True)
 class Most:
     """What one request may hold. ``bytes`` is None while nothing is known against ``batch.max_bytes``.
@@ -59,7 +63,7 @@ def forget(connection: sqlite3.Connection) -> None:
 
 def learn(
     connection: sqlite3.Connection, known: Most, configured: int, answer: Exchange, fates: Sequence[Fate],
-    fault: Fault | None, size: int,
+    fault: Fault | None, size: int, now: float,
 ) -> None:  # fmt: skip
     """Remember what the *answer* to a request of *size* bytes teaches; nothing is written where it is nothing new."""
     fresh = taught(known, configured, answer, fates, fault, size)
@@ -68,6 +72,8 @@ def learn(
     database.put(connection, "batch.files", fresh.files)
     database.put(connection, "batch.run", fresh.run)
     database.put(connection, "batch.counted", int(fresh.counted))
+    if fresh.files < known.files or fresh.bytes != known.bytes or fresh.counted > known.counted:
+        database.put(connection, LEARNED, now)
     if fresh.bytes is None:
         connection.execute("DELETE FROM meta WHERE key = 'batch.bytes'")
     else:

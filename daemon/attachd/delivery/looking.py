@@ -19,6 +19,7 @@ from attachd.delivery.reconciling import (
     Unclear,
     View,
     candidates,
+    in_words,
     reconcile,
 )
 from attachd.jira import listing, waits
@@ -216,7 +217,8 @@ def _after(
 ) -> outcome.Values:
     match finding:
         case Arrived(attachment, ground):
-            stored = Stored(attachment.id, attachment.name, "found in the issue after a doubtful answer")
+            said = f"found in the issue after a doubtful answer, {in_words(ground)}"
+            stored = Stored(attachment.id, attachment.name, said)
             return outcome.attached(stored, now, ground=ground)
         case Pending(_, reason):
             if row.due > now:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from attachd.delivery import pausing, witnesses
+from attachd.delivery import learning, pausing, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira import auth
@@ -28,28 +28,60 @@ def introduce(desk: Desk, client: Client) -> Fault | None:
     Each row that is sent holds our author id and the server's time, so nothing is sent before both are known.
     """
     site = desk.site
-    if not site.version or not site.clock_known:
-        found = deployment(desk, client)
-        if isinstance(found, Fault) and not (site.version and site.clock_known):
+    version = site.configured
+    if not version or not site.clock_known:
+        found = deployment(desk, client, version)
+        if isinstance(found, Fault) and not (version and site.clock_known):
             # Where the configuration says what it is, the clock is all that was wanted.
             return found
-        site.version = site.version or str(found)
+        if not version and found != site.version and deployment(desk, client, "") != found:
+            return Fault(
+                Scope.SITE, "unsure", "two answers name two versions of the API; it is asked again", cure=Cure.PROBE
+            )
+        version = version or str(found)
+    author: str | None = None
     if not desk.credentials.anonymous:
-        account = site_.who(site.hear(desk.asked(lambda: client.myself(site.version))))
+        account = _account(desk, client, version)
         if isinstance(account, Fault) and account.kind != "scope":
             return account
         # A token without the scope for this question may well attach files; a missing author fits in every look.
-        site.author = None if isinstance(account, Fault) else account
+        author = None if isinstance(account, Fault) else account
+    # Only now: other workers go on meanwhile with what was known.
+    site.version, site.author = version, author
+    _forget_old(desk)
     site.introduced = True
     log.info("site.met", url=site.url, api=site.version, account=site.author or "anonymous")
     return None
 
 
-def deployment(desk: Desk, client: Client) -> str | Fault:
-    """Ask what the site is. Both kinds have version 2 of the API; where something hides that, 3 is asked too."""
+def _account(desk: Desk, client: Client, version: str) -> str | Fault:
+    """Ask twice who we are: each file that is sent is looked for under that account."""
+    first = site_.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
+    if isinstance(first, Fault):
+        return first
+    second = site_.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
+    if isinstance(second, Fault) or first == second:
+        return second
+    reason = f"Jira says that we are {first}, and then {second}; it is asked again"
+    return Fault(Scope.ACCOUNT, "unsure", reason, cure=Cure.PROBE)
+
+
+def _forget_old(desk: Desk) -> None:
+    """What requests may hold was learned from what the site declined; after a day that is found out again."""
+    now = desk.clock.now()
+    with desk.journal.transaction() as connection:
+        if not 0 <= now - float(database.get(connection, learning.LEARNED) or now) < site_.TRUSTED_SECONDS:
+            learning.forget(connection)
+
+
+def deployment(desk: Desk, client: Client, known: str) -> str | Fault:
+    """Ask what the site is. Both kinds have version 2 of the API; where something hides that, 3 is asked too.
+
+    *known* is the version where that is not in question.
+    """
     site = desk.site
     found: str | Fault = ""
-    for version in [site.version] if site.version else ["2", "3"]:
+    for version in [known] if known else ["2", "3"]:
         answer = site.hear(desk.asked(lambda: client.server_info(version)))  # noqa: B023
         found = site_.deployment(answer)
         _remember_pages(desk, site_.pages(answer))
@@ -85,7 +117,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     if changed:
         site.introduced = False
     if held.scope is not Scope.ACCOUNT:
-        found = deployment(desk, client)
+        found = deployment(desk, client, site.version)
         return _as(found, held) if isinstance(found, Fault) else None
     nameless = desk.credentials.anonymous or (held.kind == "scope" and site.author is None)
     if nameless or held.kind == NO_WITNESS:
@@ -95,7 +127,8 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     account = site_.who(site.hear(desk.asked(lambda: client.myself(site.version or "2"))))
     if isinstance(account, Fault):
         return _as(account, held)
-    site.author = account
+    if account != site.author:
+        site.introduced = False  # Who we are is one answer's word: it is asked for again before anything is sent.
     return None
 
 
@@ -110,13 +143,25 @@ def _as(fault: Fault, held: Pause) -> Fault:
 
 
 def limits(desk: Desk, client: Client, *, fresh: bool) -> site_.Limits | None:
-    """The site's limits; *fresh*: at most 60 s old, as a refusal wants it. None where Jira does not tell them."""
-    site = desk.site
-    age = desk.clock.boot() - site.limits.at if site.limits else None
-    if age is None or (fresh and age > site_.LIMITS_SECONDS):
-        outcome = site.hear(desk.asked(lambda: client.attachment_meta(site.version)))
-        known = site_.limits(outcome, desk.clock.boot())
-        if known is None and isinstance(outcome, Reply):
-            known = site_.Limits(True, None, desk.clock.boot())
-        site.limits = known
+    """The site's limits; *fresh*: at most 60 s old and said twice, as a refusal wants it. None where Jira does not tell them.
+
+    Of two answers that differ the one counts that allows more: what is too much Jira refuses itself.
+    """
+    site, boot = desk.site, desk.clock.boot()
+    known = site.limits
+    if known is None or boot - known.at > site_.TRUSTED_SECONDS:
+        site.limits = known = _limits(desk, client)
+    if fresh and known is not None and (not known.twice or boot - known.at > site_.LIMITS_SECONDS):
+        again = _limits(desk, client)
+        if boot - known.at > site_.LIMITS_SECONDS and again is not None:
+            known, again = again, _limits(desk, client)
+        site.limits = known if again is None else site_.wider(known, again)
     return site.limits
+
+
+def _limits(desk: Desk, client: Client) -> site_.Limits | None:
+    outcome = desk.site.hear(desk.asked(lambda: client.attachment_meta(desk.site.version)))
+    known = site_.limits(outcome, desk.clock.boot())
+    if known is None and isinstance(outcome, Reply):
+        return site_.Limits(True, None, desk.clock.boot())
+    return known

@@ -29,6 +29,11 @@ BY_METADATA = "name, size and time"
 UNKNOWN = 0.0
 
 
+def in_words(ground: str) -> str:
+    """Say what the credit of an attachment rests on."""
+    return "compared by its content" if ground == BY_CONTENT else f"by {ground}; its content could not be read"
+
+
 @dataclass(frozen=True, slots=True)
 class Arrived:
     """This attachment is the row's; *ground* is what that rests on."""

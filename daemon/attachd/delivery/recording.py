@@ -26,7 +26,7 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
     most = desk.config.batch.max_files
     with desk.journal.transaction() as connection:
         known = learning.most(connection, most, cloud=desk.site.cloud)
-        learning.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch))
+        learning.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch), now)
         ids = [row.id for row in batch]
         by_id = {row.id: row for row in rows.many(connection, ids)}
         sent = [by_id[row_id] for row_id in ids]

@@ -156,7 +156,8 @@ def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
     answer = _ask(desk, client, row)
     if isinstance(answer, Silent):
         return False
-    _tell_closed(desk, closed=isinstance(answer, Closed))
+    if isinstance(answer, Closed | Holds):
+        _tell_closed(desk, closed=isinstance(answer, Closed))
     if isinstance(answer, Closed):
         return False
     values: dict[str, object] = {}
@@ -199,14 +200,14 @@ def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, 
 
 
 def _tell_closed(desk: Desk, *, closed: bool) -> None:
-    """Say once that nothing is deleted because nothing can be compared, and remember it for ``check``."""
+    """Say once that nothing is deleted because nothing can be compared, and remember it for ``check`` and the next start."""
     with desk.journal.transaction_for_reading() as connection:
         known = bool(database.get(connection, CLOSED))
     if known != closed:
         with desk.journal.transaction() as connection:
             database.put(connection, CLOSED, int(closed))
         if closed:
-            log.warning("retention.blocked", site=desk.site.url, reason=NOT_COMPARED)
+            log.warning("deletion.blocked", site=desk.site.url, reason=NOT_COMPARED)
 
 
 def _ask(desk: Desk, client: Client, row: Row) -> Answer:

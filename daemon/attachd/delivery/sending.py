@@ -12,7 +12,7 @@ import structlog
 
 from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
-from attachd.delivery.reconciling import Absent, Arrived, Pending, Unclear
+from attachd.delivery.reconciling import Absent, Arrived, Pending, Unclear, in_words
 from attachd.filing import places
 from attachd.jira import listing, multipart, verdict, waits
 from attachd.jira.client import Client
@@ -185,7 +185,7 @@ def _visible(desk: Desk, client: Client, row: Row) -> bool:
 def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) -> dict[str, Any]:
     match finding:
         case Arrived(attachment, ground):
-            remark = "an earlier attempt had arrived after all"
+            remark = f"an earlier attempt had arrived after all, {in_words(ground)}"
             return outcome.attached(Stored(attachment.id, attachment.name, remark), now, ground=ground)
         case Pending(_, reason):
             wait = policy.file_wait(row.tries)

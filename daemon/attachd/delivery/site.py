@@ -32,11 +32,15 @@ SEEN_SECONDS, SEEN_ISSUES = 600.0, 10_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``GET attachment/meta``: whether files may be attached at all, and the largest size (None: unknown)."""
+    """``GET attachment/meta``: whether files may be attached at all, and the largest size (None: unknown).
+
+    ``twice``: two answers were heard, and this is what both of them allow.
+    """
 
     enabled: bool
     largest: int | None
     at: float
+    twice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Site:
         self.configured = {"cloud": "3", "datacenter": "2"}.get(deployment, "")
         self.version = self.configured
         self.author: str | None = None
-        self.introduced = False
+        self._met_at: float | None = None
         self.limits: Limits | None = None
         self.lock = threading.Lock()
         self._clock = clock
@@ -68,6 +72,15 @@ class Site:
         self._closed: tuple[int, float] | None = None
         self._issues: dict[str, SeenIssue] = {}
         self._seeing = threading.Lock()
+
+    @property
+    def introduced(self) -> bool:
+        """Whether the site is known: since less than a day, for what one answer said may have been wrong."""
+        return self._met_at is not None and self._clock.boot() - self._met_at < TRUSTED_SECONDS
+
+    @introduced.setter
+    def introduced(self, known: bool) -> None:
+        self._met_at = self._clock.boot() if known else None
 
     @property
     def cloud(self) -> bool:
@@ -215,6 +228,12 @@ def not_jira(reply: Reply) -> Fault:
     if reply.status == 200:
         return _account(reply)
     return verdict.stranger(reply)
+
+
+def wider(one: Limits, other: Limits) -> Limits:
+    """What two answers together do not deny. Pure."""
+    largest = None if one.largest is None or other.largest is None else max(one.largest, other.largest)
+    return Limits(one.enabled or other.enabled, largest, max(one.at, other.at), twice=True)
 
 
 def limits(outcome: Exchange, boot: float) -> Limits | None:

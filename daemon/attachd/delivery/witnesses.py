@@ -11,15 +11,17 @@ from attachd.journal import pauses, queue
 
 #: How long an issue that accepted a file counts as a witness.
 WITNESS_SECONDS = 30 * 86400.0
+#: How long it counts that one could not be seen; one wrong answer takes no witness away for good.
+STRUCK_SECONDS = 86400.0
 #: How many are asked.
 WITNESSES = 3
 
 
 def known(desk: Desk, lane: str = "") -> list[str]:
     """Those to be asked about *lane*: from other projects first, for a lost role speaks about its project alone."""
-    since = desk.clock.now() - WITNESS_SECONDS
+    now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        found = queue.witnesses(connection, desk.site.url, since, lane)
+        found = queue.witnesses(connection, desk.site.url, now - WITNESS_SECONDS, lane, now - STRUCK_SECONDS)
     return chosen(found, lane)
 
 
@@ -40,7 +42,7 @@ def visible(answer: Exchange) -> bool:
 
 
 def strike(desk: Desk, lanes: Sequence[str]) -> None:
-    """These cannot be seen any more: no witnesses, until they accept a file again."""
+    """These cannot be seen any more: no witnesses for a day, or until they accept a file again."""
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
         for lane in lanes:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attachd.journal import events, pauses, rows
+from attachd.journal import events, pauses, queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.timeline import Timeline
 from attachd.model import Cure, Scope
@@ -21,7 +21,8 @@ class Resumed:
     """What ``resume`` ended, and what it could not.
 
     ``ended`` are over; ``tried`` end when the next try succeeds, which is due now; ``kept`` are Jira's to end.
-    ``believed`` files are filed as refused, ``again`` are sent once more.
+    ``believed`` files are filed as refused, ``again`` are sent once more. ``forgotten`` are keys of the issue that were taken
+    to be moved: their files go to the key of their folder again.
     """
 
     ended: tuple[Pause, ...]
@@ -29,6 +30,7 @@ class Resumed:
     kept: tuple[Pause, ...]
     believed: int
     again: int
+    forgotten: tuple[str, ...] = ()
 
 
 def shown(done: Resumed, line: Timeline) -> Resumed:
@@ -68,8 +70,10 @@ def pause(connection: sqlite3.Connection, lane: str, now: float, seconds: float 
 def resume(connection: sqlite3.Connection, lane: str, now: float) -> Resumed:
     """End what holds one issue alone ("": everything), and count its files anew for ``limits.issue_files_per_hour``.
 
-    What only a try can end is tried at once. What Jira asked us to wait is waited.
+    What only a try can end is tried at once. What Jira asked us to wait is waited. What was learned about the one issue, that
+    it was moved or cannot be seen any more, is forgotten.
     """
+    forgotten = _forget(connection, lane) if lane else ()
     holding = [p for p in pauses.read(connection) if lane in ("", p.subject) and p.holds(now)]
     kept = tuple(p for p in holding if p.kind == ASKED_BY_JIRA)
     tried = tuple(p for p in holding if p not in kept and p.cure is Cure.PROBE)
@@ -85,7 +89,16 @@ def resume(connection: sqlite3.Connection, lane: str, now: float) -> Resumed:
         f"UPDATE file SET due = 0, wait = 0 WHERE {_HELD}{one} AND NOT ({_UNKNOWN})", {"lane": lane}
     )
     connection.execute("UPDATE lane SET counted_from = ? WHERE ? IN ('', issue)", (now, lane))
-    return Resumed(ended, tried, kept, believed.rowcount, again.rowcount)
+    return Resumed(ended, tried, kept, believed.rowcount, again.rowcount, forgotten)
+
+
+def _forget(connection: sqlite3.Connection, lane: str) -> tuple[str, ...]:
+    """Forget what was learned about an issue; returns the keys that were taken to lead to it."""
+    connection.execute("DELETE FROM struck WHERE lane = ?", (lane,))
+    found = connection.execute("SELECT asked FROM moved WHERE lane = ? ORDER BY asked", (lane,)).fetchall()
+    for record in found:
+        queue.split_lane(connection, record[0])
+    return tuple(record[0] for record in found)
 
 
 _HELD = "contested IS NOT NULL AND state = 'READY'"

@@ -398,14 +398,18 @@ def accepted_before(connection: sqlite3.Connection, site: str, lane: str) -> boo
     return found.fetchone() is not None
 
 
-def witnesses(connection: sqlite3.Connection, site: str, since: float, other_than: str) -> list[str]:
-    """Issues that accepted a file since then, the latest first; without those that were struck off after that."""
+def witnesses(
+    connection: sqlite3.Connection, site: str, since: float, other_than: str, struck_since: float = 0.0
+) -> list[str]:
+    """Issues that accepted a file since then, the latest first; without those that were struck off after that, and since
+    *struck_since*: older strikes are to be found right once more.
+    """
     found = connection.execute(
         "SELECT issue, (SELECT verdict_at FROM file WHERE lane = issue AND attachment IS NOT NULL AND verdict_at >= :since"
         " AND site = :site AND state IN ('ATTACHED', 'DONE') ORDER BY verdict_at DESC LIMIT 1) AS latest FROM lane"
-        " WHERE issue <> :other AND latest > coalesce((SELECT at FROM struck WHERE struck.lane = issue), 0)"
+        " WHERE issue <> :other AND latest > coalesce((SELECT at FROM struck WHERE struck.lane = issue AND at > :believed), 0)"
         " ORDER BY latest DESC LIMIT 50",
-        {"since": since, "other": other_than, "site": site},
+        {"since": since, "other": other_than, "site": site, "believed": struck_since},
     )
     return [record[0] for record in found]
 

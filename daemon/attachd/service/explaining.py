@@ -296,6 +296,8 @@ def _done(name: str, found: Finished, world: Circumstances) -> str:
     row = found.row
     when = phrasing.clock(row.verdict_at or row.since, world.now)
     said = f"{name} was attached to {holding.issue(row)} at {when}, as attachment {row.attachment}"
+    if row.ground is not None and row.reason:
+        said = f"{said} ({holding.clause(row.reason)})"
     if row.target is None:
         return f"{said}; {holding.clause(row.reason)}."
     place = f"{world.done}/{printable(row.target)}"

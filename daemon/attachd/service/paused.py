@@ -140,6 +140,8 @@ def resumed_in_words(done: Resumed, key: str, now: float) -> Iterator[str]:
     for each in done.kept:
         until = clock(each.until, now)
         yield f"Stays until {until}: {_about(each)}. Jira itself asked for this wait."
+    for moved in done.forgotten:
+        yield f"Forgotten: that {moved} was moved. Its files go to {moved} again, unless Jira says twice that it was."
     if done == Resumed((), (), (), 0, 0):
         yield f"Nothing of {key} was paused." if key else "Nothing was paused."
 
