@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from collections import Counter
@@ -119,14 +118,14 @@ def test_a_namesake_that_somebody_attached_with_our_account_is_not_the_file(at, 
 
 
 @SITES
-@pytest.mark.parametrize("order", list(itertools.permutations(["hand.", "ours."])))
-def test_our_own_is_found_beside_a_namesake(at, site: str, order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("first", ["hand.", "ours."])
+def test_our_own_is_found_beside_a_namesake(at, site: str, first: str) -> None:
     w = at(site)
     w.drop("TEST-1/log.txt", b"ours.")
     w.jira.faults.append(Fault(**LOST, commit="all"))
     w.deliver()
     by_hand(w, b"hand.")
-    w.jira.stored.sort(key=lambda stored: order.index(stored.content.decode()))
+    w.jira.stored.sort(key=lambda stored: stored.content.decode() != first)
 
     w.settle()
 
@@ -203,7 +202,7 @@ def test_after_a_restore_a_file_that_kept_an_old_time_is_not_a_younger_namesake(
 
 
 @SITES
-@pytest.mark.parametrize("off", [-90_000.0, -3600.0, 3600.0])
+@pytest.mark.parametrize("off", [-90_000.0, 3600.0])
 def test_after_a_lost_journal_with_a_wrong_clock_nothing_is_sent_twice(at, site: str, off: float) -> None:
     """This machine's clock, and with it the file's ctime, is off: the attachment seems to be older than the file."""
     w = at(site)
@@ -224,7 +223,7 @@ def test_after_a_lost_journal_with_a_wrong_clock_nothing_is_sent_twice(at, site:
 
 @SITES
 @pytest.mark.parametrize("first", [False, True])
-@pytest.mark.parametrize("ahead", [-7200.0, -300.0, 300.0, 7200.0])
+@pytest.mark.parametrize("ahead", [-300.0, 7200.0])
 def test_a_proxys_clock_makes_nothing_absent(at, site: str, ahead: float, first: bool) -> None:
     """What was stored seems to be older than its attempt; once files were attached Jira's own clock is known."""
     w = at(site)
@@ -333,8 +332,8 @@ def test_what_was_read_is_not_read_again_at_each_look(w: World) -> None:
 
 
 @SITES
-@pytest.mark.parametrize("status", [400, 413, 429])
-@pytest.mark.parametrize("lag", [1.0, 20.0, 80.0])
+@pytest.mark.parametrize("status", [400, 429])
+@pytest.mark.parametrize("lag", [1.0, 80.0])
 def test_what_was_stored_of_a_declined_request_is_not_sent_again_where_listings_lag(
     at, site: str, status: int, lag: float
 ) -> None:
@@ -545,6 +544,7 @@ def test_a_checksum_of_the_first_attempt_is_kept_while_a_second_one_is_streamed(
     w.settle()
 
     assert [stored.content for stored in w.jira.on("TEST-1")] == [content]
+    assert [(str(row.state), row.ground) for row in w.rows()] == [("DONE", "content")]
 
 
 def test_a_file_that_was_in_doubt_shares_no_request(w: World) -> None:
@@ -575,3 +575,48 @@ def test_the_account_of_the_attempt_counts_and_not_the_one_of_now(w: World) -> N
 
     assert w.rows()[0].author == ACCOUNT
     assert contents(w) == Counter([b"bytes"])
+
+
+def test_a_content_that_never_opens_holds_up_no_other_file(w: World) -> None:
+    """One attachment that Jira has lost the bytes of answers with 500 for ever."""
+    usual, broken = w.jira._content, []
+
+    def content(number: str) -> httpx.Response:
+        return w.jira._reply(500, b"") if number in broken else usual(number)
+
+    w.jira._content = content  # type: ignore[method-assign]
+    for name in ("a.txt", "b.txt"):
+        w.drop(f"TEST-1/{name}", name.encode())
+    w.jira.faults.append(Fault(**LOST, commit="all"))
+    w.deliver()
+    broken.append(w.jira.on("TEST-1")[0].id)
+
+    w.settle(hours=1)
+
+    assert Counter(map(str, (row.state for row in w.rows()))) == Counter(["DOUBTFUL", "DONE"])
+    assert len(w.jira.stored) == 2
+
+
+def test_a_service_that_stops_reads_no_content_to_its_end(w: World) -> None:
+    w.drop("TEST-1/log.txt", b"bytes")
+    w.jira.faults.append(Fault(**LOST, commit="all"))
+    w.deliver()
+    w.jira.before = w.desk.stopping.set
+    w.clock.advance(6.0)
+
+    w.step()
+
+    assert w.states() == ["DOUBTFUL"]
+
+
+def test_an_answer_that_names_another_files_attachment_proves_nothing(w: World) -> None:
+    w.drop("TEST-1/first.txt", b"first")
+    w.deliver()
+    (first,) = w.jira.stored
+    w.drop("TEST-1/other.txt", b"other")
+    w.jira.faults.append(Fault(status=200, body=[{"id": first.id, "filename": "other.txt", "size": 5}]))
+
+    w.settle(hours=1)
+
+    proven(w)
+    assert contents(w) == Counter([b"first", b"other"])

@@ -187,6 +187,10 @@ def test_what_was_compared_is_believed_while_another_cannot_be_read() -> None:
     assert said(reconcile([row()], View([attachment("70"), attachment("71")]), contents)[1]) == "content"
 
 
+def test_a_row_without_a_checksum_is_credited_with_nothing_that_could_be_read() -> None:
+    assert said(reconcile([row(sha256=None)], View([attachment()]), {"70": Digest(SHA)})[1]) == "person"
+
+
 def test_a_measured_clock_leaves_as_little_room_as_it_was_measured() -> None:
     shown = attachment(created=SENT - 10)
 

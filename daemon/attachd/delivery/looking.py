@@ -43,6 +43,10 @@ _SLOW_BYTES = 1_000_000
 _ASKED_ABOUT, _OLD_SECONDS = 3, 600.0
 
 
+#: After so many contents that could not be read it is an outage: of the others nothing would be found out either.
+_FAILURES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A usable listing, and what the journal knew when it was asked for."""
@@ -134,8 +138,8 @@ def _contents(desk: Desk, client: Client, wanted: Sequence[Attachment]) -> dict[
         content = read(desk, client, attachment)
         if content is not None:
             found[attachment.id] = content
-        if isinstance(content, NotYet):
-            # One outage is enough; of the others nothing would be found out either.
+        failures = sum(isinstance(each, NotYet) for each in found.values())
+        if isinstance(content, NotYet) and failures >= _FAILURES:
             return found | {a.id: content for a in wanted if a.id not in found}
     return found
 
@@ -150,7 +154,7 @@ def read(desk: Desk, client: Client, attachment: Attachment, *, anew: bool = Fal
         return None
     seconds = desk.reply_seconds(attachment.size)
     with desk.turns.left(), desk.beats.busy(60 + seconds + attachment.size / _SLOW_BYTES, lambda: 0):
-        content = client.content(desk.site.version, attachment, seconds)
+        content = client.content(desk.site.version, attachment, seconds, desk.stopping)
     if isinstance(content, Digest):
         desk.site.remember_digest(attachment.id, content.sha256)
     if isinstance(content, Unreadable) and content.everywhere:

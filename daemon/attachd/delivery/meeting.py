@@ -47,7 +47,7 @@ def introduce(desk: Desk, client: Client) -> Fault | None:
         # A token without the scope for this question may well attach files; a missing author fits in every look.
         author = None if isinstance(account, Fault) else account
     # Only now: other workers go on meanwhile with what was known.
-    site.version, site.author = version, author
+    site.version, site.author = version, site.account(author)
     _forget_old(desk)
     site.introduced = True
     log.info("site.met", url=site.url, api=site.version, account=site.author or "anonymous")
@@ -116,6 +116,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
         return auth.unreadable(mistake)
     if changed:
         site.introduced = False
+        site.forget_signature()
     if held.scope is not Scope.ACCOUNT:
         found = deployment(desk, client, site.version)
         return _as(found, held) if isinstance(found, Fault) else None
@@ -127,7 +128,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     account = site_.who(site.hear(desk.asked(lambda: client.myself(site.version or "2"))))
     if isinstance(account, Fault):
         return _as(account, held)
-    if account != site.author:
+    if site.account(account) != site.author:
         site.introduced = False  # Who we are is one answer's word: it is asked for again before anything is sent.
     return None
 

@@ -8,13 +8,13 @@ what another account stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS
 from attachd.jira import names
-from attachd.jira.contents import Content, Digest, NotYet
+from attachd.jira.contents import Content, Digest, NotYet, Unreadable
 from attachd.jira.listing import Attachment
 from attachd.journal.rows import EVERY, Row
 from attachd.model import State
@@ -154,7 +154,8 @@ def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) 
             findings[row.id] = Pending(tuple(by_id[i] for i in later), reason)
         else:
             unjudged = {i: kind for i, kind in left.items() if not _is_judged(row, by_id[i])}
-            findings[row.id] = _unread(row, unjudged, fits, by_id)
+            closed = {i for i in unjudged if _is_closed(contents.get(i))}
+            findings[row.id] = _unread(row, unjudged, fits, by_id, closed=closed)
     return findings
 
 
@@ -191,10 +192,16 @@ def _read(row: Row, content: Content | None) -> bool:
     return isinstance(content, Digest) and row.sha256 is not None
 
 
+def _is_closed(content: Content | None) -> bool:
+    """Whether a content cannot be read, so that only name, size and time are left."""
+    return content is None or isinstance(content, Unreadable)
+
+
 def _unread(
-    row: Row, left: Mapping[str, Fit], fits: Mapping[int, Mapping[str, Fit]], by_id: Mapping[str, Attachment]
-) -> Finding:
-    """Judge by name, size and time what could not be read."""
+    row: Row, left: Mapping[str, Fit], fits: Mapping[int, Mapping[str, Fit]], by_id: Mapping[str, Attachment], *,
+    closed: Collection[str],
+) -> Finding:  # fmt: skip
+    """Judge by name, size and time what could not be compared: what is *closed*, or a row that has no checksum."""
     others = [found for other, found in fits.items() if other != row.id]
     named = [i for i, kind in left.items() if kind is not Fit.RENAMED]
     if not named:
@@ -203,6 +210,8 @@ def _unread(
         renamed = tuple(by_id[i] for i in left if i not in theirs)
         return Unclear(renamed) if renamed else Absent()
     (only, *more) = named
-    if more or left[only] is not Fit.NAMED or any(found.get(only, Fit.RENAMED) is not Fit.RENAMED for found in others):
+    if more or left[only] is not Fit.NAMED or only not in closed:
+        return Unclear(tuple(by_id[i] for i in named))
+    if any(found.get(only, Fit.RENAMED) is not Fit.RENAMED for found in others):
         return Unclear(tuple(by_id[i] for i in named))
     return Arrived(by_id[only], BY_METADATA)

@@ -61,6 +61,7 @@ class Site:
         self.configured = {"cloud": "3", "datacenter": "2"}.get(deployment, "")
         self.version = self.configured
         self.author: str | None = None
+        self._signature: str | None = None
         self._met_at: float | None = None
         self.limits: Limits | None = None
         self.lock = threading.Lock()
@@ -118,10 +119,19 @@ class Site:
         self.time.stored(created, begun, ended)
 
     def signed_by(self, author: str) -> None:
-        """Jira stored a file of ours under this account. If it had told us another, neither is believed before it is asked."""
+        """Jira stored a file of ours under this account. If it had told us another, it is asked again."""
         if self.author is not None and author != self.author:
             self.author = None
-            self.introduced = False
+            self.introduced = self._signature == author and self.introduced
+        self._signature = author
+
+    def forget_signature(self) -> None:
+        """The credentials are others now, and may be those of another account."""
+        self._signature = None
+
+    def account(self, told: str | None) -> str | None:
+        """Who we are, if what Jira *told* us agrees with how it signs what we attach; else nothing is known."""
+        return told if self._signature in (None, told) else None
 
     def page(self, issue: str) -> str:
         """The address of an issue's page."""

@@ -304,11 +304,13 @@ def claim(doubt: Doubt, sha256: bytes, keys: frozenset[str], left: Callable[[Row
     newest = next(iter([row for row in back if row in here] or back or here or alike))
     times = [row.doubt_at if row.doubt_at is not None else row.sent_at or 0.0 for row in alike]
     attempts = [row.doubt_attempt if row.doubt_attempt is not None else row.attempt or 0 for row in alike]
+    slacks = [row.doubt_slack if row.doubt_at is not None else row.sent_slack for row in alike]
     authors = {row.author for row in alike}
     return admission.Claim(
         at=0.0 if unknown else min(times),
         attempt=0 if unknown else min(attempts),
         author=(newest.author or "") if len(authors) == 1 and not unknown else "",
+        slack=max((slack for slack in slacks if slack is not None), default=None) if None not in slacks else None,
         name=newest.name if newest in here else None,
         brief=not unknown,
         judged=judged_by_return(newest) if newest in back else None,

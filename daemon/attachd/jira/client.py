@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -134,8 +135,12 @@ class Client:
         content = urlencode(form).encode()
         return self._exchange("POST", self._url, self._timeouts.reply, headers=headers, content=content)
 
-    def content(self, version: str, attachment: Attachment, reply_seconds: float) -> Content:
+    def content(
+        self, version: str, attachment: Attachment, reply_seconds: float, stopping: threading.Event | None = None
+    ) -> Content:
         """Read what Jira holds under an attachment, in pieces, and return its SHA-256 or why it cannot be had.
+
+        Ends early once the service is *stopping*.
 
         Cloud: ``attachment/content/{id}``; ``redirect=false`` makes Jira send the bytes itself, so that no other host ever
         sees our credentials. Data Center: ``/secure/attachment/{id}/{name}``, the address that people's browsers use.
@@ -159,6 +164,8 @@ class Client:
                     read += len(chunk)
                     if read > attachment.size:
                         break
+                    if stopping is not None and stopping.is_set():
+                        return NotYet("the service is stopping")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return NotYet(legible(f"{type(error).__name__}: {error}"))
         finally:

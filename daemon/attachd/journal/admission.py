@@ -337,13 +337,15 @@ def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> None:
 class Claim:
     """What is known of the attempt by which a file may be attached already.
 
-    *at* is the server's time then, 0 where it is unknown; *author* "" where it may have been anybody's. *heirs*: the failed rows
-    whose doubt this file takes over. *judged* are the attachments that a person looked at, as ``schema.sql`` says.
+    *at* is the server's time then (0: unknown), and *slack* how far that may be off (None: unknown). *author* is "" where it may
+    have been anybody's. *heirs* are the failed rows whose doubt this file takes over, *judged* the attachments that a person
+    looked at, as ``schema.sql`` says.
     """
 
     at: float
     attempt: int
     author: str
+    slack: float | None = None
     name: str | None = None
     brief: bool = False
     judged: str | None = None
@@ -367,6 +369,7 @@ def doubtful(
         "sha256": sha256,
         "doubt_attempt": claim.attempt,
         "doubt_at": claim.at,
+        "doubt_slack": claim.slack,
         "author": claim.author,
         "site": site,
         "reason": "its content may be attached already; the issue is looked at first",

@@ -256,7 +256,7 @@ def sent_by(connection: sqlite3.Connection, site: str, attachments: Sequence[str
     return found
 
 
-def merge_lane(connection: sqlite3.Connection, lane: str, resolved: str, issue: str, now: float) -> None:
+def merge_lane(connection: sqlite3.Connection, lane: str, resolved: str, issue: str = "", now: float = 0.0) -> None:
     """The issue *lane* was moved to another key, as is proven: from now on both are one lane."""
     connection.execute("UPDATE OR REPLACE moved SET lane = ? WHERE lane = ?", (resolved, lane))
     connection.execute("DELETE FROM moved WHERE asked = ?", (resolved,))
