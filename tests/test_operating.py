@@ -146,6 +146,7 @@ def test_a_pause_by_hand_outlives_a_restart(w: World) -> None:
 def test_an_issue_that_was_moved_is_paused_under_the_key_that_it_has_now(w: World) -> None:
     with w.desk.journal.transaction() as connection:
         queue.merge_lane(connection, "TEST-1", "NEW-5")
+    w.jira.moved["TEST-1"] = "NEW-5"
     pause(w, "TEST-1")
     w.drop("TEST-1/a.txt")
     w.deliver()

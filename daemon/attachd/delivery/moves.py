@@ -65,25 +65,33 @@ def heard(desk: Desk, client: Client, lane: str, said: Named) -> str:
     return f"{lane} was moved to {said.key}"
 
 
+def are_due(desk: Desk) -> bool:
+    """Whether any moved issue is to be asked about; where none is, nobody looks for a while."""
+    if _due(desk):
+        return True
+    desk.recheck_at = desk.clock.boot() + EVERY_SECONDS
+    return False
+
+
+def _due(desk: Desk) -> list[queue.Moved]:
+    boot, now = desk.clock.boot(), desk.clock.now()
+    with desk.journal.transaction_for_reading() as connection:
+        due = queue.moved_before(connection, max(now - TRUSTED_SECONDS, desk.started), now)
+    return [each for each in due if boot - desk.rechecked.get(each.asked, -EVERY_SECONDS) >= EVERY_SECONDS]
+
+
 def recheck(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
     """Ask about one moved issue whether that still holds, where files wait for it; False where none is due.
 
     *met*: whether the site is known, be it only now.
     """
-    boot, now = desk.clock.boot(), desk.clock.now()
-    if boot < desk.recheck_at:
-        return False
-    since = max(now - TRUSTED_SECONDS, desk.started)
-    with desk.journal.transaction_for_reading() as connection:
-        due = queue.moved_before(connection, since, now)
-    due = [each for each in due if boot - desk.rechecked.get(each.asked, -EVERY_SECONDS) >= EVERY_SECONDS]
+    due, now = _due(desk), desk.clock.now()
     if not due:
-        desk.recheck_at = boot + EVERY_SECONDS
         return False
     if not met():
         return True
     each = due[0]
-    desk.rechecked[each.asked] = boot
+    desk.rechecked[each.asked] = desk.clock.boot()
     said = named(desk.site.hear(desk.asked(lambda: client.issue(desk.site.version, each.asked))))
     if said is None:
         return True  # No answer is no contradiction; what was proven holds until Jira says otherwise.

@@ -212,7 +212,7 @@ def _look(desk: Desk, client: Client) -> bool:
 
 def _recheck(desk: Desk, client: Client) -> bool:
     """Ask whether an issue is still where it was moved to, before files go there."""
-    if desk.clock.boot() < desk.recheck_at or not pausing.current(desk).looks:
+    if desk.clock.boot() < desk.recheck_at or not moves.are_due(desk) or not pausing.current(desk).looks:
         return False
     with desk.lock:
         if desk.rechecking:
