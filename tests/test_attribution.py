@@ -534,11 +534,19 @@ def test_a_checksum_of_the_first_attempt_is_kept_while_a_second_one_is_streamed(
     w.drop("TEST-1/large.bin", content)
     w.jira.faults.append(Fault(**LOST, commit=400.0))
     w.deliver()
-    w.jira.faults.append(Fault(breaks=httpx.ReadError, early=True))
+    usual = w.jira._upload
+
+    def cut(request: httpx.Request, _issue: str, _known: bool) -> httpx.Response:
+        w.jira._upload = usual  # type: ignore[method-assign]
+        next(iter(request.stream))  # type: ignore[arg-type,call-overload]
+        raise httpx.WriteError("as told")
+
+    w.jira._upload = cut  # type: ignore[method-assign]
     while w.rows()[0].tries < 2:
         w.clock.advance(31.0)
-        w.deliver()
-    assert w.rows()[0].sha256 is not None
+        w.scan()
+        w.step()
+    assert (str(w.rows()[0].state), len(w.jira.stored)) == ("READY", 0)
     w.clock.advance(400.0)
 
     w.settle()

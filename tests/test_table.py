@@ -280,8 +280,8 @@ CONTESTED = [
     UNKNOWN,
     BELIEVED,
     FORBIDDEN,
-    several(UNKNOWN, asked="POST 4, 1 issue, 1 myself", server={}),
-    several(BELIEVED, asked="POST 4, 2 issue, 1 myself", server={}),
+    several(UNKNOWN, asked="POST 4, 1 issue, 1 myself", server={"asked": "POST 4, 1 issue, 1 meta, 1 myself"}),
+    several(BELIEVED, asked="POST 4, 2 issue, 1 myself", server={"asked": "POST 4, 2 issue, 1 meta, 1 myself"}),
     several(
         Line("404 of an issue that is visible", faults=(jira_says(404),)), asked="POST 4, 1 issue", **SENT_SINGLY_LATER
     ),
@@ -302,15 +302,24 @@ REFUSED = Line("refused", stand="failed", asked="POST 1", then="", at_last="fail
 DECLINED = several(Line("declined", asked="POST 4, 1 issue", **SENT_HALVED))
 BY_A_PROXY = (Fault("proxy413"),)
 REFUSALS = [
-    replace(REFUSED, what="413", settings={"attachment_limit": 0}, says="413.*An issue may have 0"),
-    replace(REFUSED, what="413 of a proxy", faults=BY_A_PROXY, says="proxy"),
+    # After a 413 the limit is asked for a second time.
+    replace(
+        REFUSED, what="413", asked="POST 1, 1 meta", settings={"attachment_limit": 0}, says="413.*An issue may have 0"
+    ),
+    replace(REFUSED, what="413 of a proxy", asked="POST 1, 1 meta", faults=BY_A_PROXY, says="proxy"),
     *(
         replace(REFUSED, what=str(status), faults=(jira_says(status, "bad name"),), says="bad name")
         for status in (400, 409, 411, 415, 422)
     ),
-    replace(DECLINED, what="413, several", settings={"files_per_request": 2}),
+    replace(DECLINED, what="413, several", settings={"files_per_request": 2}, asked="POST 4, 1 issue, 1 meta"),
     # Of a proxy is learned how many bytes it may take, half of what it declined: the two larger of the four go alone.
-    replace(DECLINED, what="413 of a proxy, several", faults=BY_A_PROXY, then="POST 2 1 1(, [0-9]+ issue)?"),
+    replace(
+        DECLINED,
+        what="413 of a proxy, several",
+        faults=BY_A_PROXY,
+        asked="POST 4, 1 issue, 1 meta",
+        then="POST 2 1 1(, [0-9]+ issue)?",
+    ),
     *(replace(DECLINED, what=f"{status}, several", faults=(jira_says(status),)) for status in (400, 411, 415)),
 ]
 

@@ -501,7 +501,7 @@ def test_a_limit_that_was_raised_meanwhile_is_asked_for_before_a_refusal(tmp_pat
 
         w.deliver()
 
-        assert (w.stand(), w.requests()) == ("attached", "POST 1, 1 meta")
+        assert (w.stand(), w.requests()) == ("attached", "POST 1, 2 meta")
 
 
 def test_what_a_proxy_lets_through_is_learned(w: Wired) -> None:
