@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from attachd.config import Settle
-from attachd.filing import markers, renaming
-from attachd.intake import gating, reading
-from attachd.intake.gating import Go, Marker, Wait, Writer
+from attachd.filing import leases, markers, renaming
+from attachd.filing.leases import Writer
+from attachd.intake import gating
+from attachd.intake.gating import Go, Marker, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
 from attachd.service.explaining import Ignored, Rule, Unseen
@@ -52,7 +53,7 @@ def test_where_nobody_can_tell_who_writes_the_marker_is_believed() -> None:
     seen, moment = row(State.SEEN, quiet_boot=1000.0), Moment(0.0, 1000.0, 7)
 
     assert gating.of_writer(seen, Settle(), moment, Writer.UNKNOWN, Marker.THERE) == Go()
-    assert gating.of_writer(seen, Settle(), moment, Writer.SOMEBODY, Marker.THERE) == Wait(1001.0, gating.STILL_OPEN)
+    assert gating.of_writer(seen, Settle(), moment, Writer.SOMEBODY, Marker.THERE) == Wait(1001.0, leases.STILL_OPEN)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_whenever_the_process_dies_the_file_arrives_once_and_its_marker_goes(tmp
 
 
 def test_the_writer_is_asked_whether_or_not_there_is_a_marker(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "writer", lambda descriptor, network=False: Writer.UNKNOWN)
+    monkeypatch.setattr(leases, "writer", lambda descriptor, network=False: Writer.UNKNOWN)
     w.drop("TEST-1/a.txt")
     w.drop("TEST-1/a.txt.ready", b"")
     w.deliver()

@@ -12,8 +12,10 @@ import pytest
 
 from attachd.cli import main
 from attachd.config import Settle
+from attachd.filing import leases
+from attachd.filing.leases import Writer
 from attachd.intake import gating, reading
-from attachd.intake.gating import Go, Wait, Writer
+from attachd.intake.gating import Go, Wait
 from attachd.intake.settling import Settling
 from attachd.intake.walking import Entry, fingerprint
 from attachd.journal.admission import Moment
@@ -42,7 +44,7 @@ def file(tmp_path: Path) -> Path:
 def asked(path: Path, **options: bool) -> Writer:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return reading.writer(descriptor, **options)
+        return leases.writer(descriptor, **options)
     finally:
         os.close(descriptor)
 
@@ -149,9 +151,9 @@ def test_how_long_a_file_must_be_quiet(rules: Settle, size: int, proven: float, 
         (Writer.NOBODY, 2.0, Go()),
         (Writer.UNKNOWN, 29.0, Wait(1001.0)),
         (Writer.UNKNOWN, 30.0, Go()),
-        (Writer.SOMEBODY, 1.0, Wait(1001.0, gating.STILL_OPEN)),
-        (Writer.SOMEBODY, 20.0, Wait(1010.0, gating.STILL_OPEN)),
-        (Writer.SOMEBODY, 900.0, Wait(1030.0, gating.STILL_OPEN)),
+        (Writer.SOMEBODY, 1.0, Wait(1001.0, leases.STILL_OPEN)),
+        (Writer.SOMEBODY, 20.0, Wait(1010.0, leases.STILL_OPEN)),
+        (Writer.SOMEBODY, 900.0, Wait(1030.0, leases.STILL_OPEN)),
     ],
 )
 def test_what_the_answer_means(writer: Writer, unchanged: float, expected: Go | Wait) -> None:
@@ -210,7 +212,7 @@ def test_a_file_that_is_open_says_so_and_is_looked_at_again_without_an_event(w: 
     w.clock.advance(4.0)
     with path.open("ab"):
         assert w.scan().settles == {b"TEST-1": w.clock.boot() + 2.0}
-        assert w.row("TEST-1/a.txt").reason == gating.STILL_OPEN
+        assert w.row("TEST-1/a.txt").reason == leases.STILL_OPEN
         before = w.desk.journal.value("SELECT total_changes()")
         w.scan()
         assert w.desk.journal.value("SELECT total_changes()") == before
@@ -223,7 +225,7 @@ def test_a_file_that_is_open_says_so_and_is_looked_at_again_without_an_event(w: 
 
 @pytest.fixture
 def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "writer", lambda descriptor, network=False: Writer.UNKNOWN)
+    monkeypatch.setattr(leases, "writer", lambda descriptor, network=False: Writer.UNKNOWN)
 
 
 @pytest.mark.usefixtures("unproven")

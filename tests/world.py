@@ -119,6 +119,8 @@ class MemoryJira(httpx.BaseTransport):
         self._ids = itertools.count(10_001)
         self._lock = threading.Lock()
         self.before: Callable[[], None] = lambda: None
+        #: Called once while the body of an upload is on its way: behind the first piece of it.
+        self.amid: Callable[[], None] = lambda: None
 
     # --- what tests ask ---
 
@@ -195,7 +197,7 @@ class MemoryJira(httpx.BaseTransport):
         fault = self.faults.pop(0) if self.faults else Fault()
         if fault.early:
             return self._end(fault, [])
-        body = b"".join(request.stream)  # type: ignore[arg-type]
+        body = b"".join(self._pieces(request))
         assert len(body) == int(request.headers["content-length"])
         files = _parts(body, request.headers["content-type"])
         if fault.shared and len(files) == 1:
@@ -214,6 +216,12 @@ class MemoryJira(httpx.BaseTransport):
         if fault.commit or (fault.status is None and fault.breaks is None):
             self.stored += fresh
         return self._end(fault, fresh)
+
+    def _pieces(self, request: httpx.Request) -> Iterator[bytes]:
+        for number, piece in enumerate(request.stream):  # type: ignore[arg-type]
+            yield piece
+            if number == 0:
+                self.amid()
 
     def _refusal(self, issue: str, known: bool, files: list[tuple[str, bytes]]) -> httpx.Response | None:
         if issue in self.missing or not known:

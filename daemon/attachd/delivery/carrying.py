@@ -33,6 +33,7 @@ _CHANGED = (
     "its content was changed after it was sent, under the same size and time, so what lies in the inbox is a new file"
 )
 _TAKEN_OUT = "file gone: it was taken out of the inbox meanwhile"
+_REPLACED = "its content was replaced in the inbox since, or moved to another issue, so there is nothing to move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Postponed:
     blocked: bool = False
     away: bool = False  #: because the file system of its folder does not answer
     passes: bool = False  #: by itself, and soon
+    expected: bool = False  #: nothing to tell people of
 
 
 class Broken(Exception):
@@ -144,7 +146,9 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
 
 def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
     file = {"id": row.ident, "issue": row.asked, "file": printable(row.path)}
-    if isinstance(result, Postponed):
+    if isinstance(result, Postponed) and result.expected:
+        about.debug("file.move_postponed", **file, reason=result.reason)
+    elif isinstance(result, Postponed):
         about.warning("file.move_postponed", **file, reason=result.reason)
     elif row.target is None:
         about.warning("file.closed_without_move", **file, reason=row.reason)
@@ -188,11 +192,11 @@ def _postponed(desk: Desk, row: Row, error: OSError, trials: Trials) -> Postpone
 
 
 def _carry(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carried:
-    if not row.at_path and row.target is None:
-        since = "its content was replaced in the inbox since, or moved to another issue, so there is nothing to move"
-        return row, Closed({"reason": _with(row, f"{_as_it_was(row)}; {since}")})
     if row.target is None and row.missing >= 2:
-        return row, Closed({"reason": _with(row, _TAKEN_OUT)})
+        return row, Closed({"reason": _with(row, _TAKEN_OUT if row.at_path else f"{_as_it_was(row)}; {_REPLACED}")})
+    if not row.at_path and row.target is None:
+        # It may have been carried to a folder that the scan comes to later, and is closed when that has looked everywhere.
+        return row, Postponed("its path holds other content; the next scan finds out where it is", expected=True)
     if not desk.guard.sure(desk.sure_seconds):
         return row, Postponed("the inbox is not there")
     path, forms = aiming.wanted(row), numbering.fitting(aiming.wanted(row), row.ident)

@@ -94,16 +94,18 @@ def _credible(row: Row, fate: Fate, owners: Mapping[str, int]) -> Fate:
 def apply(
     connection: sqlite3.Connection, changed: Sequence[Row], changes: Mapping[int, Mapping[str, Any]], now: float
 ) -> list[Row]:
-    """Change rows, by their ids; one that is to be sent again although its content left the path is withdrawn instead.
+    """Change rows, by their ids; one that is to be sent again although its content left the path is withdrawn instead. But not
+    what an earlier attempt may have stored: its file may come back, and intake finds out whether it has gone.
 
     Returns the rows as they are then.
     """
     rows.change_many(connection, changes)
     reason = "its content was replaced in the inbox, or moved to another issue, before it was attached"
     gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
-    again = [row.id for row in changed if changes[row.id].get("state") is State.READY and not row.at_path]
+    after = [rows.changed(row, changes[row.id]) for row in changed]
+    again = [row.id for row in after if row.state is State.READY and not row.at_path and not row.ever_doubtful]
     rows.change_many(connection, dict.fromkeys(again, gone))
-    return [rows.changed(row, {**changes[row.id], **(gone if row.id in again else {})}) for row in changed]
+    return [rows.changed(row, gone) if row.id in again else row for row in after]
 
 
 def current(desk: Desk, known: Iterable[Row]) -> list[Row]:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.filing import markers, places
+from attachd.filing import leases, markers, places
 from attachd.filing.guard import Guard
-from attachd.intake import gating, reading
+from attachd.intake import gating, observing, reading
 from attachd.intake.endings import Endings
 from attachd.intake.gating import Marker
+from attachd.intake.observing import Rival
 from attachd.intake.walking import Entry
 from attachd.journal import admission, rows
 from attachd.journal.admission import Moment
@@ -34,11 +35,15 @@ Examined = reading.Free | reading.Bar | reading.Moving | gating.Wait
 
 @dataclass(slots=True)
 class Seen:
-    """What a chunk of a listing came to: how many files, how many of them have a row, how many are new."""
+    """What a chunk of a listing came to: how many files, how many of them have a row, how many are new.
+
+    Those that are *undecided* look otherwise than their row says.
+    """
 
     known: int = 0
     rows: int = 0
     new: int = 0
+    undecided: int = 0
     settles: float | None = None
 
     def look_again(self, at: float) -> None:
@@ -131,17 +136,73 @@ class Admitting:
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
         doubts = reading.doubts(self._journal, ripe)
+        sizes = {found.entry.print.size for found in ripe}
+        rivals = reading.rivals(self._journal, self._guard, self._key, sizes, self._network)
         with places.Held() as held:
-            results = [(f, self._examine(f, held, checksum=f.entry.path in doubts)) for f in ripe]
-        now = self._clock.now()
+            results = [(f, self._compare(f, held, f.entry.path in doubts, rivals)) for f in ripe]
+        later = self._admit_all(ripe, results, doubts, rivals)
+        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
+        self._hold([(row, self._later()) for row in later], seen)
+
+    def _compare(
+        self, found: Found, held: places.Held, suspicious: bool, rivals: Mapping[int, Sequence[Rival]]
+    ) -> Examined:
+        """Look at a file, and read it where its content decides; but not again and again while it is not known with what it is
+        to be compared.
+        """
+        sent = rivals.get(found.entry.print.size, ())
+        if any(observing.is_unknown(rival.row) for rival in sent):
+            return self._later()
+        return self._examine(found, held, checksum=suspicious or bool(sent))
+
+    def _later(self) -> gating.Wait:
+        return gating.Wait(self._clock.boot() + gating.COMPARED_SECONDS, gating.COMPARED_LATER)
+
+    def _admit_all(
+        self,
+        ripe: Sequence[Found],
+        results: Sequence[tuple[Found, Examined]],
+        doubts: Mapping[bytes, reading.Doubt],
+        rivals: Mapping[int, Sequence[Rival]],
+    ) -> list[Row]:
+        """Write down what was found out. Returns the rows of which it cannot be told yet whether they are another's file."""
+        now, later = self._clock.now(), list[Row]()
         with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in ripe])
             settled: dict[int, str | None] = {}
             for found, result in results:
-                if found.row is not None and current.get(found.entry.path) == found.row:
-                    self._admit_one(connection, found.row, result, doubts.get(found.entry.path), now, settled)
+                row = found.row
+                if row is None or current.get(found.entry.path) != row:
+                    continue
+                match self._whose(result, rivals.get(row.size, ())):
+                    case observing.Its(former):
+                        self._follow(connection, former, row)
+                    case observing.Unclear():
+                        later.append(row)
+                    case observing.Another():
+                        self._admit_one(connection, row, result, doubts.get(found.entry.path), now, settled)
             admission.ready(connection, settled, now)
-        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
+        return later
+
+    def _whose(
+        self, result: Examined, rivals: Sequence[Rival]
+    ) -> observing.Its | observing.Unclear | observing.Another:
+        if not isinstance(result, reading.Free) or result.sha256 is None:
+            return observing.Another()
+        return observing.whose(result.sha256, rivals)
+
+    def _follow(self, connection: sqlite3.Connection, former: Row, row: Row) -> None:
+        """The file that was taken for a new one is one that was sent: its row goes with it, and the new one is forgotten.
+
+        Where that row has changed meanwhile, the next look knows more.
+        """
+        if rows.find(connection, former.id) != former:
+            return
+        log.info("file.moved", id=former.ident, issue=self._key, file=printable(row.path), was=printable(former.path))
+        moment = self._moment()
+        admission.withdraw(connection, row, moment, "")
+        place = admission.Place(row.path, self._key, row.name)
+        admission.follow(connection, former, place, row.fingerprint, moment)
 
     def _examine(self, found: Found, held: places.Held, *, checksum: bool) -> Examined:
         self._beat()
@@ -149,7 +210,7 @@ class Admitting:
         def gate(descriptor: int) -> gating.Go | gating.Wait:
             assert found.row is not None
             moment = self._moment()
-            writer = reading.writer(descriptor, network=self._network(found.entry.path))
+            writer = leases.writer(descriptor, network=self._network(found.entry.path))
             marker = self._marker(found.row, returned=True)
             passed = gating.of_writer(found.row, self._rules, moment, writer, marker)
             return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor, moment)

@@ -10,12 +10,15 @@ from enum import Enum, auto
 from typing import assert_never
 
 from attachd.config import Settle
+from attachd.filing.leases import STILL_OPEN, Writer
 from attachd.journal.admission import Moment
 from attachd.journal.rows import Row
 from attachd.model import printable
 
-#: What is said of a file that somebody has open; also after that it waits for the next look.
-STILL_OPEN = "a program still has it open for writing"
+#: What is said of a file whose size another has that is being sent to the same issue: which of the two is which only shows then.
+COMPARED_LATER = "a file of its size is being sent to this issue; whether it is the same one shows when that has ended"
+#: Such a file is looked at again so many seconds later.
+COMPARED_SECONDS = 5.0
 
 #: A file that somebody has open is looked at again after half the time that it has been unchanged, within these bounds.
 SHORTEST_PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 1.0, 30.0
@@ -23,14 +26,6 @@ SHORTEST_PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 1.0, 30.0
 
 #: The rules of a folder where the configuration says nothing.
 DEFAULTS = Settle()
-
-
-class Writer(Enum):
-    """Whether anybody has a file open for writing at this moment."""
-
-    NOBODY = auto()  #: proven, writable mappings included
-    SOMEBODY = auto()
-    UNKNOWN = auto()  #: the system does not tell
 
 
 class Marker(Enum):

@@ -10,9 +10,9 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from attachd import gitignore, troubles
+from attachd.filing.leases import Writer, writer
 from attachd.gitignore import Brackets, NoPattern, Pattern
-from attachd.intake import ignoring, reading
-from attachd.intake.gating import Writer
+from attachd.intake import ignoring
 
 NAME = b".attachdignore"
 #: What a file may hold. A larger one was not written by a person, and each name would take longer to compare: with these
@@ -84,7 +84,7 @@ def _unreadable(error: OSError) -> Broken | Unread:
 def _read(descriptor: int, *, network: bool) -> Patterns | Broken:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return Broken("is no regular file")
-    if reading.writer(descriptor, network=network) is Writer.SOMEBODY:
+    if writer(descriptor, network=network) is Writer.SOMEBODY:
         return Broken("is being written at this moment")
     content = b""
     while (chunk := os.read(descriptor, MOST_BYTES + 1 - len(content))) and len(content) <= MOST_BYTES:

@@ -6,12 +6,11 @@ A settled file must be readable now and movable afterwards; else it is blocked, 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,13 +18,12 @@ from typing import Protocol
 import structlog
 
 from attachd import troubles
-from attachd.filing import places, refusing, relocation
+from attachd.filing import leases, places, refusing, relocation
 from attachd.filing.guard import Guard
 from attachd.intake import gating
-from attachd.intake.gating import Writer
-from attachd.intake.observing import Evidence, Look, is_sent, judge
+from attachd.intake.observing import Evidence, Look, Rival, Where, is_sent, judge, where
 from attachd.intake.walking import Entry, fingerprint
-from attachd.journal import admission
+from attachd.journal import admission, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import EVERY, Row
 from attachd.model import Fingerprint, State, printable
@@ -70,6 +68,8 @@ class Moving:
     """It changed or vanished while it was looked at: the next scan looks again."""
 
 
+#: Whether a path below the inbox lies on a network file system.
+Network = Callable[[bytes], bool]
 #: What judges an open file before it is read as a whole.
 Gate = Callable[[int], gating.Go | gating.Wait]
 
@@ -116,27 +116,13 @@ def _examine_open(descriptor: int, print_: Fingerprint, gate: Gate, *, checksum:
 
 
 def _closed(descriptor: int) -> gating.Go | gating.Wait:
-    return gating.Wait(0.0, gating.STILL_OPEN) if writer(descriptor) is Writer.SOMEBODY else gating.Go()
+    return gating.Wait(0.0, leases.STILL_OPEN) if leases.writer(descriptor) is leases.Writer.SOMEBODY else gating.Go()
 
 
-def writer(descriptor: int, *, network: bool = False) -> Writer:
-    """Ask whether anybody has the file open for writing at this moment.
-
-    A read lease is granted only to a file that nobody writes (fcntl(2), F_SETLEASE): not by another hard link, a
-    duplicate or a writable mapping either. It is given back at once. Refused for files of other users without CAP_LEASE,
-    and by file systems without leases. SIGIO must be ignored: a writer that comes in between would end the process.
-
-    On a *network* file system neither answer proves anything: NFS and SMB clients also refuse a lease where the server
-    has delegated nothing to them (nfs4_setlease and cifs_setlease in Linux), and others know only this machine's writers.
-    """
-    if network:
-        return Writer.UNKNOWN
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return Writer.SOMEBODY if error.errno == errno.EAGAIN else Writer.UNKNOWN
-    return Writer.NOBODY
+def _as_it_is(descriptor: int) -> gating.Go | gating.Wait:
+    """The gate of network file systems, where nobody can say who writes."""
+    del descriptor
+    return gating.Go()
 
 
 def anew(inbox: Path, entry: Entry) -> Entry:
@@ -182,12 +168,14 @@ def still_in_failed(failed: Path, source: bytes) -> bool:
 
 
 def lies_there(inbox: Path, path: bytes) -> bool | None:
-    """Whether anything lies at a path; None where that cannot be known (a folder that may not be opened)."""
+    """Whether a regular file lies at a path; None where that cannot be known (a folder that may not be opened).
+
+    Where a folder, a link, a pipe, a socket or a device has taken its name, the file is gone.
+    """
     try:
-        _status(inbox, path)
+        return stat.S_ISREG(_status(inbox, path).st_mode)
     except OSError as error:
         return False if error.errno in places.NOWHERE else None
-    return True
 
 
 def _status(inbox: Path, path: bytes) -> os.stat_result:
@@ -200,29 +188,46 @@ def _status(inbox: Path, path: bytes) -> os.stat_result:
 # --- Evidence ---------------------------------------------------------------------------------------------------
 
 
-def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate]) -> Evidence:
+def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate], network: Network) -> Evidence:
     """Find out what judging these files needs: checksums, and which rows are no longer at their own paths."""
     evidence = Evidence()
     for each in found:
         if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
-            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
+            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
     with journal.transaction_for_reading() as connection:
-        wanted = _candidates(connection, key, [each.entry for each in found], guard.epoch)
+        evidence.keys = admission.keys(connection, key)
+        wanted = _candidates(connection, evidence.keys, [each.entry for each in found], guard.epoch)
     suspects = {row.id: row for rows in wanted.values() for row in rows}
-    evidence.lost = {row.id: row for row in suspects.values() if not row.at_path or not holds(guard, row)}
+    evidence.lost = {row.id: row for row in suspects.values() if _is_away(guard, row, network)}
     for each in found:
         sent = any(row.id in evidence.lost and is_sent(row) for row in wanted.get(each.entry.path, ()))
         if sent and each.entry.path not in evidence.sums:
-            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry)
+            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
     return evidence
 
 
+def rivals(
+    journal: Journal, guard: Guard, key: str, sizes: Collection[int], network: Network
+) -> dict[int, list[Rival]]:
+    """Find the rows that were sent to this issue and whose own file may be a new one of these *sizes*, by size."""
+    with journal.transaction_for_reading() as connection:
+        sent = admission.sent(connection, admission.keys(connection, key), sizes)
+    found: dict[int, list[Rival]] = {}
+    for row in sent:
+        if (place := whereabouts(guard, row, network)) is not Where.HERE:
+            found.setdefault(row.size, []).append(Rival(row, place))
+    return found
+
+
 def _candidates(
-    connection: sqlite3.Connection, key: str, entries: Sequence[Entry], epoch: int
+    connection: sqlite3.Connection, keys: Collection[str], entries: Sequence[Entry], epoch: int
 ) -> dict[bytes, list[Row]]:
-    """Rows of other paths whose file each of these may be: of the same inode, or sent before a restart and as large."""
+    """Rows of other paths whose file each of these may be: of the same inode, or sent, as large, and known to be elsewhere."""
     renamed = admission.at_inodes(connection, [entry.print for entry in entries], epoch)
-    sent = admission.sent_elsewhere(connection, key, {entry.print.size for entry in entries}, epoch)
+    sent: dict[int, list[Row]] = {}
+    for row in admission.sent(connection, keys, {entry.print.size for entry in entries}):
+        if row.sha256 is not None and (not row.at_path or row.epoch != epoch):
+            sent.setdefault(row.size, []).append(row)
     if not renamed and not sent:
         return {}
     found: dict[bytes, list[Row]] = {}
@@ -232,26 +237,74 @@ def _candidates(
     return found
 
 
-def holds(guard: Guard, row: Row) -> bool:
-    """Whether the file of a row still lies at its path; also where that cannot be known."""
+def _is_away(guard: Guard, row: Row, network: Network) -> bool:
+    if is_sent(row):
+        return whereabouts(guard, row, network) is Where.AWAY
+    return not row.at_path or not _holds(guard, row)
+
+
+def _holds(guard: Guard, row: Row) -> bool:
+    """Whether the file of a row that was never sent still lies at its path; also where that cannot be known."""
     try:
-        now = fingerprint(_status(guard.inbox, row.path))
+        status = _status(guard.inbox, row.path)
     except OSError as error:
         return error.errno not in places.NOWHERE
+    now = fingerprint(status)
+    if not stat.S_ISREG(status.st_mode):
+        return False
     if row.epoch == guard.epoch:
         return (now.dev, now.ino) == (row.dev, row.ino)
-    if (now.size, now.mtime_ns) != (row.size, row.mtime_ns):
-        return False
-    return row.sha256 is None or _sum(guard.inbox, Entry(row.path, now)) in (None, row.sha256)
+    return (now.size, now.mtime_ns) == (row.size, row.mtime_ns)
 
 
-def _sum(inbox: Path, entry: Entry) -> bytes | None:
+def whereabouts(guard: Guard, row: Row, network: Network) -> Where:
+    """Find out where the file of a row is that was sent. What cannot be looked at is away: should it come back, it is a file
+    more, and of two equal files each is sent once.
+    """
+    try:
+        status = _status(guard.inbox, row.path)
+        now = fingerprint(status) if stat.S_ISREG(status.st_mode) else None
+    except OSError:
+        now = None
+    return where(row, now, guard.epoch, lambda: _sum(guard.inbox, Entry(row.path, now), network) if now else None)
+
+
+def sighted(guard: Guard, entry: Entry, alike: Sequence[Row], network: Network) -> set[int]:
+    """Find out which of these rows, of the file's size, may be this file's, by their ids; by its inode, of whatever epoch, or
+    its content. One that cannot be read may be any's.
+    """
+    here = admission.content(entry.print)
+    same = {row.id for row in alike if admission.content(row.fingerprint) == here}
+    if same:
+        return same
+    sha256 = _sum(guard.inbox, entry, network)
+    return {row.id for row in alike if sha256 in (None, row.sha256)}
+
+
+def departing(
+    journal: Journal, guard: Guard, departed: Sequence[Row], apart: float, moment: admission.Moment
+) -> list[Row]:
+    """Of rows that were departed before a scan began, those whose file that scan has not found in the inbox."""
+    with journal.transaction_for_reading() as connection:
+        current = [row for row in rows.many(connection, [row.id for row in departed]) if row in departed]
+        unsettled = admission.unsettled_sizes(connection) if current else set()
+        return [
+            row
+            for row in current
+            if not any((key, row.size) in unsettled for key in admission.keys(connection, row.asked))
+            and not admission.lies_elsewhere(connection, row)
+            and (not row.at_path or (may_count(row, moment, apart) and lies_there(guard.inbox, row.path) is False))
+        ]
+
+
+def _sum(inbox: Path, entry: Entry, network: Network) -> bytes | None:
+    gate = _as_it_is if network(entry.path) else _closed
     with places.Held() as held:
-        result = examine(inbox, entry.path, entry.print, held, checksum=True)
+        result = examine(inbox, entry.path, entry.print, held, checksum=True, gate=gate)
     return result.sha256 if isinstance(result, Free) else None
 
 
-def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, evidence: Evidence) -> list[Row]:
+def former(connection: sqlite3.Connection, entry: Entry, epoch: int, evidence: Evidence) -> list[Row]:
     """Rows whose file this is under a new name: the same inode, or sent before a restart with the same content.
 
     A hard link is no rename: the row's own path must hold it no longer. And a sent row follows only equal content:
@@ -260,11 +313,11 @@ def former(connection: sqlite3.Connection, key: str, entry: Entry, epoch: int, e
     """
     if not evidence.lost:
         return []
-    candidates = _candidates(connection, key, [entry], epoch).get(entry.path, [])
+    candidates = _candidates(connection, evidence.keys, [entry], epoch).get(entry.path, [])
     found = [row for row in candidates if evidence.lost.get(row.id) == row]
     sha256 = evidence.sums.get(entry.path)
     found = [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)]
-    return sorted(found, key=lambda row: row.asked != key)[:1]
+    return sorted(found, key=lambda row: row.asked not in evidence.keys)[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +388,7 @@ def judged_by_return(row: Row) -> str | None:
 def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Moment, apart: float) -> None:
     """Count complete listings, *apart* seconds from each other, that did not show these rows' files.
 
-    Two make it certain: what was never sent is withdrawn then, what has a verdict is closed by delivery.
+    Two make it certain: what was never sent is withdrawn then. Of what was sent the second one is counted in ``departing``.
     """
     with journal.transaction(durable=False) as connection:
         for row_id in row_ids:
@@ -344,11 +397,19 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
                 continue
             if row.state is State.SEEN:
                 admission.withdraw(connection, row, moment, "")
-            elif row.missing_boot is None or moment.boot - row.missing_boot >= apart or row.missing_boot > moment.boot:
+            elif row.missing and is_sent(row):
+                continue  # It may have been carried elsewhere: what is so is concluded when everything was looked through.
+            elif may_count(row, moment, apart):
                 missing = admission.count_missing(connection, row, moment)
                 if missing >= 2 and row.state is State.READY:
                     admission.withdraw(connection, row, moment, "it was taken out of the inbox before it was sent")
                     log.info("file.withdrawn", id=row.ident, issue=row.asked, file=printable(row.path))
+
+
+def may_count(row: Row, moment: admission.Moment, apart: float) -> bool:
+    """Whether a listing counts that does not show the row's file: not directly after another one. Pure."""
+    since = row.missing_boot
+    return since is None or since > moment.boot or moment.boot - since >= apart
 
 
 def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Moment) -> None:

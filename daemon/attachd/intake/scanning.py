@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -18,13 +18,14 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.filing import places
 from attachd.filing.guard import Guard, Mount, Sight
-from attachd.intake import hearsay, walking
+from attachd.intake import hearsay, reading, walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
 from attachd.intake.visiting import Report, Visiting
 from attachd.intake.watching import INBOX
-from attachd.journal import admission, database
+from attachd.journal import admission, database, rows
 from attachd.journal.database import Journal
+from attachd.journal.rows import Row
 from attachd.model import printable
 from attachd.turns import Turns
 
@@ -53,7 +54,7 @@ class Scanner:
         """
         self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
         self._visiting = Visiting(journal, config, clock, guard, coverage, self._step, turns or Turns())
-        self._beat, self.effort = beat, self._visiting.effort
+        self._beat, self.effort, self._rescan_seconds = beat, self._visiting.effort, config.settle.rescan_seconds
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         # Nothing that was found on another mount or in another term counts.
         self._mount: Mount | None = None
@@ -126,7 +127,8 @@ class Scanner:
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
-        known = self._begin(inbox, only, fully=fully)
+        departed = self._departed() if everything else []
+        known = self._begin(inbox, only, departed, fully=fully)
         folders, loose = self._top(inbox, report) if only is None else self._some(inbox, only, report)
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
@@ -151,15 +153,46 @@ class Scanner:
         self._note_strays(strays, only)
         self._note_ignored(ignored)
         if everything:
+            self._depart(departed, [path for path, _ in report.troubles])
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
+            with self._journal.transaction_for_reading() as connection:
+                left = admission.departed(connection)
+            report.departed = any(not row.at_path and row.missing < 2 for row in left if row not in departed)
 
-    def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
+    def _departed(self) -> list[Row]:
+        """The rows whose file had left its path before this scan. Where there are any, it looks into every folder."""
+        with self._journal.transaction_for_reading() as connection:
+            departed = admission.departed(connection)
+        if departed:
+            self._listings.clear()
+        return departed
+
+    def _depart(self, departed: Sequence[Row], troubles: Sequence[bytes]) -> None:
+        """Everything was looked through: what had left its path before that and was found nowhere is gone.
+
+        But not while a folder of its own issue cannot be listed, where it may be.
+        """
+        if not departed or b"" in troubles or not self._guard.look().there:
+            return
+        blind = {key for path in troubles if (key := self._visiting.key_of(path))}
+        moment, apart = self._moment(), self._rescan_seconds
+        gone = reading.departing(self._journal, self._guard, departed, apart, moment)
+        with self._journal.transaction(durable=False) as connection:
+            for row in gone:
+                if row.id in self._visiting.sighted or blind & admission.keys(connection, row.asked):
+                    continue
+                if rows.find(connection, row.id) == row:
+                    admission.depart(connection, row, moment)
+
+    def _begin(
+        self, inbox: int, only: Collection[bytes] | None, departed: Sequence[Row], *, fully: bool
+    ) -> frozenset[bytes]:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
         status, known = os.fstat(inbox), self._known_folders(only)
         self._lost = int(self._journal.value("SELECT value FROM meta WHERE key = 'lost'") or 0)
         if self._lost and not self._heard:
             self._heard = hearsay.gather(self._journal, self._config.folders.failed, self._beat)
-        self._visiting.begin(status.st_dev, known, lost=self._lost)
+        self._visiting.begin(status.st_dev, known, departed, lost=self._lost)
         if self._coverage:
             if fully:
                 self._coverage.listing()
@@ -172,7 +205,7 @@ class Scanner:
         """List the folders again in which a file settles anew: delivery found it changed, of which no folder's mtime tells."""
         with self._journal.transaction_for_reading() as connection:
             unsettled = admission.unsettled(connection, _MOST_UNSETTLED)
-        if len(unsettled) == _MOST_UNSETTLED:
+        if len(unsettled) >= _MOST_UNSETTLED:
             self._listings.clear()
         for path in unsettled:
             self._listings.drop(path.partition(b"/")[0])

@@ -15,7 +15,7 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config, Settle
 from attachd.filing.guard import Guard
-from attachd.intake import observing, reading, routing
+from attachd.intake import gating, observing, reading, routing
 from attachd.intake.admitting import Admitting, Found, Seen
 from attachd.intake.dragged import Dragged
 from attachd.intake.endings import Endings
@@ -103,6 +103,10 @@ class Settling:
         if open_:
             self._recognise(open_, seen)
             files = self._rows(entries)
+        if undecided := sum(f.row is not None and f.row.fingerprint != f.entry.print for f in files):
+            # Being sent just now, or being written to: whether it is still the same shows later, and no event tells when.
+            seen.undecided += undecided
+            seen.look_again(self._clock.boot() + gating.COMPARED_SECONDS)
         return Recognised(files, seen)
 
     def settle(self, recognised: Recognised) -> Seen:
@@ -140,7 +144,7 @@ class Settling:
     # --- Which row is whose -------------------------------------------------------------------------------------
 
     def _recognise(self, open_: Sequence[Found], seen: Seen) -> None:
-        evidence = reading.gather(self._journal, self._guard, self._key, open_)
+        evidence = reading.gather(self._journal, self._guard, self._key, open_, self._network)
         moment = self._moment()
         with self._journal.transaction(durable=False) as connection:
             current = admission.at_paths(connection, [found.entry.path for found in open_])
@@ -166,12 +170,12 @@ class Settling:
         row, now = found.row, found.entry.print
         if row is None:
             return self._is_nobodys(connection, found.entry, evidence, moment)
-        if row.asked != self._key:
+        if row.asked != self._key and not (observing.is_sent(row) and row.asked in evidence.keys):
             return self._reroute(connection, row, found.entry, evidence, moment)
         match observing.judge(row, now, moment.epoch, evidence.sums):
             case Look.ADOPT:
                 admission.adopt(connection, row, now, moment)
-            case Look.SETTLE_ANEW if not reading.former(connection, self._key, found.entry, moment.epoch, evidence):
+            case Look.SETTLE_ANEW if not reading.former(connection, found.entry, moment.epoch, evidence):
                 admission.settle_anew(connection, row, now, moment, suspect=self._suspect)
             case Look.SETTLE_ANEW | Look.REPLACED:
                 log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
@@ -194,9 +198,7 @@ class Settling:
     def _is_nobodys(
         self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment
     ) -> bool:
-        if entry.path in evidence.sums and evidence.sums[entry.path] is None:
-            # It may be a sent file under a new name, and could not be read: as a new one it would be sent twice.
-            return False
+        # One that could not be read may be a sent file under a new name. That is found out before it is admitted.
         return not self._follow(connection, entry, evidence, moment)
 
     def _add(self, connection: sqlite3.Connection, entries: Sequence[Entry], moment: Moment) -> None:
@@ -218,8 +220,8 @@ class Settling:
         Within the issue the row follows. To another issue an unsent row follows; a sent one keeps its verdict and loses
         the path, and the file is a new job there.
         """
-        for row in reading.former(connection, self._key, entry, moment.epoch, evidence):
-            if row.asked == self._key or not observing.is_sent(row):
+        for row in reading.former(connection, entry, moment.epoch, evidence):
+            if row.asked in evidence.keys or not observing.is_sent(row):
                 log.info(
                     "file.moved", id=row.ident, issue=self._key, file=printable(entry.path), was=printable(row.path)
                 )

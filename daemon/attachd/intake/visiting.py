@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from attachd.intake.nested import Nested
 from attachd.intake.settling import Settling
 from attachd.journal import admission
 from attachd.journal.database import Journal
+from attachd.journal.rows import Row
 from attachd.turns import Turns
 
 #: Files that are looked at and written down in one transaction.
@@ -33,7 +34,8 @@ SHARE = 20
 @dataclass(slots=True)
 class Report:
     """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) it is to be looked at again: its next file
-    will have settled then, or no event tells of it. ``found`` counts new files by folder.
+    will have settled then, or no event tells of it. ``found`` counts new files by folder. ``departed``: a file with a verdict was
+    not found; it is closed once everything was looked through again.
     """
 
     there: bool = True
@@ -42,6 +44,7 @@ class Report:
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
     settles: dict[bytes, float] = field(default_factory=dict)
     found: dict[bytes, int] = field(default_factory=dict)
+    departed: bool = False
 
     def again(self, folder: bytes, boot: float) -> None:
         """Ask for a look at *folder* at *boot* or before."""
@@ -68,13 +71,18 @@ class Visiting:
         self._endings = Endings()
         self._nested = Nested(journal)
         self._device, self._known, self._lost = 0, frozenset[bytes](), 0
+        self._departed, self.sighted = list[Row](), set[int]()
         self.hiding = Hiding(config, Rulebook(config), self._router, self._network)
         self.listings = Listings()
 
-    def begin(self, device: int, known: frozenset[bytes], *, lost: int) -> None:
-        """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was."""
+    def begin(self, device: int, known: frozenset[bytes], departed: Sequence[Row], *, lost: int) -> None:
+        """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was.
+
+        Which files of *departed* rows lie in folders that are no issue's is ``sighted`` on the way.
+        """
         self._nested.begin(self._guard.inbox)
         self._device, self._known, self._lost = device, known, lost
+        self._departed, self.sighted = list(departed), set()
 
     def visit(self, inbox: int, name: bytes, report: Report, *, listed: bool) -> Listing | None:
         """Visit one folder; *listed*: in any case. None if a file system that was mounted there is not there now."""
@@ -149,7 +157,7 @@ class Visiting:
         routed = self._router.route(name)
         walk = self._walk(name, seen, heed=isinstance(routed, routing.Routed))
         if isinstance(routed, routing.Unrouted):
-            files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
+            files, reason = sum(self._sight(entry) for entry in walk.below(inbox, name)), routed.reason
             files += sum(walk.deep.values())
             settled = self.absent(name, 0, served=False)
         else:
@@ -163,6 +171,14 @@ class Visiting:
         else:
             self.listings.drop(name)
         return listing
+
+    def _sight(self, entry: walking.Entry) -> int:
+        """Count a file in a folder that is no issue's; a sent one may have been carried there, to come back."""
+        alike = [row for row in self._departed if row.size == entry.print.size and row.id not in self.sighted]
+        if alike:
+            self._beat()
+            self.sighted |= reading.sighted(self._guard, entry, alike, self._network)
+        return 1
 
     def _walk(self, name: bytes, seen: list[listings.Folder], *, heed: bool) -> walking.Walk:
         """A walk that notes the folders that it has *seen*, has them watched, and heeds their ignore files."""
@@ -198,7 +214,7 @@ class Visiting:
             with self._turn():
                 seen = settling.settle(recognised)
             files += seen.known
-            known += seen.rows
+            known += seen.rows - seen.undecided
             new += seen.new
             if seen.settles is not None:
                 report.again(name, seen.settles)
@@ -262,6 +278,11 @@ class Visiting:
     def _is_taken(self, path: bytes) -> bool:
         nested = path.count(b"/") > 1 and self._config.folders.nested == "ignore"
         return not nested and not self.hiding.why(path, False)
+
+    def key_of(self, path: bytes) -> str | None:
+        """The issue of a folder of the inbox; None for one that is no issue's."""
+        routed = self._router.route(path.partition(b"/")[0])
+        return routed.key if isinstance(routed, routing.Routed) else None
 
     def _moment(self) -> admission.Moment:
         return admission.Moment.of(self._clock, self._guard.epoch)

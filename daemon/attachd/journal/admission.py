@@ -74,23 +74,68 @@ def content(print_: Fingerprint) -> tuple[int, int, int, int]:
     return print_.dev, print_.ino, print_.size, print_.mtime_ns
 
 
-def sent_elsewhere(
-    connection: sqlite3.Connection, asked: str, sizes: Collection[int], epoch: int
-) -> dict[int, list[rows.Row]]:
-    """Sent rows of this issue that an earlier epoch left, or whose path holds other content now, by their size.
+def keys(connection: sqlite3.Connection, asked: str) -> frozenset[str]:
+    """All keys under which the issue of this one is known: those of before it was moved, too."""
+    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (asked,)).fetchone()
+    lane = found[0] if found else asked
+    former = connection.execute("SELECT asked FROM moved WHERE lane = ?", (lane,))
+    return frozenset({asked, lane, *(record[0] for record in former)})
+
+
+#: What was sent, or is being sent, and is not finished; with the indexes of it.
+_SENT = "state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED')"
+_TO_BE_SENT_AGAIN = "state = 'READY' AND doubt_attempt IS NOT NULL AND finished_at IS NULL"
+_EVER_DOUBTFUL = f"INDEXED BY file_ever_doubtful WHERE {_TO_BE_SENT_AGAIN}"
+
+
+def sent(connection: sqlite3.Connection, asked: Collection[str], sizes: Collection[int]) -> list[rows.Row]:
+    """Unfinished rows of one issue, known under these keys, whose bytes may have left, of these sizes.
 
     Only their SHA-256 tells whether a file is theirs.
     """
-    some = rows.filled(sizes)
-    found = connection.execute(
-        f"{rows.SELECT}WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED') AND asked = ?"
-        f" AND size IN ({rows.marks(some)}) AND (generation <> 0 OR epoch < ?) AND sha256 IS NOT NULL ORDER BY id",
-        (asked, *some, epoch),
+    some, issue = rows.filled(sizes), rows.filled(asked)
+    within = f"asked IN ({rows.marks(issue)}) AND size IN ({rows.marks(some)})"
+    found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {within}", (*issue, *some)).fetchall()
+    again = connection.execute(
+        f"{rows.SELECT}WHERE {_TO_BE_SENT_AGAIN} AND lane IN ({rows.marks(issue)}) AND {within}",
+        (*issue, *issue, *some),
     )
-    by_size: dict[int, list[rows.Row]] = {}
-    for row in map(rows.from_sql, found):
-        by_size.setdefault(row.size, []).append(row)
-    return by_size
+    return sorted(map(rows.from_sql, [*found, *again]), key=lambda row: row.id)
+
+
+def departed(connection: sqlite3.Connection) -> list[rows.Row]:
+    """Sent rows, not being sent just now, whose file is not at their path as far as is known."""
+    elsewhere = "(generation <> 0 OR missing > 0)"
+    found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {elsewhere} AND state <> 'SENDING'").fetchall()
+    again = connection.execute(f"{rows.SELECT}{_EVER_DOUBTFUL} AND {elsewhere}")
+    return sorted(map(rows.from_sql, [*found, *again]), key=lambda row: row.id)
+
+
+def unsettled_sizes(connection: sqlite3.Connection) -> set[tuple[str, int]]:
+    """Key and size of each file that has not settled, or is blocked: whose it is was not found out yet."""
+    return set(map(tuple, connection.execute("SELECT DISTINCT asked, size FROM file WHERE state = 'SEEN'")))
+
+
+def lies_elsewhere(connection: sqlite3.Connection, row: rows.Row) -> bool:
+    """Whether the file of a row lies in the inbox as another row's: it was carried to another issue.
+
+    By its inode, of whatever epoch: it only lets the row wait.
+    """
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE ino = ? AND dev = ? AND size = ? AND mtime_ns = ? AND id <> ? AND generation = 0"
+        " AND finished_at IS NULL",
+        (row.ino, row.dev, row.size, row.mtime_ns, row.id),
+    )
+    return found.fetchone() is not None
+
+
+def depart(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> None:
+    """Everything was looked through, and the file of a sent row lies nowhere: what has a verdict may be closed."""
+    if row.state is State.READY:
+        withdraw(connection, row, moment, row.reason or "it was taken out of the inbox before it was attached")
+        return
+    due = {} if row.state is State.DOUBTFUL else {"due": 0, "wait": 0}
+    rows.change(connection, row.id, {"missing": max(2, row.missing + 1), "missing_boot": moment.boot} | due)
 
 
 def uncertain(connection: sqlite3.Connection, size: int) -> list[rows.Row]:
@@ -234,9 +279,12 @@ def detach(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: s
 
 
 def withdraw_detached(connection: sqlite3.Connection, moment: Moment) -> None:
-    """At the end of a scan: what lost its path before it was sent, and was not found under another, is gone."""
+    """At the end of a scan: what lost its path before it was sent, and was not found under another, is gone.
+
+    What may have left is waited for (``departed``).
+    """
     found = connection.execute(rows.SELECT + "WHERE generation <> 0 AND state = 'READY'").fetchall()
-    for row in map(rows.from_sql, found):
+    for row in (row for row in map(rows.from_sql, found) if not row.ever_doubtful):
         withdraw(connection, row, moment, row.reason or "its content was replaced before it was attached")
 
 
@@ -288,13 +336,11 @@ def ready(connection: sqlite3.Connection, settled: Mapping[int, str | None], now
 
 
 def adopt(connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment) -> None:
-    """The same content: the row takes over how it looks now. One that had been missing goes on where it was."""
-    due = (
-        {"due": 0, "wait": 0}
-        if row.missing and row.state in ("ATTACHED", "REFUSED", "READY") and row.contested is None
-        else {}
-    )
-    rows.change(connection, row.id, identity(print_, moment.epoch) | due)
+    """The same content: the row takes over how it looks now. One that had been missing, or could not be moved as it looked,
+    goes on where it was.
+    """
+    waits = row.state in ("ATTACHED", "REFUSED") or (row.missing and row.state == "READY" and row.contested is None)
+    rows.change(connection, row.id, identity(print_, moment.epoch) | ({"due": 0, "wait": 0} if waits else {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,8 +475,14 @@ def under(connection: sqlite3.Connection, folder: bytes, after: bytes, limit: in
 
 
 def unsettled(connection: sqlite3.Connection, most: int) -> list[bytes]:
-    """The paths of files that have not settled, or are blocked; not more than *most*."""
-    found = connection.execute("SELECT path FROM file WHERE state = 'SEEN' LIMIT ?", (most,))
+    """The paths of files that have not settled, or are blocked, and of those in whose place something else was found when they
+    were to be moved or sent again; not more than *most* of each.
+    """
+    found = connection.execute("SELECT path FROM file WHERE state = 'SEEN' LIMIT ?", (most,)).fetchall()
+    found += connection.execute(
+        "SELECT path FROM file WHERE state IN ('ATTACHED', 'REFUSED') AND due > 0 LIMIT ?", (most,)
+    ).fetchall()
+    found += connection.execute(f"SELECT path FROM file {_EVER_DOUBTFUL} LIMIT ?", (most,)).fetchall()
     return [record[0] for record in found]
 
 

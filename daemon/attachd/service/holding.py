@@ -9,8 +9,8 @@ from typing import assert_never
 from attachd import troubles
 from attachd.config import Settle
 from attachd.delivery import blame
+from attachd.filing.leases import Writer
 from attachd.intake import gating
-from attachd.intake.gating import Writer
 from attachd.journal import unfinished
 from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row

@@ -176,7 +176,9 @@ class Intaking:
             self._unheard.compare(report.found, heard, self._boot())
             self._tell()
         took = self._scanner.effort.spent() - spent
-        self._next_full = self._boot() + self._interval(took)
+        interval = self._interval(took)
+        # What has lost its path is looked for once more in everything, and that soon: it is closed then.
+        self._next_full = self._boot() + (max(1.0, (SHARE - 1) * took) if report.departed else interval)
         if report.there:
             self.scanned_at = self._desk.clock.wall()
         self.scanned.set()

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from attachd.intake import mounts, reading
+from attachd.filing.leases import Writer, writer
+from attachd.intake import mounts
 from attachd.intake.coverage import Coverage
-from attachd.intake.gating import Writer
 from attachd.intake.watching import Doorbell, Watch
 from attachd.service import locks as locks_
 
@@ -49,7 +49,7 @@ def leases(inbox: Path) -> str:
     trial = fresh(inbox)
     descriptor = os.open(trial, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        answer = reading.writer(descriptor)
+        answer = writer(descriptor)
     finally:
         os.close(descriptor)
         trial.unlink(missing_ok=True)

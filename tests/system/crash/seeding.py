@@ -72,8 +72,8 @@ SEEDS = (
     ),
     Seed(
         "inodes as identity after a restart", "intake/observing.py",
-        "    if row.epoch == epoch and row.mtime_ns != now.mtime_ns:\n",
-        "    if (row.dev, row.ino) != (now.dev, now.ino) or row.mtime_ns != now.mtime_ns:\n", "copied", "kill", "sending",
+        "    if row.size != now.size:\n",
+        "    if (row.dev, row.ino) != (now.dev, now.ino) or row.size != now.size:\n", "copied", "kill", "sending",
     ),
     Seed(
         "two doubtful twins credited with one attachment", "delivery/reconciling.py",
