@@ -553,7 +553,9 @@ def test_what_cannot_be_compared_is_not_taken_for_the_same(w, monkeypatch):
     # delivery.md 5: under another name it is a candidate, settled by SHA-256; what is in done was attached.
     doubted_and_ready_again(w)
     with monkeypatch.context() as patched:
-        patched.setattr(opening, "open_same", lambda *_: opening.Unreadable("held by another program for a moment"))
+        patched.setattr(
+            opening, "open_same", lambda *_a, **_more: opening.Unreadable("held by another program for a moment")
+        )
         w.clock.advance(2)
         w.step()
     usual = w.jira._answer

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from attachd.delivery import worker
+from attachd.filing import leases
 from attachd.intake import gating, observing
 from attachd.intake.observing import Another, Its, Rival, Unclear, Where
 from attachd.model import Fingerprint, State
@@ -443,6 +444,76 @@ def test_a_file_that_another_kind_of_thing_replaced_is_gone(tmp_path: Path, stan
         assert w.unfinished() == []
         stored = [*w.jira.stored, *(late for _, late in w.jira.late)]
         assert [s.content for s in stored] == ([] if stand in ("waits", "refused") else [content])
+
+
+# --- Who still writes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_somebody_opened_again_while_it_waited_is_not_sent(w: World) -> None:
+    w.drop(PATH, b"one")
+    w.scan()
+    with (w.inbox / PATH).open("ab") as writer:
+        w.work()
+        row = w.row(PATH)
+        assert (row.state, row.reason, row.tries) == (State.SEEN, leases.STILL_OPEN, 0)
+        for _ in range(3):
+            w.clock.advance(31.0)
+            w.deliver()
+        assert w.jira.uploads == []
+        writer.write(b" two")
+    w.settle(hours=1)
+
+    assert [s.content for s in w.jira.stored] == [b"one two"]
+    assert w.files(w.done) == {PATH: b"one two"}
+
+
+def test_a_file_that_is_opened_while_jira_is_asked_about_its_issue_is_not_sent(w: World) -> None:
+    content = b"x" * (9 * 1024 * 1024)
+    writers = []
+
+    def opened() -> None:
+        if w.jira.requests[-1][1].endswith("/TEST-1"):
+            writers.append((w.inbox / PATH).open("ab"))
+
+    w.drop(PATH, content)
+    w.jira.before = opened
+    w.scan()
+    while not writers:
+        assert w.step()
+    w.jira.before = lambda: None
+    w.work()
+    assert w.jira.uploads == []
+    writers[0].write(b"end")
+    writers[0].close()
+    w.settle(hours=1)
+
+    assert [len(s.content) for s in w.jira.stored] == [len(content) + 3]
+
+
+@pytest.mark.parametrize("written", [b"", b"more"], ids=["same", "other"])
+@pytest.mark.parametrize("stand", ["sent", "streamed", "attached", "refused"])
+def test_a_file_is_not_moved_away_under_a_writers_hands(tmp_path: Path, stand: str, written: bytes) -> None:
+    content = LARGE if stand == "streamed" else SMALL
+    with world(tmp_path) as w:
+        writers = []
+        STANDS[stand](w, lambda: writers.append((w.inbox / PATH).open("ab", buffering=0)), dies=False)
+        for _ in range(3):
+            w.deliver()
+            w.clock.advance(31.0)
+        assert w.files(w.inbox) == {PATH: content}
+        writers[0].write(written)
+        w.deliver()
+        writers[0].close()
+        w.settle(hours=1)
+
+        expected = ([] if stand == "refused" else [content]) + ([content + written] if written else [])
+        if stand == "streamed":
+            # At its end somebody had it open: nothing of it counts.
+            expected = [content + written]
+        assert [s.content for s in w.jira.stored] == expected
+        assert sorted(
+            {**w.files(w.done), **{k: v for k, v in w.files(w.failed).items() if ".why" not in k}}.values()
+        ) == [content + written]
 
 
 # --- The rule, as a table -----------------------------------------------------------------------------------------------

@@ -140,7 +140,9 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
         rows.change_many(connection, changes)
     about = log.bind()
     for row, result in results:
-        _tell(about, rows.changed(row, changes[row.id]), result)
+        # What was said is not said again with each try.
+        if not (isinstance(result, Postponed) and result.blocked and result.reason == row.blocked):
+            _tell(about, rows.changed(row, changes[row.id]), result)
     return sum(isinstance(result, Closed) for _, result in results)
 
 

@@ -80,7 +80,8 @@ class Desk:
     ``reader`` is the journal once more, for those who look at all of it (page, metrics, notices): they hold up nobody.
     ``claims`` has the issues that one answer called moved, ``rechecked`` when each moved one was last asked about, and
     ``recheck_at`` when any is (boot clock); ``started`` is when the process was, by the wall clock.
-    ``secret_changed`` tells whether the token's source has changed since it was last read.
+    ``secret_changed`` tells whether the token's source has changed since it was last read; ``network`` whether a path below the
+    inbox lies on a network file system, where nobody can say who writes.
     """
 
     journal: Journal
@@ -94,6 +95,7 @@ class Desk:
     cutting: threading.Event = field(default_factory=threading.Event)
     bell: Bell = field(default_factory=Bell)
     secret_changed: Callable[[], bool] = lambda: False
+    network: Callable[[bytes], bool] = lambda _path: False
     lock: threading.Lock = field(default_factory=threading.Lock)
     pacer: Pacer = field(default_factory=Pacer)
     parallel: Parallel = field(init=False)

@@ -8,7 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.filing import places
+from attachd.filing import leases, places
+from attachd.filing.leases import Writer
 from attachd.journal.rows import Row
 from attachd.model import signed64
 
@@ -21,6 +22,11 @@ class NotThere:
 @dataclass(frozen=True, slots=True)
 class NotTheSame:
     """Something else lies at the path than was admitted: it settles anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Somebody has it open for writing: it settles anew, and nobody is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +45,13 @@ class Opened:
     ctime_ns: int
 
 
-def open_same(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Opened | NotThere | NotTheSame | Unreadable:
-    """Open the file of *row* if it is still the one admitted; ``O_NONBLOCK`` so that a FIFO put there meanwhile does not
-    hold us (open(2)).
+def open_same(
+    inbox: Path, row: Row, epoch: int, folders: places.Held, *, network: bool = False
+) -> Opened | NotThere | NotTheSame | Written | Unreadable:
+    """Open the file of *row* if it is still the one admitted, and closed; ``O_NONBLOCK`` so that a FIFO put there meanwhile
+    does not hold us (open(2)).
+
+    It may have been opened for writing again since it was admitted: it waits for its turn, for a pause or an outage.
     """
     above, name = places.divide(row.path)
     try:
@@ -54,10 +64,13 @@ def open_same(inbox: Path, row: Row, epoch: int, folders: places.Held) -> Opened
             return NotTheSame()
         return Unreadable(f"it cannot be read: {error.strerror}")
     status = os.fstat(descriptor)
-    if _same(status, row, epoch):
-        return Opened(descriptor, status.st_mtime_ns, status.st_ctime_ns)
-    os.close(descriptor)
-    return NotTheSame()
+    if not _same(status, row, epoch):
+        os.close(descriptor)
+        return NotTheSame()
+    if leases.writer(descriptor, network=network) is Writer.SOMEBODY:
+        os.close(descriptor)
+        return Written()
+    return Opened(descriptor, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def close(opened: Opened) -> None:

@@ -13,7 +13,7 @@ import structlog
 from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Pending, Unclear, in_words
-from attachd.filing import places
+from attachd.filing import leases, places
 from attachd.jira import listing, multipart, verdict, waits
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
@@ -82,7 +82,8 @@ def _piece_bytes(desk: Desk) -> int:
 
 
 def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: places.Held) -> Loaded | None:
-    found = opening.open_same(desk.guard.inbox, row, desk.guard.epoch, folders)
+    network = desk.network(row.path)
+    found = opening.open_same(desk.guard.inbox, row, desk.guard.epoch, folders, network=network)
     if isinstance(found, opening.Opened):
         # As it was when it was opened: until the body is made Jira may be asked things, and what is written meanwhile has
         # not settled.
@@ -92,7 +93,9 @@ def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: places.Hel
     return None
 
 
-def _set_aside(desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSame | opening.Unreadable) -> None:
+def _set_aside(
+    desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSame | opening.Written | opening.Unreadable
+) -> None:
     now = desk.clock.now()
     values: dict[str, Any]
     match found:
@@ -101,6 +104,8 @@ def _set_aside(desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSam
             values = {"due": now + wait, "wait": wait, "reason": "it is not at its place; the next scan finds out why"}
         case opening.NotTheSame():
             values = aside(desk, row, "it changed before it was sent")
+        case opening.Written():
+            values = aside(desk, row, leases.STILL_OPEN)
         case opening.Unreadable(reason):
             values = aside(desk, row, reason, blocked=True)
         case _:
@@ -227,6 +232,8 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
 
     def before_end(sums: Sequence[bytes]) -> None:
         desk.guard.look()
+        if any(_is_written(desk, file) for file in loaded):
+            raise multipart.Changed("a program has opened it for writing while it was being sent")
         with desk.journal.transaction() as connection:
             queue.checksums(connection, batch, sums)
 
@@ -243,7 +250,7 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
         # Which of them it was shows when each is opened again; nothing was sent of any.
         return _unreadable(desk, batch, error)
     # After the batch was chosen: what another host may have sent meanwhile was in the inbox before it said so in the marker.
-    if not _is_ours(desk) or not _intend(desk, batch, body):
+    if _set_aside_written(desk, loaded) or not _is_ours(desk) or not _intend(desk, batch, body):
         return recording.current(desk, batch)
     desk.pacer.count(batch[0].lane, desk.clock.boot(), _writes(desk, batch))
     answer = _exchange(desk, client, batch, body)
@@ -262,6 +269,20 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
 def _is_ours(desk: Desk) -> bool:
     with desk.turns.left():
         return desk.guard.look().there
+
+
+def _set_aside_written(desk: Desk, loaded: Sequence[Loaded]) -> bool:
+    """Ask directly before the intent whether somebody has opened one of these files for writing meanwhile: since they were
+    opened Jira may have been asked things. Those settle anew, and nothing is sent of this request; the others are chosen again.
+    """
+    written = [file for file in loaded if _is_written(desk, file)]
+    for file in written:
+        _set_aside(desk, file.row, opening.Written())
+    return bool(written)
+
+
+def _is_written(desk: Desk, file: Loaded) -> bool:
+    return leases.writer(file.part.descriptor, network=desk.network(file.row.path)) is leases.Writer.SOMEBODY
 
 
 def _writes(desk: Desk, batch: Sequence[Row]) -> int:

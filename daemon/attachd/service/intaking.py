@@ -53,6 +53,7 @@ class Intaking:
         self.bell = Doorbell()
         self.watch = Watch(self.bell)
         self.coverage = Coverage(desk.config.folders.inbox, self.watch)
+        desk.network = self.coverage.shared
         self.scanned, self.taken_up = threading.Event(), threading.Event()
         self.scanned_at: float | None = None
         self._scanner, self._outdated = self._new_scanner(), False
