@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,15 @@ NAMES = ("log.txt", "a/log.txt", "b.txt")
 SHARING = tuple(f"part-{number}.txt" for number in range(7))
 SIZES = (5, 6)
 FIXED_MTIME = 1_700_000_000_000_000_000
+
+
+#: How a file may be made anew that has the same content.
+HOW = ("touched", "written over", "replaced", "copied")
+
+
+def issue_of(folder: str) -> str:
+    """The issue that a folder of the inbox means."""
+    return folder.partition(" ")[0]
 
 
 class Crash(BaseException):
@@ -121,13 +130,23 @@ class Lives(RuleBasedStateMachine):
         self.home = Path(tempfile.mkdtemp(prefix="lives-"))
         self.world = World(self.home, deployment=self.deployment)
         self.crashing()
-        self.world.jira.before = Fuse.point
         clock = self.world.clock
         booted = clock.time - clock.since_boot
         self.world.jira.time = lambda: booted + clock.since_boot  # nobody sets the server's clock
+        self.world.jira.before = self.asked
+        self.meddling: list[Callable[[], None]] = []  # what people do while the next upload is under way
         self.number = 0
         self.allowed: Counter[tuple[str, bytes]] = Counter()  # how often an issue may hold a content
         self.alive: set[bytes] = set()  # contents that nobody destroyed
+
+    def asked(self) -> None:
+        Fuse.point()
+        if self.meddling and self.world.jira.requests[-1][0] == "POST":
+            meddle = self.meddling.pop()
+            meddle()
+            if self.world.desk.guard.sight.there:
+                self.world.scanner.scan()
+        Fuse.point()
 
     def crashing(self) -> None:
         self.world.desk.journal.__class__ = CrashingJournal
@@ -161,6 +180,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(issue=st.sampled_from(ISSUES), name=st.sampled_from(NAMES), size=st.sampled_from(SIZES), fixed=st.booleans())
     def drop(self, issue: str, name: str, size: int, fixed: bool) -> None:
+        self.clear(self.world.inbox / issue / name)
         self.number += 1
         content = f"{self.number:04d}".encode().ljust(size, b".")
         self.destroy(self.world.inbox / issue / name)
@@ -197,12 +217,13 @@ class Lives(RuleBasedStateMachine):
             return
         content = source.read_bytes()
         self.destroy(target)
+        self.clear(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         self.alive.add(content)
         new = target.relative_to(self.world.inbox).parts[0]
-        if new != old:
-            self.allowed[new, content] += 1
+        if issue_of(new) != issue_of(old):
+            self.allowed[issue_of(new), content] += 1
 
     @rule(index=st.integers(0, 9))
     def delete(self, index: int) -> None:
@@ -211,6 +232,104 @@ class Lives(RuleBasedStateMachine):
         path = self.pick(files, index)
         self.destroy(path)
         path.unlink()
+
+    def clear(self, path: Path) -> None:
+        """What is no file gives way."""
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif os.path.lexists(path) and not path.is_file():
+            path.unlink()
+
+    def now_or_amid(self, act: Callable[[], None], amid: bool, then: int) -> None:
+        """Do it now, or while the next upload is under way, which may be the one that comes of the files that wait."""
+        if amid:
+            self.meddling.append(act)
+        else:
+            act()
+        self.go_on(then)
+
+    @rule(index=st.integers(0, 9), how=st.sampled_from(HOW), amid=st.booleans(), then=st.integers(0, 4))
+    def same_content_again(self, index: int, how: str, amid: bool, then: int) -> None:
+        """A file is touched, written over with its own bytes, or replaced by a copy of itself, under its name or another."""
+
+        def act() -> None:
+            if not (files := self.inbox_files()):
+                return
+            path, now = self.pick(files, index), int(self.world.clock.time * 1e9) + self.number
+            content, fresh = path.read_bytes(), self.home / "copy"
+            match how:
+                case "touched":
+                    pass
+                case "written over":
+                    path.write_bytes(content)
+                case "replaced":
+                    fresh.write_bytes(content)
+                    fresh.rename(path)
+                case "copied":
+                    fresh.write_bytes(content)
+                    path.unlink()
+                    path = path.with_name("copy-of-" + path.name.removeprefix("copy-of-"))
+                    self.destroy(path)
+                    self.clear(path)
+                    fresh.rename(path)
+                    self.alive.add(content)
+            os.utime(path, ns=(now, now))
+
+        self.now_or_amid(act, amid, then)
+
+    @rule(
+        issue=st.sampled_from(ISSUES),
+        name=st.sampled_from(["nobody's", "FAR-1", "{} text", "away"]),
+        amid=st.booleans(),
+        scans=st.integers(0, 3),
+        back=st.booleans(),
+        then=st.integers(0, 4),
+    )
+    def rename_folder(self, issue: str, name: str, amid: bool, scans: int, back: bool, then: int) -> None:
+        """A folder is renamed, within its issue, to another's or to no issue's name, and often back."""
+        name = name.format(issue)
+
+        def act() -> None:
+            here, there = self.world.inbox / issue, self.world.inbox / name
+            if not here.is_dir() or there.exists():
+                return
+            here.rename(there)
+            if name == "FAR-1":
+                self.allowed.update(
+                    ("FAR-1", path.read_bytes()) for path in self.inbox_files() if there in path.parents
+                )
+            if name.startswith(issue) and not back:
+                return
+            for _ in range(scans):
+                if self.world.desk.guard.sight.there:
+                    self.world.scanner.scan()
+                self.world.clock.advance(40.0)
+            there.rename(here)
+
+        self.now_or_amid(act, amid, then)
+
+    @rule(
+        index=st.integers(0, 9),
+        kind=st.sampled_from(["folder", "link", "pipe"]),
+        amid=st.booleans(),
+        then=st.integers(0, 4),
+    )
+    def replace_by_another_kind(self, index: int, kind: str, amid: bool, then: int) -> None:
+        def act() -> None:
+            if not (files := self.inbox_files()):
+                return
+            path = self.pick(files, index)
+            self.destroy(path)
+            path.unlink()
+            match kind:
+                case "folder":
+                    path.mkdir()
+                case "link":
+                    path.symlink_to("nowhere")
+                case "pipe":
+                    os.mkfifo(path)
+
+        self.now_or_amid(act, amid, then)
 
     def failed_files(self) -> list[Path]:
         return [p for p in sorted(self.world.failed.rglob("*")) if p.is_file() and ".why" not in p.name]
@@ -224,6 +343,7 @@ class Lives(RuleBasedStateMachine):
         target = self.world.inbox / source.relative_to(self.world.failed)
         content = source.read_bytes()
         self.destroy(target)
+        self.clear(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         self.alive.add(content)
@@ -387,6 +507,7 @@ class Lives(RuleBasedStateMachine):
         event(f"uploads before the end: {min(len(self.world.jira.uploads), 10)}")
         event(f"shared before the end: {min(sum(len(names) > 1 for names in self.world.jira.uploads), 5)}")
         Fuse.left = None
+        self.meddling.clear()
         self.world.jira.faults.clear()
         self.world.jira.look_faults.clear()
         self.world.settle(hours=60)
@@ -395,6 +516,7 @@ class Lives(RuleBasedStateMachine):
         self.what_is_done_is_attached()
         left = {name: content for name, content in self.world.files(self.world.inbox).items() if content in self.alive}
         assert left == {}, [(r.path, r.state, r.reason, r.due - self.world.clock.time) for r in self.world.unfinished()]
+        assert self.world.unfinished() == [], "a row never ends"
         for path in self.failed_files():
             notes = list(path.parent.glob("*.why*"))
             assert notes, f"{path} failed and nothing says why"
