@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import worker
-from attachd.filing import leases
+from attachd.delivery import carrying, worker
+from attachd.filing import leases, moving
 from attachd.intake import gating, observing
 from attachd.intake.observing import Another, Its, Rival, Unclear, Where
 from attachd.model import Fingerprint, State
@@ -108,6 +108,15 @@ def folder_renamed(name: str, *, back: bool = False, scans: int = 1) -> Callable
     return act
 
 
+def renamed_for_long(w: World, content: bytes) -> None:
+    """Under a name that is left alone."""
+    os.rename(w.inbox / PATH, w.inbox / f"{PATH}.part")
+    for _ in range(5):
+        look(w)
+        w.clock.advance(31.0)
+    os.rename(w.inbox / f"{PATH}.part", w.inbox / PATH)
+
+
 CHANGES = {
     "touched": touch,
     "written over with the same bytes": rewrite,
@@ -120,6 +129,8 @@ CHANGES = {
     "its folder was another issue's": folder_renamed("OPS-7", back=True),
     "its folder was no issue's": folder_renamed("nobody's", back=True),
     "its folder was no issue's for long": folder_renamed("nobody's", back=True, scans=5),
+    "its folder was hidden for long": folder_renamed(".hidden", back=True, scans=5),
+    "it had another name for long": renamed_for_long,
 }
 
 
@@ -349,6 +360,24 @@ def test_a_file_is_known_again_in_a_folder_that_the_scan_comes_to_later(
 
         assert [s.content for s in w.jira.stored] == [b"attached", b"the next"]
         assert sorted(w.files(w.done).values()) == [b"attached", b"the next"]
+
+
+def test_a_file_whose_move_is_refused_is_known_again_when_its_folder_was_renamed(w: World) -> None:
+    stuck = moving.Stuck("the folder may not be changed")
+    w.drop("TEST-3/a.txt", b"attached")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(carrying, "_move", lambda *_: stuck)
+        w.deliver()
+        (w.inbox / "TEST-3").rename(w.inbox / "TEST-3 Printer")
+        w.drop("TEST-3/a.txt", b"the next")
+        for _ in range(4):
+            w.deliver()
+            w.clock.advance(31.0)
+    w.settle(hours=1)
+
+    assert [s.content for s in w.jira.stored] == [b"attached", b"the next"]
+    assert sorted(w.files(w.done).values()) == [b"attached", b"the next"]
+    assert w.files(w.inbox) == {}
 
 
 def test_two_folders_that_change_places_attach_nothing_twice(w: World) -> None:

@@ -16,7 +16,9 @@ from attachd.journal.rows import Row
 from attachd.model import printable
 
 #: What is said of a file whose size another has that is being sent to the same issue: which of the two is which only shows then.
-COMPARED_LATER = "a file of its size is being sent to this issue; whether it is the same one shows when that has ended"
+COMPARED_LATER = (
+    "a file of its size is being sent to this issue, or moved; whether it is the same one shows when that has ended"
+)
 #: Such a file is looked at again so many seconds later.
 COMPARED_SECONDS = 5.0
 

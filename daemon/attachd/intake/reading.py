@@ -20,7 +20,7 @@ import structlog
 from attachd import troubles
 from attachd.filing import leases, places, refusing, relocation
 from attachd.filing.guard import Guard
-from attachd.intake import gating
+from attachd.intake import gating, walking
 from attachd.intake.observing import Evidence, Look, Rival, Where, is_sent, judge, where
 from attachd.intake.walking import Entry, fingerprint
 from attachd.journal import admission, rows
@@ -269,22 +269,29 @@ def whereabouts(guard: Guard, row: Row, network: Network) -> Where:
     return where(row, now, guard.epoch, lambda: _sum(guard.inbox, Entry(row.path, now), network) if now else None)
 
 
-def sighted(guard: Guard, entry: Entry, alike: Sequence[Row], network: Network) -> set[int]:
-    """Find out which of these rows, of the file's size, may be this file's, by their ids; by its inode, of whatever epoch, or
-    its content. One that cannot be read may be any's.
+def sighted(guard: Guard, departed: Sequence[Row], network: Network, beat: Callable[[], None]) -> set[int]:
+    """Find out whose files still lie anywhere in the inbox, by the ids of the rows: carried to another issue's folder, to one
+    that is no issue's, or under a name that is left alone, they may come back.
+
+    By inode, of whatever epoch; else by size, time and content. One that cannot be read may be any's.
     """
-    here = admission.content(entry.print)
-    same = {row.id for row in alike if admission.content(row.fingerprint) == here}
-    if same:
-        return same
-    sha256 = _sum(guard.inbox, entry, network)
-    return {row.id for row in alike if sha256 in (None, row.sha256)}
+    found: set[int] = set()
+    for entry in walking.everything(guard.inbox, beat):
+        here = admission.content(entry.print)
+        for row in departed:
+            if admission.content(row.fingerprint) == here:
+                found.add(row.id)
+            elif (row.size, row.mtime_ns) == here[2:] and row.sha256 and row.id not in found:
+                beat()
+                if _sum(guard.inbox, entry, network) in (None, row.sha256):
+                    found.add(row.id)
+    return found
 
 
 def departing(
     journal: Journal, guard: Guard, departed: Sequence[Row], apart: float, moment: admission.Moment
 ) -> list[Row]:
-    """Of rows that were departed before a scan began, those whose file that scan has not found in the inbox."""
+    """Of rows that were departed before a scan began, those whose file that scan has not recognised."""
     with journal.transaction_for_reading() as connection:
         current = [row for row in rows.many(connection, [row.id for row in departed]) if row in departed]
         unsettled = admission.unsettled_sizes(connection) if current else set()
@@ -292,7 +299,6 @@ def departing(
             row
             for row in current
             if not any((key, row.size) in unsettled for key in admission.keys(connection, row.asked))
-            and not admission.lies_elsewhere(connection, row)
             and (not row.at_path or (may_count(row, moment, apart) and lies_there(guard.inbox, row.path) is False))
         ]
 

@@ -128,7 +128,7 @@ class Scanner:
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
         departed = self._departed() if everything else []
-        known = self._begin(inbox, only, departed, fully=fully)
+        known = self._begin(inbox, only, fully=fully)
         folders, loose = self._top(inbox, report) if only is None else self._some(inbox, only, report)
         strays: dict[bytes, tuple[str, int]] = {}
         if loose:
@@ -160,12 +160,9 @@ class Scanner:
             report.departed = any(not row.at_path and row.missing < 2 for row in left if row not in departed)
 
     def _departed(self) -> list[Row]:
-        """The rows whose file had left its path before this scan. Where there are any, it looks into every folder."""
+        """The rows whose file had left its path before this scan."""
         with self._journal.transaction_for_reading() as connection:
-            departed = admission.departed(connection)
-        if departed:
-            self._listings.clear()
-        return departed
+            return admission.departed(connection)
 
     def _depart(self, departed: Sequence[Row], troubles: Sequence[bytes]) -> None:
         """Everything was looked through: what had left its path before that and was found nowhere is gone.
@@ -177,22 +174,21 @@ class Scanner:
         blind = {key for path in troubles if (key := self._visiting.key_of(path))}
         moment, apart = self._moment(), self._rescan_seconds
         gone = reading.departing(self._journal, self._guard, departed, apart, moment)
+        sighted = self._visiting.sighted(gone) if gone else set[int]()
         with self._journal.transaction(durable=False) as connection:
             for row in gone:
-                if row.id in self._visiting.sighted or blind & admission.keys(connection, row.asked):
+                if row.id in sighted or blind & admission.keys(connection, row.asked):
                     continue
                 if rows.find(connection, row.id) == row:
                     admission.depart(connection, row, moment)
 
-    def _begin(
-        self, inbox: int, only: Collection[bytes] | None, departed: Sequence[Row], *, fully: bool
-    ) -> frozenset[bytes]:
+    def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
         status, known = os.fstat(inbox), self._known_folders(only)
         self._lost = int(self._journal.value("SELECT value FROM meta WHERE key = 'lost'") or 0)
         if self._lost and not self._heard:
             self._heard = hearsay.gather(self._journal, self._config.folders.failed, self._beat)
-        self._visiting.begin(status.st_dev, known, departed, lost=self._lost)
+        self._visiting.begin(status.st_dev, known, lost=self._lost)
         if self._coverage:
             if fully:
                 self._coverage.listing()

@@ -71,18 +71,13 @@ class Visiting:
         self._endings = Endings()
         self._nested = Nested(journal)
         self._device, self._known, self._lost = 0, frozenset[bytes](), 0
-        self._departed, self.sighted = list[Row](), set[int]()
         self.hiding = Hiding(config, Rulebook(config), self._router, self._network)
         self.listings = Listings()
 
-    def begin(self, device: int, known: frozenset[bytes], departed: Sequence[Row], *, lost: int) -> None:
-        """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was.
-
-        Which files of *departed* rows lie in folders that are no issue's is ``sighted`` on the way.
-        """
+    def begin(self, device: int, known: frozenset[bytes], *, lost: int) -> None:
+        """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was."""
         self._nested.begin(self._guard.inbox)
         self._device, self._known, self._lost = device, known, lost
-        self._departed, self.sighted = list(departed), set()
 
     def visit(self, inbox: int, name: bytes, report: Report, *, listed: bool) -> Listing | None:
         """Visit one folder; *listed*: in any case. None if a file system that was mounted there is not there now."""
@@ -157,7 +152,7 @@ class Visiting:
         routed = self._router.route(name)
         walk = self._walk(name, seen, heed=isinstance(routed, routing.Routed))
         if isinstance(routed, routing.Unrouted):
-            files, reason = sum(self._sight(entry) for entry in walk.below(inbox, name)), routed.reason
+            files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
             files += sum(walk.deep.values())
             settled = self.absent(name, 0, served=False)
         else:
@@ -171,14 +166,6 @@ class Visiting:
         else:
             self.listings.drop(name)
         return listing
-
-    def _sight(self, entry: walking.Entry) -> int:
-        """Count a file in a folder that is no issue's; a sent one may have been carried there, to come back."""
-        alike = [row for row in self._departed if row.size == entry.print.size and row.id not in self.sighted]
-        if alike:
-            self._beat()
-            self.sighted |= reading.sighted(self._guard, entry, alike, self._network)
-        return 1
 
     def _walk(self, name: bytes, seen: list[listings.Folder], *, heed: bool) -> walking.Walk:
         """A walk that notes the folders that it has *seen*, has them watched, and heeds their ignore files."""
@@ -278,6 +265,10 @@ class Visiting:
     def _is_taken(self, path: bytes) -> bool:
         nested = path.count(b"/") > 1 and self._config.folders.nested == "ignore"
         return not nested and not self.hiding.why(path, False)
+
+    def sighted(self, departed: Sequence[Row]) -> set[int]:
+        """Whose files still lie anywhere in the inbox (``reading.sighted``)."""
+        return reading.sighted(self._guard, departed, self._network, self._beat)
 
     def key_of(self, path: bytes) -> str | None:
         """The issue of a folder of the inbox; None for one that is no issue's."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from attachd import troubles
+from attachd.filing import guard, places
 from attachd.intake import ignoring
 from attachd.model import Fingerprint, signed64
 
@@ -84,7 +87,7 @@ class Walk:
                     if item.is_dir(follow_symlinks=False):
                         folders.append(here)
                     elif item.is_file(follow_symlinks=False) and not self._leave(here, False):
-                        entry = self._entry(item, here)
+                        entry = self.entry(item, here)
                         if entry:
                             yield entry
         except OSError as error:
@@ -102,7 +105,7 @@ class Walk:
         self.ignored += pattern is not None and pattern not in ignoring.OWN
         return pattern is not None
 
-    def _entry(self, item: os.DirEntry[str], path: bytes) -> Entry | None:
+    def entry(self, item: os.DirEntry[str], path: bytes) -> Entry | None:
         """Stat one name; None if it is gone or no regular file any more, or if that cannot be known: a trouble."""
         try:
             status = item.stat(follow_symlinks=False)
@@ -143,6 +146,24 @@ class Walk:
 def why(error: OSError) -> str:
     """Say why a folder could not be listed; what the machine is short of is said as such."""
     return troubles.shortage(error) or error.strerror or str(error)
+
+
+def everything(inbox: Path, beat: Callable[[], None]) -> Iterator[Entry]:
+    """Yield all regular files of the inbox, whatever their names, but attachd's own; what cannot be listed is passed over."""
+
+    def enter(_path: bytes, _folder: int, _status: os.stat_result) -> None:
+        beat()
+
+    with suppress(OSError), places.folder(inbox, b"") as top:
+        walk = Walk(lambda _path, _folder: None, enter=enter)
+        with os.scandir(top) as listing:
+            items = [item for item in listing if item.name != guard.FOLDER]
+        for item in items:
+            name = os.fsencode(item.name)
+            if item.is_dir(follow_symlinks=False):
+                yield from walk.below(top, name)
+            elif entry := walk.entry(item, name):
+                yield entry
 
 
 def fingerprint(status: os.stat_result) -> Fingerprint:

@@ -116,19 +116,6 @@ def unsettled_sizes(connection: sqlite3.Connection) -> set[tuple[str, int]]:
     return set(map(tuple, connection.execute("SELECT DISTINCT asked, size FROM file WHERE state = 'SEEN'")))
 
 
-def lies_elsewhere(connection: sqlite3.Connection, row: rows.Row) -> bool:
-    """Whether the file of a row lies in the inbox as another row's: it was carried to another issue.
-
-    By its inode, of whatever epoch: it only lets the row wait.
-    """
-    found = connection.execute(
-        "SELECT 1 FROM file WHERE ino = ? AND dev = ? AND size = ? AND mtime_ns = ? AND id <> ? AND generation = 0"
-        " AND finished_at IS NULL",
-        (row.ino, row.dev, row.size, row.mtime_ns, row.id),
-    )
-    return found.fetchone() is not None
-
-
 def depart(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> None:
     """Everything was looked through, and the file of a sent row lies nowhere: what has a verdict may be closed."""
     if row.state is State.READY:
