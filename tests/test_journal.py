@@ -48,7 +48,7 @@ def change(journal: Journal, row_id: int, **values: object) -> None:
 
 def sending(journal: Journal, row_id: int, checksum: bytes | None = b"c" * 32) -> None:
     sums = [checksum] if checksum else None
-    about = {"author": "me", "site": "https://x", "sent_at": 1.0, "now": 2.0, "checksums": sums}
+    about = {"author": "me", "site": "https://x", "sent_at": 1.0, "now": 2.0, "wall": 2.0, "checksums": sums}
     with journal.transaction() as connection:
         queue.intend(connection, [rows.one(connection, row_id)], **about)  # type: ignore[arg-type]
 

@@ -328,6 +328,7 @@ def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
             sent_at=desk.site.now(),
             sent_slack=desk.site.slack,
             now=desk.clock.now(),
+            wall=desk.clock.wall(),
             checksums=body.checksums if body.buffered else None,
         )
     about = log.bind()

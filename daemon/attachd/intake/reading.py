@@ -357,7 +357,8 @@ def claim(doubt: Doubt, sha256: bytes, keys: frozenset[str], left: Callable[[Row
     alike = [row for row in doubt.earlier if row.sha256 == sha256]
     unknown = doubt.lost or sha256 in doubt.heard
     if not alike:
-        return admission.Claim(0.0, 0, "") if unknown else None
+        told = admission.TOLD if sha256 in doubt.heard else 0
+        return admission.Claim(0.0, told, "") if unknown else None
     back = [row for row in alike if left(row)]
     here = [row for row in alike if keys & {row.asked, row.lane}]
     newest = next(iter([row for row in back if row in here] or back or here or alike))
@@ -367,7 +368,7 @@ def claim(doubt: Doubt, sha256: bytes, keys: frozenset[str], left: Callable[[Row
     authors = {row.author for row in alike}
     return admission.Claim(
         at=0.0 if unknown else min(times),
-        attempt=0 if unknown else min(attempts),
+        attempt=admission.TOLD if unknown else min(attempts),
         author=(newest.author or "") if len(authors) == 1 and not unknown else "",
         slack=max((slack for slack in slacks if slack is not None), default=None) if None not in slacks else None,
         name=newest.name if newest in here else None,

@@ -366,13 +366,18 @@ def hold(connection: sqlite3.Connection, row: rows.Row, held: Hold) -> None:
     rows.change(connection, row.id, held.columns)
 
 
+#: The ``doubt_attempt`` of an attempt that a note, or a journal that was restored, tells of: after it Jira may have stored the
+#: content, under another name too. 0 is that of an attempt of which nothing tells.
+TOLD = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What is known of the attempt by which a file may be attached already.
 
-    *at* is the server's time then (0: unknown), and *slack* how far that may be off (None: unknown). *author* is "" where it may
-    have been anybody's. *heirs* are the failed rows whose doubt this file takes over, *judged* the attachments that a person
-    looked at, as ``schema.sql`` says.
+    *attempt* is its number, 0 or ``TOLD``. *at* is the server's time then (0: unknown), *slack* how far that may be off (None:
+    unknown). *author* is "" where it may have been anybody's. *heirs* are the failed rows whose doubt this file takes over,
+    *judged* the attachments that a person looked at, as ``schema.sql`` says.
     """
 
     at: float

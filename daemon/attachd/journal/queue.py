@@ -94,6 +94,7 @@ def intend(
     site: str,
     sent_at: float,
     now: float,
+    wall: float,
     checksums: Sequence[bytes] | None,
     sent_slack: float | None = None,
 ) -> int:
@@ -113,7 +114,7 @@ def intend(
             "author": "" if row.ever_doubtful and row.author not in (None, author) else author,
             "site": site,
             "sent_at": sent_at,
-            "sent_ctime_ns": _proving(row.ctime_ns, now),
+            "sent_ctime_ns": _proving(row.ctime_ns, wall),
             "sent_slack": sent_slack,
             # A checksum of an earlier doubtful attempt is kept: without it that attempt could not be looked up.
             "sha256": checksums[position] if checksums else row.sha256 if row.ever_doubtful else None,
@@ -135,9 +136,9 @@ def intend(
 _TICK_SECONDS = 1.0
 
 
-def _proving(ctime_ns: int, now: float) -> int | None:
+def _proving(ctime_ns: int, wall: float) -> int | None:
     """The ctime by which a file that was opened under it is known to be unwritten since; None where it is too young."""
-    return ctime_ns if ctime_ns / 1e9 + _TICK_SECONDS < now else None
+    return ctime_ns if ctime_ns / 1e9 + _TICK_SECONDS < wall else None
 
 
 def checksums(connection: sqlite3.Connection, batch: Sequence[rows.Row], sums: Sequence[bytes]) -> None:
