@@ -317,9 +317,50 @@ def _wrong_address(text: str) -> str | None:
         return "contains a user's name or a password."
     if not host or port == 0:
         return "names no host." if not host else "is no address: its port is 0."
+    if not _is_host(host, literal="[" in parts.netloc):
+        return "names no possible host: look for a misspelling between “//” and the next “/”."
     if "?" in text or "#" in text:
         return "has a query (“?”) or a fragment (“#”)."
     return None
+
+
+#: In characters: a host's name, of which each part has 63 at the most (RFC 1035, 2.3.4).
+_LONGEST_HOST = 253
+#: Also with “_”, which names of intranets have.
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+
+
+def _is_host(host: str, *, literal: bool) -> bool:
+    """Whether a connection could be tried: an address of IPv4 or (a *literal*, in brackets) of IPv6, or a name.
+
+    What is accepted here and encoded later, by httpx and by the socket, must not fail there: no reply would say so.
+    """
+    try:
+        if literal:
+            return "%" not in host and bool(ipaddress.IPv6Address(host))
+        if re.fullmatch(r"[0-9.]+", host, re.ASCII):
+            return bool(ipaddress.IPv4Address(host))
+        name = host if host.isascii() else _encoded(host)
+        labels = name.removesuffix(".").split(".")
+        for label in labels:
+            if label.startswith("xn--"):
+                _encoded(label)
+    except ValueError:
+        return False
+    return len(name) <= _LONGEST_HOST and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _encoded(host: str) -> str:
+    """An international name as it is asked for. Raises ``ValueError`` where it is none."""
+    # Loaded by those few alone who have such a name.
+    import httpx
+
+    try:
+        url = httpx.URL(f"https://{host}")
+        # Only this decodes a name that is encoded already, and finds out that it cannot be (UnicodeError).
+        return url.raw_host.decode() if url.host else ""
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from error
 
 
 def tidy(text: str) -> str:

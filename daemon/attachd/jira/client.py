@@ -235,7 +235,11 @@ class Client:
         )
         # A session that Jira begins would outlive the token that it was begun with: the account would look alive.
         self._http.cookies.clear()
-        with self._http.stream(method, url, headers=headers, content=content, timeout=limits) as response:
+        try:
+            request = self._http.build_request(method, url, headers=headers, content=content, timeout=limits)
+        except UnicodeError as error:
+            raise httpx.ConnectError(f"{error}") from error
+        with contextlib.closing(self._http.send(request, stream=True)) as response:
             yield response
 
 

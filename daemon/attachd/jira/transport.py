@@ -207,7 +207,11 @@ class _Backend(httpcore.NetworkBackend):
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:  # fmt: skip
-        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        try:
+            stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        except UnicodeError as error:
+            # A name that no name server can be asked for (Lib/encodings/idna.py): nothing has left.
+            raise httpcore.ConnectError(f"{error}") from error
         return _Stream(stream, self._deadline)
 
     def sleep(self, seconds: float) -> None:
