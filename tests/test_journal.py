@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -558,3 +559,19 @@ def test_a_journal_whose_making_was_cut_short_before_it_had_a_log_is_none_yet(tm
     assert database.open_for_reading(tmp_path) is None
     with closing(database.open_journal(tmp_path)) as journal:
         assert journal.value("PRAGMA user_version") == database.VERSION
+
+
+def test_the_index_of_the_log_has_its_blocks_ahead_of_its_growth(tmp_path: Path) -> None:
+    journal = database.open_journal(tmp_path)
+    index = tmp_path / "journal.db-shm"
+    with closing(journal):
+        before = index.stat()
+        # Somebody reads for so long that the log grows.
+        os.truncate(tmp_path / "journal.db-wal", 300 * 1024 * 1024)
+        journal.reserve()
+        grown = index.stat()
+
+    assert before.st_size >= 256 * 1024
+    assert before.st_blocks * 512 >= before.st_size
+    assert grown.st_size > before.st_size
+    assert grown.st_blocks * 512 >= grown.st_size

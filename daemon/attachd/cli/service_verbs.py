@@ -109,6 +109,7 @@ def _watch(engine: Engine, signals: Signals) -> None:
             notify.send(ready=True)
         if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
             told = time.monotonic()
+            engine.desk.journal.reserve()
             notify.send(status=_status_line(engine, liveness.step()))
         if time.monotonic() - reminded >= REMIND_SECONDS:
             reminded = time.monotonic()

@@ -6,6 +6,7 @@ file attached twice. One connection and a lock serve all threads; each transacti
 
 from __future__ import annotations
 
+import errno
 import importlib.resources
 import os
 import shutil
@@ -13,13 +14,13 @@ import sqlite3
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from attachd import model, troubles
 from attachd.clock import Clock
-from attachd.journal import timeline
+from attachd.journal import shared_memory, timeline
 from attachd.journal.timeline import Timeline
 
 #: The version of ``schema.sql``; a journal of a later version is refused, one of an earlier version is migrated.
@@ -206,6 +207,11 @@ class Journal:
         before, self._data_version = self._data_version, int(self.value("PRAGMA data_version"))
         return self._data_version != before
 
+    def reserve(self) -> None:
+        """Keep room for the index of its log; to be called now and then. A full disk takes none of what there is already."""
+        with self._lock, suppress(OSError):
+            shared_memory.reserve(self.path)
+
     def close(self) -> None:
         """Close it; the last connection also folds the WAL back into the file."""
         with self._lock:
@@ -252,10 +258,13 @@ def make_folder(folder: Path) -> None:
 def open_at(path: Path) -> Journal:
     """Open the journal in the file *path*, as ``open_journal``; its folder is there."""
     try:
+        if not shared_memory.is_safe(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         connection = _connect(f"file:{urllib.parse.quote(str(path))}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         _bring_up_to_date(path, connection)
+        shared_memory.reserve(path)
     except (sqlite3.DatabaseError, OSError) as error:
         raise unusable(path, error) from error
     return Journal(path, connection)
@@ -271,7 +280,7 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
     if not path.exists():
         return None
     try:
-        connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=ro")
+        connection = _connect_beside(path, "ro")
         version = _version_if_made(connection)
         _refuse_newer(path, version)
         if version == 0:
@@ -297,13 +306,24 @@ def changing(folder: Path) -> Iterator[sqlite3.Connection | None]:
         return
     reading.close()
     try:
-        connection = _connect(f"file:{urllib.parse.quote(str(reading.path))}?mode=rw")
+        connection = _connect_beside(reading.path, "rw")
         with closing(connection):
             connection.execute("PRAGMA synchronous = FULL")
             with Journal(reading.path, connection).transaction() as transaction:
                 yield transaction
     except sqlite3.DatabaseError as error:
         raise unusable(reading.path, error) from error
+
+
+def _connect_beside(path: Path, mode: str) -> sqlite3.Connection:
+    """As a verb, beside a running daemon or without one; a full disk keeps nobody from reading."""
+    if shared_memory.is_safe(path):
+        return _connect(f"file:{urllib.parse.quote(str(path))}?mode={mode}")
+    # Nobody has it open. Alone, SQLite keeps the index in its own memory (sqlite.org/wal.html, "Use of WAL Without
+    # Shared-Memory"); for that it has to lock the file, and so to open it for writing.
+    connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=rw")
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return connection
 
 
 def _connect(uri: str) -> sqlite3.Connection:
