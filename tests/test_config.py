@@ -411,3 +411,18 @@ def test_a_file_behind_a_locked_folder_counts_as_there(
     monkeypatch.setattr(Path, "stat", locked)
 
     assert config.find(None, None, {}) == system / "config.toml"
+
+
+def test_somebody_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+
+    with pytest.raises(Mistake) as told:
+        loading.home({"HOME": ""})
+
+    assert told.value.exit_code == 1
+    assert str(told.value).startswith("$HOME: is not set")
+    assert loading.home({"HOME": "/home/robot"}) == Path("/home/robot")
+    assert loading.of_user({"HOME": "/home/robot", "XDG_CONFIG_HOME": "relative"}) == Path("/home/robot/.config")

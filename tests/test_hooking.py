@@ -498,7 +498,10 @@ def test_a_token_that_cannot_be_read_is_no_crash_of_a_hook(commenting_world: Com
 
 @pytest.mark.parametrize("url", ["https://a..b/x", f"https://{'x' * 70}.example.com", "https://xn--a/"])
 def test_a_host_that_cannot_be_is_a_failure_and_no_crash(tmp_path: Path, url: str) -> None:
-    with world(tmp_path, hooks={"url": url}) as w:
+    with world(tmp_path, hooks={"url": "https://hooks.example.com"}) as w:
+        # The configuration refuses it; should one come here all the same, nothing dies of it.
+        told_there = w.desk.config.hooks.model_copy(update={"url": url})
+        w.desk.reconfigure(w.desk.config.model_copy(update={"hooks": told_there}))
         hooking.Hooks(w.desk, hooks.targets(w.desk))
         w.drop("TEST-1/a.txt")
         w.deliver()

@@ -10,11 +10,13 @@ def main() -> None:
     """Run the command line. Nothing that is imported is garbage: to look through it again and again took a sixth of a start."""
     gc.disable()
     from attachd.cli import main as command
+    from attachd.cli import streams
 
+    streams.prepare()
     app = command.chosen(sys.argv[1:])
     gc.freeze()
     gc.enable()
-    command.main(app)
+    streams.run(lambda: command.main(app))
 
 
 if __name__ == "__main__":

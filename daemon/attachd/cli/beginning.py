@@ -121,7 +121,7 @@ def init(
         )
         if not place.system and folder is None and ask.terminal:
             answer = ask.text("Folder for inbox, done and failed", None, default=str(place.folder), check=_path)
-            place = replace(place, folder=Path(answer).expanduser().absolute())
+            place = replace(place, folder=Path(os.path.expanduser(answer)).absolute())
         founding.write(place, signed, _keys(served), last_day)
         _go_on(place)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +57,13 @@ def place(file: Path | None, instance: str | None, folder: Path | None) -> Place
     root = os.geteuid() == 0
     if instance:
         file = loading.SYSTEM_FOLDER / f"{instance}.toml"
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    where = (file or (loading.SYSTEM_FOLDER if root else home / "attachd") / loading.FILE_NAME).absolute()
+    if file is None:
+        file = (loading.SYSTEM_FOLDER if root else loading.of_user(os.environ) / "attachd") / loading.FILE_NAME
+    where = file.absolute()
     system = root and where.parent == loading.SYSTEM_FOLDER
-    usual = Path("/srv/attachd", *([instance] if instance else [])) if system else Path.home() / "attachd"
-    return Place(where, (folder or usual).absolute(), system)
+    if folder is None and system:
+        folder = Path("/srv/attachd", *([instance] if instance else []))
+    return Place(where, (folder or loading.home(os.environ) / "attachd").absolute(), system)
 
 
 def is_free(place: Place) -> None:
@@ -160,5 +163,7 @@ def _create(path: Path, text: str, mode: int, *, empty: bool = False) -> None:
 
 def usual() -> list[Path]:
     """The configurations that are found without being named."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return [home / "attachd" / loading.FILE_NAME, loading.SYSTEM_FOLDER / loading.FILE_NAME]
+    found = [loading.SYSTEM_FOLDER / loading.FILE_NAME]
+    with suppress(Mistake):
+        found.insert(0, loading.of_user(os.environ) / "attachd" / loading.FILE_NAME)
+    return found

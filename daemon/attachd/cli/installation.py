@@ -66,7 +66,7 @@ def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) 
     if user:
         if instance:
             raise Mistake(Problem("--instance", "cannot be given together with --user.", "Use -c FILE."), exit_code=2)
-        home = Path.home()
+        home = loading.home(os.environ)
         return Aim(command, (file or home / ".config/attachd/config.toml").absolute(), home=home)
     if os.geteuid() != 0 and not dry_run:
         what = "needs root: it makes a user, folders and units."

@@ -119,8 +119,13 @@ def _is_ours(folder: Path) -> None:
 @contextmanager
 def _home(folder: Path | None) -> Iterator[Path]:
     """The folder of the demo; a temporary one goes at the end, unless files of the user's lie in it."""
-    home = (folder or Path(tempfile.mkdtemp(prefix="attachd-demo-"))).absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    with common.mistakes_told():
+        try:
+            home = (folder or Path(tempfile.mkdtemp(prefix="attachd-demo-"))).absolute()
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"no folder for the demo can be made: {error.strerror or error}."
+            raise Mistake(Problem("--folder", what, "Name one in which you may write."), exit_code=1) from error
     try:
         yield home
     finally:

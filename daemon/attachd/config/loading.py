@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 import tomllib
@@ -157,6 +158,24 @@ def of_instance(name: str) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9_@:-][A-Za-z0-9_.@:-]*", name):
         raise _usage("--instance", f"{name!r} is no instance's name.", f"It stands for {SYSTEM_FOLDER}/NAME.toml.")
     return SYSTEM_FOLDER / f"{name}.toml"
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """The user's home: $HOME, or what the system knows. Raises ``model.Mistake`` (1) for a user who has none."""
+    if (given := environ.get("HOME", "")).startswith("/"):
+        return Path(given)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        what = "is not set, and the system knows no home of this user."
+        raise model.Mistake(model.Problem("$HOME", what, "Set it to a folder of yours."), exit_code=1) from None
+
+
+def of_user(environ: Mapping[str, str]) -> Path:
+    """The folder of the user's own configurations. Raises ``model.Mistake`` (1)."""
+    # XDG says that a relative one is to be ignored.
+    given = environ.get("XDG_CONFIG_HOME", "")
+    return Path(given) if given.startswith("/") else home(environ) / ".config"
 
 
 def _of_user(environ: Mapping[str, str]) -> Iterator[Path]:

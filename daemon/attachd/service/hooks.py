@@ -131,7 +131,11 @@ class Command:
         content = hooking.encoded(told, metrics.instance(self._desk.config.file), self._desk.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}
-        with tempfile.TemporaryFile() as said:
+        try:
+            said = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+        except OSError as error:
+            return 0, f"{self._words[0]} is not started, as no temporary file can be made: {error.strerror or error}"
+        with said:
             try:
                 # Without a shell; of the service's environment it gets neither credentials nor tokens.
                 process = subprocess.Popen(  # noqa: S603
