@@ -905,3 +905,15 @@ def test_a_fault_takes_nothing_back(outcome: Reply, files: tuple[Sent, ...]) -> 
     outcome = replace(outcome, status=200)
 
     assert judge(outcome, files, ISSUE).fates == judge(replace(outcome, headers=bare), files, ISSUE).fates
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("body", ["XSRF check failed", "<html><body><h1>XSRF check failed</h1></body></html>"])
+def test_a_failed_xsrf_check_is_told_as_what_it_is(status: int, body: str) -> None:
+    judged = judge(reply(status, body), [Sent("a.txt", 1)], "TEST-1")
+
+    assert isinstance(judged.fates[0], NotDelivered)
+    assert judged.fault is not None
+    assert f"{status} “XSRF check failed”" in judged.fault.reason
+    assert "X-Atlassian-Token" in judged.fault.reason
+    assert "a web page" not in judged.fault.reason

@@ -280,9 +280,28 @@ def redirected(reply: Reply) -> Fault:
 
 def stranger(reply: Reply) -> Fault:
     """A 4xx that is not in Jira's words: a proxy, a gateway or a wrong base path answers."""
+    if _XSRF in reply.body:
+        return _unprotected(reply)
     text = "a web page" if reply.is_page else legible(reply.body[:80].decode("utf-8", "replace"))
     reason = f"not Jira but something in front of it answers {reply.status} (server: {_server(reply)}; {text})"
     return Fault(Scope.SITE, "proxy", f"{reason}; check jira.url and the proxy", cure=Cure.PROBE)
+
+
+#: What Jira says, as plain text or within a page, where it cannot tell a program from a page of somebody else's.
+_XSRF = b"XSRF check failed"
+
+
+def _unprotected(reply: Reply) -> Fault:
+    """A POST came without ``X-Atlassian-Token``, or looking like a browser's from elsewhere: GET works all the same.
+
+    See Atlassian's knowledge base, "XSRF check failed", and delivery.md 2.
+    """
+    reason = (
+        f"Jira answers {reply.status} “XSRF check failed” (server: {_server(reply)}): a proxy on the way takes the header "
+        "X-Atlassian-Token away, or sets Origin, Referer or User-Agent as a browser does; have it pass them on as they are, "
+        "and compare jira.url with the base URL that Jira has of itself"
+    )
+    return Fault(Scope.SITE, "proxy", reason, cure=Cure.PROBE)
 
 
 def _server(reply: Reply) -> str:
