@@ -375,25 +375,28 @@ def test_a_journal_of_a_later_version_is_left_alone(place: Place, verb: str) -> 
     assert (place.state / "journal.db").read_bytes() == before
 
 
-def test_another_site_is_refused_while_files_of_the_first_are_unfinished(place: Place, jira: Jira) -> None:
+def test_another_address_takes_along_what_was_never_stored_and_resume_the_rest(place: Place, jira: Jira) -> None:
+    place.configure(jira.url, "[doubt]\nlooks_seconds = [0.1, 0.2]\n[upload]\nreply_seconds = 1.0\n")
     place.drop("TEST-1/begun.txt", b"begun")
-    jira.tell("faults", {"kind": "unauthorized", "where": "any", "times": -1})
-    assert place.run("once", "--wait", "20").returncode == 4
+    jira.tell("faults", {"kind": "commit-then-drop", "where": "upload", "times": 1})
+    jira.tell("faults", {"kind": "unauthorized", "where": "listing", "times": -1})
+    assert place.run("once", "--wait", "5").returncode == 4
     forgive(jira)
-    same_site = jira.url.replace("127.0.0.1", "localhost")
-    place.configure(same_site)
+    place.drop("TEST-2/never.txt", b"never")
+    place.configure(jira.url.replace("127.0.0.1", "localhost"), "[doubt]\nlooks_seconds = [0.1, 0.2]\n")
 
-    ended = place.run("once")
+    ended = place.run("once", "--wait", "5")
+    told = place.run("status").stdout
+    checked = place.run("check", "--offline").stdout
 
-    assert ended.returncode == 78, ended.stdout + ended.stderr
-    assert ended.stdout == ""
-    assert ended.stderr.startswith(f"attachd: jira.url: the journal has 1 unfinished files for {jira.url}, ")
-    assert f"and the configuration names {same_site}. " in ended.stderr
-    assert "--adopt-site" in ended.stderr
-    assert jira.attachments() == []
-    assert place.run("once", "--adopt-site").returncode == 0
-    assert [a["filename"] for a in jira.attachments()] == ["begun.txt"]
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert {a["filename"] for a in jira.attachments()} == {"begun.txt", "never.txt"}
+    assert place.is_emptied() is False
+    for text in (told, checked):
+        assert "attachd resume --adopt-site" in text
+    assert place.run("resume", "--adopt-site").returncode == 0
     assert place.run("once").returncode == 0
+    assert sorted(a["filename"] for a in jira.attachments()) == ["begun.txt", "never.txt"]
 
 
 # --- status -----------------------------------------------------------------------------------------------------

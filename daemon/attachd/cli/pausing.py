@@ -11,7 +11,7 @@ from attachd.cli import common, moments
 from attachd.clock import Clock
 from attachd.journal import database, operating, timeline
 from attachd.journal.operating import Resumed
-from attachd.service import locks, paused, surveying
+from attachd.service import locks, noticing, paused, surveying
 
 For = Annotated[
     str | None,
@@ -53,8 +53,17 @@ def pause(
     print(_daemon(state))
 
 
+AdoptSite = Annotated[
+    bool,
+    typer.Option(
+        "--adopt-site", help="jira.url was changed, and both are the same Jira: look up there what may have arrived."
+    ),
+]
+
+
 def resume(
     issue: common.Issue = None,
+    adopt_site: AdoptSite = False,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
     as_json: common.AsJson = False,
@@ -70,14 +79,17 @@ def resume(
             if connection is None:
                 raise common.no_journal(state)
             times = timeline.read(connection, Clock())
+            adopted = operating.adopt_site(connection, settings.jira.url) if adopt_site else 0
             done = operating.resume(connection, operating.lane_of(connection, key) if key else "", times.now)
     done = operating.shown(done, times)
     if as_json:
-        common.print_json(described(done, running=locks.holder(state / "lock") is not None))
+        common.print_json(described(done, running=locks.holder(state / "lock") is not None) | {"adopted": adopted})
         return
+    if adopt_site:
+        print(f"{noticing.files(adopted)} of another jira.url: looked up at {settings.jira.url} now.")
     for line in paused.resumed_in_words(done, key, times.wall):
         print(line)
-    if done != Resumed((), (), (), 0, 0):
+    if adopted or done != Resumed((), (), (), 0, 0):
         print(_daemon(state))
 
 

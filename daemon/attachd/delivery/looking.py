@@ -66,7 +66,7 @@ def look(desk: Desk, client: Client, lane: str) -> None:
     """Look at an issue for all its files in doubt, and write down what that says of them."""
     seen = ask(desk, client, lane)
     with desk.journal.transaction() as connection:
-        doubted = queue.in_doubt(connection, lane)
+        doubted = queue.in_doubt(connection, lane, desk.site.url)
     if not isinstance(seen, Seen):
         _unusable(desk, client, doubted, seen)
     else:
@@ -121,7 +121,7 @@ def _is_old(desk: Desk, client: Client, lane: str, shown: listing.Listing) -> bo
 def find(desk: Desk, client: Client, lane: str, seen: Seen) -> dict[int, Finding]:
     """Hold all rows of an issue that are or were in doubt against a listing: an attachment may be any of theirs."""
     with desk.journal.transaction() as connection:
-        doubted = queue.may_own(connection, lane, desk.clock.now() - LATE_SECONDS)
+        doubted = queue.may_own(connection, lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
         ids = [a.id for a in seen.listing.attachments]
         credited = queue.credited(connection, desk.site.url, ids)
         before = queue.listed_before(connection, lane)
@@ -292,7 +292,7 @@ def report_extra(desk: Desk, client: Client, row: Row) -> None:
         ids = [a.id for a in seen.listing.attachments]
         credited = queue.credited(connection, desk.site.url, ids)
         before = queue.listed_before(connection, row.lane)
-        rivals = queue.may_own(connection, row.lane, desk.clock.now() - LATE_SECONDS)
+        rivals = queue.may_own(connection, row.lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
         queue.remember_listing(connection, row.lane, ids, seen.attempt)
     left = [a for a in seen.listing.attachments if a.id != row.attachment]
     view = View(left, credited, before, desk.site.author)

@@ -1,4 +1,6 @@
-"""Files that are given up after ``limits.give_up_days``: they were tried, and something always spoke against them."""
+"""Files that are given up: after ``limits.give_up_days``, as something always spoke against them; and after
+``doubt.give_up_hours``, as they can be looked for at another site alone, and nobody said that it is this one.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,26 @@ def give_up(desk: Desk) -> list[Row]:
 
     Only what was tried a short while ago: after a long downtime everything gets a fresh try first.
     """
+    given_up = [*_left_elsewhere(desk), *_tried_in_vain(desk)]
+    recording.tell(given_up)
+    if given_up:
+        desk.bell.ring()
+    return given_up
+
+
+def _left_elsewhere(desk: Desk) -> list[Row]:
+    now, hours, given_up = desk.clock.now(), desk.config.doubt.give_up_hours, list[Row]()
+    with desk.journal.transaction() as connection:
+        for row in queue.left_elsewhere(connection, now - hours * 3600, desk.site.url):
+            reason = (
+                f"it may be attached at {row.site}, where it was sent before jira.url was changed; {outcome.PERSON}"
+            )
+            if rows.change_if_same(connection, row, outcome.refused(reason, now, may_be_attached=True)):
+                given_up.append(rows.one(connection, row.id))
+    return given_up
+
+
+def _tried_in_vain(desk: Desk) -> list[Row]:
     days, now = desk.config.limits.give_up_days, desk.clock.now()
     if not days:
         return []
@@ -32,7 +54,4 @@ def give_up(desk: Desk) -> list[Row]:
             values = outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
             if rows.change_if_same(connection, row, values):
                 given_up.append(rows.one(connection, row.id))
-    recording.tell(given_up)
-    if given_up:
-        desk.bell.ring()
     return given_up

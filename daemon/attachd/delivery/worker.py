@@ -196,7 +196,7 @@ def _look(desk: Desk, client: Client) -> bool:
     if not gate.looks or desk.pacer.wait_for_all(desk.clock.boot()):
         return False
     with desk.journal.transaction_for_reading() as connection:
-        due = queue.doubtful_lanes(connection, desk.clock.now(), desk.busy())
+        due = queue.doubtful_lanes(connection, desk.clock.now(), desk.busy(), desk.site.url)
     for lane in due:
         if desk.take(lane):
             try:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attachd.journal import events, pauses, queue, rows
+from attachd.journal import events, pauses, queue, rows, sites
 from attachd.journal.pauses import Pause
 from attachd.journal.timeline import Timeline
 from attachd.model import Cure, Scope
@@ -99,6 +99,13 @@ def _forget(connection: sqlite3.Connection, lane: str) -> tuple[str, ...]:
     for record in found:
         queue.split_lane(connection, record[0])
     return tuple(record[0] for record in found)
+
+
+def adopt_site(connection: sqlite3.Connection, site: str) -> int:
+    """What was begun under another address is looked up at *site* at once: both are the same Jira. Returns how many files."""
+    files = sites.adopt(connection, site)
+    connection.execute("UPDATE file SET due = 0, wait = 0 WHERE state = 'DOUBTFUL'")
+    return files
 
 
 _HELD = "contested IS NOT NULL AND state = 'READY'"

@@ -152,41 +152,44 @@ def orphans(connection: sqlite3.Connection) -> list[rows.Row]:
     return [rows.from_sql(record) for record in connection.execute(rows.SELECT + "WHERE state = 'SENDING'")]
 
 
-def doubtful_lanes(connection: sqlite3.Connection, now: float, busy: Collection[str]) -> list[str]:
-    """Issues with files in doubt whose next look is due, the most overdue first."""
+def doubtful_lanes(connection: sqlite3.Connection, now: float, busy: Collection[str], site: str) -> list[str]:
+    """Issues of a site with files in doubt whose next look is due, the most overdue first."""
     found = connection.execute(
-        "SELECT lane FROM file WHERE state = 'DOUBTFUL' AND due <= ? GROUP BY lane ORDER BY min(due) LIMIT ?",
-        (now, len(busy) + 1),
+        "SELECT lane FROM file WHERE state = 'DOUBTFUL' AND due <= ? AND coalesce(site, ?) = ?"
+        " GROUP BY lane ORDER BY min(due) LIMIT ?",
+        (now, site, site, len(busy) + 1),
     )
     return [record[0] for record in found if record[0] not in busy]
 
 
-def in_doubt(connection: sqlite3.Connection, lane: str) -> list[rows.Row]:
-    """All files of an issue that are in doubt: one listing serves them all."""
-    found = connection.execute(rows.SELECT + "WHERE state = 'DOUBTFUL' AND lane = ? ORDER BY id", (lane,))
+def in_doubt(connection: sqlite3.Connection, lane: str, site: str) -> list[rows.Row]:
+    """All files of a site's issue that are in doubt: one listing serves them all."""
+    found = connection.execute(
+        rows.SELECT + "WHERE state = 'DOUBTFUL' AND lane = ? AND coalesce(site, ?) = ? ORDER BY id", (lane, site, site)
+    )
     return [rows.from_sql(record) for record in found]
 
 
-def may_own(connection: sqlite3.Connection, lane: str, since: float) -> list[rows.Row]:
-    """All files of an issue that may own an attachment that shows up.
+def may_own(connection: sqlite3.Connection, lane: str, since: float, site: str) -> list[rows.Row]:
+    """All files of a site's issue that may own an attachment that shows up.
 
     Those that are or were in doubt; those that failed *since* then because they may be attached, which may still arrive; and
     those that were sent again and attached *since* then: what comes late of their first attempt is theirs too.
     """
     found = connection.execute(
         rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND lane = ?"
-        " AND (state IN ('READY', 'DOUBTFUL') OR may_be_attached = 1) ORDER BY id",
-        (lane,),
+        " AND coalesce(site, ?) = ? AND (state IN ('READY', 'DOUBTFUL') OR may_be_attached = 1) ORDER BY id",
+        (lane, site, site),
     ).fetchall()
     found += connection.execute(
         rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND doubt_attempt IS NOT NULL AND heir IS NULL"
-        " AND lane = ? AND verdict_at >= ?",
-        (lane, since),
+        " AND lane = ? AND verdict_at >= ? AND coalesce(site, ?) = ?",
+        (lane, since, site, site),
     ).fetchall()
     found += connection.execute(
         rows.SELECT + "WHERE lane = ? AND verdict_at >= ? AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')"
-        " AND attempt > doubt_attempt",
-        (lane, since),
+        " AND attempt > doubt_attempt AND site = ?",
+        (lane, since, site),
     ).fetchall()
     return [rows.from_sql(record) for record in found]
 
@@ -420,6 +423,14 @@ def tried_in_vain(connection: sqlite3.Connection, seen_before: float, now: float
     found = connection.execute(
         rows.SELECT + "WHERE state = 'READY' AND due > ? AND seen_at < ? AND (tries > 0 OR contested IS NOT NULL)",
         (now, seen_before),
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def left_elsewhere(connection: sqlite3.Connection, since_before: float, site: str) -> list[rows.Row]:
+    """Files that have been in doubt since before then, and can be looked for at another site alone."""
+    found = connection.execute(
+        rows.SELECT + "WHERE state = 'DOUBTFUL' AND since < ? AND site <> ?", (since_before, site)
     )
     return [rows.from_sql(record) for record in found]
 

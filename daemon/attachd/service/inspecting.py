@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,7 @@ from attachd.jira.exchange import Reply
 from attachd.journal import database, terms
 from attachd.model import Fault, Mistake, Scope, printable
 from attachd.service import (
+    disk,
     expiring,
     growing,
     locks,
@@ -38,11 +41,14 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings = [Finding("configuration", "ok", str(config.file))]
     findings += [Finding("configuration", "warning", notice, "write the new name") for notice in config.notices]
     findings += _scope(config)
+    findings += _state(state)
     findings += _folders(config, state)
     findings += _daemon(config, state)
     findings += growing.find(config, state, Clock())
     findings += _token_expires(config, expiring.today(Clock().wall()))
-    if not offline:
+    if offline:
+        findings += _tls(config)
+    else:
         try:
             findings += _jira(config, state, environ)
         except Mistake as mistake:
@@ -62,6 +68,33 @@ def _scope(config: Config) -> Iterator[Finding]:
         yield Finding("jira.auth", "warning", "files are attached anonymously", "use a service account's token")
 
 
+def _state(state: Path) -> Iterator[Finding]:
+    """What a start makes, opens and locks there, without making any of it."""
+    there = next(each for each in (state, *state.parents) if each.exists())
+    remedy = f"let user {os.geteuid()} read and write there (owner, mode, mount), or name another folders.state"
+    if not there.is_dir():
+        yield Finding(
+            "folders.state", "failed", f"{there} is not a folder", "name another folders.state, or move it away"
+        )
+    elif not os.access(there, os.W_OK | os.X_OK) and not disk.trouble(there):
+        yield Finding("folders.state", "failed", f"{there} may not be written to", remedy)
+    elif there == state:
+        for name in ("lock", database.FILE_NAME):
+            file = state / name
+            if os.path.lexists(file) and not (
+                file.is_file() and not file.is_symlink() and os.access(file, os.R_OK | os.W_OK)
+            ):
+                yield Finding("folders.state", "failed", f"{file} is no file that may be written to", remedy)
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    """Whether the files can be used that the configuration names; Jira is not asked."""
+    try:
+        starting.tls_context(config)
+    except Mistake as mistake:
+        yield from (Finding(p.where, "failed", p.what, p.remedy) for p in mistake.problems)
+
+
 def _folders(config: Config, state: Path) -> Iterator[Finding]:
     missing = {problem.where: problem for problem in starting.missing_folders(config, state)}
     usable = dict.fromkeys(("inbox", "done", "failed"), False)
@@ -77,6 +110,7 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
             usable[name] = tried.result == "ok"
             yield tried
     if "folders.inbox" not in missing and config.folders.inbox.is_dir():
+        yield from _markers_folder(config.folders.inbox)
         yield from _marker(config, state)
     if not missing and usable["inbox"] and usable["done"]:
         yield _try_rename(config)
@@ -127,6 +161,24 @@ def _try_folder(where: str, path: Path) -> Finding:
             f"let user {os.geteuid()} read and write there (owner, mode, mount)",
         )
     return Finding(where, "ok", str(path))
+
+
+def _markers_folder(inbox: Path) -> Iterator[Finding]:
+    """Whether the inbox's marker and lock can lie where they do."""
+    folder = inbox / guard.FOLDER
+    if not os.path.lexists(folder):
+        return
+    try:
+        with guard.opened(inbox) as opened:
+            if not os.access(".", os.W_OK | os.X_OK, dir_fd=opened):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            for name in (guard.LOCK, guard.MARKER):
+                with suppress(FileNotFoundError):
+                    if not stat.S_ISREG(os.stat(name, dir_fd=opened, follow_symlinks=False).st_mode):
+                        raise OSError(errno.EINVAL, f"{name} is no file")
+    except OSError as error:
+        what = f"{folder} cannot be entered or written: {error.strerror}"
+        yield Finding("folders.inbox", "failed", what, "attachd has to create, rename and delete files in the inbox")
 
 
 def _try_rename(config: Config) -> Finding:

@@ -23,7 +23,7 @@ from attachd.delivery.site import Site
 from attachd.filing import guard as guard_
 from attachd.filing.guard import Guard
 from attachd.jira import auth, client, oauth, transport
-from attachd.journal import database, timeline
+from attachd.journal import database, sites, timeline
 from attachd.journal.database import Journal
 from attachd.model import Mistake, Problem
 from attachd.service import locks, placing, signing
@@ -77,7 +77,7 @@ def start(
     try:
         with journal.transaction() as connection:
             timeline.begin(connection, clock)
-        _check_site(journal, config, adopt_site=adopt_site)
+        _settle_site(journal, config, clock.now(), adopt=adopt_site)
         _take_inbox(tenure, config.folders.inbox, adopt=adopt_inbox)
         guard = Guard(config.folders.inbox, tenure.inbox_id, _begin_epoch(journal), clock.boot)
         _remember(journal, config)
@@ -193,31 +193,15 @@ def _no_folder(inbox: Path, error: OSError) -> Mistake:
     return Mistake(problem, exit_code=troubles.exit_code(error, inbox))
 
 
-def _check_site(journal: Journal, config: Config, *, adopt_site: bool) -> None:
-    """The journal knows its site: what is in doubt there cannot be looked up at another."""
-    known = journal.value("SELECT value FROM meta WHERE key = 'site'")
+def _settle_site(journal: Journal, config: Config, now: float, *, adopt: bool) -> None:
+    """The journal knows its site: what may have arrived there cannot be looked up at another, and waits for a person."""
     url = config.jira.url
-    if known is not None and known != url and not adopt_site:
-        _refuse_site(journal, str(known), url)
     with journal.transaction() as connection:
-        if known != url and adopt_site:
-            connection.execute("UPDATE file SET site = ? WHERE site = ?", (url, known))
-        elif known != url:
-            # Ids and moved keys of another site mean nothing here.
+        if adopt:
+            sites.adopt(connection, url)
+        elif database.get(connection, "site") not in (None, url):
             learning.forget(connection)
-            connection.execute("DELETE FROM listed")
-            connection.execute("DELETE FROM meta WHERE key IN ('site.pages', 'site.skew', 'retention.closed')")
-            connection.execute("DELETE FROM moved")
-        database.put(connection, "site", url)
-
-
-def _refuse_site(journal: Journal, known: str, url: str) -> None:
-    unfinished = journal.value("SELECT count(*) FROM file WHERE finished_at IS NULL AND state <> 'SEEN'")
-    if unfinished:
-        what = f"the journal has {unfinished} unfinished files for {known}, and the configuration names {url}."
-        raise Mistake(
-            Problem("jira.url", what, "Let them finish there first; or, if both are the same site, give --adopt-site.")
-        )
+        sites.change(connection, url, now)
 
 
 # --- The desk ---------------------------------------------------------------------------------------------------
