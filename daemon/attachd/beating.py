@@ -48,6 +48,11 @@ class Hang:
     where: str
     degraded: bool
 
+    @property
+    def words(self) -> str:
+        """As a clause that stays the same while it lasts."""
+        return f"{self.loop} {'waits for the file system' if self.degraded else 'is stuck'} ({self.where})"
+
     def __str__(self) -> str:
         """As a sentence."""
         what = "waits for the file system" if self.degraded else "is stuck"

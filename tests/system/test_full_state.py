@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from installation import Jira, Place
+from test_page import free_port
+from waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
 
@@ -100,3 +105,52 @@ def test_a_journal_on_a_full_disk_is_read_and_nobody_dies_of_a_signal(small: Pat
     assert (changed.returncode, changed.stdout) == (0, "75\n"), changed.stderr
     assert started.returncode in (0, 1), started.stderr
     assert started.stdout == "75\n" or "OperationalError: database or disk is full" in started.stderr
+
+
+def fetched(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.parametrize("small", [1024], indirect=True)
+def test_a_full_disk_under_the_running_service_is_said_everywhere_and_waited_for(
+    small: Path, tmp_path: Path, jira: Jira
+) -> None:
+    home = tmp_path / "place"
+    home.mkdir()
+    place, listen = Place(home, jira.url), f"127.0.0.1:{free_port()}"
+    place.configure(jira.url, f'[web]\nlisten = "{listen}"\n', f'inbox = "inbox"\nstate = "{small}"')
+    with (home / "log").open("wb") as log:
+        daemon = place.start(stdout=log, stderr=log)
+        try:
+            place.drop("TEST-1/before.txt", b"before")
+            wait_until(lambda: len(jira.attachments()) == 1 and place.is_emptied(), 30)
+            fill(small)
+            dropped = place.drop("TEST-1/during.txt", b"during")
+            wait_until(lambda: "journal-disk" in fetched(f"http://{listen}/readyz"), 30)
+
+            said = {
+                "status": place.run("status").stdout,
+                "why": place.run("why", dropped).stdout,
+                "check": place.run("check", "--offline").stdout,
+            }
+            wait_until(lambda: "disk of the state folder" in (place.inbox / "_STATUS.txt").read_text(), 30)
+            metrics = fetched(f"http://{listen}/metrics")
+            (small / "filling").unlink()
+            wait_until(lambda: len(jira.attachments()) == 2 and place.is_emptied(), 60)
+            wait_until(lambda: "journal-disk" not in fetched(f"http://{listen}/readyz"), 30)
+            after = place.run("status").stdout
+        finally:
+            daemon.terminate()
+            code = daemon.wait(60)
+
+    assert code == 0
+    for verb, text in said.items():
+        assert f"the disk of the state folder {small} is full (" in text, verb
+    assert "locks: " not in "".join(line for line in said["check"].splitlines() if line.startswith("failed"))
+    assert 'attachd_paused{reason="journal-disk",scope="site"} 1.0' in metrics
+    assert "disk of the state folder" not in after
+    told = (home / "log").read_text()
+    assert told.count("journal.full") == 1
+    assert told.count("journal.writable") == 1
+    assert "Traceback" not in told

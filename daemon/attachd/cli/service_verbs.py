@@ -21,7 +21,8 @@ from attachd.clock import Clock
 from attachd.config import Log
 from attachd.journal import database, report
 from attachd.model import Mistake, Word
-from attachd.service import expiring, logs, notify, paused, reloading, reminding, starting
+from attachd.service import expiring, health, logs, notify, reloading, reminding, starting
+from attachd.service.health import Condition, Kind
 from attachd.service.liveness import Liveness
 from attachd.service.progressing import Progress
 from attachd.service.running import Engine
@@ -98,6 +99,7 @@ def _page(engine: Engine) -> Iterator[None]:
 def _watch(engine: Engine, signals: Signals) -> None:
     """What the main thread does until it is told to stop, or another thread has crashed."""
     told = reminded = -REMIND_SECONDS
+    told_hangs = set[tuple[str, bool]]()
     liveness, progress = Liveness(engine.desk.beats), Progress(engine.desk, engine.held.state)
     while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
         with troubles.left_to_workers():
@@ -110,7 +112,9 @@ def _watch(engine: Engine, signals: Signals) -> None:
         if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
             told = time.monotonic()
             engine.desk.journal.reserve()
-            notify.send(status=_status_line(engine, liveness.step()))
+            hangs = liveness.step()
+            told_hangs = _note_hangs(engine, hangs, told_hangs)
+            notify.send(status=_status_line(engine))
         if time.monotonic() - reminded >= REMIND_SECONDS:
             reminded = time.monotonic()
             expiring.remind(engine.desk)
@@ -216,21 +220,33 @@ def _tell_crash(crashed: BaseException, state: Path) -> int:
     return mistake.exit_code
 
 
-def _status_line(engine: Engine, hangs: Sequence[Hang]) -> str:
+def _note_hangs(engine: Engine, hangs: Sequence[Hang], before: set[tuple[str, bool]]) -> set[tuple[str, bool]]:
+    """Have other processes know what hangs, where that has changed. Returns what they know."""
+    now = {(hang.loop, hang.degraded) for hang in hangs}
+    if now != before:
+        with troubles.left_to_workers():
+            health.note_hangs(engine.desk.journal, hangs, engine.desk.clock.wall())
+            return now
+    return before
+
+
+def _status_line(engine: Engine) -> str:
     """How it stands; also where the journal cannot be read, for which the workers wait."""
     try:
-        return "; ".join(_standing(engine, hangs))
+        return "; ".join(_standing(engine))
     except sqlite3.OperationalError as error:
         if not troubles.disk_fails(error):
             raise
         return f"the journal cannot be read: {error}"
 
 
-def _standing(engine: Engine, hangs: Sequence[Hang]) -> list[str]:
+def _standing(engine: Engine) -> list[str]:
     found = report.standing(engine.desk.journal).words
-    pauses = paused.told(engine.desk.journal, engine.desk.config.jira.url, engine.desk.clock.wall())
     parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
-    if not engine.desk.guard.sight.there:
-        parts.append("the inbox is not there")
-    parts += [str(hang) for hang in hangs]
-    return [", ".join(parts) or "idle", *(f"paused: {pause.reason}" for pause in pauses)]
+    return [", ".join(parts) or "idle", *map(_condition, health.of_desk(engine.desk))]
+
+
+def _condition(each: Condition) -> str:
+    if each.pause is not None:
+        return f"paused: {each.pause.reason}"
+    return each.brief if each.kind == Kind.INBOX else each.sentence

@@ -13,13 +13,15 @@ import typer
 
 from attachd.cli import common
 from attachd.config import Config
-from attachd.intake import mounts
 from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.model import Mistake, Problem
-from attachd.service import expiring, noticing, surveying
+from attachd.service import expiring, health, noticing, surveying
+from attachd.service.health import Kind
 from attachd.service.phrasing import clock, size, span
 
+#: Conditions that are told in the heading, or in lines of their own.
+_OWN_LINES = {Kind.INBOX, Kind.TOKEN, Kind.STRAYS, Kind.UNLISTED}
 #: How many issues are named for which files wait; ``--json`` has more.
 _MOST_QUEUES = 5
 _THERE = {True: "", False: "  (is not there)", None: "  (its file system does not answer)"}
@@ -80,10 +82,7 @@ def open_existing(state: Path) -> Journal:
 def lines(found: dict[str, Any], now: float) -> list[str]:
     """The same for people, most pressing first."""
     text = heading(found, now)
-    text += [
-        f"events     {mount}: {reason}; it is looked through every {mounts.POLL_SECONDS:g} s"
-        for mount, reason in found["events"]["blind"].items()
-    ]
+    text += [condition_in_words(each) for each in others(found)]
     text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
     text += [f"no issue   {stray_in_words(stray)}" for stray in found["strays"]]
@@ -100,6 +99,22 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
         text.append(f"queue      and {rest} issues more")
     text += [_last(row, now) for row in found["last"]]
     return text
+
+
+def others(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conditions for which there is no other line."""
+    pauses = {(each["scope"], each["kind"]) for each in found["pauses"]}
+    return [
+        each
+        for each in found["conditions"]
+        if each["kind"] not in _OWN_LINES and (each["scope"], each["kind"]) not in pauses
+    ]
+
+
+def condition_in_words(each: dict[str, Any]) -> str:
+    """A line for what has none of its own."""
+    remedy = f"; {each['remedy']}" if each["remedy"] else ""
+    return f"{health.LABELS[each['kind']]:<10} {each['sentence']}{remedy}"
 
 
 def heading(found: dict[str, Any], now: float) -> list[str]:

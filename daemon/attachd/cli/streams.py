@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 #: What a verb ends with whose output could not be written, as any operation that failed.
 FAILED = 1
@@ -37,8 +37,8 @@ def prepare() -> None:
         os.chdir("/")
 
 
-def run(act: Callable[[], object]) -> NoReturn:
-    """Do it, and end with its exit code; output that cannot be written is told once, without a traceback."""
+def run(act: Callable[[], object]) -> None:
+    """Do it, and end with its exit code where that is not 0; output that cannot be written is told once, without a traceback."""
     code: object = 0
     try:
         try:
@@ -51,7 +51,8 @@ def run(act: Callable[[], object]) -> NoReturn:
         if lost.reason:
             print(f"attachd: the output cannot be written: {lost.reason}.", file=sys.stderr)
         code = code or FAILED
-    sys.exit(code)  # type: ignore[arg-type]
+    if code:
+        sys.exit(code)  # type: ignore[arg-type]
 
 
 def _have(number: int, mode: int) -> None:

@@ -38,7 +38,7 @@ class Survey:
     def step(self, now: float) -> dict[str, Any]:
         """What ``status`` knows now."""
         look = self._silent % _ASK_AGAIN == 0
-        found = surveying.collect(self._settings, self._state, self._journal, now, look=look)
+        found = surveying.collect(self._settings, self._state, self._journal, now, look=look, trial=False)
         self._silent = self._silent + 1 if found["inbox_there"] is None else 0
         return found
 
@@ -77,7 +77,8 @@ def picture(found: dict[str, Any], now: float, bars: Progress, height: int) -> R
     """What is drawn, most pressing first, in so many lines at the most that it fits."""
     most = max(3, min(_MOST, (height - 14) // 3))
     head = [Text(line) for line in showing.heading(found, now)]
-    alarms = [Text(f"paused     {showing.until(each, now)}: {each['reason']}", "bold red") for each in found["pauses"]]
+    alarms = [Text(showing.condition_in_words(each), "bold red") for each in showing.others(found)]
+    alarms += [Text(f"paused     {showing.until(each, now)}: {each['reason']}", "bold red") for each in found["pauses"]]
     alarms += [Text(f"not listed {folder}: {why}", "red") for folder, why in found["not_listed"].items()]
     alarms += [Text(f"no issue   {showing.stray_in_words(s)}", "yellow") for s in found["strays"]]
     _draw(bars, found["sending"])

@@ -80,6 +80,7 @@ class Desk:
     ``reader`` is the journal once more, for those who look at all of it (page, metrics, notices): they hold up nobody.
     ``claims`` has the issues that one answer called moved, ``rechecked`` when each moved one was last asked about, and
     ``recheck_at`` when any is (boot clock); ``started`` is when the process was, by the wall clock.
+    ``full_told`` is when the log said last that the journal's disk fails (boot clock), ``full_since`` since when it does; or 0.
     ``secret_changed`` tells whether the token's source has changed since it was last read; ``network`` whether a path below the
     inbox lies on a network file system, where nobody can say who writes.
     """
@@ -108,6 +109,8 @@ class Desk:
     forget_at: float = 0.0
     forgotten: tuple[float, int] = (0.0, 0)
     adopting: bool = False
+    full_told: float = 0.0
+    full_since: float = 0.0
     asked_with: dict[int, int] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
     rechecked: dict[str, float] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from attachd import troubles
 from attachd.delivery import (
     blame,
     carrying,
+    journal_disk,
     learning,
     looking,
     meeting,
@@ -66,13 +67,15 @@ def step(desk: Desk, client: Client) -> bool:
     """Do the next thing; False if there was nothing to do. Raises what is neither the world's nor the user's fault."""
     try:
         with desk.turns.taken():
-            return _next(desk, client)
+            # Whoever met it, and however little there is to write: it is tried until it is over.
+            desk.adopting = desk.adopting or desk.journal.failing is not None
+            done = _next(desk, client)
+        journal_disk.over(desk)
+        return done
     except sqlite3.OperationalError as error:
         if not troubles.disk_fails(error):
             raise
-        # Nothing can be written down, so nothing is begun; what was under way is adopted when there is room again.
-        desk.adopting = True
-        log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it")
+        journal_disk.met(desk, error)
         desk.stopping.wait(FULL_SECONDS)
         return False
     except Mistake as mistake:
@@ -153,6 +156,7 @@ def idle_seconds(desk: Desk) -> float:
     waits = [LONGEST_IDLE_SECONDS, desk.pacer.soonest(desk.clock.boot(), known.writes)]
     waits.append(due - now if due is not None else None)
     waits.append(SECRET_SECONDS if paused else None)
+    waits.append(FULL_SECONDS if desk.journal.failing else None)
     waits.append(desk.retain_at - desk.clock.boot() if retaining.enabled(desk) else None)
     return max(0.01, min(wait for wait in waits if wait is not None))
 

@@ -144,6 +144,9 @@ class Journal:
         self._lock = threading.RLock()
         self.aside: Callable[[], AbstractContextManager[object]] = nullcontext
         self.clock = Clock()
+        #: Why nothing can be written down, as SQLite says it, and since when by the wall clock; None while what is written is
+        #: durable.
+        self.failing: tuple[str, float] | None = None
         self._data_version = int(self.value("PRAGMA data_version"))
 
     @contextmanager
@@ -168,15 +171,23 @@ class Journal:
                 self._connection.execute("PRAGMA synchronous = FULL")
 
     def _within_transaction(self, before_commit: Callable[[], object] = lambda: None) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
             before_commit()
             self._connection.execute("COMMIT")
-        except BaseException:
+            self.failing = None
+        except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                self.note(error)
             raise
+
+    def note(self, error: sqlite3.OperationalError) -> None:
+        """Remember that its disk fails, if it does; the next transaction that is durable makes it forgotten."""
+        if troubles.disk_fails(error) and self.failing is None:
+            self.failing = str(error), self.clock.wall()
 
     @contextmanager
     def transaction_for_reading(self) -> Iterator[sqlite3.Connection]:

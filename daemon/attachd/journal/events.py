@@ -85,6 +85,24 @@ def after(journal: Journal, target: str, limit: int) -> list[Event]:
     return [Event(each[0], each[1], each[2], known.get(each[3]), json.loads(each[4] or "{}")) for each in found]
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A *target* that was not told of so many events, the first of which happened *since* then."""
+
+    target: str
+    events: int
+    since: float
+
+
+def behind(connection: sqlite3.Connection) -> list[Behind]:
+    """The targets that have not been told everything, by name."""
+    found = connection.execute(
+        "SELECT substr(meta.key, 7), count(*), min(event.at) FROM meta JOIN event ON event.id > meta.value"
+        " WHERE meta.key LIKE 'hooks.%' GROUP BY meta.key"
+    )
+    return [Behind(*record) for record in found]
+
+
 def told(journal: Journal, target: str, event: int) -> None:
     """The target was told everything up to this event; what all have been told is forgotten."""
     with journal.transaction(durable=False) as connection:

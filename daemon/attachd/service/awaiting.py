@@ -16,9 +16,18 @@ from attachd.service.holding import Circumstances, Waiting
 
 
 def circumstances(
-    config: Config, clock: Clock, sight: Sight, pauses: Sequence[Pause], epoch: int, *, running: bool
+    config: Config,
+    clock: Clock,
+    sight: Sight,
+    pauses: Sequence[Pause],
+    epoch: int,
+    *,
+    running: bool,
+    stopped: Sequence[str],
 ) -> Circumstances:
-    """What holds for all files at this moment; *sight* is the last look at the inbox, *epoch* the journal's."""
+    """What holds for all files at this moment; *sight* is the last look at the inbox, *epoch* the journal's, *stopped* from
+    ``health.stopping``.
+    """
     folders = config.folders
     return Circumstances(
         now=clock.wall(),
@@ -26,6 +35,8 @@ def circumstances(
         epoch=epoch,
         running=running,
         absent="" if sight.there else sight.reason,
+        stopped=stopped,
+        site=config.jira.url,
         pauses=pauses,
         inbox=str(folders.inbox),
         done=str(folders.done),

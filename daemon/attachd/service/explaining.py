@@ -263,6 +263,9 @@ def _ignored(name: str, found: Ignored, world: Circumstances) -> str:
 def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:
     if world.absent:
         return Answer(f"{name} waits, because {world.absent}{holding.not_running(world)}.", Word.WAITING)
+    if world.stopped:
+        sentence = f"{name} waits, because {world.stopped[0]}; it goes on by itself when that is put right"
+        return Answer(f"{sentence}{holding.not_running(world)}.", Word.WAITING)
     if not world.running:
         return Answer(f"{name} has not been noticed yet{holding.not_running(world)}.", Word.WAITING)
     when = f"when it is closed and nobody has changed it for {holding.quiet(found.size, found.rules)}"

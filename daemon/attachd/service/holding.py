@@ -23,7 +23,8 @@ from attachd.service.phrasing import clock, size, span
 class Circumstances:
     """What holds for all files: the time, the process, the folders, the pauses, the waits of the configuration.
 
-    ``absent`` says why the inbox is not there, "" where it is. ``epoch`` is the journal's last one.
+    ``absent`` says why the inbox is not there, "" where it is. ``epoch`` is the journal's last one. ``stopped`` are clauses
+    about what else holds everything up. ``site``: jira.url.
     """
 
     now: float
@@ -38,6 +39,8 @@ class Circumstances:
     config: str
     rescan: float
     looks: int
+    stopped: Sequence[str] = ()
+    site: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,8 @@ def _before_sending(found: Waiting, world: Circumstances) -> _Cause | None:
     """What holds a file that is not sent yet, whether or not it has settled."""
     if world.absent:
         return _Cause(f"waits, because {world.absent}", "it goes on by itself when the inbox is there again")
+    if world.stopped:
+        return _Cause(f"waits, because {world.stopped[0]}", _GOES_ON)
     if found.gone:
         then = "with its next looks at the inbox, attachd finds out whether it was moved or taken away"
         return _Cause("is not at its place any more", then)
@@ -143,6 +148,9 @@ def _before_sending(found: Waiting, world: Circumstances) -> _Cause | None:
         since = clock(found.row.since, world.now)
         return _Cause(f"cannot be taken since {since}: {clause(found.row.blocked)}", then)
     return None
+
+
+_GOES_ON = "it goes on by itself when that is put right"
 
 
 def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
@@ -300,6 +308,11 @@ def _sending(row: Row, world: Circumstances) -> _Cause:
 
 def _in_doubt(row: Row, world: Circumstances) -> _Cause:
     said = f"may or may not have arrived in {issue(row)} ({clause(row.reason)})"
+    if world.stopped:
+        return _Cause(said, f"the issue has to be looked at first, but {world.stopped[0]}; {_GOES_ON}")
+    if None not in (row.site, world.site) and row.site != world.site:
+        where = f"it was sent to {row.site}, and jira.url is {world.site} now"
+        return _Cause(said, f"{where}; if both are the same Jira, `attachd resume --adopt-site` looks it up")
     pause = paused.widest(world.pauses, row.lane, world.now, looks=True)
     if pause is not None:
         held, end = paused.what(pause, world.now), paused.end(pause, world.now)
@@ -321,6 +334,8 @@ def _unmoved(row: Row, world: Circumstances) -> _Cause:
         said, root = f"was refused for {issue(row)} at {when}: {clause(row.reason)}", world.failed
     if world.absent:
         return _Cause(said, f"it is moved to {root} when the inbox is there again, because {world.absent}")
+    if world.stopped:
+        return _Cause(said, f"it is moved to {root} later, because {world.stopped[0]}")
     if row.blocked or row.due > world.now:
         disk = next((p.reason for p in world.pauses if p.kind == troubles.DISK and p.holds(world.now)), None)
         why = f": {clause(row.blocked or disk)}" if row.blocked or disk else ""

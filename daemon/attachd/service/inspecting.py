@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ from attachd.service import (
     disk,
     expiring,
     growing,
+    health,
     locks,
     phrasing,
     placing,
@@ -34,6 +35,7 @@ from attachd.service import (
     trying,
 )
 from attachd.service.finding import Finding
+from attachd.service.health import Kind
 
 
 def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline: bool) -> list[Finding]:
@@ -44,6 +46,8 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += _state(state)
     findings += _folders(config, state)
     findings += _daemon(config, state)
+    tried = [each.detail for each in findings if each.what == "events"]
+    findings += _conditions(config, state, tried)
     findings += growing.find(config, state, Clock())
     findings += _token_expires(config, expiring.today(Clock().wall()))
     if offline:
@@ -209,6 +213,33 @@ def _daemon(config: Config, state: Path) -> Iterator[Finding]:
     yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
     if holder is None or _is_service(holder, state):
         yield from surroundings.page(config, running=holder is not None)
+
+
+#: Conditions that are tried here for real.
+_TRIED = {Kind.INBOX, Kind.TOKEN}
+
+
+def _conditions(config: Config, state: Path, events: Sequence[str]) -> Iterator[Finding]:
+    """What is not as it should be with the service, whether it runs or not; *events*: what was told of mounts without them."""
+    journal = database.open_for_reading(state, older=True)
+    if journal is None:
+        if state.is_dir() and (said := disk.trouble(state)):
+            yield Finding(Kind.DISK, "failed", said, disk.REMEDY)
+        return
+    try:
+        if journal.value("PRAGMA user_version") != database.VERSION:
+            return
+        holder = locks.holder(state / "lock")
+        pid = holder.pid if holder else 0
+        found = health.of_journal(config, state, journal, Clock().now(), absent="", pid=pid)
+    finally:
+        journal.close()
+    for each in found:
+        told = each.kind == Kind.BLIND and any(detail.startswith(f"{each.subject}:") for detail in events)
+        if each.kind not in _TRIED and not told:
+            result: Literal["warning", "failed"] = "failed" if each.kind == Kind.DISK else "warning"
+            what = f"paused {each.subject or each.scope}" if each.pause else str(each.kind)
+            yield Finding(what, result, each.sentence, each.remedy)
 
 
 def _is_service(holder: locks.Holder, state: Path) -> bool:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from attachd import troubles
-from attachd.delivery import carrying, unnoting, worker
+from attachd.delivery import carrying, journal_disk, unnoting, worker
 from attachd.delivery.desk import Desk
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage
@@ -62,7 +62,7 @@ class Intaking:
         self._next_full = self._next_fully = self._rang = 0.0
         self._fully = True
         self._overflows = self._told_overflows = 0
-        self._told_absent, self._told_full = set[str](), False
+        self._told_absent = set[str]()
         self._told_reasons: dict[str, str] | None = None
 
     def stop(self) -> None:
@@ -104,15 +104,10 @@ class Intaking:
         except sqlite3.OperationalError as error:
             if not troubles.disk_fails(error):
                 raise
-            if not self._told_full:
-                log.error(
-                    "journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it"
-                )
-            self._told_full = self._fully = True
-            self._next_full = 0.0
+            journal_disk.met(self._desk, error)
+            self._fully, self._next_full = True, 0.0
+            self._desk.bell.ring()
             self._desk.stopping.wait(worker.FULL_SECONDS)
-        else:
-            self._told_full = False
 
     def _go_on(self) -> None:
         self._desk.beats.beat()

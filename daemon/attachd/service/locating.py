@@ -18,7 +18,7 @@ from attachd.journal import lookup, report, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, Mistake, Problem, State, printable
-from attachd.service import awaiting, explaining, locks, placing
+from attachd.service import awaiting, explaining, health, locks, placing
 from attachd.service.explaining import Rule, Situation
 from attachd.service.holding import Circumstances, Waiting
 
@@ -38,8 +38,17 @@ _NO_BYTES = b""
 def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -> Circumstances:
     """What holds for all files at this moment."""
     sight = placing.sight(config, state, terms.known(journal))
-    epoch, running = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock") is not None
-    return awaiting.circumstances(config, clock, sight, lookup.every_pause(journal), epoch, running=running)
+    epoch, holder = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock")
+    found = health.of_journal(config, state, journal, clock.wall(), absent="", pid=holder.pid if holder else 0)
+    return awaiting.circumstances(
+        config,
+        clock,
+        sight,
+        lookup.every_pause(journal),
+        epoch,
+        running=holder is not None,
+        stopped=health.stopping(found),
+    )
 
 
 def path_of(config: Config, journal: Journal, given: str) -> bytes:

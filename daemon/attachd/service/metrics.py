@@ -19,7 +19,8 @@ from attachd.delivery import timing
 from attachd.delivery.desk import Desk
 from attachd.journal import lookup, report, unfinished
 from attachd.model import Word
-from attachd.service import paused
+from attachd.service import health
+from attachd.service.health import Kind
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -135,9 +136,15 @@ def _now(desk: Desk) -> Iterator[Metric]:
     oldest = unfinished.oldest_waiting(journal)
     yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
     gauge = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
-    pauses = paused.told(journal, desk.config.jira.url, desk.clock.wall())
-    for scope, kind in sorted({(str(pause.scope), pause.kind) for pause in pauses}):
+    conditions = health.of_desk(desk)
+    pauses = {(each.scope, str(each.kind)) for each in conditions if each.pause or each.kind == Kind.DISK}
+    for scope, kind in sorted(pauses):
         gauge.add_metric([scope, kind], 1)
+    yield gauge
+    about = "1 for each kind of thing that is not as it should be."
+    gauge = GaugeMetricFamily("attachd_condition", about, labels=["kind", "severity"])
+    for kind, severity in sorted({(str(each.kind), str(each.severity)) for each in conditions}):
+        gauge.add_metric([kind, severity], 1)
     yield gauge
 
 

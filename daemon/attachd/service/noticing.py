@@ -16,7 +16,10 @@ from attachd.journal.report import Stray
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, Word, printable
 from attachd.service import paused
+from attachd.service.health import Condition, Kind, Severity
 
+#: Conditions that have a part of their own.
+_OWN_PARTS = {Kind.STRAYS, Kind.UNLISTED}
 #: How many lines of a kind a text has at the most.
 MOST_LINES = 20
 #: How many folders hold a ``_WHY.txt`` at the most, those first that have waited for longest.
@@ -40,6 +43,7 @@ class Seen:
     blocked: Sequence[Row]
     absent: Mapping[str, str]
     named: tuple[Sequence[Row], Sequence[Row], Sequence[Row]] | None = None
+    conditions: Sequence[Condition] = ()
 
 
 # --- _STATUS.txt ------------------------------------------------------------------------------------------------
@@ -50,8 +54,14 @@ def status(seen: Seen, *, running: bool) -> list[str]:
     lines = _running(running)
     lines += ["", *_waiting(seen)]
     lines += [f"  {line}" for line in _elsewhere(seen)]
-    if holds := [_pause(pause, seen.now) for pause in seen.pauses]:
+    others = [each for each in seen.conditions if each.pause is None and each.kind not in _OWN_PARTS]
+    holds = [
+        f"{_sentence(each)}; files wait, and nothing is lost." for each in others if each.severity is Severity.STOPPED
+    ]
+    if holds := holds + [_pause(pause, seen.now) for pause in seen.pauses]:
         lines += ["", "Held up:", *(f"  {line}" for line in _some(holds))]
+    if rest := [f"{_sentence(each)}." for each in others if each.severity is not Severity.STOPPED]:
+        lines += ["", "For whoever looks after attachd:", *(f"  {line}" for line in _some(rest))]
     if seen.absent:
         lines += ["", "Cannot be looked into:", *(f"  {f}: {why}" for f, why in list(seen.absent.items())[:MOST_LINES])]
     if seen.strays:
@@ -125,6 +135,10 @@ def _pause(pause: Pause, now: float) -> str:
             assert_never(pause.cure)
     rest = "" if pause.scope in (Scope.ISSUE, Scope.PROJECT) or pause.subject else "; files wait, and nothing is lost"
     return f"{what[:1].upper()}{what[1:]}; {end}{rest}."
+
+
+def _sentence(each: Condition) -> str:
+    return f"{each.sentence[:1].upper()}{each.sentence[1:]}"
 
 
 def _stray_place(stray: Stray) -> str:

@@ -19,7 +19,7 @@ from attachd.delivery.desk import Desk
 from attachd.filing import notices
 from attachd.journal import database, report, unfinished
 from attachd.model import printable
-from attachd.service import noticing, paused
+from attachd.service import health, noticing
 from attachd.service.noticing import Seen
 
 log = structlog.get_logger()
@@ -71,6 +71,7 @@ class Posting:
 
     def step(self, *, running: bool = True) -> None:
         """Write what is another text by now. What cannot be written now is tried again, and is told once."""
+        self._desk.beats.beat()
         with troubles.left_to_workers():
             sight = self._desk.guard.look()
             if sight.there:
@@ -166,13 +167,15 @@ def gather(desk: Desk) -> Seen:
     named = None
     if settings.folders.share_status == "names":
         named = unfinished.sending(journal), unfinished.troubled(journal), report.last_verdicts(journal)
+    conditions = health.of_desk(desk)
     return Seen(
         now=now,
         words=words,
         oldest=unfinished.oldest_waiting(journal),
         failed=report.lying_in_failed(journal),
         attached_today=report.attached_since(journal, journal.timeline().kept(noticing.midnight(now))),
-        pauses=paused.told(journal, desk.config.jira.url, now),
+        conditions=conditions,
+        pauses=[each.pause for each in conditions if each.pause is not None],
         strays=report.strays(journal),
         blocked=unfinished.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
         absent=report.troubles(journal),

@@ -17,7 +17,7 @@ from attachd.config import Config, Rulebook
 from attachd.filing import guard
 from attachd.intake import hiding, routing
 from attachd.model import printable
-from attachd.service import placing, trying
+from attachd.service import disk, placing, trying
 from attachd.service.finding import Finding
 
 #: How many loose files are named.
@@ -54,7 +54,9 @@ def locked(config: Config, state: Path) -> Finding:
     if other := placing.other_holder(config.folders.inbox, state):
         remedy = "end that service, or give this one an inbox of its own"
         return Finding("locks", "failed", f"the inbox {config.folders.inbox} is held by {other}", remedy)
-    for folder in (config.folders.inbox, *([state] if state.is_dir() else [])):
+    # That the disk of the state folder is full is said of the disk.
+    tried = [state] if state.is_dir() and not disk.trouble(state) else []
+    for folder in (config.folders.inbox, *tried):
         try:
             reason = trying.locks(folder)
         except OSError as error:

@@ -17,7 +17,8 @@ from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, State, Word, printable, word
-from attachd.service import locks, paused, placing, progressing
+from attachd.service import health, locks, paused, placing, progressing
+from attachd.service.health import Condition
 
 #: How long is waited for the file systems of the inbox and of shares in it, in seconds.
 ANSWER_SECONDS = 5.0
@@ -25,9 +26,12 @@ ANSWER_SECONDS = 5.0
 MOST_QUEUES = 50
 
 
-def collect(settings: Config, state: Path, journal: Journal, now: float, *, look: bool = True) -> dict[str, Any]:
+def collect(
+    settings: Config, state: Path, journal: Journal, now: float, *, look: bool = True, trial: bool = True
+) -> dict[str, Any]:
     """Everything that ``status`` knows, as it is printed with ``--json``; times are seconds since the epoch.
 
+    Without *trial* nothing is written to find out about the disk.
     Without *look* the inbox is not looked at: ``inbox_there`` is None, as where its file system does not answer.
     """
     summary, events, inbox = report.summary(journal), report.events(journal), settings.folders.inbox
@@ -41,6 +45,10 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
     pauses, suspected = [*report.active_pauses(journal, now), *paused.blown(held)], {each.lane for each in held}
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
+    absent = "" if not look else _absent(sight)
+    found = health.of_journal(
+        settings, state, journal, now, absent=absent, pid=holder.pid if holder else 0, trial=trial
+    )
     return {
         "config": str(settings.file),
         "state": str(state),
@@ -62,6 +70,7 @@ def collect(settings: Config, state: Path, journal: Journal, now: float, *, look
             {"issue": each.issue, "files": each.files, "oldest": each.oldest}
             for each in unfinished.queues(journal, MOST_QUEUES)
         ],
+        "conditions": [condition(each) for each in found],
         "pauses": [pause(each) for each in pauses],
         "not_listed": report.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
@@ -157,6 +166,25 @@ def pause(held: Pause) -> dict[str, Any]:
         "until": None if held.cure is Cure.HAND else held.until,
         "ends_by": str(held.cure),
     }
+
+
+def condition(found: Condition) -> dict[str, Any]:
+    """One condition, as it is printed with ``--json``."""
+    return {
+        "kind": str(found.kind),
+        "severity": str(found.severity),
+        "scope": found.scope,
+        "subject": found.subject,
+        "sentence": found.sentence,
+        "remedy": found.remedy or None,
+        "since": found.since,
+    }
+
+
+def _absent(sight: Sight | None) -> str:
+    if sight is None:
+        return "the file system of the inbox does not answer"
+    return "" if sight.there else sight.reason or "the inbox is not there"
 
 
 def _stray(stray: report.Stray) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.parse
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ from starlette.routing import Route
 from attachd import troubles
 from attachd.journal import operating, terms
 from attachd.model import Mistake
-from attachd.service import metrics, paused, phrasing, placing, retrying
+from attachd.service import health, metrics, paused, phrasing, placing, retrying
+from attachd.service.health import Condition, Severity
 from attachd.service.running import Engine
 from attachd.web import picturing
 from attachd.web.gatekeeping import Gate, Gatekeeper
@@ -222,18 +223,20 @@ class Page:
     def health(self, _request: Request) -> Response:
         """200 unless a loop is stuck, which a restart would mend; a file system that does not answer is not that."""
         stuck = [str(hang) for hang in self._desk.beats.hangs() if not hang.degraded]
-        return PlainTextResponse("\n".join(stuck or ["ok"]) + "\n", 503 if stuck else 200)
+        lines = stuck or ["ok", *_briefly(health.of_desk(self._desk))]
+        return PlainTextResponse("".join(f"{line}\n" for line in lines), 503 if stuck else 200)
 
     def readiness(self, _request: Request) -> Response:
         """200 while it works or waits; the body says what it waits for, by its kind."""
-        waits = [
-            f"paused: {each.scope}, {each.kind}"
-            for each in paused.told(self._desk.reader, self._desk.config.jira.url, self._desk.clock.wall())
-        ]
-        if not self._desk.guard.sight.there:
-            waits.append("the inbox is not there")
-        waits += [f"{hang.loop} hangs" for hang in self._desk.beats.hangs()]
-        return PlainTextResponse("".join(f"{line}\n" for line in (["degraded", *waits] if waits else ["ready"])))
+        found = health.of_desk(self._desk)
+        waits = any(each.severity is not Severity.WARNING for each in found)
+        lines = ["degraded" if waits else "ready", *_briefly(found)]
+        return PlainTextResponse("".join(f"{line}\n" for line in lines))
+
+
+def _briefly(found: Sequence[Condition]) -> list[str]:
+    """Each kind once, and no name: anybody may ask."""
+    return list(dict.fromkeys(each.brief for each in found))
 
 
 async def _form(request: Request) -> dict[str, str] | None:

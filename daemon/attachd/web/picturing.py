@@ -14,10 +14,13 @@ from attachd.journal import lookup, report, unfinished
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
-from attachd.service import awaiting, holding, metrics, noticing, paused
+from attachd.service import awaiting, health, holding, metrics, noticing, paused
+from attachd.service.health import Kind
 from attachd.service.holding import Circumstances
 from attachd.service.phrasing import clock, size, span
 
+#: Conditions that have a part of their own.
+_OWN_PARTS = {Kind.INBOX, Kind.HANG, Kind.STRAYS, Kind.UNLISTED}
 #: How many lines each part has at the most.
 MOST = 50
 #: How many files of a queue are named.
@@ -75,7 +78,8 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
     oldest = unfinished.oldest_waiting(journal)
     words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + report.lying_in_failed(journal)}
     inbox, pauses, strays = desk.guard.sight, report.active_pauses(journal, now), report.strays(journal)
-    stray_files, world = sum(stray.files for stray in strays), _world(desk, pauses)
+    conditions = health.of_desk(desk)
+    stray_files, world = sum(stray.files for stray in strays), _world(desk, pauses, health.stopping(conditions))
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
         "stray_files": stray_files,
@@ -84,6 +88,11 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
         "hangs": [str(hang) for hang in desk.beats.hangs()],
+        "conditions": [
+            f"{str(each)[:1].upper()}{str(each)[1:]}."
+            for each in conditions
+            if each.pause is None and each.kind not in _OWN_PARTS
+        ],
         "pauses": [_pause(each, now) for each in paused.told(journal, desk.config.jira.url, now)],
         "sending": _sending(desk, rates),
         "lanes": [_lane(desk, each, world) for each in unfinished.queues(journal, MOST)],
@@ -150,10 +159,12 @@ def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
     return shown
 
 
-def _world(desk: Desk, pauses: Sequence[Pause]) -> Circumstances:
+def _world(desk: Desk, pauses: Sequence[Pause], stopped: Sequence[str]) -> Circumstances:
     """What holds for all files, as this process knows it: the file system of the inbox is not asked."""
     guard = desk.guard
-    return awaiting.circumstances(desk.config, desk.clock, guard.sight, pauses, guard.epoch, running=True)
+    return awaiting.circumstances(
+        desk.config, desk.clock, guard.sight, pauses, guard.epoch, running=True, stopped=stopped
+    )
 
 
 def _lane(desk: Desk, each: unfinished.Queue, world: Circumstances) -> dict[str, Any]:

@@ -1,0 +1,289 @@
+"""How it stands with the service: all that holds files up or wants a person, found from one snapshot.
+
+Whoever shows how it stands shows these conditions: ``status``, ``check``, ``why``, the page, ``/readyz``, metrics,
+``_STATUS.txt`` and the service manager's line. A new kind is added here, and so appears everywhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attachd import troubles
+from attachd.beating import Hang
+from attachd.config import Config
+from attachd.intake import mounts
+from attachd.journal import database, events, report, sites
+from attachd.journal.database import Journal
+from attachd.journal.events import Behind
+from attachd.journal.pauses import Pause
+from attachd.journal.report import Stray
+from attachd.journal.sites import Elsewhere
+from attachd.model import printable
+from attachd.service import disk, expiring, paused
+from attachd.service.phrasing import clock
+
+if TYPE_CHECKING:
+    from attachd.delivery.desk import Desk
+
+#: How long a hook may be behind before somebody should know, in seconds.
+LATE_SECONDS = 600.0
+_HANGS = "hangs"
+
+
+class Severity(StrEnum):
+    """How far it goes."""
+
+    STOPPED = "stopped"  #: nothing is attached meanwhile
+    DEGRADED = "degraded"  #: some of it is held up, or late
+    WARNING = "warning"  #: everything goes on, and a person should know
+
+
+class Kind(StrEnum):
+    """What there is besides pauses, whose kinds are their own."""
+
+    DISK = "journal-disk"
+    INBOX = "inbox"
+    HANG = "hang"
+    ELSEWHERE = "other-site"
+    UNLISTED = "not-listed"
+    STRAYS = "no-issue"
+    BLIND = "blind"
+    TOKEN = "token"  # noqa: S105 - a word, and no secret
+    HOOK = "hook"
+    JOURNAL = "journal"
+
+
+#: In front of a line of ``status``.
+LABELS: Mapping[str, str] = {
+    Kind.DISK: "disk",
+    Kind.INBOX: "inbox",
+    Kind.HANG: "hangs",
+    Kind.ELSEWHERE: "other site",
+    Kind.UNLISTED: "not listed",
+    Kind.STRAYS: "no issue",
+    Kind.BLIND: "events",
+    Kind.TOKEN: "token",
+    Kind.HOOK: "hook",
+    Kind.JOURNAL: "journal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is not as it should be. *sentence* is a clause without a full stop; *pause* is set where it is one.
+
+    Only *kind*, *scope* and *severity* name no file, no folder and no issue, and may be shown to anybody.
+    """
+
+    kind: str
+    severity: Severity
+    scope: str
+    sentence: str
+    remedy: str = ""
+    subject: str = ""
+    since: float | None = None
+    pause: Pause | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """One or two words in front of the sentence."""
+        return "paused" if self.pause else LABELS[self.kind]
+
+    @property
+    def brief(self) -> str:
+        """The kind alone, for who may not read names."""
+        if self.pause:
+            return f"paused: {self.pause.scope}, {self.kind}"
+        return _BRIEF.get(self.kind, f"{self.severity}: {self.kind}")
+
+    def __str__(self) -> str:
+        """With what is to be done."""
+        return f"{self.sentence}; {self.remedy}" if self.remedy else self.sentence
+
+
+_BRIEF: Mapping[str, str] = {
+    Kind.DISK: "paused: site, journal-disk",
+    Kind.INBOX: "the inbox is not there",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that conditions are found from; *disk* and *absent* are clauses, "" where all is well.
+
+    *pauses* are those that people are told of, refusals that wait for a person among them. *writable*: the journal takes
+    what is written at this moment all the same.
+    """
+
+    now: float
+    site: str
+    expires: datetime.date | None = None
+    disk: str = ""
+    disk_since: float | None = None
+    writable: bool = False
+    absent: str = ""
+    unreadable: str = ""
+    hangs: Sequence[tuple[str, bool, float]] = ()
+    pauses: Sequence[Pause] = ()
+    elsewhere: Sequence[Elsewhere] = ()
+    unlisted: Mapping[str, str] = field(default_factory=dict)
+    strays: Sequence[Stray] = ()
+    blind: Mapping[str, str] = field(default_factory=dict)
+    behind: Sequence[Behind] = ()
+
+
+# --- From a snapshot to conditions: pure ------------------------------------------------------------------------------
+
+
+def conditions(seen: Snapshot) -> list[Condition]:
+    """All that is not as it should be, the most pressing first."""
+    found = [*_of_the_process(seen), *_of_pauses(seen), *_of_the_journal(seen)]
+    order = list(Severity)
+    return sorted(found, key=lambda each: order.index(each.severity))
+
+
+def _of_the_process(seen: Snapshot) -> Iterator[Condition]:
+    if seen.unreadable:
+        yield Condition(Kind.JOURNAL, Severity.STOPPED, "site", f"the journal cannot be read: {seen.unreadable}")
+    if seen.disk:
+        severity = Severity.DEGRADED if seen.writable else Severity.STOPPED
+        yield Condition(Kind.DISK, severity, "site", seen.disk, disk.REMEDY, since=seen.disk_since)
+    if seen.absent:
+        yield Condition(Kind.INBOX, Severity.STOPPED, "inbox", seen.absent)
+    for said, degraded, since in seen.hangs:
+        severity = Severity.DEGRADED if degraded else Severity.STOPPED
+        yield Condition(Kind.HANG, severity, "service", said, subject=said.partition(" ")[0], since=since)
+
+
+def _of_pauses(seen: Snapshot) -> Iterator[Condition]:
+    for each in seen.pauses:
+        said = f"{paused.what(each, seen.now)}; {paused.end(each, seen.now)}"
+        wide = not each.subject and each.kind != paused.FUSE
+        severity = Severity.STOPPED if wide else Severity.DEGRADED
+        yield Condition(each.kind, severity, str(each.scope), said, subject=each.subject, since=each.since, pause=each)
+
+
+def _of_the_journal(seen: Snapshot) -> Iterator[Condition]:
+    for other in seen.elsewhere:
+        files = "1 file" if other.files == 1 else f"{other.files} files"
+        said = f"{files} may have arrived at {other.site}, and jira.url is {seen.site} now"
+        remedy = (
+            "if both are the same Jira, `attachd resume --adopt-site` looks them up; otherwise set jira.url back until they "
+            "are decided, or they fail with a note after doubt.give_up_hours"
+        )
+        yield Condition(Kind.ELSEWHERE, Severity.DEGRADED, "site", said, remedy, other.site, other.since)
+    for folder, reason in seen.unlisted.items():
+        yield Condition(Kind.UNLISTED, Severity.DEGRADED, "folder", f"{folder}: {reason}", subject=folder)
+    for stray in seen.strays:
+        where = printable(stray.folder) or "the inbox itself"
+        said = f"{where} ({stray.files} file{'s' * (stray.files != 1)}): {stray.reason}"
+        yield Condition(Kind.STRAYS, Severity.WARNING, "folder", said, subject=where, since=stray.since)
+    for mount, reason in seen.blind.items():
+        said = f"{mount}: {reason}; it is looked through every {mounts.POLL_SECONDS:g} s"
+        yield Condition(Kind.BLIND, Severity.WARNING, "folder", said, subject=mount)
+    today = expiring.today(seen.now)
+    if seen.expires is not None and expiring.nears(seen.expires, today):
+        ended = seen.expires < today
+        severity = Severity.DEGRADED if ended else Severity.WARNING
+        yield Condition(Kind.TOKEN, severity, "account", expiring.words(seen.expires, today), expiring.REMEDY)
+    for each in seen.behind:
+        if seen.now - each.since >= LATE_SECONDS:
+            said = f"the hook {each.target} was not told what happened since {clock(each.since, seen.now)}"
+            remedy = "the log says why (hook.failed); it is tried again for a day"
+            yield Condition(Kind.HOOK, Severity.WARNING, "service", said, remedy, each.target, each.since)
+
+
+def stopping(found: Sequence[Condition]) -> list[str]:
+    """What holds every file up and is neither a pause nor the inbox, of which ``why`` speaks by itself."""
+    return [
+        each.sentence
+        for each in found
+        if each.severity is Severity.STOPPED and each.pause is None and each.kind not in (Kind.INBOX, Kind.HANG)
+    ]
+
+
+# --- Snapshots --------------------------------------------------------------------------------------------------------
+
+
+def of_desk(desk: Desk) -> list[Condition]:
+    """The conditions as the running service knows them: also where its journal cannot be written, or not even read."""
+    now, folder, sight = desk.clock.wall(), desk.journal.path.parent, desk.guard.sight
+    failing = desk.journal.failing
+    full = disk.low(folder)
+    if failing and not full:
+        full = disk.words(folder, f"does not take what is written ({failing[0]})")
+    live = Snapshot(
+        now=now,
+        site=desk.config.jira.url,
+        expires=desk.config.jira.auth.token_expires,
+        disk=full,
+        disk_since=failing[1] if failing else None,
+        writable=failing is None,
+        absent="" if sight.there else sight.reason or "the inbox is not there",
+        hangs=_told(desk.beats.hangs(), now),
+    )
+    return conditions(_with_journal(live, desk.reader, running=True))
+
+
+def of_journal(
+    config: Config, state: Path, journal: Journal, now: float, *, absent: str, pid: int, trial: bool = True
+) -> list[Condition]:
+    """The conditions as another process finds them out; *absent*: why the inbox is not there. *pid*: of the running service,
+    0 where none runs. Without *trial* nothing is written to the disk to find out about it.
+    """
+    full = disk.trouble(state) if trial else disk.low(state)
+    live = Snapshot(
+        now=now,
+        site=config.jira.url,
+        expires=config.jira.auth.token_expires,
+        disk=full,
+        absent=absent,
+        hangs=_hangs_of(journal, pid),
+    )
+    return conditions(_with_journal(live, journal, running=bool(pid)))
+
+
+def _with_journal(seen: Snapshot, journal: Journal, *, running: bool) -> Snapshot:
+    try:
+        line = journal.timeline()
+        with journal.transaction_for_reading() as connection:
+            elsewhere = [replace(each, since=line.shown(each.since)) for each in sites.elsewhere(connection, seen.site)]
+            behind = [replace(each, since=line.shown(each.since)) for each in events.behind(connection) if running]
+        return replace(
+            seen,
+            pauses=paused.told(journal, seen.site, seen.now),
+            elsewhere=elsewhere,
+            unlisted=report.troubles(journal),
+            strays=report.strays(journal),
+            blind=report.events(journal).blind,
+            behind=behind,
+        )
+    except sqlite3.OperationalError as error:
+        if not troubles.disk_fails(error):
+            raise
+        return replace(seen, unreadable=str(error))
+
+
+def _told(hangs: Sequence[Hang], now: float) -> list[tuple[str, bool, float]]:
+    return [(hang.words, hang.degraded, now - hang.seconds) for hang in hangs]
+
+
+def note_hangs(journal: Journal, hangs: Sequence[Hang], now: float) -> None:
+    """Write down for other processes what hangs; called where that has changed."""
+    told = json.dumps([os.getpid(), _told(hangs, now)])
+    with journal.transaction(durable=False) as connection:
+        database.put(connection, _HANGS, told)
+
+
+def _hangs_of(journal: Journal, pid: int) -> list[tuple[str, bool, float]]:
+    text = journal.value("SELECT value FROM meta WHERE key = ?", (_HANGS,))
+    by, told = json.loads(text) if text else (0, [])
+    return [(said, degraded, since) for said, degraded, since in told] if pid and by == pid else []
