@@ -112,6 +112,13 @@ def fetched(address: str) -> str:
         return str(answer.read().decode())
 
 
+def serves(address: str) -> bool:
+    try:
+        return bool(fetched(address))
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("small", [1024], indirect=True)
 def test_a_full_disk_under_the_running_service_is_said_everywhere_and_waited_for(
     small: Path, tmp_path: Path, jira: Jira
@@ -125,6 +132,7 @@ def test_a_full_disk_under_the_running_service_is_said_everywhere_and_waited_for
         try:
             place.drop("TEST-1/before.txt", b"before")
             wait_until(lambda: len(jira.attachments()) == 1 and place.is_emptied(), 30)
+            wait_until(lambda: serves(f"http://{listen}/readyz"), 30)
             fill(small)
             dropped = place.drop("TEST-1/during.txt", b"during")
             wait_until(lambda: "journal-disk" in fetched(f"http://{listen}/readyz"), 30)

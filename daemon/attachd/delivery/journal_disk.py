@@ -7,7 +7,7 @@ import sqlite3
 import structlog
 
 from attachd.delivery.desk import Desk
-from attachd.journal import events
+from attachd.journal import events, shared_memory
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope
 
@@ -37,9 +37,11 @@ def met(desk: Desk, error: sqlite3.OperationalError) -> None:
 
 
 def over(desk: Desk) -> None:
-    """Something could be written down again: say so, once."""
+    """Say once that what is written is durable again; a small step may find room where the next one does not."""
+    if not desk.full_told or desk.journal.failing or not shared_memory.has_room(desk.journal.path.parent):
+        return
     with desk.lock:
-        if not desk.full_told or desk.journal.failing:
+        if not desk.full_told:
             return
         since, desk.full_told, desk.full_since = desk.full_since, 0.0, 0.0
     now = desk.clock.now()

@@ -35,7 +35,7 @@ def index_of(journal: Path) -> Path:
 
 def is_safe(journal: Path) -> bool:
     """Whether the index can be mapped: others have it mapped already, or there is room to make it."""
-    return _own(journal) is not None or _room(journal.parent) or _is_held(index_of(journal))
+    return _own(journal) is not None or has_room(journal.parent) or _is_held(index_of(journal))
 
 
 def reserve(journal: Path) -> None:
@@ -69,7 +69,7 @@ def _own(journal: Path) -> int | None:
     return None
 
 
-def _room(folder: Path) -> bool:
+def has_room(folder: Path) -> bool:
     """Whether so much can be had there; where it cannot be tried, there is."""
     try:
         trial = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
