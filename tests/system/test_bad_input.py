@@ -378,8 +378,8 @@ def test_a_journal_of_a_later_version_is_left_alone(place: Place, verb: str) -> 
 def test_another_address_takes_along_what_was_never_stored_and_resume_the_rest(place: Place, jira: Jira) -> None:
     place.configure(jira.url, "[doubt]\nlooks_seconds = [0.1, 0.2]\n[upload]\nreply_seconds = 1.0\n")
     place.drop("TEST-1/begun.txt", b"begun")
-    jira.tell("faults", {"kind": "commit-then-drop", "where": "upload", "times": 1})
-    jira.tell("faults", {"kind": "unauthorized", "where": "listing", "times": -1})
+    jira.tell("faults", {"kind": "reset", "point": "reply", "where": "upload", "times": 1})
+    jira.tell("faults", {"kind": "status", "status": 503, "where": "listing", "times": -1})
     assert place.run("once", "--wait", "5").returncode == 4
     forgive(jira)
     place.drop("TEST-2/never.txt", b"never")

@@ -13,11 +13,11 @@ import typer
 
 from attachd.cli import common, service_verbs
 from attachd.clock import Clock
-from attachd.journal import report, unfinished
+from attachd.journal import report, sites, unfinished
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, printable
-from attachd.service import paused
+from attachd.service import health, paused
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -99,6 +99,8 @@ _MOST_SETTLING = 20
 def _paused(engine: Engine, standing: report.Standing) -> str:
     """Why nothing that is left can be sent now, "" if something can."""
     journal, now = engine.desk.journal, engine.desk.clock.wall()
+    if journal.failing and (stopped := health.stopping(health.of_desk(engine.desk))):
+        return stopped[0]
     wide = [
         p
         for p in report.active_pauses(journal, now)
@@ -120,6 +122,10 @@ def _in_vain(engine: Engine, standing: report.Standing, seconds: float, patience
     lanes = [each.lane for each in paused.suspects(journal, engine.desk.config.jira.url)]
     if lanes and standing.left == standing.stuck + unfinished.waiting_in(journal, lanes):
         return "so many issues are refused alike that attachd's account is suspected"
+    with journal.transaction_for_reading() as connection:
+        others = sites.elsewhere(connection, engine.desk.site.url)
+    if others and standing.left == standing.stuck + sum(each.files for each in others):
+        return f"what waits may have arrived at {others[0].site}, and jira.url is another one now"
     return f"nothing has changed for {patience:g} seconds" if seconds > patience else ""
 
 
