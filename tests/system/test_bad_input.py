@@ -501,6 +501,16 @@ def test_once_does_not_wait_for_an_inbox_that_is_absent_but_says_so(place: Place
     assert not place.inbox.exists()
 
 
+def test_once_names_a_folder_that_it_cannot_look_at(place: Place) -> None:
+    place.drop("TEST-1/.attachdignore", b"[z-a]*\n")
+    place.drop("TEST-1/a.txt", b"a")
+
+    ended = place.run("once")
+
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert "not listed: TEST-1: .attachdignore has no pattern in line 1" in ended.stdout
+
+
 @pytest.mark.parametrize("name", ["done", "failed"])
 def test_a_known_folder_that_is_absent_at_the_start_is_no_mistake_and_not_made(place: Place, name: str) -> None:
     assert place.run("once").returncode == 0

@@ -39,7 +39,8 @@ def once(
 ) -> None:
     """Take what is in the inbox, wait for the verdicts, and end.
 
-    Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait or are in doubt.
+    Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait, are in doubt, or cannot be
+    looked at.
     """
     # Before anything is sent: a verdict may be there before the engine's start has returned.
     began = Clock().boot()
@@ -151,7 +152,7 @@ def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = Fals
         common.print_json(found)
     else:
         print("\n".join(_in_words(found)))
-    waits = found["waiting"] or found["stray"]
+    waits = found["waiting"] or found["stray"] or found["not_listed"]
     return 3 if found["failed"] else 4 if waits or not there else 0
 
 
@@ -167,6 +168,7 @@ def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
         "strays": [
             {"folder": printable(stray.folder) or ".", "files": stray.files, "reason": stray.reason} for stray in strays
         ],
+        "not_listed": report.troubles(journal),
         "waits": [_named(row, row.said) for row in unfinished.troubled(journal)]
         + [_named(row, "it has to be unchanged for a while") for row in unfinished.settling(journal, _MOST_SETTLING)],
         "ended_early": reason or None,
@@ -184,6 +186,8 @@ def _in_words(found: dict[str, Any]) -> Iterator[str]:
     for stray in found["strays"]:
         where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
         yield f"waiting: {stray['files']} in {where}: {stray['reason']}"
+    for folder, why in found["not_listed"].items():
+        yield f"not listed: {folder}: {why}"
     for row in found["waits"]:
         yield f"waiting: {row['file']}: {row['reason']}"
     if found["ended_early"]:
