@@ -300,11 +300,13 @@ class Lives(RuleBasedStateMachine):
                 )
             if name.startswith(issue) and not back:
                 return
-            for _ in range(scans):
-                if self.world.desk.guard.sight.there:
-                    self.world.scanner.scan()
-                self.world.clock.advance(40.0)
-            there.rename(here)
+            try:
+                for _ in range(scans):
+                    if self.world.desk.guard.sight.there:
+                        self.world.scanner.scan()
+                    self.world.clock.advance(40.0)
+            finally:
+                there.rename(here)  # People do so also where the program has died meanwhile.
 
         self.now_or_amid(act, amid, then)
 
@@ -340,8 +342,10 @@ class Lives(RuleBasedStateMachine):
         if not (files := self.failed_files()):
             return
         source = self.pick(files, index)
-        target = self.world.inbox / source.relative_to(self.world.failed)
-        content = source.read_bytes()
+        below = source.relative_to(self.world.failed)
+        target, content = self.world.inbox / below, source.read_bytes()
+        if self.deployment == "Server" and any(s.content == content for s in self.world.jira.on(below.parts[0])):
+            return  # Where contents are closed it is a person who looks, as the note asks: it is there, and stays where it is.
         self.destroy(target)
         self.clear(target)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -60,11 +60,6 @@ def _marker_s_folder_is_a_link(w: World) -> None:
     (w.inbox / ".attachd").symlink_to(w.done)
 
 
-def _lock_in_the_inbox_is_a_folder(w: World) -> None:
-    _anew(w)
-    (w.inbox / ".attachd" / "lock").mkdir(parents=True)
-
-
 def _no_certificates(w: World) -> None:
     (w.home / "ca.pem").write_text("no certificate")
     auth = {"user": "robot@example.com", "token": {"file": str(w.home / "token")}}
@@ -101,7 +96,6 @@ REFUSED = [
     _journal_is_of_a_later_version,
     _marker_s_folder_is_a_file,
     _marker_s_folder_is_a_link,
-    _lock_in_the_inbox_is_a_folder,
     _no_certificates,
     _missing_done,
 ]
@@ -143,3 +137,13 @@ def test_and_passes_what_a_start_passes(tmp_path: Path) -> None:
         w.end()
 
         assert _checked(w)
+
+
+def test_check_passes_what_a_start_puts_right(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        _anew(w)
+        (w.inbox / ".attachd" / "lock").mkdir(parents=True)
+
+        assert _checked(w)
+        w.restart()
+        assert w.desk.guard.sight.there

@@ -412,9 +412,7 @@ def test_where_contents_are_closed_to_us_nothing_is_deleted_and_that_is_said_onc
         w.restart()
         w.scan()
         assert "deletion.blocked" not in later(w, 1)
-        found = [
-            each for each in growing.find(w.desk.config, w.home / "state", w.clock.now()) if each.what == "retention"
-        ]
+        found = [each for each in growing.find(w.desk.config, w.home / "state", w.clock) if each.what == "retention"]
         assert "warning" in {each.result for each in found}
         assert "nothing is deleted" in found[0].detail
         w.jira.store.secure_schemes = {"basic"}

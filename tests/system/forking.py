@@ -55,6 +55,7 @@ def become(asked: dict[str, Any], out: int, err: int) -> None:
     code = 99
     try:
         __main__.main()
+        code = 0
     except SystemExit as ended:
         code = int(ended.code or 0)
     except BaseException:  # noqa: BLE001 - as the interpreter would

@@ -168,7 +168,7 @@ def _try_folder(where: str, path: Path) -> Finding:
 
 
 def _markers_folder(inbox: Path) -> Iterator[Finding]:
-    """Whether the inbox's marker and lock can lie where they do."""
+    """Whether the inbox's marker can lie where it does. What is in the way of its lock, a start sets aside."""
     folder = inbox / guard.FOLDER
     if not os.path.lexists(folder):
         return
@@ -176,10 +176,9 @@ def _markers_folder(inbox: Path) -> Iterator[Finding]:
         with guard.opened(inbox) as opened:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=opened):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            for name in (guard.LOCK, guard.MARKER):
-                with suppress(FileNotFoundError):
-                    if not stat.S_ISREG(os.stat(name, dir_fd=opened, follow_symlinks=False).st_mode):
-                        raise OSError(errno.EINVAL, f"{name} is no file")
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.stat(guard.MARKER, dir_fd=opened, follow_symlinks=False).st_mode):
+                    raise OSError(errno.EINVAL, f"{guard.MARKER} is no file")
     except OSError as error:
         what = f"{folder} cannot be entered or written: {error.strerror}"
         yield Finding("folders.inbox", "failed", what, "attachd has to create, rename and delete files in the inbox")

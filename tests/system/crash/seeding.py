@@ -57,7 +57,7 @@ SEEDS = (
     Seed("OFF instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = OFF", "one", "cut"),
     Seed(
         "a name given by Jira is not looked for", "delivery/reconciling.py",
-        "return Unclear(renamed) if renamed else Absent()", "return Absent()", "renamed", "never",
+        "return Fit.RENAMED if attempt and (after or attachment.created is None) else None", "return None", "renamed", "never",
     ),
     Seed(
         "a half-stored request is sent again", "jira/verdict.py",
@@ -71,22 +71,12 @@ SEEDS = (
         "login", "never",
     ),
     Seed(
-        "inodes as identity after a restart", "intake/observing.py",
-        "    if row.size != now.size:\n",
-        "    if (row.dev, row.ino) != (now.dev, now.ino) or row.size != now.size:\n", "copied", "kill", "sending",
-    ),
-    Seed(
-        "two doubtful twins credited with one attachment", "delivery/reconciling.py",
-        "and credited.get(attachment.id, row.id) == row.id", "", "twins", "never",
-        more=(("delivery/reconciling.py", "and not (attachment.id in listed", "and not (False"),),
-    ),
-    Seed(
         "an inbox that is not mounted read as empty", "filing/guard.py",
         "        if marker is None:\n            return Sight(\n",
         "        if marker is None:\n            return Sight(True, mount=mount)\n            return Sight(\n",
         "unmounted", "kill", "sending",
         # Since what comes while the service starts is claimed, a lock that cannot be taken there forbids it too.
-        more=(("filing/guard.py", "if sight.there and self._claim and", "if False and sight.there and self._claim and"),),
+        more=(("filing/guard.py", "if self._claim and (reason :=", "if False and self._claim and (reason :="),),
     ),
     Seed(
         "folders not synchronised", "filing/durability.py",
@@ -103,7 +93,8 @@ SEEDS = (
     ),
     Seed(
         "looked for by name alone", "delivery/reconciling.py",
-        "        attachment.size == row.size\n", "        True\n", "namesake", "never",
+        "    if attachment.size != row.size or ", "    if ", "namesake", "never",
+        more=(("delivery/reconciling.py", "(content, Digest) and content.sha256 == row.sha256:", "(content, Digest):"),),
     ),
     Seed(
         "a streamed file without its checksum before the end", "delivery/sending.py",
@@ -116,7 +107,7 @@ SEEDS = (
     ),
     Seed(
         "one look for an upload in doubt", "delivery/outcome.py",
-        "    if not row.brief and looks < len(doubts.looks_seconds):\n", "    if False:\n", "late", "never",
+        "    if not is_last_look(row, doubts, fresh=fresh):\n", "    if False:\n", "late", "never",
         more=(("delivery/sending.py", "if first.ever_doubtful and not _still_missing", "if False and not _still_missing"),),
     ),
     Seed(
@@ -126,7 +117,7 @@ SEEDS = (
     ),
     Seed(
         "a lost journal forgotten", "journal/admission.py",
-        "since = None if suspect == 0 else 0.0", "since = None", "lost", "kill", "filing",
+        "return 0.0 if suspect else None", "return None", "lost", "kill", "filing",
     ),
     Seed(
         "a note that came back taken for a file", "filing/notes.py",
