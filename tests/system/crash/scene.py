@@ -44,6 +44,8 @@ LIFE_SECONDS = 60
 RECOVERIES = 8
 LONGEST_PAUSE_SECONDS = 30.0
 TOKEN = "standin-token"
+#: Wait for threads too (wait(2), ``__WALL``).
+_WALL = 0x40000000
 
 
 class Site(Jira):
@@ -253,7 +255,9 @@ def _act(actor: Callable[[int], None], leader: int) -> int:
 def _end(child: int) -> None:
     try:
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        # A traced process ends when each of its threads was waited for (ptrace(2)): whichever it is, it comes to its tracer.
+        while os.waitpid(-1, _WALL)[0] != child:
+            pass
     except (ProcessLookupError, ChildProcessError):
         pass  # it was waited for already
 
