@@ -8,14 +8,14 @@ itself changes ctime too. From the first look to the last one a tripwire tells w
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from attachd.filing import filesystems, places, recognising, tripwire
+from attachd.filing import filesystems, leases, places, recognising, tripwire
+from attachd.filing.leases import Writer
 from attachd.filing.recognising import Found, Identity, Pin
 
 
@@ -80,18 +80,9 @@ class Source:
         return not self.readable or (self.wire is not None and not self.wire.tripped)
 
     def is_open_for_writing(self) -> bool:
-        """Return True if the kernel says that a program has it open for writing, or mapped so (fcntl(2), F_SETLEASE).
-
-        False where that is not known: another user's file without CAP_LEASE, a share.
-        """
-        if not self.readable or filesystems.is_shared(self.kind):
-            return False
-        try:
-            fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-            fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        except OSError as error:
-            return error.errno == errno.EAGAIN
-        return False
+        """Return True if the kernel says that a program has it open for writing, or mapped so; False where that is not known."""
+        network = filesystems.is_shared(self.kind)
+        return self.readable and leases.writer(self.descriptor, network=network) is Writer.SOMEBODY
 
 
 @contextmanager

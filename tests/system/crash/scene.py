@@ -44,8 +44,6 @@ LIFE_SECONDS = 60
 RECOVERIES = 8
 LONGEST_PAUSE_SECONDS = 30.0
 TOKEN = "standin-token"
-#: Wait for threads too (wait(2), ``__WALL``).
-_WALL = 0x40000000
 
 
 class Site(Jira):
@@ -256,7 +254,7 @@ def _end(child: int) -> None:
     try:
         os.kill(child, signal.SIGKILL)
         # A traced process ends when each of its threads was waited for (ptrace(2)): whichever it is, it comes to its tracer.
-        while os.waitpid(-1, _WALL)[0] != child:
+        while os.waitpid(-1, tracing.WALL)[0] != child:
             pass
     except (ProcessLookupError, ChildProcessError):
         pass  # it was waited for already

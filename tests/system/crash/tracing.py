@@ -38,7 +38,7 @@ _TRACEME, _CONT, _SETREGSET, _GETREGSET, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 7, 
 _NT_PRSTATUS = 1
 _OPTIONS = 0x02 | 0x04 | 0x08 | 0x80 | 0x100000  # fork, vfork, clone, seccomp; the process dies with its tracer
 _EVENT_SECCOMP = 7
-_WALL = 0x40000000
+WALL = 0x40000000
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER_MODE = 38, 22, 2
 _TRACE, _ALLOW = 0x7FF00000, 0x7FFF0000
 #: struct user_regs_struct: 27 registers; rax and orig_rax are these.
@@ -168,13 +168,13 @@ def run(
     before anything is counted; *started* is told the child's id.
     """
     leader = fork(lambda: _begin(work, list(numbers.values()), begin))
-    os.waitpid(leader, _WALL)
+    os.waitpid(leader, WALL)
     _ptrace(_SETOPTIONS, leader, 0, _OPTIONS)
     started(leader)
     _ptrace(_CONT, leader)
     known, calls = {leader}, 0
     while True:
-        pid, status = os.waitpid(-1, _WALL)
+        pid, status = os.waitpid(-1, WALL)
         if not os.WIFSTOPPED(status):
             if pid == leader:
                 return Ended(os.waitstatus_to_exitcode(status), calls)
