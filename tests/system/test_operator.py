@@ -61,9 +61,14 @@ def tried(place: Place) -> Place:
 
 
 def test_a_running_daemon_heeds_pause_and_resume_within_moments(place: Place, jira: Jira) -> None:
+    def logged() -> list[str]:
+        lines = (place.home / "run.log").read_text().splitlines()
+        return [event for line in lines if (event := json.loads(line)["event"]).startswith("operator.")]
+
     with running(place):
         told = said(place, "pause")
         assert told.startswith("Nothing is sent to Jira until `attachd resume`.\nattachd is running (process ")
+        wait_until(lambda: logged() == ["operator.paused"])
         place.drop("TEST-1/a.txt", b"a")
         wait_until(lambda: "1 waiting" in place.run("status").stdout)
         assert "paused     until `attachd resume`: paused by hand" in said(place, "status")
@@ -73,11 +78,7 @@ def test_a_running_daemon_heeds_pause_and_resume_within_moments(place: Place, ji
         assert said(place, "resume").startswith("Ended: the pause by hand (since ")
         wait_until(lambda: place.files(place.done) == {b"TEST-1/a.txt": b"a"}, 10)
         assert time.monotonic() - began < 10, "not only when the workers look by themselves"
-        events = [json.loads(line) for line in (place.home / "run.log").read_text().splitlines()]
-        assert [each["event"] for each in events if each["event"].startswith("operator.")] == [
-            "operator.paused",
-            "operator.resumed",
-        ]
+        wait_until(lambda: logged() == ["operator.paused", "operator.resumed"])
 
 
 def test_an_issue_is_paused_by_the_name_of_its_folder(tried: Place, jira: Jira) -> None:
