@@ -51,9 +51,12 @@ class Life:
         return self.chance.randbytes(size)
 
     def item(self, which: int) -> Item | None:
-        """An item by its number; -1 is the latest."""
+        """The item with this number, or the later one that has taken its path; -1 is the latest."""
         items = self.ledger.items
-        return items[which % len(items) if which >= 0 else max(0, len(items) + which)] if items else None
+        if not items:
+            return None
+        wanted = items[which % len(items) if which >= 0 else max(0, len(items) + which)]
+        return self.ledger.last_at(wanted.path)
 
     def drop(self, path: str, content: bytes, mtime: float | None = None) -> Item:
         """Written beside the inbox, and renamed into it, over nothing."""
@@ -280,12 +283,12 @@ def _rename_folder(life: Life, folder: str, to: str) -> bool:
         (inbox / folder).rename(inbox / to)
     except OSError:
         return False
-    for item in life.ledger.items:
-        if item.path.startswith(folder + "/"):
-            path = to + item.path[len(folder) :]
-            if (inbox / path).exists():
-                item.path = path
-                life.ledger.lies(item)
+    for before in {item.path for item in life.ledger.items if item.path.startswith(folder + "/")}:
+        path = to + before[len(folder) :]
+        if (inbox / path).exists():
+            item = life.ledger.last_at(before)
+            item.path = path
+            life.ledger.lies(item)
     return True
 
 
