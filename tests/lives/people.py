@@ -75,8 +75,10 @@ class Life:
         return item
 
     def held_in_inbox(self, item: Item) -> IO[bytes] | None:
-        """Open a file for writing if it lies in the inbox at this moment. The name may be gone: then it is done with."""
+        """Open a file for writing if it lies in the inbox at this moment; by now the name may be gone, or a pipe's."""
         with suppress(OSError):
+            if not (self.house.inbox / item.path).is_file():
+                return None
             file = (self.house.inbox / item.path).open("r+b", buffering=0)
             where = os.readlink(f"/proc/self/fd/{file.fileno()}")
             if where == str(self.house.inbox / item.path):
