@@ -58,7 +58,8 @@ class Attachment:
     #: Put there by other means than the service.
     by_hand: bool = False
     #: Stored after the last look at its issue: what no program can know of (README, known limits).
-    too_late: bool = False
+    #: No program can know that it is there: stored after the last look, or under another name before the journal was lost.
+    unknowable: bool = False
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +95,8 @@ class FakeJira:
         self.arrived = threading.Event()
         self.released = threading.Event()
         self.uploads = 0
+        #: The journal is lost, older or another host's in the course of this life.
+        self.forgotten = False
         self._timers: list[threading.Timer] = []
         self._next = 10000
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -156,13 +159,13 @@ class FakeJira:
             return True
 
     def attach(
-        self, key: str, name: str, content: bytes, author: str = US, *, by_hand: bool = False, too_late: bool = False
+        self, key: str, name: str, content: bytes, author: str = US, *, by_hand: bool = False, unknowable: bool = False
     ) -> Attachment:
         """Store a file."""
         with self.lock:
             now = time.time()
             created, shown_from = now + self.clock_ahead, now + self.lag
-            attachment = Attachment(self._number(), name, content, author, created, shown_from, by_hand, too_late)
+            attachment = Attachment(self._number(), name, content, author, created, shown_from, by_hand, unknowable)
             self.issue(key).attachments.append(attachment)
             return attachment
 
@@ -193,9 +196,9 @@ class FakeJira:
                 self._timers.append(timer)
             timer.start()
             return []
-        late = mood.late > LAST_LOOK
+        unknowable = mood.late > LAST_LOOK or (mood.renamed and self.forgotten)
         return [
-            self.attach(key, _changed(name) if mood.renamed else name, content, too_late=late)
+            self.attach(key, _changed(name) if mood.renamed else name, content, unknowable=unknowable)
             for name, content in files
         ]
 

@@ -102,12 +102,12 @@ class Ledger:
             issues = list(jira.issues)
         for issue in issues:
             held = Counter(a.sha256 for a in issue.attachments if not a.by_hand)
-            late = Counter(a.sha256 for a in issue.attachments if a.too_late)
+            unknowable = Counter(a.sha256 for a in issue.attachments if a.unknowable)
             for sha256, copies in held.items():
                 dropped = len(set().union(*(self.lay[sha256, key] for key in issue.keys)))
                 if not dropped:
                     yield Violation("half", f"{self.named(sha256)} is in {issue.keys[0]}, and was never dropped there")
-                elif copies > dropped + late[sha256]:
+                elif copies > dropped + unknowable[sha256]:
                     yield Violation(
                         "twice", f"{self.named(sha256)}: {copies} times in {issue.keys[0]}, dropped {dropped} times"
                     )

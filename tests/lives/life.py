@@ -16,7 +16,7 @@ from pathlib import Path
 from lives.fake_jira import FakeJira
 from lives.house import Died, House, wait_for
 from lives.ledger import Violation, digest, key_of
-from lives.people import DEEDS, Deed, Life, not_attached, welcome, write_more
+from lives.people import DEEDS, FORGETTING, Deed, Life, move_back, not_attached, welcome, write_more
 from lives.plots import OFTEN, PLOTS, Layout, Plot
 
 #: How long a healed installation may take until nothing waits any more, in seconds.
@@ -85,6 +85,7 @@ def live(script: Script, jira: FakeJira, program: str, folder: Path, small: Path
     """Live a life, and say what was broken. *small*: where a small disk is mounted."""
     began, outcome = time.monotonic(), Outcome(script)
     jira.forget(script.layout.site)
+    jira.forgotten = any(name in FORGETTING for name, _, _ in script.deeds)
     home = Path(tempfile.mkdtemp(prefix="life-", dir=folder))
     disk = Path(tempfile.mkdtemp(dir=small)) if small and script.layout.small else None
     house = House(home, program, jira.url, small=disk, apart=script.layout.apart)
@@ -142,6 +143,9 @@ def _heal(life: Life) -> list[Violation]:
         # A person looked at the issues: these are not there. (Earlier versions cannot be told so.)
         if house.verb("retry", "--not-attached", *failed) == 2:
             house.verb("retry", *failed)
+        # What a lost journal knew of can only be moved by hand.
+        for path in not_attached(life):
+            move_back(life, path)
         house.verb("resume")
         waiting = _left(life)
     house.first.stop()

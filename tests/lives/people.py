@@ -300,22 +300,26 @@ def _rename_folder(life: Life, folder: str, to: str) -> bool:
 @deed
 def back_by_hand(life: Life, which: int, _how: int) -> None:
     """A person has looked at the issue, as the note asks, does not see the file there, and moves it back into its folder."""
-    _move_back(life, not_attached(life), which)
+    _move_one_back(life, not_attached(life), which)
 
 
 @deed
 def back_unlooked(life: Life, which: int, _how: int) -> None:
     """A person moves a failed file back without having looked."""
-    _move_back(life, _failed(life), which)
+    _move_one_back(life, _failed(life), which)
 
 
-def _move_back(life: Life, failed: list[Path], which: int) -> None:
+def _move_one_back(life: Life, failed: list[Path], which: int) -> None:
     if failed:
-        path = sorted(failed)[which % len(failed)]
-        goal = life.house.inbox / path.relative_to(life.house.failed)
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        if not goal.exists():
-            shutil.move(path, goal)
+        move_back(life, sorted(failed)[which % len(failed)])
+
+
+def move_back(life: Life, path: Path) -> None:
+    """Move a failed file into the folder it came from, over nothing."""
+    goal = life.house.inbox / path.relative_to(life.house.failed)
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    if not goal.exists():
+        shutil.move(path, goal)
 
 
 def not_attached(life: Life) -> list[Path]:
@@ -552,6 +556,10 @@ def restore(life: Life, _a: int, _b: int) -> None:
         life.house.first.stop()
         life.house.verb("restore", str(life.house.home / "copy"))
         life.house.first.start()
+
+
+#: After these the service no longer knows what it has sent.
+FORGETTING = frozenset({"lose_journal", "restore", "start_second"})
 
 
 @deed
