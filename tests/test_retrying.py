@@ -107,6 +107,18 @@ def test_what_has_not_failed_is_left(w: World, path: str) -> None:
     assert retry(w, path) == [Left(os.fsencode(path), "attachd knows no failed file of this name")]
 
 
+def test_of_a_file_that_a_lost_journal_knew_it_says_what_to_do(w: World) -> None:
+    path = w.failed / "TEST-1" / "old.pdf"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+    (left,) = retry(w, str(path))
+
+    assert isinstance(left, Left)
+    assert left.reason.endswith("move it back into its issue's folder in the inbox by hand")
+    assert path.read_bytes() == b"x"
+
+
 def test_what_was_attached_is_not_retried(w: World) -> None:
     w.drop("TEST-1/a.txt", b"a")
     w.deliver()

@@ -40,6 +40,10 @@ AT_ONCE = 100
 _NAMES = 20
 
 
+#: After a journal was lost, say.
+_NOT_IN_JOURNAL = "the journal does not know this file; move it back into its issue's folder in the inbox by hand"
+
+
 @dataclass(frozen=True, slots=True)
 class Returned:
     """It lies in the inbox again, durably; *wanted* is its own path there, where something else may have lain."""
@@ -84,7 +88,8 @@ def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[R
     elif path is not None and root == "inbox":
         row = lookup.last_at_path(journal, path)
     if row is None or row.state is not State.FAILED or row.target is None:
-        return [Left(given, "attachd knows no failed file of this name")]
+        lies_there = path and root == "failed" and os.path.lexists(os.path.join(bytes(roots["failed"]), path))
+        return [Left(given, _NOT_IN_JOURNAL if lies_there else "attachd knows no failed file of this name")]
     return [row]
 
 
