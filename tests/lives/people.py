@@ -74,17 +74,28 @@ class Life:
         fresh.rename(target)
         return item
 
-    def held_in_inbox(self, item: Item) -> IO[bytes] | None:
-        """Open a file for writing if it lies in the inbox at this moment; by now the name may be gone, or a pipe's."""
+    def held_in_inbox(self, item: Item) -> tuple[Item, IO[bytes]] | None:
+        """Open a file for writing if it lies in the inbox at this moment; by now the name may be gone, or a pipe's.
+
+        Returned with the item that it is: one that came back from failed may lie where *item* was dropped.
+        """
+        path = self.house.inbox / item.path
         with suppress(OSError):
-            if not (self.house.inbox / item.path).is_file():
+            if not path.is_file():
                 return None
-            file = (self.house.inbox / item.path).open("r+b", buffering=0)
-            where = os.readlink(f"/proc/self/fd/{file.fileno()}")
-            if where == str(self.house.inbox / item.path):
-                return file
+            file = path.open("r+b", buffering=0)
+            if os.readlink(f"/proc/self/fd/{file.fileno()}") == str(path):
+                item = self.ledger.at(item.path, file.read()) or item
+                file.seek(0)
+                return item, file
             file.close()
         return None
+
+    def took(self, item: Item, to: Path) -> Item:
+        """The item that was taken from where *item* was dropped, and lies at *to* now."""
+        with suppress(OSError):
+            return (to.is_file() and self.ledger.at(item.path, to.read_bytes())) or item
+        return item
 
 
 # --- Files ---------------------------------------------------------------------------------------------------------
@@ -168,21 +179,25 @@ def rewrite(life: Life, which: int, how: int) -> None:
     item = life.item(which)
     if item is None or (content := _bytes(life, item)) is None:
         return
-    if how % 2 and (file := life.held_in_inbox(item)):
-        with file:
-            file.write(content)
+    if how % 2 and (held := life.held_in_inbox(item)):
+        with held[1] as file:
+            if held[0] is item:
+                file.write(content)
     elif how % 2 == 0:
         fresh = life.house.home / "fresh"
         fresh.write_bytes(content)
         # Not over nothing: had it been moved away meanwhile, this would be a second file.
-        exchange(fresh, life.house.inbox / item.path)
+        path = life.house.inbox / item.path
+        if exchange(fresh, path) and life.took(item, fresh) is not item:
+            exchange(fresh, path)
 
 
 @deed
 def swap_bytes(life: Life, which: int, _how: int) -> None:
     """Other bytes of the same size, and the old time put back."""
     item = life.item(which)
-    if item and (file := life.held_in_inbox(item)):
+    if item and (held := life.held_in_inbox(item)):
+        item, file = held
         with file:
             before, content = os.fstat(file.fileno()), life.content(item.size)
             file.write(content)
@@ -193,7 +208,8 @@ def swap_bytes(life: Life, which: int, _how: int) -> None:
 @deed
 def append(life: Life, which: int, _how: int) -> None:
     item = life.item(which)
-    if item and (file := life.held_in_inbox(item)):
+    if item and (held := life.held_in_inbox(item)):
+        item, file = held
         with file:
             before = file.read()
             more = life.content(100)
@@ -205,8 +221,8 @@ def append(life: Life, which: int, _how: int) -> None:
 def reopen(life: Life, which: int, _how: int) -> None:
     """Somebody opens it to write more, and takes his time."""
     item = life.item(which)
-    if item and (file := life.held_in_inbox(item)):
-        life.open_files.append((item, file))
+    if item and (held := life.held_in_inbox(item)):
+        life.open_files.append(held)
 
 
 @deed
@@ -230,8 +246,10 @@ def become(life: Life, which: int, how: int) -> None:
         return
     path = life.house.inbox / item.path
     with suppress(OSError):
-        path.rename(life.house.home / f"away{item.number}")
-        item.removed = True
+        away = life.house.home / f"away{life.copies}"
+        life.copies += 1
+        path.rename(away)
+        life.took(item, away).removed = True
         (path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to("/nonexistent"))[how % 3]()
 
 
@@ -239,8 +257,10 @@ def become(life: Life, which: int, how: int) -> None:
 def remove(life: Life, which: int, _how: int) -> None:
     if item := life.item(which):
         with suppress(OSError):
-            (life.house.inbox / item.path).rename(life.house.home / f"away{item.number}")
-            item.removed = True
+            away = life.house.home / f"away{life.copies}"
+            life.copies += 1
+            (life.house.inbox / item.path).rename(away)
+            life.took(item, away).removed = True
 
 
 @deed
@@ -252,6 +272,7 @@ def move(life: Life, which: int, issue: int) -> None:
         (life.house.inbox / path).parent.mkdir(exist_ok=True)
         with suppress(OSError):
             (life.house.inbox / item.path).rename(life.house.inbox / path)
+            item = life.took(item, life.house.inbox / path)
             item.path = path
             life.ledger.lies(item)
 
@@ -288,7 +309,7 @@ def _rename_folder(life: Life, folder: str, to: str) -> bool:
     for before in {item.path for item in life.ledger.items if item.path.startswith(folder + "/")}:
         path = to + before[len(folder) :]
         if (inbox / path).exists():
-            item = life.ledger.last_at(before)
+            item = life.took(life.ledger.last_at(before), inbox / path)
             item.path = path
             life.ledger.lies(item)
     return True
