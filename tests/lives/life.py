@@ -104,6 +104,9 @@ def live(script: Script, jira: FakeJira, program: str, folder: Path, small: Path
             item.may_stay |= 0 < script.layout.largest < item.size
         outcome.violations += _heal(life)
         told = house.verb("once", "--wait", "5") == 4
+        if told and not list(house.files(house.inbox)):
+            # What was taken out of the inbox in doubt has its looks yet.
+            told = house.verb("once", "--wait", "20") == 4
         outcome.violations += life.ledger.violations(house, jira, told_that_some_wait=told)
     except Died as died:
         outcome.violations.append(Violation("died", str(died)))
