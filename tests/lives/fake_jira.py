@@ -16,12 +16,12 @@ import time
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from lives.house import LAST_LOOK
+from lives.house import LAST_LOOK, REPLY
 
 #: The account that the service uses.
 US = "us"
@@ -57,7 +57,6 @@ class Attachment:
     shown_from: float
     #: Put there by other means than the service.
     by_hand: bool = False
-    #: Stored after the last look at its issue: what no program can know of (README, known limits).
     #: No program can know that it is there: stored after the last look, or under another name before the journal was lost.
     unknowable: bool = False
     sha256: str = ""
@@ -346,7 +345,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         mood = self.site.take_mood()
         if mood.hold == "before":
-            self._hold()
+            held = self._hold()
+            # The answer is no longer waited for, and then the last look was made.
+            mood = replace(mood, late=held - REPLY if held > REPLY else 0.0)
         stored = self.site.store(key, files, mood)
         if mood.hold == "after":
             self._hold()
@@ -357,9 +358,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._json(mood.status, {"errorMessages": ["It did not work."]}, mood.headers)
 
-    def _hold(self) -> None:
+    def _hold(self) -> float:
+        """Wait until it is let go; for how many seconds that was."""
+        began = time.monotonic()
         self.site.arrived.set()
         self.site.released.wait(LONGEST_HOLD)
+        return time.monotonic() - began
 
     def _json(self, status: int, content: Any, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._send(status, "application/json", json.dumps(content).encode(), headers)

@@ -17,6 +17,8 @@ from pathlib import Path
 #: When the service looks for the last time at an issue for a file in doubt, in seconds. A Jira of ours commits and lists what it
 #: has before that, with seconds to spare, or much later.
 LAST_LOOK = 4.0
+#: For how long an answer is waited for.
+REPLY = 4.0
 #: What the service writes for people.
 OURS = ("_STATUS.txt", "_WHY.txt")
 #: Makes a wall clock that can be set for the program alone, where there is a C compiler.
@@ -43,7 +45,7 @@ incomplete_seconds = 0.0
 rescan_seconds = 0.3
 [upload]
 parallel = 2
-reply_seconds = 4.0
+reply_seconds = {reply}
 slowest_bytes_per_second = 100000000
 [doubt]
 looks_seconds = [0.3, 1.0, {last_look}]
@@ -91,7 +93,7 @@ class Service:
         """Write the configuration."""
         house = self.house
         folders = {"inbox": house.inbox, "done": house.done, "failed": house.failed, "state": self.state}
-        self.config.write_text(_CONFIG.format(**folders, url=url, last_look=LAST_LOOK))
+        self.config.write_text(_CONFIG.format(**folders, url=url, last_look=LAST_LOOK, reply=REPLY))
 
     def start(self, *, expect_running: bool = True) -> None:
         """Start it, and wait until it says that it is ready. Raises ``Died`` where it ends instead."""
