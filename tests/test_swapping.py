@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -399,19 +398,31 @@ def test_a_pipe_in_place_of_the_marker_holds_nobody_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("adopt", [False, True])
-def test_neither_lock_nor_marker_is_written_through_a_link(tmp_path: Path, *, adopt: bool) -> None:
+def test_a_known_inbox_is_put_right_not_written_through_a_link(tmp_path: Path, *, adopt: bool) -> None:
     with world(tmp_path) as w:
         w.end()
         copy = swapped_marker(w, tmp_path / "outside")
         before = {path.name: path.read_bytes() for path in copy.iterdir()}
-        if not adopt:
-            shutil.rmtree(w.home / "state")
 
-        # A folder that is known by its file system is put right instead, where that says which it is.
-        with contextlib.suppress(Mistake):
+        w.restart(adopt_inbox=adopt)
+
+        assert w.desk.guard.look().there
+        assert not (w.inbox / guard.FOLDER).is_symlink()
+        assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
+@pytest.mark.parametrize("adopt", [False, True])
+def test_a_new_journal_takes_no_inbox_through_a_link(tmp_path: Path, *, adopt: bool) -> None:
+    with world(tmp_path) as w:
+        w.end()
+        copy = swapped_marker(w, tmp_path / "outside")
+        before = {path.name: path.read_bytes() for path in copy.iterdir()}
+        shutil.rmtree(w.home / "state")
+
+        with pytest.raises(Mistake, match="cannot be made, entered or written: Not a directory"):
             w.restart(adopt_inbox=adopt)
-            assert not (w.inbox / guard.FOLDER).is_symlink()
 
+        assert (w.inbox / guard.FOLDER).is_symlink()
         assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
 
