@@ -14,6 +14,7 @@ from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word
 from attachd.service import explaining, phrasing
 from attachd.service.explaining import (
+    ComingBack,
     Dragged,
     Elsewhere,
     Empty,
@@ -698,6 +699,15 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
             f"{NAME} reads as a note of attachd's own about a file that had failed. If it came back with that file, it is "
             "removed with the next look at the folder. If it stays, attachd cannot tell: delete it, or give it another name to "
             "have it attached."
+        ),
+    ),
+    "coming back": (
+        ComingBack(b"TEST-1/a.txt", b"TEST-1/a (2).txt", NOW - 60),
+        True,
+        (
+            f"{NAME} waits, because `attachd retry` began at {at(-60)} to take /failed/TEST-1/a.txt back to "
+            "/inbox/TEST-1/a (2).txt, and has not ended that. attachd ends it with its next look at the inbox. If this stays, "
+            "`attachd retry /failed/TEST-1/a.txt` says what is in the way."
         ),
     ),
     "unseen, where a marker is asked for": (

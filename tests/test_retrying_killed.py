@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attachd.filing import numbering, renaming
 from attachd.journal import database, retries
-from attachd.service import retrying
+from attachd.service import locating, retrying
+from attachd.service.explaining import ComingBack
 from world import World, world
 
 SECOND_DEVICE = Path("/dev/shm")
@@ -162,6 +165,51 @@ def test_intake_leaves_alone_what_stands_at_both_ends(w: World) -> None:
 
     assert sorted(s.content for s in w.jira.on("TEST-1")) == [b"new", b"too large"]
     assert w.files(w.failed) == {}
+
+
+def test_why_tells_of_what_is_on_its_way_back_at_both_ends(w: World) -> None:
+    fail(w, "TEST-1/a.txt")
+    begin(w, "TEST-1/a.txt")
+    (w.inbox / "TEST-1").mkdir(exist_ok=True)
+    shutil.copy2(w.failed / "TEST-1/a.txt", w.inbox / "TEST-1/a.txt")
+    w.scanner.scan()
+    locator = locating.Locator(w.desk.config, w.desk.journal)
+
+    told = [next(iter(locator.about(bytes(root / "TEST-1/a.txt"), bytes(w.home))))[1] for root in (w.inbox, w.failed)]
+
+    assert told == [ComingBack(b"TEST-1/a.txt", b"TEST-1/a.txt", 0.0)] * 2
+
+
+def test_what_is_in_the_way_is_told_to_whoever_tries_again(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system of failed has become read-only, so the original cannot go."""
+    fail(w, "TEST-1/a.txt")
+    begin(w, "TEST-1/a.txt")
+    (w.inbox / "TEST-1").mkdir(exist_ok=True)
+    shutil.copy2(w.failed / "TEST-1/a.txt", w.inbox / "TEST-1/a.txt")
+    with monkeypatch.context() as patch:
+        read_only(patch, w.failed)
+
+        results = take_back(w, "TEST-1/a.txt")
+
+    assert results == [retrying.Left(b"TEST-1/a.txt", "it could not be moved (Read-only file system)")]
+    w.settle(hours=1)
+    assert [s.content for s in w.jira.on("TEST-1")] == [b"too large"]
+
+
+def read_only(patch: pytest.MonkeyPatch, root: Path) -> None:
+    """Nothing is renamed or removed below *root*."""
+
+    def refusing(real: Callable[..., None]) -> Callable[..., None]:
+        def change(path: bytes, *rest: Any, **options: Any) -> None:
+            folder = options.get("dir_fd", options.get("src_dir_fd"))
+            if os.readlink(f"/proc/self/fd/{folder}").startswith(str(root)):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            real(path, *rest, **options)
+
+        return change
+
+    patch.setattr(os, "rename", refusing(os.rename))
+    patch.setattr(os, "unlink", refusing(os.unlink))
 
 
 def test_a_person_who_was_faster_has_the_file(w: World) -> None:

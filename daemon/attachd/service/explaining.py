@@ -125,6 +125,15 @@ class Dragged:
 
 
 @dataclass(frozen=True, slots=True)
+class ComingBack:
+    """``retry`` began, at *since*, to take it from *source* below failed to *target* below the inbox, and has not ended that."""
+
+    source: bytes
+    target: bytes
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A file with a verdict. *there*: it still lies where it was filed; *note*: the path is that of its note."""
 
@@ -146,6 +155,7 @@ Situation = (
     | Unseen
     | Empty
     | Dragged
+    | ComingBack
     | Finished
     | Waiting
 )
@@ -172,6 +182,8 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
             return Answer(f"{name} cannot be taken: {folder} was not looked into, because {reason}.", Word.BLOCKED)
         case NoIssue():
             return Answer(_no_issue(name, found, world), Word.WAITING, since=found.since)
+        case ComingBack():
+            return Answer(_coming_back(name, found, world), Word.WAITING, since=found.since)
         case Elsewhere() | Unknown():
             return Answer(_unknown(name, found, world), None, known=False)
         case Unreachable() | Ignored() | Special() | TooDeep() | Empty() | Dragged():
@@ -190,6 +202,15 @@ def _unknown(name: str, found: Elsewhere | Unknown, world: Circumstances) -> str
             "or restored from a copy."
         )
     return f"Nothing lies at {name}, and attachd has never had anything of this name."
+
+
+def _coming_back(name: str, found: ComingBack, world: Circumstances) -> str:
+    source = f"{world.failed}/{printable(found.source)}"
+    return (
+        f"{name} waits, because `attachd retry` began at {phrasing.clock(found.since, world.now)} to take {source} back to "
+        f"{world.inbox}/{printable(found.target)}, and has not ended that. attachd ends it with its next look at the "
+        f"inbox{holding.not_running(world)}. If this stays, `attachd retry {source}` says what is in the way."
+    )
 
 
 def _no_issue(name: str, found: NoIssue, world: Circumstances) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.filing import guard, notes, places, recognising
-from attachd.intake import hiding, ignoring, routing, walking
-from attachd.journal import lookup, report, terms
+from attachd.intake import hiding, ignoring, reading, routing, walking
+from attachd.journal import lookup, report, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, Mistake, Problem, State, printable
@@ -145,7 +145,23 @@ class Locator:
         barred = self._barred(path, status)
         if barred is not None:
             return barred
+        if coming := self._coming_back("inbox", path):
+            return coming
         return self._waiting(row) if row else self._unseen(path, status.st_size)
+
+    def _coming_back(self, root: str, path: bytes) -> explaining.ComingBack | None:
+        """What ``retry`` has begun to take back, at either end: intake passes over it until its original is gone."""
+        with self._journal.transaction_for_reading() as connection:
+            begun = retries.unfinished(connection)
+        found = (i for i in begun if path == (i.target if root == "inbox" else i.source))
+        return next(
+            (
+                explaining.ComingBack(i.source, i.target, i.since)
+                for i in found
+                if reading.still_in_failed(self._config.folders.failed, i.source)
+            ),
+            None,
+        )
 
     def _last(self, path: bytes) -> Situation:
         """Nothing lies there: what lay there last."""
@@ -243,6 +259,8 @@ class Locator:
     # --- Done and failed ----------------------------------------------------------------------------------------
 
     def _filed(self, root: str, path: bytes, status: os.stat_result | OSError | Situation | None) -> Situation:
+        if root == "failed" and (coming := self._coming_back(root, path)):
+            return coming
         row = lookup.filed(self._journal, root, path)
         if row is not None:
             return self._finished(row) if row.state in FINISHED else self._waiting(row)

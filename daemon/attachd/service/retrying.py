@@ -188,21 +188,26 @@ def _end_all(config: Config, state: Path) -> list[Returned | Left]:
 def _group(
     config: Config, state: Path, router: routing.Router, chosen: Sequence[Row], *, not_attached: bool
 ) -> list[Returned | Left]:
-    """Write down what is to be moved where, all at once, and move it."""
+    """Write down what is to be moved where, all at once, and move it. What an earlier run could not end goes on from there."""
+    with database.changing(state) as connection:
+        begun = retries.unfinished(connection) if connection is not None else []
+    by_id, promised = {row.id: row for row in chosen}, {intent.target for intent in begun}
     results: dict[int, Returned | Left] = {}
-    intents: list[retries.Intent] = []
-    for row in chosen:
-        intended = _intend(config, router, row, {intent.target for intent in intents})
+    intents = [intent for intent in begun if intent.file in by_id]
+    fresh: list[retries.Intent] = []
+    under_way = {intent.file for intent in intents}
+    for row in (row for row in chosen if row.id not in under_way):
+        intended = _intend(config, router, row, promised)
         if isinstance(intended, Left):
             results[row.id] = intended
         else:
-            intents.append(intended)
+            fresh.append(intended)
+            promised.add(intended.target)
     with database.changing(state) as connection:
         if connection is None:
             return [Left(row.target or b"", "there is no journal any more") for row in chosen]
-        intents = retries.begin(connection, intents)
-        operating.taken_back(connection, [i.file for i in intents], intents[0].since if intents else 0.0, not_attached)
-    by_id = {row.id: row for row in chosen}
+        intents += retries.begin(connection, fresh)
+        operating.taken_back(connection, [i.file for i in intents], time.time(), not_attached)
     carried = _carry_out(config, state, [(by_id[intent.file], intent) for intent in intents])
     results |= dict(zip((intent.file for intent in intents), carried, strict=True))
     return [results[row.id] for row in chosen]
