@@ -7,12 +7,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from attachd.filing import notes
+from attachd.intake import dragged
 from world import World, world
 
 
@@ -138,14 +141,55 @@ def test_after_a_lost_journal_a_note_that_came_along_is_neither_attached_nor_rem
     note = failed_note(w)
     came = go_back(w, "TEST-1/report.pdf").with_name(note.name)
     note.rename(came)
-    w.end()
-    for path in (w.home / "state").glob("journal.db*"):
-        path.unlink()
-    w.restart()
+    lose_journal(w)
 
     assert attached(w, "TEST-1") == [b"too large"]
     assert came.exists()
     assert w.unfinished() == []
+
+
+def test_a_note_that_is_left_alone_is_told_once_when_it_stays(w: World) -> None:
+    note = failed_note(w)
+    came = go_back(w, "TEST-1/report.pdf").with_name(note.name)
+    note.rename(came)
+    lose_journal(w)
+
+    with capture_logs() as first:
+        w.deliver()
+    with capture_logs() as later:
+        w.settle(hours=1)
+        w.scan()
+        w.scan()
+
+    assert told(first) == [], "its file may only just be coming"
+    assert told(later) == ["TEST-1/report.pdf.why.txt"]
+
+
+def test_so_many_notes_are_told_and_no_more(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dragged, "MOST_TOLD", 3)
+    note = failed_note(w)
+    for number in range(5):
+        shutil.copy2(note, w.drop(f"TEST-1/{number}.pdf").with_name(f"{number}.pdf.why.txt"))
+    lose_journal(w)
+
+    with capture_logs() as lines:
+        w.scan()
+        w.scan()
+        w.scan()
+
+    assert len(told(lines)) == 3
+
+
+def told(lines: Sequence[MutableMapping[str, Any]]) -> list[str]:
+    """The notes of which the log says that they are left alone."""
+    return [line["file"] for line in lines if line["event"] == "note.left_alone"]
+
+
+def lose_journal(w: World) -> None:
+    w.end()
+    for path in (w.home / "state").glob("journal.db*"):
+        path.unlink()
+    w.restart()
 
 
 def test_a_file_and_its_note_that_were_copied_stay_what_they_are(w: World) -> None:

@@ -29,6 +29,10 @@ log = structlog.get_logger()
 _END = re.compile(rb"\.(?:why|link)(?: \(\d+\))?\.txt\Z", re.IGNORECASE)
 
 
+#: Of so many notes the log says that they are left alone; `attachd why` says it of all.
+MOST_TOLD = 1000
+
+
 class Fate(Enum):
     """What becomes of a file that reads as a note."""
 
@@ -48,11 +52,32 @@ def judge(*, known: bool, own_issue: bool, came_back: bool, beside: bool) -> Fat
     return Fate.LEFT if (known and own_issue) or beside else Fate.FILE
 
 
+class LeftAlone:
+    """The notes that this process has left alone. Each is told once, at its second look: its file may only just be coming."""
+
+    def __init__(self) -> None:
+        """Remember none yet."""
+        self._told: dict[bytes, bool] = {}
+
+    def add(self, path: bytes, key: str) -> None:
+        """Take note of one that lies in a folder of the issue *key*."""
+        if path not in self._told:
+            if len(self._told) < MOST_TOLD:
+                self._told[path] = False
+        elif not self._told[path]:
+            self._told[path] = True
+            log.warning("note.left_alone", issue=key, file=printable(path), reason=_MAY_BE_OURS, remedy=_REMEDY)
+
+
+_MAY_BE_OURS = "it reads as a note of attachd's own that came with its file, so it is neither attached nor removed"
+_REMEDY = "delete it, or give it another name to have it attached"
+
+
 class Dragged:
     """Judges the notes of one folder of the inbox, whose files go to the issue *key*."""
 
-    def __init__(self, journal: Journal, inbox: Path, failed: Path, key: str) -> None:
-        self._journal, self._inbox, self._failed, self._key = journal, inbox, failed, key
+    def __init__(self, journal: Journal, inbox: Path, failed: Path, key: str, left: LeftAlone) -> None:
+        self._journal, self._inbox, self._failed, self._key, self._left = journal, inbox, failed, key, left
 
     def sort(self, entries: Sequence[Entry]) -> tuple[list[Entry], int]:
         """Return the files among these, and how many notes were left alone; the others of them are removed."""
@@ -67,7 +92,10 @@ class Dragged:
             }
         fates = {e.path: self._fate(e, entries) for e in suspects if e.path not in admitted}
         taken = [entry for entry in entries if fates.get(entry.path, Fate.FILE) is Fate.FILE]
-        return taken, sum(fate is Fate.LEFT for fate in fates.values())
+        left = [path for path, fate in fates.items() if fate is Fate.LEFT]
+        for path in left:
+            self._left.add(path, self._key)
+        return taken, len(left)
 
     def _fate(self, entry: Entry, entries: Sequence[Entry]) -> Fate:
         """What cannot be read just now is left alone: the next scan knows more. Intake says so of what it may not read."""

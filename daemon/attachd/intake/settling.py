@@ -17,7 +17,7 @@ from attachd.config import Config, Settle
 from attachd.filing.guard import Guard
 from attachd.intake import gating, observing, reading, routing
 from attachd.intake.admitting import Admitting, Found, Seen
-from attachd.intake.dragged import Dragged
+from attachd.intake.dragged import Dragged, LeftAlone
 from attachd.intake.endings import Endings
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
@@ -62,19 +62,20 @@ class Settling:
         suspect: int = 0,
         network: Callable[[bytes], bool] = _local,
         endings: Endings | None = None,
+        left_alone: LeftAlone | None = None,
         rules: Settle | None = None,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Make one for one folder of one scan; *suspect*: what is new may be attached (``admission.add``).
 
         *network* says of a path below the inbox whether it lies on a network file system; *endings* remembers from scan to
-        scan what was found out about files that wait; *rules* are those of the folder. *beat* is called with each file that
-        is opened.
+        scan what was found out about files that wait, *left_alone* which notes were. *rules* are those of the folder. *beat*
+        is called with each file that is opened.
         """
         self._suspect, self._network, self._beat = suspect, network, beat
         self._journal, self._clock, self._guard, self._key = journal, clock, guard, key
         self._failed = config.folders.failed
-        self._dragged = Dragged(journal, guard.inbox, config.folders.failed, key)
+        self._dragged = Dragged(journal, guard.inbox, config.folders.failed, key, left_alone or LeftAlone())
         self._admitting = Admitting(
             *(journal, config, clock, guard, key),
             network=network,

@@ -13,6 +13,7 @@ from attachd.config import Config, Rulebook
 from attachd.filing.guard import Guard
 from attachd.intake import listings, mounts, reading, routing, walking
 from attachd.intake.coverage import Coverage
+from attachd.intake.dragged import LeftAlone
 from attachd.intake.effort import Effort
 from attachd.intake.endings import Endings
 from attachd.intake.hiding import Hiding
@@ -68,7 +69,7 @@ class Visiting:
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._coverage, self._beat, self._turns, self.effort = coverage, beat, turns, Effort(clock)
         self._router = routing.of(config)
-        self._endings = Endings()
+        self._endings, self._left_alone = Endings(), LeftAlone()
         self._nested = Nested(journal)
         self._device, self._known, self._lost = 0, frozenset[bytes](), 0
         self.hiding = Hiding(config, Rulebook(config), self._router, self._network)
@@ -190,6 +191,7 @@ class Visiting:
             suspect=self._lost,
             network=self._network,
             endings=self._endings,
+            left_alone=self._left_alone,
             rules=self.hiding.rules(name),
             beat=self._beat,
         )
