@@ -21,7 +21,7 @@ from attachd.cli import service_verbs, showing
 from attachd.delivery import journal_disk
 from attachd.journal import database, events, pauses
 from attachd.journal.pauses import Pause
-from attachd.model import Cure, Scope
+from attachd.model import Cure, Scope, Unserved
 from attachd.service import disk, explaining, health, inspecting, locating, noticing, posting, surveying
 from attachd.service.health import Kind
 from attachd.web.app import Page
@@ -98,7 +98,12 @@ def _stray(w: World, _: pytest.MonkeyPatch) -> None:
 def _hang(w: World, _: pytest.MonkeyPatch) -> None:
     w.desk.beats.beat()
     w.clock.advance(1000.0)
-    health.note_hangs(w.desk.journal, w.desk.beats.hangs(), w.clock.now())
+    health.note_live(w.desk.journal, w.desk.beats.hangs(), None, w.clock.now())
+
+
+def _page(w: World, _: pytest.MonkeyPatch) -> None:
+    w.desk.page_trouble = Unserved("127.0.0.1:8123", "its port is taken", "choose another", w.clock.now())
+    health.note_live(w.desk.journal, [], w.desk.page_trouble, w.clock.now())
 
 
 def _hook(w: World, _: pytest.MonkeyPatch) -> None:
@@ -138,6 +143,9 @@ CASES: dict[str, Case] = {
     Kind.STRAYS: Case(_stray, "no key", "warning: no-issue", "warning", holds=False),
     Kind.BLIND: Case(_blind, "/srv/share: no events", "warning: blind", "warning", holds=False),
     Kind.TOKEN: Case(_token, "the token ends in 3 days", "warning: token", "warning", holds=False),
+    Kind.PAGE: Case(
+        _page, "the web page is not served at 127.0.0.1:8123: its port is taken", "warning: page", "warning", holds=False
+    ),
     Kind.HOOK: Case(_hook, "the hook webhook was not told", "warning: hook", "warning", holds=False),
 }  # fmt: skip
 #: What a place may say in other words.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import json
 import os
 import re
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from attachd.cli import showing
 from attachd.delivery import pausing
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.service import noticing, posting, surveying
+from attachd.service import health, noticing, posting, surveying
 from attachd.service.running import Engine
 from attachd.web import serving as serving_module
 from attachd.web import tokens
@@ -480,6 +481,47 @@ def test_a_port_that_is_taken_is_told_once_and_files_go_on(tmp_path: Path) -> No
 
     assert [line["event"] for line in lines] == ["page.not_served"]
     assert "in use" in lines[0]["reason"]
+
+
+def on_full_disk(name: str, flags: int, *rest: Any, real: Callable[..., int] = os.open, **options: Any) -> int:
+    """As ``os.open``, where no file can be made."""
+    if flags & os.O_CREAT:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return real(name, flags, *rest, **options)
+
+
+def test_a_full_disk_keeps_no_page_from_being_served_whose_token_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tokens.made(tmp_path)
+    monkeypatch.setattr(os, "open", on_full_disk)
+
+    assert tokens.made(tmp_path) == token
+
+
+def test_a_page_that_has_no_token_on_a_full_disk_is_served_later_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "_AGAIN_SECONDS", 0.01)
+    listen = f"127.0.0.1:{free_port()}"
+    with world(tmp_path, web={"listen": listen}) as w, httpx.Client(base_url=f"http://{listen}") as client:
+        serving = Serving(Engine(w.held), w.home / "state")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", on_full_disk)
+            serving.start()
+            wait_until(lambda: w.desk.page_trouble is not None)
+            told = [str(each) for each in health.of_desk(w.desk)]
+
+        wait_until(lambda: _answers(client))
+        serving.stop()
+        assert health.of_desk(w.desk) == []
+        assert list((w.home / "state").glob("web-token.*")) == []
+
+    (said,) = told
+    assert said == (
+        f"the web page is not served at {listen}: its token cannot be made in {w.home}/state (No space left on device); "
+        "make room there, or put the folder's mode right"
+    )
 
 
 def test_a_socket_that_a_killed_process_left_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:

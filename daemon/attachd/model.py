@@ -210,3 +210,12 @@ def printable(raw: bytes) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Unserved(NamedTuple):
+    """Why the web page is not served at its address now, what to do, and since when (wall clock)."""
+
+    listen: str
+    reason: str
+    remedy: str
+    since: float

@@ -99,7 +99,7 @@ def _page(engine: Engine) -> Iterator[None]:
 def _watch(engine: Engine, signals: Signals) -> None:
     """What the main thread does until it is told to stop, or another thread has crashed."""
     told = reminded = -REMIND_SECONDS
-    told_hangs = set[tuple[str, bool]]()
+    told_live: object = (frozenset(), None)
     liveness, progress = Liveness(engine.desk.beats), Progress(engine.desk, engine.held.state)
     while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
         with troubles.left_to_workers():
@@ -113,7 +113,7 @@ def _watch(engine: Engine, signals: Signals) -> None:
             told = time.monotonic()
             engine.desk.journal.reserve()
             hangs = liveness.step()
-            told_hangs = _note_hangs(engine, hangs, told_hangs)
+            told_live = _note_live(engine, hangs, told_live)
             notify.send(status=_status_line(engine))
         if time.monotonic() - reminded >= REMIND_SECONDS:
             reminded = time.monotonic()
@@ -220,12 +220,13 @@ def _tell_crash(crashed: BaseException, state: Path) -> int:
     return mistake.exit_code
 
 
-def _note_hangs(engine: Engine, hangs: Sequence[Hang], before: set[tuple[str, bool]]) -> set[tuple[str, bool]]:
-    """Have other processes know what hangs, where that has changed. Returns what they know."""
-    now = {(hang.loop, hang.degraded) for hang in hangs}
+def _note_live(engine: Engine, hangs: Sequence[Hang], before: object) -> object:
+    """Have other processes know what hangs, and why the page is not served, where that has changed. Returns what they know."""
+    page = engine.desk.page_trouble
+    now = frozenset((hang.loop, hang.degraded) for hang in hangs), page
     if now != before:
         with troubles.left_to_workers():
-            health.note_hangs(engine.desk.journal, hangs, engine.desk.clock.wall())
+            health.note_live(engine.desk.journal, hangs, page, engine.desk.clock.wall())
             return now
     return before
 

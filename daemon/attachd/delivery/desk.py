@@ -20,6 +20,7 @@ from attachd.filing.guard import Guard
 from attachd.jira.exchange import Exchange
 from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal
+from attachd.model import Unserved
 from attachd.turns import Turns
 
 #: However long the last look is waited for.
@@ -120,6 +121,7 @@ class Desk:
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
+    page_trouble: Unserved | None = None
     beats: Beats = field(init=False)
     turns: Turns = field(default_factory=Turns)
     rulebook: Rulebook = field(init=False)

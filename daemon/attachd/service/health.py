@@ -26,7 +26,7 @@ from attachd.journal.events import Behind
 from attachd.journal.pauses import Pause
 from attachd.journal.report import Stray
 from attachd.journal.sites import Elsewhere
-from attachd.model import printable
+from attachd.model import Unserved, printable
 from attachd.service import disk, expiring, paused
 from attachd.service.phrasing import clock
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: How long a hook may be behind before somebody should know, in seconds.
 LATE_SECONDS = 600.0
-_HANGS = "hangs"
+_LIVE = "live"
 
 
 class Severity(StrEnum):
@@ -58,6 +58,7 @@ class Kind(StrEnum):
     BLIND = "blind"
     TOKEN = "token"  # noqa: S105 - a word, and no secret
     HOOK = "hook"
+    PAGE = "page"
     JOURNAL = "journal"
 
 
@@ -72,6 +73,7 @@ LABELS: Mapping[str, str] = {
     Kind.BLIND: "events",
     Kind.TOKEN: "token",
     Kind.HOOK: "hook",
+    Kind.PAGE: "page",
     Kind.JOURNAL: "journal",
 }
 
@@ -132,6 +134,7 @@ class Snapshot:
     absent: str = ""
     unreadable: str = ""
     hangs: Sequence[tuple[str, bool, float]] = ()
+    page: Unserved | None = None
     pauses: Sequence[Pause] = ()
     elsewhere: Sequence[Elsewhere] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)
@@ -161,6 +164,9 @@ def _of_the_process(seen: Snapshot) -> Iterator[Condition]:
     for said, degraded, since in seen.hangs:
         severity = Severity.DEGRADED if degraded else Severity.STOPPED
         yield Condition(Kind.HANG, severity, "service", said, subject=said.partition(" ")[0], since=since)
+    if page := seen.page:
+        said = f"the web page is not served at {page.listen}: {page.reason}"
+        yield Condition(Kind.PAGE, Severity.WARNING, "service", said, page.remedy, page.listen, page.since)
 
 
 def _of_pauses(seen: Snapshot) -> Iterator[Condition]:
@@ -229,6 +235,7 @@ def of_desk(desk: Desk) -> list[Condition]:
         writable=failing is None,
         absent="" if sight.there else sight.reason or "the inbox is not there",
         hangs=_told(desk.beats.hangs(), now),
+        page=desk.page_trouble,
     )
     return conditions(_with_journal(live, desk.reader, running=True))
 
@@ -240,13 +247,15 @@ def of_journal(
     0 where none runs. Without *trial* nothing is written to the disk to find out about it.
     """
     full = disk.trouble(state) if trial else disk.low(state)
+    hangs, page = _live(journal, pid)
     live = Snapshot(
         now=now,
         site=config.jira.url,
         expires=config.jira.auth.token_expires,
         disk=full,
         absent=absent,
-        hangs=_hangs_of(journal, pid),
+        hangs=hangs,
+        page=page,
     )
     return conditions(_with_journal(live, journal, running=bool(pid)))
 
@@ -276,14 +285,16 @@ def _told(hangs: Sequence[Hang], now: float) -> list[tuple[str, bool, float]]:
     return [(hang.words, hang.degraded, now - hang.seconds) for hang in hangs]
 
 
-def note_hangs(journal: Journal, hangs: Sequence[Hang], now: float) -> None:
-    """Write down for other processes what hangs; called where that has changed."""
-    told = json.dumps([os.getpid(), _told(hangs, now)])
+def note_live(journal: Journal, hangs: Sequence[Hang], page: Unserved | None, now: float) -> None:
+    """Write down for other processes what only this one knows; called where that has changed."""
+    told = json.dumps([os.getpid(), _told(hangs, now), page])
     with journal.transaction(durable=False) as connection:
-        database.put(connection, _HANGS, told)
+        database.put(connection, _LIVE, told)
 
 
-def _hangs_of(journal: Journal, pid: int) -> list[tuple[str, bool, float]]:
-    text = journal.value("SELECT value FROM meta WHERE key = ?", (_HANGS,))
-    by, told = json.loads(text) if text else (0, [])
-    return [(said, degraded, since) for said, degraded, since in told] if pid and by == pid else []
+def _live(journal: Journal, pid: int) -> tuple[list[tuple[str, bool, float]], Unserved | None]:
+    text = journal.value("SELECT value FROM meta WHERE key = ?", (_LIVE,))
+    by, hangs, page = json.loads(text) if text else (0, [], None)
+    if not pid or by != pid:
+        return [], None
+    return [(said, degraded, since) for said, degraded, since in hangs], Unserved(*page) if page else None

@@ -15,6 +15,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from attachd.model import Unserved
 from attachd.service.running import Engine
 from attachd.web import tokens
 from attachd.web.app import Page
@@ -81,20 +82,33 @@ class Serving:
         while not self._stopping.is_set():
             try:
                 gate = _gate(self._listen, self._state, self._engine.desk.config.web.hosts)
+            except OSError as error:
+                reason = f"its token cannot be made in {self._state} ({error.strerror or error})"
+                self._wait(reason, "make room there, or put the folder's mode right")
+                continue
+            try:
                 listener = bound(self._listen)
             except OSError as error:
-                self._tell(error)
-                self._stopping.wait(_AGAIN_SECONDS)
+                self._wait(
+                    error.strerror or str(error), "choose another address in web.listen, or end what has this one"
+                )
                 continue
+            self._engine.desk.page_trouble, self._told = None, ""
             log.info("page.served", listen=self._listen)
             self._serve(listener, gate)
 
-    def _tell(self, error: OSError) -> None:
-        reason = error.strerror or str(error)
+    def _wait(self, reason: str, remedy: str) -> None:
+        """Say why it is not served, once and as long as that is so, and wait before the next try."""
         if reason != self._told:
             self._told = reason
-            remedy = "files are attached all the same; choose another address in web.listen, or end what has this one"
-            log.error("page.not_served", listen=self._listen, reason=reason, remedy=remedy)
+            self._engine.desk.page_trouble = Unserved(self._listen, reason, remedy, self._engine.desk.clock.wall())
+            log.error(
+                "page.not_served",
+                listen=self._listen,
+                reason=reason,
+                remedy=f"files are attached all the same; {remedy}",
+            )
+        self._stopping.wait(_AGAIN_SECONDS)
 
     def _serve(self, listener: socket.socket, gate: Gate) -> None:
         app = Page(self._engine, self._state, gate, self._stopping).application()

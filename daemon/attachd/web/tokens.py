@@ -11,18 +11,26 @@ FILE_NAME = "web-token"
 
 
 def made(state: Path) -> str:
-    """The token, which is made (0600) where there is none. Raises OSError."""
-    path = state / FILE_NAME
-    with suppress(FileExistsError):
-        fresh = state / f"{FILE_NAME}.{os.getpid()}"
+    """The token, which is made (0600) where there is none: only then is anything written. Raises OSError."""
+    found = read(state)
+    while found is None:
+        # Not over one that is there: a page that is open goes on. One that a full disk has left empty is none.
+        _make(state)
+        found = read(state)
+        if found is None:
+            (state / FILE_NAME).unlink(missing_ok=True)
+    return found
+
+
+def _make(state: Path) -> None:
+    fresh = state / f"{FILE_NAME}.{os.getpid()}"
+    try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
-        try:
-            # Not over one that is there: a page that is open goes on.
-            os.link(fresh, path)
-        finally:
-            fresh.unlink()
-    return read(state) or made(_emptied(state))
+        with suppress(FileExistsError):
+            os.link(fresh, state / FILE_NAME)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def read(state: Path) -> str | None:
@@ -31,9 +39,3 @@ def read(state: Path) -> str | None:
         return (state / FILE_NAME).read_text("ascii").strip() or None
     except (FileNotFoundError, UnicodeDecodeError):
         return None
-
-
-def _emptied(state: Path) -> Path:
-    """The folder without the file, which a full disk has left empty."""
-    (state / FILE_NAME).unlink(missing_ok=True)
-    return state
