@@ -191,7 +191,7 @@ def fail_beside_a_namesake(w: World, name: str = "report.pdf") -> str:
     w.drop(PATH, CONTENT)
     w.jira.faults.append(Fault(status=500, body=b""))
     w.deliver()
-    w.jira.stored.append(Stored("801", "TEST-1", f"other {name}", b"ecno", w.clock.time + 1.0))
+    w.jira.stored.append(Stored("801", "TEST-1", f"other {name}", b"ecno", w.jira.time() + 1.0))
     w.settle(hours=2)
     assert w.row(PATH).state == "FAILED"
     assert "attachment 801 may be this file" in (w.row(PATH).reason or "")
@@ -207,7 +207,7 @@ def by_hand(w: World) -> None:
 
 
 def not_attached(w: World) -> None:
-    list(retrying.retry(w.desk.config, w.home / "state", [w.row(PATH)], not_attached=True))
+    list(retrying.retry(w.desk.config, w.home / "state", [w.row(PATH)], not_attached=True, clock=w.clock))
 
 
 @pytest.mark.parametrize("decide", [by_hand, not_attached])
@@ -236,10 +236,6 @@ def test_after_retry_alone_nobody_has_said_anything(dc: World) -> None:
 def test_what_came_after_that_is_not_covered(dc: World, decide: Callable[[World], None]) -> None:
     fail_beside_a_namesake(dc)
     decide(dc)
-    if decide is not_attached:
-        with dc.desk.journal.transaction() as connection:
-            # The command has the wall clock, and not that of this world.
-            connection.execute("UPDATE file SET judged_at = ? WHERE judged_at IS NOT NULL", (dc.clock.time,))
     dc.clock.advance(300.0)
     dc.jira.stored.append(Stored("802", "TEST-1", "yet another.pdf", b"nceo", dc.clock.time))
     dc.settle(hours=2)
@@ -249,6 +245,42 @@ def test_what_came_after_that_is_not_covered(dc: World, decide: Callable[[World]
     go_back(dc)
     dc.settle(hours=2)
     assert contents(dc) == [b"ecno", b"nceo", CONTENT]
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_what_a_person_says_is_held_against_jiras_clock_where_that_was_measured(dc: World, ahead: float) -> None:
+    dc.jira.time = lambda: dc.clock.time + ahead
+    for name in ("one", "other"):
+        dc.drop(f"TEST-2/{name}.txt")
+        dc.deliver()
+    fail_beside_a_namesake(dc)
+    dc.jira.stored.append(Stored("802", "TEST-1", "came since.pdf", b"ceno", dc.jira.time()))
+    not_attached(dc)
+    dc.clock.advance(60.0)
+
+    dc.jira.stored.append(Stored("803", "TEST-1", "yet another.pdf", b"nceo", dc.jira.time()))
+    dc.settle(hours=2)
+
+    assert contents(dc) == [b"ceno", b"ecno", b"nceo"]
+    assert dc.row(PATH).candidates == "803"
+
+
+def test_after_the_machine_was_off_jiras_clock_is_not_known(dc: World) -> None:
+    """CLOCK_BOOTTIME, which carries it on, begins anew; the wall clock has to do."""
+    dc.jira.time = lambda: dc.clock.time + 60.0
+    for name in ("one", "other"):
+        dc.drop(f"TEST-2/{name}.txt")
+        dc.deliver()
+    fail_beside_a_namesake(dc)
+    dc.end()
+    dc.clock.reboot()
+    dc.restart()
+    dc.jira.stored.append(Stored("802", "TEST-1", "came since.pdf", b"ceno", dc.jira.time()))
+
+    not_attached(dc)
+    dc.settle(hours=2)
+
+    assert contents(dc) == [b"ceno", b"ecno", CONTENT]
 
 
 def test_where_the_content_can_be_read_it_decides_whatever_a_person_said(w: World) -> None:

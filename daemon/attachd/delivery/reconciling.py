@@ -184,7 +184,7 @@ def _is_judged(row: Row, attachment: Attachment) -> bool:
     if EVERY not in ids:
         return False
     at, created = row.judged_at, attachment.created
-    return at is None or created is None or created <= at + ASSUMED_SLACK_SECONDS
+    return at is None or created is None or created <= at
 
 
 def _read(row: Row, content: Content | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import structlog
 
 from attachd.delivery import learning, outcome, pausing
 from attachd.delivery.desk import Desk
+from attachd.delivery.servertime import Kept
 from attachd.jira.exchange import Exchange
 from attachd.journal import database, queue, rows
 from attachd.journal.pauses import Pause
@@ -44,6 +46,7 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
             fault = fault or _second_issue(connection, sent[0].lane, now)
         if any(isinstance(fate, Stored) for fate in fates):
             _keep_skew(connection, desk)
+            _keep_time(connection, desk)
             ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
     tell(written)
     pausing.tell_ended(desk, ended)
@@ -61,6 +64,27 @@ def _keep_skew(connection: sqlite3.Connection, desk: Desk) -> None:
     skew, known = desk.site.time.skew, float(database.get(connection, "site.skew") or 0.0)
     if abs(skew - known) >= _NEW_SKEW_SECONDS:
         database.put(connection, "site.skew", skew)
+
+
+#: A measurement of Jira's clock is renewed after this time, in seconds.
+_RENEWED_SECONDS = 600.0
+
+
+def _keep_time(connection: sqlite3.Connection, desk: Desk) -> None:
+    """Let other processes know what time it is at Jira, where that was measured."""
+    boot, boot_id = desk.clock.boot(), desk.clock.boot_id()
+    slack = desk.site.time.slack(boot)
+    if slack is None:
+        return
+    fresh, text = Kept(boot_id, desk.site.time.now(boot) - boot, slack, boot), database.get(connection, "site.time")
+    known = Kept(*json.loads(text)) if text else None
+    if (
+        known is None
+        or known.boot_id != boot_id
+        or boot - known.at >= _RENEWED_SECONDS
+        or abs(fresh.ahead - known.ahead) >= _NEW_SKEW_SECONDS
+    ):
+        database.put(connection, "site.time", json.dumps(fresh))
 
 
 #: Files of two issues that were stored in a wrong size within this time are no accident.

@@ -10,6 +10,7 @@ import statistics
 import threading
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: How many answers the estimates rest on, so that a single odd one does not matter.
 DATES, STORED = 9, 5
@@ -30,6 +31,22 @@ class _Measured:
     ahead: float
     error: float
     at: float
+
+
+class Kept(NamedTuple):
+    """A measurement for other processes: Jira's clock less CLOCK_BOOTTIME, within *slack*, as found out at *at* of one boot."""
+
+    boot_id: str
+    ahead: float
+    slack: float
+    at: float
+
+    def latest(self, boot_id: str, boot: float) -> float | None:
+        """The latest that it may be at Jira; None in another boot."""
+        if not boot_id or boot_id != self.boot_id:
+            return None
+        slack = min(self.slack + (boot - self.at) * _DRIFT, ASSUMED_SLACK_SECONDS)
+        return boot + self.ahead + slack
 
 
 class ServerTime:

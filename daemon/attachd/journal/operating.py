@@ -122,14 +122,14 @@ def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None
     connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])
 
 
-def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], now: float, not_attached: bool) -> None:
-    """``retry`` takes these files back; *not_attached*: a person says that none of them is in its issue.
+def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], judged_at: float | None) -> None:
+    """``retry`` takes these files back; *judged_at*: a person says that none of them was in its issue then, by Jira's clock.
 
     Without that the command says nothing about their attachments, as a person does who moves a file back by hand.
     """
     connection.executemany("UPDATE file SET returned = 'retry' WHERE id = ?", [(row_id,) for row_id in row_ids])
-    if not_attached:
-        judged = [(rows.EVERY, now, row_id) for row_id in row_ids]
+    if judged_at is not None:
+        judged = [(rows.EVERY, judged_at, row_id) for row_id in row_ids]
         connection.executemany("UPDATE file SET judged = ?, judged_at = ? WHERE id = ?", judged)
 
 

@@ -81,7 +81,7 @@ CREATE TABLE file (
   note_sha256   BLOB,                         -- of the note beside it, byte for byte: only that very note is ever removed
   candidates    TEXT,                         -- ids of the attachments that a person was told may be this file
   judged        TEXT,                         -- ids of those that a person looked at and found to be others; *: all until judged_at
-  judged_at     REAL,
+  judged_at     REAL,                         -- by Jira's clock, with how far our idea of that may be off
   returned      TEXT,                         -- 'retry': the command took it back, which says nothing about its attachments
   heir          INTEGER,                      -- the row that took its doubt over when the file came back
   sent_slack    REAL,                         -- how far sent_at may be off; NULL: the server's clock was not measured

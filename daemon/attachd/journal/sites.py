@@ -39,7 +39,7 @@ def change(connection: sqlite3.Connection, site: str, now: float) -> None:
         return
     for table in ("listed", "moved", "struck"):
         connection.execute(f"DELETE FROM {table}")
-    connection.execute("DELETE FROM meta WHERE key IN ('site.pages', 'site.skew', 'retention.closed')")
+    connection.execute("DELETE FROM meta WHERE key IN ('site.pages', 'site.skew', 'site.time', 'retention.closed')")
     for each in pauses.read(connection):
         if each.scope is not Scope.OPERATOR:
             pauses.drop(connection, each.scope, each.subject, now)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
+import sqlite3
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,7 +21,9 @@ from typing import assert_never
 
 import structlog
 
+from attachd.clock import Clock
 from attachd.config import Config
+from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS, Kept
 from attachd.filing import guard, moving, notes, numbering, places, recognising, relocation, renaming
 from attachd.filing.moving import Dirty
 from attachd.intake import routing
@@ -109,7 +113,7 @@ def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:
 
 
 def retry(
-    config: Config, state: Path, chosen: Sequence[Row], *, not_attached: bool = False
+    config: Config, state: Path, chosen: Sequence[Row], *, not_attached: bool = False, clock: Clock | None = None
 ) -> Iterator[Returned | Left]:
     """Take these files back, a group at a time; yields what became of each once that is durable.
 
@@ -127,7 +131,7 @@ def retry(
         group = left[start : start + AT_ONCE]
         with _alone(state) as alone:
             if alone:
-                results = _group(config, state, router, group, not_attached=not_attached)
+                results = _group(config, state, router, group, (clock or Clock()) if not_attached else None)
             else:
                 busy = "another process takes files back at this moment, and has not ended for a minute; try once more"
                 results = [Left(row.target or b"", busy) for row in group]
@@ -186,9 +190,12 @@ def _end_all(config: Config, state: Path) -> list[Returned | Left]:
 
 
 def _group(
-    config: Config, state: Path, router: routing.Router, chosen: Sequence[Row], *, not_attached: bool
+    config: Config, state: Path, router: routing.Router, chosen: Sequence[Row], judged: Clock | None
 ) -> list[Returned | Left]:
-    """Write down what is to be moved where, all at once, and move it. What an earlier run could not end goes on from there."""
+    """Write down what is to be moved where, all at once, and move it. What an earlier run could not end goes on from there.
+
+    *judged*: by this clock a person says now that none of them is in its issue.
+    """
     with database.changing(state) as connection:
         begun = retries.unfinished(connection) if connection is not None else []
     by_id, promised = {row.id: row for row in chosen}, {intent.target for intent in begun}
@@ -207,10 +214,18 @@ def _group(
         if connection is None:
             return [Left(row.target or b"", "there is no journal any more") for row in chosen]
         intents += retries.begin(connection, fresh)
-        operating.taken_back(connection, [i.file for i in intents], time.time(), not_attached)
+        judged_at = _latest_at_jira(connection, judged) if judged else None
+        operating.taken_back(connection, [i.file for i in intents], judged_at)
     carried = _carry_out(config, state, [(by_id[intent.file], intent) for intent in intents])
     results |= dict(zip((intent.file for intent in intents), carried, strict=True))
     return [results[row.id] for row in chosen]
+
+
+def _latest_at_jira(connection: sqlite3.Connection, clock: Clock) -> float:
+    """The latest that it may be now by Jira's clock: as the service measured that in this boot, or by our own."""
+    text = database.get(connection, "site.time")
+    measured = Kept(*json.loads(text)).latest(clock.boot_id(), clock.boot()) if text else None
+    return clock.wall() + ASSUMED_SLACK_SECONDS if measured is None else measured
 
 
 def wanted(row: Row, router: routing.Router) -> bytes | routing.Unrouted:
