@@ -190,6 +190,8 @@ def rewrite(life: Life, which: int, how: int) -> None:
         path = life.house.inbox / item.path
         if exchange(fresh, path) and life.took(item, fresh) is not item:
             exchange(fresh, path)
+        # A new file takes the name next time: a program may have this one open.
+        fresh.unlink()
 
 
 @deed
@@ -234,7 +236,9 @@ def write_more(life: Life, _a: int, _b: int) -> None:
             before = file.read()
             more = life.content(64)
             file.write(more)
-            life.ledger.changes(item, before + more)
+            # Another file may have taken its name.
+            if os.fstat(file.fileno()).st_nlink:
+                life.ledger.changes(item, before + more)
     life.open_files.clear()
 
 
