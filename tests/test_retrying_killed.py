@@ -132,6 +132,33 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
     assert [p for root in (w.inbox, w.failed) for p in root.rglob(".attachd-*")] == []
 
 
+@pytest.mark.parametrize("first", ["the verb", "the service"])
+def test_a_copy_that_is_moved_on_meanwhile_is_still_the_file(w: World, first: str) -> None:
+    """The verb dies, and a person finds the file in the inbox and moves it: whoever comes next attaches it once."""
+    step, dies = 0, True
+    while dies:
+        path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
+        w.jira.limit = 3
+        w.clock.advance(61.0)
+        w.drop(path, whole)
+        w.deliver()
+        dies = killed(step, lambda: take_back(w, path))  # noqa: B023
+        w.jira.limit = 100
+        w.clock.advance(61.0)
+        if (w.inbox / path).exists():
+            (w.inbox / path).rename(w.inbox / f"TEST-1/{step}-report-moved.pdf")
+        take_back(w, path) if first == "the verb" else w.settle(hours=1)
+        w.settle(hours=1)
+        take_back(w, path) if content(w, w.failed, path) else None
+        w.settle(hours=1)
+
+        assert [s.content for s in w.jira.on("TEST-1") if s.content == whole] == [whole], f"step {step}"
+        assert content(w, w.done, path) == [whole]
+        assert content(w, w.failed, path) == []
+        step += 1
+    assert [p for root in (w.inbox, w.failed) for p in root.rglob(".attachd-*")] == []
+
+
 def fail(w: World, path: str, whole: bytes = b"too large") -> None:
     w.drop(path, whole)
     w.deliver()

@@ -75,8 +75,9 @@ def end(connection: sqlite3.Connection, file_ids: Collection[int]) -> None:
 
 
 def taken_up(connection: sqlite3.Connection, intent: Intent) -> bool:
-    """Whether intake has seen, since the intent, a file of this size at the target."""
+    """Whether intake has seen, since the intent, a file of this size at the target, or one of its content anywhere."""
     found = connection.execute(
-        "SELECT 1 FROM file WHERE id > ? AND path = ? AND size = ? LIMIT 1", (intent.newest, intent.target, intent.size)
+        "SELECT 1 FROM file WHERE id > ? AND size = ? AND (path = ? OR sha256 = ?) LIMIT 1",
+        (intent.newest, intent.size, intent.target, intent.sha256),
     )
     return found.fetchone() is not None

@@ -26,7 +26,7 @@ from attachd.config import Config
 from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS, Kept
 from attachd.filing import guard, moving, notes, numbering, places, recognising, relocation, renaming
 from attachd.filing.moving import Dirty
-from attachd.intake import routing
+from attachd.intake import routing, walking
 from attachd.journal import database, lookup, operating, retries, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -481,9 +481,24 @@ class _Taking:
                 assert_never(outcome)
 
     def _arrived(self, intent: retries.Intent) -> bool:
-        """Whether intake has taken up, since then, what lay at the target."""
+        """Whether the copy was seen since: intake has taken it up, or a person has moved it within the inbox."""
+        # What is moved to done between the first two is in the journal by the third.
+        return self._taken_up(intent) or self._lies_elsewhere(intent) or self._taken_up(intent)
+
+    def _taken_up(self, intent: retries.Intent) -> bool:
         with database.changing(self._state) as connection:
             return connection is not None and retries.taken_up(connection, intent)
+
+    def _lies_elsewhere(self, intent: retries.Intent) -> bool:
+        """Whether a file of this content and time, as a copy has, lies anywhere in the inbox. Walks through all of it."""
+        if intent.sha256 is None:
+            return False
+        alike = (
+            entry.path
+            for entry in walking.everything(self._inbox, lambda: None)
+            if (entry.print.size, entry.print.mtime_ns) == (intent.size, intent.mtime_ns)
+        )
+        return any(_sum(self._inbox, path) == intent.sha256 for path in alike)
 
     def _doubt(self) -> None:
         """Its copy is nowhere to be found: somebody may have moved it on, and it may be attached by now."""
