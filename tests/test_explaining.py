@@ -611,6 +611,14 @@ OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
         (f"{NAME} cannot be taken: TEST-1/.attachdignore is a link; nothing of that folder is before it is mended."),
     ),
     "own": (Ignored(".attachd", Rule.OWN), True, f"{NAME} belongs to attachd itself, and is never attached."),
+    "kept": (
+        Ignored(".attachd-*", Rule.KEPT),
+        True,
+        (
+            f"{NAME} is left alone, because names that begin with .attachd- are kept for attachd's own temporary files; rename "
+            "it to have it attached."
+        ),
+    ),
     "hidden": (
         Ignored(".*", Rule.HIDDEN),
         True,

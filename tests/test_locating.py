@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.journal import lookup, operating
+from attachd.journal import lookup, operating, report
 from attachd.model import State
 from attachd.service import explaining, locating
 from attachd.service.explaining import (
@@ -117,6 +117,17 @@ def test_the_rule_that_leaves_a_name_alone_is_told(tmp_path: Path) -> None:
         assert one(w, "inbox/TEST-1/.cached") == Ignored(".cache*", Rule.USERS)
         assert one(w, "inbox/.attachd/id") == Ignored(".attachd", Rule.OWN, b".attachd")
         assert one(w, "inbox/TEST-1/d.tmp") == Unseen("TEST-1", 7)
+
+
+def test_a_file_under_a_name_that_attachd_keeps_for_itself_is_counted_and_told(w: World) -> None:
+    w.drop("TEST-1/.attachd-note-0f", b"a dropper's")
+    w.settle(hours=1)
+
+    assert w.files(w.inbox) == {"TEST-1/.attachd-note-0f": b"a dropper's"}
+    assert report.ignored(w.desk.journal) == 1
+    assert told(w, "inbox/TEST-1").endswith(
+        "names that begin with .attachd- are kept for attachd's own temporary files; rename it to have it attached."
+    )
 
 
 def test_nested_files_that_are_left_alone_are_told(tmp_path: Path) -> None:

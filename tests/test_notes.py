@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -157,13 +158,25 @@ def test_what_a_crash_left_is_replaced(tmp_path: Path, monkeypatch: pytest.Monke
         patch.setattr(os, "fsync", _die)
         patch.setattr(os, "unlink", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
-            notes.write(tmp_path, b"report.pdf", b"half", "17")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"half"]
+            notes.write(tmp_path, b"report.pdf", note("17")[:40], "17")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [note("17")[:40]]
 
     notes.write(tmp_path, b"report.pdf", note("17"), "17")
 
     assert os.listdir(tmp_path) == ["report.pdf.why.txt"]
     assert (tmp_path / "report.pdf.why.txt").read_bytes() == note("17")
+
+
+@pytest.mark.parametrize("count", [1, 19])
+def test_what_somebody_put_under_the_hidden_name_stays(tmp_path: Path, count: int) -> None:
+    hidden = [*itertools.islice(numbering.numbered(numbering.hidden(b"note", b"17")), count)]
+    for name in hidden:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"mine")
+
+    notes.write(tmp_path, b"report.pdf", note("17"), "17")
+
+    assert sorted(os.listdir(tmp_path)) == sorted([*map(os.fsdecode, hidden), "report.pdf.why.txt"])
+    assert {(tmp_path / os.fsdecode(name)).read_bytes() for name in hidden} == {b"mine"}
 
 
 def _die(*_: object, **__: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import pausing
-from attachd.filing import notices
+from attachd.filing import notices, numbering
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service.posting import Posting
@@ -165,14 +166,30 @@ def test_a_text_is_whole_or_not_there(w: World, monkeypatch: pytest.MonkeyPatch)
     assert "1 file to be dealt with" in text(w)
 
 
+@pytest.mark.parametrize("content", [b"mine", b"", b"attachd notice - of a crash"])
+def test_what_lies_under_the_name_of_its_temporary_file_goes_only_if_it_is_its_own(w: World, content: bytes) -> None:
+    hidden = w.inbox / os.fsdecode(numbering.hidden(b"notice", b"_STATUS.txt"))
+    hidden.write_bytes(content)
+
+    Posting(w.desk).step()
+
+    assert text(w).startswith("attachd notice - ")
+    assert sorted(os.listdir(w.inbox)) == sorted(
+        [".attachd", "_STATUS.txt", *([hidden.name] if content == b"mine" else [])]
+    )
+    assert content != b"mine" or hidden.read_bytes() == content
+
+
 def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = notices.notes.prepare
+    prepared = notices.notes.prepared
 
-    def slow(*given: Any) -> None:
-        prepare(*given)
-        (w.inbox / "_STATUS.txt").write_text("mine\n")
+    @contextmanager
+    def slow(*given: Any) -> Iterator[bytes]:
+        with prepared(*given) as temporary:
+            (w.inbox / "_STATUS.txt").write_text("mine\n")
+            yield temporary
 
-    monkeypatch.setattr(notices.notes, "prepare", slow)
+    monkeypatch.setattr(notices.notes, "prepared", slow)
 
     Posting(w.desk).step()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -279,6 +280,23 @@ def test_an_original_whose_copy_is_nowhere_gets_its_name_again(w: World) -> None
 
     assert original.read_bytes() == b"too large"
     assert w.desk.journal.value("SELECT count(*) FROM retry") == 0
+
+
+def test_where_all_hidden_names_are_taken_another_name_is_chosen(tmp_path: Path) -> None:
+    with far(tmp_path) as w:
+        w.jira.limit = 3
+        fail(w, "TEST-1/a.txt")
+        hidden = numbering.hidden(b"back", b"a.txt")
+        taken = [w.inbox / "TEST-1" / os.fsdecode(name) for name in itertools.islice(numbering.numbered(hidden), 20)]
+        for path in taken:
+            path.write_bytes(b"a dropper's")
+
+        (result,) = take_back(w, "TEST-1/a.txt")
+
+        assert isinstance(result, retrying.Returned)
+        assert w.files(w.inbox)["TEST-1/a (2).txt"] == b"too large"
+        assert [path.read_bytes() for path in taken] == [b"a dropper's"] * 20
+        assert w.files(w.failed) == {}
 
 
 def test_two_at_once_take_it_back_once(w: World) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,9 @@ FIRST_BYTES = 256
 MOST_BYTES = 64 * 1024
 
 _PURPOSE = b"note"
+
+#: With so many bytes each kind of text that attachd writes begins as no other does; under so many dot-names one is tried.
+_KIND_BYTES, _HIDDEN = 13, 20
 
 #: Under how many names the note beside an attached file is looked for when that is deleted.
 _LINKS = 5
@@ -170,9 +174,7 @@ def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = W
 
 
 def _write_once(folder: int, names: numbering.Series, content: bytes, ident: str) -> bytes:
-    temporary = numbering.hidden(_PURPOSE, ident.encode())
-    try:
-        prepare(folder, temporary, content)
+    with prepared(folder, numbering.hidden(_PURPOSE, ident.encode()), content) as temporary:
         while True:
             for name in _candidates(folder, names):
                 if _ident_of(folder, name) == ident:
@@ -180,9 +182,6 @@ def _write_once(folder: int, names: numbering.Series, content: bytes, ident: str
                 with suppress(FileExistsError):  # Taken: the next number.
                     renaming.rename(folder, temporary, folder, name, renaming.Reserving())
                     return name
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
 
 
 def _candidates(folder: int, names: numbering.Series) -> Iterator[bytes]:
@@ -195,16 +194,44 @@ def _candidates(folder: int, names: numbering.Series) -> Iterator[bytes]:
     yield from map(names.name, range(max(numbering.IN_ORDER + 1, end - numbering.IN_ORDER), end + 1))
 
 
-def prepare(folder: int, temporary: bytes, content: bytes) -> None:
-    """Write a text under a dot-name, durably, in place of what a crash left there. Raises OSError."""
-    with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=folder)
+@contextmanager
+def prepared(folder: int, hidden: bytes, content: bytes) -> Iterator[bytes]:
+    """Write a text under a dot-name, durably, for as long as the context lasts, and yield that name. Raises OSError."""
+    temporary = free(folder, hidden, content)
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        os.fsync(file)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+        yield temporary
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+
+
+def free(folder: int, hidden: bytes, content: bytes) -> bytes:
+    """Choose a dot-name for a text, in place of what a crash left of such a one there. Raises OSError.
+
+    What begins otherwise is somebody's, and stays.
+    """
+    for name in itertools.islice(numbering.numbered(hidden), _HIDDEN):
+        status = recognising.status_of(folder, name)
+        if status is None:
+            return name
+        if stat.S_ISREG(status.st_mode) and content.startswith(_begins(folder, name)):
+            os.unlink(name, dir_fd=folder)
+            return name
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), hidden)
+
+
+def _begins(folder: int, name: bytes) -> bytes:
+    file = os.open(name, recognising.READ, dir_fd=folder)
+    try:
+        return os.read(file, _KIND_BYTES)
     finally:
         os.close(file)
 

@@ -43,14 +43,8 @@ def put(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes, content
     Raises Foreign where the name is taken by what is no notice, OSError where it cannot be written.
     """
     with _folder(inbox, mount, folder) as here:
-        temporary = numbering.hidden(_PURPOSE, name)
-        try:
-            notes.prepare(here, temporary, content)
+        with notes.prepared(here, numbering.hidden(_PURPOSE, name), content) as temporary:
             _rename(here, temporary, name)
-        except (OSError, Foreign):
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=here)
-            raise
         durability.synchronise(here)
         status = os.fstat(here)
         return status.st_dev, status.st_ino

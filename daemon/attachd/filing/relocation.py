@@ -6,6 +6,7 @@ its name, durably, and only then the original goes. What stands where tells how 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -69,8 +70,11 @@ class _Ends:
         return next((name for name in self._hidden() if _digest(self.there, name) == digest), None)
 
     def free(self) -> bytes:
-        """Choose a hidden name that nothing has."""
-        return next(name for name in self._hidden() if recognising.status_of(self.there, name) is None)
+        """Choose a hidden name that nothing has. Raises OSError where each has something."""
+        found = next((name for name in self._hidden() if recognising.status_of(self.there, name) is None), None)
+        if found is None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
+        return found
 
     def _hidden(self) -> list[bytes]:
         return list(itertools.islice(numbering.numbered(numbering.hidden(_COPY, self.name)), _NAMES))

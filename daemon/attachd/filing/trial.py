@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from attachd.filing import notes, places, renaming
@@ -20,15 +19,10 @@ def fails(folder: Path) -> OSError | None:
     """Try it for real, and return the error; None where the folder takes a file. What a crash left of a trial goes."""
     try:
         with _lock, places.folder(folder, b"") as here:
-            try:
-                notes.prepare(here, _FIRST, _CONTENT)
-                with suppress(FileNotFoundError):
-                    os.unlink(_SECOND, dir_fd=here)
-                renaming.rename(here, _FIRST, here, _SECOND, renaming.Reserving())
-            finally:
-                for name in (_FIRST, _SECOND):
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=here)
+            with notes.prepared(here, _FIRST, _CONTENT) as first:
+                second = notes.free(here, _SECOND, _CONTENT)
+                renaming.rename(here, first, here, second, renaming.Reserving())
+                os.unlink(second, dir_fd=here)
             os.fsync(here)
     except OSError as error:
         # EEXIST: another attachd tries the same folder. EINVAL: no folder can be synchronised there (fsync(2)).

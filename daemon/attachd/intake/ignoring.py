@@ -13,7 +13,10 @@ from attachd.intake import litter
 from attachd.model import Mistake, Problem
 
 #: Our own files, wherever they are; nothing re-includes them. Notes are recognised by their first line instead.
-OWN = (".attachd", ".attachd-*", ".attachdignore", "_WHY.txt")
+OWN = (".attachd", ".attachdignore", "_WHY.txt")
+
+#: Those of our own temporary files. Who has dropped one under such a name is told.
+KEPT = ".attachd-*"
 
 #: Our own file directly in the inbox.
 OWN_STATUS = "_STATUS.txt"
@@ -96,7 +99,7 @@ def _fits(text: str, name: str) -> bool:
     return len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail)
 
 
-_OWN = _Names(OWN)
+_OWN = _Names((*OWN, KEPT))
 _BUILT_IN = _Names(BUILT_IN)
 
 

@@ -24,6 +24,7 @@ class Rule(Enum):
     """Whose rule it is that leaves a name alone."""
 
     OWN = "own"  #: attachd's own files
+    KEPT = "kept"  #: the names of its temporary files
     HIDDEN = "hidden"  #: a dot in front
     BUILT_IN = "built in"  #: unfinished transfers, litter of desktops and file servers
     USERS = "user's"  #: ``settle.ignore``, or that of a ``[[folder]]``
@@ -258,6 +259,11 @@ def _ignored(name: str, found: Ignored, world: Circumstances) -> str:
     match found.rule:
         case Rule.OWN:
             return f"{name} belongs to attachd itself, and is never attached."
+        case Rule.KEPT:
+            return (
+                f"{name} is left alone, because names that begin with .attachd- are kept for attachd's own temporary files; "
+                "rename it to have it attached."
+            )
         case Rule.HIDDEN:
             return (
                 f"{name} is left alone, because {whose} begins with a dot, as those of hidden and unfinished files do; "

@@ -336,6 +336,8 @@ def _kind(status: os.stat_result) -> str:
 def _rule(pattern: str, users: tuple[str, ...]) -> Rule:
     if pattern in (*ignoring.OWN, ignoring.OWN_STATUS):
         return Rule.OWN
+    if pattern == ignoring.KEPT:
+        return Rule.KEPT
     if pattern not in ignoring.BUILT_IN and pattern in users:
         return Rule.USERS
     if pattern.startswith("."):
