@@ -19,7 +19,7 @@ class Group:
 
 
 _NEXTCLOUD = "https://github.com/nextcloud/desktop/blob/master/sync-exclude.lst"
-_GITIGNORE = "https://github.com/github/gitignore/tree/main/Global"
+_GITIGNORE = "https://github.com/github/gitignore/blob/main/Global"
 
 GROUPS = (
     Group(
@@ -30,10 +30,11 @@ GROUPS = (
             *("*.lftp-pget-status", ".pureftpd-upload.*", ".in.*"),
         ),
         (
-            "https://fileinfo.com/filetypes/misc",
+            "https://fileinfo.com/extension/part",
+            "https://fileinfo.com/extension/crdownload",
             "https://aria2.github.io/manual/en/html/technical-notes.html",
             "https://winscp.net/eng/docs/resume",
-            "https://man.archlinux.org/man/pure-ftpd.8",
+            "https://github.com/jedisct1/pure-ftpd/blob/master/src/ftpd.h",
         ),
     ),
     Group(
@@ -43,7 +44,7 @@ GROUPS = (
             *("*:com.dropbox.*", "*:SmartScreen", "*:encryptable", "*:OECustomProperty", "*:WofCompressedData"),
         ),
         (
-            "https://learn.microsoft.com/openspecs/windows_protocols/ms-fscc/8ac44452-328c-4d7b-a784-d72afd19bd9f",
+            "https://learn.microsoft.com/en-us/openspecs/windows_protocols/ms-fscc/6e3f7352-d11c-4d76-8c39-2516a9df36e8",
             "https://www.samba.org/samba/docs/current/man-html/vfs_streams_xattr.8.html",
             "https://www.samba.org/samba/docs/current/man-html/vfs_fruit.8.html",
         ),
@@ -73,9 +74,9 @@ GROUPS = (
             *("@Recycle", "@Recently-Snapshot", "@__thumb", ".@__thumb", "~snapshot", ".snapshot", "#snapshot", ".zfs"),
         ),
         (
-            "https://nfs.sourceforge.net/#faq_d2",
+            "http://nfs.sourceforge.net/#faq_d2",
             "https://www.samba.org/samba/docs/current/man-html/vfs_recycle.8.html",
-            "https://kb.synology.com/DSM/help/DSM/AdminCenter/file_share_create",
+            "https://kb.synology.com/en-global/DSM/help/DSM/AdminCenter/file_share_create?version=7",
             f"{_GITIGNORE}/Linux.gitignore",
         ),
     ),
