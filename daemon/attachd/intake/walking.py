@@ -15,10 +15,8 @@ from attachd.filing import guard, places
 from attachd.intake import ignoring
 from attachd.model import Fingerprint, signed64
 
-#: Deeper folders are not taken: each level holds a descriptor.
+#: Deeper folders are not taken: each level holds a descriptor. As many more are looked into, to say how many files lie there.
 DEPTH = 32
-#: As many levels more are looked into, to say how many files lie there.
-COUNTED = 32
 #: So many folders that lie too deep are named; what lies in others is counted with the last of these.
 MOST_NAMED = 20
 TOO_DEEP = f"it lies deeper than {DEPTH} folders; move what is in it directly into the issue's folder"
@@ -42,12 +40,13 @@ class Walk:
 
     ``enter`` is called with each folder, its path and its descriptor, before it is listed. ``deep`` are the folders that
     are not taken because of their depth, with the least number of files that lie in them. ``ignored`` counts the names, of files
-    and of folders, that a pattern leaves alone.
+    and of folders, that a pattern leaves alone. ``counting``: of what lies too deep for another walk.
     """
 
     hidden: Hidden
     nested: bool = True
     enter: Enter = lambda *_: None
+    counting: bool = False
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
     deep: dict[bytes, int] = field(default_factory=dict)
     ignored: int = 0
@@ -97,7 +96,7 @@ class Walk:
                 continue
             if depth < DEPTH:
                 yield from self.below(folder, below, depth + 1)
-            elif files := self._count(folder, below, COUNTED):
+            elif files := self._count(folder, below):
                 self._pass_over(below, files)
 
     def _leave(self, path: bytes, folder: bool) -> bool:
@@ -120,27 +119,12 @@ class Walk:
         named = path if len(self.deep) < MOST_NAMED else next(reversed(self.deep))
         self.deep[named] = self.deep.get(named, 0) + files
 
-    def _count(self, parent: int, path: bytes, levels: int) -> int:
-        """Count the files of a folder and of so many levels below it; what is deeper still, or cannot be listed, as one."""
-        folders, files = [], 0
-        try:
-            folder = os.open(path.rpartition(b"/")[2], FOLDER, dir_fd=parent)
-        except OSError:
+    def _count(self, parent: int, path: bytes) -> int:
+        """Count the files of a folder and of as many levels below it; what is deeper still, or cannot be listed, as one."""
+        if self.counting:
             return 1
-        try:
-            with os.scandir(folder) as listing:
-                for item in listing:
-                    here = path + b"/" + os.fsencode(item.name)
-                    if item.is_dir(follow_symlinks=False):
-                        folders.append(here)
-                    elif item.is_file(follow_symlinks=False) and not self.hidden(here, False):
-                        files += 1
-            shown = [below for below in folders if not self.hidden(below, True)]
-            return files + sum(self._count(folder, below, levels - 1) if levels else 1 for below in shown)
-        except OSError:
-            return files + 1
-        finally:
-            os.close(folder)
+        walk = Walk(self.hidden, counting=True)
+        return sum(1 for _ in walk.below(parent, path)) + sum(walk.deep.values()) + len(walk.troubles)
 
 
 def why(error: OSError) -> str:
