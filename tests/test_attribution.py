@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,11 +59,6 @@ def by_hand(
 ) -> None:
     number = str(next(w.jira._ids))
     w.jira.stored.append(Stored(number, issue, name, content, w.clock.time - ago, **more))
-
-
-def lose_journal(w: World) -> None:
-    w.end()
-    shutil.rmtree(w.home / "state")
 
 
 def sent_again_and_filed(w: World, content: bytes = b"first") -> None:
@@ -154,8 +148,7 @@ def test_after_a_lost_journal_a_namesake_is_not_the_file(at, site: str) -> None:
     w = at(site)
     w.clock.time = os.stat(w.drop("TEST-1/log.txt", b"new..", OLD)).st_ctime + 5
     by_hand(w, b"older", ago=300.0)
-    lose_journal(w)
-    w.restart()
+    w.lose_journal()
 
     w.settle()
 
@@ -173,8 +166,7 @@ def test_after_a_lost_journal_equal_bytes_under_another_name_are_not_the_file(at
     w = at(site)
     w.clock.time = os.stat(w.drop("TEST-1/log.txt", b"bytes")).st_ctime + 5
     by_hand(w, b"bytes", "other.txt")
-    lose_journal(w)
-    w.restart()
+    w.lose_journal()
 
     w.settle()
 
@@ -209,8 +201,7 @@ def test_after_a_lost_journal_with_a_wrong_clock_nothing_is_sent_twice(at, site:
     ctime = os.stat(w.drop("TEST-1/log.txt", b"bytes")).st_ctime
     w.clock.time = ctime
     w.jira.stored.append(Stored("77", "TEST-1", "log.txt", b"bytes", ctime + off + 1))
-    lose_journal(w)
-    w.restart()
+    w.lose_journal()
 
     w.settle()
 

@@ -36,14 +36,6 @@ def failed_note(w: World, path: str = "TEST-1/report.pdf", content: bytes = b"to
     return w.failed / (path + ".why.txt")
 
 
-def go_back(w: World, path: str, to: str = "") -> Path:
-    """Move a failed file into the inbox, as a person does."""
-    target = w.inbox / (to or path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (w.failed / path).rename(target)
-    return target
-
-
 def attached(w: World, issue: str) -> list[bytes]:
     w.settle(hours=1)
     return [stored.content for stored in w.jira.on(issue)]
@@ -53,7 +45,7 @@ def attached(w: World, issue: str) -> list[bytes]:
 @pytest.mark.parametrize("name", ["report.pdf", "a/b/report.pdf"])
 def test_a_note_that_came_back_with_its_file_goes(w: World, name: str, issue: str) -> None:
     note = failed_note(w, f"TEST-1/{name}")
-    came = go_back(w, f"TEST-1/{name}", f"{issue}/{name}")
+    came = w.go_back(f"TEST-1/{name}", f"{issue}/{name}")
     note.rename(came.with_name(note.name))
 
     assert attached(w, issue) == [b"too large"]
@@ -65,7 +57,7 @@ def test_a_note_that_came_back_with_its_file_goes(w: World, name: str, issue: st
 def test_one_that_comes_after_its_file_was_attached_goes_too(w: World) -> None:
     note = failed_note(w)
     text = note.read_bytes()
-    go_back(w, "TEST-1/report.pdf")
+    w.go_back("TEST-1/report.pdf")
     assert attached(w, "TEST-1") == [b"too large"]
     (w.inbox / "TEST-1/report.pdf.why.txt").write_bytes(text)
 
@@ -79,7 +71,7 @@ def test_one_that_comes_before_its_file_waits_for_it(w: World) -> None:
     note.rename(came)
     assert attached(w, "TEST-1") == []
     assert came.exists()
-    go_back(w, "TEST-1/report.pdf")
+    w.go_back("TEST-1/report.pdf")
 
     assert attached(w, "TEST-1") == [b"too large"]
     assert w.files(w.inbox) == {}
@@ -117,7 +109,7 @@ def test_what_only_looks_like_a_note_is_a_file(w: World, text: bytes) -> None:
 
 def test_a_note_to_which_a_person_added_something_is_left_where_its_file_came_back(w: World) -> None:
     note = failed_note(w)
-    came = go_back(w, "TEST-1/report.pdf").with_name(note.name)
+    came = w.go_back("TEST-1/report.pdf").with_name(note.name)
     note.rename(came)
     with came.open("ab") as file:
         file.write(b"I have asked Ann.\r\n")
@@ -131,7 +123,7 @@ def test_and_in_failed_it_stays_when_its_file_is_taken_away(w: World) -> None:
     note = failed_note(w)
     with note.open("ab") as file:
         file.write(b"I have asked Ann.\r\n")
-    go_back(w, "TEST-1/report.pdf")
+    w.go_back("TEST-1/report.pdf")
 
     assert attached(w, "TEST-1") == [b"too large"]
     assert note.read_bytes().endswith(b"I have asked Ann.\r\n")
@@ -139,9 +131,9 @@ def test_and_in_failed_it_stays_when_its_file_is_taken_away(w: World) -> None:
 
 def test_after_a_lost_journal_a_note_that_came_along_is_neither_attached_nor_removed(w: World) -> None:
     note = failed_note(w)
-    came = go_back(w, "TEST-1/report.pdf").with_name(note.name)
+    came = w.go_back("TEST-1/report.pdf").with_name(note.name)
     note.rename(came)
-    lose_journal(w)
+    w.lose_journal()
 
     assert attached(w, "TEST-1") == [b"too large"]
     assert came.exists()
@@ -150,9 +142,9 @@ def test_after_a_lost_journal_a_note_that_came_along_is_neither_attached_nor_rem
 
 def test_a_note_that_is_left_alone_is_told_once_when_it_stays(w: World) -> None:
     note = failed_note(w)
-    came = go_back(w, "TEST-1/report.pdf").with_name(note.name)
+    came = w.go_back("TEST-1/report.pdf").with_name(note.name)
     note.rename(came)
-    lose_journal(w)
+    w.lose_journal()
 
     with capture_logs() as first:
         w.deliver()
@@ -170,7 +162,7 @@ def test_so_many_notes_are_told_and_no_more(w: World, monkeypatch: pytest.Monkey
     note = failed_note(w)
     for number in range(5):
         shutil.copy2(note, w.drop(f"TEST-1/{number}.pdf").with_name(f"{number}.pdf.why.txt"))
-    lose_journal(w)
+    w.lose_journal()
 
     with capture_logs() as lines:
         w.scan()
@@ -183,13 +175,6 @@ def test_so_many_notes_are_told_and_no_more(w: World, monkeypatch: pytest.Monkey
 def told(lines: Sequence[MutableMapping[str, Any]]) -> list[str]:
     """The notes of which the log says that they are left alone."""
     return [line["file"] for line in lines if line["event"] == "note.left_alone"]
-
-
-def lose_journal(w: World) -> None:
-    w.end()
-    for path in (w.home / "state").glob("journal.db*"):
-        path.unlink()
-    w.restart()
 
 
 def test_a_file_and_its_note_that_were_copied_stay_what_they_are(w: World) -> None:

@@ -15,7 +15,7 @@ from attachd.journal import operating, report
 from attachd.journal.rows import Row
 from attachd.service import retrying
 from attachd.service.retrying import Left, Returned, in_words
-from world import Fault, Stored, World, world
+from world import Stored, World, world
 
 SECOND_DEVICE = Path("/dev/shm")
 
@@ -321,13 +321,9 @@ def test_it_is_then_sent_as_any_other(w: World) -> None:
 
 
 def fail_in_doubt(w: World) -> None:
-    """Two answers that prove nothing, for an upload that may have been stored."""
     w.jira.limit = 100
-    w.drop("TEST-1/report.pdf", b"once")
-    w.jira.faults += [Fault(status=200, body=b"<html>")] * 2
-    w.settle(hours=1)
+    w.fail_in_doubt("TEST-1/report.pdf", b"once")
     assert w.states() == ["FAILED"]
-    assert w.row("TEST-1/report.pdf").may_be_attached
 
 
 def test_one_that_may_be_attached_is_looked_for_first(w: World) -> None:

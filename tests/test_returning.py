@@ -28,13 +28,8 @@ def dc(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def fail_in_doubt(w: World, path: str = PATH, content: bytes = CONTENT) -> None:
-    """Two answers that prove nothing, for an upload that was not stored, or will be later."""
-    w.drop(path, content)
-    w.jira.faults += [Fault(status=200, body=b"<html>")] * 2
-    w.settle(hours=1)
-    assert w.row(path).state == "FAILED"
-    assert w.row(path).may_be_attached
+def fail_in_doubt(w: World, path: str = PATH) -> None:
+    w.fail_in_doubt(path, CONTENT)
 
 
 def arrive(w: World, issue: str = "TEST-1", name: str = "report.pdf", content: bytes = CONTENT) -> None:
@@ -42,18 +37,9 @@ def arrive(w: World, issue: str = "TEST-1", name: str = "report.pdf", content: b
     w.jira.stored.append(Stored(str(90_000 + len(w.jira.stored)), issue, name, content, w.clock.time))
 
 
-def go_back(w: World, to: str = PATH, path: str = PATH) -> None:
-    target = w.inbox / to
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (w.failed / path).rename(target)
-
-
 def lose_journal(w: World) -> None:
-    """The journal is gone, and the inbox scanned once without it, before anybody moves anything."""
-    w.end()
-    for path in (w.home / "state").glob("journal.db*"):
-        path.unlink()
-    w.restart()
+    """The inbox is scanned once without it, before anybody moves anything."""
+    w.lose_journal()
     w.scan()
 
 
@@ -93,7 +79,7 @@ def test_what_arrived_is_found_wherever_it_comes_back(w: World, to: str, what: s
             with w.desk.journal.transaction() as connection:
                 connection.execute("UPDATE file SET site = 'https://old.example.com'")
 
-    go_back(w, to)
+    w.go_back(PATH, to)
     w.settle(hours=2)
 
     assert len(w.jira.uploads) == uploads, "nothing was sent again"
@@ -111,7 +97,7 @@ def test_in_the_folder_of_the_other_key_of_its_issue(w: World, failed_as: str, t
     w.jira.moved = {"OLD-1": "NEW-5"}
     arrive(w, "NEW-5")
 
-    go_back(w, f"{to}/report.pdf", f"{failed_as}/report.pdf")
+    w.go_back(f"{failed_as}/report.pdf", f"{to}/report.pdf")
     w.settle(hours=2)
 
     assert len(w.jira.on("NEW-5")) == 1
@@ -119,7 +105,7 @@ def test_in_the_folder_of_the_other_key_of_its_issue(w: World, failed_as: str, t
 
 def test_taken_out_again_and_put_back_it_is_still_looked_for(w: World) -> None:
     fail_in_doubt(w)
-    go_back(w)
+    w.go_back(PATH)
     w.jira.look_faults += [Fault(status=503, body=b"")] * 50
     w.scan()
     w.step()
@@ -138,7 +124,7 @@ def test_what_did_not_arrive_is_sent_after_a_lost_journal(w: World) -> None:
     fail_in_doubt(w)
     lose_journal(w)
 
-    go_back(w)
+    w.go_back(PATH)
     w.settle(hours=2)
 
     assert [stored.content for stored in w.jira.on("TEST-1")] == [CONTENT]
@@ -150,7 +136,7 @@ def test_of_an_unknown_time_a_namesake_is_not_credited(w: World) -> None:
     fail_in_doubt(w)
     lose_journal(w)
 
-    go_back(w)
+    w.go_back(PATH)
     w.settle(hours=2)
 
     assert [stored.content for stored in w.jira.on("TEST-1")] == [b"ecno", CONTENT]
@@ -161,7 +147,7 @@ def test_nor_where_only_a_person_can_tell(dc: World) -> None:
     fail_in_doubt(dc)
     lose_journal(dc)
 
-    go_back(dc)
+    dc.go_back(PATH)
     dc.settle(hours=2)
 
     assert dc.row(PATH).state == "FAILED"
@@ -203,7 +189,7 @@ def contents(w: World) -> list[bytes]:
 
 
 def by_hand(w: World) -> None:
-    go_back(w)
+    w.go_back(PATH)
 
 
 def not_attached(w: World) -> None:
@@ -242,7 +228,7 @@ def test_what_came_after_that_is_not_covered(dc: World, decide: Callable[[World]
 
     assert contents(dc) == [b"ecno", b"nceo"]
     assert dc.row(PATH).candidates == "802"
-    go_back(dc)
+    dc.go_back(PATH)
     dc.settle(hours=2)
     assert contents(dc) == [b"ecno", b"nceo", CONTENT]
 
@@ -289,7 +275,7 @@ def test_where_the_content_can_be_read_it_decides_whatever_a_person_said(w: Worl
     with w.desk.journal.transaction() as connection:
         rows.change(connection, w.row(PATH).id, {"candidates": w.jira.stored[-1].id})
 
-    go_back(w)
+    w.go_back(PATH)
     w.settle(hours=2)
 
     assert contents(w) == [CONTENT]

@@ -339,6 +339,30 @@ class World:
         os.rename(fresh, target)
         return target
 
+    def go_back(self, path: str, to: str = "") -> Path:
+        """Move a failed file into the inbox, to where it was or elsewhere."""
+        target = self.inbox / (to or path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (self.failed / path).rename(target)
+        return target
+
+    # --- what befalls it ---
+
+    def lose_journal(self) -> None:
+        """The process ends, its journal is gone, and another begins without it."""
+        self.end()
+        for path in (self.home / "state").glob("journal.db*"):
+            path.unlink()
+        self.restart()
+
+    def fail_in_doubt(self, path: str, content: bytes) -> None:
+        """Two answers that prove nothing, for an upload that was not stored, or will be later."""
+        self.drop(path, content)
+        self.jira.faults += [Fault(status=200, body=b"<html>")] * 2
+        self.settle(hours=1)
+        assert self.row(path).state == "FAILED"
+        assert self.row(path).may_be_attached
+
     # --- what the program does ---
 
     def scan(self) -> Report:
