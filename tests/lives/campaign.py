@@ -88,7 +88,7 @@ def _begin() -> None:
 
 def _lived(work: tuple[Script, str, bool]) -> Outcome:
     script, program, cut = work
-    with tempfile.TemporaryDirectory(prefix="lives-") as folder, small_disk(Path(folder)) as disk:
+    with tempfile.TemporaryDirectory(prefix="lives-") as folder, small_disk(Path(folder), script.layout) as disk:
         jira = FakeJira()
         try:
             outcome = live(script, jira, program, Path(folder), disk)
@@ -101,16 +101,11 @@ def _lived(work: tuple[Script, str, bool]) -> Outcome:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
+def small_disk(folder: Path, layout: Layout) -> Iterator[Path | None]:
     """A small disk that can be filled, where this user may mount one; else None."""
     disk = folder / "disk"
     disk.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "lives", str(disk)], capture_output=True
-        ).returncode
-    )
+    mounted = layout.small and os.geteuid() == 0 and (_mount_ext4 if layout.ext4 else _mount_tmpfs)(disk)
     try:
         yield disk if mounted else None
     finally:
@@ -118,9 +113,22 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
             subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def _mount_tmpfs(disk: Path) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "lives", str(disk)]
+    return not subprocess.run(command, capture_output=True).returncode
+
+
+def _mount_ext4(disk: Path) -> bool:
+    image = disk.with_name("image")
+    with image.open("wb") as file:
+        file.truncate(_DISK_BYTES)
+    commands = ["mkfs.ext4", "-q", "-m", "0", "-b", "1024", str(image)], ["mount", "-o", "loop", str(image), str(disk)]
+    return not disks.lacking() and not any(subprocess.run(each, capture_output=True).returncode for each in commands)
+
+
 def _tell(outcome: Outcome, keep: Path | None) -> None:
     script = outcome.script
-    print(f"seed {script.seed} ({outcome.seconds:.0f} s):", flush=True)
+    print(f"seed {script.seed}{script.name and ', '}{script.name} ({outcome.seconds:.0f} s):", flush=True)
     for each in outcome.violations:
         print(f"  {each.kind}: {each.said}")
     print(f"  --script '{json.dumps({'seed': script.seed, 'layout': asdict(script.layout), 'deeds': script.deeds})}'")

@@ -1,4 +1,5 @@
-/* A wall clock that can be set for one program: LD_PRELOAD, and a file with seconds as a number, mapped. */
+/* Clocks that can be set for one program: LD_PRELOAD, and a file with two numbers, mapped: by how many seconds the wall clock is
+   ahead, and by how many the clock that also counts the time for which the machine slept. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -9,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile int64_t none;
-static volatile int64_t *ahead = &none;
+static volatile int64_t none[2];
+static volatile int64_t *ahead = none;
 static int (*real)(clockid_t, struct timespec *);
 
 __attribute__((constructor)) static void begin(void)
@@ -19,7 +20,7 @@ __attribute__((constructor)) static void begin(void)
 	int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	real = dlsym(RTLD_NEXT, "clock_gettime");
 	if (file >= 0) {
-		void *mapped = mmap(NULL, 8, PROT_READ, MAP_SHARED, file, 0);
+		void *mapped = mmap(NULL, sizeof none, PROT_READ, MAP_SHARED, file, 0);
 		if (mapped != MAP_FAILED)
 			ahead = mapped;
 		close(file);
@@ -30,7 +31,9 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 {
 	int failed = real ? real(clock, now) : -1;
 	if (!failed && clock == CLOCK_REALTIME)
-		now->tv_sec += *ahead;
+		now->tv_sec += ahead[0];
+	if (!failed && clock == CLOCK_BOOTTIME)
+		now->tv_sec += ahead[1];
 	return failed;
 }
 

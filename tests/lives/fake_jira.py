@@ -87,6 +87,8 @@ class FakeJira:
         self.reorders = False
         self.date_ahead = 0.0
         self.clock_ahead = 0.0
+        #: How much later it is than the machine thinks, for everybody in this life.
+        self.later = 0.0
         self.denied: set[str] = set()
         self.accepts_account = True
         self.refuses: set[str] = set()
@@ -114,7 +116,7 @@ class FakeJira:
         self.calm()
         with self.lock:
             self.kind, self.issues, self.uploads = kind, [], 0
-            self.lag = self.date_ahead = self.clock_ahead = 0.0
+            self.lag = self.date_ahead = self.clock_ahead = self.later = 0.0
 
     def calm(self) -> None:
         """Have no moods any more: what is held is let go, what is late is stored now."""
@@ -163,7 +165,7 @@ class FakeJira:
         """Store a file."""
         with self.lock:
             now = time.time()
-            created, shown_from = now + self.clock_ahead, now + self.lag
+            created, shown_from = now + self.later + self.clock_ahead, now + self.lag
             attachment = Attachment(self._number(), name, content, author, created, shown_from, by_hand, unknowable)
             self.issue(key).attachments.append(attachment)
             return attachment
@@ -172,6 +174,12 @@ class FakeJira:
         """How often the service has attached this content to an issue."""
         with self.lock:
             return sum(a.sha256 == sha256 and not a.by_hand for a in issue.attachments)
+
+    def holds(self, sha256: str) -> int:
+        """How many attachments of the service have this content by now."""
+        with self.lock:
+            ours = [a for issue in self.issues for a in issue.attachments if not a.by_hand]
+            return sum(hashlib.sha256(a.content).hexdigest() == sha256 for a in ours)
 
     def _number(self) -> int:
         self._next += 1
@@ -254,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        return formatdate(time.time() + self.site.date_ahead, usegmt=True)
+        return formatdate(time.time() + self.site.later + self.site.date_ahead, usegmt=True)
 
     def do_GET(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)

@@ -55,6 +55,10 @@ hold_minutes = 0.01
 format = "json"
 level = "debug"
 """
+_RETENTION = """
+[retention]
+done_days = 1
+"""
 
 
 def _is_regular(path: Path) -> bool:
@@ -93,12 +97,14 @@ class Service:
         """Write the configuration."""
         house = self.house
         folders = {"inbox": house.inbox, "done": house.done, "failed": house.failed, "state": self.state}
-        self.config.write_text(_CONFIG.format(**folders, url=url, last_look=LAST_LOOK, reply=REPLY))
+        told = _CONFIG.format(**folders, url=url, last_look=LAST_LOOK, reply=REPLY)
+        self.config.write_text(told + (_RETENTION if house.retention else ""))
 
     def start(self, *, expect_running: bool = True) -> None:
         """Start it, and wait until it says that it is ready. Raises ``Died`` where it ends instead."""
         if self.process is not None:
             return
+        self.house.done_comes_back()  # Without its folders it does not begin.
         address = str(self.house.home / f"{self.name}.sock")
         Path(address).unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.said.open("ab") as said:
@@ -154,14 +160,23 @@ class House:
     """One installation, built anew for each life."""
 
     def __init__(
-        self, home: Path, program: str, jira_url: str, *, small: Path | None = None, apart: bool = False
+        self,
+        home: Path,
+        program: str,
+        jira_url: str,
+        *,
+        small: Path | None = None,
+        apart: bool = False,
+        retention: bool = False,
     ) -> None:
-        """*small*: a small disk of its own for the state folder or, if *apart*, for done and failed."""
+        """*small*: a small disk of its own for the state folder or, if *apart*, for done and failed. *retention*: what is in done
+        for longer than a day is to be deleted.
+        """
         self.home, self.program, self.jira_url = home, program, jira_url
         self.inbox = home / "inbox"
-        self.small = small
+        self.small, self.retention = small, retention
         away = small if small and apart else home
-        self.done, self.failed = away / "done", away / "failed"
+        self.done, self.failed, self.away = away / "done", away / "failed", away / "done, away"
         self.states = (home if apart else small or home) / "state", home / "state-2"
         for folder in (self.inbox, self.done, self.failed):
             folder.mkdir(parents=True)
@@ -170,24 +185,33 @@ class House:
         token.chmod(0o600)
         self.env = {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
         self.limit: Callable[[], None] | None = None
+        self.has_own_clock, self._set, self._slept = False, 0, 0
         self.first, self.second = Service(self, "first", self.states[0]), Service(self, "second", self.states[1])
         self.outputs: list[str] = []
 
     def with_own_clock(self) -> bool:
-        """Have the program read a wall clock that ``set_clock`` sets; False where that cannot be had."""
+        """Have the program read clocks that ``set_clock`` and ``sleep`` set; False where that cannot be had."""
         if (compiler := shutil.which("cc")) is None:
             return False
         library = self.home / "clock.so"
         subprocess.run([compiler, "-shared", "-fPIC", "-O", "-o", library, _CLOCK_SOURCE, "-ldl"], check=True)
         self.set_clock(0)
+        self.has_own_clock = True
         self.env |= {"LD_PRELOAD": str(library), "LIVES_CLOCK": str(self.home / "clock")}
         return True
 
     def set_clock(self, seconds: int) -> None:
         """Set the program's wall clock so many seconds off the machine's."""
+        self._set = seconds
         clock = os.open(self.home / "clock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-        os.pwrite(clock, struct.pack("q", seconds), 0)  # Never shortened: it is mapped.
+        # Never shortened: it is mapped.
+        os.pwrite(clock, struct.pack("qq", self._set + self._slept, self._slept), 0)
         os.close(clock)
+
+    def sleep(self, seconds: int) -> None:
+        """Have the machine sleep for so long, as far as the program can see: of its clocks CLOCK_MONOTONIC alone stands still."""
+        self._slept += seconds
+        self.set_clock(self._set)
 
     def verb(self, *words: str, service: Service | None = None, seconds: float = LONGEST) -> int:
         """Run a verb to its end; its exit code. What it said is kept."""
@@ -205,6 +229,8 @@ class House:
         except subprocess.TimeoutExpired:
             raise Died(f"`attachd {' '.join(words)}` did not end") from None
         self.outputs.append((ended.stdout + ended.stderr).decode("utf-8", "replace"))
+        if ended.returncode < 0:
+            raise Died(f"`attachd {' '.join(words)}` was ended by {signal.Signals(-ended.returncode).name}")
         return ended.returncode
 
     def begin_verb(self, *words: str) -> subprocess.Popen[bytes]:
@@ -220,20 +246,30 @@ class House:
                 folders.remove(".attachd")
             yield from (path for name in names if name not in OURS and _is_regular(path := Path(above, name)))
 
-    def fill(self) -> None:
-        """Leave no room on the small disk."""
+    def fill(self, leave: int = 0) -> None:
+        """Leave no room on the small disk, or so many bytes."""
         if self.small is None:
             return
+        kept = self.small / "kept"
+        with suppress(OSError):
+            kept.write_bytes(b"x" * leave)
         with suppress(OSError), (self.small / "filler").open("ab", buffering=0) as filler:
             for size in (1 << 20, 1 << 12, 1):
                 with suppress(OSError):
                     while filler.write(b"x" * size):
                         pass
+            os.fsync(filler.fileno())  # ext4 gives blocks out when it writes.
+        kept.unlink(missing_ok=True)
 
     def free(self) -> None:
         """Make room again."""
         if self.small is not None:
             (self.small / "filler").unlink(missing_ok=True)
+
+    def done_comes_back(self) -> None:
+        """Have done at its place again."""
+        if self.away.exists():
+            self.away.rename(self.done)
 
     def logs(self) -> str:
         """All that the services and the verbs have said."""

@@ -73,7 +73,12 @@ class Ledger:
     def violations(self, house: House, jira: FakeJira, *, told_that_some_wait: bool) -> Iterator[Violation]:
         """Compare everything on disk and in Jira with what people did."""
         on_disk = [(root, path, digest(path.read_bytes())) for root in _roots(house) for path in house.files(root)]
-        yield from self._lost(Counter(sha for _, _, sha in on_disk))
+        there = Counter(sha for _, _, sha in on_disk)
+        if house.retention:
+            # What was deleted from done by its age is in Jira.
+            done = Counter(sha for root, _, sha in on_disk if root == house.done)
+            there += Counter({sha: max(0, jira.holds(sha) - done[sha]) for sha in {each.sha256 for each in self.items}})
+        yield from self._lost(there)
         yield from self._untrue(
             [(path.relative_to(house.done), sha) for root, path, sha in on_disk if root == house.done], jira
         )

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lives.fake_jira import FakeJira
@@ -30,6 +30,8 @@ class Script:
     seed: int
     layout: Layout
     deeds: tuple[Deed, ...]
+    #: The plot that it is, if it is one.
+    name: str = ""
 
 
 @dataclass
@@ -56,7 +58,7 @@ def write(seed: int) -> Script:
         if other.layout in (plots[0].layout, Layout()):
             plots.append(other)
     site = chance.choice(plots[0].sites)
-    layout = Layout(site, *_surroundings(plots[0].layout))
+    layout = replace(plots[0].layout, site=site)
     story: list[Deed] = []
     for plot in plots:
         story += plot.deeds
@@ -67,10 +69,6 @@ def write(seed: int) -> Script:
     return Script(seed, layout, tuple(story))
 
 
-def _surroundings(layout: Layout) -> tuple[bool, bool, bool, int]:
-    return layout.small, layout.apart, layout.clock, layout.largest
-
-
 def _some(chance: random.Random) -> Deed:
     return chance.choice(OFTEN), chance.randint(0, 9999), chance.randint(0, 9999)
 
@@ -78,7 +76,7 @@ def _some(chance: random.Random) -> Deed:
 def of_plot(plot: Plot, seed: int) -> Script:
     """The life that is nothing but this plot."""
     site = random.Random(seed).choice(plot.sites)
-    return Script(seed, Layout(site, *_surroundings(plot.layout)), plot.deeds)
+    return Script(seed, replace(plot.layout, site=site), plot.deeds, plot.name)
 
 
 def live(script: Script, jira: FakeJira, program: str, folder: Path, small: Path | None) -> Outcome:
@@ -88,7 +86,8 @@ def live(script: Script, jira: FakeJira, program: str, folder: Path, small: Path
     jira.forgotten = any(name in FORGETTING for name, _, _ in script.deeds)
     home = Path(tempfile.mkdtemp(prefix="life-", dir=folder))
     disk = Path(tempfile.mkdtemp(dir=small)) if small and script.layout.small else None
-    house = House(home, program, jira.url, small=disk, apart=script.layout.apart)
+    apart, retention = script.layout.apart, script.layout.retention
+    house = House(home, program, jira.url, small=disk, apart=apart, retention=retention)
     life = Life(house, jira, random.Random(script.seed))
     if script.layout.largest:
         largest = script.layout.largest
@@ -102,7 +101,9 @@ def live(script: Script, jira: FakeJira, program: str, folder: Path, small: Path
         for item in life.ledger.items:
             # What done cannot hold is attached, and stays.
             item.may_stay |= 0 < script.layout.largest < item.size
-        outcome.violations += _heal(life)
+        # One file that done cannot hold is no trouble of the others': they need no person.
+        helped = not script.layout.largest or any(name == "pause" for name, _, _ in script.deeds)
+        outcome.violations += _heal(life, helped=helped)
         told = house.verb("once", "--wait", "5") == 4
         if told and not list(house.files(house.inbox)):
             # What was taken out of the inbox in doubt has its looks yet.
@@ -127,17 +128,22 @@ def _last_traceback(logs: str) -> str:
     return next((line for line in lines[1:] if line and not line.startswith(" ")), lines[-1])[:200]
 
 
-def _heal(life: Life) -> list[Violation]:
-    """Put right whatever troubles this life, and let everything come to its end while the service runs."""
+def _heal(life: Life, *, helped: bool) -> list[Violation]:
+    """Put right whatever troubles this life, and let everything come to its end while the service runs.
+
+    *helped*: somebody says ``attachd resume``, instead of waiting for that.
+    """
     house, jira = life.house, life.jira
     welcome(life, 0, 0)
     write_more(life, 0, 0)
     jira.calm()
     house.free()
+    house.done_comes_back()
     house.second.stop()
     house.first.start()
     house.first.send(signal.SIGCONT)
-    house.verb("resume")
+    if helped:
+        house.verb("resume")
     waiting = _left(life)
     for _ in range(3):
         failed = [str(path) for path in not_attached(life)]
@@ -183,11 +189,11 @@ def shrink(script: Script, kinds: set[str], again: Callable[[Script], Outcome], 
     step = max(1, len(deeds_left) // 2)
     while True:
         for start in range(0, len(deeds_left), step):
-            shorter = Script(script.seed, script.layout, (*deeds_left[:start], *deeds_left[start + step :]))
+            shorter = replace(script, deeds=(*deeds_left[:start], *deeds_left[start + step :]))
             if any(again(shorter).kinds & kinds for _ in range(tries)):
                 deeds_left = shorter.deeds
                 break
         else:
             if step == 1:
-                return Script(script.seed, script.layout, tuple(deeds_left))
+                return replace(script, deeds=tuple(deeds_left))
             step //= 2

@@ -145,6 +145,24 @@ def drop_namesake(life: Life, which: int, how: int) -> None:
 
 
 @deed
+def drop_where_it_was(life: Life, _a: int, _b: int) -> None:
+    """Another file of the same name and size, where an item lay before its folder was renamed."""
+    for before, now in life.renamed[-1:]:
+        below = next((each for each in reversed(life.ledger.items) if each.path.startswith(now + "/")), None)
+        if below is not None:
+            life.drop(before + below.path[len(now) :], life.content(below.size))
+
+
+@deed
+def make_empty_folders(life: Life, issue: int, number: int) -> None:
+    """An archive without files, which takes a while to look through."""
+    above = life.house.inbox / f"{ISSUES[issue % len(ISSUES)]} Archive {life.copies}"
+    life.copies += 1
+    for each in range(number % 2000):
+        (above / str(each)).mkdir(parents=True)
+
+
+@deed
 def drop_deep(life: Life, issue: int, how: int) -> None:
     folders = ["d"] * 40 if how % 2 else ["n" * 60 + str(each) for each in range(5)]
     for name in ("one.bin", "two.bin"):
@@ -473,6 +491,14 @@ def drop_to_new_key(life: Life, issue: int, size: int) -> None:
 
 
 @deed
+def drop_namesake_to_new_key(life: Life, which: int, _how: int) -> None:
+    """Another file of the same name and size, in the folder of the key that an item's issue has by now."""
+    item = life.item(which)
+    if item and (key := key_of(item.path)):
+        life.drop(f"{life.jira.issue(key).keys[-1]}/{item.path.partition('/')[2]}", life.content(item.size))
+
+
+@deed
 def attach_namesake(life: Life, which: int, _how: int) -> None:
     """Somebody attaches another file of the same name and size by hand, with the same account.
 
@@ -494,6 +520,16 @@ def attach_same_bytes(life: Life, which: int, _how: int) -> None:
 
 def _sent_name(item: Item) -> str:
     return "-".join(item.path.split("/")[1:])
+
+
+@deed
+def spoil(life: Life, which: int, _how: int) -> None:
+    """Jira's disk holds as many other bytes by now instead of those of an item."""
+    if item := life.item(which):
+        with life.jira.lock:
+            for each in (a for issue in life.jira.issues for a in issue.attachments):
+                if each.sha256 == item.sha256:
+                    each.content = life.content(item.size)
 
 
 @deed
@@ -597,6 +633,13 @@ def lose_journal(life: Life, _a: int, how: int) -> None:
 
 
 @deed
+def lose_index(life: Life, _a: int, _b: int) -> None:
+    """The journal of a service that was killed comes out of a backup, which leaves out what SQLite makes anew."""
+    life.house.first.stop(signal.SIGKILL)
+    (life.house.first.state / "journal.db-shm").unlink(missing_ok=True)
+
+
+@deed
 def correct_url(life: Life, _a: int, _b: int) -> None:
     """The service began with a wrong address, under which nothing was ever sent."""
     life.house.first.stop()
@@ -617,13 +660,34 @@ def set_clock(life: Life, how: int, _b: int) -> None:
 
 
 @deed
-def fill(life: Life, _a: int, _b: int) -> None:
-    life.house.fill()
+def sleep(life: Life, days: int, _b: int) -> None:
+    """The machine sleeps; the rest of the world does not."""
+    if life.house.has_own_clock:
+        life.house.sleep(days % 8 * 86400)
+        life.jira.later += days % 8 * 86400
+
+
+@deed
+def fill(life: Life, kibibytes: int, _b: int) -> None:
+    """Somebody else fills the small disk: but for so much, or altogether."""
+    life.house.fill(kibibytes % 64 * 1024)
 
 
 @deed
 def free(life: Life, _a: int, _b: int) -> None:
     life.house.free()
+
+
+@deed
+def done_goes(life: Life, _a: int, _b: int) -> None:
+    """The share of done is away."""
+    with suppress(OSError):
+        life.house.done.rename(life.house.away)
+
+
+@deed
+def done_comes_back(life: Life, _a: int, _b: int) -> None:
+    life.house.done_comes_back()
 
 
 @deed
@@ -660,6 +724,14 @@ def swap_marker(life: Life, _a: int, _b: int) -> None:
         shutil.copytree(ours, copy)
         ours.rename(life.house.home / f"attachd-{life.copies}-old")
         copy.rename(ours)
+
+
+@deed
+def rename_marker(life: Life, _a: int, _b: int) -> None:
+    """A dropper tidies up: `.attachd` gets another name."""
+    life.copies += 1
+    with suppress(OSError):
+        (life.house.inbox / ".attachd").rename(life.house.inbox / f".attachd.{life.copies}")
 
 
 @deed

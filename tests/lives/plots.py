@@ -16,8 +16,12 @@ class Layout:
     small: bool = False
     #: or done and failed are, so that moves copy.
     apart: bool = False
+    #: That disk is an ext4 with blocks of 1 KiB, as small disks are, instead of a tmpfs.
+    ext4: bool = False
     #: The program's wall clock can be set.
     clock: bool = False
+    #: What is in done for longer than a day is deleted.
+    retention: bool = False
     #: No file that it writes may be larger than this (RLIMIT_FSIZE), 0: no limit.
     largest: int = 0
 
@@ -47,13 +51,13 @@ touched in doubt: mood 3, drop 1 50, await_upload, touch -1, release, rest 4, to
 large, touched: mood 1, drop_large 0, await_upload, touch -1, rest 6, release, settle
 renamed and back: mood 1, drop 0 9, await_upload, rename_folder -1 1, rest 7, rename_back, release, settle
 no key and back: mood 2, drop 0 9, await_upload, rename_folder -1 2, rest 7, rename_back, release, settle
-verdict, renamed, namesake [small apart]: fill, drop 2 90, rest 9, rest 9, rename_folder -1 0, drop_namesake -1 0,
-    rest 9, free, resume, settle
+verdict, renamed, a new file at its path: make_empty_folders 2 1900, done_goes, drop 2 90, await_uploads 1, rest 9, kill,
+    rename_folder -1 0, drop_where_it_was, done_comes_back, resume, start, settle
 no key until it is attached: mood 1, drop 0 9, await_upload, rename_folder -1 2, rest 7, release, rest 9, rest 9,
     rename_back, settle
 another issue's for a moment: mood 1, drop 0 9, await_upload, rename_folder -1 1, rest 3, rename_back, rest 6, release, settle
 other bytes, same time: mood 1, drop 0 90, await_upload, swap_bytes -1, release, settle
-retry killed [small apart]: refuse 0, drop_large 0, await_failed, welcome, retry_killed, rest 5, retry, settle
+retry killed [small apart]: refuse 0, drop_large 0, await_failed, welcome, retry_killed, settle, retry, settle
 no file any more: mood 4, drop 0 90, await_upload, become -1 0, release, settle
 no file any more in a pause: pause, drop 0 90, rest 6, become -1 1, resume, settle
 late, and a namesake: store_too_late, drop 0 90, await_uploads 2, rest 9, mood 6, drop_namesake -1 1, settle
@@ -61,6 +65,8 @@ a namesake by hand: mood 4, drop 0 90, await_upload, attach_namesake -1, release
 equal bytes by hand, journal lost [readable]: stop, drop 0 90, attach_same_bytes -1, lose_journal, settle
 namesake by hand, journal lost: stop, drop 0 90, attach_namesake -1, lose_journal, settle
 moved issue: drop 0 50, settle, move_issue 0, mood 6, drop_namesake -1 1, drop_to_new_key 0 50, settle
+moved issue, both its folders at once: move_issue 0, mood 6, mood 1, drop 0 90, drop_namesake_to_new_key -1, await_upload,
+    rest 9, rest 9, release, settle
 a listing that lags: lag 10, mood 8, drop_two 0 50, settle
 a proxy's clock [readable]: proxy_date 2, drop 0 9, settle, mood 5, drop 0 50, settle
 a proxy's clock, journal lost: proxy_date 3, mood 1, drop 0 9, await_upload, lose_journal 0 1, release, settle
@@ -77,13 +83,20 @@ deep folders: drop_deep 0 1, drop_deep 1 0, settle
 the clock set back [clock]: mood 6, set_clock 0, drop 0 90, await_uploads 1, set_clock 4, settle
 the clock set forward [clock]: mood 7, drop 0 90, await_uploads 1, set_clock 1, settle
 state disk full [small]: fill, drop 0 90, rest 9, ask -1, drop_large 0, rest 9, free, settle
+state disk almost full [small ext4]: drop 0 90, settle, stop, fill 20, start, drop 0 90, rest 9, ask -1, free, settle
+index made anew on a disk almost full [small ext4]: drop 0 90, settle, lose_index, fill 16, ask -1, start, drop 0 90, free,
+    settle
+late, a namesake, days later [clock retention]: store_too_late, drop 0 90, await_uploads 2, rest 9, mood 6, drop_namesake -1 1,
+    settle, sleep 2, rest 9, rest 9, rest 9
+spoilt in Jira, days later [clock retention]: drop 0 90, settle, spoil -1, drop 0 80, settle, sleep 2, rest 9, rest 9, rest 9
 address corrected: drop 0 90, stop, correct_url, settle
 another host in between: drop 0 90, settle, stop, mood 1, start_second, drop 1 90, await_upload, stop_second 0 1,
     release, start, settle
 lock lost: drop 0 90, settle, remove_lock, start_second, mood 1, drop 0 90, drop 1 90, await_upload, rest 9, release,
     settle
-marker replaced: drop 0 90, settle, swap_marker, start_second, mood 1, drop 0 90, drop 1 90, await_upload, rest 9,
-    release, settle
+marker replaced: drop 0 90, settle, swap_marker, start_second, rest 9, mood 0, drop 0 90, drop 1 90, await_upload, rest 9,
+    rest 9, release, settle
+marker renamed: drop 0 90, settle, rename_marker, rest 9, drop 1 90, settle
 opened again in a pause: pause, drop 0 90, rest 6, reopen -1, resume, rest 9, write_more, settle
 opened again while it is sent: mood 1, drop 0 90, await_upload, reopen -1, release, rest 9, write_more, settle
 one wrong answer [readable]: mood 3, drop 0 90, await_upload, wrong_issue 0 1, release, settle, drop 0 30, settle
@@ -103,7 +116,12 @@ def _plot(told: str) -> Plot:
     name, _, marks = head.partition(" [")
     said = set(marks.strip("]").split())
     layout = Layout(
-        small="small" in said, apart="apart" in said, clock="clock" in said, largest=_LARGEST * ("largest" in said)
+        small="small" in said,
+        apart="apart" in said,
+        ext4="ext4" in said,
+        clock="clock" in said,
+        retention="retention" in said,
+        largest=_LARGEST * ("largest" in said),
     )
     sites = ("blind",) if "blind" in said else READABLE if "readable" in said else (*READABLE, "blind")
     return Plot(name, tuple(map(_deed, story.split(","))), layout, sites)

@@ -83,6 +83,20 @@ def test_what_may_stay_must_be_told(house: House, jira: FakeJira) -> None:
     assert kinds(ledger, house, jira, told=True) == []
 
 
+def test_what_was_deleted_by_its_age_must_be_in_jira(tmp_path: Path, jira: FakeJira) -> None:
+    house, ledger = House(tmp_path / "home", "attachd", "http://127.0.0.1:9", retention=True), Ledger()
+    ledger.add("TEST-1/kept", b"kept")
+    ledger.add("TEST-1/deleted", b"deleted")
+    jira.attach("TEST-1", "kept", b"kept")
+    attachment = jira.attach("TEST-1", "deleted", b"deleted")
+    lay(house.done, "TEST-1/kept", b"kept")
+
+    assert kinds(ledger, house, jira) == []
+
+    attachment.content = b"other.."
+    assert kinds(ledger, house, jira) == ["lost"]
+
+
 @pytest.mark.timeout(600)
 def test_fresh_lives_break_no_promise() -> None:
     command = [sys.executable, "-m", "lives", "--lives", "6", "--parallel", "3"]
