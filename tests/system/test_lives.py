@@ -28,6 +28,14 @@ def test_every_plot_is_made_of_deeds_that_there_are() -> None:
     assert {name for plot in plots.PLOTS for name, _, _ in plot.deeds} <= DEEDS.keys()
 
 
+def test_the_document_names_plots_that_there_are() -> None:
+    found = (TESTS.parent / "docs/lives.md").read_text().partition("## What it finds")[2]
+    rows = [line.split(" | ") for line in found.splitlines() if line.startswith("| ")][1:]
+
+    assert len(rows) > 20
+    assert {name for row in rows for name in row[1].split("; ")} <= {plot.name for plot in plots.PLOTS}
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path / "home", "attachd", "http://127.0.0.1:9")
