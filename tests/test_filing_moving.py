@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.filing import moving, recognising, renaming
+from attachd.filing import moving, recognising, renaming, sides, tripwire
 from attachd.filing.grouping import Group
 from attachd.filing.moving import Dirty, Found, Identity, Outcome, Stuck
+from attachd.filing.sides import Side
 from test_filing_fakes import fake_file_system
 
 CONTENT = b"content of the file" * 1000
@@ -394,27 +397,6 @@ def test_a_writer_that_swaps_all_the_time_loses_nothing(folders: Folders) -> Non
                 (root / os.fsdecode(name)).unlink()
 
 
-def test_new_content_that_comes_while_a_copy_is_finished_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between the last look at the source and its removal there is always a moment."""
-    monkeypatch.setattr(renaming, "rename_noreplace", across)
-    folders = Folders(tmp_path / "inbox", tmp_path / "done")
-    identity = folders.drop()
-    rename = os.rename
-
-    def late(*args: object, **kwargs: object) -> None:
-        monkeypatch.setattr(os, "rename", rename)
-        put(folders.inbox / "TEST-1/report.pdf", b"new")
-        rename(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(os, "rename", late)
-
-    assert folders.move(identity) is Outcome.MOVED
-    assert folders.filed == {SOURCE: CONTENT}
-    assert folders.waiting == {SOURCE: b"new"}
-
-
 def test_a_file_that_grows_while_it_is_copied_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renaming, "rename_noreplace", across)
     folders = Folders(tmp_path / "inbox", tmp_path / "done")
@@ -432,6 +414,162 @@ def test_a_file_that_grows_while_it_is_copied_stays(tmp_path: Path, monkeypatch:
     assert folders.move(identity) is Outcome.GONE
     assert folders.waiting == {SOURCE: CONTENT + b"more"}
     assert list(folders.done.rglob("*.pdf")) == []
+
+
+# --- Copies -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
+    """Give two folders between which files have to be copied."""
+    monkeypatch.setattr(renaming, "rename_noreplace", across)
+    folders = Folders(tmp_path / "inbox", tmp_path / "done")
+    yield folders
+    folders.dirty.sync()  # Closes the folders that it holds, before a fake file system gives out their descriptors anew.
+
+
+def copied(folders: Folders, content: bytes = CONTENT) -> None:
+    """Put a copy with the file's time where it is to go, as a run does that dies before it removes the source."""
+    (folders.done / "TEST-1").mkdir()
+    (folders.done / "TEST-1/report.pdf").write_bytes(content)
+    shutil.copystat(folders.inbox / "TEST-1/report.pdf", folders.done / "TEST-1/report.pdf")
+
+
+def test_what_was_copied_before_a_crash_is_removed_afterwards(apart: Folders) -> None:
+    identity = apart.drop()
+    copied(apart)
+
+    assert apart.move(identity) is Outcome.MOVED
+    assert apart.filed == {SOURCE: CONTENT}
+    assert apart.waiting == {}
+
+
+def test_another_file_that_came_after_the_copy_stays(apart: Folders) -> None:
+    identity = apart.drop()
+    copied(apart)
+    put(apart.inbox / "TEST-1/report.pdf", b"new")
+
+    assert apart.move(identity) is Outcome.MOVED
+    assert apart.filed == {SOURCE: CONTENT}
+    assert apart.waiting == {SOURCE: b"new"}
+
+
+def test_a_target_that_differs_in_content_alone_is_no_copy(apart: Folders) -> None:
+    """What was refused before all of it was sent has no checksum; size and time are all that is known of it."""
+    identity = replace(apart.drop(), sha256=None)
+    copied(apart, CONTENT[::-1])
+
+    assert apart.move(identity) is Outcome.TAKEN
+    assert apart.filed == {SOURCE: CONTENT[::-1]}
+    assert apart.waiting == {SOURCE: CONTENT}
+
+
+def before_it_is_set_aside(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Act directly before the source is taken away under its name."""
+    rename = os.rename
+
+    def late(*args: object, **kwargs: object) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        act()
+        rename(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "rename", late)
+
+
+def test_new_content_that_comes_while_a_copy_is_finished_is_kept(
+    apart: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last look at the source and its removal there is always a moment."""
+    identity = apart.drop()
+    before_it_is_set_aside(monkeypatch, lambda: put(apart.inbox / "TEST-1/report.pdf", b"new"))
+
+    assert apart.move(identity) is Outcome.MOVED
+    assert apart.filed == {SOURCE: CONTENT}
+    assert apart.waiting == {SOURCE: b"new"}
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["copied now", "copied before"])
+def test_without_a_checksum_it_is_still_the_copied_content_that_is_removed(
+    apart: Folders, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    identity = replace(apart.drop(), sha256=None)
+    if finished:
+        copied(apart)
+    path = apart.inbox / "TEST-1/report.pdf"
+    mtime_ns = path.stat().st_mtime_ns
+
+    def swap() -> None:
+        put(path, CONTENT[::-1])
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+
+    before_it_is_set_aside(monkeypatch, swap)
+
+    assert apart.move(identity) is Outcome.MOVED
+    assert apart.filed == {SOURCE: CONTENT}
+    assert apart.waiting == {SOURCE: CONTENT[::-1]}
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["copied now", "copied before"])
+def test_a_copy_and_all_folders_above_it_are_durable_before_the_source_goes(
+    apart: Folders, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    identity = apart.drop()
+    if finished:
+        copied(apart)
+    else:
+        (apart.done / "TEST-1").mkdir()
+    synchronised: set[int] = set()
+    at_removal: set[int] = set()
+    fsync = os.fsync
+
+    def noting(file: int) -> None:
+        synchronised.add(os.fstat(file).st_ino)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    before_it_is_set_aside(monkeypatch, lambda: at_removal.update(synchronised))
+
+    assert apart.move(identity) is Outcome.MOVED
+    made = [apart.done, apart.done / "TEST-1", *([] if finished else [apart.done / "TEST-1/report.pdf"])]
+    assert {path.stat().st_ino for path in made} <= at_removal
+
+
+@pytest.mark.parametrize(("call", "side"), [("fsync", Side.TARGET), ("rename", Side.SOURCE)])
+def test_it_is_known_which_disk_failed_when_the_source_was_to_go(
+    apart: Folders, monkeypatch: pytest.MonkeyPatch, call: str, side: Side
+) -> None:
+    identity = apart.drop()
+    copied(apart)
+
+    def broken(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, broken)
+        with pytest.raises(OSError, match="Input/output") as caught:
+            apart.move(identity)
+    assert sides.of(caught.value) is side
+    assert apart.waiting == {SOURCE: CONTENT}
+
+
+def test_a_copy_is_proven_by_its_checksum_where_the_kernel_watches_nothing(
+    apart: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tripwire, "stretched", lambda _file: nullcontext())
+
+    assert apart.move(apart.drop()) is Outcome.MOVED
+    assert apart.filed == {SOURCE: CONTENT}
+    assert apart.waiting == {}
+
+
+def test_what_somebody_else_put_at_the_target_on_another_device_stays_there(apart: Folders) -> None:
+    identity = replace(apart.drop(), inode=None)
+    copied(apart, b"other")
+    (apart.inbox / "TEST-1/report.pdf").unlink()
+
+    assert apart.move(identity) is Outcome.GONE
+    assert apart.filed == {SOURCE: b"other"}
+    assert apart.waiting == {}
 
 
 # --- Reservations -----------------------------------------------------------------------------------------------
@@ -516,6 +654,31 @@ def test_a_reservation_for_a_file_that_is_gone_is_released(old: Folders) -> None
 
     assert move_reserving(old, identity, reservation=reservation) is Outcome.GONE
     assert old.filed == {}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CHANGED, Outcome.GONE])
+def test_so_is_one_for_a_file_that_is_not_what_was_sent(old: Folders, outcome: Outcome) -> None:
+    identity = replace(old.drop(), ctime_ns=0)
+    reservation = reserve(old)
+    (rewrite if outcome is Outcome.CHANGED else put)(old.inbox / "TEST-1/report.pdf", CONTENT[::-1])
+
+    assert move_reserving(old, identity, reservation=reservation) is outcome
+    assert old.filed == {}
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Write over a file and set its time back, as programs do that keep times."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_an_earlier_run_renamed_over_its_reservation_was_moved(old: Folders) -> None:
+    identity = old.drop()
+    reservation = reserve(old)
+
+    assert [move_reserving(old, identity, reservation=reservation) for _ in range(2)] == [Outcome.MOVED] * 2
+    assert old.filed == {SOURCE: CONTENT}
 
 
 def test_a_journal_that_fails_leaves_no_reservation(old: Folders) -> None:
@@ -630,6 +793,18 @@ def test_what_counts_as_the_same_file(near: Folders, change: dict[str, object], 
     identity = replace(near.drop(), **change)  # type: ignore[arg-type]
 
     assert moving.look(near.inbox, SOURCE, identity) is found
+
+
+@pytest.mark.parametrize(("content", "found"), [(CONTENT, Found.OURS), (CONTENT[::-1], Found.OTHER)])
+def test_the_same_inode_of_another_device_says_nothing(near: Folders, content: bytes, found: Found) -> None:
+    """A device has another number after a restart, and then each file is read."""
+    identity = near.drop()
+    assert identity.inode
+    rewrite(near.inbox / "TEST-1/report.pdf", content)
+    elsewhere = replace(identity, inode=(identity.inode[0] + 1, identity.inode[1]))
+
+    assert moving.look(near.inbox, SOURCE, elsewhere) is found
+    assert near.move(elsewhere) is (Outcome.MOVED if found is Found.OURS else Outcome.GONE)
 
 
 def test_another_file_of_the_same_content_is_another_file_but_a_copy(near: Folders) -> None:

@@ -130,6 +130,17 @@ def test_who_may_change_the_folder_may_move_the_files_of_others(folders: Folders
     assert as_nobody(folders.inbox.parent, lambda: reason_of(identity)) == "MOVED"
 
 
+def test_but_not_to_another_device_without_reading_them(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renaming, "rename_noreplace", across)
+    identity = folders.drop()
+    (folders.inbox / "TEST-1").chmod(0o777)
+    (folders.inbox / "TEST-1/report.pdf").chmod(0o600)
+
+    assert stuck_as_nobody(folders, identity) == (
+        "the file (owner root, mode -rw-------) may not be read by attachd, which runs as nobody (chmod g+r)"
+    )
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
