@@ -110,6 +110,9 @@ def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: 
     w.deliver()
 
     assert w.pauses() == {"site:wrong-size"}
+    (pause,) = w.desk.journal.rows("SELECT wait, reason FROM pause")
+    assert 3600.0 <= pause["wait"] < 3601.0
+    assert pause["reason"].startswith("files of more than one issue arrive in Jira with another size than was sent;")
     assert "TEST-2/a.txt" in w.files(w.failed)
 
 

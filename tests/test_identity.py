@@ -15,8 +15,10 @@ import pytest
 
 from attachd.delivery import carrying, worker
 from attachd.filing import leases, moving
-from attachd.intake import gating, observing
-from attachd.intake.observing import Another, Its, Rival, Unclear, Where
+from attachd.intake import gating, observing, settling
+from attachd.intake.observing import Another, Its, Look, Rival, Unclear, Where
+from attachd.journal import rows
+from attachd.journal.admission import Moment
 from attachd.model import Fingerprint, State
 from test_explaining import row
 from world import Fault, World, world
@@ -337,6 +339,83 @@ def test_the_two_keys_of_a_moved_issue_are_one(w: World) -> None:
     assert w.files(w.inbox) == {}
 
 
+def test_two_unsent_files_that_swap_their_names_keep_their_rows(w: World) -> None:
+    w.drop("TEST-1/a.txt", b"first")
+    w.drop("TEST-1/b.txt", b"the second")
+    w.scan()
+    before = {row.id: row.size for row in w.rows()}
+    (w.inbox / "TEST-1/a.txt").rename(w.home / "aside")
+    (w.inbox / "TEST-1/b.txt").rename(w.inbox / "TEST-1/a.txt")
+    (w.home / "aside").rename(w.inbox / "TEST-1/b.txt")
+
+    w.scan()
+
+    assert {row.id: row.size for row in w.rows()} == before
+    assert {row.path: row.size for row in w.rows()} == {b"TEST-1/a.txt": 10, b"TEST-1/b.txt": 5}
+
+
+SENT_TO_ANOTHER = {
+    "in doubt": (State.DOUBTFUL, {"due": 2e9}, "Jira did not answer."),
+    "to be sent again": (State.READY, {"due": 2e9}, "its folder means another issue now"),
+}
+
+
+@pytest.mark.parametrize(("state", "values", "reason"), SENT_TO_ANOTHER.values(), ids=SENT_TO_ANOTHER)
+def test_what_was_sent_to_the_issue_of_an_alias_stays_there_when_the_alias_is_corrected(
+    tmp_path: Path, state: State, values: dict[str, Any], reason: str
+) -> None:
+    with world(tmp_path, aliases={"Printer": "TEST-1"}) as w:
+        w.drop("Printer/a.txt", SMALL)
+        w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+        w.deliver()
+        (first,) = w.rows()
+        with w.desk.journal.transaction() as connection:
+            rows.change(connection, first.id, {"state": state, "reason": "Jira did not answer."} | values)
+        w.tables = {"aliases": {"Printer": "OPS-7"}}
+        w.restart()
+
+        w.scan()
+
+        old, new = w.rows()
+        assert (old.asked, old.state, old.at_path, old.reason) == ("TEST-1", state, False, reason)
+        assert (new.asked, new.path, new.at_path) == ("OPS-7", b"Printer/a.txt", True)
+        w.settle(hours=3)
+        assert [(s.issue, s.content) for s in w.jira.stored] == [("TEST-1", SMALL), ("OPS-7", SMALL)]
+
+
+def test_what_lies_in_the_folder_of_a_corrected_alias_is_known_as_a_file_of_the_issue_that_it_means_now(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path, aliases={"Printer": "TEST-1"}) as w:
+        for path, content in (("Printer/a.txt", b"another"), ("OPS-7/x.txt", SMALL)):
+            w.drop(path, content)
+            w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
+            w.deliver()
+        first, second = w.rows()
+        (w.inbox / "OPS-7/x.txt").rename(w.inbox / "Printer/a.txt")
+        w.tables = {"aliases": {"Printer": "OPS-7"}}
+        w.restart()
+
+        w.scan()
+
+        assert [(row.id, row.at_path) for row in w.rows()] == [(first.id, False), (second.id, True)]
+        assert w.row("Printer/a.txt").id == second.id
+
+
+def test_a_row_that_loses_its_path_is_not_thereby_known_to_be_elsewhere(w: World) -> None:
+    """It may be on its way to done at this moment, and a file of equal content another one."""
+    w.drop(PATH, SMALL)
+    with nothing_is_filed():
+        w.deliver()
+    evidence = observing.Evidence()
+
+    with w.desk.journal.transaction() as connection:
+        settling._detach(connection, w.row(PATH), Moment.of(w.clock, w.desk.guard.epoch), "Replaced.", evidence)
+
+    assert not w.row(PATH).at_path
+    assert evidence.lost == {}
+
+
 # --- A verdict whose file is not at its path ----------------------------------------------------------------------------
 
 
@@ -598,3 +677,26 @@ def test_where_the_file_of_a_row_is(
     sent = row(State.ATTACHED, **columns)._replace(**changes)
 
     assert observing.where(sent, now, 7, lambda: read) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "missing", "epoch", "now", "expected"),
+    [
+        (State.READY, 0, 1, HERE, Look.NOTHING),
+        (State.READY, 1, 1, HERE, Look.ADOPT),
+        # After a restart or a remount devices and inodes may have other numbers.
+        (State.READY, 0, 2, HERE._replace(dev=70, ino=80), Look.ADOPT),
+        (State.SEEN, 0, 2, HERE._replace(dev=70, ino=80), Look.SETTLE_ANEW),
+        (State.READY, 0, 1, HERE._replace(ino=80), Look.SETTLE_ANEW),
+        (State.READY, 0, 1, HERE._replace(dev=70), Look.SETTLE_ANEW),
+        (State.READY, 0, 2, HERE._replace(size=14), Look.SETTLE_ANEW),
+        (State.READY, 0, 2, HERE._replace(mtime_ns=50), Look.SETTLE_ANEW),
+        (State.READY, 0, 2, HERE._replace(ctime_ns=60), Look.SETTLE_ANEW),
+    ],
+)
+def test_what_lies_at_the_path_of_an_unsent_row(
+    state: State, missing: int, epoch: int, now: Fingerprint, expected: Look
+) -> None:
+    known = row(state, missing=missing, epoch=1, **HERE._asdict())
+
+    assert observing.judge(known, now, epoch, {}) is expected

@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -246,7 +247,7 @@ def test_where_the_system_does_not_tell_a_file_waits_for_the_long_time(w: World)
 # --- Network file systems ---------------------------------------------------------------------------------------
 
 
-def test_a_look_on_a_network_file_system_opens_what_settles(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_on_a_network_file_system_opens_what_settles(w: World) -> None:
     """What the listing tells may be a minute old there; what the open file is, is the server's word (nfs(5))."""
     path = w.drop("TEST-1/a.txt", b"old")
     listed = Entry(b"TEST-1/a.txt", fingerprint(path.stat()))
@@ -256,14 +257,26 @@ def test_a_look_on_a_network_file_system_opens_what_settles(w: World, monkeypatc
     settling = Settling(desk.journal, desk.config, w.clock, desk.guard, "TEST-1", network=lambda path: True)
 
     w.clock.advance(60.0)
-    settling.look([listed])
+    settling.settle(settling.recognise([listed]))
 
     assert w.row("TEST-1/a.txt").size == 13
     assert w.row("TEST-1/a.txt").quiet_boot == w.clock.boot()
+
+
+def test_what_is_mounted_below_a_folder_is_opened_alone(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [Entry(path, fingerprint(w.drop(path).stat())) for path in (b"TEST-1/a.txt", b"TEST-1/share/b.txt")]
     opened: list[bytes] = []
     monkeypatch.setattr(reading, "anew", lambda inbox, entry: opened.append(entry.path) or entry)
-    Settling(desk.journal, desk.config, w.clock, desk.guard, "TEST-1").look([listed])
-    assert opened == []
+
+    for below in (b"nowhere/", b"TEST-1/share/"):
+        network = partial(_is_below, below)
+        Settling(w.desk.journal, w.desk.config, w.clock, w.desk.guard, "TEST-1", network=network).recognise(listed)
+
+    assert opened == [b"TEST-1/share/b.txt"]
+
+
+def _is_below(folder: bytes, path: bytes) -> bool:
+    return path.startswith(folder)
 
 
 def test_a_file_that_cannot_be_opened_anew_stays_as_it_was_listed(tmp_path: Path) -> None:

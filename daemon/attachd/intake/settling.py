@@ -35,11 +35,6 @@ log = structlog.get_logger()
 _COMING_SECONDS = 1.0
 
 
-def _local(path: bytes) -> bool:
-    del path
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class Recognised:
     """Files with their rows, and what was found out on the way."""
@@ -59,8 +54,8 @@ class Settling:
         guard: Guard,
         key: str,
         *,
+        network: Callable[[bytes], bool],
         suspect: int = 0,
-        network: Callable[[bytes], bool] = _local,
         endings: Endings | None = None,
         left_alone: LeftAlone | None = None,
         rules: Settle | None = None,
@@ -83,10 +78,6 @@ class Settling:
             rules=rules or config.settle,
             beat=beat,
         )
-
-    def look(self, entries: Sequence[Entry]) -> Seen:
-        """Recognise, note and settle these files."""
-        return self.settle(self.recognise(entries))
 
     def recognise(self, entries: Sequence[Entry]) -> Recognised:
         """Find out which row is whose, and note what has none."""

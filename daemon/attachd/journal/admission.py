@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from attachd.clock import Clock
 from attachd.journal import rows
-from attachd.model import Fingerprint, State
+from attachd.model import SENT, Fingerprint, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +298,7 @@ def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: 
             "wait": 0,
             "blocked": None,
         }
-    name = (
-        {} if row.state in ("SENDING", "DOUBTFUL", "ATTACHED", "REFUSED") or row.ever_doubtful else {"name": place.name}
-    )
+    name = {} if row.state in SENT or row.ever_doubtful else {"name": place.name}
     rows.change(connection, row.id, identity(print_, moment.epoch) | where | name)
 
 
