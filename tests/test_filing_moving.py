@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
@@ -597,6 +598,27 @@ def test_a_reservation_is_told_before_it_is_renamed_over(old: Folders) -> None:
 
     assert move_reserving(old, identity, reserved=reserved) is Outcome.MOVED
     assert len(told) == 1
+    assert old.filed == {SOURCE: CONTENT}
+
+
+def test_a_reservation_is_known_by_a_large_inode_too(old: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GlusterFS and others number files by 64 bits of a hash; the journal holds 63 and a sign."""
+
+    def large(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def looked(*args: Any, **options: Any) -> os.stat_result:
+            found = look(*args, **options)
+            times = {name: getattr(found, name) for name in ("st_mtime_ns", "st_ctime_ns")}
+            return os.stat_result((found[0], found.st_ino + 2**63, *found[2:]), times)
+
+        return looked
+
+    monkeypatch.setattr(os, "stat", large(os.stat))
+    monkeypatch.setattr(os, "fstat", large(os.fstat))
+    identity = replace(old.drop(), inode=None)
+    told: list[tuple[int, int]] = []
+
+    assert move_reserving(old, identity, reserved=lambda *inode: told.append(inode)) is Outcome.MOVED
+    assert [inode < 0 for _, inode in told] == [True]
     assert old.filed == {SOURCE: CONTENT}
 
 

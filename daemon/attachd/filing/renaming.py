@@ -95,7 +95,7 @@ def is_reservation(folder: int, name: bytes, reservation: tuple[int, int]) -> bo
     status = recognising.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode) or status.st_size:
         return False
-    return (status.st_dev, status.st_ino) == reservation
+    return recognising.Pin.of(status).inode == reservation
 
 
 def release(folder: int, name: bytes, reservation: tuple[int, int]) -> None:
