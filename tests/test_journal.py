@@ -414,6 +414,51 @@ def test_what_waits_is_blocked_or_of_an_earlier_epoch_is_not_sent(journal: Journ
     assert sendable(journal) == [4]
 
 
+EARLIER = {"doubt_attempt": 1, "doubt_at": 1.0, "sha256": b"d" * 32}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "author"),
+    [
+        ({"author": "another"}, "me"),
+        (EARLIER | {"author": "me"}, "me"),
+        (EARLIER | {"author": None}, "me"),
+        # What comes late of the earlier attempt is the other account's.
+        (EARLIER | {"author": "another"}, ""),
+        (EARLIER | {"author": ""}, ""),
+    ],
+)
+def test_an_attempt_is_by_whoever_may_have_stored_its_file(
+    journal: Journal, earlier: dict[str, object], author: str
+) -> None:
+    row_id = added(journal)
+    change(journal, row_id, **earlier)
+
+    sending(journal, row_id)
+
+    assert row(journal, row_id).author == author
+
+
+@pytest.mark.parametrize(
+    ("earlier", "told", "kept"),
+    [
+        (EARLIER, None, b"d" * 32),
+        (EARLIER, b"c" * 32, b"c" * 32),
+        ({"sha256": b"d" * 32}, None, None),
+        ({"sha256": b"d" * 32}, b"c" * 32, b"c" * 32),
+    ],
+)
+def test_only_the_checksum_of_an_earlier_doubtful_attempt_is_kept_until_there_is_a_new_one(
+    journal: Journal, earlier: dict[str, object], told: bytes | None, kept: bytes | None
+) -> None:
+    row_id = added(journal)
+    change(journal, row_id, **earlier)
+
+    sending(journal, row_id, told)
+
+    assert row(journal, row_id).sha256 == kept
+
+
 def test_nothing_of_a_doubtful_files_name_and_size_is_sent(journal: Journal) -> None:
     for path, size in ((b"TEST-1/a", 3), (b"TEST-1/x/a", 3), (b"TEST-1/y/a", 4), (b"TEST-2/a", 3)):
         added(journal, path, size=size, name="a")
