@@ -141,7 +141,8 @@ def drop_namesake(life: Life, which: int, how: int) -> None:
     """Another file of the same name and size, where the first one lay or lies."""
     item = life.item(which)
     if item is not None:
-        life.drop(item.path, life.content(item.size), mtime=1_600_000_000.0 if how % 2 else None)
+        twin = life.drop(item.path, life.content(item.size), mtime=1_600_000_000.0 if how % 2 else None)
+        twin.may_stay = item.may_stay
 
 
 @deed
