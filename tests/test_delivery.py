@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from attachd.delivery import carrying
+from attachd.delivery import carrying, sending, worker
 from attachd.model import State
+from test_explaining import row
 from world import Fault, Stored, World, world
 
 AUTH = {"user": "robot@example.com", "token": {"file": "token"}}
@@ -114,6 +116,49 @@ def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: 
     assert 3600.0 <= pause["wait"] < 3601.0
     assert pause["reason"].startswith("files of more than one issue arrive in Jira with another size than was sent;")
     assert "TEST-2/a.txt" in w.files(w.failed)
+
+
+# --- One request ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_carried_to_another_issue_while_its_own_is_looked_at_is_sent_there_alone(w: World) -> None:
+    content = b"x" * (sending.LARGE_BYTES + 1)
+    path = w.drop("TEST-1/a.txt", content)
+
+    def carried() -> None:
+        if w.jira.requests[-1][1].endswith("/issue/TEST-1") and path.exists():
+            (w.inbox / "TEST-1").rename(w.inbox / "TEST-2")
+            w.scan()
+
+    w.jira.before = carried
+    w.settle(hours=1)
+
+    assert [(s.issue, s.content == content) for s in w.jira.stored] == [("TEST-2", True)]
+    assert list(w.files(w.done)) == ["TEST-2/a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "number"),
+    [
+        ({}, {}, 2),
+        ({}, {"name": "a.txt"}, 1),
+        ({"doubt_attempt": 1}, {}, 1),
+        ({}, {"doubt_attempt": 1}, 1),
+        ({"share": 1}, {}, 1),
+        ({}, {"share": 1}, 1),
+        ({"size": worker.SMALL_BYTES}, {}, 2),
+        ({"size": worker.SMALL_BYTES + 1}, {}, 1),
+        ({}, {"size": worker.SMALL_BYTES + 1}, 1),
+    ],
+)
+def test_what_shares_a_request(first: dict[str, Any], second: dict[str, Any], number: int) -> None:
+    alike = {"size": 7, "share": 60}
+    files = [
+        row(State.READY, **alike | {"name": "a.txt"} | first),
+        row(State.READY, **alike | {"name": "b.txt"} | second),
+    ]
+
+    assert worker.together(files, 60, 10**9) == files[:number]
 
 
 # --- Two of one name --------------------------------------------------------------------------------------------
