@@ -358,6 +358,23 @@ def test_what_lies_under_a_folder_comes_in_the_order_of_its_paths(journal: sqlit
     assert below(journal, UNDER[2]) == []
 
 
+@pytest.mark.parametrize(
+    ("now", "epoch", "found"),
+    [
+        (PRINT, 1, True),
+        (PRINT._replace(ctime_ns=99), 1, True),
+        (PRINT, 9, False),
+        *((PRINT._replace(**{name: 99}), 1, False) for name in ("dev", "ino", "size", "mtime_ns")),
+    ],
+)
+def test_a_renamed_file_is_known_by_device_inode_size_and_time_of_one_epoch(
+    journal: sqlite3.Connection, now: Fingerprint, epoch: int, found: bool
+) -> None:
+    row = put(journal, State.READY)
+
+    assert list(admission.at_inodes(journal, [now], epoch).values()) == ([[row]] if found else [])
+
+
 def test_only_what_has_not_settled_counts_as_unsettled(journal: sqlite3.Connection) -> None:
     put(journal, State.SEEN)
     put(journal, State.SEEN, b"TEST-1/b.txt", blocked="Somebody has to act.")

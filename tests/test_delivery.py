@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import carrying, sending, worker
+from attachd.delivery import carrying, opening, sending, worker
+from attachd.filing import places
+from attachd.journal import rows
 from attachd.model import State
 from test_explaining import row
 from world import Fault, Stored, World, world
@@ -159,6 +161,28 @@ def test_what_shares_a_request(first: dict[str, Any], second: dict[str, Any], nu
     ]
 
     assert worker.together(files, 60, 10**9) == files[:number]
+
+
+@pytest.mark.parametrize("column", ["size", "mtime_ns", "ctime_ns", "dev", "ino"])
+@pytest.mark.parametrize("remounted", [False, True])
+def test_only_the_file_that_was_admitted_is_opened(w: World, column: str, remounted: bool) -> None:
+    """After a restart or a remount size and time are what is left to compare."""
+    w.drop("TEST-1/a.txt")
+    w.scan()
+    admitted = w.row("TEST-1/a.txt")
+    epoch = admitted.epoch + remounted
+    other = rows.changed(admitted, {column: getattr(admitted, column) + 1})
+
+    with places.Held() as folders:
+        same, found = (opening.open_same(w.inbox, each, epoch, folders) for each in (admitted, other))
+
+    assert isinstance(same, opening.Opened)
+    opening.close(same)
+    if remounted and column not in ("size", "mtime_ns"):
+        assert isinstance(found, opening.Opened)
+        opening.close(found)
+    else:
+        assert found == opening.NotTheSame()
 
 
 # --- Two of one name --------------------------------------------------------------------------------------------

@@ -829,6 +829,14 @@ def test_the_same_inode_of_another_device_says_nothing(near: Folders, content: b
     assert near.move(elsewhere) is (Outcome.MOVED if found is Found.OURS else Outcome.GONE)
 
 
+@pytest.mark.parametrize("size", [0, len(CONTENT) - 1])
+def test_without_a_checksum_another_size_at_the_same_time_is_another_file(near: Folders, size: int) -> None:
+    identity = replace(near.drop(), inode=None, sha256=None, size=size)
+
+    assert near.move(identity) is Outcome.GONE
+    assert near.waiting == {SOURCE: CONTENT}
+
+
 def test_another_file_of_the_same_content_is_another_file_but_a_copy(near: Folders) -> None:
     identity = near.drop()
     (near.inbox / "TEST-1/report.pdf").rename(near.inbox / "kept")

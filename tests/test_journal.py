@@ -414,6 +414,25 @@ def test_what_waits_is_blocked_or_of_an_earlier_epoch_is_not_sent(journal: Journ
     assert sendable(journal) == [4]
 
 
+@pytest.mark.parametrize("state", ["ATTACHED", "DONE"])
+def test_a_name_in_done_is_one_rows(journal: Journal, state: str) -> None:
+    """Before its file is filed it is promised to it, afterwards it belongs to it; to itself it is free."""
+    row_id = added(journal)
+    for each in ROUTES[state]:
+        go(journal, row_id, each)
+    change(journal, row_id, root="done", target=b"TEST-1/a.txt")
+
+    with journal.transaction() as connection:
+        asked = [
+            (ask(connection, "done", b"TEST-1/a.txt", row_id), ask(connection, "done", b"TEST-1/a.txt", row_id + 1))
+            for ask in (queue.promised, queue.belongs_to_another)
+        ]
+        assert not queue.promised(connection, "failed", b"TEST-1/a.txt", 0)
+        assert not queue.belongs_to_another(connection, "done", b"TEST-1/b.txt", 0)
+
+    assert asked == [(False, state == "ATTACHED"), (False, state == "DONE")]
+
+
 EARLIER = {"doubt_attempt": 1, "doubt_at": 1.0, "sha256": b"d" * 32}
 
 
