@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import sys
@@ -42,6 +43,7 @@ def reason_of(identity: Identity) -> str:
 
 def as_nobody(start: Path, action: Callable[[], str]) -> str:
     """Act in a child, from a folder that nobody could walk to (the rest of the way is root's own)."""
+    codecs.lookup("ascii")  # The child could not import it from a Python in root's home.
     read, write = os.pipe()
     if not (child := os.fork()):
         try:
