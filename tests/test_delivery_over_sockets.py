@@ -47,7 +47,9 @@ def w(tmp_path: Path, jira: Standin) -> Iterator[World]:
     auth = {"user": "robot@example.com", "token": {"file": str(home / "token")}}
     with world(home, jira={"url": jira.url, "auth": auth}, upload={"stall_seconds": 300.0}) as made:
         made.client.close()
-        made.client = starting.make_client(made.desk, starting.tls_context(made.desk.config))
+        made.client = starting.make_client(
+            made.desk.config, made.desk.credentials, starting.tls_context(made.desk.config)
+        )
         yield made
 
 
@@ -315,7 +317,9 @@ def limited(home: Path, jira: Standin, rate: int, **keys: Any) -> Iterator[World
     upload = {"max_bytes_per_second": rate, **keys}
     with world(home, jira={"url": jira.url, "auth": auth}, upload=upload) as made:
         made.client.close()
-        made.client = starting.make_client(made.desk, starting.tls_context(made.desk.config))
+        made.client = starting.make_client(
+            made.desk.config, made.desk.credentials, starting.tls_context(made.desk.config)
+        )
         made.desk.stopping = threading.Event()
         made.clock.boot = time.monotonic  # type: ignore[method-assign]
         yield made

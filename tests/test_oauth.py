@@ -64,7 +64,7 @@ class Wired(World):
         fresh.rename(path)
 
     def connect(self) -> Client:
-        return starting.make_client(self.desk, starting.tls_context(self.desk.config))
+        return starting.make_client(self.desk.config, self.desk.credentials, starting.tls_context(self.desk.config))
 
     @property
     def kept(self) -> dict[str, str]:

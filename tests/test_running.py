@@ -15,7 +15,7 @@ from attachd.delivery import worker
 from attachd.delivery.desk import Desk
 from attachd.filing import guard
 from attachd.model import Mistake
-from attachd.service import intaking, locks, starting
+from attachd.service import locks, starting
 from attachd.service.running import Engine
 from waiting import wait_until
 from world import World, world
@@ -30,7 +30,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The real threads, on the Jira in memory."""
-    monkeypatch.setattr(starting, "make_client", lambda desk, context: w.connect())
+    monkeypatch.setattr(starting, "make_client", lambda config, credentials, context: w.connect())
     w.desk.stopping = threading.Event()
     made = Engine(w.held)
     yield made
@@ -90,7 +90,7 @@ def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkey
 
 
 def test_a_scanner_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intaking.unnoting, "drop_notes", lambda desk: 1 / 0)
+    monkeypatch.setattr("attachd.delivery.unnoting.drop_notes", lambda desk: 1 / 0)
 
     engine.start()
 

@@ -86,7 +86,9 @@ class Wired(World):
 
     def connect(self) -> client.Client:
         own = self.desk.config.jira.ca_file is not None
-        return starting.make_client(self.desk, starting.tls_context(self.desk.config) if own else system_store())
+        return starting.make_client(
+            self.desk.config, self.desk.credentials, starting.tls_context(self.desk.config) if own else system_store()
+        )
 
     def reconnect(self) -> None:
         """Begin anew with a connection that is not open yet."""

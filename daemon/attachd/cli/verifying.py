@@ -12,8 +12,9 @@ import typer
 
 from attachd.cli import common
 from attachd.cli.showing import open_existing
+from attachd.clock import Clock
 from attachd.model import printable
-from attachd.service import noticing, verifying
+from attachd.service import noticing, starting, verifying
 from attachd.service.verifying import Compared, Result
 
 
@@ -31,8 +32,9 @@ def verify(
         settings, state = common.prepared(config, instance)
         key = common.issue_key(settings, issue) if issue is not None else ""
         journal = open_existing(state)
+        who = starting.make_credentials(settings, os.environ, state, Clock())
         try:
-            found = verifying.verify(settings, state, os.environ, journal, key, content=content, wait=time.sleep)
+            found = verifying.verify(settings, who, journal, key, content=content, wait=time.sleep)
             counts, wrong = _gather(found, tell=not as_json)
         finally:
             journal.close()

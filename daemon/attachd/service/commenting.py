@@ -75,7 +75,7 @@ class Comment:
         """Name these files of one issue; why not, or "" also where Jira declines it for good."""
         lane = rows[0].lane
         self._tls = self._tls or starting.tls_context(self._desk.config)
-        with closing(starting.make_client(self._desk, self._tls)) as client:
+        with closing(starting.make_client(self._desk.config, self._desk.credentials, self._tls)) as client:
             # One that an earlier process, or an earlier try without an answer, may have made.
             if first < self._began or not self._tried.isdisjoint(row.ident for row in rows):
                 there = _named(client, lane)

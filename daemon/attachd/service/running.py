@@ -129,7 +129,7 @@ class Engine:
         thread.start()
 
     def _work_loop(self, context: ssl.SSLContext) -> None:
-        client = starting.make_client(self.desk, context)
+        client = starting.make_client(self.desk.config, self.desk.credentials, context)
         try:
             heard = self.desk.bell.count()
             while not self.desk.stopping.is_set():

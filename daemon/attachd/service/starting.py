@@ -233,14 +233,13 @@ def asking_client(config: Config, url: str, credentials: oauth.Identity) -> clie
     return client.Client(url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT)
 
 
-def make_client(desk: Desk, context: ssl.SSLContext) -> client.Client:
+def make_client(config: Config, credentials: oauth.Identity, context: ssl.SSLContext) -> client.Client:
     """A connection of its own for one worker."""
-    upload = desk.config.upload
-    deadline = transport.Deadline()
-    wire = transport.transport(context, desk.config.jira.proxy, deadline)
+    upload, deadline = config.upload, transport.Deadline()
+    wire = transport.transport(context, config.jira.proxy, deadline)
     timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, upload.reply_seconds)
     return client.Client(
-        desk.config.jira.url, desk.credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT
+        config.jira.url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT
     )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import assert_never
 
-from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import policy
 from attachd.delivery import site as site_
@@ -18,6 +16,7 @@ from attachd.jira import client, listing, waits
 from attachd.jira.contents import Digest
 from attachd.jira.exchange import Broken, Exchange, Reply
 from attachd.jira.listing import Attachment
+from attachd.jira.oauth import Identity
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -128,12 +127,10 @@ def compare(row: Row, there: Attachment) -> Compared:
 
 
 def verify(
-    config: Config, state: Path, environ: Mapping[str, str], journal: Journal, key: str, *, content: bool,
+    config: Config, who: Identity, journal: Journal, key: str, *, content: bool,
     wait: Callable[[float], object],
 ) -> Iterator[Compared]:  # fmt: skip
     """Compare every file that was attached, or those of the issue *key*. Raises ``model.Mistake`` (1) without a Jira."""
-    clock = Clock()
-    who = starting.make_credentials(config, environ, state, clock)
     with closing(starting.asking_client(config, config.jira.url, who)) as asker:
         verifier = Verifier(asker, _version(config, asker), wait, content=content)
         for lane in lookup.lanes_accepted(journal, key):
