@@ -9,10 +9,10 @@ import pytest
 
 from attachd import config
 from attachd.config import checks
+from attachd.errors import Mistake
 from attachd.jira import client, transport
 from attachd.jira.auth import Credentials
 from attachd.jira.exchange import Broken, Stage
-from attachd.model import Mistake
 
 #: Hosts that no name server could be asked for, each broken in its own way.
 HOSTS = {

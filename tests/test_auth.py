@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from attachd.errors import Mistake, Problem
 from attachd.jira.auth import Credentials
-from attachd.model import Mistake, Problem
 
 
 class Source:

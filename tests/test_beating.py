@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from attachd import beating
-from attachd.beating import PATIENCE_SECONDS, Beats
+from attachd import heartbeat
 from attachd.delivery import sending
 from attachd.delivery.desk import Desk
 from attachd.filing import places
+from attachd.heartbeat import PATIENCE_SECONDS, Beats
 from attachd.service import notify
 from attachd.service.liveness import Liveness
 from world import world
@@ -118,7 +118,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
     ],
 )
 def test_where_it_hangs_decides(module: str, seconds: float, hangs: bool, degraded: bool) -> None:
-    found = beating.judge("worker-1", seconds, module, 7)
+    found = heartbeat.judge("worker-1", seconds, module, 7)
 
     assert (found is not None) == hangs
     assert (found is not None and found.degraded) == degraded
@@ -178,7 +178,7 @@ def test_a_share_that_does_not_answer_is_told_and_is_no_reason_to_restart(
 ) -> None:
     time = Time()
     beats = Beats(time)
-    monkeypatch.setattr(beating, "innermost", lambda frame: ("attachd.intake.walking", 40))
+    monkeypatch.setattr(heartbeat, "innermost", lambda frame: ("attachd.intake.walking", 40))
     liveness = Liveness(beats)
     beats.beat()
     time.boot += 3600.0
@@ -195,7 +195,7 @@ def test_a_wait_for_the_bandwidth_limit_is_no_hang(tmp_path: Path, monkeypatch: 
     with world(tmp_path, upload={"max_bytes_per_second": 65_536}) as w:
         w.drop("TEST-1/a.bin", b"x" * 3_000_000)
         w.scan()
-        seen: list[list[beating.Hang]] = []
+        seen: list[list[heartbeat.Hang]] = []
 
         def waiting(desk: Desk, size: int, ended: threading.Event) -> None:
             w.clock.advance(PATIENCE_SECONDS - 1.0)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from attachd.errors import Mistake, Problem
 from attachd.jira import transport
 from attachd.jira.auth import Credentials
 from attachd.jira.client import Client
@@ -29,7 +30,7 @@ from attachd.jira.listing import Attachment
 from attachd.jira.multipart import Body, Changed, Cut
 from attachd.jira.transport import Deadline, Timeouts
 from attachd.jira.verdict import Judgement, Sent, judge
-from attachd.model import Contested, InDoubt, Misstored, Mistake, NotDelivered, Problem, Refused, Stored
+from attachd.model import Contested, InDoubt, Misstored, NotDelivered, Refused, Stored
 from attachd.standin import Fault, Standin
 from attachd.standin.faults import KINDS, POINTS
 from attachd.standin.records import Request

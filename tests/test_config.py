@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from attachd import config
 from attachd.config import loading, schema
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 
 MINIMAL = """
 [folders]

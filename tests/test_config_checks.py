@@ -11,7 +11,7 @@ import pytest
 
 from attachd import config
 from attachd.config import checks
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 
 HEAD = {
     "folders": '[folders]\ninbox = "/srv/inbox"',

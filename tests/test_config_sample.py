@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from attachd import config
 from attachd.config import schema
-from attachd.model import Mistake
+from attachd.errors import Mistake
 
 SAMPLE = Path(__file__).parent.parent / "sample-config.toml"
 #: Keys that the sample gives an example for, because they have no default or only one that depends on others.

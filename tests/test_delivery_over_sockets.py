@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from attachd import troubles
+from attachd import errors
 from attachd.delivery import bandwidth, sending, worker
 from attachd.jira import multipart
 from attachd.journal import queue
@@ -285,9 +285,9 @@ def test_a_journal_that_cannot_be_written_before_the_end_of_a_body_leaves_nothin
             stack.close()  # what is logged may go to a file too
             return judged(error)
 
-        judged = troubles.disk_fails
+        judged = errors.disk_fails
         patch.setattr(queue, "checksums", checksums)
-        patch.setattr(troubles, "disk_fails", disk_fails)
+        patch.setattr(errors, "disk_fails", disk_fails)
         patch.setattr(worker, "FULL_SECONDS", 0.0)
         assert not w.step()
     assert w.states() == ["SENDING"]

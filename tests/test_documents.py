@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import attachd
-from attachd import model, troubles
+from attachd import errors
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(attachd.__file__).parent
@@ -118,14 +118,14 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
     table = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", section("Commands"))}
 
     assert table == set(_exit_codes())
-    assert {inspect.signature(model.Mistake).parameters["exit_code"].default, troubles.TEMPORARY} <= table
+    assert {inspect.signature(errors.Mistake).parameters["exit_code"].default, errors.TEMPORARY} <= table
 
 
 def _exit_codes() -> Iterator[int]:
     """Every number that the code ends with: given to an exit or a mistake, or returned as ``once``'s conclusion."""
     yield 0
-    yield troubles.TEMPORARY
-    yield inspect.signature(model.Mistake).parameters["exit_code"].default
+    yield errors.TEMPORARY
+    yield inspect.signature(errors.Mistake).parameters["exit_code"].default
     for tree in trees():
         for node in ast.walk(tree):
             given: list[ast.expr] = []

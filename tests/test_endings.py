@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from attachd import text
 from attachd.cli import showing
 from attachd.config import Settle
 from attachd.intake import endings, gating
 from attachd.intake.gating import Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
-from attachd.service import phrasing, surveying
+from attachd.service import surveying
 from test_explaining import row
 from world import World, world
 
@@ -270,7 +271,7 @@ def test_status_names_it_with_the_time(w: World) -> None:
     w.scan()
 
     found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
-    told = phrasing.clock(w.clock.time + 600.0, w.clock.time)
+    told = text.clock(w.clock.time + 600.0, w.clock.time)
     line = f"waiting    TEST-1/a.pdf: its end is missing (a PDF ends with %%EOF) (until {told})"
     assert line in showing.lines(found, w.clock.time)
 

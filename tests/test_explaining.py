@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from attachd import text
 from attachd.config import Settle
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word
-from attachd.service import explaining, phrasing
+from attachd.service import explaining
 from attachd.service.explaining import (
     ComingBack,
     Dragged,
@@ -52,7 +53,7 @@ WORLD = Circumstances(
 
 
 def at(seconds: float) -> str:
-    return phrasing.clock(NOW + seconds, NOW)
+    return text.clock(NOW + seconds, NOW)
 
 
 def row(state: State, **values: Any) -> Row:

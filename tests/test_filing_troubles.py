@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from attachd import troubles
+from attachd import errors
+from attachd.errors import Reach
 from attachd.filing import durability, numbering, recognising, renaming
 from attachd.model import State
-from attachd.troubles import Reach
 from test_gates import told
 from test_swapping import put_across
 from world import World, world
@@ -492,5 +492,5 @@ def test_the_document_has_the_table_that_the_program_goes_by() -> None:
         for name in names.split(", ")
     }
 
-    assert documented == {errno.errorcode[code]: str(reach) for code, reach in troubles.MOVES.items()}
+    assert documented == {errno.errorcode[code]: str(reach) for code, reach in errors.MOVES.items()}
     assert set(documented.values()) == {str(reach) for reach in Reach}

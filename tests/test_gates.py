@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from attachd import config
+from attachd import config, text
 from attachd.config import Rulebook, Settle, schema
 from attachd.intake import gating
 from attachd.intake.gating import Blocked, Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State, Word
-from attachd.service import explaining, locating, phrasing, surveying
+from attachd.service import explaining, locating, surveying
 from test_explaining import row
 from world import SITE, World, world
 
@@ -90,7 +90,7 @@ def test_a_file_of_the_wrong_size_is_blocked_until_it_changes(small: World) -> N
     assert small.states() == ["SEEN", "SEEN"]
     answer = told(small, "TEST-1/a.txt")
     assert answer.word is Word.BLOCKED
-    since = phrasing.clock(small.row("TEST-1/a.txt").since, small.clock.now())
+    since = text.clock(small.row("TEST-1/a.txt").since, small.clock.now())
     assert f"cannot be taken since {since}: it is smaller than min_bytes = 3;" in answer.sentence
     before = small.desk.journal.value("SELECT total_changes()")
     small.scan()

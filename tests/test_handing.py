@@ -10,7 +10,7 @@ import pytest
 
 from attachd import config
 from attachd.config import handed, loading, secrets
-from attachd.model import Mistake
+from attachd.errors import Mistake
 from attachd.service import handing
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root reads them")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from attachd.errors import Mistake
 from attachd.intake import litter
 from attachd.intake.ignoring import Ignoring
-from attachd.model import Mistake, printable
+from attachd.model import printable
 
 ROOT = Path(__file__).parent.parent
 PLAIN = Ignoring([])

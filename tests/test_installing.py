@@ -11,7 +11,7 @@ import pytest
 
 from attachd import config
 from attachd.config import Config
-from attachd.model import Mistake
+from attachd.errors import Mistake
 from attachd.service import installing, units
 from attachd.service.installing import Aim, Remove, Run, Write
 from installation import ATTACHD

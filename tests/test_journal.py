@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from attachd.errors import Mistake
 from attachd.journal import admission, database, pauses, queue, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
-from attachd.model import SENT, Cure, Fingerprint, Mistake, Scope, State
+from attachd.model import SENT, Cure, Fingerprint, Scope, State
 
 NOW = Moment(1_800_000_000.0, 100.0, 1)
 

@@ -11,10 +11,11 @@ import pytest
 
 from attachd.cli import moments
 from attachd.delivery import pausing
+from attachd.errors import Mistake
 from attachd.journal import database, operating, pauses, queue, report, unfinished
 from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause
-from attachd.model import Cure, Fault, Mistake, Scope, Word
+from attachd.model import Cure, Fault, Scope, Word
 from attachd.service import paused as words
 from attachd.service.running import Engine
 from world import Fault as Meets

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attachd.clock import Clock
-from attachd.model import Mistake
+from attachd.errors import Mistake
 from attachd.service import inspecting, starting
 from world import SITE, World, world
 

@@ -11,7 +11,7 @@ import attachd
 from attachd import config
 from attachd.config import renamed
 from attachd.config.renamed import Renamed
-from attachd.model import Mistake
+from attachd.errors import Mistake
 from attachd.service import inspecting
 
 OLD = {

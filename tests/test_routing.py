@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attachd.errors import Mistake
 from attachd.intake import routing
 from attachd.intake.routing import Routed, Router, Unrouted
-from attachd.model import Mistake
 
 PATTERN = "[A-Z][A-Z0-9_]*-[1-9][0-9]*"
 PLAIN = Router(PATTERN, [], False, {})

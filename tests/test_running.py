@@ -13,8 +13,8 @@ import pytest
 
 from attachd.delivery import worker
 from attachd.delivery.desk import Desk
+from attachd.errors import Mistake
 from attachd.filing import guard
-from attachd.model import Mistake
 from attachd.service import locks, starting
 from attachd.service.running import Engine
 from waiting import wait_until

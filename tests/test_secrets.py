@@ -18,7 +18,7 @@ import pytest
 from attachd import config
 from attachd.config import secrets
 from attachd.config.secrets import Secret, TokenSource
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 
 WORD = "not-a-token-0123"
 STRANGER = 54321

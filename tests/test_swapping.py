@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import pytest
 
+from attachd.errors import Mistake
 from attachd.filing import guard, renaming
-from attachd.model import Mistake
 from attachd.service import locks
 from world import World, world
 

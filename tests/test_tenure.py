@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from attachd.delivery import sending
+from attachd.errors import Mistake
 from attachd.filing import guard
 from attachd.filing.guard import Marker
 from attachd.jira import multipart
 from attachd.journal import copies, database, terms
 from attachd.journal.terms import Known
-from attachd.model import Mistake
 from attachd.service import locks, placing, tenure
 from attachd.service.tenure import Standing, judge
 from world import Fault, World, world

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd import troubles
+from attachd import errors
 from world import world
 
 
@@ -40,7 +40,7 @@ def failed(code: int) -> sqlite3.OperationalError:
     ],
 )
 def test_what_passes_is_tried_again(tmp_path: Path, error: Exception, code: int) -> None:
-    assert troubles.exit_code(error, tmp_path) == code
+    assert errors.exit_code(error, tmp_path) == code
 
 
 @pytest.mark.parametrize(("readonly", "code"), [(False, 78), (True, 75)])
@@ -53,7 +53,7 @@ def test_a_right_that_lacks_is_told_from_a_disk_that_is_read_only(
     monkeypatch.setattr(os, "statvfs", lambda _: Status)
     monkeypatch.setattr(os, "access", lambda *_: False)
 
-    assert troubles.exit_code(failed(sqlite3.SQLITE_CANTOPEN), tmp_path) == code
+    assert errors.exit_code(failed(sqlite3.SQLITE_CANTOPEN), tmp_path) == code
 
 
 @pytest.mark.parametrize(

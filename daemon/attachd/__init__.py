@@ -1,6 +1,6 @@
 """attachd: a folder is a Jira issue, and what is dropped into it is attached exactly once."""
 
-from attachd.spared import without
+from attachd.imports import without
 
 __version__ = "0.1.0"
 

@@ -17,8 +17,9 @@ import typer
 
 from attachd import config
 from attachd.config import Config
+from attachd.errors import Mistake, Problem
 from attachd.intake import routing
-from attachd.model import Mistake, Problem, printable
+from attachd.model import printable
 from attachd.service import handing, placing
 
 ConfigFile = Annotated[

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from attachd import text
 from attachd.cli import common
+from attachd.errors import Mistake, Problem
 from attachd.filing import guard
 from attachd.journal import copies
-from attachd.model import Mistake, Problem
-from attachd.service import phrasing, starting
+from attachd.service import starting
 
 Target = Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")]
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="A file that `attachd backup` has made.")]
@@ -42,7 +43,7 @@ def backup(
     if as_json:
         common.print_json({"file": str(target), "bytes": size, "state": str(state)})
     else:
-        print(f"{target}: {phrasing.size(size)}, the journal of {state}.")
+        print(f"{target}: {text.size(size)}, the journal of {state}.")
 
 
 def restore(

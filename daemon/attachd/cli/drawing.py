@@ -21,10 +21,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from attachd import text as attachd_text
 from attachd.delivery.desk import Desk
 from attachd.journal import report, unfinished
 from attachd.model import printable
-from attachd.service import phrasing
 
 #: How often it is drawn, in seconds.
 _EVERY = 0.25
@@ -52,7 +52,7 @@ class Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Nothing while that is not known."""
         speed = task.finished_speed or task.speed
-        return Text(f"{phrasing.size(speed)}/s" if speed else "", "progress.data.speed")
+        return Text(f"{attachd_text.size(speed)}/s" if speed else "", "progress.data.speed")
 
 
 class Bars:

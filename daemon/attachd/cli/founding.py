@@ -12,7 +12,7 @@ from pathlib import Path
 from attachd import config as config_
 from attachd.cli.introducing import Signed
 from attachd.config import loading
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 from attachd.service.acquainting import Wanted
 
 _FIRST = """\

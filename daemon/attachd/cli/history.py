@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attachd import text
 from attachd.cli import common, moments
 from attachd.cli.showing import open_existing
 from attachd.journal import lookup
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
-from attachd.service import phrasing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -171,16 +171,16 @@ def became(row: Row, later: str = "") -> str:
 
 def _cells(row: Row, now: float) -> tuple[str, ...]:
     return (
-        phrasing.clock(row.seen_at, now),
+        text.clock(row.seen_at, now),
         str(word(row.state, row.blocked)),
         row.ident,
         row.asked if row.lane == row.asked else f"{row.asked} ({row.lane})",
         printable(row.path),
         row.attachment or "",
-        phrasing.size(row.size),
+        text.size(row.size),
         row.sha256.hex()[:_DIGITS] if row.sha256 else "",
-        phrasing.clock(row.verdict_at, now) if row.verdict_at else "",
-        phrasing.clock(row.finished_at, now) if row.finished_at else "",
+        text.clock(row.verdict_at, now) if row.verdict_at else "",
+        text.clock(row.finished_at, now) if row.finished_at else "",
         str(row.tries),
         row.said or "",
     )

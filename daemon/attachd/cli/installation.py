@@ -13,7 +13,7 @@ from typing import Any
 from attachd import config as configuration
 from attachd.cli import common
 from attachd.config import Config, loading
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 from attachd.service import installing, units
 from attachd.service.installing import Aim, Remove, Run, Step, Write
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from attachd.cli import questioning
 from attachd.cli.questioning import Asking
 from attachd.config import checks
-from attachd.model import Fault, Mistake, Problem
+from attachd.errors import Mistake, Problem
+from attachd.model import Fault
 from attachd.service import acquainting
 from attachd.service.acquainting import Known, Secrets, Wanted
 

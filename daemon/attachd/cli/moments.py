@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import re
 
-from attachd.model import Mistake, Problem, printable
+from attachd.errors import Mistake, Problem
+from attachd.model import printable
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 #: Longer than this is a slip of the finger; without ``--for`` a pause has no end.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attachd.cli import common
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 from attachd.service import locks
 from attachd.web import tokens
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from attachd import text
 from attachd.cli import common, moments
 from attachd.clock import Clock
 from attachd.journal import database, operating, timeline
 from attachd.journal.operating import Resumed
-from attachd.service import locks, noticing, paused, surveying
+from attachd.service import locks, paused, surveying
 
 For = Annotated[
     str | None,
@@ -86,7 +87,7 @@ def resume(
         common.print_json(described(done, running=locks.holder(state / "lock") is not None) | {"adopted": adopted})
         return
     if adopt_site:
-        print(f"{noticing.files(adopted)} of another jira.url: looked up at {settings.jira.url} now.")
+        print(f"{text.files(adopted)} of another jira.url: looked up at {settings.jira.url} now.")
     for line in paused.resumed_in_words(done, key, times.wall):
         print(line)
     if adopted or done != Resumed((), (), (), 0, 0):

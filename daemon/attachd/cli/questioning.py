@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import typer
 
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 
 #: How often a question is asked that gets an answer which is no good.
 TRIES = 3

@@ -8,9 +8,9 @@ import socket
 import time
 
 from attachd.cli import common
+from attachd.errors import Mistake, Problem
 from attachd.journal import database
 from attachd.journal.database import Journal
-from attachd.model import Mistake, Problem
 from attachd.service import locks, reloading
 from attachd.service.reloading import Outcome
 

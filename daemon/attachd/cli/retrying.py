@@ -13,10 +13,11 @@ import typer
 from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.config import Config
+from attachd.errors import Mistake, Problem
 from attachd.journal import terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import Mistake, Problem, printable
+from attachd.model import printable
 from attachd.service import locating, locks, placing, retrying
 from attachd.service.retrying import Left, Returned
 

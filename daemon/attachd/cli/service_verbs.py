@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 import structlog
 import typer
 
-from attachd import troubles
-from attachd.beating import Hang
+from attachd import errors
 from attachd.cli import common
 from attachd.clock import Clock
 from attachd.config import Log
+from attachd.errors import Mistake
+from attachd.heartbeat import Hang
 from attachd.journal import database, report
-from attachd.model import Mistake, Word
+from attachd.model import Word
 from attachd.service import expiring, health, logs, notify, reloading, reminding, starting
 from attachd.service.health import Condition, Kind
 from attachd.service.liveness import Liveness
@@ -102,7 +103,7 @@ def _watch(engine: Engine, signals: Signals) -> None:
     told_live: object = (frozenset(), None)
     liveness, progress = Liveness(engine.desk.beats), Progress(engine.desk, engine.held.state)
     while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
-        with troubles.left_to_workers():
+        with errors.left_to_workers():
             engine.heed_others()
         progress.step()
         if signals.reload():
@@ -134,7 +135,7 @@ def journal_named(state: Path) -> Iterator[None]:
 
 def _unusable(error: BaseException, state: Path) -> Mistake | None:
     """What is to be done about a disk that fails (75, to be tried again), or a journal that is damaged (78); None for a bug."""
-    if isinstance(error, sqlite3.DatabaseError) and (troubles.disk_fails(error) or troubles.is_damage(error)):
+    if isinstance(error, sqlite3.DatabaseError) and (errors.disk_fails(error) or errors.is_damage(error)):
         return database.unusable(state / database.FILE_NAME, error)
     return None
 
@@ -225,7 +226,7 @@ def _note_live(engine: Engine, hangs: Sequence[Hang], before: object) -> object:
     page = engine.desk.page_trouble
     now = frozenset((hang.loop, hang.degraded) for hang in hangs), page
     if now != before:
-        with troubles.left_to_workers():
+        with errors.left_to_workers():
             health.note_live(engine.desk.journal, hangs, page, engine.desk.clock.wall())
             return now
     return before
@@ -236,7 +237,7 @@ def _status_line(engine: Engine) -> str:
     try:
         return "; ".join(_standing(engine))
     except sqlite3.OperationalError as error:
-        if not troubles.disk_fails(error):
+        if not errors.disk_fails(error):
             raise
         return f"the journal cannot be read: {error}"
 

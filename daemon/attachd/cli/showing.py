@@ -11,14 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
+from attachd import text as attachd_text
 from attachd.cli import common
 from attachd.config import Config
+from attachd.errors import Mistake, Problem
 from attachd.journal import database
 from attachd.journal.database import Journal
-from attachd.model import Mistake, Problem
-from attachd.service import expiring, health, noticing, surveying
+from attachd.service import expiring, health, surveying
 from attachd.service.health import Kind
-from attachd.service.phrasing import clock, size, span
+from attachd.text import clock, size, span
 
 #: Conditions that are told in the heading, or in lines of their own.
 _OWN_LINES = {Kind.INBOX, Kind.TOKEN, Kind.STRAYS, Kind.UNLISTED}
@@ -92,7 +93,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
     text += [_sending(row, now) for row in found["sending"]]
     text += [
-        f"queue      {each['issue']}: {noticing.files(each['files'])}, the first for {span(now - each['oldest'])}"
+        f"queue      {each['issue']}: {attachd_text.files(each['files'])}, the first for {span(now - each['oldest'])}"
         for each in found["queue"][:_MOST_QUEUES]
     ]
     if (rest := len(found["queue"]) - _MOST_QUEUES) > 0:
@@ -153,7 +154,7 @@ def _sending(row: dict[str, Any], now: float) -> str:
 def stray_in_words(stray: dict[str, Any]) -> str:
     """A folder that is no issue's, and why."""
     where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
-    return f"{where} ({noticing.files(stray['files'])}): {stray['reason']}"
+    return f"{where} ({attachd_text.files(stray['files'])}): {stray['reason']}"
 
 
 def _next(row: dict[str, Any], now: float) -> str:

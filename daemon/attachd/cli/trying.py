@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attachd.cli import common, paging
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 from attachd.service import locks
 from attachd.service.signals import Signals
 

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from attachd import text
 from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.clock import Clock
 from attachd.model import printable
-from attachd.service import noticing, starting, verifying
+from attachd.service import starting, verifying
 from attachd.service.verifying import Compared, Result
 
 
@@ -63,7 +64,7 @@ def summary(counts: Counter[Result], key: str = "") -> str:
     if not counts:
         return f"Nothing has been attached to {key}." if key else "Nothing has been attached yet."
     parts = [f"{counts[result]} {result}" for result in Result if counts[result]]
-    return f"{noticing.files(counts.total())} compared: {', '.join(parts)}."
+    return f"{text.files(counts.total())} compared: {', '.join(parts)}."
 
 
 def described(counts: Counter[Result], wrong: list[Compared]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from attachd.cli.tabulating import coloured
 from attachd.config import Config
 from attachd.journal.database import Journal
 from attachd.service import surveying
-from attachd.service.phrasing import clock, span
+from attachd.text import clock, span
 
 #: How often it is drawn anew, in seconds.
 EVERY = 1.0

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attachd import gitignore
+from attachd.errors import Problem
 from attachd.gitignore import NoPattern
-from attachd.model import Problem
 
 _PROJECT = re.compile(r"[A-Z][A-Z0-9_]*")
 #: What no issue's key looks like; a pattern that accepts one of them would let a folder's name out of its place.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from attachd import model
+from attachd import errors
 from attachd.config import renamed, wording
 from attachd.config.schema import Config, Tables
 from attachd.config.tables import Context
@@ -49,7 +49,7 @@ def parse(
     try:
         valid = Tables.model_validate(tables, context=Context(base, environ, check_token))
     except pydantic.ValidationError as error:
-        raise model.Mistake(*wording.problems(error, told)) from None
+        raise errors.Mistake(*wording.problems(error, told)) from None
     return Config.model_construct(file=file, notices=notices, **dict(valid))
 
 
@@ -59,42 +59,42 @@ def _text(path: Path) -> str:
             mode = os.fstat(file.fileno()).st_mode
             raw = file.read()
     except OSError as error:
-        raise model.Mistake(_unreadable(path, error)) from None
+        raise errors.Mistake(_unreadable(path, error)) from None
     if mode & stat.S_IWOTH and stat.S_ISREG(mode):
         # Who writes it says where the token is sent to, and which command gives it.
         what = f"can be changed by every user of this machine (mode {stat.S_IMODE(mode):04o})."
-        raise model.Mistake(model.Problem(str(path), what, f"chmod o-w {path}"))
+        raise errors.Mistake(errors.Problem(str(path), what, f"chmod o-w {path}"))
     try:
         # Editors on Windows begin a file with a byte order mark.
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         what = f"is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}."
-        raise model.Mistake(model.Problem(str(path), what, "Save the file as UTF-8.")) from None
+        raise errors.Mistake(errors.Problem(str(path), what, "Save the file as UTF-8.")) from None
 
 
-def _unreadable(path: Path, error: OSError) -> model.Problem:
+def _unreadable(path: Path, error: OSError) -> errors.Problem:
     remedies = {
         FileNotFoundError: "Copy sample-config.toml there; it shows every key.",
         PermissionError: "Let this user read it, or run attachd as the user of the service.",
         IsADirectoryError: f"Name the file in it, as in {path / FILE_NAME}.",
     }
     reason = "does not exist." if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}."
-    return model.Problem(str(path), reason, remedies.get(type(error), "Correct the path."))
+    return errors.Problem(str(path), reason, remedies.get(type(error), "Correct the path."))
 
 
 def _tables(text: str, file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise model.Mistake(_syntax(str(error), file)) from None
+        raise errors.Mistake(_syntax(str(error), file)) from None
     except (ValueError, RecursionError):
         # Integers of thousands of digits, and lists within lists within lists.
         what = "cannot be read as TOML: it has a number with too many digits, or lists nested too deeply."
-        raise model.Mistake(model.Problem(str(file), what)) from None
+        raise errors.Mistake(errors.Problem(str(file), what)) from None
 
 
-def _syntax(message: str, file: Path) -> model.Problem:
+def _syntax(message: str, file: Path) -> errors.Problem:
     """Put the place first; tomllib appends it to its message, which never quotes more than a character or a key."""
     at = re.fullmatch(
         r"(?s)(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", message
@@ -102,7 +102,7 @@ def _syntax(message: str, file: Path) -> model.Problem:
     what = at["what"] if at else message
     place = f"line {at['line']}, column {at['column']}" if at and at["line"] else "end of the file"
     plain = next((words for start, words in _SYNTAX.items() if what.startswith(start)), f"{what}.")
-    return model.Problem(f"{file}, {place}", plain, "TOML is described at https://toml.io.")
+    return errors.Problem(f"{file}, {place}", plain, "TOML is described at https://toml.io.")
 
 
 _SYNTAX: Mapping[str, str] = {
@@ -138,7 +138,7 @@ def find(argument: Path | None, instance: str | None, environ: Mapping[str, str]
     looked = ", ".join(map(str, places))
     remedy = "Correct the name; or `attachd init` makes one there." if argument or instance else ""
     remedy = remedy or "`attachd init` makes one; or name a file with -c FILE."
-    raise model.Mistake(model.Problem("", f"No configuration found; looked at {looked}.", remedy))
+    raise errors.Mistake(errors.Problem("", f"No configuration found; looked at {looked}.", remedy))
 
 
 def _places(argument: Path | None, instance: str | None, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -168,7 +168,7 @@ def home(environ: Mapping[str, str]) -> Path:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
         what = "is not set, and the system knows no home of this user."
-        raise model.Mistake(model.Problem("$HOME", what, "Set it to a folder of yours."), exit_code=1) from None
+        raise errors.Mistake(errors.Problem("$HOME", what, "Set it to a folder of yours."), exit_code=1) from None
 
 
 def of_user(environ: Mapping[str, str]) -> Path:
@@ -198,5 +198,5 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _usage(where: str, what: str, remedy: str) -> model.Mistake:
-    return model.Mistake(model.Problem(where, what, remedy), exit_code=2)
+def _usage(where: str, what: str, remedy: str) -> errors.Mistake:
+    return errors.Mistake(errors.Problem(where, what, remedy), exit_code=2)

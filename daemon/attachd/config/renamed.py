@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 
 Path = tuple[str, ...]
 

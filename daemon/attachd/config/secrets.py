@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Self
 
 import pydantic
 
-from attachd import model
+from attachd import errors, model
 from attachd.config import handed
 from attachd.config.tables import AbsolutePath, Context, Table, Texts, complain
 
@@ -85,7 +85,7 @@ def refuse_literal(value: Any, info: pydantic.ValidationInfo) -> Any:
     if isinstance(value, str):
         key = info.field_name or "token"
         remedy = _ELSEWHERE.format(key=key, file=key.replace("_", "-"))
-        complain([model.Problem("", "must not stand in the configuration itself.", remedy)])
+        complain([errors.Problem("", "must not stand in the configuration itself.", remedy)])
     return value
 
 
@@ -95,25 +95,25 @@ _ELSEWHERE = (
 )
 
 
-def _wrong_choice(source: TokenSource) -> Iterator[model.Problem]:
+def _wrong_choice(source: TokenSource) -> Iterator[errors.Problem]:
     given = [name for name, value in source if value is not None]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        yield model.Problem(
+        yield errors.Problem(
             "", f"needs exactly one of file, env, credential, command and keyring; found {found}.", "Keep one."
         )
     elif source.command is not None and not (source.command and all(source.command)):
-        yield model.Problem("command", "is empty.", 'Write program and words, as in ["pass", "show", "jira"].')
+        yield errors.Problem("command", "is empty.", 'Write program and words, as in ["pass", "show", "jira"].')
     elif source.credential is not None and not re.fullmatch(r"(?!\.\.?$)[^/\0]+", source.credential):
-        yield model.Problem("credential", "is no credential's name.", "Write the name that stands in LoadCredential=.")
+        yield errors.Problem("credential", "is no credential's name.", "Write the name that stands in LoadCredential=.")
     elif source.env is not None and not re.fullmatch(r"[^=\0]+", source.env):
-        yield model.Problem("env", "is no variable's name.", 'Write it without “$”, as in { env = "JIRA_TOKEN" }.')
+        yield errors.Problem("env", "is no variable's name.", 'Write it without “$”, as in { env = "JIRA_TOKEN" }.')
 
 
-def _unreadable(source: TokenSource, context: Context) -> Iterator[model.Problem]:
+def _unreadable(source: TokenSource, context: Context) -> Iterator[errors.Problem]:
     try:
         read(source, environ=context.environ, base=context.base, where="")
-    except model.Mistake as mistake:
+    except errors.Mistake as mistake:
         yield from mistake.problems
 
 
@@ -124,12 +124,12 @@ def read(source: TokenSource, *, environ: Mapping[str, str], base: Path, where: 
     """
     try:
         return Secret(_clean(_raw(source, environ, base)))
-    except model.Mistake as mistake:
-        raise model.Mistake(*(replace(problem, where=where) for problem in mistake.problems)) from None
+    except errors.Mistake as mistake:
+        raise errors.Mistake(*(replace(problem, where=where) for problem in mistake.problems)) from None
 
 
-def _unusable(what: str, remedy: str) -> model.Mistake:
-    return model.Mistake(model.Problem("", what, remedy))
+def _unusable(what: str, remedy: str) -> errors.Mistake:
+    return errors.Mistake(errors.Problem("", what, remedy))
 
 
 def _raw(source: TokenSource, environ: Mapping[str, str], base: Path) -> bytes:

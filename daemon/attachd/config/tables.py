@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic_core import PydanticCustomError
 
-from attachd.model import Problem
+from attachd.errors import Problem
 
 #: The type of the errors by which our own checks hand over their ``Problem``s; ``wording.py`` unpacks them.
 PROBLEMS = "problems"

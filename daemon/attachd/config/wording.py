@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pydantic
 from pydantic_core import ErrorDetails
 
-from attachd import model
+from attachd import errors, model
 from attachd.config.schema import Tables
 from attachd.config.tables import PROBLEMS, Table
 
@@ -50,14 +50,14 @@ _SHORT = 40
 _CONSEQUENCE = "default_factory_not_called"
 
 
-def problems(error: pydantic.ValidationError, file: str = "") -> Iterator[model.Problem]:
+def problems(error: pydantic.ValidationError, file: str = "") -> Iterator[errors.Problem]:
     """Yield each thing that is wrong with *file*, in the order of its keys, as texts that any terminal may show."""
     for problem in _problems(error):
         texts = (problem.where, problem.what, problem.remedy, file)
-        yield model.Problem(*(model.printable(text.encode("utf-8", "surrogatepass")) for text in texts))
+        yield errors.Problem(*(model.printable(text.encode("utf-8", "surrogatepass")) for text in texts))
 
 
-def _problems(error: pydantic.ValidationError) -> Iterator[model.Problem]:
+def _problems(error: pydantic.ValidationError) -> Iterator[errors.Problem]:
     for details in error.errors(include_url=False):
         if details["type"] == PROBLEMS:
             yield from _ours(details)
@@ -65,20 +65,20 @@ def _problems(error: pydantic.ValidationError) -> Iterator[model.Problem]:
             yield _theirs(details)
 
 
-def _ours(details: ErrorDetails) -> Iterator[model.Problem]:
+def _ours(details: ErrorDetails) -> Iterator[errors.Problem]:
     for problem in details["ctx"][PROBLEMS]:
         loc = (*details["loc"], problem.where) if problem.where else details["loc"]
-        yield model.Problem(key(loc), problem.what, problem.remedy)
+        yield errors.Problem(key(loc), problem.what, problem.remedy)
 
 
-def _theirs(details: ErrorDetails) -> model.Problem:
+def _theirs(details: ErrorDetails) -> errors.Problem:
     loc = details["loc"]
     if details["type"] == "missing":
-        return model.Problem(key(loc), "is missing.", "sample-config.toml shows every key.")
+        return errors.Problem(key(loc), "is missing.", "sample-config.toml shows every key.")
     if details["type"] == "extra_forbidden":
-        return model.Problem(key(loc), "is not a key that attachd knows.", _nearest(loc))
+        return errors.Problem(key(loc), "is not a key that attachd knows.", _nearest(loc))
     must_be = _MUST_BE.get(details["type"], "of another kind").format_map(details.get("ctx", {}))
-    return model.Problem(key(loc), f"{_entry(loc)}is {_found(details)}.", f"It must be {must_be}.")
+    return errors.Problem(key(loc), f"{_entry(loc)}is {_found(details)}.", f"It must be {must_be}.")
 
 
 def _found(details: ErrorDetails) -> str:

@@ -15,15 +15,15 @@ from typing import Any, assert_never
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.delivery import aiming, pausing, policy
 from attachd.delivery.desk import Desk
+from attachd.errors import Reach
 from attachd.filing import grouping, markers, moving, notes, numbering, refusing, sides, trial
 from attachd.filing.sides import Side
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
-from attachd.troubles import Reach
 
 log = structlog.get_logger()
 
@@ -161,7 +161,7 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
         about.info("file.filed", **file, root=row.root, target=printable(row.target))
 
 
-DISK = troubles.DISK
+DISK = errors.DISK
 
 
 def _disk_trouble(desk: Desk, row_ids: Iterable[int], reason: str) -> None:
@@ -186,11 +186,11 @@ def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group, trials: Trial
 def _postponed(desk: Desk, row: Row, error: OSError, trials: Trials) -> Postponed:
     """Say why one file waits. A share that is away is asked once for all files of its folder."""
     root = aiming.root(desk, row)
-    if sides.of(error) is not Side.SOURCE and troubles.reach(error) is not Reach.FILE:
+    if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
         with desk.turns.left():
             trials.demand(root, aiming.root_name(row))
     reason = refusing.explain(error, desk.guard.inbox, row.path, root, row.target or aiming.wanted(row))
-    return Postponed(reason, blocked=True, away=error.errno in troubles.AWAY)
+    return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 
 
 def _carry(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carried:
@@ -226,7 +226,7 @@ def _aim_and_move(
         _drop_marker(desk, row, group)
         return row, _move(desk, row, group)
     except OSError as error:
-        if troubles.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
+        if errors.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
             raise
         root = aiming.root(desk, row)
         with desk.turns.left():

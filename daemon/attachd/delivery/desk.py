@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from attachd.beating import Beats
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.delivery import policy
@@ -17,6 +16,7 @@ from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
 from attachd.delivery.timing import Timings
 from attachd.filing.guard import Guard
+from attachd.heartbeat import Beats
 from attachd.jira.exchange import Exchange
 from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal

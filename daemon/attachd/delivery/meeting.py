@@ -9,12 +9,13 @@ import structlog
 from attachd.delivery import learning, pausing, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
+from attachd.errors import Mistake
 from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.jira.exchange import Reply
 from attachd.journal import database
 from attachd.journal.pauses import Pause
-from attachd.model import Cure, Fault, Mistake, Scope
+from attachd.model import Cure, Fault, Scope
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from typing import assert_never
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.delivery import looking, pausing
 from attachd.delivery.desk import Desk
 from attachd.filing import clearing, moving, notes, places, recognising, refusing
@@ -170,7 +170,7 @@ def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
                 values = _act(desk, shelf, row, file)
         except OSError as error:
             log.warning("file.not_deleted", **file, reason=str(error))
-            if error.errno not in refusing.PERSONAL and error.errno not in troubles.READING:
+            if error.errno not in refusing.PERSONAL and error.errno not in errors.READING:
                 return False
     with desk.journal.transaction() as connection:
         if values:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.delivery import (
     blame,
     carrying,
@@ -25,11 +25,12 @@ from attachd.delivery import (
     sending,
 )
 from attachd.delivery.desk import Desk
+from attachd.errors import Mistake
 from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.journal import pauses, queue
 from attachd.journal.rows import Row
-from attachd.model import Fault, Mistake, Scope, State
+from attachd.model import Fault, Scope, State
 
 log = structlog.get_logger()
 
@@ -73,7 +74,7 @@ def step(desk: Desk, client: Client) -> bool:
         journal_disk.over(desk)
         return done
     except sqlite3.OperationalError as error:
-        if not troubles.disk_fails(error):
+        if not errors.disk_fails(error):
             raise
         journal_disk.met(desk, error)
         desk.stopping.wait(FULL_SECONDS)

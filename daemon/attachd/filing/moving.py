@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
-from attachd import troubles
+from attachd import errors
 from attachd.filing import copying, durability, places, recognising, refusing, renaming, returning, sides, sources
 from attachd.filing.durability import Dirty as Dirty
 from attachd.filing.numbering import Chooser as Chooser
@@ -102,7 +102,7 @@ def move(
     except OSError as error:
         if error.errno not in refusing.PERSONAL:
             raise
-        refuses_name = troubles.reach(error) is troubles.Reach.NAME
+        refuses_name = errors.reach(error) is errors.Reach.NAME
         return Stuck(refusing.explain(error, inbox, source, root, target), refuses_name)
 
 

@@ -9,14 +9,14 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from attachd import troubles
+from attachd import errors
+from attachd.errors import Reach
 from attachd.filing import places, recognising, sides
 from attachd.filing.sides import Side
 from attachd.model import printable
-from attachd.troubles import Reach
 
 #: Errors that concern one file or its folders, whatever else is tried.
-PERSONAL = frozenset(code for code, reach in troubles.MOVES.items() if reach is Reach.FILE) | {errno.ENAMETOOLONG}
+PERSONAL = frozenset(code for code, reach in errors.MOVES.items() if reach is Reach.FILE) | {errno.ENAMETOOLONG}
 
 
 def explain(error: OSError, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
@@ -64,7 +64,7 @@ def _failed(error: OSError, side: Side | None, inbox: Path, source: bytes, root:
     """Say which call failed, and where, where the system's own words are all that is known."""
     words = os.strerror(error.errno) if error.errno else str(error)
     here, there = shown(inbox, places.divide(source)[0]), shown(root, places.divide(target)[0])
-    away = error.errno in troubles.AWAY
+    away = error.errno in errors.AWAY
     match side:
         case Side.TARGET if away:
             return f"the file system of {there} does not answer ({words})"
@@ -96,7 +96,7 @@ def explain_folder(error: OSError, root: Path, what: str) -> str:
     """Say why no file at all can be moved to *root*; *what* names those that wait (Attached files)."""
     code = error.errno or 0
     away = "its file system does not answer ({words})", "Check its server and the network"
-    why, remedy = _BROKEN.get(code) or (away if code in troubles.AWAY else ("{words}", "Check the folder and its disk"))
+    why, remedy = _BROKEN.get(code) or (away if code in errors.AWAY else ("{words}", "Check the folder and its disk"))
     about = {"free": _free(root), "user": _user(os.geteuid()), "words": error.strerror or str(error)}
     return f"{what} cannot be moved to {root}: {why.format_map(about)}. {remedy}; nothing is lost meanwhile."
 

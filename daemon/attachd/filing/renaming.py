@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from attachd import troubles
+from attachd import errors
 from attachd.filing import recognising
 
 _RENAME_NOREPLACE = 1  #: linux/fs.h
@@ -20,7 +20,7 @@ _UNABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 #: Errors that say that the new name, or a folder on the way to it, is taken by something else.
-IN_THE_WAY = frozenset(code for code, reach in troubles.MOVES.items() if reach is troubles.Reach.WAY)
+IN_THE_WAY = frozenset(code for code, reach in errors.MOVES.items() if reach is errors.Reach.WAY)
 
 
 @dataclass(frozen=True, slots=True)

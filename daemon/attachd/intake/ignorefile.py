@@ -9,7 +9,7 @@ import stat
 import unicodedata
 from dataclasses import dataclass, field
 
-from attachd import gitignore, troubles
+from attachd import errors, gitignore
 from attachd.filing.leases import Writer, writer
 from attachd.gitignore import Brackets, NoPattern, Pattern
 from attachd.intake import ignoring
@@ -77,7 +77,7 @@ def read(folder: int, *, network: bool = False) -> Patterns | Broken | Unread | 
 
 
 def _unreadable(error: OSError) -> Broken | Unread:
-    passing = troubles.passing(error)
+    passing = errors.passing(error)
     return Unread(passing) if passing else Broken(f"cannot be read ({error.strerror})")
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from attachd import gitignore
 from attachd.config import checks
+from attachd.errors import Mistake, Problem
 from attachd.gitignore import Pattern
 from attachd.intake import litter
-from attachd.model import Mistake, Problem
 
 #: Our own files, wherever they are; nothing re-includes them. Notes are recognised by their first line instead.
 OWN = (".attachd", ".attachdignore", "_WHY.txt")

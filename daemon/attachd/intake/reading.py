@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.filing import leases, places, refusing, relocation
 from attachd.filing.guard import Guard
 from attachd.intake import gating, walking
@@ -95,7 +95,7 @@ def examine(
     try:
         return _examine_open(descriptor, print_, gate or _closed, checksum=checksum)
     except OSError as error:
-        passing = troubles.passing(error)
+        passing = errors.passing(error)
         return Bar(f"it cannot be read now: {passing}" if passing else f"it cannot be read: {error.strerror}")
     finally:
         os.close(descriptor)
@@ -149,7 +149,7 @@ def _is(status: os.stat_result, print_: Fingerprint) -> bool:
 
 
 def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
-    if passing := troubles.passing(error):
+    if passing := errors.passing(error):
         return f"it cannot be read now: {passing}"
     try:
         status = _status(inbox, path)

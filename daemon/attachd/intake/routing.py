@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from attachd.config import Config, checks
-from attachd.model import Mistake, Problem, printable
+from attachd.errors import Mistake, Problem
+from attachd.model import printable
 
 #: Upper case by ASCII's rules: Jira keys know no other letters, and a locale's rules would change lengths.
 _RAISE = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)

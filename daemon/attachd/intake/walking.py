@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from attachd import troubles
+from attachd import errors
 from attachd.filing import guard, places
 from attachd.intake import ignoring
 from attachd.model import Fingerprint, signed64
@@ -129,7 +129,7 @@ class Walk:
 
 def why(error: OSError) -> str:
     """Say why a folder could not be listed; what the machine is short of is said as such."""
-    return troubles.shortage(error) or error.strerror or str(error)
+    return errors.shortage(error) or error.strerror or str(error)
 
 
 def everything(inbox: Path, beat: Callable[[], None]) -> Iterator[Entry]:

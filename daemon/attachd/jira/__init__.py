@@ -1,6 +1,6 @@
 """Jira over HTTP, and nothing else: requests out, fates and faults back."""
 
-from attachd.spared import without
+from attachd.imports import without
 
 # httpx loads its command of that name, and with it all of rich and pygments.
 with without("httpx._main"):

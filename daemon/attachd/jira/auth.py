@@ -6,7 +6,8 @@ import base64
 import threading
 from collections.abc import Callable
 
-from attachd.model import Cure, Fault, Mistake, Scope
+from attachd.errors import Mistake
+from attachd.model import Cure, Fault, Scope
 
 
 class Credentials:

@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from attachd.errors import Mistake
 from attachd.jira import auth, granting
 from attachd.jira.exchange import Exchange
 from attachd.jira.granting import Application, Granted, Kept, Keys
-from attachd.model import Cure, Fault, Mistake, Scope
+from attachd.model import Cure, Fault, Scope
 
 
 class Safe(Protocol):

@@ -10,9 +10,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from attachd.clock import Clock
+from attachd.errors import Mistake, Problem
 from attachd.journal import database, terms, timeline
 from attachd.journal.database import FILE_NAME
-from attachd.model import Mistake, Problem
 
 #: What the journal that was there before is called after ``restore``; a later one gets a number behind it.
 BEFORE = f"{FILE_NAME}.before-restore"

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 from typing import Any
 
-from attachd import model, troubles
+from attachd import errors
 from attachd.clock import Clock
 from attachd.journal import shared_memory, timeline
 from attachd.journal.timeline import Timeline
@@ -186,7 +186,7 @@ class Journal:
 
     def note(self, error: sqlite3.OperationalError) -> None:
         """Remember that its disk fails, if it does; the next transaction that is durable makes it forgotten."""
-        if troubles.disk_fails(error) and self.failing is None:
+        if errors.disk_fails(error) and self.failing is None:
             self.failing = str(error), self.clock.wall()
 
     @contextmanager
@@ -402,8 +402,8 @@ def sync(path: Path) -> None:
 
 def _refuse_newer(path: Path, version: int) -> None:
     if version > VERSION:
-        raise model.Mistake(
-            model.Problem(
+        raise errors.Mistake(
+            errors.Problem(
                 str(path),
                 f"is of version {version}, written by a later attachd; this one knows version {VERSION}.",
                 "Install that later version again, or restore the copy that it kept beside the journal.",
@@ -411,9 +411,9 @@ def _refuse_newer(path: Path, version: int) -> None:
         )
 
 
-def _outdated(path: Path, version: int) -> model.Mistake:
-    return model.Mistake(
-        model.Problem(
+def _outdated(path: Path, version: int) -> errors.Mistake:
+    return errors.Mistake(
+        errors.Problem(
             str(path),
             f"is of version {version}, and only read here; this attachd works with version {VERSION}.",
             "The next `attachd run` or `attachd once` brings it up to date, and keeps a copy.",
@@ -422,14 +422,14 @@ def _outdated(path: Path, version: int) -> model.Mistake:
     )
 
 
-def unusable(path: Path, error: Exception) -> model.Mistake:
+def unusable(path: Path, error: Exception) -> errors.Mistake:
     """What is said where the journal cannot be read or written: 75 where that passes by itself, else 78."""
-    return model.Mistake(
-        model.Problem(
+    return errors.Mistake(
+        errors.Problem(
             str(path),
             f"cannot be used as the journal: {error}.",
             "Check the folder's owner, its mode and the free space; if the file is damaged, restore a copy (`attachd restore`) "
             "or move it aside: files in the inbox are then looked up in Jira before anything is sent.",
         ),
-        exit_code=troubles.exit_code(error, path.parent),
+        exit_code=errors.exit_code(error, path.parent),
     )

@@ -14,14 +14,16 @@ from contextlib import closing
 
 import structlog
 
+from attachd import text
 from attachd.delivery import pausing, policy
 from attachd.delivery.desk import Desk
+from attachd.errors import Mistake
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Reply
 from attachd.journal.events import Event
 from attachd.journal.rows import Row
-from attachd.model import Mistake, printable
-from attachd.service import phrasing, starting
+from attachd.model import printable
+from attachd.service import starting
 
 log = structlog.get_logger()
 
@@ -132,7 +134,7 @@ def batches(attached: Sequence[Event]) -> list[tuple[list[Row], float]]:
 def words(rows: Sequence[Row]) -> str:
     """The comment: names and sizes, as plain text in which Jira's markup has no meaning. Pure."""
     count = len(rows)
-    lines = [f"- {plain(row.stored_as or row.name)} ({phrasing.size(row.size)})" for row in rows[:MOST_NAMED]]
+    lines = [f"- {plain(row.stored_as or row.name)} ({text.size(row.size)})" for row in rows[:MOST_NAMED]]
     if count > MOST_NAMED:
         lines.append(f"- and {count - MOST_NAMED} more")
     return "\n".join([f"{'1 file was' if count == 1 else f'{count} files were'} attached:", *lines, "", marker(rows)])

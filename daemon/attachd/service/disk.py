@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attachd.service import phrasing
+from attachd import text
 
 #: What is written for a trial: more than a step of the journal takes.
 _TRIAL_BYTES = 64 * 1024
@@ -47,7 +47,7 @@ def words(folder: Path, what: str) -> str:
     """Name the folder, and how much is free on its disk."""
     try:
         status = os.statvfs(folder)
-        free = f"{phrasing.size(status.f_bavail * status.f_frsize)} free"
+        free = f"{text.size(status.f_bavail * status.f_frsize)} free"
     except OSError as error:
         free = error.strerror or str(error)
     return f"the disk of the state folder {folder} {what} ({free})"

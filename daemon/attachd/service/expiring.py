@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.journal import database
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def remind(desk: Desk) -> None:
         with desk.journal.transaction() as connection:
             database.put(connection, _KEY, fresh)
     except sqlite3.OperationalError as error:
-        if not troubles.disk_fails(error):
+        if not errors.disk_fails(error):
             raise
         return
     event = "token.expired" if expires < day else "token.expiring"

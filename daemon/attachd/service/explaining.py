@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from attachd import text
 from attachd.config import Settle
 from attachd.intake import gating
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
-from attachd.service import holding, phrasing
+from attachd.service import holding
 from attachd.service.holding import Answer, Circumstances, Waiting
 
 # --- What can be found at a path --------------------------------------------------------------------------------
@@ -208,14 +209,14 @@ def _unknown(name: str, found: Elsewhere | Unknown, world: Circumstances) -> str
 def _coming_back(name: str, found: ComingBack, world: Circumstances) -> str:
     source = f"{world.failed}/{printable(found.source)}"
     return (
-        f"{name} waits, because `attachd retry` began at {phrasing.clock(found.since, world.now)} to take {source} back to "
+        f"{name} waits, because `attachd retry` began at {text.clock(found.since, world.now)} to take {source} back to "
         f"{world.inbox}/{printable(found.target)}, and has not ended that. attachd ends it with its next look at the "
         f"inbox{holding.not_running(world)}. If this stays, `attachd retry {source}` says what is in the way."
     )
 
 
 def _no_issue(name: str, found: NoIssue, world: Circumstances) -> str:
-    since = f" (such files lie there since {phrasing.clock(found.since, world.now)})" if found.since is not None else ""
+    since = f" (such files lie there since {text.clock(found.since, world.now)})" if found.since is not None else ""
     if not found.reason:
         return (
             f"{name} is not attached, because it lies in no issue's folder; move it into a folder of the inbox that is "
@@ -299,7 +300,7 @@ def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:
     if found.rules.ready_suffix:
         when = f"when a file of its name and {found.rules.ready_suffix} lies beside it"
     sentence = (
-        f"{name} has not been noticed yet; attachd finds it within {phrasing.span(world.rescan)}, and sends it to "
+        f"{name} has not been noticed yet; attachd finds it within {text.span(world.rescan)}, and sends it to "
         f"{found.key} {when}."
     )
     return Answer(sentence, Word.WAITING)
@@ -317,14 +318,14 @@ def _finished(name: str, found: Finished, world: Circumstances) -> Answer:
         case State.FAILED:
             sentence = _failed(name, found, world)
         case _:
-            when = phrasing.clock(row.finished_at or row.since, world.now)
+            when = text.clock(row.finished_at or row.since, world.now)
             sentence = f"{name} was not attached: {holding.clause(row.reason)} (at {when})."
     return Answer(sentence, word(row.state, None), row, since=row.finished_at)
 
 
 def _done(name: str, found: Finished, world: Circumstances) -> str:
     row = found.row
-    when = phrasing.clock(row.verdict_at or row.since, world.now)
+    when = text.clock(row.verdict_at or row.since, world.now)
     said = f"{name} was attached to {holding.issue(row)} at {when}, as attachment {row.attachment}"
     if row.ground is not None and row.reason:
         said = f"{said} ({holding.clause(row.reason)})"
@@ -338,7 +339,7 @@ def _done(name: str, found: Finished, world: Circumstances) -> str:
 
 def _failed(name: str, found: Finished, world: Circumstances) -> str:
     row = found.row
-    when = phrasing.clock(row.verdict_at or row.since, world.now)
+    when = text.clock(row.verdict_at or row.since, world.now)
     said = f"{name} was refused for {holding.issue(row)} at {when}: {holding.clause(row.reason)}"
     if row.target is None:
         return f"{said}."

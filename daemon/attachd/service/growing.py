@@ -9,12 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from attachd import text
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import retaining
+from attachd.errors import Mistake
 from attachd.journal import database, keeping, timeline
-from attachd.model import Mistake, State
-from attachd.service import phrasing
+from attachd.model import State
 from attachd.service.finding import Finding
 
 _DAY = 86_400.0
@@ -43,7 +44,7 @@ def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
     if grown is not None and config.folders.done.is_dir():
         yield growth(grown, config.folders.done)
     for each in old:
-        what = f"{each.files} files ({phrasing.size(each.bytes)}) in {each.name} are older than {each.days} days"
+        what = f"{each.files} files ({text.size(each.bytes)}) in {each.name} are older than {each.days} days"
         if closed and each.files:
             yield Finding("retention", "warning", f"{what}. {retaining.NOT_COMPARED}", _COMPARE)
         else:
@@ -77,12 +78,12 @@ def _ask(config: Config, state: Path, clock: Clock) -> tuple[keeping.Growth | No
 def growth(grown: keeping.Growth, done: Path) -> Finding:
     """What is expected to come, against the room there is."""
     a_day = grown.bytes / grown.days
-    weekly = f"{grown.files / grown.days * 7:.0f} files, {phrasing.size(a_day * 7)} a week into done"
+    weekly = f"{grown.files / grown.days * 7:.0f} files, {text.size(a_day * 7)} a week into done"
     status = os.statvfs(done)
     free = status.f_bavail * status.f_frsize
     if not a_day or free / a_day > 3650:
-        return Finding("growth", "ok", f"{weekly}; {phrasing.size(free)} are free")
-    told = f"{weekly}; {phrasing.size(free)} are free, enough for {free / a_day:.0f} days"
+        return Finding("growth", "ok", f"{weekly}; {text.size(free)} are free")
+    told = f"{weekly}; {text.size(free)} are free, enough for {free / a_day:.0f} days"
     if free / a_day >= _TIGHT_DAYS:
         return Finding("growth", "ok", told)
     return Finding("growth", "warning", told, "make room, or delete by age what Jira has: retention.done_days")

@@ -16,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attachd import troubles
-from attachd.beating import Hang
+from attachd import errors
 from attachd.config import Config
+from attachd.heartbeat import Hang
 from attachd.intake import mounts
 from attachd.journal import database, events, report, sites
 from attachd.journal.database import Journal
@@ -28,7 +28,7 @@ from attachd.journal.report import Stray
 from attachd.journal.sites import Elsewhere
 from attachd.model import Unserved, printable
 from attachd.service import disk, expiring, paused
-from attachd.service.phrasing import clock
+from attachd.text import clock
 
 if TYPE_CHECKING:
     from attachd.delivery.desk import Desk
@@ -276,7 +276,7 @@ def _with_journal(seen: Snapshot, journal: Journal, *, running: bool) -> Snapsho
             behind=behind,
         )
     except sqlite3.OperationalError as error:
-        if not troubles.disk_fails(error):
+        if not errors.disk_fails(error):
             raise
         return replace(seen, unreadable=str(error))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from attachd import troubles
+from attachd import errors
 from attachd.config import Settle
 from attachd.delivery import blame
 from attachd.filing.leases import Writer
@@ -16,7 +16,7 @@ from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word, printable, word
 from attachd.service import paused
-from attachd.service.phrasing import clock, size, span
+from attachd.text import clock, size, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +337,7 @@ def _unmoved(row: Row, world: Circumstances) -> _Cause:
     if world.stopped:
         return _Cause(said, f"it is moved to {root} later, because {world.stopped[0]}")
     if row.blocked or row.due > world.now:
-        disk = next((p.reason for p in world.pauses if p.kind == troubles.DISK and p.holds(world.now)), None)
+        disk = next((p.reason for p in world.pauses if p.kind == errors.DISK and p.holds(world.now)), None)
         why = f": {clause(row.blocked or disk)}" if row.blocked or disk else ""
         at = f", and is tried again at {clock(row.due, world.now)}" if row.due > world.now else ""
         return _Cause(said, f"it could not be moved to {root} yet{why}{at}", row.due)

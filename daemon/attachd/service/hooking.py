@@ -16,14 +16,14 @@ from typing import Any, Protocol
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.config import checks
 from attachd.delivery import policy
 from attachd.delivery.desk import Desk
 from attachd.journal import events
 from attachd.journal.events import Event
 from attachd.model import printable, word
-from attachd.service.noticing import files
+from attachd.text import files
 
 log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class Hooks:
             except sqlite3.ProgrammingError:
                 return  # The end: nobody reads the journal any more.
             except sqlite3.OperationalError as error:
-                if not troubles.disk_fails(error):
+                if not errors.disk_fails(error):
                     raise
                 progress.failures += 1
             if last and not done:

@@ -21,10 +21,10 @@ import httpx
 from attachd import __version__
 from attachd.config import Config, secrets
 from attachd.delivery.desk import Desk
+from attachd.errors import Mistake
 from attachd.jira import transport
 from attachd.journal import events
 from attachd.journal.events import Event
-from attachd.model import Mistake
 from attachd.service import commenting, hooking, logs, metrics
 from attachd.service.hooking import Target
 

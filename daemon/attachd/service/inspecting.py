@@ -12,21 +12,22 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
+from attachd import text
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import site as site_
+from attachd.errors import Mistake
 from attachd.filing import guard, renaming
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Reply
 from attachd.journal import database, terms
-from attachd.model import Fault, Mistake, Scope, printable
+from attachd.model import Fault, Scope, printable
 from attachd.service import (
     disk,
     expiring,
     growing,
     health,
     locks,
-    phrasing,
     placing,
     reaching,
     reloading,
@@ -361,5 +362,5 @@ def _limits(known: site_.Limits | None) -> Finding:
             "limits", "failed", "attachments are disabled in this Jira", "have them enabled by its administrator"
         )
     return Finding(
-        "limits", "ok", f"files up to {phrasing.size(known.largest)}" if known.largest else "no limit of size is told"
+        "limits", "ok", f"files up to {text.size(known.largest)}" if known.largest else "no limit of size is told"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.config import Config
-from attachd.model import Mistake, Problem
+from attachd.errors import Mistake, Problem
 from attachd.service import units
 
 _SYSTEM = Path("/etc/systemd/system")

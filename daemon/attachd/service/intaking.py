@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.delivery import carrying, journal_disk, unnoting, worker
 from attachd.delivery.desk import Desk
 from attachd.intake import mounts
@@ -102,7 +102,7 @@ class Intaking:
             with suppress(_Stopping):
                 self._step()
         except sqlite3.OperationalError as error:
-            if not troubles.disk_fails(error):
+            if not errors.disk_fails(error):
                 raise
             journal_disk.met(self._desk, error)
             self._fully, self._next_full = True, 0.0

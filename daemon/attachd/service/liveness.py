@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from attachd.beating import Beats, Hang
+from attachd.heartbeat import Beats, Hang
 from attachd.service import notify
 
 log = structlog.get_logger()

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
+from attachd.errors import Mistake, Problem
 from attachd.filing import guard, notes, places, recognising
 from attachd.intake import hiding, ignoring, reading, routing, walking
 from attachd.journal import lookup, report, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import FINISHED, Mistake, Problem, State, printable
+from attachd.model import FINISHED, State, printable
 from attachd.service import awaiting, explaining, health, locks, placing
 from attachd.service.explaining import Rule, Situation
 from attachd.service.holding import Circumstances, Waiting

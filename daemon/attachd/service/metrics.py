@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from attachd import __version__, troubles
+from attachd import __version__, errors
 from attachd.delivery import timing
 from attachd.delivery.desk import Desk
 from attachd.journal import lookup, report, unfinished
@@ -67,7 +67,7 @@ def loop(desk: Desk, scanned_at: Callable[[], float | None]) -> None:
     told = ""
     while True:
         ended = desk.stopping.wait(WRITE_SECONDS)
-        with troubles.left_to_workers():
+        with errors.left_to_workers():
             try:
                 write(desk, scanned_at())
                 told = ""

@@ -5,7 +5,6 @@ Moments stand in these texts as times of day, never as lengths: so a text is ano
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -17,6 +16,7 @@ from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, Word, printable
 from attachd.service import paused
 from attachd.service.health import Condition, Kind, Severity
+from attachd.text import _time_of_day, files, moment
 
 #: Conditions that have a part of their own.
 _OWN_PARTS = {Kind.STRAYS, Kind.UNLISTED}
@@ -189,14 +189,6 @@ def _of_blocked(rows: Sequence[Row]) -> bytes:
     return notices.render("why files here are not attached yet", [what, "", *_some(below), "", remedy])
 
 
-# --- Words ------------------------------------------------------------------------------------------------------
-
-
-def files(count: int) -> str:
-    """So many files, in words."""
-    return "1 file" if count == 1 else f"{count} files"
-
-
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
@@ -205,20 +197,3 @@ def _some(lines: Sequence[str]) -> list[str]:
     """So many lines at the most, and how many more there would be."""
     rest = len(lines) - MOST_LINES
     return [*lines[:MOST_LINES], f"  and {rest} more"] if rest > 0 else list(lines)
-
-
-def moment(seconds: float) -> str:
-    """A day and a time of day, as the clock on the wall of the machine shows it."""
-    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _time_of_day(seconds: float, now: float) -> str:
-    then, today = (datetime.datetime.fromtimestamp(each).astimezone() for each in (seconds, now))
-    return then.strftime("%H:%M" if then.date() == today.date() else "%Y-%m-%d %H:%M")
-
-
-def midnight(now: float) -> float:
-    """When the day began."""
-    return (
-        datetime.datetime.fromtimestamp(now).astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    )

@@ -12,7 +12,7 @@ from attachd.journal.operating import Resumed
 from attachd.journal.pauses import Pause, project
 from attachd.journal.unfinished import Suspect
 from attachd.model import Cure, Scope
-from attachd.service.phrasing import clock
+from attachd.text import clock
 
 #: The kind of what ``told`` adds, and how many of its issues are named.
 FUSE, _MOST_NAMED = "fuse", 3

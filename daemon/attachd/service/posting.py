@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
+from attachd import text as attachd_text
 from attachd.delivery.desk import Desk
 from attachd.filing import notices
 from attachd.journal import database, report, unfinished
@@ -72,7 +73,7 @@ class Posting:
     def step(self, *, running: bool = True) -> None:
         """Write what is another text by now. What cannot be written now is tried again, and is told once."""
         self._desk.beats.beat()
-        with troubles.left_to_workers():
+        with errors.left_to_workers():
             sight = self._desk.guard.look()
             if sight.there:
                 mount = sight.mount[:2]
@@ -173,7 +174,7 @@ def gather(desk: Desk) -> Seen:
         words=words,
         oldest=unfinished.oldest_waiting(journal),
         failed=report.lying_in_failed(journal),
-        attached_today=report.attached_since(journal, journal.timeline().kept(noticing.midnight(now))),
+        attached_today=report.attached_since(journal, journal.timeline().kept(attachd_text.midnight(now))),
         conditions=conditions,
         pauses=[each.pause for each in conditions if each.pause is not None],
         strays=report.strays(journal),

@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from attachd import config, troubles
+from attachd import config, errors
 from attachd.config import Config
 from attachd.config.tables import Table
+from attachd.errors import Mistake
 from attachd.journal import database
 from attachd.journal.database import Journal
-from attachd.model import Mistake
 from attachd.service import logs
 from attachd.service.running import Engine
 
@@ -139,6 +139,6 @@ def _write(journal: Journal, outcome: Outcome) -> None:
         with journal.transaction(durable=False) as connection:
             database.put(connection, _KEY, json.dumps(astuple(outcome)))
     except sqlite3.OperationalError as error:
-        if not troubles.disk_fails(error):
+        if not errors.disk_fails(error):
             raise
         log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it")

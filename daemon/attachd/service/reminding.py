@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from attachd import troubles
+from attachd import errors
 from attachd.delivery import blame, overdue, telling
 from attachd.delivery.desk import Desk
 from attachd.journal import events, pauses, timeline, unfinished
@@ -32,7 +32,7 @@ class Trouble:
 
 def step(desk: Desk) -> None:
     """Give up what is overdue, then tell what is to be told."""
-    with troubles.left_to_workers():
+    with errors.left_to_workers():
         mark_time(desk)
         overdue.give_up(desk)
         remind(desk)

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import structlog
 
-from attachd import __version__, troubles
+from attachd import __version__, errors
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import learning
 from attachd.delivery.desk import Desk
 from attachd.delivery.site import Site
+from attachd.errors import Mistake, Problem
 from attachd.filing import guard as guard_
 from attachd.filing.guard import Guard
 from attachd.jira import auth, client, oauth, transport
 from attachd.journal import database, sites, timeline
 from attachd.journal.database import Journal
-from attachd.model import Mistake, Problem
 from attachd.service import locks, placing, signing
 from attachd.service.tenure import Tenure
 
@@ -168,7 +168,7 @@ def take_state(state: Path) -> locks.Lock:
     except OSError as error:
         remedy = "Check the folder's owner, its mode and the free space."
         problem = Problem(str(path), f"cannot be opened: {error.strerror}.", remedy)
-        raise Mistake(problem, exit_code=troubles.exit_code(error, path.parent)) from error
+        raise Mistake(problem, exit_code=errors.exit_code(error, path.parent)) from error
     if not isinstance(taken, locks.Lock):
         raise _not_taken(f"the state folder {state}", taken)
     return taken
@@ -184,13 +184,13 @@ def _not_taken(what: str, forbidden: locks.Holder | locks.NoLocks) -> Mistake:
 
 def _held(what: str, holder: locks.Holder) -> Mistake:
     remedy = "Stop that one first." if what.endswith(holder.state) else "Stop that one first, or use another inbox."
-    return Mistake(Problem("", f"{what} is held by {holder}.", remedy), exit_code=troubles.TEMPORARY)
+    return Mistake(Problem("", f"{what} is held by {holder}.", remedy), exit_code=errors.TEMPORARY)
 
 
 def _no_folder(inbox: Path, error: OSError) -> Mistake:
     what = f"{inbox / guard_.FOLDER} cannot be made, entered or written: {error.strerror}."
     problem = Problem("folders.inbox", what, "attachd has to create, rename and delete files in the inbox.")
-    return Mistake(problem, exit_code=troubles.exit_code(error, inbox))
+    return Mistake(problem, exit_code=errors.exit_code(error, inbox))
 
 
 def _settle_site(journal: Journal, config: Config, now: float, *, adopt: bool) -> None:

@@ -12,6 +12,7 @@ from typing import assert_never
 from attachd.config import Config
 from attachd.delivery import policy
 from attachd.delivery import site as site_
+from attachd.errors import Mistake, Problem
 from attachd.jira import client, listing, waits
 from attachd.jira.contents import Digest
 from attachd.jira.exchange import Broken, Exchange, Reply
@@ -20,7 +21,7 @@ from attachd.jira.oauth import Identity
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
-from attachd.model import Fault, Mistake, Problem
+from attachd.model import Fault
 from attachd.service import starting
 
 #: How often Jira is asked again that says "too many requests", and how long is waited at the most where it says how long.

@@ -35,10 +35,10 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from attachd import troubles
+from attachd import errors, text
+from attachd.errors import Mistake
 from attachd.journal import operating, terms
-from attachd.model import Mistake
-from attachd.service import health, metrics, paused, phrasing, placing, retrying
+from attachd.service import health, metrics, paused, placing, retrying
 from attachd.service.health import Condition, Severity
 from attachd.service.running import Engine
 from attachd.web import picturing
@@ -114,7 +114,7 @@ class Page:
                 wanted=wanted,
                 found=found,
                 form=self._gate.form,
-                now=phrasing.clock(now, now),
+                now=text.clock(now, now),
             )
         )
 
@@ -254,6 +254,6 @@ async def _form(request: Request) -> dict[str, str] | None:
 def _journal_fails(_request: Request, error: Exception) -> Response:
     """The disk of the journal fails: who delivers waits for it too."""
     assert isinstance(error, sqlite3.OperationalError)
-    if not troubles.disk_fails(error):
+    if not errors.disk_fails(error):
         raise error
     return PlainTextResponse(f"The journal cannot be read or written: {error}\n", 503)

@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from attachd import __version__
+from attachd import __version__, text
 from attachd.delivery.desk import Desk
 from attachd.journal import lookup, report, unfinished
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
-from attachd.service import awaiting, health, holding, metrics, noticing, paused
+from attachd.service import awaiting, health, holding, metrics, paused
 from attachd.service.health import Kind
 from attachd.service.holding import Circumstances
-from attachd.service.phrasing import clock, size, span
+from attachd.text import clock, size, span
 
 #: Conditions that have a part of their own.
 _OWN_PARTS = {Kind.INBOX, Kind.HANG, Kind.STRAYS, Kind.UNLISTED}
@@ -74,7 +74,7 @@ class Sums:
 def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
     """What changes by itself. Each question is answered by an index, however many files wait."""
     journal, now = desk.reader, desk.clock.wall()
-    standing, midnight = report.standing(journal), journal.timeline().kept(noticing.midnight(now))
+    standing, midnight = report.standing(journal), journal.timeline().kept(text.midnight(now))
     oldest = unfinished.oldest_waiting(journal)
     words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + report.lying_in_failed(journal)}
     inbox, pauses, strays = desk.guard.sight, report.active_pauses(journal, now), report.strays(journal)
@@ -83,7 +83,7 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
         "stray_files": stray_files,
-        "today": noticing.files(sums.of("today", lambda: report.attached_since(journal, midnight))),
+        "today": text.files(sums.of("today", lambda: report.attached_since(journal, midnight))),
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
@@ -100,7 +100,7 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
         # Also what no pause holds up may wait for a person's word.
         "resumable": any("“Resume”" in each["sentence"] for each in waiting),
         "strays": [
-            {"folder": printable(s.folder) or "the inbox itself", "files": noticing.files(s.files), "reason": s.reason}
+            {"folder": printable(s.folder) or "the inbox itself", "files": text.files(s.files), "reason": s.reason}
             for s in strays[:MOST]
         ],
         "unlisted": list(report.troubles(journal).items())[:MOST],
@@ -179,7 +179,7 @@ def _lane(desk: Desk, each: unfinished.Queue, world: Circumstances) -> dict[str,
     return {
         "issue": each.issue,
         "link": desk.site.page(each.issue),
-        "files": noticing.files(each.files),
+        "files": text.files(each.files),
         "names": [printable(row.path.partition(b"/")[2]) for row in first],
         "more": max(0, each.files - len(first)),
         "since": span(world.now - each.oldest),
@@ -239,10 +239,10 @@ def chart(desk: Desk, sums: Sums) -> dict[str, Any]:
     """Files and bytes that Jira accepted in each of the last hours, as bars with their heights in percent."""
     bars = sums.of("hours", lambda: _bars(desk))
     files, total = sum(bar["files"] for bar in bars), size(sum(bar["bytes"] for bar in bars))
-    title = f"{noticing.files(files)}, {total} attached in the last {HOURS} hours"
+    title = f"{text.files(files)}, {total} attached in the last {HOURS} hours"
     if files:
         most, heaviest = max(bar["files"] for bar in bars), max(bar["bytes"] for bar in bars)
-        title += f"; at most {noticing.files(most)} and {size(heaviest)} in an hour"
+        title += f"; at most {text.files(most)} and {size(heaviest)} in an hour"
     return {"bars": bars, "title": title}
 
 
@@ -259,7 +259,7 @@ def _bars(desk: Desk) -> list[dict[str, Any]]:
             "bytes": bytes_,
             "height": round(100 * files / most_files, 1),
             "weight": round(100 * bytes_ / most_bytes, 1),
-            "title": f"{clock(first + number * HOUR, now)}: {noticing.files(files)}, {size(bytes_)}",
+            "title": f"{clock(first + number * HOUR, now)}: {text.files(files)}, {size(bytes_)}",
         }
         for number, (files, bytes_) in enumerate(counts)
     ]

@@ -8,8 +8,37 @@ import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+# --- A user's mistake -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that the user has to change: where it stands (and in which *file*), what is wrong, and what to do about it."""
+
+    where: str
+    what: str
+    remedy: str = ""
+    file: str = ""
+
+    def __str__(self) -> str:
+        """One line for people, beginning as a compiler's does: the file, the place in it, what is wrong."""
+        line = ": ".join(filter(None, (self.file, self.where, self.what)))
+        return f"{line} {self.remedy}" if self.remedy else line
+
+
+class Mistake(Exception):
+    """A mistake in what the program was given. Printed once, every problem in a line, without a traceback."""
+
+    def __init__(self, *problems: Problem, exit_code: int = 78) -> None:
+        """Take every problem at once; *exit_code* is from the table in the README (78: configuration)."""
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+        self.exit_code = exit_code
+
 
 #: Exit code for what the service manager is to try again later (EX_TEMPFAIL, sysexits.h).
 TEMPORARY = 75

@@ -27,3 +27,28 @@ def size(count: float) -> str:
             return f"{count:.1f} {unit}" if unit != "bytes" else "1 byte" if count == 1 else f"{count:.0f} bytes"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+# --- Words ------------------------------------------------------------------------------------------------------
+
+
+def files(count: int) -> str:
+    """So many files, in words."""
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def moment(seconds: float) -> str:
+    """A day and a time of day, as the clock on the wall of the machine shows it."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _time_of_day(seconds: float, now: float) -> str:
+    then, today = (datetime.datetime.fromtimestamp(each).astimezone() for each in (seconds, now))
+    return then.strftime("%H:%M" if then.date() == today.date() else "%Y-%m-%d %H:%M")
+
+
+def midnight(now: float) -> float:
+    """When the day began."""
+    return (
+        datetime.datetime.fromtimestamp(now).astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    )
