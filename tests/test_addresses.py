@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from attachd import config
-from attachd.config import checks
+from attachd.config import addresses
 from attachd.errors import Mistake
 from attachd.jira import client, transport
 from attachd.jira.auth import Credentials
@@ -57,7 +57,7 @@ GOOD = (
 
 
 def _wrong(address: str) -> list[str]:
-    return [problem.what for problem in checks.url(address)]
+    return [problem.what for problem in addresses.url(address)]
 
 
 @pytest.mark.parametrize("kind", HOSTS)
@@ -66,9 +66,9 @@ def test_a_host_that_cannot_be_one_is_a_mistake_of_every_key_that_names_one(kind
 
     assert _wrong(address)
     assert _wrong(f"{address}:8443/jira")
-    assert list(checks.proxy(f"http://{HOSTS[kind]}:3128"))
-    assert list(checks.token_url(f"{address}/oauth/token"))
-    assert list(checks.hook_url(f"{address}/hook?token=x"))
+    assert list(addresses.proxy(f"http://{HOSTS[kind]}:3128"))
+    assert list(addresses.token_url(f"{address}/oauth/token"))
+    assert list(addresses.hook_url(f"{address}/hook?token=x"))
 
 
 @pytest.mark.parametrize("port", ["65536", "99999999", "0", "-1", "+80", "８０", "8o", " 80", "80:90"])
@@ -87,7 +87,7 @@ def test_a_host_that_can_be_one_is_accepted_as_the_library_will_take_it(host: st
 
     assert _wrong(address) == []
     # What connects encodes the name in this way.
-    assert httpx.URL(checks.tidy(address)).raw_host.decode().encode("idna")
+    assert httpx.URL(addresses.tidy(address)).raw_host.decode().encode("idna")
 
 
 def test_the_key_is_named(tmp_path: Path) -> None:

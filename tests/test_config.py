@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attachd import config
-from attachd.config import loading, schema
+from attachd.config import loader, schema
 from attachd.errors import Mistake, Problem
 
 MINIMAL = """
@@ -330,7 +330,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder in place of /etc/attachd."""
     folder = tmp_path / "etc"
     folder.mkdir()
-    monkeypatch.setattr(loading, "SYSTEM_FOLDER", folder)
+    monkeypatch.setattr(loader, "SYSTEM_FOLDER", folder)
     return folder
 
 
@@ -420,9 +420,9 @@ def test_somebody_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("pwd.getpwuid", nobody)
 
     with pytest.raises(Mistake) as told:
-        loading.home({"HOME": ""})
+        loader.home({"HOME": ""})
 
     assert told.value.exit_code == 1
     assert str(told.value).startswith("$HOME: is not set")
-    assert loading.home({"HOME": "/home/robot"}) == Path("/home/robot")
-    assert loading.of_user({"HOME": "/home/robot", "XDG_CONFIG_HOME": "relative"}) == Path("/home/robot/.config")
+    assert loader.home({"HOME": "/home/robot"}) == Path("/home/robot")
+    assert loader.of_user({"HOME": "/home/robot", "XDG_CONFIG_HOME": "relative"}) == Path("/home/robot/.config")

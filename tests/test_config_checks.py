@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attachd import config
-from attachd.config import checks
+from attachd.config import validators
 from attachd.errors import Mistake, Problem
 
 HEAD = {
@@ -180,8 +180,8 @@ def test_folders_whose_file_system_does_not_answer_are_compared_as_they_are_writ
 ) -> None:
     """As those on a lost share: status and the other verbs must answer all the same."""
     answer, real = threading.Event(), os.path.realpath
-    monkeypatch.setattr(checks, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(checks.os.path, "realpath", lambda path: (answer.wait(20), real(path))[1])
+    monkeypatch.setattr(validators, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(validators.os.path, "realpath", lambda path: (answer.wait(20), real(path))[1])
     began = time.monotonic()
     try:
         config.parse(tables(folders='inbox = "inbox"'), base=tmp_path)
@@ -460,7 +460,7 @@ def test_a_file_that_this_user_may_not_read_is_told(tmp_path: Path, monkeypatch:
     file.touch()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
 
-    (found,) = checks.readable(file)
+    (found,) = validators.readable(file)
 
     assert found.what == f"{file} cannot be read by this user."
     assert found.remedy
@@ -472,7 +472,7 @@ def test_a_file_behind_a_locked_folder_is_told(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "stat", locked)
 
-    (found,) = checks.readable(tmp_path / "ca.pem")
+    (found,) = validators.readable(tmp_path / "ca.pem")
 
     assert found.what.endswith("cannot be read: Permission denied.")
 
@@ -491,7 +491,7 @@ def test_limits_let_something_through(line: str, where: str, what: str) -> None:
     found = problem(tables(settle=line.replace(" = 2\n", " = 2.0\n") if "age" in line else line))
 
     assert (found.where, found.what) == (where, what)
-    assert not list(checks.bounds(1, 1, None, 5.0))
+    assert not list(validators.bounds(1, 1, None, 5.0))
 
 
 @pytest.mark.parametrize("suffix", ["/", "a/b", " ", "\\n", "x" * 65])

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from attachd import config
-from attachd.config import handed, loading, secrets
+from attachd.config import credentials, loader, secrets
 from attachd.errors import Mistake
-from attachd.service import handing
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root reads them")
 
@@ -31,8 +30,8 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """In the place of /etc/attachd."""
     folder = tmp_path / "etc"
     folder.mkdir(mode=0o755)
-    monkeypatch.setattr(loading, "SYSTEM_FOLDER", folder)
-    monkeypatch.setattr(handed, "known", {})
+    monkeypatch.setattr(loader, "SYSTEM_FOLDER", folder)
+    monkeypatch.setattr(secrets, "known", {})
     for name, secret in (("token", "of-the-site"), ("lab.token", "of-the-lab"), ("hook", "of-the-hook")):
         (folder / name).write_text(f"{secret}\n")
         (folder / name).chmod(0o600)
@@ -48,7 +47,7 @@ def put(file: Path, text: str = TEXT, mode: int = 0o640) -> Path:
 def token(file: Path) -> str:
     """What the configuration's token is, for root. Raises Mistake where there is none for it."""
     settings = config.load(file, check_token=False)
-    handing.read_by_root(settings)
+    credentials.read_by_root(settings)
     source = settings.jira.auth.token
     assert source is not None
     return secrets.read(source, environ={}, base=file.parent).reveal()
@@ -89,7 +88,7 @@ def test_nobody_elses_configuration_is_given_a_secret(
 
     with pytest.raises(Mistake, match="names a credential, but"):
         token(file)
-    assert handed.known == {}
+    assert secrets.known == {}
 
 
 def test_a_file_that_is_not_there_is_named(etc: Path) -> None:
@@ -107,9 +106,9 @@ def test_one_that_is_too_large_is_no_token(etc: Path) -> None:
 def test_the_secret_of_a_hook_is_handed_over_too(etc: Path) -> None:
     text = TEXT + '[hooks]\nurl = "https://hooks.example.com"\nsecret = { credential = "hook" }\n'
     settings = config.load(put(etc / "config.toml", text), check_token=False)
-    handing.read_by_root(settings)
+    credentials.read_by_root(settings)
 
-    assert handing.names(settings) == ["token", "hook"]
-    assert handed.known["hook"].content == b"of-the-hook\n"
-    assert "of-the-hook" not in repr(handed.known)
+    assert credentials.names(settings) == ["token", "hook"]
+    assert secrets.known["hook"].content == b"of-the-hook\n"
+    assert "of-the-hook" not in repr(secrets.known)
     assert config.load(etc / "config.toml").hooks.secret is not None

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from attachd.cli import checking, common, founding, introducing, questioning
-from attachd.config import checks, loading
+from attachd.config import loader, validators
 from attachd.service import inspecting
 from attachd.service.acquainting import Wanted
 
@@ -130,7 +130,7 @@ def init(
 
 
 def _projects(text: str) -> str:
-    return " ".join(map(str, checks.projects(_keys(text))))
+    return " ".join(map(str, validators.projects(_keys(text))))
 
 
 def _keys(text: str) -> list[str]:
@@ -153,7 +153,7 @@ def _go_on(place: founding.Place) -> None:
     """Check all of it, and say what comes next. Ends 1 where something failed."""
     c = "" if place.file in founding.usual() else f" -c {place.file}"
     if place.system:
-        named = f" --instance {place.file.stem}" if place.file.name != loading.FILE_NAME else ""
+        named = f" --instance {place.file.stem}" if place.file.name != loader.FILE_NAME else ""
         unit = f"attachd@{place.file.stem}" if named else "attachd"
         print(f"\nNext: attachd install{named}, which makes user, folders and unit, then systemctl enable --now {unit}")
         return

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 import typer
 
 from attachd import config
-from attachd.config import Config
+from attachd.config import Config, credentials
 from attachd.errors import Mistake, Problem
 from attachd.intake import routing
 from attachd.model import printable
-from attachd.service import handing, placing
+from attachd.service import placing
 
 ConfigFile = Annotated[
     Path | None,
@@ -96,7 +96,7 @@ def prepared(file: Path | None, instance: str | None, *, check_token: bool = Tru
         raise _with_token(mistake, where) if check_token else mistake from None
     state = placing.state_folder(quick, os.environ)
     if check_token:
-        handing.read_by_root(quick)
+        credentials.read_by_root(quick)
     act_as_owner(state)
     return config.load(where, check_token=check_token), state
 

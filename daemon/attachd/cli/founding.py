@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attachd import config as config_
 from attachd.cli.introducing import Signed
-from attachd.config import loading
+from attachd.config import loader
 from attachd.errors import Mistake, Problem
 from attachd.service.acquainting import Wanted
 
@@ -45,7 +45,7 @@ class Place:
 
     def secret(self, name: str) -> Path:
         """The file of a secret, beside the configuration."""
-        return self.file.parent / (name if self.file.name == loading.FILE_NAME else f"{self.file.stem}.{name}")
+        return self.file.parent / (name if self.file.name == loader.FILE_NAME else f"{self.file.stem}.{name}")
 
     def source(self, name: str) -> Mapping[str, str]:
         """How the configuration names it; systemd hands the system's to the service alone."""
@@ -56,14 +56,14 @@ def place(file: Path | None, instance: str | None, folder: Path | None) -> Place
     """Where a first configuration goes: as root the system's, for anybody else one's own; the folders below it, or a home."""
     root = os.geteuid() == 0
     if instance:
-        file = loading.SYSTEM_FOLDER / f"{instance}.toml"
+        file = loader.SYSTEM_FOLDER / f"{instance}.toml"
     if file is None:
-        file = (loading.SYSTEM_FOLDER if root else loading.of_user(os.environ) / "attachd") / loading.FILE_NAME
+        file = (loader.SYSTEM_FOLDER if root else loader.of_user(os.environ) / "attachd") / loader.FILE_NAME
     where = file.absolute()
-    system = root and where.parent == loading.SYSTEM_FOLDER
+    system = root and where.parent == loader.SYSTEM_FOLDER
     if folder is None and system:
         folder = Path("/srv/attachd", *([instance] if instance else []))
-    return Place(where, (folder or loading.home(os.environ) / "attachd").absolute(), system)
+    return Place(where, (folder or loader.home(os.environ) / "attachd").absolute(), system)
 
 
 def is_free(place: Place) -> None:
@@ -163,7 +163,7 @@ def _create(path: Path, text: str, mode: int, *, empty: bool = False) -> None:
 
 def usual() -> list[Path]:
     """The configurations that are found without being named."""
-    found = [loading.SYSTEM_FOLDER / loading.FILE_NAME]
+    found = [loader.SYSTEM_FOLDER / loader.FILE_NAME]
     with suppress(Mistake):
-        found.insert(0, loading.of_user(os.environ) / "attachd" / loading.FILE_NAME)
+        found.insert(0, loader.of_user(os.environ) / "attachd" / loader.FILE_NAME)
     return found

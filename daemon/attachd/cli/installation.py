@@ -12,7 +12,7 @@ from typing import Any
 
 from attachd import config as configuration
 from attachd.cli import common
-from attachd.config import Config, loading
+from attachd.config import Config, loader
 from attachd.errors import Mistake, Problem
 from attachd.service import installing, units
 from attachd.service.installing import Aim, Remove, Run, Step, Write
@@ -66,18 +66,18 @@ def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) 
     if user:
         if instance:
             raise Mistake(Problem("--instance", "cannot be given together with --user.", "Use -c FILE."), exit_code=2)
-        home = loading.home(os.environ)
+        home = loader.home(os.environ)
         return Aim(command, (file or home / ".config/attachd/config.toml").absolute(), home=home)
     if os.geteuid() != 0 and not dry_run:
         what = "needs root: it makes a user, folders and units."
         raise Mistake(Problem("install", what, "Use sudo; or --user, or --dry-run."), exit_code=1)
     if file and instance:
         raise Mistake(Problem("--instance", "cannot be given together with -c.", "Give one of them."), exit_code=2)
-    chosen = loading.of_instance(instance) if instance else file or loading.SYSTEM_FOLDER / loading.FILE_NAME
+    chosen = loader.of_instance(instance) if instance else file or loader.SYSTEM_FOLDER / loader.FILE_NAME
     if units.in_home(chosen.absolute()):
         what = "lies below a home, of which the service sees nothing."
-        raise Mistake(Problem(str(chosen), what, f"Put it into {loading.SYSTEM_FOLDER}; or use --user."), exit_code=1)
-    if not instance and chosen.absolute().parent == loading.SYSTEM_FOLDER and chosen.name != loading.FILE_NAME:
+        raise Mistake(Problem(str(chosen), what, f"Put it into {loader.SYSTEM_FOLDER}; or use --user."), exit_code=1)
+    if not instance and chosen.absolute().parent == loader.SYSTEM_FOLDER and chosen.name != loader.FILE_NAME:
         what = f"would be the configuration of the instance {chosen.stem}."
         remedy = f"Give --instance {chosen.stem}, or put it elsewhere."
         raise Mistake(Problem(str(chosen), what, remedy), exit_code=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attachd.cli import questioning
 from attachd.cli.questioning import Asking
-from attachd.config import checks
+from attachd.config import addresses, validators
 from attachd.errors import Mistake, Problem
 from attachd.model import Fault
 from attachd.service import acquainting
@@ -103,7 +103,7 @@ def _application(
 
 def _address(text: str) -> str:
     url = acquainting.address(text) if text else ""
-    return " ".join(map(str, checks.url(url))) if url else "Name the site."
+    return " ".join(map(str, addresses.url(url))) if url else "Name the site."
 
 
 def _kind(text: str) -> str:
@@ -111,16 +111,16 @@ def _kind(text: str) -> str:
 
 
 def _user(text: str) -> str:
-    found = [problem for problem in checks.auth("basic", text, has_token=True) if problem.where == "user"]
+    found = [problem for problem in validators.auth("basic", text, has_token=True) if problem.where == "user"]
     return " ".join(problem.what for problem in found)
 
 
 def _client(text: str) -> str:
-    return " ".join(each.what for each in checks.oauth("oauth2", ["client_id", "client_secret"], text, None))
+    return " ".join(each.what for each in validators.oauth("oauth2", ["client_id", "client_secret"], text, None))
 
 
 def _scope(text: str) -> str:
-    found = checks.oauth("oauth2", ["client_id", "client_secret"], "x", text or None)
+    found = validators.oauth("oauth2", ["client_id", "client_secret"], "x", text or None)
     return " ".join(each.what for each in found)
 
 

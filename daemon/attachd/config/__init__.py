@@ -6,8 +6,8 @@ import os
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 from attachd.config import secrets
-from attachd.config.loading import find, load, parse
-from attachd.config.rules import Rulebook
+from attachd.config.folder_rules import Rulebook
+from attachd.config.loader import find, load, parse
 from attachd.config.schema import (
     Auth,
     Batch,

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from attachd.config import checks, secrets
-from attachd.config.tables import AbsolutePath, Context, Table, Texts, complain
+from attachd.config import addresses, secrets, validators
+from attachd.config.table import AbsolutePath, Context, Table, Texts, complain
 
 #: An upper bound for what is certainly a slip of the finger.
 _DAY = 86_400.0
@@ -30,10 +30,10 @@ Bytes = Annotated[int, Field(ge=0, le=_TEBIBYTE)]
 PositiveBytes = Annotated[int, Field(gt=0, le=_TEBIBYTE)]
 #: Files are years old; what is older than a century is a slip of the finger.
 Age = Annotated[float, Field(ge=0, le=36_500 * _DAY)]
-Suffix = Annotated[str, pydantic.AfterValidator(lambda text: _checked(checks.suffix, text))]
-Patterns = Annotated[Texts, pydantic.AfterValidator(lambda patterns: _checked(checks.ignore, patterns))]
+Suffix = Annotated[str, pydantic.AfterValidator(lambda text: _checked(validators.suffix, text))]
+Patterns = Annotated[Texts, pydantic.AfterValidator(lambda patterns: _checked(validators.ignore, patterns))]
 Url = Annotated[
-    str, pydantic.AfterValidator(lambda url: _checked(checks.url, url)), pydantic.AfterValidator(checks.tidy)
+    str, pydantic.AfterValidator(lambda url: _checked(addresses.url, url)), pydantic.AfterValidator(addresses.tidy)
 ]
 
 
@@ -51,8 +51,8 @@ class Folders(Table):
     state: AbsolutePath | None = None
     share_status: Literal["counts", "names", "off"] = "counts"
     nested: Literal["flatten", "ignore"] = "flatten"
-    projects: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.projects, names))] = ()
-    key_pattern: Annotated[str, pydantic.AfterValidator(lambda text: _checked(checks.key_pattern, text))] = (
+    projects: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(validators.projects, names))] = ()
+    key_pattern: Annotated[str, pydantic.AfterValidator(lambda text: _checked(validators.key_pattern, text))] = (
         "[A-Z][A-Z0-9_]*-[1-9][0-9]*"
     )
     numeric_ids: bool = False
@@ -60,7 +60,7 @@ class Folders(Table):
 
     @pydantic.model_validator(mode="after")
     def _apart(self) -> Self:
-        complain(checks.folders_apart(self.inbox, self.done, self.failed, self.state))
+        complain(validators.folders_apart(self.inbox, self.done, self.failed, self.state))
         return self
 
 
@@ -73,14 +73,14 @@ class Auth(Table):
     token_expires: datetime.date | None = None
     client_id: str | None = None
     client_secret: Annotated[secrets.TokenSource | None, pydantic.BeforeValidator(secrets.refuse_literal)] = None
-    token_url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.token_url, url))] = None
+    token_url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(addresses.token_url, url))] = None
     scope: str | None = None
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> Self:
-        given = [name for name in checks.OAUTH_KEYS if getattr(self, name) is not None]
-        found = checks.auth(self.kind, self.user, has_token=self.token is not None)
-        complain([*found, *checks.oauth(self.kind, given, self.client_id, self.scope)])
+        given = [name for name in validators.OAUTH_KEYS if getattr(self, name) is not None]
+        found = validators.auth(self.kind, self.user, has_token=self.token is not None)
+        complain([*found, *validators.oauth(self.kind, given, self.client_id, self.scope)])
         return self
 
 
@@ -89,31 +89,31 @@ class Jira(Table):
 
     url: Url
     deployment: Literal["auto", "cloud", "datacenter"] = "auto"
-    ca_file: Annotated[AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(checks.readable, file))] = (
-        None
-    )
+    ca_file: Annotated[
+        AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(validators.readable, file))
+    ] = None
     client_cert_file: Annotated[
-        AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(checks.readable, file))
+        AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(validators.readable, file))
     ] = None
     client_key_file: Annotated[
-        AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(checks.readable, file))
+        AbsolutePath | None, pydantic.AfterValidator(lambda file: _checked(validators.readable, file))
     ] = None
-    proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.proxy, url))] = None
+    proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(addresses.proxy, url))] = None
     allow_http: bool = False
     # No Auth(), whose complaints would stand for all others: what is missing there is found out at its place.
     auth: Auth = Field(default_factory=dict, validate_default=True)
 
     @pydantic.model_validator(mode="after")
     def _safe(self) -> Self:
-        complain(checks.transport(self.url, self.allow_http, self.client_cert_file, self.client_key_file))
+        complain(addresses.transport(self.url, self.allow_http, self.client_cert_file, self.client_key_file))
         if self.auth.kind == "oauth2":
-            complain(checks.derived_token_url(self.token_url))
+            complain(addresses.derived_token_url(self.token_url))
         return self
 
     @property
     def token_url(self) -> str:
         """Where access tokens are asked for."""
-        return self.auth.token_url or checks.usual_token_url(self.url, self.deployment)
+        return self.auth.token_url or addresses.usual_token_url(self.url, self.deployment)
 
 
 class Settle(Table):
@@ -133,11 +133,11 @@ class Settle(Table):
 
     @pydantic.model_validator(mode="after")
     def _satisfiable(self) -> Self:
-        complain(checks.bounds(*self.bounds))
+        complain(validators.bounds(*self.bounds))
         return self
 
     @property
-    def bounds(self) -> checks.Bounds:
+    def bounds(self) -> validators.Bounds:
         """What is the least and the most that is taken."""
         return self.min_bytes, self.max_bytes, self.min_age_seconds, self.max_age_seconds
 
@@ -145,7 +145,7 @@ class Settle(Table):
 class Folder(Table):
     """What is different from ``[settle]`` in the folders that *match*: a pattern for their names or their issues' keys."""
 
-    match: Annotated[str, pydantic.AfterValidator(lambda pattern: _checked(checks.match, pattern))]
+    match: Annotated[str, pydantic.AfterValidator(lambda pattern: _checked(validators.match, pattern))]
     quiet_seconds: Seconds | None = None
     quiet_seconds_unproven: Seconds | None = None
     empty_seconds: Seconds | None = None
@@ -170,7 +170,9 @@ class Upload(Table):
     stall_seconds: TimeOut = 60.0
     reply_seconds: TimeOut = 60.0
     slowest_bytes_per_second: PositiveBytes = 262_144
-    max_bytes_per_second: Annotated[Bytes, pydantic.AfterValidator(lambda rate: _checked(checks.bandwidth, rate))] = 0
+    max_bytes_per_second: Annotated[
+        Bytes, pydantic.AfterValidator(lambda rate: _checked(validators.bandwidth, rate))
+    ] = 0
 
 
 class Batch(Table):
@@ -186,7 +188,7 @@ class Doubt(Table):
     looks_seconds: Annotated[
         tuple[PositiveSeconds, ...],
         Field(strict=False),
-        pydantic.AfterValidator(lambda looks: _checked(checks.looks, looks)),
+        pydantic.AfterValidator(lambda looks: _checked(validators.looks, looks)),
     ] = (5.0, 30.0, 120.0)
     give_up_hours: Hours = 24.0
 
@@ -217,7 +219,7 @@ class Retention(Table):
 
     @pydantic.model_validator(mode="after")
     def _in_order(self) -> Self:
-        complain(checks.retention(self.done_days, self.failed_days, self.history_days))
+        complain(validators.retention(self.done_days, self.failed_days, self.history_days))
         return self
 
 
@@ -240,26 +242,30 @@ class Web(Table):
 
     listen: Annotated[
         str | None,
-        pydantic.AfterValidator(lambda text: _checked(checks.listen, text)),
+        pydantic.AfterValidator(lambda text: _checked(addresses.listen, text)),
         pydantic.BeforeValidator(_socket),
     ] = None
-    hosts: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.hosts, names))] = ()
+    hosts: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(addresses.hosts, names))] = ()
 
 
 class Metrics(Table):
     """A folder for Prometheus' textfile collector."""
 
-    textfile: Annotated[AbsolutePath | None, pydantic.AfterValidator(lambda path: _checked(checks.folder, path))] = None
+    textfile: Annotated[
+        AbsolutePath | None, pydantic.AfterValidator(lambda path: _checked(validators.folder, path))
+    ] = None
 
 
 class Hooks(Table):
     """Who is told of verdicts and pauses."""
 
-    url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.hook_url, url))] = None
-    proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(checks.proxy, url))] = None
+    url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(addresses.hook_url, url))] = None
+    proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(addresses.proxy, url))] = None
     secret: Annotated[secrets.TokenSource | None, pydantic.BeforeValidator(secrets.refuse_literal)] = None
-    command: Annotated[Texts | None, pydantic.AfterValidator(lambda words: _checked(checks.hook_command, words))] = None
-    events: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(checks.hook_events, names))] = ()
+    command: Annotated[
+        Texts | None, pydantic.AfterValidator(lambda words: _checked(validators.hook_command, words))
+    ] = None
+    events: Annotated[Texts, pydantic.AfterValidator(lambda names: _checked(validators.hook_events, names))] = ()
     issue_comment: bool = False
 
 
@@ -288,7 +294,7 @@ class Tables(Table):
         folders = info.data.get("folders")
         if folders is not None:
             keys, served = folders.key_pattern, folders.projects
-            complain(checks.aliases(aliases, keys, served, numeric_ids=folders.numeric_ids))
+            complain(validators.aliases(aliases, keys, served, numeric_ids=folders.numeric_ids))
         return aliases
 
     @pydantic.field_validator("folder")
@@ -297,7 +303,7 @@ class Tables(Table):
         settle = info.data.get("settle")
         if settle is not None:
             complain(
-                checks.folders((each.match, settle.model_copy(update=each.overrides()).bounds) for each in folders)
+                validators.folders((each.match, settle.model_copy(update=each.overrides()).bounds) for each in folders)
             )
         return folders
 

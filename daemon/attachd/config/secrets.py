@@ -12,15 +12,27 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import pydantic
 
 from attachd import errors, model
-from attachd.config import handed
-from attachd.config.tables import AbsolutePath, Context, Table, Texts, complain
+from attachd.config.table import AbsolutePath, Context, Table, Texts, complain
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What the *file* of a credential holds, or why it could not be read."""
+
+    file: Path
+    content: bytes = field(default=b"", repr=False)
+    error: str = ""
+
+
+#: By the credential's name.
+known: dict[str, Handed] = {}
 
 #: How long a command may take to print the secret.
 COMMAND_SECONDS = 30.0
@@ -171,13 +183,13 @@ def _from_credential(name: str, environ: Mapping[str, str]) -> bytes:
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if folder:
         return _from_file(Path(folder, name), environ)
-    if name not in handed.known:
+    if name not in known:
         raise _unusable(
             "names a credential, but $CREDENTIALS_DIRECTORY is not set.",
             "Credentials exist only inside a systemd unit with LoadCredential=NAME:PATH; and for root, where the "
             "configuration lies in /etc/attachd and only root can change it.",
         )
-    found = handed.known[name]
+    found = known[name]
     if found.error:
         raise _unusable(f"names a credential, whose file {found.file} cannot be read: {found.error}.", _CREATE)
     return _sized(found.file, found.content)

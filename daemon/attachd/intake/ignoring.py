@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from attachd import gitignore
-from attachd.config import checks
+from attachd.config import validators
 from attachd.errors import Mistake, Problem
 from attachd.gitignore import Pattern
 from attachd.intake import litter
@@ -104,7 +104,7 @@ _BUILT_IN = _Names(BUILT_IN)
 
 
 def _understood(patterns: Sequence[str]) -> list[Pattern]:
-    if problems := list(checks.ignore(patterns)):
+    if problems := list(validators.ignore(patterns)):
         raise Mistake(*(Problem("ignore", problem.what, problem.remedy) for problem in problems))
     found = (gitignore.parse(unicodedata.normalize("NFC", pattern)) for pattern in patterns)
     return [pattern for pattern in found if isinstance(pattern, Pattern)]

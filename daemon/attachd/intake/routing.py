@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from attachd.config import Config, checks
+from attachd.config import Config, validators
 from attachd.errors import Mistake, Problem
 from attachd.model import printable
 
@@ -123,9 +123,9 @@ def of(config: Config) -> Router:
 
 def _ends_of_key(name: str) -> Iterator[int]:
     """Yield where a key could end, longest first: at the end, before a space, before ``-`` or ``_`` and a letter."""
-    if len(name) <= checks.LONGEST_KEY:
+    if len(name) <= validators.LONGEST_KEY:
         yield len(name)
-    for end in range(min(len(name) - 1, checks.LONGEST_KEY), 0, -1):
+    for end in range(min(len(name) - 1, validators.LONGEST_KEY), 0, -1):
         if name[end] == " " or (name[end] in "-_" and name[end + 1 : end + 2].isalpha()):
             yield end
 
@@ -147,7 +147,7 @@ def _project(key: str) -> str:
 
 
 def _is_number(name: str) -> bool:
-    return len(name) <= checks.LONGEST_KEY and re.fullmatch("[1-9][0-9]*", name) is not None
+    return len(name) <= validators.LONGEST_KEY and re.fullmatch("[1-9][0-9]*", name) is not None
 
 
 def _shown(folder: bytes) -> str:

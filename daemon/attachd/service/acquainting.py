@@ -16,7 +16,7 @@ from typing import Any
 
 from attachd import config
 from attachd.clock import Clock
-from attachd.config import checks
+from attachd.config import addresses
 from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.jira import client, gateway, oauth
@@ -78,8 +78,8 @@ def address(text: str) -> str:
         return text
     if (parts.hostname or "").endswith(".atlassian.net"):
         # Cloud has no base path: whatever follows is a page.
-        return checks.tidy(f"https://{parts.netloc}")
-    return checks.tidy(urllib.parse.urlunsplit((parts.scheme, parts.netloc, _PAGE.sub("", parts.path), "", "")))
+        return addresses.tidy(f"https://{parts.netloc}")
+    return addresses.tidy(urllib.parse.urlunsplit((parts.scheme, parts.netloc, _PAGE.sub("", parts.path), "", "")))
 
 
 def kind_of_site(wanted: Wanted) -> bool | Fault:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from attachd import errors
-from attachd.config import checks
+from attachd.config import validators
 from attachd.delivery import policy
 from attachd.delivery.desk import Desk
 from attachd.journal import events
@@ -28,7 +28,7 @@ from attachd.text import files
 log = structlog.get_logger()
 
 #: What hooks can be told of.
-KINDS = checks.EVENTS
+KINDS = validators.EVENTS
 #: How often it is looked whether something happened, in seconds.
 LOOK_SECONDS = 2.0
 #: When an event is given up that its target does not take.

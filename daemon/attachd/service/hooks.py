@@ -19,13 +19,13 @@ from contextlib import suppress
 import httpx
 
 from attachd import __version__
-from attachd.config import Config, secrets
+from attachd.config import Config, loader, secrets
 from attachd.delivery.desk import Desk
 from attachd.errors import Mistake
 from attachd.jira import transport
 from attachd.journal import events
 from attachd.journal.events import Event
-from attachd.service import commenting, hooking, logs, metrics
+from attachd.service import commenting, hooking, logs
 from attachd.service.hooking import Target
 
 #: How long a receiver may take to answer, and a command to end, in seconds.
@@ -70,7 +70,7 @@ class Webhook:
         if event.kind not in self._wanted:
             return 1, ""
         told = events.shown(event, self._desk.journal.timeline())
-        content = hooking.encoded(told, metrics.instance(self._desk.config.file), self._desk.site.page)
+        content = hooking.encoded(told, loader.instance(self._desk.config.file), self._desk.site.page)
         now = int(time.time())
         headers = {
             "Content-Type": "application/json",
@@ -128,7 +128,7 @@ class Command:
         if event.kind not in self._wanted:
             return 1, ""
         told = events.shown(event, self._desk.journal.timeline())
-        content = hooking.encoded(told, metrics.instance(self._desk.config.file), self._desk.site.page)
+        content = hooking.encoded(told, loader.instance(self._desk.config.file), self._desk.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}
         try:

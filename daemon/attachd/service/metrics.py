@@ -9,12 +9,12 @@ import datetime
 import os
 import platform
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from attachd import __version__, errors
+from attachd.config.loader import instance
 from attachd.delivery import timing
 from attachd.delivery.desk import Desk
 from attachd.journal import lookup, report, unfinished
@@ -81,11 +81,6 @@ def loop(desk: Desk, scanned_at: Callable[[], float | None]) -> None:
                 told = reason
         if ended:
             return
-
-
-def instance(config: Path) -> str:
-    """What tells this instance from others on the machine: the name of its configuration, "" for the usual one."""
-    return "" if config.stem == "config" else config.stem
 
 
 class _Reader:

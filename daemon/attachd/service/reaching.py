@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from attachd.config import Config, checks
+from attachd.config import Config, addresses
 from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.intake import routing
@@ -55,7 +55,7 @@ def certificate(config: Config, shown: Mapping[str, Any] | None, now: float) -> 
     """Who vouches for Jira (*shown*: as ``ssl.SSLSocket.getpeercert`` has it): an inspecting proxy shows itself here."""
     parts = urlsplit(config.jira.url)
     if parts.scheme == "http":
-        if checks.is_loopback(parts.hostname or ""):
+        if addresses.is_loopback(parts.hostname or ""):
             return Finding("tls", "ok", "none; nothing leaves this machine")
         return Finding("tls", "warning", "none: the token can be read on the way", "have Jira answer by https")
     if not shown:

@@ -13,7 +13,7 @@ import structlog
 
 from attachd import config, errors
 from attachd.config import Config
-from attachd.config.tables import Table
+from attachd.config.table import Table
 from attachd.errors import Mistake
 from attachd.journal import database
 from attachd.journal.database import Journal

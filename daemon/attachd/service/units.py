@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.config import Config
-from attachd.service import handing
+from attachd.config import credentials as config_credentials
 
 #: What the shipped units say, and what stands in its place on a machine where that is elsewhere.
 COMMAND, CONFIGURATION = "/opt/attachd/bin/attachd", "/etc/attachd/config.toml"
@@ -83,7 +83,7 @@ def drop_in(config: Config, instance: str | None) -> str:
     state = config.folders.state
     if state is not None and not state.is_relative_to(_STATE / below):
         paths.append(state)
-    credentials = [name for name in handing.names(config) if name != "token"]
+    credentials = [name for name in config_credentials.names(config) if name != "token"]
     if not paths and not credentials:
         return ""
     lines = [f"{MADE}; `attachd install --refresh` makes it anew."]
@@ -105,14 +105,14 @@ def _writable(paths: Sequence[Path]) -> list[str]:
 
 def credential_files(config: Config, instance: str | None) -> list[Path]:
     """Where the secrets are put that the unit hands over."""
-    return [handing.file(name, instance) for name in handing.names(config)]
+    return [config_credentials.file(name, instance) for name in config_credentials.names(config)]
 
 
 def _handed_over(credentials: Sequence[str], instance: str | None) -> list[str]:
     lines = []
     for name in credentials:
         # Where the file is missing, it is handed an empty line, and the service says so; see the unit.
-        lines += [f"LoadCredential={name}:{handing.file(name, instance)}", f"SetCredential={name}:\\n"]
+        lines += [f"LoadCredential={name}:{config_credentials.file(name, instance)}", f"SetCredential={name}:\\n"]
     return lines
 
 

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from attachd.config import checks
+from attachd.config import addresses
 
 #: What machines ask without a token; nothing of it names a file or an issue.
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -60,7 +60,7 @@ class Gate:
         if parts.netloc != host or "@" in host:
             return False
         # 80 is the one that browsers leave out.
-        return name in self.names or (checks.is_loopback(name) and (self.token is None or (port or 80) == self.port))
+        return name in self.names or (addresses.is_loopback(name) and (self.token is None or (port or 80) == self.port))
 
     def knows_origin(self, origin: str, host: str) -> bool:
         """Whether the page that sends a form is this one."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from attachd import __version__, text
+from attachd.config import loader
 from attachd.delivery.desk import Desk
 from attachd.journal import lookup, report, unfinished
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
-from attachd.service import awaiting, health, holding, metrics, paused
+from attachd.service import awaiting, health, holding, paused
 from attachd.service.health import Kind
 from attachd.service.holding import Circumstances
 from attachd.text import clock, size, span
@@ -115,7 +116,7 @@ def frame(desk: Desk) -> dict[str, Any]:
         "version": __version__,
         "site": desk.site.pages,
         "inbox": str(desk.config.folders.inbox),
-        "instance": metrics.instance(desk.config.file),
+        "instance": loader.instance(desk.config.file),
     }
 
 

@@ -9,14 +9,17 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 
 from attachd import errors
-from attachd.config import renamed, wording
+from attachd.config import messages, renamed
 from attachd.config.schema import Config, Tables
-from attachd.config.tables import Context
+from attachd.config.table import Context
+
+if TYPE_CHECKING:
+    pass
 
 #: Where the configuration of a system service is.
 SYSTEM_FOLDER = Path("/etc/attachd")
@@ -49,7 +52,7 @@ def parse(
     try:
         valid = Tables.model_validate(tables, context=Context(base, environ, check_token))
     except pydantic.ValidationError as error:
-        raise errors.Mistake(*wording.problems(error, told)) from None
+        raise errors.Mistake(*messages.problems(error, told)) from None
     return Config.model_construct(file=file, notices=notices, **dict(valid))
 
 
@@ -200,3 +203,8 @@ def _exists(path: Path) -> bool:
 
 def _usage(where: str, what: str, remedy: str) -> errors.Mistake:
     return errors.Mistake(errors.Problem(where, what, remedy), exit_code=2)
+
+
+def instance(config: Path) -> str:
+    """What tells this instance from others on the machine: the name of its configuration, "" for the usual one."""
+    return "" if config.stem == "config" else config.stem

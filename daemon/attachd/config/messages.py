@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from attachd import errors, model
 from attachd.config.schema import Tables
-from attachd.config.tables import PROBLEMS, Table
+from attachd.config.table import PROBLEMS, Table
 
 _Loc = Sequence[int | str]
 

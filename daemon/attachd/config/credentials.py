@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from attachd.config import Config, handed, loading, secrets
-from attachd.config.handed import Handed
+from attachd.config import Config, loader, secrets
+from attachd.config.secrets import Handed
 
 
 def names(config: Config) -> list[str]:
@@ -18,7 +18,7 @@ def names(config: Config) -> list[str]:
 
 def file(name: str, instance: str | None) -> Path:
     """Where an administrator puts the secret that a credential hands over."""
-    return loading.SYSTEM_FOLDER / (f"{instance}.{name}" if instance else name)
+    return loader.SYSTEM_FOLDER / (f"{instance}.{name}" if instance else name)
 
 
 def read_by_root(config: Config) -> None:
@@ -29,15 +29,15 @@ def read_by_root(config: Config) -> None:
     """
     if os.geteuid() != 0 or os.environ.get("CREDENTIALS_DIRECTORY") or not _is_roots(config.file):
         return
-    instance = None if config.file.name == loading.FILE_NAME else config.file.stem
+    instance = None if config.file.name == loader.FILE_NAME else config.file.stem
     for name in names(config):
-        handed.known[name] = _read(file(name, instance))
+        secrets.known[name] = _read(file(name, instance))
 
 
 def _is_roots(where: Path) -> bool:
     real = where.resolve()
     paths = where.parent, real, *real.parents
-    return where.parent == loading.SYSTEM_FOLDER and all(_only_roots(path.stat()) for path in paths)
+    return where.parent == loader.SYSTEM_FOLDER and all(_only_roots(path.stat()) for path in paths)
 
 
 def _only_roots(status: os.stat_result) -> bool:
