@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attachd.journal import admission, database, rows
+from attachd.journal import admission, database, identity, rows
 from attachd.journal.admission import Hold, Moment, Place
 from attachd.journal.rows import Row
 from attachd.model import Fingerprint, State
@@ -333,10 +333,10 @@ def test_a_row_is_at_its_path_until_it_is_detached_or_finished(journal: sqlite3.
     detached = put(journal, State.READY, b"TEST-1/c.txt")
     admission.detach(journal, detached, NOW, "Replaced.")
 
-    found = [admission.still_at_path(journal, row.id) for row in (here, finished, detached)]
+    found = [identity.still_at_path(journal, row.id) for row in (here, finished, detached)]
 
     assert found == [here, None, None]
-    assert admission.still_at_path(journal, 99) is None
+    assert identity.still_at_path(journal, 99) is None
 
 
 UNDER = [b"TEST-1/a.txt", b"TEST-1/b.txt", b"TEST-1/sub/c.txt"]
@@ -372,7 +372,7 @@ def test_a_renamed_file_is_known_by_device_inode_size_and_time_of_one_epoch(
 ) -> None:
     row = put(journal, State.READY)
 
-    assert list(admission.at_inodes(journal, [now], epoch).values()) == ([[row]] if found else [])
+    assert list(identity.at_inodes(journal, [now], epoch).values()) == ([[row]] if found else [])
 
 
 def test_only_what_has_not_settled_counts_as_unsettled(journal: sqlite3.Connection) -> None:
@@ -381,7 +381,7 @@ def test_only_what_has_not_settled_counts_as_unsettled(journal: sqlite3.Connecti
     put(journal, State.SEEN, b"OPS-7/c.txt", size=4)
     put(journal, State.READY, b"TEST-1/d.txt", size=5)
 
-    assert admission.unsettled_sizes(journal) == {("TEST-1", 3), ("OPS-7", 4)}
+    assert identity.unsettled_sizes(journal) == {("TEST-1", 3), ("OPS-7", 4)}
 
 
 FAILED_AS = {"root": "failed", "target": b"TEST-1/old.txt"}
@@ -403,4 +403,4 @@ def test_a_failed_file_is_like_this_one_by_issue_size_and_time(
 ) -> None:
     put(journal, state, b"TEST-1/old.txt", **FAILED_AS | differs)
 
-    assert admission.failed_alike(journal, put(journal, State.SEEN)) == found
+    assert identity.failed_alike(journal, put(journal, State.SEEN)) == found

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from attachd.delivery import moves
-from attachd.journal import copies
+from attachd.journal import backup
 from attachd.model import State
 from world import ACCOUNT, Fault, Stored, World, world
 
@@ -179,8 +179,8 @@ def test_after_a_restore_a_file_that_kept_an_old_time_is_not_a_younger_namesake(
     w.drop("TEST-2/other.txt")
     w.deliver()
     w.end()
-    copies.backup(w.home / "state", tmp_path / "copy.db")
-    copies.restore(w.home / "state", tmp_path / "copy.db")
+    backup.backup(w.home / "state", tmp_path / "copy.db")
+    backup.restore(w.home / "state", tmp_path / "copy.db")
     w.clock.time = os.stat(w.drop("TEST-1/log.txt", b"new..", OLD)).st_ctime + 5
     by_hand(w, b"older", ago=3600.0)
     w.restart()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attachd.intake import walking
-from attachd.journal import report
+from attachd.journal import counts
 from attachd.model import State
 from attachd.service import surveying
 from attachd.service.explaining import TooDeep
@@ -32,7 +32,7 @@ def nested(levels: int, name: str = "d") -> str:
 
 
 def strays(w: World) -> dict[str, int]:
-    return {stray.folder.decode(): stray.files for stray in report.strays(w.desk.journal) if stray.reason == REASON}
+    return {stray.folder.decode(): stray.files for stray in counts.strays(w.desk.journal) if stray.reason == REASON}
 
 
 def make(w: World, folder: str, *names: str) -> None:
@@ -130,7 +130,7 @@ def test_in_a_folder_of_no_issue_they_are_counted_with_the_others(w: World) -> N
     make(w, "/".join(["no key", *["d"] * 40]), "a", "b")
     w.scan()
 
-    assert [(stray.folder, stray.files) for stray in report.strays(w.desk.journal)] == [(b"no key", 2)]
+    assert [(stray.folder, stray.files) for stray in counts.strays(w.desk.journal)] == [(b"no key", 2)]
 
 
 def test_a_folder_of_hundreds_of_levels_is_answered_for(w: World) -> None:

@@ -16,7 +16,7 @@ import pytest
 from attachd.delivery import blame, carrying, opening, pausing, sending, worker
 from attachd.filing import guard, recognising
 from attachd.intake import walking
-from attachd.journal import report
+from attachd.journal import counts
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
 from attachd.service import locks
@@ -485,12 +485,12 @@ def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
     # contract 2.6: "For every file that waits there is one sentence"; none for what is not there.
     w.drop("no key/a.txt")
     w.scan()
-    assert [stray.folder for stray in report.strays(w.desk.journal)] == [b"no key"]
+    assert [stray.folder for stray in counts.strays(w.desk.journal)] == [b"no key"]
     w.end()
     shutil.rmtree(w.inbox / "no key")
     w.restart()
     w.scan()
-    assert report.strays(w.desk.journal) == []
+    assert counts.strays(w.desk.journal) == []
 
 
 def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):

@@ -19,7 +19,7 @@ import pytest
 
 from attachd.cli import service_verbs, showing
 from attachd.delivery import journal_disk
-from attachd.journal import database, events, pauses
+from attachd.journal import database, outbox, pauses
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope, Unserved
 from attachd.service import disk, explaining, health, inspecting, locating, noticing, posting, surveying
@@ -107,9 +107,9 @@ def _page(w: World, _: pytest.MonkeyPatch) -> None:
 
 
 def _hook(w: World, _: pytest.MonkeyPatch) -> None:
-    events.begin(w.desk.journal, ["webhook"])
+    outbox.begin(w.desk.journal, ["webhook"])
     with w.desk.journal.transaction() as connection:
-        events.put(connection, "stuck", w.clock.now(), {})
+        outbox.put(connection, "stuck", w.clock.now(), {})
     w.clock.advance(3600.0)
 
 
@@ -269,7 +269,7 @@ def test_a_journal_that_cannot_be_read_is_said_by_who_knows_it(own: World, monke
 
 def test_a_full_disk_is_told_once_and_its_end_too_also_to_hooks(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
     w = own
-    events.begin(w.desk.journal, ["webhook"])
+    outbox.begin(w.desk.journal, ["webhook"])
     logged: list[str] = []
     monkeypatch.setattr(journal_disk, "log", SimpleNamespace(
         error=lambda event, **_: logged.append(event), info=lambda event, **_: logged.append(event)))  # fmt: skip
@@ -294,7 +294,7 @@ def test_a_full_disk_is_told_once_and_its_end_too_also_to_hooks(own: World, monk
     assert logged == ["journal.full", "journal.full", "journal.writable"]
     assert [each.kind for each in health.of_desk(w.desk)] == [Kind.HOOK]
     assert w.jira.names("TEST-1") == ["a.txt"]
-    told = [each.kind for each in events.after(w.desk.journal, "webhook", 10)]
+    told = [each.kind for each in outbox.after(w.desk.journal, "webhook", 10)]
     assert [kind for kind in told if kind != "attached"] == ["paused", "resumed"]
 
 

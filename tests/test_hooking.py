@@ -23,7 +23,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import pausing
-from attachd.journal import events, operating
+from attachd.journal import by_hand, outbox
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service import commenting, hooking, hooks, reminding
@@ -180,9 +180,9 @@ def test_failures_pauses_and_their_end_and_what_is_stuck_are_told(hooked: World,
 
 def test_a_pause_by_hand_and_its_end_are_told(hooked: World, receiver: Receiver) -> None:
     with hooked.desk.journal.transaction() as connection:
-        operating.pause(connection, "", hooked.clock.time, None)
-        operating.pause(connection, "", hooked.clock.time, 60.0)
-        operating.resume(connection, "", hooked.clock.time)
+        by_hand.pause(connection, "", hooked.clock.time, None)
+        by_hand.pause(connection, "", hooked.clock.time, 60.0)
+        by_hand.resume(connection, "", hooked.clock.time)
 
     tell(hooked)
 
@@ -273,7 +273,7 @@ def test_events_that_all_were_told_are_forgotten_and_ids_go_on(hooked: World) ->
     hooked.drop("TEST-1/b.txt")
     hooked.deliver()
 
-    assert [each.id for each in events.after(hooked.desk.journal, "url", 10)] == [2]
+    assert [each.id for each in outbox.after(hooked.desk.journal, "url", 10)] == [2]
 
 
 def test_a_hook_whose_secret_cannot_be_read_is_tried_again(hooked: World, receiver: Receiver) -> None:
@@ -359,15 +359,15 @@ def test_a_hook_that_hangs_holds_up_no_file_and_not_the_end(tmp_path: Path, monk
     told.stop()
 
     assert time.monotonic() - began < 5
-    assert events.after(w.desk.journal, "command", 1), "the next process tells it"
+    assert outbox.after(w.desk.journal, "command", 1), "the next process tells it"
     w.end()
 
 
 # --- The comment ------------------------------------------------------------------------------------------------
 
 
-def event(number: int, at: float, w: World, path: str) -> events.Event:
-    return events.Event(number, "attached", at, w.row(path), {})
+def event(number: int, at: float, w: World, path: str) -> outbox.Event:
+    return outbox.Event(number, "attached", at, w.row(path), {})
 
 
 def test_when_files_are_named(tmp_path: Path) -> None:
@@ -577,7 +577,7 @@ def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(events, "told", full)
+        patch.setattr(outbox, "told", full)
         for _ in range(3):
             with pytest.raises(sqlite3.OperationalError):
                 hooking.step(hooked.desk, target, progress, ENDED)
@@ -585,7 +585,7 @@ def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
         pass
 
     assert receiver.kinds() == ["attached"]
-    assert events.after(hooked.desk.journal, "url", 1) == []
+    assert outbox.after(hooked.desk.journal, "url", 1) == []
 
 
 def test_a_command_may_leave_something_running(tmp_path: Path) -> None:

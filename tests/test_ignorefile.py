@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from attachd.cli import showing
 from attachd.intake import hiding, ignorefile
 from attachd.intake.ignorefile import Broken, Patterns, Unread
-from attachd.journal import report
+from attachd.journal import counts
 from attachd.model import State, Word
 from attachd.service import surveying
 from attachd.service.explaining import Ignored, Rule, Undecided
@@ -202,10 +202,10 @@ def test_what_is_left_alone_is_counted(w: World) -> None:
     for name in ("TEST-1/a.log", "TEST-1/raw/b", "TEST-1/c.tmp", "TEST-1/d.txt", "TEST-2/Thumbs.db", "no key/e.tmp"):
         w.drop(name)
     w.scan()
-    assert report.ignored(w.desk.journal) == 4
+    assert counts.ignored(w.desk.journal) == 4
     (w.inbox / "TEST-1/a.log").unlink()
     w.scanner.scan({b"TEST-1"})
-    assert report.ignored(w.desk.journal) == 3
+    assert counts.ignored(w.desk.journal) == 3
     (w.inbox / "TEST-2/Thumbs.db").unlink()
     w.scan()
 
@@ -216,7 +216,7 @@ def test_what_is_left_alone_is_counted(w: World) -> None:
     (w.inbox / "TEST-1/raw").rmdir()
     w.restart()
     w.scan()
-    assert report.ignored(w.desk.journal) == 0
+    assert counts.ignored(w.desk.journal) == 0
     assert "ignored    2 names are left alone by a pattern; `attachd why FOLDER` says by which" in showing.lines(
         found, w.clock.now()
     )

@@ -24,7 +24,7 @@ from attachd.intake.settling import Recognised, Settling
 from attachd.intake.unheard import Unheard
 from attachd.intake.visiting import Report
 from attachd.intake.walking import Entry, Walk
-from attachd.journal import admission, report
+from attachd.journal import admission, counts
 from attachd.service import surveying
 from attachd.service.intaking import Intaking
 from world import World, world
@@ -96,7 +96,7 @@ def test_after_an_overflow_everything_is_scanned_within_a_second(w: World, runni
 
     wait_until(lambda: w.states() == ["READY"], 1.0)
     assert time.monotonic() - began < 1.0
-    wait_until(lambda: report.events(w.desk.journal).overflows == 1)
+    wait_until(lambda: counts.events(w.desk.journal).overflows == 1)
 
 
 def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake: Intaking) -> None:
@@ -318,7 +318,7 @@ def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(
         ("folder.not_listed", "TEST-1"),
         ("folder.not_listed", "TEST-2"),
     ]
-    assert report.troubles(w.desk.journal) == {"TEST-2": "Stale file handle"}
+    assert counts.troubles(w.desk.journal) == {"TEST-2": "Stale file handle"}
 
 
 def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
@@ -370,7 +370,7 @@ def test_after_an_overflow_everything_is_watched_anew_and_nothing_counts_as_unhe
     step(w, intake, 2.0)
 
     assert intake.watch._reader is not before
-    assert report.events(w.desk.journal) == report.Events({}, 1, 0)
+    assert counts.events(w.desk.journal) == counts.Events({}, 1, 0)
 
 
 def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
@@ -395,7 +395,7 @@ def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
     step(w, intake, 31.0)
     step(w, intake, 2.0)
 
-    assert report.events(w.desk.journal).found == 0
+    assert counts.events(w.desk.journal).found == 0
 
 
 def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +468,7 @@ def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: Wo
         step(w, intake, 31.0)
         step(w, intake, 2.0)
 
-    events = report.events(w.desk.journal)
+    events = counts.events(w.desk.journal)
     assert events.found == 3
     assert list(events.blind) == [str(w.inbox)]
     assert "of which no event told" in events.blind[str(w.inbox)]
@@ -488,7 +488,7 @@ def test_what_events_tell_of_is_never_counted_as_unheard_of(w: World, intake: In
         step(w, intake, 31.0)
         step(w, intake, 2.0)
 
-    assert report.events(w.desk.journal) == report.Events({}, 0, 0)
+    assert counts.events(w.desk.journal) == counts.Events({}, 0, 0)
 
 
 def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.journal import lookup, operating, report
+from attachd.journal import by_hand, counts, lookup
 from attachd.model import State
 from attachd.service import explaining, locating
 from attachd.service.explaining import (
@@ -124,7 +124,7 @@ def test_a_file_under_a_name_that_attachd_keeps_for_itself_is_counted_and_told(w
     w.settle(hours=1)
 
     assert w.files(w.inbox) == {"TEST-1/.attachd-note-0f": b"a dropper's"}
-    assert report.ignored(w.desk.journal) == 1
+    assert counts.ignored(w.desk.journal) == 1
     assert told(w, "inbox/TEST-1").endswith(
         "names that begin with .attachd- are kept for attachd's own temporary files; rename it to have it attached."
     )
@@ -224,7 +224,7 @@ def test_a_twin_in_doubt_bars_its_twin(w: World) -> None:
 
 def test_a_pause_by_hand_is_told(w: World) -> None:
     with w.desk.journal.transaction() as connection:
-        operating.pause(connection, "TEST-1", w.clock.now(), None)
+        by_hand.pause(connection, "TEST-1", w.clock.now(), None)
     w.drop("TEST-1/a.txt")
     w.deliver()
 

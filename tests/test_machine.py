@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from attachd.filing import renaming
-from attachd.journal import report
+from attachd.journal import counts
 from attachd.journal.database import Journal
 from attachd.model import State
 from world import Fault, World
@@ -502,7 +502,7 @@ class Lives(RuleBasedStateMachine):
         if hasattr(self, "world"):
             journal = self.world.desk.journal
             rows = journal.rows("SELECT state, blocked FROM file WHERE finished_at IS NULL")
-            standing = report.standing(journal)
+            standing = counts.standing(journal)
             assert +Counter(standing.states) == Counter(State(row[0]) for row in rows)
             assert +Counter(standing.blocked) == Counter(State(row[0]) for row in rows if row[1] is not None)
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from attachd.delivery import pausing, timing
-from attachd.journal import keeping
+from attachd.journal import retention
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service import metrics
@@ -74,7 +74,7 @@ def test_files_are_counted_by_their_verdict_and_across_restarts(w: World) -> Non
     assert told["attachd_files_total{verdict=withdrawn}"] == 0
     assert told["attachd_sent_bytes_total"] == 8
     with w.desk.journal.transaction() as connection:
-        keeping.forget(connection, [row.id for row in w.rows() if row.state == "DONE"])
+        retention.forget(connection, [row.id for row in w.rows() if row.state == "DONE"])
     assert values(w)["attachd_files_total{verdict=attached}"] == 2
 
 

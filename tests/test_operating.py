@@ -12,8 +12,9 @@ import pytest
 from attachd.cli import moments
 from attachd.delivery import pausing
 from attachd.errors import Mistake
-from attachd.journal import database, operating, pauses, queue, report, unfinished
-from attachd.journal.operating import Resumed
+from attachd.journal import by_hand as journal_by_hand
+from attachd.journal import counts, database, lookup, moved_issues, pauses
+from attachd.journal.by_hand import Resumed
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope, Word
 from attachd.service import paused as words
@@ -30,12 +31,12 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 def pause(w: World, lane: str = "", seconds: float | None = None) -> None:
     with w.desk.journal.transaction() as connection:
-        operating.pause(connection, operating.lane_of(connection, lane), w.clock.now(), seconds)
+        journal_by_hand.pause(connection, journal_by_hand.lane_of(connection, lane), w.clock.now(), seconds)
 
 
 def resume(w: World, lane: str = "") -> Resumed:
     with w.desk.journal.transaction() as connection:
-        return operating.resume(connection, operating.lane_of(connection, lane), w.clock.now())
+        return journal_by_hand.resume(connection, journal_by_hand.lane_of(connection, lane), w.clock.now())
 
 
 def past(w: World) -> list[tuple[str, str, float, float]]:
@@ -65,7 +66,7 @@ def test_an_issue_is_paused_alone(w: World) -> None:
     w.deliver()
 
     assert w.jira.uploads == [["b.txt"]], "an accepted file ends no pause by hand"
-    assert [p.subject for p in report.active_pauses(w.desk.journal, w.clock.now())] == ["TEST-1"]
+    assert [p.subject for p in counts.active_pauses(w.desk.journal, w.clock.now())] == ["TEST-1"]
     resume(w, "TEST-1")
     w.settle()
     assert w.jira.uploads == [["b.txt"], ["a.txt"]]
@@ -74,7 +75,7 @@ def test_an_issue_is_paused_alone(w: World) -> None:
 def test_an_issue_is_known_as_soon_as_a_file_for_it_was_seen(w: World) -> None:
     def known(lane: str) -> bool:
         with w.desk.journal.transaction_for_reading() as connection:
-            return operating.knows(connection, lane)
+            return journal_by_hand.knows(connection, lane)
 
     assert not known("TEST-1")
     w.drop("TEST-1/a.txt")
@@ -116,7 +117,7 @@ def test_a_later_pause_replaces_an_earlier_one_by_hand(w: World) -> None:
     w.clock.advance(60.0)
     pause(w, seconds=10.0)
 
-    (now,) = report.active_pauses(w.desk.journal, w.clock.now())
+    (now,) = counts.active_pauses(w.desk.journal, w.clock.now())
     assert (now.cure, now.since) == (Cure.TIME, w.clock.now() - 60.0)
 
 
@@ -130,7 +131,7 @@ def test_a_fault_does_not_overwrite_a_pause_by_hand(w: World) -> None:
     w.deliver()
 
     assert w.jira.uploads == []
-    by_hand = [p for p in report.active_pauses(w.desk.journal, w.clock.now()) if p.scope is Scope.OPERATOR]
+    by_hand = [p for p in counts.active_pauses(w.desk.journal, w.clock.now()) if p.scope is Scope.OPERATOR]
     assert [(p.subject, p.cure) for p in by_hand] == [("", Cure.HAND), ("TEST-1", Cure.HAND)]
 
 
@@ -146,7 +147,7 @@ def test_a_pause_by_hand_outlives_a_restart(w: World) -> None:
 
 def test_an_issue_that_was_moved_is_paused_under_the_key_that_it_has_now(w: World) -> None:
     with w.desk.journal.transaction() as connection:
-        queue.merge_lane(connection, "TEST-1", "NEW-5")
+        moved_issues.merge_lane(connection, "TEST-1", "NEW-5")
     w.jira.moved["TEST-1"] = "NEW-5"
     pause(w, "TEST-1")
     w.drop("TEST-1/a.txt")
@@ -162,7 +163,7 @@ def test_an_issue_that_was_moved_is_paused_under_the_key_that_it_has_now(w: Worl
 def test_an_issue_that_turns_out_to_be_moved_stays_paused(w: World) -> None:
     pause(w, "TEST-1")
     with w.desk.journal.transaction() as connection:
-        queue.merge_lane(connection, "TEST-1", "NEW-5")
+        moved_issues.merge_lane(connection, "TEST-1", "NEW-5")
     w.drop("NEW-5/a.txt")
     w.deliver()
 
@@ -233,7 +234,7 @@ def test_of_one_issue_only_what_concerns_it_is_resumed(w: World) -> None:
     done = resume(w, "TEST-1")
 
     assert {(p.scope, p.subject) for p in done.ended} == {(Scope.ISSUE, "TEST-1"), (Scope.OPERATOR, "TEST-1")}
-    left = report.active_pauses(w.desk.journal, w.clock.now())
+    left = counts.active_pauses(w.desk.journal, w.clock.now())
     assert {(p.scope, p.subject) for p in left} == {(Scope.OPERATOR, ""), (Scope.OPERATOR, "TEST-2")}
 
 
@@ -324,7 +325,7 @@ def test_a_write_by_another_process_rings_and_its_own_does_not(w: World) -> None
 
     with database.changing(w.home / "state") as connection:
         assert connection is not None
-        operating.pause(connection, "", w.clock.now(), None)
+        journal_by_hand.pause(connection, "", w.clock.now(), None)
     engine.heed_others()
     assert w.desk.bell.count() == heard + 1
     engine.heed_others()
@@ -336,13 +337,13 @@ def test_a_change_that_fails_halfway_changes_nothing(w: World) -> None:
     def half() -> None:
         with database.changing(w.home / "state") as connection:
             assert connection is not None
-            operating.pause(connection, "", w.clock.now(), None)
+            journal_by_hand.pause(connection, "", w.clock.now(), None)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         half()
 
-    assert report.active_pauses(w.desk.journal, w.clock.now()) == []
+    assert counts.active_pauses(w.desk.journal, w.clock.now()) == []
 
 
 def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -356,7 +357,7 @@ def test_a_journal_that_cannot_be_written_is_a_mistake_in_words(w: World) -> Non
         with database.changing(w.home / "state") as connection:
             assert connection is not None
             connection.execute("PRAGMA query_only = 1")
-            operating.pause(connection, "", w.clock.now(), None)
+            journal_by_hand.pause(connection, "", w.clock.now(), None)
 
     with pytest.raises(Mistake, match="cannot be used as the journal"):
         forbidden()
@@ -424,8 +425,8 @@ def test_status_counts_a_pause_by_hand_and_its_files_wait(w: World) -> None:
     w.drop("TEST-1/a.txt")
     w.scan()
 
-    assert report.paused_by_hand(w.desk.journal, w.clock.now()) == ["TEST-1"]
-    assert unfinished.waiting_in(w.desk.journal, ["TEST-1"]) == 1
-    assert report.summary(w.desk.journal).counts[Word.WAITING] == 1
+    assert counts.paused_by_hand(w.desk.journal, w.clock.now()) == ["TEST-1"]
+    assert lookup.waiting_in(w.desk.journal, ["TEST-1"]) == 1
+    assert counts.summary(w.desk.journal).counts[Word.WAITING] == 1
     with w.desk.journal.transaction() as connection:
         assert pauses.read(connection)[0].told == w.clock.now()

@@ -11,8 +11,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.delivery import pausing, telling
-from attachd.journal import pauses
+from attachd.delivery import pausing
+from attachd.journal import pauses, reminders
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
@@ -70,7 +70,7 @@ def wait(w: World, seconds: float, step: float = 900.0) -> None:
     ],
 )
 def test_when_a_lasting_cause_is_told(told_at: float | None, now: float, expected: bool) -> None:
-    assert telling.is_due(told_at, 0.0, now, 100.0, 1000.0) is expected
+    assert reminders.is_due(told_at, 0.0, now, 100.0, 1000.0) is expected
 
 
 def test_a_pause_is_told_again_every_remind_hours_while_it_lasts(w: World) -> None:

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from attachd.delivery import retaining
 from attachd.filing import clearing, returning
 from attachd.filing.recognising import Found, Identity
-from attachd.journal import keeping
-from attachd.journal.keeping import Walk
+from attachd.journal import retention
+from attachd.journal.retention import Walk
 from attachd.model import State
 from attachd.service import growing, inspecting
 from attachd.standin import Fault
@@ -324,23 +324,23 @@ def test_killed_while_it_deletes_it_goes_on(w: Wired, monkeypatch: pytest.Monkey
 
 
 def test_a_walk_passes_over_many_that_have_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "_CHUNK", 3)
+    monkeypatch.setattr(retention, "_CHUNK", 3)
     with wired(home) as w:
         attached(w, *(f"TEST-1/{number}.txt" for number in range(10)))
         walk = Walk("retention.done", State.DONE, w.clock.now() + 1)
         with w.desk.journal.transaction() as connection:
             connection.execute("UPDATE file SET target = NULL, root = NULL WHERE id <> 9")
 
-            came_to = [keeping.find(connection, walk, w.clock.now()) for _ in range(3)]
+            came_to = [retention.find(connection, walk, w.clock.now()) for _ in range(3)]
             assert came_to[-1].row is not None
-            keeping.passed(connection, walk, came_to[-1].row)
+            retention.passed(connection, walk, came_to[-1].row)
 
             assert [(each.row and each.row.id, each.more) for each in came_to] == [
                 (None, True),
                 (None, True),
                 (9, True),
             ]
-            assert keeping.find(connection, walk, w.clock.now()) == keeping.Next(None, more=False)
+            assert retention.find(connection, walk, w.clock.now()) == retention.Next(None, more=False)
 
 
 # --- check ------------------------------------------------------------------------------------------------------------
@@ -367,13 +367,13 @@ def test_check_says_how_fast_done_grows_and_what_is_older_than_its_time(
     assert said["retention"] == "ok: 0 files (0 bytes) in failed are older than 30 days"
     w.clock.advance(25 * DAY)
     with w.desk.journal.transaction_for_reading() as connection:
-        assert keeping.overdue(connection, State.DONE, w.clock.now() - 30 * DAY) == (1, 12)
+        assert retention.overdue(connection, State.DONE, w.clock.now() - 30 * DAY) == (1, 12)
 
 
 def test_check_warns_before_the_disk_is_full(w: Wired) -> None:
     free = os.statvfs(w.done).f_bavail * os.statvfs(w.done).f_frsize
 
-    found = growing.growth(keeping.Growth(28.0, 28, free * 2), w.done)
+    found = growing.growth(retention.Growth(28.0, 28, free * 2), w.done)
 
     assert found.result == "warning"
     assert "enough for 14 days" in found.detail

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from attachd.filing import durability, moving, notes, renaming
-from attachd.journal import operating, report
+from attachd.journal import counts, retries
 from attachd.journal.rows import Row
 from attachd.service import retrying
 from attachd.service.retrying import Left, Returned, in_words
@@ -67,11 +67,11 @@ def test_a_file_that_was_refused_in_an_earlier_life_failed_in_the_one_that_moved
     with w.desk.journal.transaction() as connection:
         connection.execute("UPDATE file SET verdict_at = ?", (began - 60.0,))
 
-    assert report.failed_since(w.desk.journal, began) == 1
-    assert [each.id for each in report.failures_since(w.desk.journal, began)] == [row.id]
+    assert counts.failed_since(w.desk.journal, began) == 1
+    assert [each.id for each in counts.failures_since(w.desk.journal, began)] == [row.id]
     w.clock.advance(1.0)
-    assert report.failed_since(w.desk.journal, w.clock.now()) == 0
-    assert report.failures_since(w.desk.journal, w.clock.now()) == []
+    assert counts.failed_since(w.desk.journal, w.clock.now()) == 0
+    assert counts.failures_since(w.desk.journal, w.clock.now()) == []
 
 
 def test_a_file_goes_back_by_whatever_names_it(w: World) -> None:
@@ -360,7 +360,7 @@ def dying(place: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         "before the sync": (True, durability.Dirty, "sync"),
         "before the note is removed": (True, notes, "remove"),
         "after the note is removed": (False, notes, "remove"),
-        "before the journal knows": (True, operating, "forget_notes"),
+        "before the journal knows": (True, retries, "forget_notes"),
     }[place]
     real = getattr(target, name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.journal import copies, rows
+from attachd.journal import backup, rows
 from attachd.service import retrying
 from world import Fault, Stored, World, world
 
@@ -46,7 +46,7 @@ def lose_journal(w: World) -> None:
 def restore_journal(w: World) -> None:
     """A journal as it was before the file failed is put back."""
     w.end()
-    copies.restore(w.home / "state", w.home / "backup.db")
+    backup.restore(w.home / "state", w.home / "backup.db")
     w.restart()
     w.scan()
 
@@ -63,7 +63,7 @@ def another_account(w: World) -> None:
 @pytest.mark.parametrize("to", [PATH, "TEST-1/a/b/report.pdf", "TEST-1/report (2).pdf", "test-1 Printer/other.pdf"])
 @pytest.mark.parametrize("what", ["nothing", "lost", "restored", "account", "address"])
 def test_what_arrived_is_found_wherever_it_comes_back(w: World, to: str, what: str) -> None:
-    copies.backup(w.home / "state", w.home / "backup.db")
+    backup.backup(w.home / "state", w.home / "backup.db")
     fail_in_doubt(w)
     arrive(w)
     uploads = len(w.jira.uploads)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from attachd.delivery import meeting, site, witnesses
-from attachd.journal import operating, queue
+from attachd.journal import by_hand, moved_issues
 from world import ACCOUNT, Fault, World, world
 
 DAY = 86_400.0
@@ -176,13 +176,13 @@ def test_a_witness_that_could_not_be_seen_once_is_asked_again_after_a_day(w: Wor
 @pytest.mark.parametrize("key", ["OLD-1", "NEW-5"])
 def test_resume_forgets_that_an_issue_was_moved(w: World, key: str) -> None:
     with w.desk.journal.transaction() as connection:
-        queue.merge_lane(connection, "OLD-1", "NEW-5", "77", w.clock.now())
+        moved_issues.merge_lane(connection, "OLD-1", "NEW-5", "77", w.clock.now())
     w.drop("OLD-1/log.txt")
     w.scan()
     assert w.rows()[0].lane == "NEW-5"
 
     with w.desk.journal.transaction() as connection:
-        done = operating.resume(connection, operating.lane_of(connection, key), w.clock.now())
+        done = by_hand.resume(connection, by_hand.lane_of(connection, key), w.clock.now())
 
     assert done.forgotten == ("OLD-1",)
     assert w.rows()[0].lane == "OLD-1"
@@ -192,13 +192,13 @@ def test_what_is_in_doubt_under_the_other_key_is_looked_for_there(w: World) -> N
     w.drop("OLD-1/log.txt", b"bytes")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
     with w.desk.journal.transaction() as connection:
-        queue.merge_lane(connection, "OLD-1", "NEW-5", w.jira.number("NEW-5"), w.clock.now() + 1)
+        moved_issues.merge_lane(connection, "OLD-1", "NEW-5", w.jira.number("NEW-5"), w.clock.now() + 1)
     w.jira.moved["OLD-1"] = "NEW-5"
     w.deliver()
     w.jira.moved.clear()
 
     with w.desk.journal.transaction() as connection:
-        operating.resume(connection, "NEW-5", w.clock.now())
+        by_hand.resume(connection, "NEW-5", w.clock.now())
     w.settle(hours=1)
 
     assert [(stored.issue, stored.content) for stored in w.jira.stored] == [("NEW-5", b"bytes")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from attachd.delivery import overdue
-from attachd.journal import operating, sites
+from attachd.journal import sites
 from attachd.model import State
 from world import SITE, Fault, World, world
 
@@ -74,7 +74,7 @@ def test_a_person_who_says_that_both_are_one_site_has_it_looked_up_there(tmp_pat
         moved(w, OTHER)
         w.clock.advance(3600)
         with w.desk.journal.transaction() as connection:
-            assert operating.adopt_site(connection, OTHER) == 1
+            assert sites.adopt_site(connection, OTHER) == 1
         w.settle()
 
         assert w.row("TEST-1/doubted.txt").state is State.DONE
@@ -129,6 +129,6 @@ def test_two_sites_that_gave_one_id_can_be_adopted(tmp_path: Path) -> None:
         w.jira._ids = iter(range(10_001, 10_100))  # type: ignore[assignment]
         w.deliver()
         with w.desk.journal.transaction() as connection:
-            operating.adopt_site(connection, OTHER)
+            sites.adopt_site(connection, OTHER)
 
         assert {row.site for row in w.unfinished()} == {OTHER}

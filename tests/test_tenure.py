@@ -22,7 +22,8 @@ from attachd.errors import Mistake
 from attachd.filing import guard
 from attachd.filing.guard import Marker
 from attachd.jira import multipart
-from attachd.journal import copies, database, terms
+from attachd.journal import backup as journal_backup
+from attachd.journal import database, terms
 from attachd.journal.terms import Known
 from attachd.service import locks, placing, tenure
 from attachd.service.tenure import Standing, judge
@@ -185,7 +186,7 @@ def copied_state(w: World) -> Path:
     """What a backup of the state folder, or a snapshot of the machine, holds at this moment."""
     folder = w.home / "backup"
     folder.mkdir()
-    copies.backup(w.home / "state", folder / database.FILE_NAME)
+    journal_backup.backup(w.home / "state", folder / database.FILE_NAME)
     return folder
 
 

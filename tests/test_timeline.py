@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from attachd.cli import history, pausing
-from attachd.journal import events, lookup, operating, report, timeline, unfinished
+from attachd.journal import by_hand, counts, lookup, outbox, timeline
 from attachd.journal.timeline import LONGEST_OFF_SECONDS, Stretch, Timeline
 from attachd.service import hooking, reminding
 from world import Fault, World, world
@@ -87,7 +87,7 @@ def is_forbidden(w: World) -> None:
 
 def is_paused(w: World) -> None:
     with w.desk.journal.transaction() as connection:
-        operating.pause(connection, "TEST-1", w.clock.now(), 300.0)
+        by_hand.pause(connection, "TEST-1", w.clock.now(), 300.0)
     w.drop("TEST-1/a.txt")
 
 
@@ -284,7 +284,7 @@ def test_a_journal_without_stretches_is_in_the_time_of_the_wall() -> None:
 def test_people_are_told_by_the_clock_on_the_wall(tmp_path: Path, set_by: float) -> None:
     with world(tmp_path) as w:
         with w.desk.journal.transaction() as connection:
-            made = operating.pause(connection, "TEST-1", w.clock.now(), 600.0)
+            made = by_hand.pause(connection, "TEST-1", w.clock.now(), 600.0)
         w.drop("no issue/a.txt")
         w.drop("TEST-1/b.txt")
         w.drop("TEST-2/c.txt")
@@ -293,17 +293,17 @@ def test_people_are_told_by_the_clock_on_the_wall(tmp_path: Path, set_by: float)
         w.clock.time += set_by
         journal, line = w.desk.journal, w.desk.journal.timeline()
 
-        (held,) = report.active_pauses(journal, w.clock.wall())
+        (held,) = counts.active_pauses(journal, w.clock.wall())
         assert (held.since, held.until) == (began + set_by, began + set_by + 600.0)
         assert line.pause(made) == held
-        assert unfinished.oldest_waiting(journal) == began + set_by
-        assert [stray.since for stray in report.strays(journal)] == [began + set_by]
-        assert [queue.oldest for queue in unfinished.queues(journal, 5)] == [began + set_by]
+        assert lookup.oldest_waiting(journal) == began + set_by
+        assert [stray.since for stray in counts.strays(journal)] == [began + set_by]
+        assert [queue.oldest for queue in lookup.queues(journal, 5)] == [began + set_by]
         done = lookup.history(journal, "TEST-2", None, 5)[0]
         assert history.described(done)["filed"] == began + set_by
         assert lookup.history(journal, "TEST-2", None, 5, since=began + set_by - 1) == [done]
         assert lookup.history(journal, "TEST-2", None, 5, since=began + set_by + 1) == []
-        assert report.attached_since(journal, line.kept(began + set_by)) == 1
+        assert counts.attached_since(journal, line.kept(began + set_by)) == 1
         assert w.clock.now() == began
 
 
@@ -325,15 +325,15 @@ def test_what_happened_in_an_earlier_boot_is_shown_as_it_was_then(tmp_path: Path
 
 def test_events_are_told_by_the_clock_on_the_wall_and_given_up_by_the_journal_s_time(tmp_path: Path) -> None:
     with world(tmp_path) as w:
-        events.begin(w.desk.journal, ["url"])
+        outbox.begin(w.desk.journal, ["url"])
         target = Deaf()
         with w.desk.journal.transaction() as connection:
-            operating.pause(connection, "", w.clock.now(), 60.0)
+            by_hand.pause(connection, "", w.clock.now(), 60.0)
         began, progress = w.clock.now(), hooking.Progress()
         for set_by in (2 * DAY, -9 * DAY):
             w.clock.time += set_by
             assert hooking.step(w.desk, target, progress, threading.Event()) == (False, "deaf")
-        event = events.shown(events.after(w.desk.journal, "url", 1)[0], w.desk.journal.timeline())
+        event = outbox.shown(outbox.after(w.desk.journal, "url", 1)[0], w.desk.journal.timeline())
         w.clock.advance(hooking.GIVE_UP_SECONDS)
 
         assert (event.at, event.about["since"]) == (began - 7 * DAY, began - 7 * DAY)
@@ -345,7 +345,7 @@ class Deaf:
 
     name, at_once = "url", 1
 
-    def tell(self, waiting: Sequence[events.Event], ended: threading.Event) -> tuple[int, str]:
+    def tell(self, waiting: Sequence[outbox.Event], ended: threading.Event) -> tuple[int, str]:
         return 0, "deaf"
 
 

@@ -12,7 +12,7 @@ from attachd import text
 from attachd.cli import common
 from attachd.errors import Mistake, Problem
 from attachd.filing import guard
-from attachd.journal import copies
+from attachd.journal import backup as journal_backup
 from attachd.service import starting
 
 Target = Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")]
@@ -37,7 +37,7 @@ def backup(
             what = f"cannot be written: {target.parent} {reason}."
             raise Mistake(Problem(str(target), what, "Make that folder, or name another."), exit_code=1)
         try:
-            size = copies.backup(state, target)
+            size = journal_backup.backup(state, target)
         except FileNotFoundError:
             raise common.no_journal(state) from None
     if as_json:
@@ -68,7 +68,7 @@ def restore(
         try:
             # Between two renames it must not be torn off by a terminal that is closed.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            unfinished, kept = copies.restore(state, source)
+            unfinished, kept = journal_backup.restore(state, source)
         finally:
             lock.release()
     if as_json:
@@ -84,7 +84,7 @@ def restore(
 
 def _is_of(source: Path, inbox: Path) -> None:
     """See that a copy is not that of another inbox's journal: with it everything would wait. Raises ``model.Mistake`` (1)."""
-    known, marker = copies.checked(source), guard.read_marker(inbox)
+    known, marker = journal_backup.checked(source), guard.read_marker(inbox)
     if known and marker and marker.inbox != known:
         what = f"is a copy of another inbox's journal than that of {inbox}."
         remedy = (

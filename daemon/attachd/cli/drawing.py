@@ -23,7 +23,7 @@ from rich.text import Text
 
 from attachd import text as attachd_text
 from attachd.delivery.desk import Desk
-from attachd.journal import report, unfinished
+from attachd.journal import counts, lookup
 from attachd.model import printable
 
 #: How often it is drawn, in seconds.
@@ -86,8 +86,8 @@ class Bars:
             return
         self._drawn_at = time.monotonic()
         journal = desk.reader
-        decided = report.attached_since(journal, began) + report.failed_since(journal, began)
-        standing = report.standing(journal)
+        decided = counts.attached_since(journal, began) + counts.failed_since(journal, began)
+        standing = counts.standing(journal)
         undecided = standing.left - standing.decided
         assert self._total is not None
         said = f"{decided} of {decided + undecided} have their verdict"
@@ -95,7 +95,7 @@ class Bars:
         self._draw_uploads(desk)
 
     def _draw_uploads(self, desk: Desk) -> None:
-        rows = {row.id: row for row in unfinished.sending(desk.reader)}
+        rows = {row.id: row for row in lookup.sending(desk.reader)}
         for number in self._tasks.keys() - rows.keys():
             self._files.remove_task(self._tasks.pop(number))
         for number, row in rows.items():

@@ -10,8 +10,8 @@ import typer
 from attachd import text
 from attachd.cli import common, moments
 from attachd.clock import Clock
-from attachd.journal import database, operating, timeline
-from attachd.journal.operating import Resumed
+from attachd.journal import by_hand, database, sites, timeline
+from attachd.journal.by_hand import Resumed
 from attachd.service import locks, paused, surveying
 
 For = Annotated[
@@ -39,10 +39,10 @@ def pause(
             if connection is None:
                 raise common.no_journal(state)
             times = timeline.read(connection, Clock())
-            lane = operating.lane_of(connection, key) if key else ""
+            lane = by_hand.lane_of(connection, key) if key else ""
             made, known = (
-                operating.pause(connection, lane, times.now, seconds),
-                not lane or operating.knows(connection, lane),
+                by_hand.pause(connection, lane, times.now, seconds),
+                not lane or by_hand.knows(connection, lane),
             )
     made = times.pause(made)
     if as_json:
@@ -80,9 +80,9 @@ def resume(
             if connection is None:
                 raise common.no_journal(state)
             times = timeline.read(connection, Clock())
-            adopted = operating.adopt_site(connection, settings.jira.url) if adopt_site else 0
-            done = operating.resume(connection, operating.lane_of(connection, key) if key else "", times.now)
-    done = operating.shown(done, times)
+            adopted = sites.adopt_site(connection, settings.jira.url) if adopt_site else 0
+            done = by_hand.resume(connection, by_hand.lane_of(connection, key) if key else "", times.now)
+    done = by_hand.shown(done, times)
     if as_json:
         common.print_json(described(done, running=locks.holder(state / "lock") is not None) | {"adopted": adopted})
         return

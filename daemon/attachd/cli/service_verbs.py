@@ -20,7 +20,7 @@ from attachd.clock import Clock
 from attachd.config import Log
 from attachd.errors import Mistake
 from attachd.heartbeat import Hang
-from attachd.journal import database, report
+from attachd.journal import counts, database
 from attachd.model import Word
 from attachd.service import expiring, health, logs, notify, reloading, reminding, starting
 from attachd.service.health import Condition, Kind
@@ -243,7 +243,7 @@ def _status_line(engine: Engine) -> str:
 
 
 def _standing(engine: Engine) -> list[str]:
-    found = report.standing(engine.desk.journal).words
+    found = counts.standing(engine.desk.journal).words
     parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
     return [", ".join(parts) or "idle", *map(_condition, health.of_desk(engine.desk))]
 

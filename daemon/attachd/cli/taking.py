@@ -13,7 +13,7 @@ import typer
 
 from attachd.cli import common, service_verbs
 from attachd.clock import Clock
-from attachd.journal import report, sites, unfinished
+from attachd.journal import counts, lookup, sites
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, printable
@@ -77,7 +77,7 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
         if not told:
             told = True
             _tell_settling(engine)
-        standing = report.standing(engine.desk.journal)
+        standing = counts.standing(engine.desk.journal)
         if standing.left == standing.stuck:
             return ""
         if paused := _paused(engine, standing):
@@ -85,7 +85,7 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
         if time.monotonic() - asked < 1.0:
             continue
         engine.heed_others()
-        asked, now = time.monotonic(), report.progress(engine.desk.journal)
+        asked, now = time.monotonic(), counts.progress(engine.desk.journal)
         if now != progress:
             progress, since = now, time.monotonic()
         elif reason := _in_vain(engine, standing, time.monotonic() - since, patience):
@@ -97,31 +97,31 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
 _MOST_SETTLING = 20
 
 
-def _paused(engine: Engine, standing: report.Standing) -> str:
+def _paused(engine: Engine, standing: counts.Standing) -> str:
     """Why nothing that is left can be sent now, "" if something can."""
     journal, now = engine.desk.journal, engine.desk.clock.wall()
     if journal.failing and (stopped := health.stopping(health.of_desk(engine.desk))):
         return stopped[0]
     wide = [
         p
-        for p in report.active_pauses(journal, now)
+        for p in counts.active_pauses(journal, now)
         if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)
     ]
     # One whose next probe is due is not looked at before that was made.
     wide = [p for p in wide if p.cure is Cure.HAND or p.until > now]
     if wide:
         return wide[0].reason
-    by_hand = report.paused_by_hand(journal, now)
-    if by_hand and standing.left == standing.stuck + unfinished.waiting_in(journal, by_hand):
+    by_hand = counts.paused_by_hand(journal, now)
+    if by_hand and standing.left == standing.stuck + lookup.waiting_in(journal, by_hand):
         return f"paused by hand: {', '.join(by_hand)}"
     return ""
 
 
-def _in_vain(engine: Engine, standing: report.Standing, seconds: float, patience: float) -> str:
+def _in_vain(engine: Engine, standing: counts.Standing, seconds: float, patience: float) -> str:
     """Why it is no use to wait on, where nothing has changed for so many *seconds*; "" where it is."""
     journal = engine.desk.journal
     lanes = [each.lane for each in paused.suspects(journal, engine.desk.config.jira.url)]
-    if lanes and standing.left == standing.stuck + unfinished.waiting_in(journal, lanes):
+    if lanes and standing.left == standing.stuck + lookup.waiting_in(journal, lanes):
         return "so many issues are refused alike that attachd's account is suspected"
     with journal.transaction_for_reading() as connection:
         others = sites.elsewhere(connection, engine.desk.site.url)
@@ -132,7 +132,7 @@ def _in_vain(engine: Engine, standing: report.Standing, seconds: float, patience
 
 def _tell_settling(engine: Engine) -> None:
     """Say what a person who watches would otherwise wait for in silence."""
-    settling = report.standing(engine.desk.journal).settling
+    settling = counts.standing(engine.desk.journal).settling
     if settling:
         settle = engine.desk.config.settle
         log.info(
@@ -158,19 +158,19 @@ def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = Fals
 
 def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
     """What ``once`` prints with ``--json``: how many files came to what, and which of them need a look."""
-    strays = report.strays(journal)
+    strays = counts.strays(journal)
     return {
-        "attached": report.attached_since(journal, began),
-        "failed": report.failed_since(journal, began),
-        "waiting": report.standing(journal).left,
+        "attached": counts.attached_since(journal, began),
+        "failed": counts.failed_since(journal, began),
+        "waiting": counts.standing(journal).left,
         "stray": sum(stray.files for stray in strays),
-        "failures": [_named(row, row.reason) for row in report.failures_since(journal, began)],
+        "failures": [_named(row, row.reason) for row in counts.failures_since(journal, began)],
         "strays": [
             {"folder": printable(stray.folder) or ".", "files": stray.files, "reason": stray.reason} for stray in strays
         ],
-        "not_listed": report.troubles(journal),
-        "waits": [_named(row, row.said) for row in unfinished.troubled(journal)]
-        + [_named(row, "it has to be unchanged for a while") for row in unfinished.settling(journal, _MOST_SETTLING)],
+        "not_listed": counts.troubles(journal),
+        "waits": [_named(row, row.said) for row in lookup.troubled(journal)]
+        + [_named(row, "it has to be unchanged for a while") for row in lookup.settling(journal, _MOST_SETTLING)],
         "ended_early": reason or None,
     }
 

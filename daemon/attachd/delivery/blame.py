@@ -12,15 +12,15 @@ from typing import Any
 
 import structlog
 
-from attachd.delivery import meeting, outcome, pausing, recording, telling, witnesses
+from attachd.delivery import meeting, outcome, pausing, recording, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.jira import verdict
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
-from attachd.journal import events, pauses, queue, rows, unfinished
+from attachd.journal import lookup, outbox, pauses, queue, reminders, rows
+from attachd.journal.lookup import Suspect
 from attachd.journal.rows import Row
-from attachd.journal.unfinished import Suspect
 from attachd.model import Contested, Cure, Fault, Scope, printable
 
 log = structlog.get_logger()
@@ -277,7 +277,7 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
     with desk.journal.transaction_for_reading() as connection:
         proven = [row for row in held if queue.accepted_after(connection, row.contested_at or now)]
     due = [row for row in held if row.due <= now and row not in proven]
-    blown = len({row.lane for row in held}) >= unfinished.FUSE
+    blown = len({row.lane for row in held}) >= lookup.FUSE
     believed = proven if blown else proven + due
     _believe(desk, believed, _UNKNOWN)
     if due and blown:
@@ -303,12 +303,12 @@ def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
     with desk.journal.transaction() as connection:
         for row in due:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
-        fresh = telling.told(connection, HELD) is None
-        telling.note(connection, HELD, telling.told(connection, HELD) or now)
-        held = unfinished.suspects(connection, desk.site.url)
+        fresh = reminders.told(connection, HELD) is None
+        reminders.note(connection, HELD, reminders.told(connection, HELD) or now)
+        held = lookup.suspects(connection, desk.site.url)
         about = in_numbers(held) | {"remedy": remedy}
         if fresh:
             since = min((each.since for each in held), default=now)
-            events.put(connection, "stuck", now, about | {"cause": HELD, "since": since})
+            outbox.put(connection, "stuck", now, about | {"cause": HELD, "since": since})
     if fresh:
         log.error("fuse.blown", **about)

@@ -7,7 +7,7 @@ import sqlite3
 import structlog
 
 from attachd.delivery.desk import Desk
-from attachd.journal import events, shared_memory
+from attachd.journal import outbox, shared_memory
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope
 
@@ -49,6 +49,6 @@ def over(desk: Desk) -> None:
     held = Pause(Scope.SITE, "", KIND, reason, Cure.PROBE, since, now, 0.0, 1)
     with desk.journal.transaction() as connection:
         # While it lasted there was nowhere to write that down.
-        events.put_pause(connection, "paused", held, since)
-        events.put_pause(connection, "resumed", held, now)
+        outbox.put_pause(connection, "paused", held, since)
+        outbox.put_pause(connection, "resumed", held, now)
     log.info("journal.writable", seconds=round(now - since))

@@ -27,7 +27,7 @@ from attachd.jira.client import Client
 from attachd.jira.contents import Content, Digest, NotYet, Unreadable
 from attachd.jira.exchange import Exchange, Reply
 from attachd.jira.listing import Attachment
-from attachd.journal import database, queue, rows
+from attachd.journal import database, doubt, queue, rows
 from attachd.journal.rows import Row
 from attachd.model import State, Stored, printable
 
@@ -66,7 +66,7 @@ def look(desk: Desk, client: Client, lane: str) -> None:
     """Look at an issue for all its files in doubt, and write down what that says of them."""
     seen = ask(desk, client, lane)
     with desk.journal.transaction() as connection:
-        doubted = queue.in_doubt(connection, lane, desk.site.url)
+        doubted = doubt.in_doubt(connection, lane, desk.site.url)
     if not isinstance(seen, Seen):
         _unusable(desk, client, doubted, seen)
     else:
@@ -101,7 +101,7 @@ def _last_attempt(desk: Desk) -> int:
 def _is_old(desk: Desk, client: Client, lane: str, shown: listing.Listing) -> bool:
     """Whether a listing leaves out what Jira had shown before, or had told us to be stored, and still has."""
     with desk.journal.transaction_for_reading() as connection:
-        known = queue.to_be_shown(connection, lane, desk.site.url, desk.clock.now() - LATE_SECONDS)
+        known = doubt.to_be_shown(connection, lane, desk.site.url, desk.clock.now() - LATE_SECONDS)
     there, boot = {a.id for a in shown.attachments}, desk.clock.boot()
     missing = [a for a in known if a not in there and a not in desk.site.deleted]
     if not missing:
@@ -121,11 +121,11 @@ def _is_old(desk: Desk, client: Client, lane: str, shown: listing.Listing) -> bo
 def find(desk: Desk, client: Client, lane: str, seen: Seen) -> dict[int, Finding]:
     """Hold all rows of an issue that are or were in doubt against a listing: an attachment may be any of theirs."""
     with desk.journal.transaction() as connection:
-        doubted = queue.may_own(connection, lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
+        doubted = doubt.may_own(connection, lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
         ids = [a.id for a in seen.listing.attachments]
-        credited = queue.credited(connection, desk.site.url, ids)
-        before = queue.listed_before(connection, lane)
-        queue.remember_listing(connection, lane, ids, seen.attempt)
+        credited = doubt.credited(connection, desk.site.url, ids)
+        before = doubt.listed_before(connection, lane)
+        doubt.remember_listing(connection, lane, ids, seen.attempt)
     view = View(seen.listing.attachments, credited, before, desk.site.author)
     findings = reconcile(doubted, view, _contents(desk, client, candidates(doubted, view)))
     return {row.id: _checked(desk, client, row, findings[row.id]) for row in doubted}
@@ -168,7 +168,7 @@ def _checked(desk: Desk, client: Client, row: Row, finding: Finding) -> Finding:
     if not isinstance(finding, Arrived) or finding.ground != BY_METADATA:
         return finding
     with desk.journal.transaction_for_reading() as connection:
-        elsewhere = queue.in_doubt_elsewhere(connection, row)
+        elsewhere = doubt.in_doubt_elsewhere(connection, row)
     for lane in elsewhere:
         answer = desk.site.hear(desk.asked(lambda: client.issue(desk.site.version, lane)))  # noqa: B023
         if isinstance(answer, Reply) and answer.status in (403, 404):
@@ -188,7 +188,7 @@ def _conclude(desk: Desk, doubted: Sequence[Row], seen: Seen, findings: Mapping[
     changed: list[Row] = []
     with desk.journal.transaction() as connection:
         ids = [a.id for a in seen.listing.attachments]
-        sent = queue.sent_by(connection, desk.site.url, ids)
+        sent = doubt.sent_by(connection, desk.site.url, ids)
         for row in (rows.find(connection, each.id) for each in doubted):
             if row is None or row.state is not State.DOUBTFUL or row.id not in findings:
                 continue
@@ -205,7 +205,7 @@ def _conclude(desk: Desk, doubted: Sequence[Row], seen: Seen, findings: Mapping[
 
 def is_anothers(connection: sqlite3.Connection, desk: Desk, row: Row, attachment: Attachment) -> bool:
     """Whether another worker credited the attachment to another file meanwhile, as with two keys of one issue."""
-    return queue.credited(connection, desk.site.url, [attachment.id]).get(attachment.id, row.id) != row.id
+    return doubt.credited(connection, desk.site.url, [attachment.id]).get(attachment.id, row.id) != row.id
 
 
 def _is_fresh(row: Row, sent: Mapping[str, int]) -> bool:
@@ -290,10 +290,10 @@ def report_extra(desk: Desk, client: Client, row: Row) -> None:
         return
     with desk.journal.transaction() as connection:
         ids = [a.id for a in seen.listing.attachments]
-        credited = queue.credited(connection, desk.site.url, ids)
-        before = queue.listed_before(connection, row.lane)
-        rivals = queue.may_own(connection, row.lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
-        queue.remember_listing(connection, row.lane, ids, seen.attempt)
+        credited = doubt.credited(connection, desk.site.url, ids)
+        before = doubt.listed_before(connection, row.lane)
+        rivals = doubt.may_own(connection, row.lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
+        doubt.remember_listing(connection, row.lane, ids, seen.attempt)
     left = [a for a in seen.listing.attachments if a.id != row.attachment]
     view = View(left, credited, before, desk.site.author)
     # As if it still waited, so that contents are compared.

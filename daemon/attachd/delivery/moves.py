@@ -16,7 +16,7 @@ from attachd.delivery.desk import Claim, Desk
 from attachd.jira import listing
 from attachd.jira.client import Client
 from attachd.jira.exchange import Exchange, Reply
-from attachd.journal import queue
+from attachd.journal import moved_issues
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ def heard(desk: Desk, client: Client, lane: str, said: Named) -> str:
     if not said.issue or named(answer) != said:
         return f"Jira answers with {said.key} when asked for {lane}, but {said.key} does not lead to the same issue"
     with desk.journal.transaction() as connection:
-        queue.merge_lane(connection, lane, said.key, said.issue, desk.clock.now())
+        moved_issues.merge_lane(connection, lane, said.key, said.issue, desk.clock.now())
     desk.claims.pop(lane, None)
     desk.bell.ring()
     log.info("issue.moved", issue=lane, now=said.key)
@@ -73,10 +73,10 @@ def are_due(desk: Desk) -> bool:
     return False
 
 
-def _due(desk: Desk) -> list[queue.Moved]:
+def _due(desk: Desk) -> list[moved_issues.Moved]:
     boot, now = desk.clock.boot(), desk.clock.now()
     with desk.journal.transaction_for_reading() as connection:
-        due = queue.moved_before(connection, max(now - TRUSTED_SECONDS, desk.started), now)
+        due = moved_issues.moved_before(connection, max(now - TRUSTED_SECONDS, desk.started), now)
     return [each for each in due if boot - desk.rechecked.get(each.asked, -EVERY_SECONDS) >= EVERY_SECONDS]
 
 
@@ -97,8 +97,8 @@ def recheck(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
         return True  # No answer is no contradiction; what was proven holds until Jira says otherwise.
     with desk.journal.transaction() as connection:
         if said.key == each.lane and each.issue in ("", said.issue):
-            queue.confirm_moved(connection, each.asked, said.issue, now)
+            moved_issues.confirm_moved(connection, each.asked, said.issue, now)
             return True
-        files = queue.split_lane(connection, each.asked)
+        files = moved_issues.split_lane(connection, each.asked)
     log.warning("issue.not_moved", issue=each.asked, was=each.lane, now=said.key, files=files)
     return True

@@ -11,7 +11,7 @@ import structlog
 from attachd.delivery import policy
 from attachd.delivery.desk import Desk
 from attachd.jira import gateway
-from attachd.journal import events, pauses
+from attachd.journal import outbox, pauses
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
 
@@ -102,7 +102,7 @@ def pause(desk: Desk, fault: Fault) -> None:
         fresh = earlier is None or earlier.kind != made.kind or made.times == 1
         pauses.put(connection, replace(made, told=now) if fresh or earlier is None else made)
         if fresh:
-            events.put_pause(connection, "paused", made, now)
+            outbox.put_pause(connection, "paused", made, now)
     if fresh:
         log.warning(
             "delivery.paused",
@@ -144,7 +144,7 @@ def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float)
     for each in ended:
         pauses.drop(connection, each.scope, each.subject, now)
         if _is_told(each):
-            events.put_pause(connection, "resumed", each, now)
+            outbox.put_pause(connection, "resumed", each, now)
     return ended
 
 
@@ -192,7 +192,7 @@ def open_for_a_try(desk: Desk, held: Pause) -> None:
     with desk.journal.transaction() as connection:
         pauses.ended(connection, held, desk.clock.now())
         pauses.put(connection, replace(held, cure=Cure.TIME, until=0.0))
-        events.put_pause(connection, "resumed", held, desk.clock.now())
+        outbox.put_pause(connection, "resumed", held, desk.clock.now())
     tell_ended(desk, [held])
 
 

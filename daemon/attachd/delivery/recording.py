@@ -13,7 +13,7 @@ from attachd.delivery import learning, outcome, pausing
 from attachd.delivery.desk import Desk
 from attachd.delivery.servertime import Kept
 from attachd.jira.exchange import Exchange
-from attachd.journal import database, queue, rows
+from attachd.journal import database, doubt, queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Fate, Fault, InDoubt, Misstored, Scope, State, Stored, printable
@@ -32,7 +32,7 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
         ids = [row.id for row in batch]
         by_id = {row.id: row for row in rows.many(connection, ids)}
         sent = [by_id[row_id] for row_id in ids]
-        owners = queue.credited(connection, sent[0].site or "", _attachments(fates))
+        owners = doubt.credited(connection, sent[0].site or "", _attachments(fates))
         changes: dict[int, dict[str, Any]] = {}
         for row, fate in zip(sent, fates, strict=True):
             believed = _credible(row, fate, owners)
@@ -93,7 +93,7 @@ MISSTORED_SECONDS = 86400.0
 
 def _second_issue(connection: sqlite3.Connection, lane: str, now: float) -> Fault | None:
     """One file of a wrong size needs a person; with a second issue something on the way cuts or changes what is sent."""
-    if not queue.misstored_elsewhere(connection, lane, now - MISSTORED_SECONDS):
+    if not doubt.misstored_elsewhere(connection, lane, now - MISSTORED_SECONDS):
         return None
     reason = (
         "files of more than one issue arrive in Jira with another size than was sent; something on the way changes them"

@@ -27,8 +27,8 @@ from attachd.jira import listing
 from attachd.jira.client import Client
 from attachd.jira.contents import Digest, NotYet, Unreadable
 from attachd.jira.exchange import Exchange, Reply
-from attachd.journal import database, keeping, rows
-from attachd.journal.keeping import Walk
+from attachd.journal import database, retention, rows
+from attachd.journal.retention import Walk
 from attachd.journal.rows import Row
 from attachd.model import State, printable
 
@@ -130,7 +130,7 @@ def _next(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
     now = desk.clock.now()
     for shelf in shelves(desk, now):
         with desk.journal.transaction() as connection:
-            found = keeping.find(connection, shelf.walk, now)
+            found = retention.find(connection, shelf.walk, now)
         if found.row is not None:
             if _judge(desk, client, shelf, found.row):
                 return True
@@ -145,7 +145,7 @@ def _is_due(desk: Desk) -> bool:
     kept, now = desk.config.retention, desk.clock.now()
     days = min(days for days in (kept.done_days, kept.failed_days, kept.history_days) if days)
     with desk.journal.transaction_for_reading() as connection:
-        return bool(keeping.finished_before(connection, now - days * DAY, (0.0, 0), 1))
+        return bool(retention.finished_before(connection, now - days * DAY, (0.0, 0), 1))
 
 
 # --- One file ---------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
     with desk.journal.transaction() as connection:
         if values:
             rows.change(connection, row.id, values)
-        keeping.passed(connection, shelf.walk, row)
+        retention.passed(connection, shelf.walk, row)
     return True
 
 
@@ -282,14 +282,14 @@ def _forget(desk: Desk, now: float) -> bool:
     if not days or boot < desk.forget_at:
         return False
     with desk.journal.transaction_for_reading() as connection:
-        old = keeping.finished_before(connection, now - days * DAY, desk.forgotten, _FORGOTTEN_AT_ONCE)
+        old = retention.finished_before(connection, now - days * DAY, desk.forgotten, _FORGOTTEN_AT_ONCE)
     gone = []
     for row in old:
         desk.beats.beat()
         if _may_go(desk, row):
             gone.append(row.id)
     with desk.journal.transaction() as connection:
-        keeping.forget(connection, gone)
+        retention.forget(connection, gone)
     if gone:
         log.info("history.forgotten", files=len(gone), days=days)
     if len(old) < _FORGOTTEN_AT_ONCE:

@@ -28,7 +28,7 @@ from attachd.delivery.desk import Desk
 from attachd.errors import Mistake
 from attachd.jira import auth
 from attachd.jira.client import Client
-from attachd.journal import pauses, queue
+from attachd.journal import doubt, pauses, queue
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State
 
@@ -56,7 +56,7 @@ def adopt_orphans(desk: Desk) -> None:
         pauses.tame(connection, now)
     pausing.probe_at_start(desk)
     with desk.journal.transaction() as connection:
-        _adopt(desk, connection, queue.orphans(connection), now)
+        _adopt(desk, connection, doubt.orphans(connection), now)
         first = desk.doubts.looks_seconds[0]
         connection.execute(
             "UPDATE file SET due = max(due, ?), wait = max(wait, ?) WHERE state = 'DOUBTFUL' AND brief = 0",
@@ -112,7 +112,7 @@ def _adopt_own(desk: Desk) -> None:
     """Rows that stayed SENDING because an answer could not be written down: in doubt, as after a crash."""
     now, busy = desk.clock.now(), desk.busy()
     with desk.journal.transaction() as connection:
-        _adopt(desk, connection, [row for row in queue.orphans(connection) if row.lane not in busy], now)
+        _adopt(desk, connection, [row for row in doubt.orphans(connection) if row.lane not in busy], now)
     desk.adopting = bool(busy)
 
 
@@ -201,7 +201,7 @@ def _look(desk: Desk, client: Client) -> bool:
     if not gate.looks or desk.pacer.wait_for_all(desk.clock.boot()):
         return False
     with desk.journal.transaction_for_reading() as connection:
-        due = queue.doubtful_lanes(connection, desk.clock.now(), desk.busy(), desk.site.url)
+        due = doubt.doubtful_lanes(connection, desk.clock.now(), desk.busy(), desk.site.url)
     for lane in due:
         if desk.take(lane):
             try:

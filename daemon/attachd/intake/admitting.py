@@ -21,7 +21,7 @@ from attachd.intake.endings import Endings
 from attachd.intake.gating import Marker
 from attachd.intake.observing import Rival
 from attachd.intake.walking import Entry
-from attachd.journal import admission, rows
+from attachd.journal import admission, identity, rows
 from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -115,7 +115,7 @@ class Admitting:
     def _returned(self, row: Row) -> bool:
         """Whether it came back from failed: a move keeps size and time, and it does not lie there any more."""
         with self._journal.transaction_for_reading() as connection:
-            targets = admission.failed_alike(connection, row)
+            targets = identity.failed_alike(connection, row)
         failed = bytes(self._config.folders.failed)
         return any(not os.path.lexists(os.path.join(failed, target)) for target in targets)
 
@@ -168,7 +168,7 @@ class Admitting:
         """Write down what was found out. Returns the rows of which it cannot be told yet whether they are another's file."""
         now, later = self._clock.now(), list[Row]()
         with self._journal.transaction(durable=False) as connection:
-            current = admission.at_paths(connection, [found.entry.path for found in ripe])
+            current = identity.at_paths(connection, [found.entry.path for found in ripe])
             settled: dict[int, str | None] = {}
             for found, result in results:
                 row = found.row
@@ -253,7 +253,7 @@ class Admitting:
                     settled[row.id] = lacks
 
     def _claim(self, connection: sqlite3.Connection, doubt: reading.Doubt, sha256: bytes) -> admission.Claim | None:
-        keys = admission.keys_of(connection, self._key)
+        keys = identity.keys_of(connection, self._key)
         return reading.claim(doubt, sha256, keys, self._has_left)
 
     def _has_left(self, failed: Row) -> bool:

@@ -18,7 +18,7 @@ import structlog
 
 from attachd.filing import notes, places, recognising
 from attachd.intake.walking import Entry
-from attachd.journal import admission, rows
+from attachd.journal import identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
@@ -87,7 +87,7 @@ class Dragged:
         with self._journal.transaction_for_reading() as connection:
             admitted = {
                 path
-                for path, row in admission.at_paths(connection, [entry.path for entry in suspects]).items()
+                for path, row in identity.at_paths(connection, [entry.path for entry in suspects]).items()
                 if row.state is not State.SEEN
             }
         fates = {e.path: self._fate(e, entries) for e in suspects if e.path not in admitted}
@@ -149,7 +149,7 @@ class Dragged:
             return True
         filed = self._key.encode() + b"/" + stem.partition(b"/")[2]
         with self._journal.transaction_for_reading() as connection:
-            return bool(admission.at_paths(connection, [stem])) or _was_filed(connection, filed)
+            return bool(identity.at_paths(connection, [stem])) or _was_filed(connection, filed)
 
     def _remove(self, entry: Entry, note: notes.Note) -> Fate:
         try:
@@ -172,7 +172,7 @@ def _described(connection: sqlite3.Connection, ident: str) -> Row | None:
 
 
 def _same_issue(connection: sqlite3.Connection, row: Row, key: str) -> bool:
-    return bool(admission.keys_of(connection, key) & {row.asked, row.lane})
+    return bool(identity.keys_of(connection, key) & {row.asked, row.lane})
 
 
 def _came_into(connection: sqlite3.Connection, described: Row, note: bytes) -> list[Row]:

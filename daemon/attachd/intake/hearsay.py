@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from attachd.filing import notes, places
-from attachd.journal import admission
+from attachd.journal import identity
 from attachd.journal.database import Journal
 
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ def gather(journal: Journal, failed: Path, beat: Callable[[], None]) -> bool:
     except OSError:
         return False
     with journal.transaction() as connection:
-        admission.hear(connection, said)
+        identity.hear(connection, said)
     return True
 
 

@@ -23,7 +23,7 @@ from attachd.filing.guard import Guard
 from attachd.intake import gating, walking
 from attachd.intake.observing import Evidence, Look, Rival, Where, is_sent, judge, where
 from attachd.intake.walking import Entry, fingerprint
-from attachd.journal import admission, rows
+from attachd.journal import admission, identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import EVERY, Row
 from attachd.model import Fingerprint, State, printable
@@ -195,7 +195,7 @@ def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate],
         if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
             evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
     with journal.transaction_for_reading() as connection:
-        evidence.keys = admission.keys(connection, key)
+        evidence.keys = identity.keys(connection, key)
         wanted = _candidates(connection, evidence.keys, [each.entry for each in found], guard.epoch)
     suspects = {row.id: row for rows in wanted.values() for row in rows}
     evidence.lost = {row.id: row for row in suspects.values() if _is_away(guard, row, network)}
@@ -211,7 +211,7 @@ def rivals(
 ) -> dict[int, list[Rival]]:
     """Find the rows that were sent to this issue and whose own file may be a new one of these *sizes*, by size."""
     with journal.transaction_for_reading() as connection:
-        sent = admission.sent(connection, admission.keys(connection, key), sizes)
+        sent = identity.sent(connection, identity.keys(connection, key), sizes)
     found: dict[int, list[Rival]] = {}
     for row in sent:
         if (place := whereabouts(guard, row, network)) is not Where.HERE:
@@ -223,16 +223,16 @@ def _candidates(
     connection: sqlite3.Connection, keys: Collection[str], entries: Sequence[Entry], epoch: int
 ) -> dict[bytes, list[Row]]:
     """Rows of other paths whose file each of these may be: of the same inode, or sent, as large, and known to be elsewhere."""
-    renamed = admission.at_inodes(connection, [entry.print for entry in entries], epoch)
+    renamed = identity.at_inodes(connection, [entry.print for entry in entries], epoch)
     sent: dict[int, list[Row]] = {}
-    for row in admission.sent(connection, keys, {entry.print.size for entry in entries}):
+    for row in identity.sent(connection, keys, {entry.print.size for entry in entries}):
         if row.sha256 is not None and (not row.at_path or row.epoch != epoch):
             sent.setdefault(row.size, []).append(row)
     if not renamed and not sent:
         return {}
     found: dict[bytes, list[Row]] = {}
     for entry in entries:
-        rows = [*renamed.get(admission.content(entry.print), ()), *sent.get(entry.print.size, ())]
+        rows = [*renamed.get(identity.content(entry.print), ()), *sent.get(entry.print.size, ())]
         found[entry.path] = [row for row in dict.fromkeys(rows) if row.path != entry.path or not row.at_path]
     return found
 
@@ -277,9 +277,9 @@ def sighted(guard: Guard, departed: Sequence[Row], network: Network, beat: Calla
     """
     found: set[int] = set()
     for entry in walking.everything(guard.inbox, beat):
-        here = admission.content(entry.print)
+        here = identity.content(entry.print)
         for row in departed:
-            if admission.content(row.fingerprint) == here:
+            if identity.content(row.fingerprint) == here:
                 found.add(row.id)
             elif (row.size, row.mtime_ns) == here[2:] and row.sha256 and row.id not in found:
                 beat()
@@ -294,11 +294,11 @@ def departing(
     """Of rows that were departed before a scan began, those whose file that scan has not recognised."""
     with journal.transaction_for_reading() as connection:
         current = [row for row in rows.many(connection, [row.id for row in departed]) if row in departed]
-        unsettled = admission.unsettled_sizes(connection) if current else set()
+        unsettled = identity.unsettled_sizes(connection) if current else set()
         return [
             row
             for row in current
-            if not any((key, row.size) in unsettled for key in admission.keys(connection, row.asked))
+            if not any((key, row.size) in unsettled for key in identity.keys(connection, row.asked))
             and (not row.at_path or (may_count(row, moment, apart) and lies_there(guard.inbox, row.path) is False))
         ]
 
@@ -340,8 +340,8 @@ def doubts(journal: Journal, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
     suspicious: dict[bytes, Doubt] = {}
     with journal.transaction_for_reading() as connection:
         sizes = {each.entry.print.size for each in found}
-        failed = {size: tuple(admission.uncertain(connection, size)) for size in sizes}
-        heard = {size: admission.heard(connection, size) for size in sizes}
+        failed = {size: tuple(identity.uncertain(connection, size)) for size in sizes}
+        heard = {size: identity.heard(connection, size) for size in sizes}
     for each in found:
         size, lost = each.entry.print.size, each.row is not None and each.row.suspect_at is not None
         if failed[size] or heard[size] or lost:
@@ -399,7 +399,7 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
     """
     with journal.transaction(durable=False) as connection:
         for row_id in row_ids:
-            row = admission.still_at_path(connection, row_id)
+            row = identity.still_at_path(connection, row_id)
             if row is None:
                 continue
             if row.state is State.SEEN:
@@ -428,7 +428,7 @@ def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Mome
         return
     with journal.transaction(durable=False) as connection:
         for row_id in row_ids:
-            row = admission.still_at_path(connection, row_id)
+            row = identity.still_at_path(connection, row_id)
             if row is not None and row.state in (State.SEEN, State.READY) and not is_sent(row):
                 admission.withdraw(
                     connection, row, moment, "it is not to be taken any more (ignored, or no issue's folder)"

@@ -23,7 +23,7 @@ from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
 from attachd.intake.visiting import Report, Visiting
 from attachd.intake.watching import INBOX
-from attachd.journal import admission, database, rows
+from attachd.journal import admission, database, identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
@@ -156,13 +156,13 @@ class Scanner:
             self._depart(departed, [path for path, _ in report.troubles])
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
             with self._journal.transaction_for_reading() as connection:
-                left = admission.departed(connection)
+                left = identity.departed(connection)
             report.departed = any(not row.at_path and row.missing < 2 for row in left if row not in departed)
 
     def _departed(self) -> list[Row]:
         """The rows whose file had left its path before this scan."""
         with self._journal.transaction_for_reading() as connection:
-            return admission.departed(connection)
+            return identity.departed(connection)
 
     def _depart(self, departed: Sequence[Row], troubles: Sequence[bytes]) -> None:
         """Everything was looked through: what had left its path before that and was found nowhere is gone.
@@ -177,7 +177,7 @@ class Scanner:
         sighted = self._visiting.sighted(gone) if gone else set[int]()
         with self._journal.transaction(durable=False) as connection:
             for row in gone:
-                if row.id in sighted or blind & admission.keys(connection, row.asked):
+                if row.id in sighted or blind & identity.keys(connection, row.asked):
                     continue
                 if rows.find(connection, row.id) == row:
                     admission.depart(connection, row, moment)

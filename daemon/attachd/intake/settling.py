@@ -22,7 +22,7 @@ from attachd.intake.endings import Endings
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
 from attachd.jira import names
-from attachd.journal import admission, retries, rows
+from attachd.journal import admission, identity, retries, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -119,7 +119,7 @@ class Settling:
 
     def _rows(self, entries: Sequence[Entry]) -> list[Found]:
         with self._journal.transaction_for_reading() as connection:
-            at = admission.at_paths(connection, [entry.path for entry in entries])
+            at = identity.at_paths(connection, [entry.path for entry in entries])
         return [Found(entry, at.get(entry.path)) for entry in entries]
 
     def _anew(self, entries: list[Entry]) -> list[Entry]:
@@ -139,7 +139,7 @@ class Settling:
         evidence = reading.gather(self._journal, self._guard, self._key, open_, self._network)
         moment = self._moment()
         with self._journal.transaction(durable=False) as connection:
-            current = admission.at_paths(connection, [found.entry.path for found in open_])
+            current = identity.at_paths(connection, [found.entry.path for found in open_])
             new = [
                 found.entry
                 for found in open_

@@ -6,11 +6,12 @@ Every function takes an open transaction, so that thousands of files are admitte
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attachd.clock import Clock
 from attachd.journal import rows
+from attachd.journal.identity import _EVER_DOUBTFUL
 from attachd.model import SENT, Fingerprint, State
 
 
@@ -39,83 +40,6 @@ class Moment:
         return cls(now, clock.boot(), epoch, clock.wall() - now)
 
 
-def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[bytes, rows.Row]:
-    """The unfinished rows of what lies at *paths* (at most some thousands)."""
-    wanted = rows.filled(paths)
-    found = connection.execute(
-        rows.SELECT + f"WHERE path IN ({rows.marks(wanted)}) AND generation = 0 AND finished_at IS NULL", wanted
-    )
-    return {row.path: row for row in map(rows.from_sql, found)}
-
-
-def at_inodes(
-    connection: sqlite3.Connection, prints: Collection[Fingerprint], epoch: int
-) -> dict[tuple[int, int, int, int], list[rows.Row]]:
-    """Unfinished rows that had one of these inodes, with its size and mtime, in this epoch: a file may have been renamed.
-
-    By device, inode, size and mtime. Also those whose path holds other content now: files are renamed over each other, as
-    logs are.
-    """
-    wanted = {content(print_) for print_ in prints}
-    inodes = rows.filled([print_.ino for print_ in prints])
-    found = connection.execute(
-        f"{rows.SELECT}WHERE ino IN ({rows.marks(inodes)}) AND epoch = ? AND finished_at IS NULL ORDER BY id",
-        (*inodes, epoch),
-    )
-    by_content: dict[tuple[int, int, int, int], list[rows.Row]] = {}
-    for row in map(rows.from_sql, found):
-        if (held := content(row.fingerprint)) in wanted:
-            by_content.setdefault(held, []).append(row)
-    return by_content
-
-
-def content(print_: Fingerprint) -> tuple[int, int, int, int]:
-    """What stays of a file that is renamed: device, inode, size and mtime."""
-    return print_.dev, print_.ino, print_.size, print_.mtime_ns
-
-
-def keys(connection: sqlite3.Connection, asked: str) -> frozenset[str]:
-    """All keys under which the issue of this one is known: those of before it was moved, too."""
-    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (asked,)).fetchone()
-    lane = found[0] if found else asked
-    former = connection.execute("SELECT asked FROM moved WHERE lane = ?", (lane,))
-    return frozenset({asked, lane, *(record[0] for record in former)})
-
-
-#: What was sent, or is being sent, and is not finished; with the indexes of it.
-_SENT = "state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED')"
-_TO_BE_SENT_AGAIN = "state = 'READY' AND doubt_attempt IS NOT NULL AND finished_at IS NULL"
-_EVER_DOUBTFUL = f"INDEXED BY file_ever_doubtful WHERE {_TO_BE_SENT_AGAIN}"
-
-
-def sent(connection: sqlite3.Connection, asked: Collection[str], sizes: Collection[int]) -> list[rows.Row]:
-    """Unfinished rows of one issue, known under these keys, whose bytes may have left, of these sizes.
-
-    Only their SHA-256 tells whether a file is theirs.
-    """
-    some, issue = rows.filled(sizes), rows.filled(asked)
-    within = f"asked IN ({rows.marks(issue)}) AND size IN ({rows.marks(some)})"
-    found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {within}", (*issue, *some)).fetchall()
-    again = connection.execute(
-        f"{rows.SELECT}WHERE {_TO_BE_SENT_AGAIN} AND lane IN ({rows.marks(issue)}) AND {within}",
-        (*issue, *issue, *some),
-    )
-    return sorted(map(rows.from_sql, [*found, *again]), key=lambda row: row.id)
-
-
-def departed(connection: sqlite3.Connection) -> list[rows.Row]:
-    """Sent rows, not being sent just now, whose file is not at their path as far as is known."""
-    elsewhere = "(generation <> 0 OR missing > 0)"
-    found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {elsewhere} AND state <> 'SENDING'").fetchall()
-    again = connection.execute(f"{rows.SELECT}{_EVER_DOUBTFUL} AND {elsewhere}")
-    return sorted(map(rows.from_sql, [*found, *again]), key=lambda row: row.id)
-
-
-def unsettled_sizes(connection: sqlite3.Connection) -> set[tuple[str, int]]:
-    """Key and size of each file that has not settled, or is blocked: whose it is was not found out yet."""
-    return set(map(tuple, connection.execute("SELECT DISTINCT asked, size FROM file WHERE state = 'SEEN'")))
-
-
 def depart(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> None:
     """Everything was looked through, and the file of a sent row lies nowhere: what has a verdict may be closed."""
     if row.state is State.READY:
@@ -123,52 +47,6 @@ def depart(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> Non
         return
     due = {} if row.state is State.DOUBTFUL else {"due": 0, "wait": 0}
     rows.change(connection, row.id, {"missing": max(2, row.missing + 1), "missing_boot": moment.boot} | due)
-
-
-def uncertain(connection: sqlite3.Connection, size: int) -> list[rows.Row]:
-    """Failed rows of this size whose content may be attached all the same, the newest first.
-
-    Of every issue and site: one issue may be known under two keys, and one site under two addresses. Without those whose
-    doubt another row has taken over, unless that was withdrawn before it was settled.
-    """
-    found = connection.execute(
-        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND size = ? AND (heir IS NULL OR EXISTS"
-        " (SELECT 1 FROM file AS later WHERE later.id = file.heir AND later.state = 'WITHDRAWN')) ORDER BY id DESC",
-        (size,),
-    )
-    return [rows.from_sql(record) for record in found]
-
-
-def heard(connection: sqlite3.Connection, size: int) -> frozenset[bytes]:
-    """The checksums of files of this size of which a note says that they may be attached, and no journal knows more."""
-    return frozenset(record[0] for record in connection.execute("SELECT sha256 FROM hearsay WHERE size = ?", (size,)))
-
-
-def hear(connection: sqlite3.Connection, said: Collection[tuple[int, bytes]]) -> None:
-    """Remember what notes say: (size, SHA-256) of files that may be attached."""
-    connection.executemany("INSERT OR IGNORE INTO hearsay (size, sha256) VALUES (?, ?)", said)
-
-
-def lane_of(connection: sqlite3.Connection, key: str) -> str:
-    """The key under which an issue is known to be reached; the same one unless it was moved."""
-    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (key,)).fetchone()
-    return str(found[0]) if found else key
-
-
-def keys_of(connection: sqlite3.Connection, key: str) -> frozenset[str]:
-    """All keys under which an issue is known to be reached."""
-    lane = lane_of(connection, key)
-    others = connection.execute("SELECT asked FROM moved WHERE lane = ?", (lane,))
-    return frozenset({key, lane, *(record[0] for record in others)})
-
-
-def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
-    """Where below failed the files of this issue were put that have the size and the time of this one."""
-    found = connection.execute(
-        "SELECT target FROM file WHERE state = 'FAILED' AND asked = ? AND size = ? AND mtime_ns = ? AND target IS NOT NULL",
-        (row.asked, row.size, row.mtime_ns),
-    )
-    return [record[0] for record in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,14 +301,6 @@ def doubtful(
         values["name"] = claim.name
     rows.change(connection, row.id, values)
     rows.change_many(connection, {row_id: {"heir": row.id} for row_id in claim.heirs})
-
-
-def still_at_path(connection: sqlite3.Connection, row_id: int) -> rows.Row | None:
-    """The row as it is now, if it is still unfinished and what lies (or lay) at its path."""
-    found = connection.execute(
-        rows.SELECT + "WHERE id = ? AND generation = 0 AND finished_at IS NULL", (row_id,)
-    ).fetchone()
-    return rows.from_sql(found) if found else None
 
 
 def count_missing(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> int:

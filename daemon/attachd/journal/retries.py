@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from attachd.journal import rows
@@ -81,3 +81,35 @@ def taken_up(connection: sqlite3.Connection, intent: Intent) -> bool:
         (intent.newest, intent.size, intent.target, intent.sha256),
     )
     return found.fetchone() is not None
+
+
+_HELD = "contested IS NOT NULL AND state = 'READY'"
+
+
+#: Refusals of issues that nobody has ever seen, held because no witness speaks for the account. A 403, and a refusal of
+#: an issue that has accepted files before, wait for somebody to give the right back: they are worth another try.
+_UNKNOWN = (
+    "held <> 0 AND contested = 404 AND NOT EXISTS (SELECT 1 FROM file AS other"
+    " WHERE other.attachment IS NOT NULL AND other.site = file.site AND other.lane = file.lane)"
+)
+
+
+def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
+    """The notes of these files are gone: nobody has to look for them any more."""
+    connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])
+
+
+def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], judged_at: float | None) -> None:
+    """``retry`` takes these files back; *judged_at*: a person says that none of them was in its issue then, by Jira's clock.
+
+    Without that the command says nothing about their attachments, as a person does who moves a file back by hand.
+    """
+    connection.executemany("UPDATE file SET returned = 'retry' WHERE id = ?", [(row_id,) for row_id in row_ids])
+    if judged_at is not None:
+        judged = [(rows.EVERY, judged_at, row_id) for row_id in row_ids]
+        connection.executemany("UPDATE file SET judged = ?, judged_at = ? WHERE id = ?", judged)
+
+
+def doubt(connection: sqlite3.Connection, row_id: int) -> None:
+    """A failed file may be attached after all: it is looked for before it is sent again."""
+    connection.execute("UPDATE file SET may_be_attached = 1 WHERE id = ? AND sha256 IS NOT NULL", (row_id,))

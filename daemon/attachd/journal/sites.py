@@ -65,3 +65,10 @@ def adopt(connection: sqlite3.Connection, site: str) -> int:
         connection.execute("UPDATE OR IGNORE file SET site = ? WHERE site = ?", (site, other))
     database.put(connection, "site", site)
     return files
+
+
+def adopt_site(connection: sqlite3.Connection, site: str) -> int:
+    """What was begun under another address is looked up at *site* at once: both are the same Jira. Returns how many files."""
+    files = adopt(connection, site)
+    connection.execute("UPDATE file SET due = 0, wait = 0 WHERE state = 'DOUBTFUL'")
+    return files

@@ -20,7 +20,7 @@ from attachd.delivery.desk import Desk
 from attachd.errors import Mistake
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Reply
-from attachd.journal.events import Event
+from attachd.journal.outbox import Event
 from attachd.journal.rows import Row
 from attachd.model import printable
 from attachd.service import starting

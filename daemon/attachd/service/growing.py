@@ -14,7 +14,7 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import retaining
 from attachd.errors import Mistake
-from attachd.journal import database, keeping, timeline
+from attachd.journal import database, retention, timeline
 from attachd.model import State
 from attachd.service.finding import Finding
 
@@ -55,7 +55,7 @@ def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
 _COMPARE = "sign in with a user and a password, if the site lets these open attachments, or delete by hand"
 
 
-def _ask(config: Config, state: Path, clock: Clock) -> tuple[keeping.Growth | None, list[Old], bool]:
+def _ask(config: Config, state: Path, clock: Clock) -> tuple[retention.Growth | None, list[Old], bool]:
     journal = database.open_for_reading(state)
     if journal is None:
         return None, [], False
@@ -65,17 +65,17 @@ def _ask(config: Config, state: Path, clock: Clock) -> tuple[keeping.Growth | No
         with closing(journal), journal.transaction_for_reading() as connection:
             now = timeline.read(connection, clock).now
             old = [
-                Old(name, days, *keeping.overdue(connection, filed, now - days * _DAY))
+                Old(name, days, *retention.overdue(connection, filed, now - days * _DAY))
                 for name, filed, days in ages
                 if days
             ]
             closed = bool(database.get(connection, retaining.CLOSED))
-            return keeping.growth(connection, now, _GROWTH_DAYS), old, closed
+            return retention.growth(connection, now, _GROWTH_DAYS), old, closed
     except sqlite3.DatabaseError as error:
         raise database.unusable(journal.path, error) from error
 
 
-def growth(grown: keeping.Growth, done: Path) -> Finding:
+def growth(grown: retention.Growth, done: Path) -> Finding:
     """What is expected to come, against the room there is."""
     a_day = grown.bytes / grown.days
     weekly = f"{grown.files / grown.days * 7:.0f} files, {text.size(a_day * 7)} a week into done"

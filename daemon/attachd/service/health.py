@@ -20,11 +20,11 @@ from attachd import errors
 from attachd.config import Config
 from attachd.heartbeat import Hang
 from attachd.intake import mounts
-from attachd.journal import database, events, report, sites
+from attachd.journal import counts, database, outbox, sites
+from attachd.journal.counts import Stray
 from attachd.journal.database import Journal
-from attachd.journal.events import Behind
+from attachd.journal.outbox import Behind
 from attachd.journal.pauses import Pause
-from attachd.journal.report import Stray
 from attachd.journal.sites import Elsewhere
 from attachd.model import Unserved, printable
 from attachd.service import disk, expiring, paused
@@ -265,14 +265,14 @@ def _with_journal(seen: Snapshot, journal: Journal, *, running: bool) -> Snapsho
         line = journal.timeline()
         with journal.transaction_for_reading() as connection:
             elsewhere = [replace(each, since=line.shown(each.since)) for each in sites.elsewhere(connection, seen.site)]
-            behind = [replace(each, since=line.shown(each.since)) for each in events.behind(connection) if running]
+            behind = [replace(each, since=line.shown(each.since)) for each in outbox.behind(connection) if running]
         return replace(
             seen,
             pauses=paused.told(journal, seen.site, seen.now),
             elsewhere=elsewhere,
-            unlisted=report.troubles(journal),
-            strays=report.strays(journal),
-            blind=report.events(journal).blind,
+            unlisted=counts.troubles(journal),
+            strays=counts.strays(journal),
+            blind=counts.events(journal).blind,
             behind=behind,
         )
     except sqlite3.OperationalError as error:

@@ -11,7 +11,7 @@ from attachd.config import Settle
 from attachd.delivery import blame
 from attachd.filing.leases import Writer
 from attachd.intake import gating
-from attachd.journal import unfinished
+from attachd.journal import lookup
 from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word, printable, word
@@ -271,7 +271,7 @@ def _refused_since(row: Row, pauses: Sequence[Pause], when: float) -> float:
 
 
 def _held(found: Waiting, world: Circumstances) -> str:
-    if found.held_issues >= unfinished.FUSE:
+    if found.held_issues >= lookup.FUSE:
         return (
             f"as {found.held_issues} issues are refused alike, attachd's account is suspected, and nothing fails for it: "
             "check what the account may see, then say `attachd resume`"

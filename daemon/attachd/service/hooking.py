@@ -20,8 +20,8 @@ from attachd import errors
 from attachd.config import validators
 from attachd.delivery import policy
 from attachd.delivery.desk import Desk
-from attachd.journal import events
-from attachd.journal.events import Event
+from attachd.journal import outbox
+from attachd.journal.outbox import Event
 from attachd.model import printable, word
 from attachd.text import files
 
@@ -65,7 +65,7 @@ class Hooks:
         self._threads = [
             threading.Thread(target=self._loop, args=(each,), name=f"hook-{each.name}", daemon=True) for each in targets
         ]
-        events.begin(desk.journal, [each.name for each in targets])
+        outbox.begin(desk.journal, [each.name for each in targets])
 
     def start(self) -> None:
         """Begin to tell."""
@@ -117,9 +117,9 @@ def wait_after(failures: int) -> float:
 
 def step(desk: Desk, target: Target, progress: Progress, ended: threading.Event) -> tuple[bool, str]:
     """Tell what comes next; whether anything was told, and why it failed. A failure is logged once, and the end of it."""
-    waiting = events.after(desk.journal, target.name, target.at_once)
+    waiting = outbox.after(desk.journal, target.name, target.at_once)
     if waiting and waiting[-1].id <= progress.told:
-        events.told(desk.journal, target.name, waiting[-1].id)
+        outbox.told(desk.journal, target.name, waiting[-1].id)
         return True, ""
     waiting = [event for event in waiting if event.id > progress.told]
     if not waiting:
@@ -141,7 +141,7 @@ def step(desk: Desk, target: Target, progress: Progress, ended: threading.Event)
         progress.failures = 0
     if told:
         progress.told = waiting[told - 1].id
-        events.told(desk.journal, target.name, progress.told)
+        outbox.told(desk.journal, target.name, progress.told)
     return bool(told), reason
 
 

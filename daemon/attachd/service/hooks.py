@@ -23,8 +23,8 @@ from attachd.config import Config, loader, secrets
 from attachd.delivery.desk import Desk
 from attachd.errors import Mistake
 from attachd.jira import transport
-from attachd.journal import events
-from attachd.journal.events import Event
+from attachd.journal import outbox
+from attachd.journal.outbox import Event
 from attachd.service import commenting, hooking, logs
 from attachd.service.hooking import Target
 
@@ -69,7 +69,7 @@ class Webhook:
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = events.shown(event, self._desk.journal.timeline())
+        told = outbox.shown(event, self._desk.journal.timeline())
         content = hooking.encoded(told, loader.instance(self._desk.config.file), self._desk.site.page)
         now = int(time.time())
         headers = {
@@ -127,7 +127,7 @@ class Command:
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = events.shown(event, self._desk.journal.timeline())
+        told = outbox.shown(event, self._desk.journal.timeline())
         content = hooking.encoded(told, loader.instance(self._desk.config.file), self._desk.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}

@@ -15,7 +15,7 @@ from attachd.config import Config, Rulebook
 from attachd.errors import Mistake, Problem
 from attachd.filing import guard, notes, places, recognising
 from attachd.intake import hiding, ignoring, reading, routing, walking
-from attachd.journal import lookup, report, retries, terms
+from attachd.journal import counts, lookup, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, State, printable
@@ -216,7 +216,7 @@ class Locator:
 
     def _unlisted(self, path: bytes) -> explaining.Unlisted | None:
         """The trouble that the last scan had with a folder on the way to a path."""
-        troubles = report.troubles(self._journal)
+        troubles = counts.troubles(self._journal)
         ways = itertools.accumulate(path.split(b"/")[:-1], lambda one, other: one + b"/" + other) if troubles else ()
         return next((explaining.Unlisted(way, troubles[way]) for way in map(printable, ways) if way in troubles), None)
 

@@ -17,7 +17,7 @@ from attachd import __version__, errors
 from attachd.config.loader import instance
 from attachd.delivery import timing
 from attachd.delivery.desk import Desk
-from attachd.journal import lookup, report, unfinished
+from attachd.journal import counts, lookup
 from attachd.model import Word
 from attachd.service import health
 from attachd.service.health import Kind
@@ -109,7 +109,7 @@ def _all(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
 def _files(desk: Desk) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    tally = report.tally(desk.reader)
+    tally = counts.tally(desk.reader)
     files = CounterMetricFamily("attachd_files", "Files that came to this verdict.", labels=["verdict"])
     for word, (count, _) in tally.items():
         files.add_metric([str(word)], count)
@@ -121,14 +121,14 @@ def _files(desk: Desk) -> Iterator[Metric]:
 def _now(desk: Desk) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
-    journal, standing = desk.reader, report.standing(desk.reader)
+    journal, standing = desk.reader, counts.standing(desk.reader)
     yield _gauge("attachd_waiting_files", "Files in the inbox that are known and not filed yet.", standing.left)
     yield _gauge("attachd_blocked_files", "Those of them that wait for a person.", sum(standing.blocked.values()))
     yield _gauge("attachd_in_doubt_files", "Those of them that may be attached.", standing.words[Word.IN_DOUBT])
-    strays = sum(stray.files for stray in report.strays(journal))
+    strays = sum(stray.files for stray in counts.strays(journal))
     yield _gauge("attachd_stray_files", "Files in the inbox that are in no issue's folder.", strays)
-    yield _gauge("attachd_inflight_uploads", "Requests with files that are under way.", report.uploads(journal))
-    oldest = unfinished.oldest_waiting(journal)
+    yield _gauge("attachd_inflight_uploads", "Requests with files that are under way.", counts.uploads(journal))
+    oldest = lookup.oldest_waiting(journal)
     yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
     gauge = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
     conditions = health.of_desk(desk)
@@ -146,7 +146,7 @@ def _now(desk: Desk) -> Iterator[Metric]:
 def _intake(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    events, there = report.events(desk.reader), desk.guard.sight.there
+    events, there = counts.events(desk.reader), desk.guard.sight.there
     help_found = "Files that a scan found and of which no event had told."
     yield CounterMetricFamily("attachd_scan_found_files", help_found, value=events.found)
     yield CounterMetricFamily("attachd_overflows", "Overflows of the kernel's queue of events.", value=events.overflows)

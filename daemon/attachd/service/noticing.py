@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from attachd.filing import notices
+from attachd.journal.counts import Stray
 from attachd.journal.pauses import Pause
-from attachd.journal.report import Stray
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, Word, printable
 from attachd.service import paused

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from attachd.journal import report, unfinished
+from attachd.journal import counts, lookup
+from attachd.journal.by_hand import Resumed
 from attachd.journal.database import Journal
-from attachd.journal.operating import Resumed
+from attachd.journal.lookup import Suspect
 from attachd.journal.pauses import Pause, project
-from attachd.journal.unfinished import Suspect
 from attachd.model import Cure, Scope
 from attachd.text import clock
 
@@ -24,7 +24,7 @@ def told(journal: Journal, site: str, now: float) -> list[Pause]:
     The latter hold up no other file and are no pause of the journal: so many issues are refused alike that the fault is more
     likely the account's.
     """
-    return [*report.active_pauses(journal, now), *blown(suspects(journal, site))]
+    return [*counts.active_pauses(journal, now), *blown(suspects(journal, site))]
 
 
 def blown(held: Sequence[Suspect]) -> list[Pause]:
@@ -45,7 +45,7 @@ def suspects(journal: Journal, site: str) -> list[Suspect]:
     """The issues whose refused files wait for a person, as the account is suspected; empty where it is not."""
     line = journal.timeline()
     with journal.transaction_for_reading() as connection:
-        return [replace(each, since=line.shown(each.since)) for each in unfinished.suspects(connection, site)]
+        return [replace(each, since=line.shown(each.since)) for each in lookup.suspects(connection, site)]
 
 
 def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> Pause | None:

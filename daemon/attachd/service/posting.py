@@ -18,7 +18,7 @@ from attachd import errors
 from attachd import text as attachd_text
 from attachd.delivery.desk import Desk
 from attachd.filing import notices
-from attachd.journal import database, report, unfinished
+from attachd.journal import counts, database, lookup
 from attachd.model import printable
 from attachd.service import health, noticing
 from attachd.service.noticing import Seen
@@ -164,22 +164,22 @@ def gather(desk: Desk) -> Seen:
     journal, now = desk.reader, desk.clock.wall()
     settings = desk.config
     warn = settings.limits.warn_after_minutes * 60
-    words = report.standing(journal).words
+    words = counts.standing(journal).words
     named = None
     if settings.folders.share_status == "names":
-        named = unfinished.sending(journal), unfinished.troubled(journal), report.last_verdicts(journal)
+        named = lookup.sending(journal), lookup.troubled(journal), counts.last_verdicts(journal)
     conditions = health.of_desk(desk)
     return Seen(
         now=now,
         words=words,
-        oldest=unfinished.oldest_waiting(journal),
-        failed=report.lying_in_failed(journal),
-        attached_today=report.attached_since(journal, journal.timeline().kept(attachd_text.midnight(now))),
+        oldest=lookup.oldest_waiting(journal),
+        failed=counts.lying_in_failed(journal),
+        attached_today=counts.attached_since(journal, journal.timeline().kept(attachd_text.midnight(now))),
         conditions=conditions,
         pauses=[each.pause for each in conditions if each.pause is not None],
-        strays=report.strays(journal),
-        blocked=unfinished.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
-        absent=report.troubles(journal),
+        strays=counts.strays(journal),
+        blocked=lookup.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
+        absent=counts.troubles(journal),
         named=named,
     )
 

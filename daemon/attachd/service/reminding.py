@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 
 from attachd import errors
-from attachd.delivery import blame, overdue, telling
+from attachd.delivery import blame, overdue
 from attachd.delivery.desk import Desk
-from attachd.journal import events, pauses, timeline, unfinished
+from attachd.journal import lookup, outbox, pauses, reminders, timeline
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, printable
 
@@ -55,7 +55,7 @@ def remind(desk: Desk) -> None:
     limits = desk.config.limits
     warn, again = limits.warn_after_minutes * 60, limits.remind_hours * 3600
     with desk.journal.transaction() as connection:
-        events.trim(connection)
+        outbox.trim(connection)
         lines = [_of_pause(connection, each, now) for each in _paused(connection, now, again)]
         for key, find in CAUSES.items():
             lines += _of_cause(connection, key, find(connection, desk, now), now, warn, again)
@@ -67,7 +67,7 @@ Line = Callable[[], None]
 
 
 def _paused(connection: sqlite3.Connection, now: float, again: float) -> list[Pause]:
-    return [p for p in pauses.read(connection) if p.holds(now) and telling.is_due(p.told, p.since, now, 0.0, again)]
+    return [p for p in pauses.read(connection) if p.holds(now) and reminders.is_due(p.told, p.since, now, 0.0, again)]
 
 
 def _of_pause(connection: sqlite3.Connection, pause: Pause, now: float) -> Line:
@@ -82,11 +82,11 @@ def _of_cause(
     connection: sqlite3.Connection, key: str, found: Trouble | None, now: float, warn: float, again: float
 ) -> list[Line]:
     if found is None:
-        return [lambda: log.info(f"{key}.over")] if telling.over(connection, key) else []
-    if not telling.is_due(telling.told(connection, key), found.since, now, warn, again):
+        return [lambda: log.info(f"{key}.over")] if reminders.over(connection, key) else []
+    if not reminders.is_due(reminders.told(connection, key), found.since, now, warn, again):
         return []
-    telling.note(connection, key, now)
-    events.put(connection, "stuck", now, found.about | {"cause": key, "since": found.since})
+    reminders.note(connection, key, now)
+    outbox.put(connection, "stuck", now, found.about | {"cause": key, "since": found.since})
     return [lambda: log.warning(key, **found.about, seconds=round(now - found.since))]
 
 
@@ -95,7 +95,7 @@ def _of_cause(
 
 def _waiting(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
     """Files that wait for longer than ``limits.warn_after_minutes``."""
-    count, oldest = unfinished.waiting_since(connection, now - desk.config.limits.warn_after_minutes * 60)
+    count, oldest = lookup.waiting_since(connection, now - desk.config.limits.warn_after_minutes * 60)
     if oldest is None:
         return None
     about = {"files": count, "id": oldest.ident, "issue": oldest.asked, "file": printable(oldest.path)}
@@ -118,7 +118,7 @@ def _stray(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | 
 def _held(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
     """Refusals that the fuse holds for a person."""
     del now
-    held = unfinished.suspects(connection, desk.site.url)
+    held = lookup.suspects(connection, desk.site.url)
     if not held:
         return None
     remedy = "look at these folders' names and at the account's rights, then `attachd resume` files them as refused"

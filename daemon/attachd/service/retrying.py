@@ -27,7 +27,7 @@ from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS, Kept
 from attachd.filing import guard, moving, notes, numbering, places, recognising, relocation, renaming
 from attachd.filing.moving import Dirty
 from attachd.intake import routing, walking
-from attachd.journal import database, lookup, operating, retries, rows
+from attachd.journal import database, lookup, retries, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
@@ -215,7 +215,7 @@ def _group(
             return [Left(row.target or b"", "there is no journal any more") for row in chosen]
         intents += retries.begin(connection, fresh)
         judged_at = _latest_at_jira(connection, judged) if judged else None
-        operating.taken_back(connection, [i.file for i in intents], judged_at)
+        retries.taken_back(connection, [i.file for i in intents], judged_at)
     carried = _carry_out(config, state, [(by_id[intent.file], intent) for intent in intents])
     results |= dict(zip((intent.file for intent in intents), carried, strict=True))
     return [results[row.id] for row in chosen]
@@ -345,7 +345,7 @@ def _conclude(
     with database.changing(state) as connection:
         if connection is not None:
             retries.end(connection, over)
-            operating.forget_notes(connection, gone)
+            retries.forget_notes(connection, gone)
 
 
 def _is_half_done(config: Config, intent: retries.Intent) -> bool:
@@ -504,7 +504,7 @@ class _Taking:
         """Its copy is nowhere to be found: somebody may have moved it on, and it may be attached by now."""
         with database.changing(self._state) as connection:
             if connection is not None:
-                operating.doubt(connection, self._row.id)
+                retries.doubt(connection, self._row.id)
 
     def _write(self, intent: retries.Intent) -> None:
         with database.changing(self._state) as connection:

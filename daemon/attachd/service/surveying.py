@@ -12,7 +12,8 @@ from typing import Any
 
 from attachd.config import Config
 from attachd.filing.guard import Sight
-from attachd.journal import report, terms, unfinished
+from attachd.journal import counts as journal_counts
+from attachd.journal import lookup, terms
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -34,7 +35,7 @@ def collect(
     Without *trial* nothing is written to find out about the disk.
     Without *look* the inbox is not looked at: ``inbox_there`` is None, as where its file system does not answer.
     """
-    summary, events, inbox = report.summary(journal), report.events(journal), settings.folders.inbox
+    summary, events, inbox = journal_counts.summary(journal), journal_counts.events(journal), settings.folders.inbox
     shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
     looks = [
         partial(placing.sight, settings, state, terms.known(journal)),
@@ -42,7 +43,7 @@ def collect(
     ]
     sight, *answering = _soon(looks) if look else [None] * len(looks)
     held = paused.suspects(journal, settings.jira.url)
-    pauses, suspected = [*report.active_pauses(journal, now), *paused.blown(held)], {each.lane for each in held}
+    pauses, suspected = [*journal_counts.active_pauses(journal, now), *paused.blown(held)], {each.lane for each in held}
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
     absent = "" if not look else _absent(sight)
@@ -65,24 +66,24 @@ def collect(
         "oldest_waiting": summary.oldest,
         "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
         "events": _events(events),
-        "sending": _sending(unfinished.sending(journal), progressing.read(state)) if holder else [],
+        "sending": _sending(lookup.sending(journal), progressing.read(state)) if holder else [],
         "queue": [
             {"issue": each.issue, "files": each.files, "oldest": each.oldest}
-            for each in unfinished.queues(journal, MOST_QUEUES)
+            for each in lookup.queues(journal, MOST_QUEUES)
         ],
         "conditions": [condition(each) for each in found],
         "pauses": [pause(each) for each in pauses],
-        "not_listed": report.troubles(journal)
+        "not_listed": journal_counts.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
-        "ignored": report.ignored(journal),
-        "strays": [_stray(stray) for stray in report.strays(journal)],
+        "ignored": journal_counts.ignored(journal),
+        "strays": [_stray(stray) for stray in journal_counts.strays(journal)],
         "waiting_for": [
             # What is not tried again has no next time.
             _file(row) | ({"next": None} if row.contested and row.lane in suspected else {})
-            for row in unfinished.troubled(journal)
+            for row in lookup.troubled(journal)
         ]
-        + ([] if holder else [_orphan(row) for row in unfinished.sending(journal)]),
-        "last": [_file(row) for row in report.last_verdicts(journal)],
+        + ([] if holder else [_orphan(row) for row in lookup.sending(journal)]),
+        "last": [_file(row) for row in journal_counts.last_verdicts(journal)],
     }
 
 
@@ -110,7 +111,7 @@ def _opens(folder: str) -> Sight:
     return Sight(True)
 
 
-def _events(events: report.Events) -> dict[str, Any]:
+def _events(events: journal_counts.Events) -> dict[str, Any]:
     return {"blind": events.blind, "overflows": events.overflows, "found_by_scan": events.found}
 
 
@@ -187,7 +188,7 @@ def _absent(sight: Sight | None) -> str:
     return "" if sight.there else sight.reason or "the inbox is not there"
 
 
-def _stray(stray: report.Stray) -> dict[str, Any]:
+def _stray(stray: journal_counts.Stray) -> dict[str, Any]:
     return {
         "folder": printable(stray.folder) or ".",
         "files": stray.files,

@@ -25,7 +25,7 @@ import structlog
 from attachd.clock import Clock
 from attachd.filing import guard, places, recognising
 from attachd.filing.guard import Marker, Mount
-from attachd.journal import copies, database, terms
+from attachd.journal import backup, database, terms
 from attachd.journal.database import Journal
 from attachd.journal.terms import Known
 from attachd.service import locks, placing
@@ -336,7 +336,7 @@ class Tenure:
 
         def doubt(connection: sqlite3.Connection) -> None:
             nonlocal unfinished
-            unfinished = copies.doubt(connection, self._clock.now())
+            unfinished = backup.doubt(connection, self._clock.now())
             database.increment(connection, "takeovers")
 
         self._begin_term(self.inbox_id, doubt)

@@ -37,7 +37,7 @@ from starlette.routing import Route
 
 from attachd import errors, text
 from attachd.errors import Mistake
-from attachd.journal import operating, terms
+from attachd.journal import by_hand, terms
 from attachd.service import health, metrics, paused, placing, retrying
 from attachd.service.health import Condition, Severity
 from attachd.service.running import Engine
@@ -183,17 +183,17 @@ class Page:
     def _resume(self, form: dict[str, str]) -> list[str]:
         key, now = form.get("issue", ""), self._desk.clock.now()
         with self._desk.journal.transaction() as connection:
-            done = operating.resume(connection, operating.lane_of(connection, key) if key else "", now)
+            done = by_hand.resume(connection, by_hand.lane_of(connection, key) if key else "", now)
         self._desk.bell.ring_all()
         log.info("page.resumed", issue=key)
         self._engine.note_by_hand(tell=False)
         line = self._desk.journal.timeline()
-        return list(paused.resumed_in_words(operating.shown(done, line), key, line.wall))
+        return list(paused.resumed_in_words(by_hand.shown(done, line), key, line.wall))
 
     def _pause(self, _form: dict[str, str]) -> list[str]:
         now = self._desk.clock.now()
         with self._desk.journal.transaction() as connection:
-            made = operating.pause(connection, "", now, None)
+            made = by_hand.pause(connection, "", now, None)
         log.info("page.paused")
         self._engine.note_by_hand(tell=False)
         line = self._desk.journal.timeline()

@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 from attachd import __version__, text
 from attachd.config import loader
 from attachd.delivery.desk import Desk
-from attachd.journal import lookup, report, unfinished
+from attachd.journal import counts as journal_counts
+from attachd.journal import lookup
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
@@ -75,16 +76,16 @@ class Sums:
 def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
     """What changes by itself. Each question is answered by an index, however many files wait."""
     journal, now = desk.reader, desk.clock.wall()
-    standing, midnight = report.standing(journal), journal.timeline().kept(text.midnight(now))
-    oldest = unfinished.oldest_waiting(journal)
-    words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + report.lying_in_failed(journal)}
-    inbox, pauses, strays = desk.guard.sight, report.active_pauses(journal, now), report.strays(journal)
+    standing, midnight = journal_counts.standing(journal), journal.timeline().kept(text.midnight(now))
+    oldest = lookup.oldest_waiting(journal)
+    words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + journal_counts.lying_in_failed(journal)}
+    inbox, pauses, strays = desk.guard.sight, journal_counts.active_pauses(journal, now), journal_counts.strays(journal)
     conditions = health.of_desk(desk)
     stray_files, world = sum(stray.files for stray in strays), _world(desk, pauses, health.stopping(conditions))
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
         "stray_files": stray_files,
-        "today": text.files(sums.of("today", lambda: report.attached_since(journal, midnight))),
+        "today": text.files(sums.of("today", lambda: journal_counts.attached_since(journal, midnight))),
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
@@ -96,7 +97,7 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
         ],
         "pauses": [_pause(each, now) for each in paused.told(journal, desk.config.jira.url, now)],
         "sending": _sending(desk, rates),
-        "lanes": [_lane(desk, each, world) for each in unfinished.queues(journal, MOST)],
+        "lanes": [_lane(desk, each, world) for each in lookup.queues(journal, MOST)],
         "waiting": (waiting := _waiting(desk, world)),
         # Also what no pause holds up may wait for a person's word.
         "resumable": any("“Resume”" in each["sentence"] for each in waiting),
@@ -104,9 +105,9 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
             {"folder": printable(s.folder) or "the inbox itself", "files": text.files(s.files), "reason": s.reason}
             for s in strays[:MOST]
         ],
-        "unlisted": list(report.troubles(journal).items())[:MOST],
-        "failed": [_failed(desk, row, now) for row in report.failed_lately(journal, MOST)],
-        "last": [_verdict(desk, row, now) for row in report.last_verdicts(journal, 15)],
+        "unlisted": list(journal_counts.troubles(journal).items())[:MOST],
+        "failed": [_failed(desk, row, now) for row in journal_counts.failed_lately(journal, MOST)],
+        "last": [_verdict(desk, row, now) for row in journal_counts.last_verdicts(journal, 15)],
     }
 
 
@@ -136,7 +137,7 @@ def _pause(each: Pause, now: float) -> dict[str, Any]:
 
 
 def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
-    rows, boot, shown = unfinished.sending(desk.reader), desk.clock.boot(), []
+    rows, boot, shown = lookup.sending(desk.reader), desk.clock.boot(), []
     rates.forget_all_but({row.id for row in rows})
     for row in rows[:MOST]:
         progress = desk.progress.get(row.id)
@@ -168,9 +169,9 @@ def _world(desk: Desk, pauses: Sequence[Pause], stopped: Sequence[str]) -> Circu
     )
 
 
-def _lane(desk: Desk, each: unfinished.Queue, world: Circumstances) -> dict[str, Any]:
+def _lane(desk: Desk, each: lookup.Queue, world: Circumstances) -> dict[str, Any]:
     """What waits for its turn to be sent to one issue: the first by name, and what holds the first."""
-    first = unfinished.first_in(desk.reader, each.issue, MOST_NAMED)
+    first = lookup.first_in(desk.reader, each.issue, MOST_NAMED)
     pause, sentence = paused.widest(world.pauses, each.issue, world.now), ""
     if pause is not None and not pause.subject:
         sentence = "Paused, as everything is."
@@ -190,8 +191,8 @@ def _lane(desk: Desk, each: unfinished.Queue, world: Circumstances) -> dict[str,
 
 def _waiting(desk: Desk, world: Circumstances) -> list[dict[str, Any]]:
     """What waits for more than its turn, the most pressing first; what settles comes last."""
-    rows = unfinished.troubled(desk.reader, MOST)
-    rows += unfinished.settling(desk.reader, MOST - len(rows))
+    rows = lookup.troubled(desk.reader, MOST)
+    rows += lookup.settling(desk.reader, MOST - len(rows))
     shown = []
     for row in rows:
         found = awaiting.waiting(desk.reader, desk.rulebook, row, ahead=0)
@@ -250,7 +251,7 @@ def chart(desk: Desk, sums: Sums) -> dict[str, Any]:
 def _bars(desk: Desk) -> list[dict[str, Any]]:
     now = desk.clock.wall()
     first = (now // HOUR - HOURS + 1) * HOUR
-    hours = report.accepted_by_hour(desk.reader, first)
+    hours = journal_counts.accepted_by_hour(desk.reader, first)
     counts = [hours.get(number, (0, 0)) for number in range(HOURS)]
     most_files = max((files for files, _ in counts), default=0) or 1
     most_bytes = max((bytes_ for _, bytes_ in counts), default=0) or 1

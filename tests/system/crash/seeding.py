@@ -133,7 +133,7 @@ SEEDS = (
         "a note of our own not known again", "filing/notes.py",
         "            if _ident_of(folder, name) == ident:\n", "            if False:\n", "linked", "kill", "filing",
     ),
-    Seed("what was being sent forgotten", "journal/queue.py", "WHERE state = 'SENDING'\")]", "WHERE 0\")]", "one"),
+    Seed("what was being sent forgotten", "journal/doubt.py", "WHERE state = 'SENDING'\")]", "WHERE 0\")]", "one"),
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from attachd.journal import lookup, unfinished
+from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -42,7 +42,7 @@ def summary(journal: Journal) -> Summary:
     counts = now | {word: files for word, (files, _) in tally(journal).items()}
     counts[Word.FAILED] = now[Word.FAILED] + lying_in_failed(journal)
     held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
-    return Summary(counts, unfinished.oldest_waiting(journal), held)
+    return Summary(counts, lookup.oldest_waiting(journal), held)
 
 
 @dataclass(frozen=True, slots=True)

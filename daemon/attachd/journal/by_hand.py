@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attachd.journal import events, pauses, queue, rows, sites
+from attachd.journal import moved_issues, outbox, pauses
 from attachd.journal.pauses import Pause
+from attachd.journal.retries import _HELD, _UNKNOWN
 from attachd.journal.timeline import Timeline
 from attachd.model import Cure, Scope
 
@@ -63,7 +63,7 @@ def pause(connection: sqlite3.Connection, lane: str, now: float, seconds: float 
     made = Pause(Scope.OPERATOR, lane, BY_HAND, "paused by hand", cure, since, now + wait, wait, 1, now)
     pauses.put(connection, made)
     if not goes_on:
-        events.put_pause(connection, "paused", made, now)
+        outbox.put_pause(connection, "paused", made, now)
     return made
 
 
@@ -80,7 +80,7 @@ def resume(connection: sqlite3.Connection, lane: str, now: float) -> Resumed:
     ended = tuple(p for p in holding if p not in kept and p not in tried)
     for each in ended:
         pauses.drop(connection, each.scope, each.subject, now)
-        events.put_pause(connection, "resumed", each, now)
+        outbox.put_pause(connection, "resumed", each, now)
     for each in tried:
         pauses.put(connection, replace(each, until=0.0))
     one = "" if not lane else " AND lane = :lane"
@@ -97,42 +97,5 @@ def _forget(connection: sqlite3.Connection, lane: str) -> tuple[str, ...]:
     connection.execute("DELETE FROM struck WHERE lane = ?", (lane,))
     found = connection.execute("SELECT asked FROM moved WHERE lane = ? ORDER BY asked", (lane,)).fetchall()
     for record in found:
-        queue.split_lane(connection, record[0])
+        moved_issues.split_lane(connection, record[0])
     return tuple(record[0] for record in found)
-
-
-def adopt_site(connection: sqlite3.Connection, site: str) -> int:
-    """What was begun under another address is looked up at *site* at once: both are the same Jira. Returns how many files."""
-    files = sites.adopt(connection, site)
-    connection.execute("UPDATE file SET due = 0, wait = 0 WHERE state = 'DOUBTFUL'")
-    return files
-
-
-_HELD = "contested IS NOT NULL AND state = 'READY'"
-#: Refusals of issues that nobody has ever seen, held because no witness speaks for the account. A 403, and a refusal of
-#: an issue that has accepted files before, wait for somebody to give the right back: they are worth another try.
-_UNKNOWN = (
-    "held <> 0 AND contested = 404 AND NOT EXISTS (SELECT 1 FROM file AS other"
-    " WHERE other.attachment IS NOT NULL AND other.site = file.site AND other.lane = file.lane)"
-)
-
-
-def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
-    """The notes of these files are gone: nobody has to look for them any more."""
-    connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])
-
-
-def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], judged_at: float | None) -> None:
-    """``retry`` takes these files back; *judged_at*: a person says that none of them was in its issue then, by Jira's clock.
-
-    Without that the command says nothing about their attachments, as a person does who moves a file back by hand.
-    """
-    connection.executemany("UPDATE file SET returned = 'retry' WHERE id = ?", [(row_id,) for row_id in row_ids])
-    if judged_at is not None:
-        judged = [(rows.EVERY, judged_at, row_id) for row_id in row_ids]
-        connection.executemany("UPDATE file SET judged = ?, judged_at = ? WHERE id = ?", judged)
-
-
-def doubt(connection: sqlite3.Connection, row_id: int) -> None:
-    """A failed file may be attached after all: it is looked for before it is sent again."""
-    connection.execute("UPDATE file SET may_be_attached = 1 WHERE id = ? AND sha256 IS NOT NULL", (row_id,))

@@ -1,0 +1,131 @@
+"""What delivery reads and writes of files that may have arrived: whose turn it is, and what was listed and credited before."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from attachd.journal import rows
+
+
+def orphans(connection: sqlite3.Connection) -> list[rows.Row]:
+    """Rows that a process left SENDING when it died."""
+    return [rows.from_sql(record) for record in connection.execute(rows.SELECT + "WHERE state = 'SENDING'")]
+
+
+def doubtful_lanes(connection: sqlite3.Connection, now: float, busy: Collection[str], site: str) -> list[str]:
+    """Issues of a site with files in doubt whose next look is due, the most overdue first."""
+    found = connection.execute(
+        "SELECT lane FROM file WHERE state = 'DOUBTFUL' AND due <= ? AND coalesce(site, ?) = ?"
+        " GROUP BY lane ORDER BY min(due) LIMIT ?",
+        (now, site, site, len(busy) + 1),
+    )
+    return [record[0] for record in found if record[0] not in busy]
+
+
+def in_doubt(connection: sqlite3.Connection, lane: str, site: str) -> list[rows.Row]:
+    """All files of a site's issue that are in doubt: one listing serves them all."""
+    found = connection.execute(
+        rows.SELECT + "WHERE state = 'DOUBTFUL' AND lane = ? AND coalesce(site, ?) = ? ORDER BY id", (lane, site, site)
+    )
+    return [rows.from_sql(record) for record in found]
+
+
+def may_own(connection: sqlite3.Connection, lane: str, since: float, site: str) -> list[rows.Row]:
+    """All files of a site's issue that may own an attachment that shows up.
+
+    Those that are or were in doubt; those that failed *since* then because they may be attached, which may still arrive; and
+    those that were sent again and attached *since* then: what comes late of their first attempt is theirs too.
+    """
+    found = connection.execute(
+        rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND lane = ?"
+        " AND coalesce(site, ?) = ? AND (state IN ('READY', 'DOUBTFUL') OR may_be_attached = 1) ORDER BY id",
+        (lane, site, site),
+    ).fetchall()
+    found += connection.execute(
+        rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND doubt_attempt IS NOT NULL AND heir IS NULL"
+        " AND lane = ? AND verdict_at >= ? AND coalesce(site, ?) = ?",
+        (lane, since, site, site),
+    ).fetchall()
+    found += connection.execute(
+        rows.SELECT + "WHERE lane = ? AND verdict_at >= ? AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')"
+        " AND attempt > doubt_attempt AND site = ?",
+        (lane, since, site),
+    ).fetchall()
+    return [rows.from_sql(record) for record in found]
+
+
+def in_doubt_elsewhere(connection: sqlite3.Connection, row: rows.Row) -> list[str]:
+    """Other lanes with a file of this one's stored name and size that was sent and has no verdict, or was ever in doubt."""
+    # Each half has an index of its own.
+    alike = "lane <> :lane AND name = :name AND size = :size"
+    found = connection.execute(
+        f"SELECT lane FROM file WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND {alike}"
+        f" UNION SELECT lane FROM file WHERE state = 'SENDING' AND {alike}",
+        {"lane": row.lane, "name": row.name, "size": row.size},
+    )
+    return [record[0] for record in found]
+
+
+def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
+    """Which of these attachment ids of a site the journal credits to a row, and to which."""
+    found: dict[str, int] = {}
+    for start in range(0, len(attachments), 250):
+        some = rows.filled(attachments[start : start + 250])
+        owners = connection.execute(
+            f"SELECT attachment, id FROM file WHERE attachment IN ({rows.marks(some)}) AND site = ?", [*some, site]
+        )
+        found |= dict(owners.fetchall())
+    return found
+
+
+def listed_before(connection: sqlite3.Connection, lane: str) -> dict[str, int]:
+    """Ids that listings of this issue have shown, each with the number of the last attempt before the first of these."""
+    found = connection.execute("SELECT attachment, attempt FROM listed WHERE lane = ?", (lane,))
+    return dict(found.fetchall())
+
+
+def remember_listing(connection: sqlite3.Connection, lane: str, attachments: Collection[str], attempt: int) -> None:
+    """Remember what a listing showed; *attempt* is the last attempt that was begun before it was asked for."""
+    connection.executemany(
+        "INSERT INTO listed (lane, attachment, attempt) VALUES (?, ?, ?)"
+        " ON CONFLICT (lane, attachment) DO UPDATE SET times = times + 1",
+        [(lane, attachment, attempt) for attachment in attachments],
+    )
+
+
+def to_be_shown(connection: sqlite3.Connection, lane: str, site: str, since: float) -> list[str]:
+    """Ids that a listing of this issue shows unless they were deleted or it is old: two earlier ones did, or Jira gave them
+    to files of ours *since* then. The newest first.
+    """
+    found = connection.execute(
+        "SELECT attachment FROM listed WHERE lane = :lane AND times > 1"
+        " UNION SELECT attachment FROM file WHERE lane = :lane AND site = :site AND verdict_at >= :since"
+        " AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')",
+        {"lane": lane, "site": site, "since": since},
+    )
+    return sorted((record[0] for record in found), key=lambda number: (len(number), number), reverse=True)
+
+
+def sent_by(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
+    """For those of these attachments that are ours: the number of the first attempt that can have stored each."""
+    found: dict[str, int] = {}
+    for start in range(0, len(attachments), 250):
+        some = rows.filled(attachments[start : start + 250])
+        sent = connection.execute(
+            "SELECT attachment, coalesce(doubt_attempt, attempt, 0) FROM file"
+            f" WHERE attachment IN ({rows.marks(some)}) AND site = ?",
+            [*some, site],
+        )
+        found |= dict(sent.fetchall())
+    return found
+
+
+def misstored_elsewhere(connection: sqlite3.Connection, lane: str, since: float) -> bool:
+    """Whether Jira has stored a file of another issue in a wrong size since then: failed, and yet with an attachment."""
+    found = connection.execute(
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND state IN ('REFUSED', 'FAILED') AND lane <> ? AND verdict_at >= ?"
+        " LIMIT 1",
+        (lane, since),
+    )
+    return found.fetchone() is not None
