@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from attachd import heartbeat
 from attachd.delivery import sending
 from attachd.delivery.desk import Desk
-from attachd.filing import places
+from attachd.fs import folders
 from attachd.heartbeat import PATIENCE_SECONDS, Beats
 from attachd.service import notify
 from attachd.service.liveness import Liveness
@@ -84,10 +84,10 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
     beats, pipe = Beats(time), tmp_path / "folder"
     os.mkfifo(pipe)
 
-    monkeypatch.setattr(places, "_FOLDER", os.O_RDONLY)  # Without O_DIRECTORY, the pipe is opened.
+    monkeypatch.setattr(folders, "_FOLDER", os.O_RDONLY)  # Without O_DIRECTORY, the pipe is opened.
 
     def work() -> None:
-        with pytest.raises(NotADirectoryError), places.folder(pipe, b"a"):
+        with pytest.raises(NotADirectoryError), folders.folder(pipe, b"a"):
             pass
 
     with a_loop(beats, work):
@@ -100,14 +100,14 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
             os.close(os.open(pipe, os.O_WRONLY))
 
     assert found[0].degraded
-    assert "intake waits for the file system since 121 s (attachd.filing.places, line " in str(found[0])
+    assert "intake waits for the file system since 121 s (attachd.fs.folders, line " in str(found[0])
 
 
 @pytest.mark.parametrize(
     ("module", "seconds", "hangs", "degraded"),
     [
         ("attachd.intake.walking", 121, True, True),
-        ("attachd.filing.moving", 10_000, True, True),
+        ("attachd.fs.move", 10_000, True, True),
         ("attachd.delivery.opening", 121, True, True),
         ("attachd.delivery.carrying", 121, True, True),
         ("attachd.jira.multipart", 121, True, True),

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from attachd.delivery import carrying, opening, sending, worker
-from attachd.filing import places
+from attachd.fs import folders as fs_folders
 from attachd.journal import rows
 from attachd.model import State
 from test_explaining import row
@@ -173,7 +173,7 @@ def test_only_the_file_that_was_admitted_is_opened(w: World, column: str, remoun
     epoch = admitted.epoch + remounted
     other = rows.changed(admitted, {column: getattr(admitted, column) + 1})
 
-    with places.Held() as folders:
+    with fs_folders.Held() as folders:
         same, found = (opening.open_same(w.inbox, each, epoch, folders) for each in (admitted, other))
 
     assert isinstance(same, opening.Opened)

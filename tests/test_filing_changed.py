@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.filing import filesystems, recognising, renaming, returning, tripwire
+from attachd.fs import filesystems, recognition, removal, rename, tripwire
 from attachd.model import State
 from test_swapping import put_across
 from world import Fault, World, world
@@ -74,18 +74,18 @@ def sent(w: World, *paths: str) -> None:
 
 def around_rename(patch: pytest.MonkeyPatch, *, before: Rewrite | None = None, after: Rewrite | None = None) -> None:
     """Do something to the file directly before, or after, the next rename that takes it out of the inbox."""
-    really = renaming.rename_noreplace
+    really = rename.rename_noreplace
 
     def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
         if not new.startswith(b".attachd"):
-            patch.setattr(renaming, "rename_noreplace", really)
+            patch.setattr(rename, "rename_noreplace", really)
             if before:
                 before(Path(f"/proc/self/fd/{from_folder}") / os.fsdecode(name))
         really(from_folder, name, to_folder, new)
         if after and not new.startswith(b".attachd"):
             after(Path(f"/proc/self/fd/{to_folder}") / os.fsdecode(new))
 
-    patch.setattr(renaming, "rename_noreplace", rename_noreplace)
+    patch.setattr(rename, "rename_noreplace", rename_noreplace)
 
 
 def both_arrived(w: World, path: str = "TEST-1/a.txt") -> None:
@@ -232,14 +232,14 @@ def test_what_is_written_while_a_copy_is_made_durable_is_not_removed(w: World, m
     """Between the copy and the removal of what was copied."""
     put_across(w, monkeypatch)
     sent(w, "TEST-1/a.txt")
-    really = returning.remove
+    really = removal.remove
 
     def remove(*arguments: object) -> None:
-        monkeypatch.setattr(returning, "remove", really)
+        monkeypatch.setattr(removal, "remove", really)
         rewrite(w.inbox / "TEST-1/a.txt")
         really(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(returning, "remove", remove)
+    monkeypatch.setattr(removal, "remove", remove)
 
     w.settle()
 
@@ -339,7 +339,7 @@ def test_the_same_content_is_filed_and_not_sent_again(
 @pytest.mark.parametrize("files", [1, 3])
 def test_an_ordinary_file_is_not_read_to_be_moved(w: World, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     sent(w, *(f"TEST-1/{number}.txt" for number in range(files)))
-    monkeypatch.setattr(recognising, "digest_from", None)
+    monkeypatch.setattr(recognition, "digest_from", None)
 
     w.work()
 

@@ -12,14 +12,15 @@ import pytest
 from pyfakefs import fake_os
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.filing import places, recognising, renaming
+from attachd.fs import folders, recognition
+from attachd.fs import rename as fs_rename
 
 
 def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
     """Behave as ``renaming.rename_noreplace``, but for the moment between the look and the rename."""
     if os.fstat(from_folder).st_dev != os.fstat(to_folder).st_dev:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
-    if recognising.status_of(to_folder, new):
+    if recognition.status_of(to_folder, new):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
     os.rename(name, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
 
@@ -32,7 +33,7 @@ def fake_file_system(fs: FakeFilesystem, monkeypatch: pytest.MonkeyPatch) -> Fak
         return below(module, os.fsdecode(path) if isinstance(path, bytes) else path, *args, **kwargs)
 
     monkeypatch.setattr(fake_os.FakeOsModule, "_path_with_dir_fd", decoded)
-    monkeypatch.setattr(renaming, "rename_noreplace", rename_noreplace)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", rename_noreplace)
     return fs
 
 
@@ -48,8 +49,8 @@ def root(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 def rename(root: Path, name: bytes, new: bytes) -> None:
-    with places.folder(root, b"") as here, places.folder(root, b"to", create=True) as there:
-        renaming.rename_noreplace(here, name, there, new)
+    with folders.folder(root, b"") as here, folders.folder(root, b"to", create=True) as there:
+        fs_rename.rename_noreplace(here, name, there, new)
 
 
 def test_it_renames(root: Path) -> None:
@@ -85,7 +86,7 @@ def test_it_says_what_is_missing(root: Path) -> None:
 
 
 def test_a_kernel_without_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renaming, "_LIBC", object())
+    monkeypatch.setattr(fs_rename, "_LIBC", object())
 
     with pytest.raises(OSError, match="not implemented"):
         rename(tmp_path, b"file", b"new")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from attachd.delivery import aiming, carrying, meeting, worker
-from attachd.filing import grouping, numbering, renaming
+from attachd.fs import free_names, rename
+from attachd.fs import move as fs_move
 from attachd.model import Cure, Fault, Scope
 from world import World, world
 
@@ -133,7 +134,7 @@ def test_while_files_cannot_be_moved_nothing_is_sent_before_a_move_was_tried_aga
 
     dropped(w, 1)
     with monkeypatch.context() as patched:
-        patched.setattr(renaming, "rename_noreplace", full)
+        patched.setattr(rename, "rename_noreplace", full)
         w.work()
         assert w.states() == ["ATTACHED"]
         dropped(w, 1, "TEST-2")
@@ -149,13 +150,13 @@ def test_while_files_cannot_be_moved_nothing_is_sent_before_a_move_was_tried_aga
 def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped(w, 5)
     named: list[int] = []
-    real = grouping.Group.move
+    real = fs_move.Group.move
 
-    def move(self: grouping.Group, *ends: object) -> object:
+    def move(self: fs_move.Group, *ends: object) -> object:
         named.append(w.desk.journal.value("SELECT count(*) FROM file WHERE target IS NOT NULL AND finished_at IS NULL"))
         return real(self, *ends)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(grouping.Group, "move", move)
+    monkeypatch.setattr(fs_move.Group, "move", move)
     w.work()
 
     assert named == [5] * 5
@@ -167,7 +168,7 @@ def test_a_death_in_the_middle_of_a_group_moves_the_rest_to_the_names_they_had(
 ) -> None:
     dropped(w, 5)
     moved: list[bytes] = []
-    real = renaming.rename_noreplace
+    real = rename.rename_noreplace
 
     def die_at_the_third(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
         if len(moved) == 2:
@@ -176,7 +177,7 @@ def test_a_death_in_the_middle_of_a_group_moves_the_rest_to_the_names_they_had(
         moved.append(new)
 
     with monkeypatch.context() as patched:
-        patched.setattr(renaming, "rename_noreplace", die_at_the_third)
+        patched.setattr(rename, "rename_noreplace", die_at_the_third)
         with pytest.raises(Crash):
             w.work()
     assert len(w.files(w.done)) == 2
@@ -206,15 +207,15 @@ def test_a_name_that_somebody_takes_after_it_was_chosen_is_left_to_them(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped(w, 3)
-    real = grouping.Group.move
+    real = fs_move.Group.move
 
-    def move(self: grouping.Group, *ends: object) -> object:
+    def move(self: fs_move.Group, *ends: object) -> object:
         (w.done / "TEST-1").mkdir(exist_ok=True)
         (w.done / "TEST-1/1.txt").write_bytes(b"somebody's")
-        monkeypatch.setattr(grouping.Group, "move", real)
+        monkeypatch.setattr(fs_move.Group, "move", real)
         return real(self, *ends)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(grouping.Group, "move", move)
+    monkeypatch.setattr(fs_move.Group, "move", move)
     w.work()
 
     assert w.files(w.done) == {
@@ -252,13 +253,13 @@ def test_a_folder_of_done_that_is_removed_in_the_middle_of_a_group_is_made_again
 def test_a_name_that_is_promised_to_another_by_now_is_left_to_it(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker may have promised it between the choice and the transaction: the others of the group keep theirs."""
     dropped(w, 4)
-    real = numbering.Chooser.choose
+    real = free_names.Chooser.choose
 
-    def choose(self: numbering.Chooser, wanted: bytes, *more: object) -> bytes:
+    def choose(self: free_names.Chooser, wanted: bytes, *more: object) -> bytes:
         return b"TEST-1/one.txt" if wanted in (b"TEST-1/1.txt", b"TEST-1/2.txt") else real(self, wanted, *more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(numbering.Chooser, "choose", choose)
+        patched.setattr(free_names.Chooser, "choose", choose)
         patched.setattr(
             aiming,
             "retarget",

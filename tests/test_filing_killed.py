@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from attachd.filing import moving, renaming
-from attachd.filing.moving import Dirty, Identity, Outcome
+from attachd.fs import free_names, move
+from attachd.fs import rename as fs_rename
+from attachd.fs.folders import Dirty
+from attachd.fs.move import Outcome
+from attachd.fs.recognition import Identity
 from test_filing_moving import SECOND_DEVICE, SOURCE, Folders, Rename, across, real_rename, unable
 
 CONTENT = bytes(range(256)) * 40
@@ -36,9 +39,9 @@ class Case:
     def file(self) -> Outcome:
         """Do what the service does: move, and choose another name where the first is taken; then make it durable."""
         dirty = Dirty()
-        outcome: Outcome | moving.Stuck = Outcome.TAKEN
+        outcome: Outcome | move.Stuck = Outcome.TAKEN
         while outcome is Outcome.TAKEN:
-            outcome = moving.move(
+            outcome = move.move(
                 self.folders.inbox,
                 SOURCE,
                 self.folders.done,
@@ -55,7 +58,7 @@ class Case:
         return outcome
 
     def choose(self) -> None:
-        self.notebook.with_suffix(".target").write_bytes(moving.choose(self.folders.done, SOURCE))
+        self.notebook.with_suffix(".target").write_bytes(free_names.choose(self.folders.done, SOURCE))
         self.notebook.unlink(missing_ok=True)
 
     def note(self, device: int, inode: int) -> None:
@@ -107,7 +110,7 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(
     step, killed = 0, True
     while killed:
         case = start(step, trust)
-        monkeypatch.setattr(renaming, "rename_noreplace", case.rename)
+        monkeypatch.setattr(fs_rename, "rename_noreplace", case.rename)
         killed = run_killed(case, step, after=after)
 
         holds_one_whole_file(case)
@@ -154,7 +157,7 @@ def kill_at(step: int, *, after: bool) -> None:
 
     for name in STEPS:
         setattr(os, name, mortal(getattr(os, name)))
-    renaming.rename_noreplace = mortal(renaming.rename_noreplace)
+    fs_rename.rename_noreplace = mortal(fs_rename.rename_noreplace)
 
 
 def holds_one_whole_file(case: Case) -> None:

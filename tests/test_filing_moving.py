@@ -18,17 +18,20 @@ from typing import Any
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.filing import moving, recognising, renaming, sides, tripwire
-from attachd.filing.grouping import Group
-from attachd.filing.moving import Dirty, Found, Identity, Outcome, Stuck
-from attachd.filing.sides import Side
+from attachd.fs import free_names, recognition, sides, tripwire
+from attachd.fs import move as fs_move
+from attachd.fs import rename as fs_rename
+from attachd.fs.folders import Dirty
+from attachd.fs.move import Group, Outcome, Stuck
+from attachd.fs.recognition import Found, Identity
+from attachd.fs.sides import Side
 from test_filing_fakes import fake_file_system
 
 CONTENT = b"content of the file" * 1000
 SOURCE = b"TEST-1/report.pdf"
 SECOND_DEVICE = "/dev/shm" if os.path.isdir("/dev/shm") else None
 Rename = Callable[[int, bytes, int, bytes], None]
-real_rename: Rename = renaming.rename_noreplace
+real_rename: Rename = fs_rename.rename_noreplace
 
 
 class Folders:
@@ -49,7 +52,7 @@ class Folders:
 
     def move(self, identity: Identity, target: bytes | None = None, source: bytes = SOURCE) -> Outcome | Stuck:
         ends = self.inbox, source, self.done, target or source, identity
-        return (self.group and self.group.move(*ends)) or moving.move(*ends, self.dirty)
+        return (self.group and self.group.move(*ends)) or fs_move.move(*ends, self.dirty)
 
     @property
     def waiting(self) -> dict[bytes, bytes]:
@@ -101,7 +104,7 @@ def near(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folders]:
 def folders(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     """Give both folders on one file system, on one without renameat2, on two mounts of one, and on two devices."""
     renames = {"rename": real_rename, "reserve": unable, "mounts": across, "devices": real_rename}
-    monkeypatch.setattr(renaming, "rename_noreplace", renames[request.param.rpartition(" ")[2]])
+    monkeypatch.setattr(fs_rename, "rename_noreplace", renames[request.param.rpartition(" ")[2]])
     with tempfile.TemporaryDirectory(dir=SECOND_DEVICE) as other, Group() as group:
         if request.param == "devices" and os.stat(other).st_dev == tmp_path.stat().st_dev:
             pytest.skip("needs a second device")
@@ -194,7 +197,7 @@ def test_nothing_is_replaced(folders: Folders, content: bytes) -> None:
     (folders.done / "TEST-1/report.pdf").write_bytes(content)
 
     assert folders.move(identity) is Outcome.TAKEN
-    target = moving.choose(folders.done, SOURCE)
+    target = free_names.choose(folders.done, SOURCE)
     assert folders.move(identity, target) is Outcome.MOVED
     assert folders.filed == {SOURCE: content, b"TEST-1/report (2).pdf": CONTENT}
     assert folders.waiting == {}
@@ -217,7 +220,7 @@ def test_neither_is_what_is_no_file(folders: Folders, thing: str) -> None:
         }[thing]()
 
     assert folders.move(identity) is Outcome.TAKEN
-    chosen = moving.choose(folders.done, SOURCE)
+    chosen = free_names.choose(folders.done, SOURCE)
     assert folders.move(identity, chosen) is Outcome.MOVED
     assert folders.filed.get(chosen) == CONTENT
     assert folders.waiting == {}
@@ -231,7 +234,7 @@ def test_two_files_that_race_for_one_name_both_survive(folders: Folders) -> None
         outcomes: list[Outcome | Stuck] = []
 
         def carry(identity: Identity, source: bytes, target: bytes, outcomes: list[Outcome | Stuck]) -> None:
-            outcomes.append(moving.move(folders.inbox, source, folders.done, target, identity, Dirty()))
+            outcomes.append(fs_move.move(folders.inbox, source, folders.done, target, identity, Dirty()))
 
         threads = [
             threading.Thread(target=carry, args=(identity, source, target, outcomes))
@@ -309,11 +312,11 @@ def test_what_was_swapped_at_the_last_moment_is_put_back(near: Folders, monkeypa
     identity = near.drop()
 
     def swap(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
-        monkeypatch.setattr(renaming, "rename_noreplace", real_rename)
+        monkeypatch.setattr(fs_rename, "rename_noreplace", real_rename)
         put(near.inbox / "TEST-1/report.pdf", b"new")
         real_rename(from_folder, name, to_folder, new)
 
-    monkeypatch.setattr(renaming, "rename_noreplace", swap)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", swap)
 
     assert near.move(identity) is Outcome.SWAPPED
     assert near.waiting == {SOURCE: b"new"}
@@ -327,7 +330,7 @@ def test_what_somebody_takes_from_its_target_at_once_was_moved(near: Folders, mo
         real_rename(from_folder, name, to_folder, new)
         (near.done / "TEST-1/report.pdf").rename(near.done.parent / "archived.pdf")
 
-    monkeypatch.setattr(renaming, "rename_noreplace", take)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", take)
 
     assert near.move(identity) is Outcome.MOVED
     assert near.waiting == {}
@@ -343,7 +346,7 @@ def test_a_folder_of_the_target_that_is_moved_away_at_once_is_no_error_of_the_di
         real_rename(from_folder, name, to_folder, new)
         (near.done / "TEST-1").rename(near.done.parent / "archive")
 
-    monkeypatch.setattr(renaming, "rename_noreplace", take)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", take)
 
     assert near.move(identity) in (Outcome.MOVED, Outcome.GONE)
     assert (near.done.parent / "archive/report.pdf").read_bytes() == CONTENT
@@ -353,12 +356,12 @@ def test_and_numbered_where_yet_another_file_came(near: Folders, monkeypatch: py
     identity = near.drop()
 
     def swap(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
-        monkeypatch.setattr(renaming, "rename_noreplace", real_rename)
+        monkeypatch.setattr(fs_rename, "rename_noreplace", real_rename)
         put(near.inbox / "TEST-1/report.pdf", b"new")
         real_rename(from_folder, name, to_folder, new)
         put(near.inbox / "TEST-1/report.pdf", b"newer")
 
-    monkeypatch.setattr(renaming, "rename_noreplace", swap)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", swap)
 
     assert near.move(identity) is Outcome.SWAPPED
     assert near.waiting == {SOURCE: b"newer", b"TEST-1/report (2).pdf": b"new"}
@@ -399,7 +402,7 @@ def test_a_writer_that_swaps_all_the_time_loses_nothing(folders: Folders) -> Non
 
 
 def test_a_file_that_grows_while_it_is_copied_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renaming, "rename_noreplace", across)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", across)
     folders = Folders(tmp_path / "inbox", tmp_path / "done")
     identity = folders.drop()
     write = os.write
@@ -423,7 +426,7 @@ def test_a_file_that_grows_while_it_is_copied_stays(tmp_path: Path, monkeypatch:
 @pytest.fixture
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     """Give two folders between which files have to be copied."""
-    monkeypatch.setattr(renaming, "rename_noreplace", across)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", across)
     folders = Folders(tmp_path / "inbox", tmp_path / "done")
     yield folders
     folders.dirty.sync()  # Closes the folders that it holds, before a fake file system gives out their descriptors anew.
@@ -579,12 +582,12 @@ def test_what_somebody_else_put_at_the_target_on_another_device_stays_there(apar
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     """Give a file system that cannot rename without replacing."""
-    monkeypatch.setattr(renaming, "rename_noreplace", unable)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", unable)
     return Folders(tmp_path / "inbox", tmp_path / "done")
 
 
 def move_reserving(folders: Folders, identity: Identity, **how: object) -> Outcome | Stuck:
-    return moving.move(folders.inbox, SOURCE, folders.done, SOURCE, identity, folders.dirty, **how)  # type: ignore[arg-type]
+    return fs_move.move(folders.inbox, SOURCE, folders.done, SOURCE, identity, folders.dirty, **how)  # type: ignore[arg-type]
 
 
 def test_a_reservation_is_told_before_it_is_renamed_over(old: Folders) -> None:
@@ -734,14 +737,14 @@ def test_what_is_wrong_with_the_disk_is_raised(near: Folders, monkeypatch: pytes
     def broken(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(renaming, "rename_noreplace", broken)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", broken)
     with pytest.raises(OSError, match=os.strerror(code)):
         near.move(identity)
     assert near.waiting == {SOURCE: CONTENT}
 
 
 def test_a_copy_that_reads_differently_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renaming, "rename_noreplace", across)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", across)
     folders = Folders(tmp_path / "inbox", tmp_path / "done")
     identity = folders.drop()
     write = os.write
@@ -792,9 +795,9 @@ def test_a_full_disk_keeps_the_file_where_it_is(small: Folders) -> None:
 
 def test_a_file_is_known_by_its_inode_without_being_read(near: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = near.drop()
-    monkeypatch.setattr(recognising, "digest_of", None)
+    monkeypatch.setattr(recognition, "digest_of", None)
 
-    assert moving.look(near.inbox, SOURCE, identity) is Found.OURS
+    assert recognition.look(near.inbox, SOURCE, identity) is Found.OURS
 
 
 @pytest.mark.parametrize(
@@ -814,7 +817,7 @@ def test_a_file_is_known_by_its_inode_without_being_read(near: Folders, monkeypa
 def test_what_counts_as_the_same_file(near: Folders, change: dict[str, object], found: Found) -> None:
     identity = replace(near.drop(), **change)  # type: ignore[arg-type]
 
-    assert moving.look(near.inbox, SOURCE, identity) is found
+    assert recognition.look(near.inbox, SOURCE, identity) is found
 
 
 @pytest.mark.parametrize(("content", "found"), [(CONTENT, Found.OURS), (CONTENT[::-1], Found.OTHER)])
@@ -825,7 +828,7 @@ def test_the_same_inode_of_another_device_says_nothing(near: Folders, content: b
     rewrite(near.inbox / "TEST-1/report.pdf", content)
     elsewhere = replace(identity, inode=(identity.inode[0] + 1, identity.inode[1]))
 
-    assert moving.look(near.inbox, SOURCE, elsewhere) is found
+    assert recognition.look(near.inbox, SOURCE, elsewhere) is found
     assert near.move(elsewhere) is (Outcome.MOVED if found is Found.OURS else Outcome.GONE)
 
 
@@ -842,24 +845,24 @@ def test_another_file_of_the_same_content_is_another_file_but_a_copy(near: Folde
     (near.inbox / "TEST-1/report.pdf").rename(near.inbox / "kept")
     near.drop()
 
-    assert moving.look(near.inbox, SOURCE, identity) is Found.OTHER
-    assert moving.look(near.inbox, SOURCE, identity, copied=True) is Found.OURS
+    assert recognition.look(near.inbox, SOURCE, identity) is Found.OTHER
+    assert recognition.look(near.inbox, SOURCE, identity, copied=True) is Found.OURS
 
 
 def test_all_empty_files_have_one_checksum_so_time_decides(near: Folders) -> None:
     identity = replace(near.drop(content=b""), inode=None)
     os.utime(near.inbox / "TEST-1/report.pdf", ns=(1, 1))
 
-    assert moving.look(near.inbox, SOURCE, identity) is Found.OTHER
+    assert recognition.look(near.inbox, SOURCE, identity) is Found.OTHER
 
 
 @pytest.mark.parametrize("path", [b"TEST-2/report.pdf", b"TEST-1/other", b"TEST-1/report.pdf/a"])
 def test_nothing_is_found_where_nothing_is(near: Folders, path: bytes) -> None:
-    assert moving.look(near.inbox, path, near.drop()) is Found.NOTHING
+    assert recognition.look(near.inbox, path, near.drop()) is Found.NOTHING
 
 
 def test_a_fifo_is_not_waited_for(near: Folders) -> None:
     identity = Identity(0, 0, None, hashlib.sha256().digest())
     os.mkfifo(near.inbox / "fifo")
 
-    assert moving.look(near.inbox, b"fifo", identity) is Found.OTHER
+    assert recognition.look(near.inbox, b"fifo", identity) is Found.OTHER

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.filing import durability, numbering, places
-from attachd.filing.durability import Dirty
+from attachd.fs import folders, free_names
+from attachd.fs.folders import Dirty
 from test_filing_fakes import fake_file_system
 
 
 def test_a_folder_is_opened_component_by_component(tmp_path: Path) -> None:
     (tmp_path / "TEST-1/a").mkdir(parents=True)
 
-    with places.folder(tmp_path, b"TEST-1/a") as here:
+    with folders.folder(tmp_path, b"TEST-1/a") as here:
         assert os.path.samestat(os.fstat(here), (tmp_path / "TEST-1/a").stat())
 
 
@@ -28,13 +28,13 @@ def test_the_root_itself_may_be_reached_through_a_symlink(tmp_path: Path) -> Non
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
 
-    with places.folder(tmp_path / "link", b"TEST-1", create=True):
+    with folders.folder(tmp_path / "link", b"TEST-1", create=True):
         assert (tmp_path / "real/TEST-1").is_dir()
 
 
 @pytest.mark.parametrize("relative", [b"..", b"TEST-1/../..", b"/etc", b"a\0b"])
 def test_a_path_that_could_lead_out_is_refused(tmp_path: Path, relative: bytes) -> None:
-    with pytest.raises(OSError, match="not a path below"), places.folder(tmp_path, relative, create=True):
+    with pytest.raises(OSError, match="not a path below"), folders.folder(tmp_path, relative, create=True):
         pass
 
     assert list(tmp_path.iterdir()) == []
@@ -48,10 +48,10 @@ def test_a_symlink_is_not_followed(tmp_path: Path, goal: str, create: bool) -> N
     (tmp_path / "root").mkdir()
     (tmp_path / "root/TEST-1").symlink_to(tmp_path / goal)
 
-    with pytest.raises(OSError) as caught, places.folder(tmp_path / "root", b"TEST-1/a", create=create):  # noqa: PT011
+    with pytest.raises(OSError) as caught, folders.folder(tmp_path / "root", b"TEST-1/a", create=create):  # noqa: PT011
         pass
 
-    assert caught.value.errno in places.NOWHERE
+    assert caught.value.errno in folders.NOWHERE
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -59,7 +59,7 @@ def test_missing_folders_are_made_with_the_umask_and_inherit_the_group(tmp_path:
     tmp_path.chmod(0o2770)
     before = os.umask(0o007)
     try:
-        with places.folder(tmp_path, b"TEST-1/a", create=True):
+        with folders.folder(tmp_path, b"TEST-1/a", create=True):
             mode = (tmp_path / "TEST-1/a").stat().st_mode
     finally:
         os.umask(before)
@@ -68,24 +68,24 @@ def test_missing_folders_are_made_with_the_umask_and_inherit_the_group(tmp_path:
 
 
 def test_a_missing_root_is_never_made(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), places.folder(tmp_path / "unmounted", b"TEST-1", create=True):
+    with pytest.raises(FileNotFoundError), folders.folder(tmp_path / "unmounted", b"TEST-1", create=True):
         pass
-    with pytest.raises(FileNotFoundError), places.folder_if_there(tmp_path / "unmounted", b"TEST-1"):
+    with pytest.raises(FileNotFoundError), folders.folder_if_there(tmp_path / "unmounted", b"TEST-1"):
         pass
     with pytest.raises(FileNotFoundError):
-        numbering.choose(tmp_path / "unmounted", b"TEST-1/report.pdf")
+        free_names.choose(tmp_path / "unmounted", b"TEST-1/report.pdf")
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     before = len(os.listdir("/proc/self/fd"))
 
-    with places.folder(tmp_path, b"a/b/c", create=True):
+    with folders.folder(tmp_path, b"a/b/c", create=True):
         pass
-    with pytest.raises(NotADirectoryError), places.folder(tmp_path, b"file/b"):
+    with pytest.raises(NotADirectoryError), folders.folder(tmp_path, b"file/b"):
         pass
     dirty = Dirty()
-    with places.folder(tmp_path, b"a/b/c", passing=dirty.touch):
+    with folders.folder(tmp_path, b"a/b/c", passing=dirty.touch):
         pass
     del dirty
 
@@ -96,7 +96,7 @@ def test_each_folder_is_synchronised_once(tmp_path: Path, monkeypatch: pytest.Mo
     synchronised: list[int] = []
     dirty = Dirty()
     for number in (1, 2, 1, 2, 1):
-        with places.folder(tmp_path, b"TEST-%d" % number, create=True) as here:
+        with folders.folder(tmp_path, b"TEST-%d" % number, create=True) as here:
             dirty.touch(here)
 
     monkeypatch.setattr(os, "fsync", lambda folder: synchronised.append(os.fstat(folder).st_ino))
@@ -109,10 +109,10 @@ def test_each_folder_is_synchronised_once(tmp_path: Path, monkeypatch: pytest.Mo
 def test_many_folders_do_not_use_up_the_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synchronised: list[int] = []
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(durability, "synchronise", synchronised.append)
+    monkeypatch.setattr(folders, "synchronise", synchronised.append)
     dirty = Dirty()
     for number in range(200):
-        with places.folder(tmp_path, b"TEST-%d" % number, create=True) as here:
+        with folders.folder(tmp_path, b"TEST-%d" % number, create=True) as here:
             dirty.touch(here)
 
         assert len(os.listdir("/proc/self/fd")) < before + 70
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_synchronised_is_said_and_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dirty, before = Dirty(), len(os.listdir("/proc/self/fd"))
-    with places.folder(tmp_path, b"") as here:
+    with folders.folder(tmp_path, b"") as here:
         dirty.touch(here)
 
     def broken(_: int) -> None:
@@ -145,7 +145,7 @@ def test_a_file_system_that_synchronises_no_folders_is_no_fault(monkeypatch: pyt
 
     monkeypatch.setattr(os, "fsync", unable)
 
-    durability.synchronise(0)
+    folders.synchronise(0)
 
 
 # --- Free names -------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_the_first_free_name_is_chosen(
         else:
             fs.create_file(path)
 
-    assert numbering.choose(DONE, wanted.encode()) == chosen.encode()
+    assert free_names.choose(DONE, wanted.encode()) == chosen.encode()
 
 
 LONG = "x" * 300
@@ -210,7 +210,7 @@ LONG = "x" * 300
     ],
 )
 def test_a_long_name_is_cut_between_characters(name: bytes, names: list[bytes]) -> None:
-    numbered = numbering.numbered(name)
+    numbered = free_names.numbered(name)
 
     assert [next(numbered), next(numbered)] == names
 
@@ -222,7 +222,7 @@ def test_a_long_name_is_cut_between_characters(name: bytes, names: list[bytes]) 
     )
 )
 def test_every_number_fits_and_differs(name: bytes) -> None:
-    numbered = numbering.numbered(name)
+    numbered = free_names.numbered(name)
     names = [next(numbered) for _ in range(12)]
 
     assert len(set(names)) == 12
@@ -235,23 +235,23 @@ def test_a_name_of_bytes_that_are_no_text_is_numbered(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/TEST-1/\xff\n.pdf", "wb"):
         pass
 
-    assert numbering.choose(tmp_path, b"TEST-1/\xff\n.pdf") == b"TEST-1/\xff\n (2).pdf"
+    assert free_names.choose(tmp_path, b"TEST-1/\xff\n.pdf") == b"TEST-1/\xff\n (2).pdf"
 
 
 def test_a_held_folder_that_is_in_use_makes_no_room_for_others(tmp_path: Path) -> None:
     """Its number would be given to the next one that is opened, and what is moved would go elsewhere."""
-    for number in range(3 * places.Held.MOST):
+    for number in range(3 * folders.Held.MOST):
         (tmp_path / f"TEST-{number}").mkdir()
     inode = (tmp_path / "TEST-0").stat().st_ino
-    with places.Held() as held:
-        for number in range(3 * places.Held.MOST):
+    with folders.Held() as held:
+        for number in range(3 * folders.Held.MOST):
             used = held.folder(tmp_path, b"TEST-0")
             other = held.folder(tmp_path, b"TEST-%d" % number)
 
             assert os.fstat(used).st_ino == inode
             assert os.fstat(other).st_ino == (tmp_path / f"TEST-{number}").stat().st_ino
         descriptors = set(os.listdir("/proc/self/fd"))
-    assert len(descriptors - set(os.listdir("/proc/self/fd"))) >= places.Held.MOST - 1
+    assert len(descriptors - set(os.listdir("/proc/self/fd"))) >= folders.Held.MOST - 1
 
 
 def test_a_synchronisation_in_between_that_failed_is_no_matter_of_the_folder_that_came_then(
@@ -268,7 +268,7 @@ def test_a_synchronisation_in_between_that_failed_is_no_matter_of_the_folder_tha
     dirty = Dirty()
     for number in range(70):
         (tmp_path / f"TEST-{number}").mkdir()
-        with places.folder(tmp_path, b"TEST-%d" % number) as here:
+        with folders.folder(tmp_path, b"TEST-%d" % number) as here:
             assert dirty.touch(here)
     broken = False
 
@@ -280,7 +280,7 @@ def test_a_synchronisation_in_between_that_failed_is_no_matter_of_the_folder_tha
 @pytest.mark.parametrize("taken", [1, 19, 20, 21, 40, 41, 1_000, 100_000])
 def test_a_number_is_found_in_few_looks_however_many_are_taken(taken: int) -> None:
     looked: list[bytes] = []
-    names = numbering.Series.of(b"report.pdf")
+    names = free_names.Series.of(b"report.pdf")
     there = {names.name(number) for number in range(1, taken + 1)}
 
     def is_taken(name: bytes) -> bool:
@@ -288,12 +288,12 @@ def test_a_number_is_found_in_few_looks_however_many_are_taken(taken: int) -> No
         return name in there
 
     assert names.free(is_taken) == b"report (%d).pdf" % (taken + 1)
-    assert len(looked) <= numbering.IN_ORDER + 2 * taken.bit_length() + 2
+    assert len(looked) <= free_names.IN_ORDER + 2 * taken.bit_length() + 2
 
 
 @given(st.sets(st.integers(1, 300), max_size=300))
 def test_a_free_number_is_free_whatever_is_taken(taken: set[int]) -> None:
-    names = numbering.Series.of(b"report.pdf")
+    names = free_names.Series.of(b"report.pdf")
     there = {names.name(number) for number in taken}
 
     assert names.free(there.__contains__) not in there
@@ -302,6 +302,6 @@ def test_a_free_number_is_free_whatever_is_taken(taken: set[int]) -> None:
 def test_what_is_promised_is_not_free_beyond_the_first_numbers_either(tmp_path: Path) -> None:
     (tmp_path / "TEST-1").mkdir()
     for number in range(1, 61):
-        (tmp_path / "TEST-1" / numbering.Series.of(b"a.txt").name(number).decode()).touch()
+        (tmp_path / "TEST-1" / free_names.Series.of(b"a.txt").name(number).decode()).touch()
 
-    assert numbering.choose(tmp_path, b"TEST-1/a.txt", {b"TEST-1/a (61).txt"}.__contains__) == b"TEST-1/a (62).txt"
+    assert free_names.choose(tmp_path, b"TEST-1/a.txt", {b"TEST-1/a (61).txt"}.__contains__) == b"TEST-1/a (62).txt"

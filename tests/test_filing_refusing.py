@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from attachd.filing import moving, refusing, renaming
-from attachd.filing.moving import Dirty, Identity, Outcome, Stuck
+from attachd.fs import move, permissions, rename
+from attachd.fs.folders import Dirty
+from attachd.fs.move import Outcome, Stuck
+from attachd.fs.recognition import Identity
 from test_filing_moving import SOURCE, Folders, across
 
 NOBODY = 65534
@@ -37,7 +39,7 @@ def stuck_as_nobody(folders: Folders, identity: Identity) -> str:
 
 
 def reason_of(identity: Identity) -> str:
-    outcome = moving.move(Path("inbox"), SOURCE, Path("done"), SOURCE, identity, Dirty())
+    outcome = move.move(Path("inbox"), SOURCE, Path("done"), SOURCE, identity, Dirty())
     return outcome.reason if isinstance(outcome, Stuck) else outcome.name
 
 
@@ -88,7 +90,7 @@ def test_a_folder_with_the_sticky_bit(folders: Folders) -> None:
 def test_nothing_is_copied_from_a_folder_that_would_keep_it(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    monkeypatch.setattr(renaming, "rename_noreplace", across)
+    monkeypatch.setattr(rename, "rename_noreplace", across)
     identity = folders.drop()
     (folders.inbox / "TEST-1").chmod(mode)
 
@@ -133,7 +135,7 @@ def test_who_may_change_the_folder_may_move_the_files_of_others(folders: Folders
 
 
 def test_but_not_to_another_device_without_reading_them(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renaming, "rename_noreplace", across)
+    monkeypatch.setattr(rename, "rename_noreplace", across)
     identity = folders.drop()
     (folders.inbox / "TEST-1").chmod(0o777)
     (folders.inbox / "TEST-1/report.pdf").chmod(0o600)
@@ -159,7 +161,7 @@ def test_what_no_mode_explains(folders: Folders, monkeypatch: pytest.MonkeyPatch
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(renaming, "rename_noreplace", refuse)
+        patch.setattr(rename, "rename_noreplace", refuse)
         stuck = folders.move(identity)
 
     assert isinstance(stuck, Stuck)
@@ -176,7 +178,7 @@ def test_a_disk_that_is_read_only_is_no_matter_of_rights(tmp_path: Path, monkeyp
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(OSError, match="Read-only"):
-            refusing.bar(folder, b"report.pdf", tmp_path, b"")
+            permissions.bar(folder, b"report.pdf", tmp_path, b"")
     finally:
         os.close(folder)
 

@@ -15,7 +15,8 @@ import pytest
 
 from attachd import errors
 from attachd.errors import Reach
-from attachd.filing import durability, numbering, recognising, renaming
+from attachd.fs import folders, free_names, recognition
+from attachd.fs import rename as fs_rename
 from attachd.model import State
 from test_gates import told
 from test_swapping import put_across
@@ -34,7 +35,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 def refuse(patch: pytest.MonkeyPatch, root: Path, refusal: Refusal, *, looked_for: bool = False) -> None:
     """Let the folders below *root* answer to new names as another file system would, and if *looked_for* to any."""
-    real_open, real_rename, real_mkdir, real_noreplace = os.open, os.rename, os.mkdir, renaming.rename_noreplace
+    real_open, real_rename, real_mkdir, real_noreplace = os.open, os.rename, os.mkdir, fs_rename.rename_noreplace
     real_stat = os.stat
 
     def ask(folder: int | None, name: object) -> None:
@@ -69,7 +70,7 @@ def refuse(patch: pytest.MonkeyPatch, root: Path, refusal: Refusal, *, looked_fo
     patch.setattr(os, "open", open_)
     patch.setattr(os, "rename", rename)
     patch.setattr(os, "mkdir", mkdir)
-    patch.setattr(renaming, "rename_noreplace", rename_noreplace)
+    patch.setattr(fs_rename, "rename_noreplace", rename_noreplace)
 
 
 # --- Names ------------------------------------------------------------------------------------------------------
@@ -198,9 +199,9 @@ def test_a_name_of_which_no_form_is_taken_waits_alone_and_less_and_less_often(
 
 @pytest.mark.parametrize("name", [b"a.txt", b"x" * 255, b"\xff\xfe:", "ü:".encode() * 80, b"...", b"con", b":" * 255])
 def test_every_form_of_a_name_is_one(name: bytes) -> None:
-    forms = list(numbering.fitting(b"TEST-1/" + name, "F7"))
+    forms = list(free_names.fitting(b"TEST-1/" + name, "F7"))
 
-    assert all(form.startswith(b"TEST-1/") and 7 < len(form) <= 7 + numbering.NAME_MAX for form in forms)
+    assert all(form.startswith(b"TEST-1/") and 7 < len(form) <= 7 + free_names.NAME_MAX for form in forms)
     assert len(set(forms)) == len(forms)
     assert b"F7" in forms[-1]
 
@@ -290,7 +291,7 @@ def test_a_file_that_is_too_large_for_done_waits_alone(
 def test_a_folder_that_cannot_be_synchronised_holds_up_only_what_comes_from_it(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really, inode = durability.synchronise, os.stat(w.drop("TEST-1/bad.txt", b"bad").parent).st_ino
+    really, inode = folders.synchronise, os.stat(w.drop("TEST-1/bad.txt", b"bad").parent).st_ino
     w.drop("TEST-2/good.txt", b"good")
     w.scan()
     w.step()
@@ -302,7 +303,7 @@ def test_a_folder_that_cannot_be_synchronised_holds_up_only_what_comes_from_it(
         really(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(durability, "synchronise", failing)
+        patch.setattr(folders, "synchronise", failing)
         w.work()
 
         assert w.row("TEST-2/good.txt").state is State.DONE
@@ -448,7 +449,7 @@ def test_a_file_that_cannot_be_read_is_said_to_be_that(w: World, monkeypatch: py
     w.step()
     (w.inbox / "TEST-1/a.txt").chmod(0o600)  # So that it is read again.
     with monkeypatch.context() as patch:
-        patch.setattr(recognising, "digest_from", broken)
+        patch.setattr(recognition, "digest_from", broken)
         w.work()
 
     assert w.row("TEST-1/a.txt").blocked == (

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from attachd.delivery import blame, carrying, opening, pausing, sending, worker
-from attachd.filing import guard, recognising
+from attachd.filing import guard
+from attachd.fs import recognition
 from attachd.intake import walking
 from attachd.journal import counts
 from attachd.model import Fault as WorldFault
@@ -116,7 +117,7 @@ def test_a_file_renamed_after_a_crash_between_target_and_move_is_attached_once(w
     w.drop("TEST-1/a.txt", b"content")
     w.scan()
     with monkeypatch.context() as patched:
-        patched.setattr("attachd.filing.grouping.Group.move", die)
+        patched.setattr("attachd.fs.move.Group.move", die)
         with pytest.raises(Crash):
             w.work()
     assert w.row("TEST-1/a.txt").target is not None
@@ -253,14 +254,14 @@ def test_a_file_that_cannot_be_read_back_does_not_keep_the_others_from_being_fil
             w.work()
     w.restart()  # inodes count no more: both are read to be known again
     inode = bad.stat().st_ino
-    usual = recognising.digest_from
+    usual = recognition.digest_from
 
     def failing(file: int) -> bytes:
         if os.fstat(file).st_ino == inode:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return usual(file)
 
-    monkeypatch.setattr(recognising, "digest_from", failing)
+    monkeypatch.setattr(recognition, "digest_from", failing)
     w.work()
     for _ in range(10):
         w.clock.advance(31)
@@ -434,7 +435,7 @@ def test_done_that_is_not_mounted_is_waited_for(w, monkeypatch):
     w.drop("TEST-1/a.txt")
     w.scan()
     with monkeypatch.context() as patched:
-        patched.setattr("attachd.filing.grouping.Group.move", die)
+        patched.setattr("attachd.fs.move.Group.move", die)
         with pytest.raises(Crash):
             w.work()
     w.end()

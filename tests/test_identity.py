@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from attachd.delivery import carrying, worker
-from attachd.filing import leases, moving
+from attachd.fs import leases, move
 from attachd.intake import gating, observing, settling
 from attachd.intake.observing import Another, Its, Look, Rival, Unclear, Where
 from attachd.journal import rows
@@ -442,7 +442,7 @@ def test_a_file_is_known_again_in_a_folder_that_the_scan_comes_to_later(
 
 
 def test_a_file_whose_move_is_refused_is_known_again_when_its_folder_was_renamed(w: World) -> None:
-    stuck = moving.Stuck("the folder may not be changed")
+    stuck = move.Stuck("the folder may not be changed")
     w.drop("TEST-3/a.txt", b"attached")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(carrying, "_move", lambda *_: stuck)

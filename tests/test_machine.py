@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from attachd.filing import renaming
+from attachd.fs import rename as fs_rename
 from attachd.journal import counts
 from attachd.journal.database import Journal
 from attachd.model import State
@@ -73,7 +73,7 @@ class CrashingJournal(Journal):
         Fuse.point()
 
 
-_real_rename = renaming.rename_noreplace
+_real_rename = fs_rename.rename_noreplace
 
 
 def crashing_rename(*arguments) -> None:
@@ -126,7 +126,7 @@ class Lives(RuleBasedStateMachine):
     def begin(self) -> None:
         structlog.configure(processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)])
         Fuse.left = None
-        renaming.rename_noreplace = crashing_rename
+        fs_rename.rename_noreplace = crashing_rename
         self.home = Path(tempfile.mkdtemp(prefix="lives-"))
         self.world = World(self.home, deployment=self.deployment)
         self.crashing()
@@ -156,7 +156,7 @@ class Lives(RuleBasedStateMachine):
             if hasattr(self, "world"):
                 self.quiet()
         finally:
-            renaming.rename_noreplace = _real_rename
+            fs_rename.rename_noreplace = _real_rename
             structlog.reset_defaults()
             if hasattr(self, "world"):
                 self.world.end()

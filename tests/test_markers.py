@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from attachd.config import Settle
-from attachd.filing import leases, markers, renaming
-from attachd.filing.leases import Writer
+from attachd.filing import markers
+from attachd.fs import leases
+from attachd.fs import rename as fs_rename
+from attachd.fs.leases import Writer
 from attachd.intake import gating
 from attachd.intake.gating import Go, Marker, Wait
 from attachd.journal.admission import Moment
@@ -242,7 +244,7 @@ def test_where_a_marker_cannot_be_seen_there_is_none(tmp_path: Path) -> None:
 @pytest.fixture
 def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process can die before and after every commit, rename and removal of a marker."""
-    remove, rename = markers.remove, renaming.rename_noreplace
+    remove, rename = markers.remove, fs_rename.rename_noreplace
 
     def removing(inbox: Path, path: bytes, suffix: str) -> bool:
         Fuse.point()
@@ -256,7 +258,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         Fuse.point()
 
     monkeypatch.setattr(markers, "remove", removing)
-    monkeypatch.setattr(renaming, "rename_noreplace", moving)
+    monkeypatch.setattr(fs_rename, "rename_noreplace", moving)
     yield
     Fuse.left = None
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.filing import notes, numbering
+from attachd.filing import notes
+from attachd.fs import free_names
 from test_filing_fakes import fake_file_system
 
 FAILED = Path("/failed")
@@ -169,7 +170,7 @@ def test_what_a_crash_left_is_replaced(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("count", [1, 19])
 def test_what_somebody_put_under_the_hidden_name_stays(tmp_path: Path, count: int) -> None:
-    hidden = [*itertools.islice(numbering.numbered(numbering.hidden(b"note", b"17")), count)]
+    hidden = [*itertools.islice(free_names.numbered(free_names.hidden(b"note", b"17")), count)]
     for name in hidden:
         (tmp_path / os.fsdecode(name)).write_bytes(b"mine")
 
@@ -282,4 +283,4 @@ def test_many_long_names_that_are_cut_to_one_get_a_note_each_in_few_looks(
     assert len(set(written)) == 70
     assert last == written[-1]  # written just before a crash, and known again
     assert len(list((tmp_path / "TEST-1").iterdir())) == 70
-    assert looks <= 2 * numbering.IN_ORDER + 2
+    assert looks <= 2 * free_names.IN_ORDER + 2

@@ -14,7 +14,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import pausing
-from attachd.filing import notices, numbering
+from attachd.filing import notices
+from attachd.fs import free_names
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service.posting import Posting
@@ -168,7 +169,7 @@ def test_a_text_is_whole_or_not_there(w: World, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("content", [b"mine", b"", b"attachd notice - of a crash"])
 def test_what_lies_under_the_name_of_its_temporary_file_goes_only_if_it_is_its_own(w: World, content: bytes) -> None:
-    hidden = w.inbox / os.fsdecode(numbering.hidden(b"notice", b"_STATUS.txt"))
+    hidden = w.inbox / os.fsdecode(free_names.hidden(b"notice", b"_STATUS.txt"))
     hidden.write_bytes(content)
 
     Posting(w.desk).step()

@@ -14,8 +14,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import retaining
-from attachd.filing import clearing, returning
-from attachd.filing.recognising import Found, Identity
+from attachd.fs import removal
+from attachd.fs.recognition import Found, Identity
 from attachd.journal import retention
 from attachd.journal.retention import Walk
 from attachd.model import State
@@ -211,14 +211,14 @@ def test_one_file_holds_up_no_other(w: Wired, monkeypatch: pytest.MonkeyPatch, t
             Fault("status", status=403, body=body, content_type="application/json", where="attachment", times=1)
         )
     else:
-        real = clearing.clear
+        real = removal.clear
 
         def clear(root: Path, target: bytes, identity: Identity) -> Found:
             if target == b"TEST-1/a.txt":
                 raise PermissionError(errno.EACCES, "Permission denied")
             return real(root, target, identity)
 
-        monkeypatch.setattr(clearing, "clear", clear)
+        monkeypatch.setattr(removal, "clear", clear)
 
     logged = later(w, 31)
 
@@ -301,7 +301,7 @@ def test_killed_while_it_deletes_it_goes_on(w: Wired, monkeypatch: pytest.Monkey
     class Killed(BaseException):
         pass
 
-    real = returning.settle
+    real = removal.settle
 
     def settle(*arguments: object, filed: bool, **more: object) -> None:
         if filed and not (w.done / "TEST-1" / "a.txt").exists() and at.startswith("before"):
@@ -311,7 +311,7 @@ def test_killed_while_it_deletes_it_goes_on(w: Wired, monkeypatch: pytest.Monkey
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(returning, "settle", settle)
+        patch.setattr(removal, "settle", settle)
         with pytest.raises(Killed):
             later(w, 31)
     w.restart()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from attachd.filing import durability, moving, notes, renaming
+from attachd.filing import notes
+from attachd.fs import folders, move, rename
 from attachd.journal import counts, retries
 from attachd.journal.rows import Row
 from attachd.service import retrying
@@ -260,14 +261,14 @@ def test_what_was_taken_away_meanwhile_is_left(w: World) -> None:
 def test_one_that_cannot_be_moved_does_not_stop_the_others(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(w, "TEST-1/a.txt")
     fail(w, "TEST-2/b.txt")
-    real = moving.move
+    real = move.move
 
     def full(failed: Path, source: bytes, *rest: object, **more: object) -> object:
         if source == b"TEST-1/a.txt":
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(failed, source, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(moving, "move", full)
+    monkeypatch.setattr(move, "move", full)
 
     results = again(w, everything(w))
 
@@ -278,11 +279,11 @@ def test_one_that_cannot_be_moved_does_not_stop_the_others(w: World, monkeypatch
 def test_what_the_disk_does_not_confirm_keeps_its_note(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(w)
 
-    def broken(self: durability.Dirty) -> None:
+    def broken(self: folders.Dirty) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(durability.Dirty, "sync", broken)
+        patch.setattr(folders.Dirty, "sync", broken)
         (result,) = again(w, everything(w))
 
     assert "the disk does not confirm that (Input/output error)" in in_words(result)
@@ -355,9 +356,9 @@ def test_one_in_doubt_that_did_not_arrive_is_sent_once(w: World) -> None:
 def dying(place: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let the process die directly before, or directly behind, one step."""
     before, target, name = {
-        "before the rename": (True, renaming, "rename_noreplace"),
-        "after the rename": (False, renaming, "rename_noreplace"),
-        "before the sync": (True, durability.Dirty, "sync"),
+        "before the rename": (True, rename, "rename_noreplace"),
+        "after the rename": (False, rename, "rename_noreplace"),
+        "before the sync": (True, folders.Dirty, "sync"),
         "before the note is removed": (True, notes, "remove"),
         "after the note is removed": (False, notes, "remove"),
         "before the journal knows": (True, retries, "forget_notes"),

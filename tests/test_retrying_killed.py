@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from attachd.filing import numbering, renaming
+from attachd.fs import free_names, rename
 from attachd.journal import database, retries
 from attachd.service import locating, retrying
 from attachd.service.explaining import ComingBack
@@ -74,7 +74,7 @@ def _mortal(step: int) -> None:
 
     for name in STEPS:
         setattr(os, name, mortal(getattr(os, name)))
-    renaming.rename_noreplace = mortal(renaming.rename_noreplace)
+    rename.rename_noreplace = mortal(rename.rename_noreplace)
     retries.begin = mortal(retries.begin)
     retries.change = mortal(retries.change)
     retries.end = mortal(retries.end)
@@ -274,7 +274,7 @@ def test_an_original_whose_copy_is_nowhere_gets_its_name_again(w: World) -> None
     with w.desk.journal.transaction() as connection:
         retries.change(connection, intent._replace(sha256=hashlib.sha256(b"too large").digest()))
     original = w.failed / "TEST-1/a.txt"
-    original.rename(original.with_name(os.fsdecode(numbering.hidden(b"aside", b"a.txt"))))
+    original.rename(original.with_name(os.fsdecode(free_names.hidden(b"aside", b"a.txt"))))
 
     w.scan()
 
@@ -286,8 +286,8 @@ def test_where_all_hidden_names_are_taken_another_name_is_chosen(tmp_path: Path)
     with far(tmp_path) as w:
         w.jira.limit = 3
         fail(w, "TEST-1/a.txt")
-        hidden = numbering.hidden(b"back", b"a.txt")
-        taken = [w.inbox / "TEST-1" / os.fsdecode(name) for name in itertools.islice(numbering.numbered(hidden), 20)]
+        hidden = free_names.hidden(b"back", b"a.txt")
+        taken = [w.inbox / "TEST-1" / os.fsdecode(name) for name in itertools.islice(free_names.numbered(hidden), 20)]
         for path in taken:
             path.write_bytes(b"a dropper's")
 

@@ -19,7 +19,8 @@ from typing import Any, Self
 import pytest
 
 from attachd.errors import Mistake
-from attachd.filing import guard, renaming
+from attachd.filing import guard
+from attachd.fs import rename
 from attachd.service import locks
 from world import World, world
 
@@ -174,14 +175,14 @@ def watch_calls(patch: pytest.MonkeyPatch, calls: Calls) -> None:
     for name in ("open", "stat", "rename", "unlink", "access"):
         patch.setattr(os, name, counting(name))
     patch.setattr(os, "scandir", lambda folder: Listing(calls, folder))
-    really = renaming.rename_noreplace
+    really = rename.rename_noreplace
 
     def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
         calls.before("renameat2", name, from_folder)
         calls.before("renameat2 to", new, to_folder)
         really(from_folder, name, to_folder, new)
 
-    patch.setattr(renaming, "rename_noreplace", rename_noreplace)
+    patch.setattr(rename, "rename_noreplace", rename_noreplace)
 
 
 # --- A swap before any single call ----------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ class Way(Enum):
 
 def put_across(w: World, patch: pytest.MonkeyPatch) -> None:
     """Renames between the inbox and done answer as they do between two devices."""
-    really = renaming.rename_noreplace
+    really = rename.rename_noreplace
 
     def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
         done = [(_path_of(folder) + b"/").startswith(bytes(w.done) + b"/") for folder in (from_folder, to_folder)]
@@ -227,7 +228,7 @@ def put_across(w: World, patch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         really(from_folder, name, to_folder, new)
 
-    patch.setattr(renaming, "rename_noreplace", rename_noreplace)
+    patch.setattr(rename, "rename_noreplace", rename_noreplace)
 
 
 def swapped_at(home: Path, make: Callable[[World, Outside], Swap], at: int, way: Way) -> list[str]:

@@ -13,8 +13,8 @@ import pytest
 
 from attachd.cli import main
 from attachd.config import Settle
-from attachd.filing import leases
-from attachd.filing.leases import Writer
+from attachd.fs import leases
+from attachd.fs.leases import Writer
 from attachd.intake import gating, reading
 from attachd.intake.gating import Go, Wait
 from attachd.intake.settling import Settling

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from attachd.delivery.desk import Desk
-from attachd.filing import grouping, moving
+from attachd.fs import free_names, move
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import State
 
 
-def aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[Row]:
+def aimed(desk: Desk, row_ids: Collection[int], group: move.Group) -> list[Row]:
     """The rows as they are now, with the names that they are to have: chosen one by one, and written down all at once.
 
     Who gets none here, because it cannot be chosen or another worker was faster, gets it when its turn comes.
@@ -24,7 +24,7 @@ def aimed(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[R
         current = [row for row in rows.many(connection, row_ids) if row.state in (State.ATTACHED, State.REFUSED)]
     chosen: dict[int, tuple[str, bytes]] = {}
     taken: set[tuple[str, bytes]] = set()
-    choosers = {root: moving.Chooser(path, group) for root, path in _roots(desk).items()}
+    choosers = {root: free_names.Chooser(path, group) for root, path in _roots(desk).items()}
     for row in current:
         if row.target is None and row.at_path and row.missing < 2 and desk.guard.sight.there:
             desk.beats.beat()
@@ -100,7 +100,7 @@ def aim_at(desk: Desk, row: Row, path: bytes) -> Row:
             return queue.promised(connection, name, target, row.id)
 
     while True:
-        target = moving.choose(root(desk, row), path, promised)
+        target = free_names.choose(root(desk, row), path, promised)
         try:
             return change(desk, row, _aim(name, target))
         except sqlite3.IntegrityError:

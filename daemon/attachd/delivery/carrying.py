@@ -19,8 +19,9 @@ from attachd import errors
 from attachd.delivery import aiming, pausing, policy
 from attachd.delivery.desk import Desk
 from attachd.errors import Reach
-from attachd.filing import grouping, markers, moving, notes, numbering, refusing, sides, trial
-from attachd.filing.sides import Side
+from attachd.filing import markers, notes, trial
+from attachd.fs import free_names, move, permissions, recognition, sides
+from attachd.fs.sides import Side
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
@@ -73,9 +74,9 @@ class Trials:
         if root not in self._tried:
             self._tried[root] = trial.fails(root)
         error = self._tried[root]
-        if error is not None and error.errno not in refusing.PERSONAL:
+        if error is not None and error.errno not in permissions.PERSONAL:
             what = "Attached files" if name == "done" else "Failed files"
-            raise Broken(refusing.explain_folder(error, root, what))
+            raise Broken(permissions.explain_folder(error, root, what))
 
 
 #: A row as it is after its move was tried, and what came of that.
@@ -98,7 +99,7 @@ def _carry_durably(desk: Desk, row_ids: Collection[int]) -> list[Carried]:
     """Move them as a group. If the group cannot be synchronised, each is moved alone: then it is one file's trouble."""
     try:
         # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
-        with grouping.Group() as group:
+        with move.Group() as group:
             results = _carry_all(desk, row_ids, group)
             with desk.turns.left():
                 group.dirty.sync()
@@ -111,7 +112,7 @@ def _carry_durably(desk: Desk, row_ids: Collection[int]) -> list[Carried]:
         return [(row, _postponed(desk, row, error, Trials())) for row in found]
 
 
-def _carry_all(desk: Desk, row_ids: Collection[int], group: grouping.Group) -> list[Carried]:
+def _carry_all(desk: Desk, row_ids: Collection[int], group: move.Group) -> list[Carried]:
     results: list[Carried] = []
     away: dict[bytes, Postponed] = {}
     trials = Trials()
@@ -175,7 +176,7 @@ def _disk_trouble(desk: Desk, row_ids: Iterable[int], reason: str) -> None:
             rows.change(connection, row_id, {"due": now + wait, "wait": wait})
 
 
-def _carry_or_explain(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carried:
+def _carry_or_explain(desk: Desk, row: Row, group: move.Group, trials: Trials) -> Carried:
     """Move one file. Raises ``Broken`` where none can be moved; every other trouble is this file's, or its folder's."""
     try:
         return _carry(desk, row, group, trials)
@@ -189,11 +190,11 @@ def _postponed(desk: Desk, row: Row, error: OSError, trials: Trials) -> Postpone
     if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
         with desk.turns.left():
             trials.demand(root, aiming.root_name(row))
-    reason = refusing.explain(error, desk.guard.inbox, row.path, root, row.target or aiming.wanted(row))
+    reason = permissions.explain(error, desk.guard.inbox, row.path, root, row.target or aiming.wanted(row))
     return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 
 
-def _carry(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carried:
+def _carry(desk: Desk, row: Row, group: move.Group, trials: Trials) -> Carried:
     if row.target is None and row.missing >= 2:
         return row, Closed({"reason": _with(row, _TAKEN_OUT if row.at_path else f"{_as_it_was(row)}; {_REPLACED}")})
     if not row.at_path and row.target is None:
@@ -201,22 +202,22 @@ def _carry(desk: Desk, row: Row, group: grouping.Group, trials: Trials) -> Carri
         return row, Postponed("its path holds other content; the next scan finds out where it is", expected=True)
     if not desk.guard.sure(desk.sure_seconds):
         return row, Postponed("the inbox is not there")
-    path, forms = aiming.wanted(row), numbering.fitting(aiming.wanted(row), row.ident)
-    moved: moving.Outcome | moving.Stuck | None = None
+    path, forms = aiming.wanted(row), free_names.fitting(aiming.wanted(row), row.ident)
+    moved: move.Outcome | move.Stuck | None = None
     for _ in range(_CHOICES):
         if moved is not None:
             group.fresh.discard(row.id)
         row, moved = _aim_and_move(desk, row, group, trials, path if moved else None)
-        if isinstance(moved, moving.Stuck) and moved.refuses_name and (fitting := next(forms, None)):
+        if isinstance(moved, move.Stuck) and moved.refuses_name and (fitting := next(forms, None)):
             path = fitting
-        elif moved is not moving.Outcome.TAKEN:
+        elif moved is not move.Outcome.TAKEN:
             return _after_move(desk, row, moved)
     return row, Postponed("the names at its target are taken as fast as they are chosen")
 
 
 def _aim_and_move(
-    desk: Desk, row: Row, group: grouping.Group, trials: Trials, path: bytes | None
-) -> tuple[Row, moving.Outcome | moving.Stuck]:
+    desk: Desk, row: Row, group: move.Group, trials: Trials, path: bytes | None
+) -> tuple[Row, move.Outcome | move.Stuck]:
     """Move it to the target that it has, or has to get; to *path*, or a number of that, where it was tried before."""
     try:
         if path is not None:
@@ -232,10 +233,10 @@ def _aim_and_move(
         with desk.turns.left():
             trials.demand(root, aiming.root_name(row))
         target = row.target or path or aiming.wanted(row)
-        return row, moving.Stuck(refusing.explain(error, desk.guard.inbox, row.path, root, target), refuses_name=True)
+        return row, move.Stuck(permissions.explain(error, desk.guard.inbox, row.path, root, target), refuses_name=True)
 
 
-def _drop_marker(desk: Desk, row: Row, group: grouping.Group) -> None:
+def _drop_marker(desk: Desk, row: Row, group: move.Group) -> None:
     """Take away what released the file, while it is still there: left behind, it would release the next one of this name.
 
     An empty one is removed; one that holds something goes where its file goes.
@@ -247,7 +248,7 @@ def _drop_marker(desk: Desk, row: Row, group: grouping.Group) -> None:
     if not suffix or not row.at_path:
         return
     with sides.on(Side.SOURCE):
-        if moving.look(desk.guard.inbox, row.path, identity(desk, row)) is not moving.Found.OURS:
+        if recognition.look(desk.guard.inbox, row.path, identity(desk, row)) is not recognition.Found.OURS:
             return
     try:
         if not markers.remove(desk.guard.inbox, row.path, suffix) and row.target is not None:
@@ -267,14 +268,14 @@ def _with(row: Row, remark: str) -> str:
     return f"{row.reason}; {remark}" if row.reason else remark
 
 
-def identity(desk: Desk, row: Row) -> moving.Identity:
+def identity(desk: Desk, row: Row) -> recognition.Identity:
     """What makes a file this row's: its inode within one epoch, else its content. That is read where ctime proves nothing."""
     inode = (row.dev, row.ino) if row.epoch == desk.guard.epoch else None
-    ctime_ns = moving.UNREAD if row.sent_ctime_ns is None else row.sent_ctime_ns
-    return moving.Identity(row.size, row.mtime_ns, inode, row.sha256, ctime_ns)
+    ctime_ns = recognition.UNREAD if row.sent_ctime_ns is None else row.sent_ctime_ns
+    return recognition.Identity(row.size, row.mtime_ns, inode, row.sha256, ctime_ns)
 
 
-def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | moving.Stuck:
+def _move(desk: Desk, row: Row, group: move.Group) -> move.Outcome | move.Stuck:
     assert row.target is not None
     ends = desk.guard.inbox, row.path, aiming.root(desk, row), row.target, identity(desk, row)
     if row.id in group.fresh and (moved := group.move(*ends)):
@@ -288,20 +289,20 @@ def _move(desk: Desk, row: Row, group: grouping.Group) -> moving.Outcome | movin
     )
     # It may be copied to another device, which takes as long as it takes.
     with desk.turns.left():
-        return moving.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
+        return move.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
 
 
-def _after_move(desk: Desk, row: Row, moved: moving.Outcome | moving.Stuck) -> Carried:
+def _after_move(desk: Desk, row: Row, moved: move.Outcome | move.Stuck) -> Carried:
     match moved:
-        case moving.Stuck(reason):
+        case move.Stuck(reason):
             return row, Postponed(reason, blocked=True, passes=moved.passes)
-        case moving.Outcome.MOVED:
+        case move.Outcome.MOVED:
             with sides.on(Side.TARGET):
                 return row, Closed({"blocked": None} | _leave_note(desk, row))
-        case moving.Outcome.CHANGED:
+        case move.Outcome.CHANGED:
             row = aiming.change(desk, row, {"root": None, "target": None})
             return row, Closed({"blocked": None, "reason": _with(row, f"{_as_it_was(row)}; {_CHANGED}")})
-        case moving.Outcome.GONE | moving.Outcome.SWAPPED | moving.Outcome.TAKEN:
+        case move.Outcome.GONE | move.Outcome.SWAPPED | move.Outcome.TAKEN:
             row = aiming.change(desk, row, {"root": None, "target": None})
             if row.missing >= 2:
                 return row, Closed({"reason": _with(row, _TAKEN_OUT)})
@@ -373,7 +374,7 @@ def _is_at_target(desk: Desk, row: Row) -> bool:
     try:
         return (
             row.target is not None
-            and moving.look(aiming.root(desk, row), row.target, identity(desk, row)) is moving.Found.OURS
+            and recognition.look(aiming.root(desk, row), row.target, identity(desk, row)) is recognition.Found.OURS
         )
     except OSError:
         # Not mounted now, or not to be read: the row keeps its target, and is carried when that is there again.

@@ -8,8 +8,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.filing import leases, places
-from attachd.filing.leases import Writer
+from attachd.fs import folders as fs_folders
+from attachd.fs import leases
+from attachd.fs.leases import Writer
 from attachd.journal.rows import Row
 from attachd.model import signed64
 
@@ -46,14 +47,14 @@ class Opened:
 
 
 def open_same(
-    inbox: Path, row: Row, epoch: int, folders: places.Held, *, network: bool = False
+    inbox: Path, row: Row, epoch: int, folders: fs_folders.Held, *, network: bool = False
 ) -> Opened | NotThere | NotTheSame | Written | Unreadable:
     """Open the file of *row* if it is still the one admitted, and closed; ``O_NONBLOCK`` so that a FIFO put there meanwhile
     does not hold us (open(2)).
 
     It may have been opened for writing again since it was admitted: it waits for its turn, for a pause or an outage.
     """
-    above, name = places.divide(row.path)
+    above, name = fs_folders.divide(row.path)
     try:
         folder = folders.folder(inbox, above)
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)

@@ -21,8 +21,10 @@ import structlog
 from attachd import errors
 from attachd.delivery import looking, pausing
 from attachd.delivery.desk import Desk
-from attachd.filing import clearing, moving, notes, places, recognising, refusing
-from attachd.filing.recognising import Found, Identity
+from attachd.filing import notes
+from attachd.fs import folders as fs_folders
+from attachd.fs import permissions, recognition, removal
+from attachd.fs.recognition import Found, Identity
 from attachd.jira import listing
 from attachd.jira.client import Client
 from attachd.jira.contents import Digest, NotYet, Unreadable
@@ -170,7 +172,7 @@ def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
                 values = _act(desk, shelf, row, file)
         except OSError as error:
             log.warning("file.not_deleted", **file, reason=str(error))
-            if error.errno not in refusing.PERSONAL and error.errno not in errors.READING:
+            if error.errno not in permissions.PERSONAL and error.errno not in errors.READING:
                 return False
     with desk.journal.transaction() as connection:
         if values:
@@ -184,10 +186,10 @@ def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, 
     assert row.target is not None
     identity = Identity(row.size, row.mtime_ns, None, row.sha256)
     if desk.config.retention.dry_run:
-        if moving.look(shelf.root, row.target, identity, copied=True) is Found.OURS:
+        if recognition.look(shelf.root, row.target, identity, copied=True) is Found.OURS:
             log.info("file.would_be_deleted", **file, bytes=row.size, attachment=row.attachment)
         return {}
-    if clearing.clear(shelf.root, row.target, identity) is not Found.OURS:
+    if removal.clear(shelf.root, row.target, identity) is not Found.OURS:
         return {}
     log.info("file.deleted", **file, bytes=row.size, attachment=row.attachment)
     if row.note is not None:
@@ -319,12 +321,12 @@ def _is_settled(desk: Desk, row: Row) -> bool:
 
 def _is_gone(root: Path, target: bytes) -> bool:
     """Whether a file was taken out: not where the whole folder is empty, as one is whose mount is away."""
-    above, name = places.divide(target)
+    above, name = fs_folders.divide(target)
     try:
         with os.scandir(root) as listed:
             if not any(listed):
                 return False
-        with places.folder_if_there(root, above) as folder:
-            return folder is None or recognising.status_of(folder, name) is None
+        with fs_folders.folder_if_there(root, above) as folder:
+            return folder is None or recognition.status_of(folder, name) is None
     except OSError:
         return False

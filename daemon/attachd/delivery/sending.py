@@ -13,7 +13,8 @@ import structlog
 from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
 from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Pending, Unclear, in_words
-from attachd.filing import leases, places
+from attachd.fs import folders as fs_folders
+from attachd.fs import leases
 from attachd.jira import listing, multipart, verdict, waits
 from attachd.jira.client import Client
 from attachd.jira.exchange import Broken, Exchange, Reply
@@ -40,7 +41,7 @@ def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
     if not _paid(desk, batch):
         return recording.current(desk, batch)
     with contextlib.ExitStack() as stack:
-        with places.Held() as folders:
+        with fs_folders.Held() as folders:
             loaded = [file for row in batch if (file := _load(desk, stack, row, folders))]
         loaded = _within_limits(desk, client, loaded)
         if not loaded:
@@ -81,7 +82,7 @@ def _piece_bytes(desk: Desk) -> int:
     return bandwidth.piece_bytes(upload.max_bytes_per_second, upload.parallel, multipart.READ_BYTES)
 
 
-def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: places.Held) -> Loaded | None:
+def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: fs_folders.Held) -> Loaded | None:
     network = desk.network(row.path)
     found = opening.open_same(desk.guard.inbox, row, desk.guard.epoch, folders, network=network)
     if isinstance(found, opening.Opened):

@@ -8,7 +8,8 @@ from pathlib import Path
 import structlog
 
 from attachd.delivery.desk import Desk
-from attachd.filing import notes, places, recognising
+from attachd.filing import notes
+from attachd.fs import folders, recognition
 from attachd.journal import queue, rows
 from attachd.model import printable
 
@@ -36,17 +37,17 @@ def drop_notes(desk: Desk) -> None:
 def _changes(root: Path, name: str) -> tuple[int, ...] | None:
     """The mtimes of a tree's folders: they change when a file is taken out of one. None for what cannot be listed."""
     try:
-        return tuple(places.mtimes(root, os.fsencode(name)))
+        return tuple(folders.mtimes(root, os.fsencode(name)))
     except OSError:
         return None
 
 
 def _has_left(root: Path, target: bytes) -> bool:
     """Whether nothing lies at a path any more; not where something bars the way: what is behind it comes back."""
-    above, name = places.divide(target)
+    above, name = folders.divide(target)
     try:
-        with places.folder(root, above) as folder:
-            return recognising.status_of(folder, name) is None
+        with folders.folder(root, above) as folder:
+            return recognition.status_of(folder, name) is None
     except FileNotFoundError:
         return True
     except OSError:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from attachd.filing import filesystems, places, recognising
+from attachd.fs import filesystems, folders, recognition
 
 FOLDER = ".attachd"
 MARKER = "id"
@@ -79,7 +79,7 @@ def opened(inbox: Path, *, create: bool = False) -> Iterator[int]:
     """Open our folder in the inbox, where others may exchange names: never through a symlink. Raises ``OSError``."""
     if create:
         (inbox / FOLDER).mkdir(mode=0o755, exist_ok=True)
-    with places.folder(inbox, os.fsencode(FOLDER)) as folder:
+    with folders.folder(inbox, os.fsencode(FOLDER)) as folder:
         yield folder
 
 
@@ -95,7 +95,7 @@ def read_marker(inbox: Path) -> Marker | None:
 
 def _read(folder: int, name: str = MARKER) -> bytes:
     """Read a file of ours; empty for what is no file, and no more of it than a marker has."""
-    file = os.open(name, recognising.READ, dir_fd=folder)
+    file = os.open(name, recognition.READ, dir_fd=folder)
     try:
         return os.read(file, _MOST_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
     finally:
@@ -107,7 +107,7 @@ def write_marker(inbox: Path, marker: Marker) -> None:
     content = json.dumps({"inbox": marker.inbox, "state": marker.state, "term": marker.term}) + "\n"
     with opened(inbox, create=True) as folder:
         _write(folder, MARKER, content, durable=True)
-    with places.folder(inbox, b"") as above:
+    with folders.folder(inbox, b"") as above:
         os.fsync(above)
 
 

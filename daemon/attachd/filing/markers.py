@@ -6,8 +6,10 @@ import os
 import stat
 from pathlib import Path
 
-from attachd.filing import moving, places, recognising
-from attachd.filing.moving import Dirty, Identity, Outcome
+from attachd.fs import folders, free_names, move, recognition
+from attachd.fs.folders import Dirty
+from attachd.fs.move import Outcome
+from attachd.fs.recognition import Identity
 
 
 def is_name(name: bytes, suffix: str) -> bool:
@@ -17,9 +19,9 @@ def is_name(name: bytes, suffix: str) -> bool:
 
 def lies_beside(inbox: Path, path: bytes, suffix: str) -> bool:
     """Whether the marker of this file is there: a regular file. False where that cannot be known."""
-    above, name = places.divide(path)
+    above, name = folders.divide(path)
     try:
-        with places.folder(inbox, above) as folder:
+        with folders.folder(inbox, above) as folder:
             return _is_there(folder, name + os.fsencode(suffix))
     except OSError:
         return False
@@ -30,9 +32,9 @@ def remove(inbox: Path, path: bytes, suffix: str) -> bool:
 
     Raises OSError where it cannot be removed. Repeatable: one that is gone is no error.
     """
-    above, name = places.divide(path)
+    above, name = folders.divide(path)
     marker = name + os.fsencode(suffix)
-    with places.folder_if_there(inbox, above) as folder:
+    with folders.folder_if_there(inbox, above) as folder:
         if folder is None or not _is_there(folder, marker) or _size(folder, marker):
             return False
         os.unlink(marker, dir_fd=folder)
@@ -44,24 +46,25 @@ def take_along(inbox: Path, path: bytes, suffix: str, root: Path, target: bytes,
 
     Raises OSError. Repeatable.
     """
-    above, name = places.divide(path)
+    above, name = folders.divide(path)
     ending = os.fsencode(suffix)
-    with places.folder_if_there(inbox, above) as folder:
-        status = recognising.status_of(folder, name + ending) if folder is not None else None
+    with folders.folder_if_there(inbox, above) as folder:
+        status = recognition.status_of(folder, name + ending) if folder is not None else None
     if status is None or not stat.S_ISREG(status.st_mode):
         return False
-    pin = recognising.Pin.of(status)
+    pin = recognition.Pin.of(status)
     identity = Identity(pin.size, pin.mtime_ns, pin.inode, None)
     return (
-        moving.move(inbox, path + ending, root, moving.choose(root, target + ending), identity, dirty) is Outcome.MOVED
+        move.move(inbox, path + ending, root, free_names.choose(root, target + ending), identity, dirty)
+        is Outcome.MOVED
     )
 
 
 def _size(folder: int, marker: bytes) -> int:
-    status = recognising.status_of(folder, marker)
+    status = recognition.status_of(folder, marker)
     return status.st_size if status is not None else 0
 
 
 def _is_there(folder: int, marker: bytes) -> bool:
-    status = recognising.status_of(folder, marker)
+    status = recognition.status_of(folder, marker)
     return status is not None and stat.S_ISREG(status.st_mode)

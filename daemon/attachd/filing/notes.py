@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.filing import durability, numbering, places, recognising, renaming
+from attachd.fs import folders, free_names, recognition, rename
 
 WHY, LINK, _EXTENSION = b".why", b".link", b".txt"
 
@@ -46,7 +46,7 @@ _KIND_BYTES, _HIDDEN = 13, 20
 _LINKS = 5
 
 #: Errors that say that this folder takes no note: it is gone, not ours to write, or takes no such name.
-_UNWELCOME = places.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+_UNWELCOME = folders.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
 def note_name(file_name: bytes) -> bytes:
@@ -54,8 +54,8 @@ def note_name(file_name: bytes) -> bytes:
     return _series(file_name, WHY).name(1)
 
 
-def _series(file_name: bytes, kind: bytes) -> numbering.Series:
-    return numbering.Series(file_name, kind, _EXTENSION)
+def _series(file_name: bytes, kind: bytes) -> free_names.Series:
+    return free_names.Series(file_name, kind, _EXTENSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ def remembered(root: Path, relative: bytes) -> tuple[int, bytes] | None:
 
     Whoever may write beside failed files may write such a line: it is a reason to look, and proves nothing.
     """
-    above, name = places.divide(relative)
-    with places.folder(root, above) as folder:
+    above, name = folders.divide(relative)
+    with folders.folder(root, above) as folder:
         content = _content(folder, name)
     found = _REMEMBERED.search(content or b"")
     return (int(found[1]), bytes.fromhex(found[2].decode())) if found else None
@@ -161,11 +161,11 @@ def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = W
     It never replaces a file, and is not written twice for one *ident*. None where the folder is gone or may not be
     written. Other errors are raised: OSError.
     """
-    above, file_name = places.divide(beside)
+    above, file_name = folders.divide(beside)
     try:
-        with places.folder(root, above) as folder:
+        with folders.folder(root, above) as folder:
             name = _write_once(folder, _series(file_name, kind), content, ident)
-            durability.synchronise(folder)
+            folders.synchronise(folder)
     except OSError as error:
         if error.errno not in _UNWELCOME or not root.is_dir():
             raise
@@ -173,25 +173,25 @@ def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = W
     return b"/".join([above, name]) if above else name
 
 
-def _write_once(folder: int, names: numbering.Series, content: bytes, ident: str) -> bytes:
-    with prepared(folder, numbering.hidden(_PURPOSE, ident.encode()), content) as temporary:
+def _write_once(folder: int, names: free_names.Series, content: bytes, ident: str) -> bytes:
+    with prepared(folder, free_names.hidden(_PURPOSE, ident.encode()), content) as temporary:
         while True:
             for name in _candidates(folder, names):
                 if _ident_of(folder, name) == ident:
                     return name
                 with suppress(FileExistsError):  # Taken: the next number.
-                    renaming.rename(folder, temporary, folder, name, renaming.Reserving())
+                    rename.rename(folder, temporary, folder, name, rename.Reserving())
                     return name
 
 
-def _candidates(folder: int, names: numbering.Series) -> Iterator[bytes]:
+def _candidates(folder: int, names: free_names.Series) -> Iterator[bytes]:
     """Yield the first names, then the last that are taken and the free one behind them.
 
     A note that was written just before a crash is among them: long names of files are cut to one name for many notes.
     """
-    yield from map(names.name, range(1, numbering.IN_ORDER + 1))
-    end = names.end(lambda name: recognising.status_of(folder, name) is not None)
-    yield from map(names.name, range(max(numbering.IN_ORDER + 1, end - numbering.IN_ORDER), end + 1))
+    yield from map(names.name, range(1, free_names.IN_ORDER + 1))
+    end = names.end(lambda name: recognition.status_of(folder, name) is not None)
+    yield from map(names.name, range(max(free_names.IN_ORDER + 1, end - free_names.IN_ORDER), end + 1))
 
 
 @contextmanager
@@ -218,8 +218,8 @@ def free(folder: int, hidden: bytes, content: bytes) -> bytes:
 
     What begins otherwise is somebody's, and stays.
     """
-    for name in itertools.islice(numbering.numbered(hidden), _HIDDEN):
-        status = recognising.status_of(folder, name)
+    for name in itertools.islice(free_names.numbered(hidden), _HIDDEN):
+        status = recognition.status_of(folder, name)
         if status is None:
             return name
         if stat.S_ISREG(status.st_mode) and content.startswith(_begins(folder, name)):
@@ -229,7 +229,7 @@ def free(folder: int, hidden: bytes, content: bytes) -> bytes:
 
 
 def _begins(folder: int, name: bytes) -> bytes:
-    file = os.open(name, recognising.READ, dir_fd=folder)
+    file = os.open(name, recognition.READ, dir_fd=folder)
     try:
         return os.read(file, _KIND_BYTES)
     finally:
@@ -238,11 +238,11 @@ def _begins(folder: int, name: bytes) -> bytes:
 
 def _ident_of(folder: int, name: bytes) -> str | None:
     """Return the ident in the first line of a file, or None for what is no note or cannot be read."""
-    status = recognising.status_of(folder, name)
+    status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode):
         return None
     try:
-        file = os.open(name, recognising.READ, dir_fd=folder)
+        file = os.open(name, recognition.READ, dir_fd=folder)
     except OSError:
         return None
     try:
@@ -253,7 +253,7 @@ def _ident_of(folder: int, name: bytes) -> str | None:
 
 def remove_link(root: Path, beside: bytes, ident: str, sha256: bytes | None = None) -> None:
     """Remove the note that says where a file is attached, under whichever of its names it is. Raises OSError."""
-    above, file_name = places.divide(beside)
+    above, file_name = folders.divide(beside)
     for name in map(_series(file_name, LINK).name, range(1, _LINKS + 1)):
         if remove(root, b"/".join([above, name]) if above else name, ident, sha256):
             return
@@ -265,8 +265,8 @@ def remove(root: Path, relative: bytes, ident: str, sha256: bytes | None = None)
     With *sha256* only where nobody has written to it either: what a person added to a note is theirs. Only rows of an early
     version lack it.
     """
-    above, name = places.divide(relative)
-    with places.folder_if_there(root, above) as folder:
+    above, name = folders.divide(relative)
+    with folders.folder_if_there(root, above) as folder:
         read = _read(folder, name) if folder is not None else None
         if read is None or read.ident != ident or sha256 not in (None, read.sha256):
             return False
@@ -285,8 +285,8 @@ class Note:
 
 def read(root: Path, relative: bytes) -> Note | None:
     """Read what may be a note; None for what is none. Raises OSError where it cannot be read."""
-    above, name = places.divide(relative)
-    with places.folder(root, above) as folder:
+    above, name = folders.divide(relative)
+    with folders.folder(root, above) as folder:
         return _read(folder, name)
 
 
@@ -300,10 +300,10 @@ def _content(folder: int, name: bytes) -> bytes | None:
     """What a note says; None for what is none. Larger than any note is no note, so that no more is read."""
     if not may_be_named(name):
         return None
-    status = recognising.status_of(folder, name)
+    status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
         return None
-    file = os.open(name, recognising.READ, dir_fd=folder)
+    file = os.open(name, recognition.READ, dir_fd=folder)
     try:
         content = os.read(file, MOST_BYTES)
     finally:

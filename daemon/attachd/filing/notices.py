@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from attachd.filing import durability, notes, numbering, places, recognising, renaming
+from attachd.filing import notes
+from attachd.fs import folders, free_names, recognition, rename
 
 #: Directly in the inbox: how it stands. In any folder: why its files wait.
 STATUS, WHY = b"_STATUS.txt", b"_WHY.txt"
@@ -43,9 +44,9 @@ def put(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes, content
     Raises Foreign where the name is taken by what is no notice, OSError where it cannot be written.
     """
     with _folder(inbox, mount, folder) as here:
-        with notes.prepared(here, numbering.hidden(_PURPOSE, name), content) as temporary:
+        with notes.prepared(here, free_names.hidden(_PURPOSE, name), content) as temporary:
             _rename(here, temporary, name)
-        durability.synchronise(here)
+        folders.synchronise(here)
         status = os.fstat(here)
         return status.st_dev, status.st_ino
 
@@ -92,7 +93,7 @@ def _folder(inbox: Path, mount: tuple[int, int], folder: bytes) -> Iterator[int]
             raise OSError(errno.ESTALE, "another file system lies there now", str(inbox))
         first = False
 
-    with places.folder(inbox, folder, passing=passing) as here:
+    with folders.folder(inbox, folder, passing=passing) as here:
         yield here
 
 
@@ -102,16 +103,16 @@ def _rename(folder: int, temporary: bytes, name: bytes) -> None:
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         return
     try:
-        renaming.rename(folder, temporary, folder, name, renaming.Reserving())
+        rename.rename(folder, temporary, folder, name, rename.Reserving())
     except FileExistsError:
         raise Foreign(name) from None
 
 
 def _is_ours(folder: int, name: bytes) -> bool:
-    status = recognising.status_of(folder, name)
+    status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode):
         return False
-    file = os.open(name, recognising.READ, dir_fd=folder)
+    file = os.open(name, recognition.READ, dir_fd=folder)
     try:
         return os.read(file, notes.FIRST_BYTES).startswith(_MARKS)
     finally:

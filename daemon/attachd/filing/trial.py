@@ -7,7 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from attachd.filing import notes, places, renaming
+from attachd.filing import notes
+from attachd.fs import folders, rename
 
 _FIRST, _SECOND = b".attachd-trial", b".attachd-trial-renamed"
 #: As much as one block of most file systems, so that room for a name alone is not enough.
@@ -18,10 +19,10 @@ _lock = threading.Lock()
 def fails(folder: Path) -> OSError | None:
     """Try it for real, and return the error; None where the folder takes a file. What a crash left of a trial goes."""
     try:
-        with _lock, places.folder(folder, b"") as here:
+        with _lock, folders.folder(folder, b"") as here:
             with notes.prepared(here, _FIRST, _CONTENT) as first:
                 second = notes.free(here, _SECOND, _CONTENT)
-                renaming.rename(here, first, here, second, renaming.Reserving())
+                rename.rename(here, first, here, second, rename.Reserving())
                 os.unlink(second, dir_fd=here)
             os.fsync(here)
     except OSError as error:

@@ -14,8 +14,9 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.filing import leases, markers, places
+from attachd.filing import markers
 from attachd.filing.guard import Guard
+from attachd.fs import folders, leases
 from attachd.intake import gating, observing, reading
 from attachd.intake.endings import Endings
 from attachd.intake.gating import Marker
@@ -138,14 +139,14 @@ class Admitting:
         doubts = reading.doubts(self._journal, ripe)
         sizes = {found.entry.print.size for found in ripe}
         rivals = reading.rivals(self._journal, self._guard, self._key, sizes, self._network)
-        with places.Held() as held:
+        with folders.Held() as held:
             results = [(f, self._compare(f, held, f.entry.path in doubts, rivals)) for f in ripe]
         later = self._admit_all(ripe, results, doubts, rivals)
         self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
         self._hold([(row, self._later()) for row in later], seen)
 
     def _compare(
-        self, found: Found, held: places.Held, suspicious: bool, rivals: Mapping[int, Sequence[Rival]]
+        self, found: Found, held: folders.Held, suspicious: bool, rivals: Mapping[int, Sequence[Rival]]
     ) -> Examined:
         """Look at a file, and read it where its content decides; but not again and again while it is not known with what it is
         to be compared.
@@ -204,7 +205,7 @@ class Admitting:
         place = admission.Place(row.path, self._key, row.name)
         admission.follow(connection, former, place, row.fingerprint, moment)
 
-    def _examine(self, found: Found, held: places.Held, *, checksum: bool) -> Examined:
+    def _examine(self, found: Found, held: folders.Held, *, checksum: bool) -> Examined:
         self._beat()
 
         def gate(descriptor: int) -> gating.Go | gating.Wait:

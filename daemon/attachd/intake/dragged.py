@@ -16,7 +16,8 @@ from pathlib import Path
 
 import structlog
 
-from attachd.filing import notes, places, recognising
+from attachd.filing import notes
+from attachd.fs import folders, recognition
 from attachd.intake.walking import Entry
 from attachd.journal import identity, rows
 from attachd.journal.database import Journal
@@ -132,12 +133,12 @@ class Dragged:
     def _reads_as(self, described: Row, path: bytes) -> bool:
         if described.sha256 is None:
             return False
-        above, name = places.divide(path)
+        above, name = folders.divide(path)
         try:
-            with places.folder(self._inbox, above) as folder:
-                status = recognising.status_of(folder, name)
-                pin = recognising.Pin.of(status) if status is not None else None
-                return pin is not None and recognising.digest_of(folder, name, pin) == described.sha256
+            with folders.folder(self._inbox, above) as folder:
+                status = recognition.status_of(folder, name)
+                pin = recognition.Pin.of(status) if status is not None else None
+                return pin is not None and recognition.digest_of(folder, name, pin) == described.sha256
         except OSError:
             return False
 

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import assert_never
 
 from attachd.config import Settle
-from attachd.filing.leases import STILL_OPEN, Writer
+from attachd.fs.leases import STILL_OPEN, Writer
 from attachd.journal.admission import Moment
 from attachd.journal.rows import Row
 from attachd.model import printable

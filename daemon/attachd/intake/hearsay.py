@@ -9,7 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from attachd.filing import notes, places
+from attachd.filing import notes
+from attachd.fs import folders
 from attachd.journal import identity
 from attachd.journal.database import Journal
 
@@ -48,6 +49,6 @@ def _notes(failed: Path) -> Iterator[bytes]:
     for folder, below, names in os.walk(root):
         within = os.path.relpath(folder, root)
         within = b"" if within == b"." else within + b"/"
-        if within.count(b"/") >= places.DEPTH:
+        if within.count(b"/") >= folders.DEPTH:
             below.clear()
         yield from (within + name for name in names if notes.may_be_named(name))

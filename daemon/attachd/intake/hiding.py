@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.config import Config, Rulebook, Settle
-from attachd.filing import markers, places
+from attachd.filing import markers
+from attachd.fs import folders
 from attachd.intake import ignorefile, routing
 from attachd.intake.ignorefile import Broken, Patterns, Unread
 from attachd.intake.ignoring import Ignoring
@@ -116,7 +117,7 @@ class Hiding:
         """Enter a folder of the inbox and those on the way to it, without listing any."""
         for above in _ways(path):
             try:
-                with places.folder(inbox, above) as folder:
+                with folders.folder(inbox, above) as folder:
                     self.enter(folder, above)
             except OSError:
                 return

@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from attachd import errors, gitignore
-from attachd.filing.leases import Writer, writer
+from attachd.fs.leases import Writer, writer
 from attachd.gitignore import Brackets, NoPattern, Pattern
 from attachd.intake import ignoring
 

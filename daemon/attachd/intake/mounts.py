@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.filing import filesystems
+from attachd.fs import filesystems
 
 #: How often folders are looked through of which events do not tell.
 POLL_SECONDS = 5.0

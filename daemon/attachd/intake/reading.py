@@ -18,8 +18,8 @@ from typing import Protocol
 import structlog
 
 from attachd import errors
-from attachd.filing import leases, places, refusing, relocation
 from attachd.filing.guard import Guard
+from attachd.fs import folders, leases, permissions, relocation
 from attachd.intake import gating, walking
 from attachd.intake.observing import Evidence, Look, Rival, Where, is_sent, judge, where
 from attachd.intake.walking import Entry, fingerprint
@@ -75,16 +75,16 @@ Gate = Callable[[int], gating.Go | gating.Wait]
 
 
 def examine(
-    inbox: Path, path: bytes, print_: Fingerprint, held: places.Held, *, checksum: bool, gate: Gate | None = None
+    inbox: Path, path: bytes, print_: Fingerprint, held: folders.Held, *, checksum: bool, gate: Gate | None = None
 ) -> Free | Bar | Moving | gating.Wait:
     """Open the file as it will be opened for sending, and see whether its folder would let it go and *gate* lets it pass.
 
     Without a gate it is only what somebody writes to that counts as moving. *held* holds the folders of many files.
     """
-    above, name = places.divide(path)
+    above, name = folders.divide(path)
     try:
         folder = held.folder(inbox, above)
-        reason = refusing.bar(folder, name, inbox, above)
+        reason = permissions.bar(folder, name, inbox, above)
         if reason:
             return Bar(reason)
         descriptor = os.open(name, _READ, dir_fd=folder)
@@ -131,9 +131,9 @@ def anew(inbox: Path, entry: Entry) -> Entry:
     An NFS client asks the server for the current size and times when a file is opened, and else may show what it
     remembers for a minute (close-to-open consistency, nfs(5)).
     """
-    above, name = places.divide(entry.path)
+    above, name = folders.divide(entry.path)
     try:
-        with places.folder(inbox, above) as folder:
+        with folders.folder(inbox, above) as folder:
             descriptor = os.open(name, _READ, dir_fd=folder)
     except OSError:
         return entry
@@ -175,13 +175,13 @@ def lies_there(inbox: Path, path: bytes) -> bool | None:
     try:
         return stat.S_ISREG(_status(inbox, path).st_mode)
     except OSError as error:
-        return False if error.errno in places.NOWHERE else None
+        return False if error.errno in folders.NOWHERE else None
 
 
 def _status(inbox: Path, path: bytes) -> os.stat_result:
     """What the name itself is, reached without following a link. Raises OSError."""
-    above, name = places.divide(path)
-    with places.folder(inbox, above) as folder:
+    above, name = folders.divide(path)
+    with folders.folder(inbox, above) as folder:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
@@ -248,7 +248,7 @@ def _holds(guard: Guard, row: Row) -> bool:
     try:
         status = _status(guard.inbox, row.path)
     except OSError as error:
-        return error.errno not in places.NOWHERE
+        return error.errno not in folders.NOWHERE
     now = fingerprint(status)
     if not stat.S_ISREG(status.st_mode):
         return False
@@ -305,7 +305,7 @@ def departing(
 
 def _sum(inbox: Path, entry: Entry, network: Network) -> bytes | None:
     gate = _as_it_is if network(entry.path) else _closed
-    with places.Held() as held:
+    with folders.Held() as held:
         result = examine(inbox, entry.path, entry.print, held, checksum=True, gate=gate)
     return result.sha256 if isinstance(result, Free) else None
 

@@ -16,8 +16,8 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config
-from attachd.filing import places
 from attachd.filing.guard import Guard, Mount, Sight
+from attachd.fs import folders as fs_folders
 from attachd.intake import hearsay, reading, walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.listings import Folder, Listing
@@ -310,4 +310,4 @@ def _may_be_folder(inbox: int, name: bytes) -> bool:
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=inbox, follow_symlinks=False).st_mode)
     except OSError as error:
-        return error.errno not in places.NOWHERE
+        return error.errno not in fs_folders.NOWHERE

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attachd import errors
-from attachd.filing import guard, places
+from attachd.filing import guard
+from attachd.fs import folders as fs_folders
 from attachd.intake import ignoring
 from attachd.model import Fingerprint, signed64
 
@@ -138,7 +139,7 @@ def everything(inbox: Path, beat: Callable[[], None]) -> Iterator[Entry]:
     def enter(_path: bytes, _folder: int, _status: os.stat_result) -> None:
         beat()
 
-    with suppress(OSError), places.folder(inbox, b"") as top:
+    with suppress(OSError), fs_folders.folder(inbox, b"") as top:
         walk = Walk(lambda _path, _folder: None, enter=enter)
         with os.scandir(top) as listing:
             items = [item for item in listing if item.name != guard.FOLDER]

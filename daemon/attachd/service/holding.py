@@ -9,7 +9,7 @@ from typing import assert_never
 from attachd import errors
 from attachd.config import Settle
 from attachd.delivery import blame
-from attachd.filing.leases import Writer
+from attachd.fs.leases import Writer
 from attachd.intake import gating
 from attachd.journal import lookup
 from attachd.journal.pauses import Pause, project

@@ -17,7 +17,8 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import site as site_
 from attachd.errors import Mistake
-from attachd.filing import guard, renaming
+from attachd.filing import guard
+from attachd.fs import rename
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Reply
 from attachd.journal import database, terms
@@ -193,7 +194,7 @@ def _try_rename(config: Config) -> Finding:
     descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (inbox, done)]
     try:
         os.close(os.open(source, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        renaming.rename_noreplace(descriptors[0], name, descriptors[1], name)
+        rename.rename_noreplace(descriptors[0], name, descriptors[1], name)
     except OSError as error:
         detail = (
             f"a move from inbox to done is not one rename ({error.strerror}): files are copied, compared and deleted"

@@ -13,7 +13,8 @@ from pathlib import Path
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.errors import Mistake, Problem
-from attachd.filing import guard, notes, places, recognising
+from attachd.filing import guard, notes
+from attachd.fs import folders, recognition
 from attachd.intake import hiding, ignoring, reading, routing, walking
 from attachd.journal import counts, lookup, retries, terms
 from attachd.journal.database import Journal
@@ -115,7 +116,7 @@ class Locator:
     def _status(self, root: str, path: bytes) -> os.stat_result | OSError | Situation | None:
         """What the name itself is; an error where that cannot be known; ``Special`` for what leads through no real folder."""
         here = bytes(self._roots[root])
-        parts = places.split(path)
+        parts = folders.split(path)
         try:
             status = os.stat(here)
             for number, part in enumerate(parts):
@@ -225,7 +226,7 @@ class Locator:
         if not notes.may_be_named(name):
             return False
         with suppress(OSError):
-            file = os.open(self._named("inbox", path), recognising.READ)
+            file = os.open(self._named("inbox", path), recognition.READ)
             try:
                 return notes.is_note(name, os.read(file, notes.FIRST_BYTES)) is not None
             finally:

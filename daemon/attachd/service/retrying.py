@@ -24,8 +24,9 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS, Kept
-from attachd.filing import guard, moving, notes, numbering, places, recognising, relocation, renaming
-from attachd.filing.moving import Dirty
+from attachd.filing import guard, notes
+from attachd.fs import folders, free_names, move, recognition, relocation, rename
+from attachd.fs.folders import Dirty
 from attachd.intake import routing, walking
 from attachd.journal import database, lookup, retries, rows
 from attachd.journal.database import Journal
@@ -256,29 +257,31 @@ def _intend(config: Config, router: routing.Router, row: Row, promised: Collecti
     )
 
 
-def _identity(failed: Path, target: bytes) -> moving.Identity | str:
+def _identity(failed: Path, target: bytes) -> recognition.Identity | str:
     """What lies there now, whatever somebody has done to it since it failed: that is what is to be tried again."""
-    above, name = places.divide(target)
-    with places.folder_if_there(failed, above) as folder:
-        status = recognising.status_of(folder, name) if folder is not None else None
+    above, name = folders.divide(target)
+    with folders.folder_if_there(failed, above) as folder:
+        status = recognition.status_of(folder, name) if folder is not None else None
     if status is None:
         return "it is not there any more"
     if not stat.S_ISREG(status.st_mode):
         return "what lies there is no regular file"
-    pin = recognising.Pin.of(status)
-    return moving.Identity(pin.size, pin.mtime_ns, pin.inode, None)
+    pin = recognition.Pin.of(status)
+    return recognition.Identity(pin.size, pin.mtime_ns, pin.inode, None)
 
 
-def _free(config: Config, source: bytes, goal: bytes, identity: moving.Identity, promised: Collection[bytes]) -> bytes:
+def _free(
+    config: Config, source: bytes, goal: bytes, identity: recognition.Identity, promised: Collection[bytes]
+) -> bytes:
     """Choose its own name, or the first that is free: or that of a copy of it, of the same time, that an earlier run left."""
     inbox = config.folders.inbox
     for name in _names(inbox, goal, promised):
         if name in promised:
             continue  # Another file of this group goes there.
-        found = moving.look(inbox, name, replace(identity, inode=None))
-        if found is moving.Found.NOTHING and not os.path.lexists(os.path.join(bytes(inbox), name)):
+        found = recognition.look(inbox, name, replace(identity, inode=None))
+        if found is recognition.Found.NOTHING and not os.path.lexists(os.path.join(bytes(inbox), name)):
             return name
-        if found is moving.Found.OURS and _reads_alike(config, source, name):
+        if found is recognition.Found.OURS and _reads_alike(config, source, name):
             return name
     raise OSError(errno.EEXIST, "its name in the inbox is taken as fast as another one is chosen")
 
@@ -289,18 +292,18 @@ def _reads_alike(config: Config, source: bytes, name: bytes) -> bool:
 
 
 def _sum(root: Path, path: bytes) -> bytes | None:
-    above, name = places.divide(path)
-    with places.folder_if_there(root, above) as folder:
-        status = recognising.status_of(folder, name) if folder is not None else None
+    above, name = folders.divide(path)
+    with folders.folder_if_there(root, above) as folder:
+        status = recognition.status_of(folder, name) if folder is not None else None
         if folder is None or status is None:
             return None
-        return recognising.digest_of(folder, name, recognising.Pin.of(status))
+        return recognition.digest_of(folder, name, recognition.Pin.of(status))
 
 
 def _names(inbox: Path, goal: bytes, promised: Collection[bytes]) -> Iterator[bytes]:
-    above, name = places.divide(goal)
-    yield from (above + b"/" + each for each in itertools.islice(numbering.numbered(name), _NAMES))
-    yield moving.choose(inbox, goal, lambda name: name in promised)
+    above, name = folders.divide(goal)
+    yield from (above + b"/" + each for each in itertools.islice(free_names.numbered(name), _NAMES))
+    yield free_names.choose(inbox, goal, lambda name: name in promised)
 
 
 # --- Each of them -----------------------------------------------------------------------------------------------
@@ -350,14 +353,14 @@ def _conclude(
 
 def _is_half_done(config: Config, intent: retries.Intent) -> bool:
     """Whether the file stands at both ends, or is set aside; also where that cannot be known."""
-    identity = moving.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
+    identity = recognition.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
     inbox, failed = config.folders.inbox, config.folders.failed
     try:
         if relocation.begun(failed, intent.source):
             return True
-        if moving.look(failed, intent.source, identity) is not moving.Found.OURS:
+        if recognition.look(failed, intent.source, identity) is not recognition.Found.OURS:
             return False
-        return moving.look(inbox, intent.target, identity) is moving.Found.OURS
+        return recognition.look(inbox, intent.target, identity) is recognition.Found.OURS
     except OSError:
         return True
 
@@ -373,20 +376,20 @@ class _Taking:
         """Move it to the name that was chosen, or to another that is free by now. Raises OSError."""
         for _ in range(_NAMES):
             outcome = self._move(intent)
-            if outcome is not moving.Outcome.TAKEN:
+            if outcome is not move.Outcome.TAKEN:
                 return self._said(intent, outcome)
-            target = moving.choose(self._inbox, intent.wanted, self._promised)
+            target = free_names.choose(self._inbox, intent.wanted, self._promised)
             intent = intent._replace(target=target, reserved_dev=None, reserved_ino=None)
             self._write(intent)
         return Left(intent.source, "its name in the inbox is taken as fast as another one is chosen")
 
-    def _said(self, intent: retries.Intent, outcome: moving.Outcome | moving.Stuck) -> Returned | Left:
+    def _said(self, intent: retries.Intent, outcome: move.Outcome | move.Stuck) -> Returned | Left:
         match outcome:
-            case moving.Outcome.MOVED:
+            case move.Outcome.MOVED:
                 return Returned(self._row, intent.target, intent.wanted)
-            case moving.Stuck(reason):
+            case move.Stuck(reason):
                 return Left(intent.source, reason)
-            case moving.Outcome.GONE:
+            case move.Outcome.GONE:
                 return Left(intent.source, "it is not there any more")
             case _:
                 return Left(intent.source, "it was replaced while it was being moved; try once more")
@@ -395,22 +398,22 @@ class _Taking:
         with database.changing(self._state) as connection:
             return connection is not None and bool(retries.aimed_at(connection, [target]))
 
-    def _move(self, intent: retries.Intent) -> moving.Outcome | moving.Stuck:
+    def _move(self, intent: retries.Intent) -> move.Outcome | move.Stuck:
         try:
             return self._move_or_raise(intent)
         except OSError as error:
-            if error.errno not in renaming.IN_THE_WAY:
+            if error.errno not in rename.IN_THE_WAY:
                 raise
-            return moving.Outcome.TAKEN  # Something that is no folder bars the way to the name.
+            return move.Outcome.TAKEN  # Something that is no folder bars the way to the name.
 
-    def _move_or_raise(self, intent: retries.Intent) -> moving.Outcome | moving.Stuck:
-        identity = moving.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
+    def _move_or_raise(self, intent: retries.Intent) -> move.Outcome | move.Stuck:
+        identity = recognition.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
         set_aside = relocation.begun(self._failed, intent.source)
-        lies = moving.look(self._failed, intent.source, identity)
-        if not set_aside and lies is not moving.Found.OURS:
+        lies = recognition.look(self._failed, intent.source, identity)
+        if not set_aside and lies is not recognition.Found.OURS:
             return self._without_original(intent, identity, lies)
         # A copy that stands under its name already is compared, and the original removed.
-        copied = not set_aside and moving.look(self._inbox, intent.target, identity) is moving.Found.OURS
+        copied = not set_aside and recognition.look(self._inbox, intent.target, identity) is recognition.Found.OURS
         if set_aside or (not copied and self._far(intent)):
             return self._relocate(intent)
         ends = self._failed, intent.source, self._inbox, intent.target
@@ -418,36 +421,36 @@ class _Taking:
         def reserved(device: int, inode: int) -> None:
             self._write(intent._replace(reserved_dev=device, reserved_ino=inode))
 
-        return moving.move(
+        return move.move(
             *ends, self._inode(intent, identity), self._dirty, reserved=reserved, reservation=intent.reservation
         )
 
-    def _inode(self, intent: retries.Intent, identity: moving.Identity) -> moving.Identity:
+    def _inode(self, intent: retries.Intent, identity: recognition.Identity) -> recognition.Identity:
         """As it is now: between the look and the rename it is known by its inode."""
         now = _identity(self._failed, intent.source)
         return (
             now
-            if isinstance(now, moving.Identity) and (now.size, now.mtime_ns) == (identity.size, identity.mtime_ns)
+            if isinstance(now, recognition.Identity) and (now.size, now.mtime_ns) == (identity.size, identity.mtime_ns)
             else identity
         )
 
     def _without_original(
-        self, intent: retries.Intent, identity: moving.Identity, lies: moving.Found
-    ) -> moving.Outcome:
+        self, intent: retries.Intent, identity: recognition.Identity, lies: recognition.Found
+    ) -> move.Outcome:
         """It has left failed: by an earlier run of ours, if it lies at its target, or was seen there since."""
-        if moving.look(self._inbox, intent.target, identity) is moving.Found.OURS or self._arrived(intent):
-            return moving.Outcome.MOVED
-        return moving.Outcome.GONE if lies is moving.Found.NOTHING else moving.Outcome.SWAPPED
+        if recognition.look(self._inbox, intent.target, identity) is recognition.Found.OURS or self._arrived(intent):
+            return move.Outcome.MOVED
+        return move.Outcome.GONE if lies is recognition.Found.NOTHING else move.Outcome.SWAPPED
 
     def _far(self, intent: retries.Intent) -> bool:
         """Whether it has to be copied: between two mounts nothing can be renamed (rename(2), EXDEV)."""
         with (
-            places.folder(self._failed, places.divide(intent.source)[0]) as here,
-            places.folder(self._inbox, places.divide(intent.target)[0], create=True) as there,
+            folders.folder(self._failed, folders.divide(intent.source)[0]) as here,
+            folders.folder(self._inbox, folders.divide(intent.target)[0], create=True) as there,
         ):
             return guard.mount_of_descriptor(here)[::2] != guard.mount_of_descriptor(there)[::2]
 
-    def _relocate(self, intent: retries.Intent) -> moving.Outcome:
+    def _relocate(self, intent: retries.Intent) -> move.Outcome:
         current = intent
 
         def read(sha256: bytes) -> None:
@@ -464,19 +467,19 @@ class _Taking:
             relocation.Job(
                 *(self._failed, intent.source, self._inbox, intent.target, intent.sha256, read),
                 lambda: self._arrived(current),
-                renaming.Reserving(reserved, intent.reservation),
+                rename.Reserving(reserved, intent.reservation),
             )
         )
         match outcome:
             case relocation.Outcome.MOVED:
-                return moving.Outcome.MOVED
+                return move.Outcome.MOVED
             case relocation.Outcome.TAKEN:
-                return moving.Outcome.TAKEN
+                return move.Outcome.TAKEN
             case relocation.Outcome.GONE:
-                return moving.Outcome.GONE
+                return move.Outcome.GONE
             case relocation.Outcome.KEPT:
                 self._doubt()
-                return moving.Outcome.SWAPPED
+                return move.Outcome.SWAPPED
             case _:
                 assert_never(outcome)
 

@@ -23,8 +23,9 @@ from pathlib import Path
 import structlog
 
 from attachd.clock import Clock
-from attachd.filing import guard, places, recognising
+from attachd.filing import guard
 from attachd.filing.guard import Marker, Mount
+from attachd.fs import folders, recognition
 from attachd.journal import backup, database, terms
 from attachd.journal.database import Journal
 from attachd.journal.terms import Known
@@ -317,7 +318,7 @@ class Tenure:
         """Set aside what lies in the place of our folder, if nothing can be written in it. Raises ``OSError``."""
         try:
             with guard.opened(self._inbox) as folder:
-                status = recognising.status_of(folder, guard.MARKER.encode())
+                status = recognition.status_of(folder, guard.MARKER.encode())
             if status is None or not stat.S_ISDIR(status.st_mode):
                 return
         except FileNotFoundError:
@@ -326,7 +327,7 @@ class Tenure:
             if error.errno not in _REPLACED:
                 raise
         aside = f"{guard.FOLDER}-aside-{guard.new_id()}"
-        with places.folder(self._inbox, b"") as above:
+        with folders.folder(self._inbox, b"") as above:
             os.rename(guard.FOLDER, aside, src_dir_fd=above, dst_dir_fd=above)
         log.warning("inbox.set_aside", inbox=str(self._inbox), what=guard.FOLDER, now=aside)
 
@@ -357,6 +358,6 @@ _CONTESTED = (
 
 def _clear(folder: int) -> None:
     """Set aside what lies in the place of the lock and cannot be locked: a link, a pipe, a folder. Raises ``OSError``."""
-    status = recognising.status_of(folder, guard.LOCK.encode())
+    status = recognition.status_of(folder, guard.LOCK.encode())
     if status is not None and not stat.S_ISREG(status.st_mode):
         os.rename(guard.LOCK, f"{guard.LOCK}-aside-{guard.new_id()}", src_dir_fd=folder, dst_dir_fd=folder)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attachd.filing import durability
+from attachd.fs import folders
 from attachd.jira.granting import Kept
 
 FILE_NAME = "oauth.json"
@@ -70,7 +70,7 @@ class TokenFile:
         os.rename(self._next, self.path)
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            durability.synchronise(folder)
+            folders.synchronise(folder)
         finally:
             os.close(folder)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from attachd.filing.leases import Writer, writer
+from attachd.fs.leases import Writer, writer
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage
 from attachd.intake.watching import Doorbell, Watch

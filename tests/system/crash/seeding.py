@@ -79,11 +79,11 @@ SEEDS = (
         more=(("filing/guard.py", "if self._claim and (reason :=", "if False and self._claim and (reason :="),),
     ),
     Seed(
-        "folders not synchronised", "filing/durability.py",
+        "folders not synchronised", "fs/folders.py",
         "        os.fsync(folder)\n", "        pass\n", "apart", "cut", "filing",
     ),
     Seed(
-        "a copy to another device not synchronised", "filing/copying.py",
+        "a copy to another device not synchronised", "fs/cross_device.py",
         "        os.fsync(written)\n", "", "devices", "cut", "removing",
     ),
     Seed(

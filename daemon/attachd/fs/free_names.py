@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.filing import places, recognising
+from attachd.fs import folders as fs_folders
+from attachd.fs import recognition
 
 #: Bytes of one name on every Linux file system (NAME_MAX, limits.h).
 NAME_MAX = 255
@@ -98,7 +99,7 @@ def fitting(path: bytes, ident: str) -> Iterator[bytes]:
     What is refused is written as in a URL (``%3A``), then all that is not ASCII; then names are cut. The last form is
     *ident* with the ending, if that is plain.
     """
-    parts, seen = places.split(path), {path}
+    parts, seen = fs_folders.split(path), {path}
     key, *below = parts
     plain = [_escaped(part, ascii_only=False) for part in below]
     bare = [_escaped(part, ascii_only=True) for part in below]
@@ -152,14 +153,14 @@ def choose(root: Path, wanted: bytes, promised: Callable[[bytes], bool] = lambda
     that was *promised* to another file counts as taken. What is free now may be taken a moment later: only a rename that
     does not replace decides. Raises OSError.
     """
-    with places.Held() as held:
+    with fs_folders.Held() as held:
         return Chooser(root, held).choose(wanted, promised)
 
 
 class Chooser:
     """Chooses paths below one root for a group of files: into which folders they go is looked at once."""
 
-    def __init__(self, root: Path, held: places.Held) -> None:
+    def __init__(self, root: Path, held: fs_folders.Held) -> None:
         """Make one for a group, whose folders are *held*."""
         self._root, self._held = root, held
         self._chosen: dict[bytes, list[bytes]] = {}
@@ -167,7 +168,7 @@ class Chooser:
 
     def choose(self, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
         """As ``choose``, of what was promised to nobody else of the group either, if *promised* knows that."""
-        above, name = places.divide(wanted)
+        above, name = fs_folders.divide(wanted)
         if above not in self._chosen:
             self._chosen[above] = self._folders(above)
         folders = self._chosen[above]
@@ -176,7 +177,7 @@ class Chooser:
 
     def _folders(self, above: bytes) -> list[bytes]:
         chosen: list[bytes] = []
-        for part in places.split(above):
+        for part in fs_folders.split(above):
             chosen.append(self._free(chosen, Series(part, b"", b""), lambda _: False, _bars_folder))
         return chosen
 
@@ -197,9 +198,9 @@ class Chooser:
 
 
 def _bars_folder(here: int, name: bytes) -> bool:
-    status = recognising.status_of(here, name)
+    status = recognition.status_of(here, name)
     return status is not None and not stat.S_ISDIR(status.st_mode)
 
 
 def _bars_file(here: int, name: bytes) -> bool:
-    return recognising.status_of(here, name) is not None
+    return recognition.status_of(here, name) is not None

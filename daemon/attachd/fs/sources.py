@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from attachd.filing import filesystems, leases, places, recognising, tripwire
-from attachd.filing.leases import Writer
-from attachd.filing.recognising import Found, Identity, Pin
+from attachd.fs import filesystems, folders, leases, recognition, tripwire
+from attachd.fs.leases import Writer
+from attachd.fs.recognition import Found, Identity, Pin
 
 
 class Disturbed(Exception):
@@ -68,7 +68,7 @@ class Source:
             self.wire.rearm()
         before = Pin.of(os.fstat(self.descriptor))
         os.lseek(self.descriptor, 0, os.SEEK_SET)
-        digest = recognising.digest_from(self.descriptor)
+        digest = recognition.digest_from(self.descriptor)
         if Pin.of(os.fstat(self.descriptor)) != before or (self.wire and self.wire.tripped):
             raise Disturbed
         return digest
@@ -115,14 +115,14 @@ def opened(folder: int, name: bytes, kinds: dict[int, str] | None = None) -> Ite
 
 def _open(folder: int, name: bytes) -> tuple[int, bool] | None:
     """Open it for reading, or (no permission) only to name it: who may change the folder may move what it cannot read."""
-    status = recognising.status_of(folder, name)
+    status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode):
         return None
     try:
-        return os.open(name, recognising.READ, dir_fd=folder), True
+        return os.open(name, recognition.READ, dir_fd=folder), True
     except PermissionError:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), False
     except OSError as error:
-        if error.errno in places.NOWHERE:
+        if error.errno in folders.NOWHERE:
             return None
         raise

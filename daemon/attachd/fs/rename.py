@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from attachd import errors
-from attachd.filing import recognising
+from attachd.fs import recognition
 
 _RENAME_NOREPLACE = 1  #: linux/fs.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -85,17 +85,17 @@ def _reserve(folder: int, name: bytes) -> tuple[int, int]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     file = os.open(name, flags, 0o600, dir_fd=folder)
     try:
-        return recognising.Pin.of(os.fstat(file)).inode
+        return recognition.Pin.of(os.fstat(file)).inode
     finally:
         os.close(file)
 
 
 def is_reservation(folder: int, name: bytes, reservation: tuple[int, int]) -> bool:
     """Say whether the name still is the empty file that was reserved."""
-    status = recognising.status_of(folder, name)
+    status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode) or status.st_size:
         return False
-    return recognising.Pin.of(status).inode == reservation
+    return recognition.Pin.of(status).inode == reservation
 
 
 def release(folder: int, name: bytes, reservation: tuple[int, int]) -> None:

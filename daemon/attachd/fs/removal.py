@@ -6,10 +6,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from attachd.filing import numbering, places, recognising, renaming
-from attachd.filing.durability import Dirty
-from attachd.filing.recognising import Found, Identity, Pin
-from attachd.filing.sources import Source
+from attachd.fs import folders, free_names, recognition, rename
+from attachd.fs.folders import Dirty
+from attachd.fs.recognition import Found, Identity, Pin
+from attachd.fs.sources import Source
 
 _PURPOSE = b"gone"
 
@@ -20,16 +20,16 @@ def put_back(folder: int, name: bytes, inbox: Path, source: bytes, dirty: Dirty)
     Its own name, if nobody has taken it meanwhile: there a person expects it.
     """
     while True:
-        free = numbering.choose(inbox, source)
-        above, new = places.divide(free)
+        free = free_names.choose(inbox, source)
+        above, new = folders.divide(free)
         try:
-            with places.folder(inbox, above, create=True) as back:
-                renaming.rename(folder, name, back, new, renaming.Reserving())
+            with folders.folder(inbox, above, create=True) as back:
+                rename.rename(folder, name, back, new, rename.Reserving())
                 dirty.touch(folder)
                 dirty.touch(back)
                 return free
         except OSError as error:
-            if error.errno not in renaming.IN_THE_WAY:
+            if error.errno not in rename.IN_THE_WAY:
                 raise  # Else it was taken since it was chosen.
 
 
@@ -42,8 +42,8 @@ def remove(
     somebody put under this name a moment ago is put back, and so is what was written to the file since it was copied:
     it is read, unless it is the *held* one, and nobody has touched that since.
     """
-    name = places.divide(source)[1]
-    aside = numbering.hidden(_PURPOSE, name)
+    name = folders.divide(source)[1]
+    aside = free_names.hidden(_PURPOSE, name)
     try:
         os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
     except FileNotFoundError:
@@ -52,20 +52,38 @@ def remove(
         os.unlink(aside, dir_fd=folder)
         dirty.touch(folder)
         return
-    settle(folder, inbox, source, replace(identity, ctime_ns=recognising.UNREAD), filed=True, dirty=dirty)
+    settle(folder, inbox, source, replace(identity, ctime_ns=recognition.UNREAD), filed=True, dirty=dirty)
 
 
 def _is(folder: int, name: bytes, held: Source) -> bool:
-    status = recognising.status_of(folder, name)
+    status = recognition.status_of(folder, name)
     return status is not None and Pin.of(status).inode == held.pin.inode
 
 
 def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed: bool, dirty: Dirty) -> None:
     """Deal with what ``remove`` set aside, perhaps before a crash: ours goes if it is *filed*, all else is put back."""
-    aside = numbering.hidden(_PURPOSE, places.divide(source)[1])
-    found, _ = recognising.examine(folder, aside, identity, copied=True)
+    aside = free_names.hidden(_PURPOSE, folders.divide(source)[1])
+    found, _ = recognition.examine(folder, aside, identity, copied=True)
     if found is Found.OURS and filed:
         os.unlink(aside, dir_fd=folder)
         dirty.touch(folder)
     elif found is not Found.NOTHING:
         put_back(folder, aside, inbox, source, dirty)
+
+
+def clear(root: Path, target: bytes, identity: Identity) -> Found:
+    """Delete the file if it is the very one, durably; says what lay there. Repeat it after a crash. Raises OSError.
+
+    What somebody put under the name, be it at the last moment, stays.
+    """
+    above, name = folders.divide(target)
+    with folders.folder_if_there(root, above) as folder:
+        if folder is None:
+            return Found.NOTHING
+        dirty = Dirty()
+        settle(folder, root, target, identity, filed=True, dirty=dirty)
+        found, _ = recognition.examine(folder, name, identity, copied=True)
+        if found is Found.OURS:
+            remove(folder, root, target, identity, dirty)
+        dirty.sync()
+        return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from attachd.filing import places
+from attachd.fs import folders
 from attachd.model import signed64
 
 #: O_NOFOLLOW against symlinks; O_NONBLOCK because opening a FIFO would wait for its writer (open(2)).
@@ -73,8 +73,8 @@ def look(root: Path, relative: bytes, identity: Identity, *, copied: bool = Fals
 
     Follows no symlink and waits for no FIFO. Raises OSError, also where the root itself is missing.
     """
-    above, name = places.divide(relative)
-    with places.folder_if_there(root, above) as folder:
+    above, name = folders.divide(relative)
+    with folders.folder_if_there(root, above) as folder:
         return Found.NOTHING if folder is None else examine(folder, name, identity, copied=copied)[0]
 
 
@@ -113,7 +113,7 @@ def digest_of(folder: int, name: bytes, pin: Pin) -> bytes | None:
     try:
         file = os.open(name, READ, dir_fd=folder)
     except OSError as error:
-        if error.errno in places.NOWHERE:
+        if error.errno in folders.NOWHERE:
             return None
         raise
     try:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
-from attachd.filing import copying, durability, numbering, places, recognising, renaming, sources
-from attachd.filing.recognising import Pin
-from attachd.filing.sources import Source
+from attachd.fs import cross_device, folders, free_names, recognition, rename, sources
+from attachd.fs.recognition import Pin
+from attachd.fs.sources import Source
 
 _ASIDE, _COPY = b"aside", b"back"
 
@@ -49,7 +49,7 @@ class Job:
     sha256: bytes | None
     read: Callable[[bytes], None]
     arrived: Callable[[], bool]
-    reserving: renaming.Reserving = field(default_factory=renaming.Reserving)
+    reserving: rename.Reserving = field(default_factory=rename.Reserving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class _Ends:
 
     @property
     def aside(self) -> bytes:
-        return numbering.hidden(_ASIDE, self.original)
+        return free_names.hidden(_ASIDE, self.original)
 
     def find(self, digest: bytes) -> bytes | None:
         """Find the copy by its content, under one of its hidden names."""
@@ -71,38 +71,38 @@ class _Ends:
 
     def free(self) -> bytes:
         """Choose a hidden name that nothing has. Raises OSError where each has something."""
-        found = next((name for name in self._hidden() if recognising.status_of(self.there, name) is None), None)
+        found = next((name for name in self._hidden() if recognition.status_of(self.there, name) is None), None)
         if found is None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
         return found
 
     def _hidden(self) -> list[bytes]:
-        return list(itertools.islice(numbering.numbered(numbering.hidden(_COPY, self.name)), _NAMES))
+        return list(itertools.islice(free_names.numbered(free_names.hidden(_COPY, self.name)), _NAMES))
 
 
 def relocate(job: Job) -> Outcome:
     """Move the file, or go on with that. Raises OSError."""
-    above, name = places.divide(job.target)
-    within, original = places.divide(job.source)
-    with places.folder(job.failed, within) as here, places.folder(job.inbox, above, create=True) as there:
+    above, name = folders.divide(job.target)
+    within, original = folders.divide(job.source)
+    with folders.folder(job.failed, within) as here, folders.folder(job.inbox, above, create=True) as there:
         ends = _Ends(here, original, there, name)
-        if recognising.status_of(here, ends.aside) is not None:
+        if recognition.status_of(here, ends.aside) is not None:
             return _resume(job, ends)
-        if recognising.status_of(there, name) is not None and not _is_reserved(job, ends):
+        if recognition.status_of(there, name) is not None and not _is_reserved(job, ends):
             return Outcome.TAKEN
         return _begin(job, ends)
 
 
 def begun(failed: Path, source: bytes) -> bool:
     """Whether an earlier run has set the original aside. Raises OSError where that cannot be known."""
-    above, name = places.divide(source)
-    with places.folder_if_there(failed, above) as here:
-        return here is not None and recognising.status_of(here, numbering.hidden(_ASIDE, name)) is not None
+    above, name = folders.divide(source)
+    with folders.folder_if_there(failed, above) as here:
+        return here is not None and recognition.status_of(here, free_names.hidden(_ASIDE, name)) is not None
 
 
 def _begin(job: Job, ends: _Ends) -> Outcome:
     with sources.opened(ends.here, ends.original) as source:
-        if source is None and recognising.status_of(ends.here, ends.original) is None:
+        if source is None and recognition.status_of(ends.here, ends.original) is None:
             _discard(job, ends)
         hidden = _copy(job, ends, source) if source is not None else None
     if source is None or hidden is None:
@@ -121,15 +121,15 @@ def _copy(job: Job, ends: _Ends, source: Source) -> bytes | None:
     hidden = ends.find(digest)  # An earlier run may have come as far as this.
     if hidden is None:
         hidden = ends.free()
-        if copying.copy(source, ends.there, hidden, digest, renaming.Reserving()) is None:
+        if cross_device.copy(source, ends.there, hidden, digest, rename.Reserving()) is None:
             return None
-    durability.synchronise(ends.there)
+    folders.synchronise(ends.there)
     return hidden
 
 
 def _discard(job: Job, ends: _Ends) -> None:
     """Remove what an earlier run has copied, or begun to copy, of a file that somebody took since."""
-    copying.discard(ends.there, ends.free())
+    cross_device.discard(ends.there, ends.free())
     hidden = ends.find(job.sha256) if job.sha256 is not None else None
     if hidden is not None:
         os.unlink(hidden, dir_fd=ends.there)
@@ -138,38 +138,38 @@ def _discard(job: Job, ends: _Ends) -> None:
 def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
     """Set the original aside, and give the copy its name. Whoever takes the original away before that has it."""
     try:
-        renaming.rename(ends.here, ends.original, ends.here, ends.aside, renaming.Reserving())
+        rename.rename(ends.here, ends.original, ends.here, ends.aside, rename.Reserving())
     except OSError as error:
         os.unlink(hidden, dir_fd=ends.there)
         if isinstance(error, FileNotFoundError):
             return Outcome.GONE
         raise
-    status = recognising.status_of(ends.here, ends.aside)
+    status = recognition.status_of(ends.here, ends.aside)
     if status is None or not Pin.of(status).has_content_of(pin):
         # Replaced or written to since it was copied: what is there now counts.
         _give_back(ends)
         os.unlink(hidden, dir_fd=ends.there)
         return Outcome.GONE
-    durability.synchronise(ends.here)
+    folders.synchronise(ends.here)
     return _show(job, ends, hidden)
 
 
 def _show(job: Job, ends: _Ends, hidden: bytes) -> Outcome:
     try:
-        renaming.rename(ends.there, hidden, ends.there, ends.name, job.reserving)
+        rename.rename(ends.there, hidden, ends.there, ends.name, job.reserving)
     except OSError as error:
-        if error.errno not in renaming.IN_THE_WAY:
+        if error.errno not in rename.IN_THE_WAY:
             raise
         _give_back(ends)
         os.unlink(hidden, dir_fd=ends.there)
         return Outcome.TAKEN
-    durability.synchronise(ends.there)
+    folders.synchronise(ends.there)
     return _finish(ends)
 
 
 def _finish(ends: _Ends) -> Outcome:
     os.unlink(ends.aside, dir_fd=ends.here)
-    durability.synchronise(ends.here)
+    folders.synchronise(ends.here)
     return Outcome.MOVED
 
 
@@ -188,22 +188,22 @@ def _resume(job: Job, ends: _Ends) -> Outcome:
 
 def _give_back(ends: _Ends) -> None:
     """Give the original its own name again, or the first that is free."""
-    for name in numbering.numbered(ends.original):
+    for name in free_names.numbered(ends.original):
         try:
-            renaming.rename(ends.here, ends.aside, ends.here, name, renaming.Reserving())
+            rename.rename(ends.here, ends.aside, ends.here, name, rename.Reserving())
         except FileExistsError:
             continue
-        durability.synchronise(ends.here)
+        folders.synchronise(ends.here)
         return
 
 
 def _digest(folder: int, name: bytes) -> bytes | None:
-    status = recognising.status_of(folder, name)
+    status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode):
         return None
-    return recognising.digest_of(folder, name, Pin.of(status))
+    return recognition.digest_of(folder, name, Pin.of(status))
 
 
 def _is_reserved(job: Job, ends: _Ends) -> bool:
     reservation = job.reserving.resumed
-    return reservation is not None and renaming.is_reservation(ends.there, ends.name, reservation)
+    return reservation is not None and rename.is_reservation(ends.there, ends.name, reservation)

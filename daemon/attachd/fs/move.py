@@ -11,17 +11,11 @@ from enum import Enum, auto
 from pathlib import Path
 
 from attachd import errors
-from attachd.filing import copying, durability, places, recognising, refusing, renaming, returning, sides, sources
-from attachd.filing.durability import Dirty as Dirty
-from attachd.filing.numbering import Chooser as Chooser
-from attachd.filing.numbering import choose as choose
-from attachd.filing.recognising import UNREAD as UNREAD
-from attachd.filing.recognising import Found as Found
-from attachd.filing.recognising import Identity as Identity
-from attachd.filing.recognising import Pin
-from attachd.filing.recognising import look as look
-from attachd.filing.sides import Side
-from attachd.filing.sources import Disturbed, Source
+from attachd.fs import cross_device, folders, permissions, recognition, removal, rename, sides, sources
+from attachd.fs.folders import Dirty
+from attachd.fs.recognition import Found, Identity, Pin
+from attachd.fs.sides import Side
+from attachd.fs.sources import Disturbed, Source
 
 #: Attempts while others keep removing the very folders that are being moved between.
 _ATTEMPTS = 3
@@ -56,7 +50,7 @@ class Job:
     target: bytes
     identity: Identity
     dirty: Dirty
-    reserving: renaming.Reserving = field(default_factory=renaming.Reserving)
+    reserving: rename.Reserving = field(default_factory=rename.Reserving)
 
 
 #: Why a file stays that a program still writes to: what is written after the move would be in no issue.
@@ -96,14 +90,14 @@ def move(
     to replace, the target is first reserved by an empty file; *reserved* is told its (device, inode), to be journalled,
     and *reservation* is what an earlier run was told. Errors of the disk (ENOSPC, EDQUOT, EROFS, EIO) are raised.
     """
-    job = Job(inbox, source, root, target, identity, dirty, renaming.Reserving(reserved, reservation))
+    job = Job(inbox, source, root, target, identity, dirty, rename.Reserving(reserved, reservation))
     try:
         return _persist(job)
     except OSError as error:
-        if error.errno not in refusing.PERSONAL:
+        if error.errno not in permissions.PERSONAL:
             raise
         refuses_name = errors.reach(error) is errors.Reach.NAME
-        return Stuck(refusing.explain(error, inbox, source, root, target), refuses_name)
+        return Stuck(permissions.explain(error, inbox, source, root, target), refuses_name)
 
 
 def _persist(job: Job) -> Outcome | Stuck:
@@ -126,25 +120,25 @@ def _attempt(job: Job) -> Outcome | Stuck:
             here = stack.enter_context(_opened(job.inbox, job.source))
             if here is not None:
                 filed = target is not None and target.ours
-                returning.settle(here, job.inbox, job.source, job.identity, filed=filed, dirty=job.dirty)
+                removal.settle(here, job.inbox, job.source, job.identity, filed=filed, dirty=job.dirty)
             source = _hold(stack, here, job)
         outcome = _act(job, here, there, source, target)
         if there is not None:
             # What an earlier run was copying when it died, if this one went another way.
-            copying.discard(there, places.divide(job.target)[1])
+            cross_device.discard(there, folders.divide(job.target)[1])
         return outcome
 
 
 def _opened(root: Path, path: bytes) -> AbstractContextManager[int | None]:
-    return places.folder_if_there(root, places.divide(path)[0])
+    return folders.folder_if_there(root, folders.divide(path)[0])
 
 
 def _look(folder: int | None, path: bytes, identity: Identity) -> _Thing | None:
     """Look at the target, where a copy counts as well as the file itself."""
     if folder is None:
         return None
-    name = places.divide(path)[1]
-    found, pin = recognising.examine(folder, name, identity, copied=True)
+    name = folders.divide(path)[1]
+    found, pin = recognition.examine(folder, name, identity, copied=True)
     return _Thing(folder, name, pin, found) if pin else None
 
 
@@ -152,7 +146,7 @@ def _hold(stack: ExitStack, folder: int | None, job: Job) -> _Thing | None:
     """Open what lies at the source, and see whether it is what was sent; None where that is no regular file."""
     if folder is None:
         return None
-    name = places.divide(job.source)[1]
+    name = folders.divide(job.source)[1]
     held = stack.enter_context(sources.opened(folder, name))
     return _Thing(folder, name, held.pin, held.judge(job.identity), held) if held else None
 
@@ -174,17 +168,17 @@ def _act(
 
 def _is_reserved(job: Job, target: _Thing) -> bool:
     reservation = job.reserving.resumed
-    return reservation is not None and renaming.is_reservation(target.folder, target.name, reservation)
+    return reservation is not None and rename.is_reservation(target.folder, target.name, reservation)
 
 
 def _cancel(job: Job, source: _Thing | None, target: _Thing) -> Outcome:
     assert job.reserving.resumed
-    renaming.release(target.folder, target.name, job.reserving.resumed)
+    rename.release(target.folder, target.name, job.reserving.resumed)
     return Outcome.CHANGED if source and source.found is Found.CHANGED else Outcome.GONE
 
 
 def _carry(job: Job, source: _Thing, there: int | None) -> Outcome | Stuck:
-    above, name = places.divide(job.target)
+    above, name = folders.divide(job.target)
     if source.held and source.held.is_open_for_writing():
         return Stuck(_OPEN, passes=True)
     try:
@@ -192,10 +186,10 @@ def _carry(job: Job, source: _Thing, there: int | None) -> Outcome | Stuck:
             return _carry_into(job, source, there, name)
         with ExitStack() as stack:
             with sides.on(Side.TARGET):
-                made = stack.enter_context(places.folder(job.root, above, create=True))
+                made = stack.enter_context(folders.folder(job.root, above, create=True))
             return _carry_into(job, source, made, name)
     except OSError as error:
-        if error.errno not in renaming.IN_THE_WAY or sides.of(error) is Side.SOURCE:
+        if error.errno not in rename.IN_THE_WAY or sides.of(error) is Side.SOURCE:
             raise
         return Outcome.TAKEN
 
@@ -203,7 +197,7 @@ def _carry(job: Job, source: _Thing, there: int | None) -> Outcome | Stuck:
 def _carry_into(job: Job, source: _Thing, there: int, name: bytes) -> Outcome | Stuck:
     assert source.held is not None
     try:
-        renaming.rename(source.folder, source.name, there, name, job.reserving)
+        rename.rename(source.folder, source.name, there, name, job.reserving)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -215,15 +209,15 @@ def verify(job: Job, here: int, there: int, held: Source) -> Outcome:
     """Look at what was renamed from the folder *here* to *there*: between the look at the *held* file and the rename
     somebody may have put another file under the name, or other content into this one. Raises OSError.
     """
-    name = places.divide(job.target)[1]
-    status = recognising.status_of(there, name)
+    name = folders.divide(job.target)[1]
+    status = recognition.status_of(there, name)
     if status is not None and Pin.of(status).inode != held.pin.inode:
-        found, _ = recognising.examine(there, name, job.identity, copied=True)
+        found, _ = recognition.examine(there, name, job.identity, copied=True)
         if found is Found.OTHER:
-            returning.put_back(there, name, job.inbox, job.source, job.dirty)
+            removal.put_back(there, name, job.inbox, job.source, job.dirty)
             return Outcome.SWAPPED
     elif status is not None and not _holds_what_was_sent(held, job.identity):
-        returning.put_back(there, name, job.inbox, job.source, job.dirty)
+        removal.put_back(there, name, job.inbox, job.source, job.dirty)
         return Outcome.CHANGED if job.identity.sha256 else Outcome.SWAPPED
     _touch(job, here, there)
     return Outcome.MOVED
@@ -242,12 +236,12 @@ def _holds_what_was_sent(held: Source, identity: Identity) -> bool:
 
 
 def _carry_across(job: Job, source: _Thing, held: Source, there: int, name: bytes) -> Outcome | Stuck:
-    if reason := refusing.bar(source.folder, source.name, job.inbox, places.divide(job.source)[0]):
+    if reason := permissions.bar(source.folder, source.name, job.inbox, folders.divide(job.source)[0]):
         return Stuck(reason)
     if not held.readable:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), source.name)
     with sides.on(Side.TARGET):
-        copied = copying.copy(held, there, name, job.identity.sha256, job.reserving)
+        copied = cross_device.copy(held, there, name, job.identity.sha256, job.reserving)
     if copied is None:
         # Whether it holds other content, or somebody is only at it, shows when it is looked at again.
         raise Disturbed
@@ -262,7 +256,7 @@ def _finish(job: Job, here: int | None, source: _Thing | None, target: _Thing) -
         return Outcome.MOVED
     assert source.held is not None
     digest = source.held.digest()
-    if source.pin.inode != target.pin.inode and digest != recognising.digest_of(target.folder, target.name, target.pin):
+    if source.pin.inode != target.pin.inode and digest != recognition.digest_of(target.folder, target.name, target.pin):
         return Outcome.TAKEN
     _remove(job, source, digest)
     return Outcome.MOVED
@@ -275,10 +269,10 @@ def _remove(job: Job, source: _Thing, digest: bytes) -> None:
     identity = replace(job.identity, sha256=digest)
     with ExitStack() as stack:
         with sides.on(Side.TARGET):
-            above = places.divide(job.target)[0]
-            stack.enter_context(places.folder(job.root, above, passing=durability.synchronise))
+            above = folders.divide(job.target)[0]
+            stack.enter_context(folders.folder(job.root, above, passing=folders.synchronise))
         with sides.on(Side.SOURCE):
-            returning.remove(source.folder, job.inbox, job.source, identity, job.dirty, source.held)
+            removal.remove(source.folder, job.inbox, job.source, identity, job.dirty, source.held)
     _touch(job, source.folder)
 
 
@@ -291,7 +285,7 @@ def _give_back(job: Job, target: _Thing) -> Outcome:
     if not target.pin.size:
         return Outcome.GONE
     try:
-        returning.put_back(target.folder, target.name, job.inbox, job.source, job.dirty)
+        removal.put_back(target.folder, target.name, job.inbox, job.source, job.dirty)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -307,5 +301,46 @@ def _touch(job: Job, here: int | None, there: int | None = None) -> None:
     if here is not None:
         job.dirty.touch(here)
     if there is None or job.dirty.touch(there):
-        with places.folder(job.root, places.divide(job.target)[0], passing=job.dirty.touch):
+        with folders.folder(job.root, folders.divide(job.target)[0], passing=job.dirty.touch):
             pass
+
+
+class Group(folders.Held):
+    """One group of moves: the folders between which it goes, and those that it has changed.
+
+    What it moved is durable when ``dirty`` was synchronised. ``fresh`` are those of the caller's files whose target was
+    chosen for this very group, so that no earlier run can have left anything of their move.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no folder."""
+        super().__init__()
+        self.dirty = Dirty()
+        self.fresh: set[int] = set()
+        self._kinds: dict[int, str] = {}
+
+    def move(self, inbox: Path, source: bytes, root: Path, target: bytes, identity: Identity) -> Outcome | None:
+        """Move a file whose target is fresh: MOVED, CHANGED or SWAPPED. Raises OSError once something was moved.
+
+        None where that is not plain: for ``moving.move``, which judges from what stands at both ends.
+
+        Looked at before and after the rename, which replaces nothing: between look and rename somebody may have put
+        another file under the name, or other content into this one.
+        """
+        (above, name), (over, new) = folders.divide(source), folders.divide(target)
+        with ExitStack() as stack:
+            try:
+                here = self.folder(inbox, above)
+                held = stack.enter_context(sources.opened(here, name, self._kinds))
+                if held is None or held.pin.inode != identity.inode or not held.is_proven(identity):
+                    return None
+                if held.is_open_for_writing():
+                    return None
+                there = self.folder(root, over, create=True)
+                rename.rename_noreplace(here, name, there, new)
+            except OSError:
+                return None
+            # Somebody may take what was filed at once, or move its folder away: then it vanishes from under the next step.
+            with suppress(FileNotFoundError):
+                return verify(Job(inbox, source, root, target, identity, self.dirty), here, there, held)
+        return None

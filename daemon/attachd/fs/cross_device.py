@@ -10,9 +10,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from attachd.filing import numbering, recognising, renaming, sides
-from attachd.filing.sides import Side
-from attachd.filing.sources import Source
+from attachd.fs import free_names, recognition, rename, sides
+from attachd.fs.sides import Side
+from attachd.fs.sources import Source
 
 _PURPOSE = b"copy"
 
@@ -24,9 +24,7 @@ _writing: set[tuple[int, int, bytes]] = set()
 _writing_lock = threading.Lock()
 
 
-def copy(
-    source: Source, to_folder: int, new: bytes, sha256: bytes | None, reserving: renaming.Reserving
-) -> bytes | None:
+def copy(source: Source, to_folder: int, new: bytes, sha256: bytes | None, reserving: rename.Reserving) -> bytes | None:
     """Copy an open file to a new name, with mode and times; return the SHA-256 of the copy.
 
     None if that is not *sha256*; without one, if the file was changed meanwhile. Under the new name stands all of it,
@@ -41,14 +39,14 @@ def copy(
         os.fsync(written)
         if _reread(written) != digest:
             raise OSError(errno.EIO, "the copy reads differently from what was written", new)
-        renaming.rename(to_folder, name, to_folder, new, reserving)
+        rename.rename(to_folder, name, to_folder, new, reserving)
     return digest
 
 
 def discard(folder: int, new: bytes) -> None:
     """Remove what a crash left of a copy to this name."""
-    name = numbering.hidden(_PURPOSE, new)
-    if recognising.status_of(folder, name):
+    name = free_names.hidden(_PURPOSE, new)
+    if recognition.status_of(folder, name):
         with suppress(FileNotFoundError, FileExistsError), _alone(folder, name):
             os.unlink(name, dir_fd=folder)
 
@@ -56,7 +54,7 @@ def discard(folder: int, new: bytes) -> None:
 @contextmanager
 def _temporary(folder: int, new: bytes) -> Iterator[tuple[bytes, int]]:
     """Give an empty file under a name derived from *new*, in place of what a crash left there; gone at the end."""
-    name = numbering.hidden(_PURPOSE, new)
+    name = free_names.hidden(_PURPOSE, new)
     with _alone(folder, name), suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
     with _alone(folder, name):
@@ -99,7 +97,7 @@ def _pour(source: int, written: int) -> bytes:
 
 def _read(source: int) -> bytes:
     with sides.on(Side.SOURCE):
-        return os.read(source, recognising.CHUNK)
+        return os.read(source, recognition.CHUNK)
 
 
 def _dress(written: int, status: os.stat_result) -> None:
@@ -124,4 +122,4 @@ def _reread(written: int) -> bytes:
     with suppress(OSError):
         os.posix_fadvise(written, 0, 0, os.POSIX_FADV_DONTNEED)
     os.lseek(written, 0, os.SEEK_SET)
-    return recognising.digest_from(written)
+    return recognition.digest_from(written)

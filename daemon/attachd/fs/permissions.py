@@ -11,8 +11,8 @@ from pathlib import Path
 
 from attachd import errors
 from attachd.errors import Reach
-from attachd.filing import places, recognising, sides
-from attachd.filing.sides import Side
+from attachd.fs import folders, recognition, sides
+from attachd.fs.sides import Side
 from attachd.model import printable
 
 #: Errors that concern one file or its folders, whatever else is tried.
@@ -63,7 +63,7 @@ def _said_of_file(code: int) -> str | None:
 def _failed(error: OSError, side: Side | None, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
     """Say which call failed, and where, where the system's own words are all that is known."""
     words = os.strerror(error.errno) if error.errno else str(error)
-    here, there = shown(inbox, places.divide(source)[0]), shown(root, places.divide(target)[0])
+    here, there = shown(inbox, folders.divide(source)[0]), shown(root, folders.divide(target)[0])
     away = error.errno in errors.AWAY
     match side:
         case Side.TARGET if away:
@@ -112,12 +112,12 @@ def _free(root: Path) -> str:
 
 
 def _barred(error: OSError, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
-    folder, name = places.divide(source)
+    folder, name = folders.divide(source)
     if error.errno == errno.EROFS:
         return f"{shown(inbox, folder)}, or the folder below {root} that it goes to, is read-only; mount it for writing"
     return (
         _first_bar(inbox, folder, name)
-        or _first_bar(root, places.divide(target)[0], b"")
+        or _first_bar(root, folders.divide(target)[0], b"")
         or _unreadable(inbox, source)
         or f"the system refuses to move it ({os.strerror(error.errno or 0)}): it may be immutable (lsattr shows it), "
         "in use as a mount point, or kept by a security policy"
@@ -126,12 +126,12 @@ def _barred(error: OSError, inbox: Path, source: bytes, root: Path, target: byte
 
 def _first_bar(root: Path, relative: bytes, name: bytes) -> str | None:
     """Look for what forbids changing this folder, or the last one on the way to it where it is still to be made."""
-    parts = places.split(relative)
+    parts = folders.split(relative)
     reason = None
     for depth in range(len(parts) + 1):
         path = b"/".join(parts[:depth])
         try:
-            with places.folder(root, path) as here:
+            with folders.folder(root, path) as here:
                 reason = bar(here, name if depth == len(parts) else b"", root, path)
         except PermissionError:
             return f"the folder {shown(root, path)} may not be opened by attachd, which runs as {_user(os.geteuid())}"
@@ -141,9 +141,9 @@ def _first_bar(root: Path, relative: bytes, name: bytes) -> str | None:
 
 
 def _unreadable(root: Path, path: bytes) -> str | None:
-    folder, name = places.divide(path)
-    with suppress(OSError), places.folder(root, folder) as here:
-        status = recognising.status_of(here, name)
+    folder, name = folders.divide(path)
+    with suppress(OSError), folders.folder(root, folder) as here:
+        status = recognition.status_of(here, name)
         if status and not os.access(name, os.R_OK, dir_fd=here, effective_ids=True, follow_symlinks=False):
             who = _user(os.geteuid())
             return f"the file ({_owned(status)}) may not be read by attachd, which runs as {who} (chmod g+r)"
@@ -163,7 +163,7 @@ def bar(folder: int, name: bytes, root: Path, relative: bytes) -> str | None:
             f"the folder {shown(root, relative)} ({_owned(above)}) may not be changed by attachd, which runs as "
             f"{_user(os.geteuid())}: give its group the right to write (chmod g+rwx)"
         )
-    status = recognising.status_of(folder, name) if name else None
+    status = recognition.status_of(folder, name) if name else None
     if status is None or not above.st_mode & stat.S_ISVTX or os.geteuid() in (0, above.st_uid, status.st_uid):
         return None
     return (
