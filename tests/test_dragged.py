@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from attachd.filing import notes
 from attachd.intake import dragged
+from attachd.share import notes
 from world import World, world
 
 

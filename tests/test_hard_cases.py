@@ -14,14 +14,13 @@ import httpx
 import pytest
 
 from attachd.delivery import blame, carrying, opening, pausing, sending, worker
-from attachd.filing import guard
 from attachd.fs import recognition
 from attachd.intake import walking
 from attachd.journal import counts
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
-from attachd.service import locks
 from attachd.service.intaking import Intaking
+from attachd.share import inbox_marker, locks
 from world import Fault, Stored, World, world
 
 
@@ -396,12 +395,12 @@ def test_another_site_may_count_its_attachments_from_the_start_again(w):
 def test_an_adopted_inbox_is_locked(w):
     # contract 3: "an OFD lock decides"; contract 7: "the inbox's lock is taken when the inbox is there".
     w.end()
-    shutil.rmtree(w.inbox / guard.FOLDER)
+    shutil.rmtree(w.inbox / inbox_marker.FOLDER)
     w.restart(adopt_inbox=True)
     w.scan()
     assert w.desk.guard.sight.there
     assert w.held.tenure.held
-    assert locks.holder(w.inbox / guard.FOLDER / guard.LOCK) is not None
+    assert locks.holder(w.inbox / inbox_marker.FOLDER / inbox_marker.LOCK) is not None
 
 
 def test_after_a_lost_journal_a_changed_mode_does_not_make_a_file_new(w, monkeypatch):

@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 
 from attachd.cli import showing
 from attachd.delivery import worker
-from attachd.filing import guard
 from attachd.intake import mounts, reading
 from attachd.intake.mounts import Mount
 from attachd.intake.scanning import Scanner
@@ -27,6 +26,7 @@ from attachd.intake.walking import Entry, Walk
 from attachd.journal import admission, counts
 from attachd.service import surveying
 from attachd.service.intaking import Intaking
+from attachd.share import inbox_marker
 from world import World, world
 
 
@@ -400,7 +400,7 @@ def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
 
 def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
-    monkeypatch.setattr(guard, "read_marker", lambda inbox: answer.wait(60) and None)
+    monkeypatch.setattr(inbox_marker, "read_marker", lambda inbox: answer.wait(60) and None)
     monkeypatch.setattr(surveying, "ANSWER_SECONDS", 0.05)
     try:
         found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())

@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from attachd.config import Settle
-from attachd.filing import markers
 from attachd.fs import leases
 from attachd.fs import rename as fs_rename
 from attachd.fs.leases import Writer
@@ -19,6 +18,7 @@ from attachd.intake.gating import Go, Marker, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
 from attachd.service.explaining import Ignored, Rule, Unseen
+from attachd.share import ready_markers
 from test_explaining import row
 from test_gates import told
 from test_locating import one
@@ -62,8 +62,8 @@ def test_where_nobody_can_tell_who_writes_the_marker_is_believed() -> None:
     ("name", "is_marker"), [(b"a.txt.ready", True), (b".ready", False), (b"a.txt", False), (b"ready", False)]
 )
 def test_what_is_a_markers_name(name: bytes, is_marker: bool) -> None:
-    assert markers.is_name(name, ".ready") is is_marker
-    assert not markers.is_name(name, "")
+    assert ready_markers.is_name(name, ".ready") is is_marker
+    assert not ready_markers.is_name(name, "")
 
 
 # --- In the inbox -----------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_what_is_no_regular_file_is_no_marker(w: World, kind: str) -> None:
     w.deliver()
 
     assert w.states() == ["SEEN"]
-    assert not markers.remove(w.inbox, b"TEST-1/a.txt", ".ready")
+    assert not ready_markers.remove(w.inbox, b"TEST-1/a.txt", ".ready")
     assert (w.home / "token").exists()
 
 
@@ -214,7 +214,7 @@ def test_a_marker_that_cannot_be_removed_does_not_hold_the_file(w: World, monkey
     def refused(*arguments: object) -> bool:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(markers, "remove", refused)
+    monkeypatch.setattr(ready_markers, "remove", refused)
     w.drop("TEST-1/a.txt")
     w.drop("TEST-1/a.txt.ready", b"")
     w.deliver()
@@ -233,9 +233,9 @@ def test_it_can_be_asked_for_in_single_folders(tmp_path: Path) -> None:
 
 
 def test_where_a_marker_cannot_be_seen_there_is_none(tmp_path: Path) -> None:
-    assert not markers.lies_beside(tmp_path, b"nowhere/a.txt", ".ready")
-    assert not markers.lies_beside(tmp_path, b"x" * 250, ".ready.ready")
-    assert not markers.remove(tmp_path, b"nowhere/a.txt", ".ready")
+    assert not ready_markers.lies_beside(tmp_path, b"nowhere/a.txt", ".ready")
+    assert not ready_markers.lies_beside(tmp_path, b"x" * 250, ".ready.ready")
+    assert not ready_markers.remove(tmp_path, b"nowhere/a.txt", ".ready")
 
 
 # --- Dying anywhere ---------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_where_a_marker_cannot_be_seen_there_is_none(tmp_path: Path) -> None:
 @pytest.fixture
 def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process can die before and after every commit, rename and removal of a marker."""
-    remove, rename = markers.remove, fs_rename.rename_noreplace
+    remove, rename = ready_markers.remove, fs_rename.rename_noreplace
 
     def removing(inbox: Path, path: bytes, suffix: str) -> bool:
         Fuse.point()
@@ -257,7 +257,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         rename(*arguments)  # type: ignore[arg-type]
         Fuse.point()
 
-    monkeypatch.setattr(markers, "remove", removing)
+    monkeypatch.setattr(ready_markers, "remove", removing)
     monkeypatch.setattr(fs_rename, "rename_noreplace", moving)
     yield
     Fuse.left = None

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.filing import notes
 from attachd.fs import free_names
+from attachd.share import notes
 from test_filing_fakes import fake_file_system
 
 FAILED = Path("/failed")
@@ -255,7 +255,7 @@ def test_where_the_folder_may_not_be_written_no_note_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     code = (
         "import os, pathlib, sys\n"
-        "from attachd.filing import notes\n"
+        "from attachd.share import notes\n"
         "os.setresuid(65534, 65534, 65534)\n"
         "sys.exit(notes.write(pathlib.Path('.'), b'report.pdf', b'x', '1') is not None)"
     )

@@ -14,11 +14,11 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import pausing
-from attachd.filing import notices
 from attachd.fs import free_names
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service.posting import Posting
+from attachd.share import status_files
 from world import World, world
 
 HOUR = 3600.0
@@ -182,7 +182,7 @@ def test_what_lies_under_the_name_of_its_temporary_file_goes_only_if_it_is_its_o
 
 
 def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = notices.notes.prepared
+    prepared = status_files.notes.prepared
 
     @contextmanager
     def slow(*given: Any) -> Iterator[bytes]:
@@ -190,7 +190,7 @@ def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatc
             (w.inbox / "_STATUS.txt").write_text("mine\n")
             yield temporary
 
-    monkeypatch.setattr(notices.notes, "prepared", slow)
+    monkeypatch.setattr(status_files.notes, "prepared", slow)
 
     Posting(w.desk).step()
 
@@ -211,7 +211,7 @@ def test_another_file_system_that_was_mounted_meanwhile_gets_no_text(w: World, t
     other.mkdir()
 
     with pytest.raises(OSError, match="another file system"):
-        notices.put(other, w.desk.guard.look().mount[:2], b"", notices.STATUS, b"attachd notice - x")
+        status_files.put(other, w.desk.guard.look().mount[:2], b"", status_files.STATUS, b"attachd notice - x")
 
     assert os.listdir(other) == []
 
@@ -311,7 +311,7 @@ def test_a_death_between_the_intent_and_the_text_leaves_neither_litter_nor_silen
         raise Death
 
     with monkeypatch.context() as patch:
-        patch.setattr("attachd.filing.notices.put", die)
+        patch.setattr("attachd.share.status_files.put", die)
         with pytest.raises(Death):
             look(w)
     w.restart()
@@ -327,18 +327,18 @@ def test_a_death_between_the_text_and_its_record_still_removes_it_later(
     w.drop("no key/a.txt")
     look(w)
     w.clock.advance(HOUR)
-    put = notices.put
+    put = status_files.put
 
     class Death(BaseException):
         pass
 
     def die_after(*given: Any) -> None:
         put(*given)
-        if given[3] == notices.WHY:
+        if given[3] == status_files.WHY:
             raise Death
 
     with monkeypatch.context() as patch:
-        patch.setattr("attachd.filing.notices.put", die_after)
+        patch.setattr("attachd.share.status_files.put", die_after)
         with pytest.raises(Death):
             look(w)
     w.restart()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from attachd.filing import notes
 from attachd.fs import folders, move, rename
 from attachd.journal import counts, retries
 from attachd.journal.rows import Row
 from attachd.service import retrying
 from attachd.service.retrying import Left, Returned, in_words
+from attachd.share import notes
 from world import Stored, World, world
 
 SECOND_DEVICE = Path("/dev/shm")

@@ -14,9 +14,9 @@ import pytest
 from attachd.delivery import worker
 from attachd.delivery.desk import Desk
 from attachd.errors import Mistake
-from attachd.filing import guard
-from attachd.service import locks, starting
+from attachd.service import starting
 from attachd.service.running import Engine
+from attachd.share import inbox_marker, locks
 from waiting import wait_until
 from world import World, world
 
@@ -140,7 +140,7 @@ def test_a_remount_while_it_runs_is_noticed(w: World, engine: Engine) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from attachd.service import locks
+from attachd.share import locks
 lock = locks.take(Path(sys.argv[1]), Path("/state"))
 print("held", flush=True)
 time.sleep(60)
@@ -197,7 +197,7 @@ def test_an_inbox_that_comes_while_the_service_starts_is_claimed_before_it_is_us
     w.scan()
     w.end()
     away = w.inbox.rename(w.home / "away")
-    other = locks.take(away / guard.FOLDER / guard.LOCK, Path("/elsewhere"))
+    other = locks.take(away / inbox_marker.FOLDER / inbox_marker.LOCK, Path("/elsewhere"))
     assert isinstance(other, locks.Lock)
     make = starting._desk
 
@@ -224,7 +224,7 @@ def test_an_inbox_that_comes_back_held_by_another_is_not_ours(w: World, tmp_path
     away = w.home / "away"
     w.inbox.rename(away)
     w.scan()
-    lock = away / guard.FOLDER / guard.LOCK
+    lock = away / inbox_marker.FOLDER / inbox_marker.LOCK
     copy = lock.with_name("copy")
     copy.write_bytes(lock.read_bytes())
     copy.rename(lock)

@@ -17,8 +17,9 @@ import pytest
 from attachd import config
 from attachd.cli import checking, history, tabulating
 from attachd.journal import lookup
-from attachd.service import inspecting, locks, surroundings
+from attachd.service import inspecting, surroundings
 from attachd.service.finding import Finding
+from attachd.share import locks
 from test_page import free_port
 from world import World, world
 

@@ -19,9 +19,8 @@ from typing import Any, Self
 import pytest
 
 from attachd.errors import Mistake
-from attachd.filing import guard
 from attachd.fs import rename
-from attachd.service import locks
+from attachd.share import inbox_marker, locks
 from world import World, world
 
 MTIME_NS = 1_700_000_000_000_000_000
@@ -364,10 +363,10 @@ def swapped_marker(w: World, outside: Path) -> Path:
     """``.attachd`` is exchanged for a link to a copy of it; returns the copy."""
     copy = outside / "attachd"
     copy.mkdir(parents=True)
-    (copy / guard.MARKER).write_bytes((w.inbox / guard.FOLDER / guard.MARKER).read_bytes())
-    (copy / guard.LOCK).write_text("somebody's own\n")
-    (w.inbox / guard.FOLDER).rename(w.home / "aside")
-    (w.inbox / guard.FOLDER).symlink_to(copy)
+    (copy / inbox_marker.MARKER).write_bytes((w.inbox / inbox_marker.FOLDER / inbox_marker.MARKER).read_bytes())
+    (copy / inbox_marker.LOCK).write_text("somebody's own\n")
+    (w.inbox / inbox_marker.FOLDER).rename(w.home / "aside")
+    (w.inbox / inbox_marker.FOLDER).symlink_to(copy)
     return copy
 
 
@@ -376,7 +375,7 @@ def test_the_marker_is_not_read_through_a_link(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.scan()
         copy = swapped_marker(w, tmp_path / "outside")
-        (copy / guard.MARKER).chmod(0o444)
+        (copy / inbox_marker.MARKER).chmod(0o444)
         before = {path.name: path.read_bytes() for path in copy.iterdir()}
         assert not w.desk.guard.look().there
         dropped(w)
@@ -386,14 +385,14 @@ def test_the_marker_is_not_read_through_a_link(tmp_path: Path) -> None:
         assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
         (aside,) = w.inbox.glob(".attachd-aside-*")
         assert aside.is_symlink()
-        assert not (w.inbox / guard.FOLDER).is_symlink()
+        assert not (w.inbox / inbox_marker.FOLDER).is_symlink()
         assert len(w.jira.stored) == len(FILES)
 
 
 def test_a_pipe_in_place_of_the_marker_holds_nobody_up(tmp_path: Path) -> None:
     with world(tmp_path) as w:
-        (w.inbox / guard.FOLDER / guard.MARKER).unlink()
-        os.mkfifo(w.inbox / guard.FOLDER / guard.MARKER)
+        (w.inbox / inbox_marker.FOLDER / inbox_marker.MARKER).unlink()
+        os.mkfifo(w.inbox / inbox_marker.FOLDER / inbox_marker.MARKER)
 
         assert not w.desk.guard.look().there
 
@@ -408,7 +407,7 @@ def test_a_known_inbox_is_put_right_not_written_through_a_link(tmp_path: Path, *
         w.restart(adopt_inbox=adopt)
 
         assert w.desk.guard.look().there
-        assert not (w.inbox / guard.FOLDER).is_symlink()
+        assert not (w.inbox / inbox_marker.FOLDER).is_symlink()
         assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
 
@@ -423,7 +422,7 @@ def test_a_new_journal_takes_no_inbox_through_a_link(tmp_path: Path, *, adopt: b
         with pytest.raises(Mistake, match="cannot be made, entered or written: Not a directory"):
             w.restart(adopt_inbox=adopt)
 
-        assert (w.inbox / guard.FOLDER).is_symlink()
+        assert (w.inbox / inbox_marker.FOLDER).is_symlink()
         assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
 
@@ -433,7 +432,7 @@ def test_the_lock_of_another_mount_is_not_taken_through_a_link(tmp_path: Path) -
 
         assert not w.desk.guard.look().there
 
-        assert (copy / guard.LOCK).read_text() == "somebody's own\n"
+        assert (copy / inbox_marker.LOCK).read_text() == "somebody's own\n"
 
 
 def test_a_pipe_in_place_of_a_lock_holds_nobody_up(tmp_path: Path) -> None:

@@ -19,14 +19,13 @@ import pytest
 
 from attachd.delivery import sending
 from attachd.errors import Mistake
-from attachd.filing import guard
-from attachd.filing.guard import Marker
 from attachd.jira import multipart
 from attachd.journal import backup as journal_backup
 from attachd.journal import database, terms
 from attachd.journal.terms import Known
-from attachd.service import locks, placing, tenure
-from attachd.service.tenure import Standing, judge
+from attachd.share import inbox_marker, locks, paths, tenure
+from attachd.share.inbox_marker import Marker
+from attachd.share.tenure import Standing, judge
 from world import Fault, World, world
 
 ID = "0123456789abcdef"
@@ -66,12 +65,12 @@ def contents(w: World) -> list[bytes]:
 
 def lose_lock(w: World) -> None:
     """The file server has dropped it without a word: a file that another can lock lies there."""
-    lock = placing.lock_of(w.inbox)
+    lock = paths.lock_of(w.inbox)
     lock.unlink()
 
 
 def marker(w: World) -> Marker:
-    found = guard.read_marker(w.inbox)
+    found = inbox_marker.read_marker(w.inbox)
     assert found is not None
     return found
 
@@ -231,7 +230,9 @@ def test_an_inbox_of_an_earlier_attachd_is_believed_once(a: World) -> None:
     a.scan()
     with a.desk.journal.transaction() as connection:
         terms.forget(connection)
-    (a.inbox / guard.FOLDER / guard.MARKER).write_text(f'{{"inbox": "{marker(a).inbox}", "state": "/s"}}\n')
+    (a.inbox / inbox_marker.FOLDER / inbox_marker.MARKER).write_text(
+        f'{{"inbox": "{marker(a).inbox}", "state": "/s"}}\n'
+    )
     a.restart()
 
     a.deliver()
@@ -244,14 +245,14 @@ def test_an_inbox_of_an_earlier_attachd_is_believed_once(a: World) -> None:
 
 
 def at_marker(monkeypatch: pytest.MonkeyPatch, *, written: bool) -> None:
-    write = guard.write_marker
+    write = inbox_marker.write_marker
 
     def die(*words: Any) -> None:
         if written:
             write(*words)
         raise Crash
 
-    monkeypatch.setattr(guard, "write_marker", die)
+    monkeypatch.setattr(inbox_marker, "write_marker", die)
 
 
 def at_begin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +342,7 @@ def test_a_host_that_was_frozen_sends_and_moves_nothing_until_it_has_looked_at_e
 
     assert contents(a) == [b"third"], "A knew its files as unsent, and has looked before it sent"
     assert "held by" in a.desk.guard.sight.reason
-    seen_by_verbs = placing.sight(a.configuration(), a.home / "state", terms.known(a.desk.journal))
+    seen_by_verbs = paths.sight(a.configuration(), a.home / "state", terms.known(a.desk.journal))
     assert not seen_by_verbs.there
     b.jira.faults.append(Fault(commit="all", breaks=Crash))
     with pytest.raises(Crash):
@@ -464,7 +465,7 @@ def test_locks_that_keep_nobody_out_do_not_have_two_take_the_inbox_from_each_oth
 ) -> None:
     """As on an NFS mount with ``nolock``, or SMB with ``nobrl``: each host has the lock."""
     monkeypatch.setattr(locks, "_WRITE_LOCK", locks.struct.pack("hhqqi4x", locks.fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
-    monkeypatch.setattr(placing, "other_holder", lambda *_: None)
+    monkeypatch.setattr(paths, "other_holder", lambda *_: None)
     a.restart()
     take_over(b)
     mine = marker(b)
@@ -485,7 +486,7 @@ def test_locks_that_keep_nobody_out_do_not_have_two_take_the_inbox_from_each_oth
 
 
 def ours(w: World) -> Path:
-    return w.inbox / guard.FOLDER
+    return w.inbox / inbox_marker.FOLDER
 
 
 def renamed(w: World) -> None:
@@ -503,7 +504,7 @@ def copied(w: World) -> None:
 
 def copied_long_ago(w: World) -> None:
     copied(w)
-    guard.write_marker(w.inbox, Marker(marker(w).inbox, "/s", "0" * 16))
+    inbox_marker.write_marker(w.inbox, Marker(marker(w).inbox, "/s", "0" * 16))
 
 
 def linked(w: World) -> None:
@@ -521,26 +522,26 @@ def closed(w: World) -> None:
 
 
 def unmarked(w: World) -> None:
-    (ours(w) / guard.MARKER).unlink()
+    (ours(w) / inbox_marker.MARKER).unlink()
 
 
 def emptied(w: World) -> None:
-    (ours(w) / guard.MARKER).write_bytes(b"")
+    (ours(w) / inbox_marker.MARKER).write_bytes(b"")
 
 
 def marker_made_a_folder(w: World) -> None:
     unmarked(w)
-    (ours(w) / guard.MARKER).mkdir()
+    (ours(w) / inbox_marker.MARKER).mkdir()
 
 
 def lock_made_a_pipe(w: World) -> None:
-    (ours(w) / guard.LOCK).unlink()
-    os.mkfifo(ours(w) / guard.LOCK)
+    (ours(w) / inbox_marker.LOCK).unlink()
+    os.mkfifo(ours(w) / inbox_marker.LOCK)
 
 
 def of_another_inbox(w: World) -> None:
     copied(w)
-    guard.write_marker(w.inbox, Marker(ID, "/s", "0" * 16))
+    inbox_marker.write_marker(w.inbox, Marker(ID, "/s", "0" * 16))
 
 
 DEEDS = [
@@ -614,7 +615,7 @@ def test_what_became_of_our_folder_before_a_start_stops_nobody(
     a: World, monkeypatch: pytest.MonkeyPatch, deed: Callable[[World], None]
 ) -> None:
     """The folder itself is known again; another may have worked with it, so that everything is looked up first."""
-    monkeypatch.setattr(guard, "place_of", lambda folder: f"1:{folder.stat().st_ino}")
+    monkeypatch.setattr(inbox_marker, "place_of", lambda folder: f"1:{folder.stat().st_ino}")
     a.restart()
     a.scan()
     a.drop("TEST-1/a.txt", b"a")
@@ -633,7 +634,7 @@ def test_a_folder_without_a_marker_on_a_file_system_without_an_id_waits_for_a_pe
     a: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of NFS: whether it is mounted cannot be told. What a person adopts is looked up first."""
-    monkeypatch.setattr(guard, "place_of", lambda _: "")
+    monkeypatch.setattr(inbox_marker, "place_of", lambda _: "")
     a.scan()
     a.end()
     a.restart()

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from attachd.filing import guard
 from attachd.intake import canary, mounts
 from attachd.intake.mounts import Mount
 from attachd.intake.watching import Watch
-from attachd.service import locks, placing, starting, surroundings, trying
+from attachd.service import starting, surroundings, trying
+from attachd.share import inbox_marker, locks, paths
 from test_reaching import settings
 
 NOBODY, DROPPERS = 65534, 4242
@@ -26,14 +26,14 @@ NOBODY, DROPPERS = 65534, 4242
 
 @pytest.fixture
 def inbox(tmp_path: Path) -> Path:
-    (tmp_path / "inbox" / guard.FOLDER).mkdir(parents=True)
+    (tmp_path / "inbox" / inbox_marker.FOLDER).mkdir(parents=True)
     return tmp_path / "inbox"
 
 
 def test_a_local_inbox_has_events_and_leases_and_is_left_as_it_was(inbox: Path) -> None:
     assert list(trying.events(inbox)) == [(str(inbox), "")]
     assert trying.leases(inbox) == ""
-    assert [path.name for path in inbox.rglob("*")] == [guard.FOLDER]
+    assert [path.name for path in inbox.rglob("*")] == [inbox_marker.FOLDER]
 
 
 def test_a_share_is_named_with_what_follows(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,22 +207,22 @@ def test_a_service_is_itself_whatever_its_host_is_called_meanwhile(
     """Its locks may have been taken under two names, or at its inbox nobody may read the text; another one is told."""
     (tmp_path / "state").mkdir()
     inbox = settings(tmp_path).folders.inbox
-    (inbox / guard.FOLDER).mkdir()
+    (inbox / inbox_marker.FOLDER).mkdir()
     own = locks.take(tmp_path / "state" / "lock", tmp_path / "state")
     monkeypatch.setattr("socket.gethostname", lambda: "renamed")
-    at_inbox = locks.take(placing.lock_of(inbox), tmp_path / "state")
+    at_inbox = locks.take(paths.lock_of(inbox), tmp_path / "state")
     assert isinstance(own, locks.Lock)
     assert isinstance(at_inbox, locks.Lock)
 
-    assert placing.holder_of(inbox)
-    assert placing.other_holder(inbox, tmp_path / "state") is None
-    placing.lock_of(inbox).write_text("")
-    assert placing.other_holder(inbox, tmp_path / "state") is None
+    assert paths.holder_of(inbox)
+    assert paths.other_holder(inbox, tmp_path / "state") is None
+    paths.lock_of(inbox).write_text("")
+    assert paths.other_holder(inbox, tmp_path / "state") is None
 
-    placing.lock_of(inbox).write_text('{"host": "far", "pid": 17, "state": "/elsewhere"}')
-    other = placing.other_holder(inbox, tmp_path / "state")
+    paths.lock_of(inbox).write_text('{"host": "far", "pid": 17, "state": "/elsewhere"}')
+    other = paths.other_holder(inbox, tmp_path / "state")
     assert other is not None
     assert other.host == "far"
     at_inbox.release()
-    assert placing.other_holder(inbox, tmp_path / "state") is None
+    assert paths.other_holder(inbox, tmp_path / "state") is None
     own.release()

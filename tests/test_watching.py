@@ -15,11 +15,11 @@ import pytest
 from structlog.testing import capture_logs
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent
 
-from attachd.filing import notices
 from attachd.intake import canary, coverage, mounts, watching
 from attachd.intake.coverage import Coverage
 from attachd.intake.mounts import Mount
 from attachd.intake.watching import Doorbell, Watch
+from attachd.share import status_files
 
 
 class Watched:
@@ -113,8 +113,8 @@ def test_whatever_brings_something_new_rings(watched: Watched, tmp_path: Path, h
 def test_a_file_in_the_inbox_itself_rings_for_it_and_attachd_s_own_notices_do_not(watched: Watched) -> None:
     (watched.root / "TEST-1").mkdir()
     watched.quiet()
-    (watched.root / notices.STATUS.decode()).write_text("ours")
-    (watched.root / notices.WHY.decode()).write_text("ours")
+    (watched.root / status_files.STATUS.decode()).write_text("ours")
+    (watched.root / status_files.WHY.decode()).write_text("ours")
     (watched.root / ".hidden").touch()
     assert watched.bell.wait(0.5) == (False, set())
 
@@ -125,7 +125,7 @@ def test_a_file_in_the_inbox_itself_rings_for_it_and_attachd_s_own_notices_do_no
 
 def test_a_loose_file_is_told_of_beside_attachd_s_own_and_not_when_it_is_written_on(watched: Watched) -> None:
     watch = watched.watch.known[watching.identity(watched.root.stat())]
-    events = [InotifyEvent(watch, InotifyConstants.IN_CREATE, 0, name) for name in (b"loose.txt", notices.STATUS)]
+    events = [InotifyEvent(watch, InotifyConstants.IN_CREATE, 0, name) for name in (b"loose.txt", status_files.STATUS)]
     assert len({watching._told(event) for event in events}) == 2
 
     (watched.root / "loose.txt").write_bytes(b"x")

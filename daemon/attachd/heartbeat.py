@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 120.0
 
 #: The rooms whose calls go to the file systems of inbox, done and failed.
 _ROOMS = (
-    *("attachd.intake.", "attachd.filing.", "attachd.service.locks", "attachd.service.tenure"),
+    *("attachd.intake.", "attachd.filing.", "attachd.share.locks", "attachd.share.tenure"),
     *("attachd.delivery.opening", "attachd.delivery.carrying", "attachd.jira.multipart"),
 )
 

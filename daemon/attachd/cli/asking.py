@@ -11,8 +11,9 @@ from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.clock import Clock
 from attachd.model import printable
-from attachd.service import explaining, locating, placing
+from attachd.service import explaining, locating
 from attachd.service.holding import Answer
+from attachd.share import paths
 
 #: How many files of a folder are told of.
 MOST = 50
@@ -33,7 +34,7 @@ def why(
         try:
             world = locating.circumstances(settings, state, journal, Clock())
             named = locating.path_of(settings, journal, path)
-            found = locating.Locator(settings, journal).about(named, placing.here())
+            found = locating.Locator(settings, journal).about(named, paths.here())
             some = list(itertools.islice(found, MOST + 1))
         finally:
             journal.close()

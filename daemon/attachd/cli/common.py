@@ -20,7 +20,7 @@ from attachd.config import Config, credentials
 from attachd.errors import Mistake, Problem
 from attachd.intake import routing
 from attachd.model import printable
-from attachd.service import placing
+from attachd.share import paths
 
 ConfigFile = Annotated[
     Path | None,
@@ -94,7 +94,7 @@ def prepared(file: Path | None, instance: str | None, *, check_token: bool = Tru
         quick = config.load(where, check_token=False)
     except Mistake as mistake:
         raise _with_token(mistake, where) if check_token else mistake from None
-    state = placing.state_folder(quick, os.environ)
+    state = paths.state_folder(quick, os.environ)
     if check_token:
         credentials.read_by_root(quick)
     act_as_owner(state)

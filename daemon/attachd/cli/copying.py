@@ -11,9 +11,9 @@ import typer
 from attachd import text
 from attachd.cli import common
 from attachd.errors import Mistake, Problem
-from attachd.filing import guard
 from attachd.journal import backup as journal_backup
 from attachd.service import starting
+from attachd.share import inbox_marker
 
 Target = Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")]
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="A file that `attachd backup` has made.")]
@@ -84,10 +84,8 @@ def restore(
 
 def _is_of(source: Path, inbox: Path) -> None:
     """See that a copy is not that of another inbox's journal: with it everything would wait. Raises ``model.Mistake`` (1)."""
-    known, marker = journal_backup.checked(source), guard.read_marker(inbox)
+    known, marker = journal_backup.checked(source), inbox_marker.read_marker(inbox)
     if known and marker and marker.inbox != known:
         what = f"is a copy of another inbox's journal than that of {inbox}."
-        remedy = (
-            f"Name another copy; or if this is the one, move {inbox}/{guard.FOLDER} away and start with --adopt-inbox."
-        )
+        remedy = f"Name another copy; or if this is the one, move {inbox}/{inbox_marker.FOLDER} away and start with --adopt-inbox."
         raise Mistake(Problem(str(source), what, remedy), exit_code=1)

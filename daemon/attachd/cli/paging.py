@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attachd.cli import common
 from attachd.errors import Mistake, Problem
-from attachd.service import locks
+from attachd.share import locks
 from attachd.web import tokens
 
 

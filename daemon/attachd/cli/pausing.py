@@ -12,7 +12,8 @@ from attachd.cli import common, moments
 from attachd.clock import Clock
 from attachd.journal import by_hand, database, sites, timeline
 from attachd.journal.by_hand import Resumed
-from attachd.service import locks, paused, surveying
+from attachd.service import paused, surveying
+from attachd.share import locks
 
 For = Annotated[
     str | None,

@@ -11,8 +11,9 @@ from attachd.cli import common
 from attachd.errors import Mistake, Problem
 from attachd.journal import database
 from attachd.journal.database import Journal
-from attachd.service import locks, reloading
+from attachd.service import reloading
 from attachd.service.reloading import Outcome
+from attachd.share import locks
 
 #: How long the service is waited for: it may be in the midst of writing to a disk that is slow.
 PATIENCE_SECONDS = 30.0

@@ -18,8 +18,10 @@ from attachd.journal import terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
-from attachd.service import locating, locks, placing, retrying
+from attachd.service import locating, retrying
 from attachd.service.retrying import Left, Returned
+from attachd.share import locks
+from attachd.share import paths as share_paths
 
 
 def retry(
@@ -80,7 +82,7 @@ def _exactly_one(*given: bool) -> None:
 
 def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
     """Nothing is moved into a folder that only looks like the inbox, because that is not mounted."""
-    sight = placing.sight(settings, state, terms.known(journal))
+    sight = share_paths.sight(settings, state, terms.known(journal))
     if not sight.there:
         raise Mistake(Problem("", f"{sight.reason}.", "Nothing was moved."), exit_code=1)
 
@@ -88,7 +90,7 @@ def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
 def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) -> Sequence[Row | Left]:
     if paths:
         named = [locating.path_of(settings, journal, path) for path in paths]
-        return retrying.named(settings, journal, named, placing.here())
+        return retrying.named(settings, journal, named, share_paths.here())
     return retrying.of_issue(settings, journal, key)
 
 

@@ -18,8 +18,8 @@ import typer
 
 from attachd.cli import common, paging
 from attachd.errors import Mistake, Problem
-from attachd.service import locks
 from attachd.service.signals import Signals
+from attachd.share import locks
 
 if TYPE_CHECKING:
     from attachd.standin import Standin

@@ -19,12 +19,12 @@ from attachd import errors
 from attachd.delivery import aiming, pausing, policy
 from attachd.delivery.desk import Desk
 from attachd.errors import Reach
-from attachd.filing import markers, notes, trial
 from attachd.fs import free_names, move, permissions, recognition, sides
 from attachd.fs.sides import Side
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Fault, Scope, State, printable
+from attachd.share import notes, ready_markers, trial
 
 log = structlog.get_logger()
 
@@ -251,8 +251,10 @@ def _drop_marker(desk: Desk, row: Row, group: move.Group) -> None:
         if recognition.look(desk.guard.inbox, row.path, identity(desk, row)) is not recognition.Found.OURS:
             return
     try:
-        if not markers.remove(desk.guard.inbox, row.path, suffix) and row.target is not None:
-            markers.take_along(*(desk.guard.inbox, row.path, suffix, aiming.root(desk, row), row.target, group.dirty))
+        if not ready_markers.remove(desk.guard.inbox, row.path, suffix) and row.target is not None:
+            ready_markers.take_along(
+                *(desk.guard.inbox, row.path, suffix, aiming.root(desk, row), row.target, group.dirty)
+            )
     except OSError as error:
         file = printable(row.path) + suffix
         log.warning("marker.not_removed", id=row.ident, issue=row.asked, file=file, reason=str(error))

@@ -15,12 +15,12 @@ from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
 from attachd.delivery.timing import Timings
-from attachd.filing.guard import Guard
 from attachd.heartbeat import Beats
 from attachd.jira.exchange import Exchange
 from attachd.jira.oauth import Identity
 from attachd.journal.database import Journal
 from attachd.model import Unserved
+from attachd.share.inbox_marker import Guard
 from attachd.turns import Turns
 
 #: However long the last look is waited for.

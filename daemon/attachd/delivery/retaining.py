@@ -21,7 +21,6 @@ import structlog
 from attachd import errors
 from attachd.delivery import looking, pausing
 from attachd.delivery.desk import Desk
-from attachd.filing import notes
 from attachd.fs import folders as fs_folders
 from attachd.fs import permissions, recognition, removal
 from attachd.fs.recognition import Found, Identity
@@ -33,6 +32,7 @@ from attachd.journal import database, retention, rows
 from attachd.journal.retention import Walk
 from attachd.journal.rows import Row
 from attachd.model import State, printable
+from attachd.share import notes
 
 log = structlog.get_logger()
 

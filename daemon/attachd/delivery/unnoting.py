@@ -8,10 +8,10 @@ from pathlib import Path
 import structlog
 
 from attachd.delivery.desk import Desk
-from attachd.filing import notes
 from attachd.fs import folders, recognition
 from attachd.journal import queue, rows
 from attachd.model import printable
+from attachd.share import notes
 
 log = structlog.get_logger()
 

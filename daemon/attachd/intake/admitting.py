@@ -14,8 +14,6 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.filing import markers
-from attachd.filing.guard import Guard
 from attachd.fs import folders, leases
 from attachd.intake import gating, observing, reading
 from attachd.intake.endings import Endings
@@ -27,6 +25,8 @@ from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
+from attachd.share import ready_markers
+from attachd.share.inbox_marker import Guard
 
 log = structlog.get_logger()
 
@@ -109,7 +109,7 @@ class Admitting:
         suffix = self._rules.ready_suffix
         if not suffix:
             return Marker.NOT_ASKED
-        if markers.lies_beside(self._guard.inbox, row.path, suffix):
+        if ready_markers.lies_beside(self._guard.inbox, row.path, suffix):
             return Marker.THERE
         return Marker.NOT_ASKED if returned else Marker.MISSING
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import structlog
 
-from attachd.filing import guard
 from attachd.intake import canary, mounts, watching
 from attachd.intake.mounts import Mount
 from attachd.intake.watching import Watch
 from attachd.model import printable
+from attachd.share import inbox_marker
 
 log = structlog.get_logger()
 
@@ -202,7 +202,7 @@ class Coverage:
     def _nest(self, mount: Mount) -> Iterator[int | None]:
         """Where the canary of a mount is made: in our own folder of the inbox, or in the mount's root. Watched."""
         own = mount.point == self._root
-        path = os.path.join(mount.point, os.fsencode(guard.FOLDER)) if own else mount.point
+        path = os.path.join(mount.point, os.fsencode(inbox_marker.FOLDER)) if own else mount.point
         top = path[len(self._root) + 1 :].partition(b"/")[0]
         try:
             nest = os.open(path, _FOLDER)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import structlog
 
-from attachd.filing import notes
 from attachd.fs import folders, recognition
 from attachd.intake.walking import Entry
 from attachd.journal import identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
+from attachd.share import notes
 
 log = structlog.get_logger()
 

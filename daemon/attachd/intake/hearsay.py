@@ -9,10 +9,10 @@ from pathlib import Path
 
 import structlog
 
-from attachd.filing import notes
 from attachd.fs import folders
 from attachd.journal import identity
 from attachd.journal.database import Journal
+from attachd.share import notes
 
 log = structlog.get_logger()
 

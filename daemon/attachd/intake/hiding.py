@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.config import Config, Rulebook, Settle
-from attachd.filing import markers
 from attachd.fs import folders
 from attachd.intake import ignorefile, routing
 from attachd.intake.ignorefile import Broken, Patterns, Unread
 from attachd.intake.ignoring import Ignoring
 from attachd.model import printable
+from attachd.share import ready_markers
 
 #: Folders whose rules are remembered.
 _REMEMBERED = 512
@@ -74,7 +74,7 @@ class Hiding:
     def marker(self, relative: bytes) -> str | None:
         """For a file whose name says that another one is ready, as ``*.ready``; such a one is never attached itself."""
         suffix = self.rules(relative).ready_suffix
-        return f"*{suffix}" if markers.is_name(relative.rpartition(b"/")[2], suffix) else None
+        return f"*{suffix}" if ready_markers.is_name(relative.rpartition(b"/")[2], suffix) else None
 
     # --- Ignore files ---------------------------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from typing import Protocol
 import structlog
 
 from attachd import errors
-from attachd.filing.guard import Guard
 from attachd.fs import folders, leases, permissions, relocation
 from attachd.intake import gating, walking
 from attachd.intake.observing import Evidence, Look, Rival, Where, is_sent, judge, where
@@ -27,6 +26,7 @@ from attachd.journal import admission, identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import EVERY, Row
 from attachd.model import Fingerprint, State, printable
+from attachd.share.inbox_marker import Guard
 
 log = structlog.get_logger()
 

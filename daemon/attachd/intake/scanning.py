@@ -16,7 +16,6 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config
-from attachd.filing.guard import Guard, Mount, Sight
 from attachd.fs import folders as fs_folders
 from attachd.intake import hearsay, reading, walking
 from attachd.intake.coverage import Coverage
@@ -27,6 +26,7 @@ from attachd.journal import admission, database, identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
+from attachd.share.inbox_marker import Guard, Mount, Sight
 from attachd.turns import Turns
 
 log = structlog.get_logger()

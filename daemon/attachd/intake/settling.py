@@ -14,7 +14,6 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.filing.guard import Guard
 from attachd.intake import gating, observing, reading, routing
 from attachd.intake.admitting import Admitting, Found, Seen
 from attachd.intake.dragged import Dragged, LeftAlone
@@ -27,6 +26,7 @@ from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
+from attachd.share.inbox_marker import Guard
 
 log = structlog.get_logger()
 

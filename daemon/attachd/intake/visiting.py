@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
-from attachd.filing.guard import Guard
 from attachd.intake import listings, mounts, reading, routing, walking
 from attachd.intake.coverage import Coverage
 from attachd.intake.dragged import LeftAlone
@@ -23,6 +22,7 @@ from attachd.intake.settling import Settling
 from attachd.journal import admission
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
+from attachd.share.inbox_marker import Guard
 from attachd.turns import Turns
 
 #: Files that are looked at and written down in one transaction.

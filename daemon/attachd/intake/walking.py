@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attachd import errors
-from attachd.filing import guard
 from attachd.fs import folders as fs_folders
 from attachd.intake import ignoring
 from attachd.model import Fingerprint, signed64
+from attachd.share import inbox_marker
 
 #: Deeper folders are not taken: each level holds a descriptor. As many more are looked into, to say how many files lie there.
 DEPTH = 32
@@ -142,7 +142,7 @@ def everything(inbox: Path, beat: Callable[[], None]) -> Iterator[Entry]:
     with suppress(OSError), fs_folders.folder(inbox, b"") as top:
         walk = Walk(lambda _path, _folder: None, enter=enter)
         with os.scandir(top) as listing:
-            items = [item for item in listing if item.name != guard.FOLDER]
+            items = [item for item in listing if item.name != inbox_marker.FOLDER]
         for item in items:
             name = os.fsencode(item.name)
             if item.is_dir(follow_symlinks=False):

@@ -27,7 +27,7 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
-from attachd.filing import notices
+from attachd.share import status_files
 
 log = structlog.get_logger()
 
@@ -56,7 +56,7 @@ CANARY = b".attachd-canary-"
 #: What rings for files that lie in the inbox itself.
 INBOX = b""
 #: What attachd writes there itself, and what is hidden, begins so.
-_OUR_NAMES = (b".", notices.STATUS, notices.WHY)
+_OUR_NAMES = (b".", status_files.STATUS, status_files.WHY)
 
 # An overflow is told by ``Watch``, with what is done about it.
 logging.getLogger("watchdog.observers.inotify_c").addFilter(lambda record: "overflowed" not in record.getMessage())

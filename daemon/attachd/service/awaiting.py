@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
-from attachd.filing.guard import Sight
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.service import paused
 from attachd.service.holding import Circumstances, Waiting
+from attachd.share.inbox_marker import Sight
 
 
 def circumstances(

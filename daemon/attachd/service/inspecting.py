@@ -17,27 +17,15 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import site as site_
 from attachd.errors import Mistake
-from attachd.filing import guard
 from attachd.fs import rename
 from attachd.jira import client, gateway, oauth
 from attachd.jira.exchange import Reply
 from attachd.journal import database, terms
 from attachd.model import Fault, Scope, printable
-from attachd.service import (
-    disk,
-    expiring,
-    growing,
-    health,
-    locks,
-    placing,
-    reaching,
-    reloading,
-    starting,
-    surroundings,
-    trying,
-)
+from attachd.service import disk, expiring, growing, health, reaching, reloading, starting, surroundings, trying
 from attachd.service.finding import Finding
 from attachd.service.health import Kind
+from attachd.share import inbox_marker, locks, paths
 
 
 def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline: bool) -> list[Finding]:
@@ -138,12 +126,12 @@ def _marker(config: Config, state: Path) -> Iterator[Finding]:
         journal.close()
     if known.inbox is None:
         return
-    sight = placing.sight(config, state, known)
+    sight = paths.sight(config, state, known)
     if not sight.there:
         remedy = f"mount it; or name another folders.state, if the journal in {state} is that of another inbox"
         yield Finding("inbox marker", "failed", sight.reason, remedy)
     elif not known.knows(sight.term):
-        reason = placing.worked_since(config.folders.inbox, guard.read_marker(config.folders.inbox))
+        reason = paths.worked_since(config.folders.inbox, inbox_marker.read_marker(config.folders.inbox))
         remedy = "nothing has to be done: the next start looks every file in it up in Jira before it is sent"
         yield Finding("inbox marker", "warning", reason, remedy)
 
@@ -171,16 +159,16 @@ def _try_folder(where: str, path: Path) -> Finding:
 
 def _markers_folder(inbox: Path) -> Iterator[Finding]:
     """Whether the inbox's marker can lie where it does. What is in the way of its lock, a start sets aside."""
-    folder = inbox / guard.FOLDER
+    folder = inbox / inbox_marker.FOLDER
     if not os.path.lexists(folder):
         return
     try:
-        with guard.opened(inbox) as opened:
+        with inbox_marker.opened(inbox) as opened:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=opened):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             with suppress(FileNotFoundError):
-                if not stat.S_ISREG(os.stat(guard.MARKER, dir_fd=opened, follow_symlinks=False).st_mode):
-                    raise OSError(errno.EINVAL, f"{guard.MARKER} is no file")
+                if not stat.S_ISREG(os.stat(inbox_marker.MARKER, dir_fd=opened, follow_symlinks=False).st_mode):
+                    raise OSError(errno.EINVAL, f"{inbox_marker.MARKER} is no file")
     except OSError as error:
         what = f"{folder} cannot be entered or written: {error.strerror}"
         yield Finding("folders.inbox", "failed", what, "attachd has to create, rename and delete files in the inbox")

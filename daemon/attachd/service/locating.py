@@ -13,16 +13,16 @@ from pathlib import Path
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.errors import Mistake, Problem
-from attachd.filing import guard, notes
 from attachd.fs import folders, recognition
 from attachd.intake import hiding, ignoring, reading, routing, walking
 from attachd.journal import counts, lookup, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, State, printable
-from attachd.service import awaiting, explaining, health, locks, placing
+from attachd.service import awaiting, explaining, health
 from attachd.service.explaining import Rule, Situation
 from attachd.service.holding import Circumstances, Waiting
+from attachd.share import inbox_marker, locks, notes, paths
 
 Found = tuple[bytes, Situation]
 
@@ -39,7 +39,7 @@ _NO_BYTES = b""
 
 def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -> Circumstances:
     """What holds for all files at this moment."""
-    sight = placing.sight(config, state, terms.known(journal))
+    sight = paths.sight(config, state, terms.known(journal))
     epoch, holder = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock")
     found = health.of_journal(config, state, journal, clock.wall(), absent="", pid=holder.pid if holder else 0)
     return awaiting.circumstances(
@@ -64,7 +64,7 @@ def path_of(config: Config, journal: Journal, given: str) -> bytes:
     if row is None:
         what = f"no file has the id {given.upper()}, or its history was forgotten."
         raise Mistake(Problem("", what, "`attachd history` lists all."), exit_code=1)
-    roots = placing.roots(config)
+    roots = paths.roots(config)
     below = (row.root, row.target) if row.root is not None and row.target is not None else ("inbox", row.path)
     return os.path.join(bytes(roots[below[0]]), below[1])
 
@@ -75,7 +75,7 @@ class Locator:
     def __init__(self, config: Config, journal: Journal) -> None:
         """Look with the eyes of this configuration."""
         self._config, self._journal = config, journal
-        self._roots = placing.roots(config)
+        self._roots = paths.roots(config)
         self._router = routing.of(config)
         self._rulebook = Rulebook(config)
         self._visited = b""
@@ -100,8 +100,8 @@ class Locator:
 
     def _place(self, given: bytes, cwd: bytes) -> tuple[str, bytes] | None:
         """Which of the three folders a path is in, and the path below it; from where one stands, or from the folder."""
-        path = placing.below(given)
-        return placing.place(given, cwd, self._roots) or (self._below_a_root(path) if path is not None else None)
+        path = paths.below(given)
+        return paths.place(given, cwd, self._roots) or (self._below_a_root(path) if path is not None else None)
 
     def _below_a_root(self, path: bytes) -> tuple[str, bytes] | None:
         there = (root for root, folder in self._roots.items() if os.path.lexists(os.path.join(bytes(folder), path)))
@@ -314,7 +314,7 @@ class Locator:
             return
         for entry in entries:
             below = os.path.join(path, entry.name)
-            if below == guard.FOLDER.encode():
+            if below == inbox_marker.FOLDER.encode():
                 continue
             if entry.is_dir(follow_symlinks=False):
                 trouble = self._folders_trouble(below) if root == "inbox" else None

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from attachd.filing import notices
 from attachd.journal.counts import Stray
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, Word, printable
 from attachd.service import paused
 from attachd.service.health import Condition, Kind, Severity
+from attachd.share import status_files
 from attachd.text import _time_of_day, files, moment
 
 #: Conditions that have a part of their own.
@@ -95,7 +95,9 @@ def _waiting(seen: Seen) -> Iterator[str]:
     for word in (Word.SENDING, Word.IN_DOUBT, Word.BLOCKED):
         if seen.words.get(word):
             # Written into the folder only where it lasts.
-            where = f"; {notices.WHY.decode()} in the folder says why" if word is Word.BLOCKED and seen.blocked else ""
+            where = (
+                f"; {status_files.WHY.decode()} in the folder says why" if word is Word.BLOCKED and seen.blocked else ""
+            )
             yield f"  {_count(word, seen.words[word])}{where}"
     if waiting and waiting != left:
         yield f"  {_count(Word.WAITING, waiting)}"
@@ -179,14 +181,14 @@ def _of_stray(stray: Stray) -> bytes:
         what = f"{files(stray.files)} directly in this folder {_are(stray.files)} not attached, {since}:"
         reason = "a file has to lie in the folder of its issue, which is named like it, such as TEST-123."
         remedy = "When the files were moved into the folders of their issues, this text disappears."
-    return notices.render("why files here are not attached", [what, "", f"  {reason}", "", remedy])
+    return status_files.render("why files here are not attached", [what, "", f"  {reason}", "", remedy])
 
 
 def _of_blocked(rows: Sequence[Row]) -> bytes:
     below = [f"  {printable(row.path.partition(b'/')[2])}, since {moment(row.since)}: {row.blocked}" for row in rows]
     what = f"{files(len(rows))} in this folder cannot be taken:"
     remedy = "When that is put right, attachd takes them by itself, and this text disappears."
-    return notices.render("why files here are not attached yet", [what, "", *_some(below), "", remedy])
+    return status_files.render("why files here are not attached yet", [what, "", *_some(below), "", remedy])
 
 
 def _are(count: int) -> str:

@@ -17,11 +17,11 @@ import structlog
 from attachd import errors
 from attachd import text as attachd_text
 from attachd.delivery.desk import Desk
-from attachd.filing import notices
 from attachd.journal import counts, database, lookup
 from attachd.model import printable
 from attachd.service import health, noticing
 from attachd.service.noticing import Seen
+from attachd.share import status_files
 
 log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ class Posting:
 
     def _post_status(self, seen: Seen, mount: tuple[int, int], *, running: bool) -> None:
         if self._desk.config.folders.share_status == "off":
-            if self._status != "off" and self._try(notices.STATUS, lambda: self._unpost(mount)):
+            if self._status != "off" and self._try(status_files.STATUS, lambda: self._unpost(mount)):
                 self._status = "off"
             return
         lines = noticing.status(seen, running=running)
@@ -93,12 +93,15 @@ class Posting:
         boot = self._desk.clock.boot()
         if fresh == self._status and boot < self._renew_at:
             return
-        content = notices.render("how it stands in these folders", [noticing.as_of(seen.now), "", *lines])
-        if self._try(notices.STATUS, lambda: notices.put(self._desk.guard.inbox, mount, b"", notices.STATUS, content)):
+        content = status_files.render("how it stands in these folders", [noticing.as_of(seen.now), "", *lines])
+        if self._try(
+            status_files.STATUS,
+            lambda: status_files.put(self._desk.guard.inbox, mount, b"", status_files.STATUS, content),
+        ):
             self._status, self._renew_at = fresh, boot + RENEW_SECONDS
 
     def _unpost(self, mount: tuple[int, int]) -> None:
-        notices.remove(self._desk.guard.inbox, mount, b"", notices.STATUS)
+        status_files.remove(self._desk.guard.inbox, mount, b"", status_files.STATUS)
 
     # --- _WHY.txt -----------------------------------------------------------------------------------------------
 
@@ -108,7 +111,7 @@ class Posting:
         for folder in posted.keys() - wanted.keys():
             if self._try(_path(folder), lambda: self._remove(folder, posted[folder], mount)):  # noqa: B023
                 posted = {name: each for name, each in posted.items() if name != folder}
-        fresh = {f: text for f, text in wanted.items() if posted.get(f, Posted()).digest != notices.digest(text)}
+        fresh = {f: text for f, text in wanted.items() if posted.get(f, Posted()).digest != status_files.digest(text)}
         intended = posted | {folder: replace(posted.get(folder, Posted()), digest="") for folder in fresh}
         if intended != before:
             _write(self._desk, intended)
@@ -120,18 +123,18 @@ class Posting:
         found: list[tuple[int, int]] = []
 
         def put() -> None:
-            found.append(notices.put(self._desk.guard.inbox, mount, folder, notices.WHY, text))
+            found.append(status_files.put(self._desk.guard.inbox, mount, folder, status_files.WHY, text))
 
-        return Posted(notices.digest(text), found[0]) if self._try(_path(folder), put) else None
+        return Posted(status_files.digest(text), found[0]) if self._try(_path(folder), put) else None
 
     def _remove(self, folder: bytes, posted: Posted, mount: tuple[int, int]) -> None:
         """Remove the text from the folder, or from where the folder is now."""
         inbox = self._desk.guard.inbox
-        notices.remove(inbox, mount, folder, notices.WHY)
-        if posted.inode is not None and notices.inode(inbox, mount, folder) != posted.inode:
-            renamed = notices.renamed(inbox, mount, posted.inode)
+        status_files.remove(inbox, mount, folder, status_files.WHY)
+        if posted.inode is not None and status_files.inode(inbox, mount, folder) != posted.inode:
+            renamed = status_files.renamed(inbox, mount, posted.inode)
             if renamed is not None:
-                notices.remove(inbox, mount, renamed, notices.WHY)
+                status_files.remove(inbox, mount, renamed, status_files.WHY)
 
     # --- Both ---------------------------------------------------------------------------------------------------
 
@@ -140,7 +143,7 @@ class Posting:
         self._desk.beats.beat()
         try:
             write()
-        except notices.Foreign:
+        except status_files.Foreign:
             self._tell(path, "a file of this name lies there that is not attachd's", "rename that file")
             return False
         except OSError as error:
@@ -156,7 +159,7 @@ class Posting:
 
 
 def _path(folder: bytes) -> bytes:
-    return b"/".join([folder, notices.WHY]) if folder else notices.WHY
+    return b"/".join([folder, status_files.WHY]) if folder else status_files.WHY
 
 
 def gather(desk: Desk) -> Seen:

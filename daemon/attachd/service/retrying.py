@@ -24,7 +24,6 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS, Kept
-from attachd.filing import guard, notes
 from attachd.fs import folders, free_names, move, recognition, relocation, rename
 from attachd.fs.folders import Dirty
 from attachd.intake import routing, walking
@@ -32,7 +31,7 @@ from attachd.journal import database, lookup, retries, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
-from attachd.service import locks, placing
+from attachd.share import inbox_marker, locks, notes, paths
 
 log = structlog.get_logger()
 
@@ -82,8 +81,8 @@ def named(config: Config, journal: Journal, given: Sequence[bytes], cwd: bytes) 
 
 
 def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[Row | Left]:
-    roots = placing.roots(config)
-    root, path = placing.place(given, cwd, roots) or ("failed", placing.below(given))
+    roots = paths.roots(config)
+    root, path = paths.place(given, cwd, roots) or ("failed", paths.below(given))
     row: Row | None = None
     if path is not None and root == "failed":
         folder = os.path.join(bytes(roots["failed"]), path)
@@ -448,7 +447,7 @@ class _Taking:
             folders.folder(self._failed, folders.divide(intent.source)[0]) as here,
             folders.folder(self._inbox, folders.divide(intent.target)[0], create=True) as there,
         ):
-            return guard.mount_of_descriptor(here)[::2] != guard.mount_of_descriptor(there)[::2]
+            return inbox_marker.mount_of_descriptor(here)[::2] != inbox_marker.mount_of_descriptor(there)[::2]
 
     def _relocate(self, intent: retries.Intent) -> move.Outcome:
         current = intent

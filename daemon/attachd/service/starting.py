@@ -21,13 +21,14 @@ from attachd.delivery import learning
 from attachd.delivery.desk import Desk
 from attachd.delivery.site import Site
 from attachd.errors import Mistake, Problem
-from attachd.filing import guard as guard_
-from attachd.filing.guard import Guard
 from attachd.jira import auth, client, oauth, transport
 from attachd.journal import database, sites, timeline
 from attachd.journal.database import Journal
-from attachd.service import locks, placing, signing
-from attachd.service.tenure import Tenure
+from attachd.service import signing
+from attachd.share import inbox_marker as guard_
+from attachd.share import locks, paths
+from attachd.share.inbox_marker import Guard
+from attachd.share.tenure import Tenure
 
 log = structlog.get_logger()
 
@@ -61,11 +62,11 @@ def start(
     """Take hold of everything. Raises ``model.Mistake``: 78 for what the user has to change, 75 for who holds it, and for
     a disk that fails.
     """
-    state = placing.state_folder(config, environ)
+    state = paths.state_folder(config, environ)
     problems = missing_folders(config, state)
     if problems:
         raise Mistake(*problems)
-    if other := placing.other_holder(config.folders.inbox, state):
+    if other := paths.other_holder(config.folders.inbox, state):
         # Another state folder would be made for nothing; with the same one, its own lock tells.
         raise _held(f"the inbox {config.folders.inbox}", other)
     # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.

@@ -14,11 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 from attachd.config import Config, Rulebook
-from attachd.filing import guard
 from attachd.intake import hiding, routing
 from attachd.model import printable
-from attachd.service import disk, placing, trying
+from attachd.service import disk, trying
 from attachd.service.finding import Finding
+from attachd.share import inbox_marker, paths
 
 #: How many loose files are named.
 _MOST_NAMED = 3
@@ -30,7 +30,7 @@ _RUNTIME = Path("/run/attachd")
 def events(config: Config) -> Iterator[Finding]:
     """Whether the kernel tells of new files."""
     inbox = config.folders.inbox
-    for mount, reason in trying.events(inbox) if (inbox / guard.FOLDER).is_dir() else ():
+    for mount, reason in trying.events(inbox) if (inbox / inbox_marker.FOLDER).is_dir() else ():
         remedy = "let the service run where the files are written, if they have to go at once" if reason else ""
         yield Finding("events", "warning" if reason else "ok", f"{mount}: {reason}" if reason else mount, remedy)
 
@@ -51,7 +51,7 @@ def leases(config: Config) -> Finding:
 
 def locked(config: Config, state: Path) -> Finding:
     """Whether two services could be kept apart by a lock in the inbox, and in the state folder if there is one."""
-    if other := placing.other_holder(config.folders.inbox, state):
+    if other := paths.other_holder(config.folders.inbox, state):
         remedy = "end that service, or give this one an inbox of its own"
         return Finding("locks", "failed", f"the inbox {config.folders.inbox} is held by {other}", remedy)
     # That the disk of the state folder is full is said of the disk.

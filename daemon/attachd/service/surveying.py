@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from attachd.config import Config
-from attachd.filing.guard import Sight
 from attachd.journal import counts as journal_counts
 from attachd.journal import lookup, terms
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, State, Word, printable, word
-from attachd.service import health, locks, paused, placing, progressing
+from attachd.service import health, paused, progressing
 from attachd.service.health import Condition
+from attachd.share import locks, paths
+from attachd.share.inbox_marker import Sight
 
 #: How long is waited for the file systems of the inbox and of shares in it, in seconds.
 ANSWER_SECONDS = 5.0
@@ -38,7 +39,7 @@ def collect(
     summary, events, inbox = journal_counts.summary(journal), journal_counts.events(journal), settings.folders.inbox
     shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
     looks = [
-        partial(placing.sight, settings, state, terms.known(journal)),
+        partial(paths.sight, settings, state, terms.known(journal)),
         *(partial(_opens, m) for m in shares),
     ]
     sight, *answering = _soon(looks) if look else [None] * len(looks)

@@ -14,7 +14,7 @@ from attachd.fs.leases import Writer, writer
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage
 from attachd.intake.watching import Doorbell, Watch
-from attachd.service import locks as locks_
+from attachd.share import locks as locks_
 
 #: CAP_LEASE in the effective set (capabilities(7), linux/capability.h).
 _CAP_LEASE = 1 << 28

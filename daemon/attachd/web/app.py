@@ -38,9 +38,10 @@ from starlette.routing import Route
 from attachd import errors, text
 from attachd.errors import Mistake
 from attachd.journal import by_hand, terms
-from attachd.service import health, metrics, paused, placing, retrying
+from attachd.service import health, metrics, paused, retrying
 from attachd.service.health import Condition, Severity
 from attachd.service.running import Engine
+from attachd.share import paths
 from attachd.web import picturing
 from attachd.web.gatekeeping import Gate, Gatekeeper
 
@@ -205,7 +206,7 @@ class Page:
         row = picturing.failed_row(desk, form.get("id", ""))
         if row is None:
             return ["That file is not among the failed ones any more."]
-        sight = placing.sight(desk.config, self._state, terms.known(desk.journal))
+        sight = paths.sight(desk.config, self._state, terms.known(desk.journal))
         if not sight.there:
             return [f"Nothing was moved: {sight.reason}."]
         log.info("page.retried", id=row.ident, issue=row.asked)

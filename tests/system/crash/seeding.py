@@ -71,12 +71,12 @@ SEEDS = (
         "login", "never",
     ),
     Seed(
-        "an inbox that is not mounted read as empty", "filing/guard.py",
+        "an inbox that is not mounted read as empty", "share/inbox_marker.py",
         "        if marker is None:\n            return Sight(\n",
         "        if marker is None:\n            return Sight(True, mount=mount)\n            return Sight(\n",
         "unmounted", "kill", "sending",
         # Since what comes while the service starts is claimed, a lock that cannot be taken there forbids it too.
-        more=(("filing/guard.py", "if self._claim and (reason :=", "if False and self._claim and (reason :="),),
+        more=(("share/inbox_marker.py", "if self._claim and (reason :=", "if False and self._claim and (reason :="),),
     ),
     Seed(
         "folders not synchronised", "fs/folders.py",
@@ -120,7 +120,7 @@ SEEDS = (
         "return 0.0 if suspect else None", "return None", "lost", "kill", "filing",
     ),
     Seed(
-        "a note that came back taken for a file", "filing/notes.py",
+        "a note that came back taken for a file", "share/notes.py",
         "    line = _FIRST_LINE.match(first_bytes)\n", "    line = None\n", "returned", "never",
     ),
     Seed(
@@ -130,7 +130,7 @@ SEEDS = (
         "hooked", "kill", "filing",
     ),
     Seed(
-        "a note of our own not known again", "filing/notes.py",
+        "a note of our own not known again", "share/notes.py",
         "            if _ident_of(folder, name) == ident:\n", "            if False:\n", "linked", "kill", "filing",
     ),
     Seed("what was being sent forgotten", "journal/doubt.py", "WHERE state = 'SENDING'\")]", "WHERE 0\")]", "one"),

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attachd.config import Config
-from attachd.filing import guard
 from attachd.journal.terms import Known
-from attachd.service import locks
+from attachd.share import inbox_marker, locks
 
 Roots = Mapping[str, Path]
 
@@ -21,23 +20,23 @@ def roots(config: Config) -> Roots:
     return {"inbox": folders.inbox, "done": folders.done, "failed": folders.failed}
 
 
-def sight(config: Config, state: Path, known: Known) -> guard.Sight:
+def sight(config: Config, state: Path, known: Known) -> inbox_marker.Sight:
     """Whether the inbox is there, is the one that the journal knows, and is held by nobody else.
 
     What another has worked with since is taken over by the next start. A service that runs says why it has not done so.
     """
     inbox = config.folders.inbox
-    found = guard.Guard(inbox, str(known.inbox), 0).look()
+    found = inbox_marker.Guard(inbox, str(known.inbox), 0).look()
     if not found.there:
         return found
     if other := other_holder(inbox, state):
-        return guard.Sight(False, f"the inbox {inbox} is held by {other}")
+        return inbox_marker.Sight(False, f"the inbox {inbox} is held by {other}")
     if not known.knows(found.term) and locks.holder(state / "lock"):
-        return guard.Sight(False, worked_since(inbox, guard.read_marker(inbox)))
+        return inbox_marker.Sight(False, worked_since(inbox, inbox_marker.read_marker(inbox)))
     return found
 
 
-def worked_since(inbox: Path, marker: guard.Marker | None) -> str:
+def worked_since(inbox: Path, marker: inbox_marker.Marker | None) -> str:
     """Say that another journal has worked with the inbox, so that this one is old."""
     by = f" (state folder {marker.state})" if marker else ""
     return f"another attachd has worked with {inbox} since{by}, or an older journal was put back"
@@ -71,7 +70,7 @@ def _other(inbox: Path, state: Path) -> locks.Holder | None:
 def holder_of(inbox: Path) -> locks.Holder | None:
     """Who holds the inbox's lock; None where nobody does, or there is none."""
     try:
-        with guard.opened(inbox) as folder:
+        with inbox_marker.opened(inbox) as folder:
             return locks.holder(lock_of(inbox), folder=folder)
     except OSError:
         return None
@@ -79,7 +78,7 @@ def holder_of(inbox: Path) -> locks.Holder | None:
 
 def lock_of(inbox: Path) -> Path:
     """The inbox's lock file."""
-    return inbox / guard.FOLDER / guard.LOCK
+    return inbox / inbox_marker.FOLDER / inbox_marker.LOCK
 
 
 def place(given: bytes, cwd: bytes, known: Roots) -> tuple[str, bytes] | None:
@@ -117,7 +116,7 @@ def state_folder(config: Config, environ: Mapping[str, str]) -> Path:
         return config.folders.state
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].partition(":")[0])
-    marker = guard.read_marker(config.folders.inbox)
+    marker = inbox_marker.read_marker(config.folders.inbox)
     if marker is not None:
         return Path(marker.state)
     base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local/state")

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from attachd.filing import notes
 from attachd.fs import folders, free_names, recognition, rename
+from attachd.share import notes
 
 #: Directly in the inbox: how it stands. In any folder: why its files wait.
 STATUS, WHY = b"_STATUS.txt", b"_WHY.txt"

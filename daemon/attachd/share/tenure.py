@@ -23,13 +23,12 @@ from pathlib import Path
 import structlog
 
 from attachd.clock import Clock
-from attachd.filing import guard
-from attachd.filing.guard import Marker, Mount
 from attachd.fs import folders, recognition
 from attachd.journal import backup, database, terms
 from attachd.journal.database import Journal
 from attachd.journal.terms import Known
-from attachd.service import locks, placing
+from attachd.share import inbox_marker, locks, paths
+from attachd.share.inbox_marker import Marker, Mount
 
 log = structlog.get_logger()
 
@@ -137,16 +136,16 @@ class Tenure:
         return forbidden
 
     def _standing(self) -> Standing:
-        marker = guard.read_marker(self._inbox)
-        noted = guard.read_attempt(self._inbox, marker.term) if marker else 0
-        return judge(self._known, marker, noted, guard.place_of(self._inbox))
+        marker = inbox_marker.read_marker(self._inbox)
+        noted = inbox_marker.read_attempt(self._inbox, marker.term) if marker else 0
+        return judge(self._known, marker, noted, inbox_marker.place_of(self._inbox))
 
     def _settle(self, standing: Standing, *, adopt: bool) -> None:
         """Do what the standing asks for, the lock being held."""
         match standing:
             case Standing.NEW:
-                marker = guard.read_marker(self._inbox)
-                self._begin_term(marker.inbox if marker else guard.new_id(), lambda _: None)
+                marker = inbox_marker.read_marker(self._inbox)
+                self._begin_term(marker.inbox if marker else inbox_marker.new_id(), lambda _: None)
             case Standing.LOST:
                 self._begin_lost()
             case Standing.OURS if self._known.begun or self._known.announced:
@@ -161,8 +160,8 @@ class Tenure:
                 self.release()  # it went while its lock was taken
 
     def _begin_lost(self) -> None:
-        marker = guard.read_marker(self._inbox)
-        inbox_id = marker.inbox if marker else guard.new_id()
+        marker = inbox_marker.read_marker(self._inbox)
+        inbox_id = marker.inbox if marker else inbox_marker.new_id()
 
         def doubt(connection: sqlite3.Connection) -> None:
             database.put(connection, "inbox", inbox_id)
@@ -174,8 +173,8 @@ class Tenure:
 
     def _believe(self) -> None:
         """Say that the term that the marker says has begun, if a process died before it said so, and where."""
-        marker = guard.read_marker(self._inbox)
-        place = guard.place_of(self._inbox)
+        marker = inbox_marker.read_marker(self._inbox)
+        place = inbox_marker.place_of(self._inbox)
         if marker is not None and (marker.term, place) != (self._known.begun, self._known.place):
             with self._journal.transaction() as connection:
                 terms.begin(connection, marker.term, place)
@@ -183,14 +182,14 @@ class Tenure:
 
     def _begin_term(self, inbox_id: str, doubt: Callable[[sqlite3.Connection], object]) -> None:
         """Begin a term in three durable steps; *doubt* is called in the first. Raises ``OSError``."""
-        term = guard.new_id()
+        term = inbox_marker.new_id()
         with self._journal.transaction() as connection:
             doubt(connection)
             terms.announce(connection, term)
-        guard.write_marker(self._inbox, Marker(inbox_id, str(self._state), term))
+        inbox_marker.write_marker(self._inbox, Marker(inbox_id, str(self._state), term))
         with self._journal.transaction() as connection:
             database.put(connection, "inbox", inbox_id)
-            terms.begin(connection, term, guard.place_of(self._inbox))
+            terms.begin(connection, term, inbox_marker.place_of(self._inbox))
         self._known, self._broken, self._contested = terms.known(self._journal), False, None
         self._noted_at = float("-inf")
 
@@ -207,12 +206,12 @@ class Tenure:
                 return self._held_by(forbidden)
             log.info("inbox.locked", inbox=str(self._inbox))
             # Whoever had the lock in between may have written its own.
-            seen = guard.read_marker(self._inbox)
+            seen = inbox_marker.read_marker(self._inbox)
             if seen is None:
                 return f"the marker of {self._inbox} cannot be read"
             marker = seen
         if marker.inbox != self.inbox_id or not self._known.knows(marker.term):
-            return placing.worked_since(self._inbox, marker)
+            return paths.worked_since(self._inbox, marker)
         self._broken, self._contested = False, None
         self._note()
         return ""
@@ -222,8 +221,8 @@ class Tenure:
         if self._lock is None or self._mount != mount:
             return False
         try:
-            with guard.opened(self._inbox) as folder:
-                return self._lock.stands(guard.LOCK, folder)
+            with inbox_marker.opened(self._inbox) as folder:
+                return self._lock.stands(inbox_marker.LOCK, folder)
         except OSError:
             return False
 
@@ -233,10 +232,10 @@ class Tenure:
         self._unlock()
         here = os.open(self._inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            mount = guard.mount_of_descriptor(here)
-            with guard.opened(self._inbox, create=create) as folder:
+            mount = inbox_marker.mount_of_descriptor(here)
+            with inbox_marker.opened(self._inbox, create=create) as folder:
                 _clear(folder)
-                taken = locks.take(placing.lock_of(self._inbox), self._state, folder=folder)
+                taken = locks.take(paths.lock_of(self._inbox), self._state, folder=folder)
         except OSError:
             os.close(here)
             raise
@@ -265,7 +264,7 @@ class Tenure:
         with suppress(OSError, sqlite3.OperationalError):
             attempt = terms.known(self._journal).attempt
             if attempt > self._noted:
-                guard.write_attempt(self._inbox, self.term, attempt)
+                inbox_marker.write_attempt(self._inbox, self.term, attempt)
                 self._noted = attempt
 
     # --- Taking it again ----------------------------------------------------------------------------------------------
@@ -279,12 +278,12 @@ class Tenure:
         try:
             return self._recover()
         except OSError as error:
-            return f"{self._inbox / guard.FOLDER} cannot be written: {error.strerror}"
+            return f"{self._inbox / inbox_marker.FOLDER} cannot be written: {error.strerror}"
 
     def _recover(self) -> str:
-        mount = guard.mount_of(self._inbox)
+        mount = inbox_marker.mount_of(self._inbox)
         known = (self._folder is not None and self._mount == mount) or self._is_place()
-        marker = guard.read_marker(self._inbox)
+        marker = inbox_marker.read_marker(self._inbox)
         if marker is None or marker.inbox != self.inbox_id:
             if not known:
                 return ""
@@ -292,18 +291,18 @@ class Tenure:
                 self._put_right()
         if not self._stands(mount) and (forbidden := self._take(create=known)) is not None:
             return self._held_by(forbidden)
-        marker = guard.read_marker(self._inbox)
+        marker = inbox_marker.read_marker(self._inbox)
         if marker is not None and marker.inbox == self.inbox_id and self._known.knows(marker.term):
             return ""
         if marker is not None and self._is_contested(marker.term):
             return _CONTESTED.format(inbox=self._inbox, state=marker.state)
         if self.busy():
-            return f"{placing.worked_since(self._inbox, marker)}; what is under way ends first"
+            return f"{paths.worked_since(self._inbox, marker)}; what is under way ends first"
         self._take_over()
         return ""
 
     def _is_place(self) -> bool:
-        return self._known.place != "" and self._known.place == guard.place_of(self._inbox)
+        return self._known.place != "" and self._known.place == inbox_marker.place_of(self._inbox)
 
     def _is_contested(self, term: str) -> bool:
         """Return True while another's term is to be left alone, though its lock is ours and was all the time."""
@@ -317,8 +316,8 @@ class Tenure:
     def _put_right(self) -> None:
         """Set aside what lies in the place of our folder, if nothing can be written in it. Raises ``OSError``."""
         try:
-            with guard.opened(self._inbox) as folder:
-                status = recognition.status_of(folder, guard.MARKER.encode())
+            with inbox_marker.opened(self._inbox) as folder:
+                status = recognition.status_of(folder, inbox_marker.MARKER.encode())
             if status is None or not stat.S_ISDIR(status.st_mode):
                 return
         except FileNotFoundError:
@@ -326,14 +325,14 @@ class Tenure:
         except OSError as error:
             if error.errno not in _REPLACED:
                 raise
-        aside = f"{guard.FOLDER}-aside-{guard.new_id()}"
+        aside = f"{inbox_marker.FOLDER}-aside-{inbox_marker.new_id()}"
         with folders.folder(self._inbox, b"") as above:
-            os.rename(guard.FOLDER, aside, src_dir_fd=above, dst_dir_fd=above)
-        log.warning("inbox.set_aside", inbox=str(self._inbox), what=guard.FOLDER, now=aside)
+            os.rename(inbox_marker.FOLDER, aside, src_dir_fd=above, dst_dir_fd=above)
+        log.warning("inbox.set_aside", inbox=str(self._inbox), what=inbox_marker.FOLDER, now=aside)
 
     def _take_over(self) -> None:
         """Doubt everything, then begin a term. Raises ``OSError``."""
-        marker, unfinished = guard.read_marker(self._inbox), 0
+        marker, unfinished = inbox_marker.read_marker(self._inbox), 0
 
         def doubt(connection: sqlite3.Connection) -> None:
             nonlocal unfinished
@@ -358,6 +357,11 @@ _CONTESTED = (
 
 def _clear(folder: int) -> None:
     """Set aside what lies in the place of the lock and cannot be locked: a link, a pipe, a folder. Raises ``OSError``."""
-    status = recognition.status_of(folder, guard.LOCK.encode())
+    status = recognition.status_of(folder, inbox_marker.LOCK.encode())
     if status is not None and not stat.S_ISREG(status.st_mode):
-        os.rename(guard.LOCK, f"{guard.LOCK}-aside-{guard.new_id()}", src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(
+            inbox_marker.LOCK,
+            f"{inbox_marker.LOCK}-aside-{inbox_marker.new_id()}",
+            src_dir_fd=folder,
+            dst_dir_fd=folder,
+        )

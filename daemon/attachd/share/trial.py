@@ -7,8 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from attachd.filing import notes
 from attachd.fs import folders, rename
+from attachd.share import notes
 
 _FIRST, _SECOND = b".attachd-trial", b".attachd-trial-renamed"
 #: As much as one block of most file systems, so that room for a name alone is not enough.
