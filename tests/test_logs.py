@@ -24,7 +24,9 @@ import pytest
 import structlog
 
 from attachd import config
-from attachd.service import loglines, logpipe, logs
+from attachd.logs import lines as logs_lines
+from attachd.logs import pipe as logs_pipe
+from attachd.logs import setup
 
 SECRET = 'not-a-"token\\0123'
 LOG = structlog.get_logger()
@@ -32,11 +34,11 @@ LOG = structlog.get_logger()
 
 @pytest.fixture(autouse=True)
 def _nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(loglines, "_lasting", set())
-    monkeypatch.setattr(loglines, "_passing", deque(maxlen=loglines.PASSING))
-    monkeypatch.setattr(loglines, "_hidden", ())
+    monkeypatch.setattr(logs_lines, "_lasting", set())
+    monkeypatch.setattr(logs_lines, "_passing", deque(maxlen=logs_lines.PASSING))
+    monkeypatch.setattr(logs_lines, "_hidden", ())
     yield
-    logs.close()
+    setup.close()
     assert "log" not in [thread.name for thread in threading.enumerate()]
 
 
@@ -56,7 +58,7 @@ class Reader:
         found: list[bytes] = []
         thread = threading.Thread(target=lambda: found.extend(iter(lambda: os.read(self.far, 65536), b"")))
         thread.start()
-        logs.close()
+        setup.close()
         thread.join()
         return b"".join(found).decode()
 
@@ -74,7 +76,7 @@ def reader() -> Iterator[Reader]:
     """Give a pipe to log into."""
     pipe = Reader()
     yield pipe
-    logs.close()
+    setup.close()
     pipe.stream.close()
     pipe.close()
 
@@ -84,7 +86,7 @@ def start(reader: Reader) -> Callable[..., Reader]:
     """Give a function that sends the logs into a pipe."""
 
     def start(environ: dict[str, str] | None = None, **settings: Any) -> Reader:
-        logs.configure(config.Log(**settings), reader.stream, environ or {})
+        setup.configure(config.Log(**settings), reader.stream, environ or {})
         return reader
 
     return start
@@ -157,11 +159,11 @@ def test_the_journals_variable_alone_proves_nothing(start: Start, other: str) ->
 def test_auto_means_colours_on_a_terminal(environ: dict[str, str], coloured: bool) -> None:
     far, near = pty.openpty()
     with os.fdopen(near, "w") as terminal:
-        logs.configure(config.Log(), terminal, environ)
+        setup.configure(config.Log(), terminal, environ)
         LOG.info("a.happened", file="x")
-        logs.flush()
+        setup.flush()
         shown = os.read(far, 65536).decode()
-        logs.close()
+        setup.close()
     os.close(far)
 
     assert ("\x1b[" in shown) == coloured
@@ -170,10 +172,10 @@ def test_auto_means_colours_on_a_terminal(environ: dict[str, str], coloured: boo
 
 def test_a_stream_in_memory_will_do() -> None:
     stream = StringIO()
-    logs.configure(config.Log(), stream, {})
+    setup.configure(config.Log(), stream, {})
 
     LOG.info("a.happened")
-    logs.flush()
+    setup.flush()
 
     assert json.loads(stream.getvalue())["event"] == "a.happened"
 
@@ -381,8 +383,8 @@ class Shown:
 
 @pytest.mark.parametrize("log_format", ["json", "journald", "console"])
 def test_a_registered_secret_is_masked_everywhere(start: Start, log_format: str) -> None:
-    logs.hide(SECRET)
-    logs.hide("12345678")
+    setup.hide(SECRET)
+    setup.hide("12345678")
     reader = start(format=log_format)
 
     LOG.info(
@@ -409,33 +411,33 @@ def test_a_registered_secret_is_masked_everywhere(start: Start, log_format: str)
 
     for form in ("not-a-", "token\\", "0123", "bm90LWE", "12345678"):
         assert form not in shown.replace("20123", "")
-    assert shown.count(loglines.MASK) >= 16
+    assert shown.count(logs_lines.MASK) >= 16
 
 
 def test_secrets_that_replace_one_another_do_not_gather_and_push_out_no_lasting_one(reader: Reader) -> None:
-    logs.hide("lasting-one")
+    setup.hide("lasting-one")
     for number in range(100):
-        logs.hide_for_now(f"passing-{number:03}")
-    logs.configure(config.Log(format="json"), reader.stream)
+        setup.hide_for_now(f"passing-{number:03}")
+    setup.configure(config.Log(format="json"), reader.stream)
     LOG.info("told", words="lasting-one passing-000 passing-068 passing-099")
 
     (record,) = reader.records()
 
     assert record["words"] == "******** passing-000 ******** ********"
-    assert len(loglines._passing) == loglines.PASSING
+    assert len(logs_lines._passing) == logs_lines.PASSING
 
 
 def test_a_longer_secret_is_masked_whole_where_a_shorter_one_is_part_of_it(start: Start) -> None:
-    logs.hide("abcdef")
-    logs.hide("abcdefghij")
+    setup.hide("abcdef")
+    setup.hide("abcdefghij")
     reader = start()
     LOG.info("a", x="abcdefghij")
-    assert reader.records()[0]["x"] == loglines.MASK
+    assert reader.records()[0]["x"] == logs_lines.MASK
 
 
 def test_a_secret_of_three_letters_does_not_blacken_the_log(start: Start) -> None:
-    logs.hide("")
-    logs.hide("abc")
+    setup.hide("")
+    setup.hide("abc")
     reader = start()
     LOG.info("a", x="abc")
     assert reader.records()[0]["x"] == "abc"
@@ -504,7 +506,7 @@ def test_a_long_text_is_cut(start: Start) -> None:
     LOG.info("a.happened", text="x" * 40_000, many=list(range(1000)))
     (record,) = reader.records()
     assert record["text"].endswith("… (35904 characters more)")
-    assert len(record["many"]) == loglines.MAXIMUM_ENTRIES
+    assert len(record["many"]) == logs_lines.MAXIMUM_ENTRIES
 
 
 def test_on_a_console_a_traceback_is_indented_so_that_it_cannot_look_like_a_record(start: Start) -> None:
@@ -553,7 +555,7 @@ def test_libraries_are_heard_from_warning_up(start: Start) -> None:
 def test_a_message_of_a_library_that_does_not_fit_its_arguments_is_shown_without_them(start: Start) -> None:
     """Not by way of its logger: the handler of pytest raises at such a message."""
     reader = start()
-    (handler,) = (one for one in logging.getLogger().handlers if isinstance(one, logs.Foreign))
+    (handler,) = (one for one in logging.getLogger().handlers if isinstance(one, setup.Foreign))
 
     handler.handle(logging.LogRecord("wrong", logging.WARNING, "", 0, "%d", ("text",), None))
 
@@ -587,8 +589,8 @@ def test_close_gives_everything_back(start: Start) -> None:
     handlers, level, show = list(logging.getLogger().handlers), logging.getLogger().level, warnings.showwarning
 
     start()
-    logs.report_crashes(lambda: None)
-    logs.close()
+    setup.report_crashes(lambda: None)
+    setup.close()
 
     assert (structlog.get_config(), sys.excepthook, threading.excepthook, sys.unraisablehook) == before
     assert (list(logging.getLogger().handlers), logging.getLogger().level, warnings.showwarning) == (
@@ -612,7 +614,7 @@ def test_no_line_is_lost_in_the_ordinary_case(start: Start) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    logs.close()
+    setup.close()
     reader.stream.close()
     reading.join()
 
@@ -625,7 +627,7 @@ def test_no_line_is_lost_in_the_ordinary_case(start: Start) -> None:
 def test_a_reader_that_stalls_holds_nobody_and_is_told_what_it_missed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logpipe, "CAPACITY_BYTES", 50_000)
+    monkeypatch.setattr(logs_pipe, "CAPACITY_BYTES", 50_000)
     reader = start()
     began = time.monotonic()
 
@@ -649,8 +651,8 @@ def test_a_reader_that_went_away_is_no_matter(start: Start) -> None:
     try:
         for _ in range(10):
             LOG.info("a.happened")
-        logs.flush()
-        logs.close()
+        setup.flush()
+        setup.close()
     finally:
         reader.far = os.open(os.devnull, os.O_RDONLY)
 
@@ -664,7 +666,7 @@ def test_what_was_lost_is_told_once_a_line_gets_through() -> None:
             raise BrokenPipeError
         lines.append(line)
 
-    pipe = logpipe.Pipe(sink, lambda dropped: b"dropped=%d" % dropped)
+    pipe = logs_pipe.Pipe(sink, lambda dropped: b"dropped=%d" % dropped)
     for _ in range(3):
         pipe.put(b"lost")
     pipe.flush(5)
@@ -692,7 +694,7 @@ HEAD = """
 import sys, threading
 import structlog
 from attachd import config
-from attachd.service import logs
+from attachd.logs import setup as logs
 log = structlog.get_logger()
 """
 
@@ -785,7 +787,7 @@ def test_a_crash_is_a_record_and_ends_the_process() -> None:
     assert done.returncode == 1
     (record,) = map(json.loads, done.stderr.splitlines())
     assert (record["level"], record["event"]) == ("critical", "process.crashed")
-    assert record["exception"].endswith(f"ValueError: {loglines.MASK}")
+    assert record["exception"].endswith(f"ValueError: {logs_lines.MASK}")
 
 
 def test_an_interrupt_is_no_crash() -> None:

@@ -21,8 +21,9 @@ from attachd.config import Log
 from attachd.errors import Mistake
 from attachd.heartbeat import Hang
 from attachd.journal import counts, database
+from attachd.logs import setup
 from attachd.model import Word
-from attachd.service import expiring, health, logs, notify, reloading, reminding, starting
+from attachd.service import expiring, health, notify, reloading, reminding, starting
 from attachd.service.health import Condition, Kind
 from attachd.service.liveness import Liveness
 from attachd.service.progressing import Progress
@@ -163,7 +164,7 @@ def started(
                 settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
             )
             engine = Engine(held, on_crash=signals.ring)
-            logs.report_crashes(engine.thread_crashed)
+            setup.report_crashes(engine.thread_crashed)
             expiring.remind(held.desk)
             engine.start()
             return engine
@@ -181,12 +182,12 @@ def _with_folders(mistake: Mistake, file: common.ConfigFile, instance: common.In
 
 def _configure_log(settings: Log, bars: Bars | None) -> None:
     if bars is None:
-        logs.configure(settings)
+        setup.configure(settings)
         return
     # The bars count what the lines of each file would say.
     level = "warning" if settings.level == "info" else settings.level
     form = "console" if settings.format == "auto" else settings.format
-    logs.configure(settings.model_copy(update={"level": level, "format": form}), cast(TextIO, bars.log))
+    setup.configure(settings.model_copy(update={"level": level, "format": form}), cast(TextIO, bars.log))
 
 
 def end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
@@ -205,7 +206,7 @@ def end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     log.info("service.stopped", drained=ended)
     if ended:
         engine.held.release()
-    logs.flush()
+    setup.flush()
     sys.stdout.flush()
     # A thread that hangs in a system call must not keep the process: what it was doing is in the journal.
     os._exit(code) if not ended else sys.exit(code)

@@ -25,7 +25,8 @@ from attachd.errors import Mistake
 from attachd.jira import transport
 from attachd.journal import outbox
 from attachd.journal.outbox import Event
-from attachd.service import commenting, hooking, logs
+from attachd.logs import setup
+from attachd.service import commenting, hooking
 from attachd.service.hooking import Target
 
 #: How long a receiver may take to answer, and a command to end, in seconds.
@@ -98,7 +99,7 @@ def _key(config: Config) -> bytes:
     if config.hooks.secret is None:
         return b""
     text = secrets.read(config.hooks.secret, environ=os.environ, base=config.file.parent, where="hooks.secret").reveal()
-    logs.hide(text)
+    setup.hide(text)
     if text.startswith(_PREFIX):
         try:
             return base64.b64decode(text.removeprefix(_PREFIX), validate=True)

@@ -17,7 +17,7 @@ from attachd.config.table import Table
 from attachd.errors import Mistake
 from attachd.journal import database
 from attachd.journal.database import Journal
-from attachd.service import logs
+from attachd.logs import setup
 from attachd.service.running import Engine
 
 log = structlog.get_logger()
@@ -68,7 +68,7 @@ def reload(engine: Engine) -> None:
         log.warning(
             "config.needs_restart", keys=list(restart), remedy="these stay as they were until attachd is restarted"
         )
-    logs.set_level(wanted.log.level)
+    setup.set_level(wanted.log.level)
     engine.reconfigure(merged(desk.config, wanted, restart))
     log.info("config.reloaded", file=str(desk.config.file), changed=len(changed))
     _write(desk.journal, Outcome(number, changed=changed, restart=restart))

@@ -11,7 +11,7 @@ from attachd.config import Config, TokenSource, secrets
 from attachd.jira import auth, client, oauth
 from attachd.jira.exchange import Exchange
 from attachd.jira.granting import Application, Keys
-from attachd.service import logs
+from attachd.logs import setup
 from attachd.service.tokenfile import TokenFile
 
 
@@ -26,7 +26,7 @@ def credentials(
 
     def secret(source: TokenSource, key: str) -> str:
         text = secrets.read(source, environ=environ, base=base, where=f"jira.auth.{key}").reveal()
-        logs.hide(text)
+        setup.hide(text)
         return text
 
     if settings.client_secret is not None:
@@ -41,7 +41,7 @@ def credentials(
                 return stranger.grant(form)
 
         application = Application(config.jira.token_url, settings.client_id or "", settings.scope)
-        safe, hide = TokenFile(state), logs.hide_for_now
+        safe, hide = TokenFile(state), setup.hide_for_now
         return oauth.OAuth(application, read=keys, ask=ask, safe=safe, boot=clock.boot, hide=hide)
     if settings.token is None:
         return auth.Credentials("anonymous", "", None)

@@ -24,7 +24,7 @@ from typing import Any
 import structlog
 
 from attachd import model
-from attachd.service import nameless
+from attachd.logs import redact
 
 MASK = "********"
 #: Longer texts and lists are cut: one warning of a library must not fill the journal.
@@ -102,7 +102,7 @@ class Lines:
         told: dict[str, Any] = {"level": level, "event": "", **event}
         told["level"], told["event"] = level, str(told["event"])
         if not self._file_names:
-            told = nameless.told(told)
+            told = redact.told(told)
         if "exc_info" in told and (exception := _exception(told.pop("exc_info"))) is not None:
             told["exception"] = _traceback(exception, messages=self._file_names)
         if not _may_be_shown(told):
@@ -163,8 +163,8 @@ def _is_secret(key: str) -> bool:
 def _of_key(key: str, value: Any, *, file_names: bool) -> Any:
     if _is_secret(key):
         return MASK
-    if not file_names and nameless.hidden(key, value):
-        return nameless.HIDDEN
+    if not file_names and redact.hidden(key, value):
+        return redact.HIDDEN
     if key == "exception":
         return _text(str(value), MAXIMUM_TRACEBACK)
     return _plain(value, file_names=file_names)

@@ -22,8 +22,9 @@ from typing import Any, TextIO
 import structlog
 
 from attachd import config
-from attachd.service import loglines, logpipe
-from attachd.service.loglines import hide, hide_for_now
+from attachd.logs import lines as logs_lines
+from attachd.logs import pipe as logs_pipe
+from attachd.logs.lines import hide, hide_for_now
 
 __all__ = ["close", "configure", "flush", "hide", "hide_for_now", "report_crashes", "set_level"]
 
@@ -33,7 +34,7 @@ FLUSH_SECONDS = 2.0
 #: What ``configure`` and ``report_crashes`` set up, to be undone.
 _undo = ExitStack()
 _undo_hooks = ExitStack()
-_pipe: logpipe.Pipe | None = None
+_pipe: logs_pipe.Pipe | None = None
 
 
 def configure(settings: config.Log, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
@@ -45,7 +46,7 @@ def configure(settings: config.Log, stream: TextIO | None = None, environ: Mappi
     _undo.close()
     stream = stream or sys.stderr
     descriptor = _descriptor(stream)
-    lines = loglines.Lines(_render(_format(settings.format, descriptor, environ), environ), settings.file_names)
+    lines = logs_lines.Lines(_render(_format(settings.format, descriptor, environ), environ), settings.file_names)
     _pipe = _open(
         stream, descriptor, lambda dropped: lines.line("warning", {"event": "log.dropped", "dropped": dropped})
     )
@@ -98,23 +99,23 @@ def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _render(name: str, environ: Mapping[str, str]) -> loglines.Render:
+def _render(name: str, environ: Mapping[str, str]) -> logs_lines.Render:
     if name == "json":
-        return loglines.json_line
+        return logs_lines.json_line
     if name == "journald":
-        return loglines.journal_line
+        return logs_lines.journal_line
     colours = name == "colours" and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    return functools.partial(loglines.console_line, colours=colours)
+    return functools.partial(logs_lines.console_line, colours=colours)
 
 
-def _open(stream: TextIO | None, descriptor: int | None, notice: Callable[[int], bytes]) -> logpipe.Pipe:
+def _open(stream: TextIO | None, descriptor: int | None, notice: Callable[[int], bytes]) -> logs_pipe.Pipe:
     """Write to a duplicate: were stderr closed, its number would be given to the next file that is opened."""
     if stream and descriptor is None:
-        pipe = logpipe.Pipe(logpipe.stream_sink(stream), notice)
+        pipe = logs_pipe.Pipe(logs_pipe.stream_sink(stream), notice)
         _undo.callback(pipe.close, FLUSH_SECONDS)
         return pipe
     own = os.open(os.devnull, os.O_WRONLY) if descriptor is None else os.dup(descriptor)
-    pipe = logpipe.Pipe(logpipe.descriptor_sink(own), notice)
+    pipe = logs_pipe.Pipe(logs_pipe.descriptor_sink(own), notice)
     _undo.callback(lambda: os.close(own) if pipe.close(FLUSH_SECONDS) else None)
     return pipe
 
@@ -122,7 +123,7 @@ def _open(stream: TextIO | None, descriptor: int | None, notice: Callable[[int],
 # --- Who logs ---------------------------------------------------------------------------------------------------
 
 
-def _take_structlog(lines: loglines.Lines, level: str, pipe: logpipe.Pipe) -> None:
+def _take_structlog(lines: logs_lines.Lines, level: str, pipe: logs_pipe.Pipe) -> None:
     _undo.callback(structlog.configure, **structlog.get_config())
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, lines],
