@@ -12,7 +12,7 @@ from attachd.config import addresses
 from attachd.errors import Mistake
 from attachd.jira import client, transport
 from attachd.jira.auth import Credentials
-from attachd.jira.exchange import Broken, Stage
+from attachd.jira.reply import Broken, Stage
 
 #: Hosts that no name server could be asked for, each broken in its own way.
 HOSTS = {

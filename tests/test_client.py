@@ -22,12 +22,12 @@ import pytest
 
 from attachd.errors import Mistake, Problem
 from attachd.jira import transport
+from attachd.jira.attachments import Attachment
 from attachd.jira.auth import Credentials
 from attachd.jira.client import Client
 from attachd.jira.contents import Content, Digest, NotYet, Unreadable
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage
-from attachd.jira.listing import Attachment
 from attachd.jira.multipart import Body, Changed, Cut
+from attachd.jira.reply import Broken, Exchange, Reply, Stage
 from attachd.jira.transport import Deadline, Timeouts
 from attachd.jira.verdict import Judgement, Sent, judge
 from attachd.model import Contested, InDoubt, Misstored, NotDelivered, Refused, Stored

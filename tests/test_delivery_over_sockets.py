@@ -19,9 +19,8 @@ import pytest
 
 from attachd import errors
 from attachd.delivery import bandwidth, sending, worker
-from attachd.jira import multipart
+from attachd.jira import connection, multipart
 from attachd.journal import queue
-from attachd.service import starting
 from attachd.standin import Fault, Standin
 from world import World, world
 
@@ -47,8 +46,8 @@ def w(tmp_path: Path, jira: Standin) -> Iterator[World]:
     auth = {"user": "robot@example.com", "token": {"file": str(home / "token")}}
     with world(home, jira={"url": jira.url, "auth": auth}, upload={"stall_seconds": 300.0}) as made:
         made.client.close()
-        made.client = starting.make_client(
-            made.desk.config, made.desk.credentials, starting.tls_context(made.desk.config)
+        made.client = connection.make_client(
+            made.desk.config, made.desk.credentials, connection.tls_context(made.desk.config)
         )
         yield made
 
@@ -317,8 +316,8 @@ def limited(home: Path, jira: Standin, rate: int, **keys: Any) -> Iterator[World
     upload = {"max_bytes_per_second": rate, **keys}
     with world(home, jira={"url": jira.url, "auth": auth}, upload=upload) as made:
         made.client.close()
-        made.client = starting.make_client(
-            made.desk.config, made.desk.credentials, starting.tls_context(made.desk.config)
+        made.client = connection.make_client(
+            made.desk.config, made.desk.credentials, connection.tls_context(made.desk.config)
         )
         made.desk.stopping = threading.Event()
         made.clock.boot = time.monotonic  # type: ignore[method-assign]

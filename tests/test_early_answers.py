@@ -20,8 +20,8 @@ import pytest
 
 from attachd.jira import transport
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Reply
 from attachd.jira.multipart import Body
+from attachd.jira.reply import Broken, Reply
 from attachd.jira.verdict import Sent, judge
 from attachd.model import InDoubt
 from wire import (

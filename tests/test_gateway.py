@@ -17,8 +17,8 @@ from typing import Self
 import pytest
 
 from attachd import config
-from attachd.jira import gateway
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage
+from attachd.jira import auth as jira_auth
+from attachd.jira.reply import Broken, Exchange, Reply, Stage
 from attachd.service import inspecting
 from attachd.standin import Standin
 from wire import pump
@@ -46,7 +46,7 @@ def told(body: bytes, status: int = 200) -> Reply:
     ],
 )
 def test_the_address_at_the_gateway(answer: Exchange, expected: str | None) -> None:
-    assert gateway.address(answer) == expected
+    assert jira_auth.address(answer) == expected
 
 
 class Internet(socketserver.ThreadingTCPServer):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from attachd.jira import granting
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage
-from attachd.jira.granting import Application, Granted, Kept
+from attachd.jira import oauth
+from attachd.jira.oauth import Application, Granted, Kept
+from attachd.jira.reply import Broken, Exchange, Reply, Stage
 from attachd.model import Cure, Fault, Scope
 
 APPLICATION = Application("https://id.example.com/token", "an-application")
@@ -22,12 +22,12 @@ def reply(status: int, body: Any, **headers: str) -> Reply:
 
 
 def read(outcome: Exchange, *secrets: str) -> Granted | Fault:
-    return granting.read(outcome, APPLICATION, secrets)
+    return oauth.read(outcome, APPLICATION, secrets)
 
 
 def test_what_is_asked() -> None:
-    service = granting.form(APPLICATION, "not-a-secret", None)
-    person = granting.form(Application("https://x", "id", "WRITE"), "not-a-secret", "not-a-token")
+    service = oauth.form(APPLICATION, "not-a-secret", None)
+    person = oauth.form(Application("https://x", "id", "WRITE"), "not-a-secret", "not-a-token")
 
     assert service == {
         "grant_type": "client_credentials",
@@ -122,20 +122,20 @@ def test_no_secret_that_a_server_repeats_is_told() -> None:
 
 
 def test_what_the_configured_token_has_become_is_used_unless_it_is_another_one() -> None:
-    kept = Kept("third", granting.digest("first"))
+    kept = Kept("third", oauth.digest("first"))
 
-    assert granting.current("first", None) == "first"
-    assert granting.current("first", kept) == "third"
-    assert granting.current("new", kept) == "new"
+    assert oauth.current("first", None) == "first"
+    assert oauth.current("first", kept) == "third"
+    assert oauth.current("new", kept) == "new"
     assert "first" not in kept.seed
 
 
 @pytest.mark.parametrize(("seconds", "used"), [(3600.0, 3480.0), (240.0, 120.0), (10.0, 5.0)])
 def test_an_access_token_is_replaced_ahead_of_its_end(seconds: float, used: float) -> None:
-    assert granting.good_seconds(Granted("a", seconds)) == used
+    assert oauth.good_seconds(Granted("a", seconds)) == used
 
 
 def test_no_value_shows_its_secret() -> None:
-    values = [granting.Keys("not-a", "not-a"), Kept("not-a", "x"), Granted("not-a", 1.0, "not-a")]
+    values = [oauth.Keys("not-a", "not-a"), Kept("not-a", "x"), Granted("not-a", 1.0, "not-a")]
 
     assert not any("not-a" in repr(value) for value in values)

@@ -426,7 +426,7 @@ class Commented(World):
 def commenting_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commented]:
     structlog.reset_defaults()
     w = Commented(tmp_path)
-    monkeypatch.setattr("attachd.service.starting.make_client", lambda config, credentials, context: w.connect())
+    monkeypatch.setattr("attachd.jira.connection.make_client", lambda config, credentials, context: w.connect())
     hooking.Hooks(w.desk, hooks.targets(w.desk))
     yield w
     w.end()

@@ -11,9 +11,9 @@ import pytest
 from attachd.delivery import learning, pacing, sending, worker
 from attachd.delivery.learning import Most
 from attachd.delivery.pacing import Pacer, Parallel
-from attachd.jira import waits
-from attachd.jira.exchange import Broken, Reply, Stage
-from attachd.jira.waits import Pace
+from attachd.jira import rate_limits
+from attachd.jira.rate_limits import Pace
+from attachd.jira.reply import Broken, Reply, Stage
 from attachd.journal import database
 from attachd.model import Fault as WorldFault
 from attachd.model import InDoubt, NotDelivered, Scope
@@ -293,7 +293,7 @@ def test_a_full_issue_is_said_to_be_full_and_not_the_file_to_be_large(w: World) 
     ],
 )
 def test_the_pace_is_read_from_headers_that_are_in_force(headers: dict[str, str], expected: Pace) -> None:
-    assert waits.pace(reply(200, headers)) == expected
+    assert rate_limits.pace(reply(200, headers)) == expected
 
 
 def test_an_issue_near_its_limit_is_served_slower_and_others_are_not(tmp_path: Path) -> None:

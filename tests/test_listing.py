@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from attachd.jira.listing import (
+from attachd.jira.attachments import (
     Attachment,
     Listing,
     account_id,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attachd.jira import digesting, multipart, names
+from attachd.jira import filenames, multipart
 from attachd.jira.multipart import BUFFERED_BYTES, READ_BYTES, Body, Changed, Cut, Part
 from attachd.standin.multipart import Intake
 
@@ -125,7 +125,7 @@ def arrives(folder: Path, body: Body) -> list[tuple[str, bytes]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_arrives_as_it_was_sent(made: Make, tmp_path: Path, name: bytes) -> None:
-    stored = names.stored_name(name)
+    stored = filenames.stored_name(name)
 
     assert arrives(tmp_path, Body([made(stored, b"1"), made("b.txt", b"22")])) == [(stored, b"1"), ("b.txt", b"22")]
 
@@ -136,7 +136,7 @@ def test_whatever_the_names_and_contents(files: list[tuple[bytes, bytes]]) -> No
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), files) as parts:
         found = arrives(Path(folder), Body(parts))
 
-    assert found == [(names.stored_name(name), content) for name, content in files]
+    assert found == [(filenames.stored_name(name), content) for name, content in files]
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def opened(folder: Path, files: Sequence[tuple[bytes, bytes]]) -> Iterator[list[
         for number, (name, content) in enumerate(files):
             path = folder / str(number)
             path.write_bytes(content)
-            parts.append(claimed(os.open(path, os.O_RDONLY), names.stored_name(name)))
+            parts.append(claimed(os.open(path, os.O_RDONLY), filenames.stored_name(name)))
         yield parts
     finally:
         for part in parts:
@@ -514,7 +514,7 @@ def test_no_thread_is_left_of_a_stream_however_it_ended(made: Make, end: str) ->
 
 def test_a_digest_that_is_cleared_away_in_its_own_thread_holds_nobody_up() -> None:
     """As the garbage collector may have it, with a body that was left in the middle."""
-    digest = digesting.Beside()
+    digest = multipart.Beside()
     digest.update(b"piece")
     assert digest._pool is not None
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from attachd.jira import names
+from attachd.jira import filenames
 
 LONG = "x" * 300
 
@@ -46,7 +46,7 @@ LONG = "x" * 300
     ],
 )
 def test_is_stored_as(name: bytes, stored: str) -> None:
-    assert names.stored_name(name) == stored
+    assert filenames.stored_name(name) == stored
 
 
 @pytest.mark.parametrize(
@@ -61,23 +61,23 @@ def test_is_stored_as(name: bytes, stored: str) -> None:
     ],
 )
 def test_a_long_name_keeps_its_extension(name: str, stored: str) -> None:
-    assert names.stored_name(name.encode()) == stored
+    assert filenames.stored_name(name.encode()) == stored
 
 
 def test_a_letter_is_not_cut_off_from_its_marks() -> None:
-    stored = names.stored_name(("x" * 239 + "q\u0323\u0307" + LONG).encode())
+    stored = filenames.stored_name(("x" * 239 + "q\u0323\u0307" + LONG).encode())
 
     assert stored == "x" * 239
 
 
 def test_no_joiner_is_left_at_the_end() -> None:
-    stored = names.stored_name(("x" * 232 + "👩\u200d🔧" + LONG).encode())
+    stored = filenames.stored_name(("x" * 232 + "👩\u200d🔧" + LONG).encode())
 
     assert stored == "x" * 232 + "👩"
 
 
 def test_a_name_of_nothing_but_marks_is_cut_all_the_same() -> None:
-    assert 0 < len(names.stored_name(("\u0323" * 200).encode()).encode()) <= 240
+    assert 0 < len(filenames.stored_name(("\u0323" * 200).encode()).encode()) <= 240
 
 
 NAMES = st.one_of(
@@ -90,17 +90,17 @@ NAMES = st.one_of(
 @example(("x" * 238 + ". .pdf").encode())
 @example(("\ufeff \u200b" * 100).encode())
 def test_what_is_stored_stays_as_it_is(name: bytes) -> None:
-    stored = names.stored_name(name)
+    stored = filenames.stored_name(name)
 
-    assert names.stored_name(stored.encode()) == stored
-    assert names.comparable(stored) == stored
+    assert filenames.stored_name(stored.encode()) == stored
+    assert filenames.comparable(stored) == stored
 
 
 @given(NAMES)
 def test_what_is_stored_is_never_odd(name: bytes) -> None:
-    stored = names.stored_name(name)
+    stored = filenames.stored_name(name)
 
-    assert 0 < len(stored.encode()) <= names.LONGEST
+    assert 0 < len(stored.encode()) <= filenames.LONGEST
     assert not set(stored) & set('"\\/:?*<>|')
     assert not any(unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs") for char in stored)
     assert stored == stored.strip()
@@ -112,18 +112,18 @@ def test_what_is_stored_is_never_odd(name: bytes) -> None:
     ["Übersicht.pdf", "U\u0308bersicht.pdf", " Übersicht.pdf ", "Übersicht.pdf\u3000"],
 )
 def test_what_jira_reports_is_compared_in_one_form(reported: str) -> None:
-    assert names.comparable(reported) == names.stored_name("Übersicht.pdf".encode())
+    assert filenames.comparable(reported) == filenames.stored_name("Übersicht.pdf".encode())
 
 
 def test_jira_may_report_what_no_encoding_has() -> None:
-    assert names.comparable("a\ud800/b?.txt") == "a__b_.txt"
+    assert filenames.comparable("a\ud800/b?.txt") == "a__b_.txt"
 
 
 # --- Paths -------------------------------------------------------------------------------------------------------
 
 
 def stored(*parts: bytes) -> str:
-    return names.stored_path(parts, b"-".join(parts))
+    return filenames.stored_path(parts, b"-".join(parts))
 
 
 PART = NAMES.map(lambda name: name.replace(b"/", b"_").replace(b"\0", b"_")[:255] or b"x")
@@ -142,17 +142,17 @@ LONG_PATH = st.lists(
 def test_a_short_path_is_joined_and_nothing_else(parts: list[bytes]) -> None:
     joined = b"-".join(parts)
 
-    if len(names.comparable(names._text(joined)).encode()) <= names.LONGEST:
-        assert stored(*parts) == names.stored_name(joined)
+    if len(filenames.comparable(filenames._text(joined)).encode()) <= filenames.LONGEST:
+        assert stored(*parts) == filenames.stored_name(joined)
 
 
 @given(st.one_of(PATH, LONG_PATH))
 def test_what_is_stored_of_a_path_is_never_odd_and_stays_as_it_is(parts: list[bytes]) -> None:
     name = stored(*parts)
 
-    assert 0 < len(name.encode()) <= names.LONGEST
-    assert names.stored_name(name.encode()) == name
-    assert names.comparable(name) == name
+    assert 0 < len(name.encode()) <= filenames.LONGEST
+    assert filenames.stored_name(name.encode()) == name
+    assert filenames.comparable(name) == name
     assert stored(*parts) == name
 
 
@@ -162,7 +162,7 @@ def test_what_is_stored_of_a_path_is_never_odd_and_stays_as_it_is(parts: list[by
 @example([b"x" * 255], [b"x" * 254 + b"y"])
 @example([b"a" * 200, b"b" * 200], [b"a" * 200 + b"-" + b"b" * 54, b"b" * 145])
 def test_different_paths_that_are_cut_get_different_names(one: list[bytes], other: list[bytes]) -> None:
-    cut = all(len(b"-".join(parts)) > names.LONGEST for parts in (one, other))
+    cut = all(len(b"-".join(parts)) > filenames.LONGEST for parts in (one, other))
 
     assert not cut or one == other or stored(*one) != stored(*other)
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from attachd.delivery import pausing
+from attachd.jira import connection
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage
-from attachd.jira.granting import Application, Kept, Keys
-from attachd.jira.oauth import OAuth
+from attachd.jira.oauth import Application, Kept, Keys, OAuth
+from attachd.jira.reply import Broken, Exchange, Reply, Stage
 from attachd.model import Fault as Wrong
 from attachd.service import starting
 from attachd.service.tokenfile import TokenFile
@@ -64,7 +64,7 @@ class Wired(World):
         fresh.rename(path)
 
     def connect(self) -> Client:
-        return starting.make_client(self.desk.config, self.desk.credentials, starting.tls_context(self.desk.config))
+        return connection.make_client(self.desk.config, self.desk.credentials, connection.tls_context(self.desk.config))
 
     @property
     def kept(self) -> dict[str, str]:
@@ -436,7 +436,7 @@ def test_two_processes_that_refresh_in_turn_do_not_kill_each_others_token(world:
     state = world.home / "state"
     for number in range(3):
         other = starting.make_credentials(world.desk.config, {}, state, world.clock)
-        with closing(starting.asking_client(world.desk.config, jira.url, other)) as asker:
+        with closing(connection.asking_client(world.desk.config, jira.url, other)) as asker:
             answer = asker.myself("3")
             assert isinstance(answer, Reply)
             assert answer.status == 200

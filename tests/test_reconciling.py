@@ -19,8 +19,8 @@ from attachd.delivery.reconciling import (
     candidates,
     reconcile,
 )
+from attachd.jira.attachments import Attachment
 from attachd.jira.contents import Content, Digest, NotYet, Unreadable
-from attachd.jira.listing import Attachment
 from attachd.journal import rows
 from attachd.journal.rows import Row
 from attachd.model import State

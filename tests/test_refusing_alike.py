@@ -11,6 +11,7 @@ import pytest
 
 from attachd.clock import Clock
 from attachd.errors import Mistake
+from attachd.jira import connection as jira_connection
 from attachd.service import inspecting, starting
 from world import SITE, World, world
 
@@ -116,7 +117,7 @@ def _start(w: World) -> None:
     """What a service does before its threads begin."""
     held = starting.start(w.configuration(), clock=Clock(), environ={})
     try:
-        starting.tls_context(held.desk.config)
+        jira_connection.tls_context(held.desk.config)
     finally:
         held.release()
 

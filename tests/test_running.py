@@ -30,7 +30,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The real threads, on the Jira in memory."""
-    monkeypatch.setattr(starting, "make_client", lambda config, credentials, context: w.connect())
+    monkeypatch.setattr("attachd.jira.connection.make_client", lambda config, credentials, context: w.connect())
     w.desk.stopping = threading.Event()
     made = Engine(w.held)
     yield made

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage, parse_date
 from attachd.jira.multipart import Changed, Cut
+from attachd.jira.rate_limits import retry_after
+from attachd.jira.reply import Broken, Exchange, Reply, Stage, parse_date
 from attachd.jira.verdict import Judgement, Sent, failed_login, judge
-from attachd.jira.waits import retry_after
 from attachd.model import Contested, Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, Stored
 
 ISSUE = "TEST-1"

@@ -23,8 +23,8 @@ import pytest
 from attachd.jira import transport
 from attachd.jira.auth import Credentials
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Exchange
 from attachd.jira.multipart import Body, Part
+from attachd.jira.reply import Broken, Exchange
 from attachd.jira.transport import Deadline, Timeouts, Tls
 
 USER, TOKEN = "demo@example.com", "standin-token"

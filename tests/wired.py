@@ -19,10 +19,9 @@ from typing import Any
 import pytest
 
 from attachd.delivery import meeting
-from attachd.jira import client
+from attachd.jira import client, connection
 from attachd.journal.rows import Row
 from attachd.model import State
-from attachd.service import starting
 from attachd.standin import Attachment, Fault, Request, Standin
 from world import FakeClock, World
 
@@ -86,8 +85,8 @@ class Wired(World):
 
     def connect(self) -> client.Client:
         own = self.desk.config.jira.ca_file is not None
-        return starting.make_client(
-            self.desk.config, self.desk.credentials, starting.tls_context(self.desk.config) if own else system_store()
+        return connection.make_client(
+            self.desk.config, self.desk.credentials, connection.tls_context(self.desk.config) if own else system_store()
         )
 
     def reconnect(self) -> None:

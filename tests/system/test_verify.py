@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attachd.jira.listing import Attachment
+from attachd.jira.attachments import Attachment
 from attachd.service import verifying
 from installation import Jira, Place
 from system.test_operator import running, said

@@ -13,11 +13,10 @@ from typing import Any
 import structlog
 
 from attachd.delivery import meeting, outcome, pausing, recording, witnesses
-from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
-from attachd.jira import verdict
+from attachd.jira import site_info, verdict
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Exchange, Reply
+from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.journal import lookup, outbox, pauses, queue, reminders, rows
 from attachd.journal.lookup import Suspect
 from attachd.journal.rows import Row
@@ -35,7 +34,7 @@ def account_fault(desk: Desk, client: Client) -> Fault | None:
     """Ask who we are; None while the account is alive (or anonymous, which nothing can prove)."""
     if desk.credentials.anonymous:
         return None
-    found = site_.who(desk.site.hear(desk.asked(lambda: client.myself(desk.site.version))))
+    found = site_info.who(desk.site.hear(desk.asked(lambda: client.myself(desk.site.version))))
     # A token without the scope for that question proves nothing: only witnesses can speak for it.
     return found if isinstance(found, Fault) and found.kind != "scope" else None
 
@@ -57,7 +56,7 @@ def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault
         return reason, account_fault(desk, client)
     if answer.status == 200 and answer.json is not None:
         return "Jira's answer does not list the attachments", None
-    return f"Jira answered {answer.status}", site_.not_jira(answer)
+    return f"Jira answered {answer.status}", site_info.not_jira(answer)
 
 
 def alike(refused: Sequence[Row]) -> list[Row]:

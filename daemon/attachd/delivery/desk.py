@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
-from attachd.delivery import policy
 from attachd.delivery.bandwidth import Bandwidth
 from attachd.delivery.outcome import Doubts
 from attachd.delivery.pacing import Pacer, Parallel
 from attachd.delivery.site import Site
 from attachd.delivery.timing import Timings
 from attachd.heartbeat import Beats
-from attachd.jira.exchange import Exchange
+from attachd.jira import connection
 from attachd.jira.oauth import Identity
+from attachd.jira.reply import Exchange
 from attachd.journal.database import Journal
 from attachd.model import Unserved
 from attachd.share.inbox_marker import Guard
@@ -162,7 +162,7 @@ class Desk:
     def asked(self, call: Callable[[], Exchange]) -> Exchange:
         """Ask Jira something harmless, as ``policy.asked``, while others have the turn."""
         with self.turns.left(), self.timings.timed("question"):
-            return policy.asked(call, self.stopping)
+            return connection.asked(call, self.stopping)
 
     def busy(self) -> set[str]:
         """The lanes that are being served."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attachd.delivery import pacing
-from attachd.jira.exchange import Exchange, Reply
+from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database
 from attachd.model import Fate, Fault, Scope, Stored
 

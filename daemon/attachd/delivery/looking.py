@@ -22,11 +22,11 @@ from attachd.delivery.reconciling import (
     in_words,
     reconcile,
 )
-from attachd.jira import listing, waits
+from attachd.jira import attachments, rate_limits
+from attachd.jira.attachments import Attachment
 from attachd.jira.client import Client
 from attachd.jira.contents import Content, Digest, NotYet, Unreadable
-from attachd.jira.exchange import Exchange, Reply
-from attachd.jira.listing import Attachment
+from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database, doubt, queue, rows
 from attachd.journal.rows import Row
 from attachd.model import State, Stored, printable
@@ -51,7 +51,7 @@ _FAILURES = 3
 class Seen:
     """A usable listing, and what the journal knew when it was asked for."""
 
-    listing: listing.Listing
+    listing: attachments.Listing
     attempt: int
 
 
@@ -78,10 +78,10 @@ def ask(desk: Desk, client: Client, lane: str) -> Seen | Unsure | Exchange:
     attempt = _last_attempt(desk)
     outcome_ = desk.site.hear(desk.asked(lambda: client.listing(desk.site.version, lane)))
     if isinstance(outcome_, Reply):
-        desk.pacer.heed("", waits.pace(outcome_), desk.clock.boot())
+        desk.pacer.heed("", rate_limits.pace(outcome_), desk.clock.boot())
     if not isinstance(outcome_, Reply) or outcome_.status != 200:
         return outcome_
-    parsed = listing.parse_listing(outcome_.json)
+    parsed = attachments.parse_listing(outcome_.json)
     if parsed is not None and parsed.key not in ("", lane):
         return Unsure(moves.heard(desk, client, lane, moves.Named(parsed.key, parsed.issue)))
     if isinstance(outcome_.json, dict):
@@ -98,7 +98,7 @@ def _last_attempt(desk: Desk) -> int:
         return int(database.get(connection, "attempt") or 0)
 
 
-def _is_old(desk: Desk, client: Client, lane: str, shown: listing.Listing) -> bool:
+def _is_old(desk: Desk, client: Client, lane: str, shown: attachments.Listing) -> bool:
     """Whether a listing leaves out what Jira had shown before, or had told us to be stored, and still has."""
     with desk.journal.transaction_for_reading() as connection:
         known = doubt.to_be_shown(connection, lane, desk.site.url, desk.clock.now() - LATE_SECONDS)

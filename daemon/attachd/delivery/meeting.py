@@ -10,9 +10,9 @@ from attachd.delivery import learning, pausing, witnesses
 from attachd.delivery import site as site_
 from attachd.delivery.desk import Desk
 from attachd.errors import Mistake
-from attachd.jira import auth
+from attachd.jira import auth, site_info
 from attachd.jira.client import Client
-from attachd.jira.exchange import Reply
+from attachd.jira.reply import Reply
 from attachd.journal import database
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
@@ -57,10 +57,10 @@ def introduce(desk: Desk, client: Client) -> Fault | None:
 
 def _account(desk: Desk, client: Client, version: str) -> str | Fault:
     """Ask twice who we are: each file that is sent is looked for under that account."""
-    first = site_.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
+    first = site_info.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
     if isinstance(first, Fault):
         return first
-    second = site_.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
+    second = site_info.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
     if isinstance(second, Fault) or first == second:
         return second
     reason = f"Jira says that we are {first}, and then {second}; it is asked again"
@@ -84,8 +84,8 @@ def deployment(desk: Desk, client: Client, known: str) -> str | Fault:
     found: str | Fault = ""
     for version in [known] if known else ["2", "3"]:
         answer = site.hear(desk.asked(lambda: client.server_info(version)))  # noqa: B023
-        found = site_.deployment(answer)
-        _remember_pages(desk, site_.pages(answer))
+        found = site_info.deployment(answer)
+        _remember_pages(desk, site_info.pages(answer))
         if isinstance(found, str) or not isinstance(answer, Reply) or answer.status >= 500 or answer.status == 429:
             break
     return found
@@ -126,7 +126,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
         # Nothing says who we are, or that is not in doubt: what we may see is.
         still = replace(_as_fault(held), wait=None)
         return still if witnesses.alive(desk, client) is False else None
-    account = site_.who(site.hear(desk.asked(lambda: client.myself(site.version or "2"))))
+    account = site_info.who(site.hear(desk.asked(lambda: client.myself(site.version or "2"))))
     if isinstance(account, Fault):
         return _as(account, held)
     if site.account(account) != site.author:
@@ -144,7 +144,7 @@ def _as(fault: Fault, held: Pause) -> Fault:
     return Fault(held.scope, fault.kind, fault.reason, held.subject, fault.wait, Cure.PROBE)
 
 
-def limits(desk: Desk, client: Client, *, fresh: bool) -> site_.Limits | None:
+def limits(desk: Desk, client: Client, *, fresh: bool) -> site_info.Limits | None:
     """The site's limits; *fresh*: at most 60 s old and said twice, as a refusal wants it. None where Jira does not tell them.
 
     Of two answers that differ the one counts that allows more: what is too much Jira refuses itself.
@@ -157,13 +157,13 @@ def limits(desk: Desk, client: Client, *, fresh: bool) -> site_.Limits | None:
         again = _limits(desk, client)
         if boot - known.at > site_.LIMITS_SECONDS and again is not None:
             known, again = again, _limits(desk, client)
-        site.limits = known if again is None else site_.wider(known, again)
+        site.limits = known if again is None else site_info.wider(known, again)
     return site.limits
 
 
-def _limits(desk: Desk, client: Client) -> site_.Limits | None:
+def _limits(desk: Desk, client: Client) -> site_info.Limits | None:
     outcome = desk.site.hear(desk.asked(lambda: client.attachment_meta(desk.site.version)))
-    known = site_.limits(outcome, desk.clock.boot())
+    known = site_info.limits(outcome, desk.clock.boot())
     if known is None and isinstance(outcome, Reply):
-        return site_.Limits(True, None, desk.clock.boot())
+        return site_info.Limits(True, None, desk.clock.boot())
     return known

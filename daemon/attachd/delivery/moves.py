@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import structlog
 
 from attachd.delivery.desk import Claim, Desk
-from attachd.jira import listing
+from attachd.jira import attachments
 from attachd.jira.client import Client
-from attachd.jira.exchange import Exchange, Reply
+from attachd.jira.reply import Exchange, Reply
 from attachd.journal import moved_issues
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ def named(answer: Exchange) -> Named | None:
     found = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
     if not isinstance(found, dict):
         return None
-    key, issue = listing.text(found.get("key")), listing.text(found.get("id"))
+    key, issue = attachments.text(found.get("key")), attachments.text(found.get("id"))
     return Named(key, issue) if key and issue else None
 
 

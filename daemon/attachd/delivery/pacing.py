@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from attachd.jira.waits import Pace
+from attachd.jira.rate_limits import Pace
 
 #: Cloud allows 20 writes in 2 s and 100 in 30 s on one issue (Atlassian, "Rate limiting"); a little is left for others.
 WINDOWS = ((2.0, 18), (30.0, 95))

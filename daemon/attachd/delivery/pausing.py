@@ -10,7 +10,7 @@ import structlog
 
 from attachd.delivery import policy
 from attachd.delivery.desk import Desk
-from attachd.jira import gateway
+from attachd.jira import auth
 from attachd.journal import outbox, pauses
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
@@ -121,10 +121,10 @@ def _explained(desk: Desk, fault: Fault) -> Fault:
     if _is_password(desk):
         return replace(fault, kind="password")
     jira = desk.config.jira
-    if not gateway.may_be_needed(jira.url, jira.auth.kind):
+    if not auth.may_be_needed(jira.url, jira.auth.kind):
         return fault
-    where = f"{gateway.ADDRESS}CLOUD-ID"
-    return replace(fault, reason=f"{fault.reason}; {gateway.hint(jira.auth.kind, where)} (`attachd check` names it)")
+    where = f"{auth.ADDRESS}CLOUD-ID"
+    return replace(fault, reason=f"{fault.reason}; {auth.hint(jira.auth.kind, where)} (`attachd check` names it)")
 
 
 def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float) -> list[Pause]:

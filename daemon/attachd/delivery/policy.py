@@ -6,13 +6,9 @@ the answer was lost and asking again is harmless.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import TypeGuard
 
 import tenacity
-
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage
 
 #: Where a pause that Jira gave no time for begins, and where it stops growing, in seconds.
 _GROWTH = {
@@ -29,10 +25,6 @@ _GROWTH = {
 _OTHERS = (15.0, 900.0)
 #: A longer wait than this is broken up: Jira's quotas may be lifted early.
 LONGEST_SECONDS = 7200.0
-
-
-class Stopped(Exception):
-    """The service is stopping: the call gives up between two tries."""
 
 
 def growing(kind: str, times: int) -> float:
@@ -61,49 +53,3 @@ def _ask(policy: Callable[[tenacity.RetryCallState], float], times: int) -> floa
     state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     state.attempt_number = min(max(1, times), 32)
     return float(policy(state))
-
-
-def asked(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
-    """Ask Jira something harmless, up to three times where no answer came. Raises ``Stopped``."""
-    return _tries(call, lambda outcome: _broke(outcome) or _overloaded(outcome), 3, stopping)
-
-
-def connected(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
-    """Send a file, a second time only where no connection came about and so nothing was sent."""
-    try:
-        return _tries(call, lambda outcome: _broke(outcome) and outcome.stage is Stage.CONNECTING, 2, stopping)
-    except Stopped:
-        return Broken(Stage.CONNECTING, "the service is stopping")
-
-
-def _broke(outcome: Exchange) -> TypeGuard[Broken]:
-    """Whether the network failed; not where there is no access token, since asking for one again at once is no help."""
-    return isinstance(outcome, Broken) and outcome.fault is None
-
-
-def _overloaded(outcome: Exchange) -> bool:
-    return isinstance(outcome, Reply) and outcome.status in (502, 504)
-
-
-def _tries(
-    call: Callable[[], Exchange], again: Callable[[Exchange], bool], times: int, stopping: threading.Event
-) -> Exchange:
-    def sleep(seconds: float) -> None:
-        # tenacity's own sleep_using_event makes one more attempt when the event is set.
-        if stopping.wait(seconds):
-            raise Stopped
-
-    policy = tenacity.Retrying(
-        retry=tenacity.retry_if_result(again),
-        wait=tenacity.wait_exponential(multiplier=0.2, max=2) + tenacity.wait_random(0, 0.1),
-        stop=tenacity.stop_after_attempt(times),
-        sleep=sleep,
-        retry_error_callback=_last,
-    )
-    return policy(call)
-
-
-def _last(state: tenacity.RetryCallState) -> Exchange:
-    assert state.outcome is not None
-    outcome: Exchange = state.outcome.result()
-    return outcome

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS
-from attachd.jira import names
+from attachd.jira import filenames
+from attachd.jira.attachments import Attachment
 from attachd.jira.contents import Content, Digest, NotYet, Unreadable
-from attachd.jira.listing import Attachment
 from attachd.journal.rows import EVERY, Row
 from attachd.model import State
 
@@ -98,7 +98,7 @@ def fit(row: Row, attachment: Attachment, view: View) -> Fit | None:
     if attempt and None not in (us, attachment.author) and attachment.author != us:
         return None
     after = _after(row, attachment)
-    if names.comparable(attachment.name) != names.comparable(row.name):
+    if filenames.comparable(attachment.name) != filenames.comparable(row.name):
         # Of an attempt that nobody remembers Jira has a file of that name, or none.
         return Fit.RENAMED if attempt and (after or attachment.created is None) else None
     if attempt and _long_before(row, attachment):

@@ -12,7 +12,7 @@ import structlog
 from attachd.delivery import learning, outcome, pausing
 from attachd.delivery.desk import Desk
 from attachd.delivery.servertime import Kept
-from attachd.jira.exchange import Exchange
+from attachd.jira.reply import Exchange
 from attachd.journal import database, doubt, queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row

@@ -24,10 +24,10 @@ from attachd.delivery.desk import Desk
 from attachd.fs import folders as fs_folders
 from attachd.fs import permissions, recognition, removal
 from attachd.fs.recognition import Found, Identity
-from attachd.jira import listing
+from attachd.jira import attachments
 from attachd.jira.client import Client
 from attachd.jira.contents import Digest, NotYet, Unreadable
-from attachd.jira.exchange import Exchange, Reply
+from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database, retention, rows
 from attachd.journal.retention import Walk
 from attachd.journal.rows import Row
@@ -224,7 +224,7 @@ def _is_attached(desk: Desk, client: Client, row: Row) -> Answer:
     """Data Center leaves the id out of its answer; the address that was asked names it."""
     answer = desk.site.hear(desk.asked(lambda: client.attachment(desk.site.version, row.attachment or "")))
     told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
-    there = listing.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
+    there = attachments.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
     if there is None:
         return _not_shown(answer, f"Jira does not show attachment {row.attachment} any more")
     if (there.id, there.size) != (row.attachment, row.size):
@@ -232,7 +232,7 @@ def _is_attached(desk: Desk, client: Client, row: Row) -> Answer:
     return _compared(desk, client, row, there)
 
 
-def _compared(desk: Desk, client: Client, row: Row, there: listing.Attachment) -> Answer:
+def _compared(desk: Desk, client: Client, row: Row, there: attachments.Attachment) -> Answer:
     """Read an attachment anew: it may have been taken away or replaced since it was last read."""
     match looking.read(desk, client, there, anew=True):
         case Digest(sha256) if sha256 == row.sha256:
@@ -268,7 +268,7 @@ def _is_on_issue(desk: Desk, client: Client, row: Row) -> Answer:
     answer = desk.site.hear(desk.asked(lambda: client.listing(desk.site.version, row.lane)))
     if not isinstance(answer, Reply) or answer.status != 200:
         return _not_shown(answer, f"Jira does not show {row.lane}")
-    parsed = listing.parse_listing(answer.json)
+    parsed = attachments.parse_listing(answer.json)
     for attachment in parsed.attachments if parsed else ():
         if attachment.size == row.size and not isinstance(found := _compared(desk, client, row, attachment), Lacks):
             return found

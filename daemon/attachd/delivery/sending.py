@@ -15,9 +15,10 @@ from attachd.delivery.desk import Desk
 from attachd.delivery.reconciling import Absent, Arrived, Pending, Unclear, in_words
 from attachd.fs import folders as fs_folders
 from attachd.fs import leases
-from attachd.jira import listing, multipart, verdict, waits
+from attachd.jira import attachments, multipart, rate_limits, verdict
+from attachd.jira import connection as jira_connection
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Exchange, Reply
+from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
@@ -296,7 +297,7 @@ def _writes(desk: Desk, batch: Sequence[Row]) -> int:
 def _heed(desk: Desk, lane: str, answer: Exchange, judged: verdict.Judgement) -> None:
     """Take from the answer how fast, how many at once, and what is known of the issue."""
     if isinstance(answer, Reply):
-        desk.pacer.heed(lane, waits.pace(answer), desk.clock.boot())
+        desk.pacer.heed(lane, rate_limits.pace(answer), desk.clock.boot())
     stored = sum(isinstance(fate, Stored) for fate in judged.fates)
     if stored == len(judged.fates):
         if desk.parallel.accepted():
@@ -354,7 +355,7 @@ def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.
     try:
         patient = desk.beats.busy(reply_seconds, lambda: body.sent)
         with desk.turns.left(), desk.timings.timed("upload"), patient:
-            answer = desk.site.hear(policy.connected(upload, desk.stopping))
+            answer = desk.site.hear(jira_connection.connected(upload, desk.stopping))
     finally:
         for row in batch:
             desk.progress.pop(row.id, None)
@@ -364,7 +365,7 @@ def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.
 
 def _learn(desk: Desk, answer: Exchange, begun: float, ended: float) -> None:
     """What Jira has just stored tells its own clock, and who we are to it."""
-    stored = listing.parse_attachments(answer.json) if isinstance(answer, Reply) and answer.status == 200 else None
+    stored = attachments.parse_attachments(answer.json) if isinstance(answer, Reply) and answer.status == 200 else None
     created = [a.created for a in stored or () if a.created is not None]
     if created:
         desk.site.stored(max(created), begun, ended)

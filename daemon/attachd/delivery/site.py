@@ -9,13 +9,11 @@ import threading
 import urllib.parse
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from attachd.clock import Clock
 from attachd.delivery.servertime import ServerTime
-from attachd.jira import listing, verdict, waits
-from attachd.jira.exchange import Broken, Exchange, Reply
-from attachd.model import Cure, Fault, Scope
+from attachd.jira.reply import Exchange, Reply
+from attachd.jira.site_info import Limits
 
 #: How old the limits may be before a file is refused for them, in seconds.
 LIMITS_SECONDS = 60.0
@@ -28,19 +26,6 @@ TRUSTED_SECONDS = 86_400.0
 DIGESTS = 10_000
 #: How long it counts that an issue was seen, in seconds, and how many issues are remembered.
 SEEN_SECONDS, SEEN_ISSUES = 600.0, 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """``GET attachment/meta``: whether files may be attached at all, and the largest size (None: unknown).
-
-    ``twice``: two answers were heard, and this is what both of them allow.
-    """
-
-    enabled: bool
-    largest: int | None
-    at: float
-    twice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,72 +169,3 @@ class Site:
     def slack(self) -> float | None:
         """How far ``now`` may be off, in seconds; None where that was not measured."""
         return self.time.slack(self._clock.boot())
-
-
-def deployment(outcome: Exchange) -> str | Fault:
-    """Read ``serverInfo``: the version of the API ("3" on Cloud, else "2"), or why it cannot be known."""
-    if isinstance(outcome, Broken):
-        return verdict.unreachable(outcome)
-    answer = outcome.json
-    if outcome.status == 200 and isinstance(answer, dict) and {"deploymentType", "version", "baseUrl"} & answer.keys():
-        return "3" if answer.get("deploymentType") == "Cloud" else "2"
-    return not_jira(outcome)
-
-
-def pages(outcome: Exchange) -> str | None:
-    """Read from ``serverInfo`` where people see the site: not where its API is, if that is reached over a gateway or a proxy."""
-    answer = outcome.json if isinstance(outcome, Reply) and outcome.status == 200 else None
-    base = answer.get("baseUrl") if isinstance(answer, dict) else None
-    if not isinstance(base, str) or not base.isprintable() or " " in base:
-        return None
-    return base.rstrip("/") if base.startswith(("https://", "http://")) else None
-
-
-def who(outcome: Exchange) -> str | Fault:
-    """Read ``myself``: our account id there, or what is wrong."""
-    if isinstance(outcome, Broken):
-        return verdict.unreachable(outcome)
-    if outcome.status == 200 and not verdict.failed_login(outcome):
-        account = listing.account_id(outcome.json)
-        if account:
-            return account
-    return not_jira(outcome) if outcome.status != 200 else _account(outcome)
-
-
-def _account(reply: Reply) -> Fault:
-    if verdict.failed_login(reply):
-        return verdict.account(reply)
-    reason = "the site answers with a web page where Jira's answer was expected; a login page or a wrong base path"
-    return Fault(Scope.ACCOUNT, "login-page", reason, cure=Cure.PROBE)
-
-
-def not_jira(reply: Reply) -> Fault:
-    """What an unexpected answer to a harmless question says about the world."""
-    if reply.status == 429:
-        return verdict.throttled(reply, "")
-    refused = reply.status == 401 or (reply.status == 403 and reply.is_jira)
-    if refused or reply.header("x-authentication-denied-reason"):
-        return verdict.account(reply)
-    if 300 <= reply.status < 400:
-        return verdict.redirected(reply)
-    if reply.status >= 500:
-        reason = f"Jira answered {reply.status}: it has trouble of its own"
-        return Fault(Scope.SITE, "server-error", reason, cure=Cure.PROBE, wait=waits.retry_after(reply))
-    if reply.status == 200:
-        return _account(reply)
-    return verdict.stranger(reply)
-
-
-def wider(one: Limits, other: Limits) -> Limits:
-    """What two answers together do not deny. Pure."""
-    largest = None if one.largest is None or other.largest is None else max(one.largest, other.largest)
-    return Limits(one.enabled or other.enabled, largest, max(one.at, other.at), twice=True)
-
-
-def limits(outcome: Exchange, boot: float) -> Limits | None:
-    """Read ``attachment/meta``; None where it tells nothing (it may be closed to us: that is no reason to wait)."""
-    answer: Any = outcome.json if isinstance(outcome, Reply) and outcome.status == 200 else None
-    if not isinstance(answer, dict) or not isinstance(answer.get("enabled"), bool):
-        return None
-    largest = answer.get("uploadLimit")
-    return Limits(answer["enabled"], largest if isinstance(largest, int) and largest > 0 else None, boot)

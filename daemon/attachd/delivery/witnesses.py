@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attachd.delivery.desk import Desk
 from attachd.jira.client import Client
-from attachd.jira.exchange import Exchange, Reply
+from attachd.jira.reply import Exchange, Reply
 from attachd.journal import pauses, queue
 
 #: How long an issue that accepted a file counts as a witness.

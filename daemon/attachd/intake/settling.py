@@ -20,7 +20,7 @@ from attachd.intake.dragged import Dragged, LeftAlone
 from attachd.intake.endings import Endings
 from attachd.intake.observing import Look
 from attachd.intake.walking import Entry
-from attachd.jira import names
+from attachd.jira import filenames
 from attachd.journal import admission, identity, retries, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
@@ -202,7 +202,7 @@ class Settling:
 
     def _place(self, entry: Entry) -> Place:
         parts = entry.path.split(b"/")[1:]
-        return Place(entry.path, self._key, names.stored_path(parts, routing.flatten(parts)))
+        return Place(entry.path, self._key, filenames.stored_path(parts, routing.flatten(parts)))
 
     def _follow(
         self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment

@@ -19,10 +19,10 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from attachd.jira import contents, multipart, transport, verdict
+from attachd.jira.attachments import Attachment
 from attachd.jira.contents import Content, Digest, NotYet
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage, legible
-from attachd.jira.listing import Attachment
 from attachd.jira.oauth import Identity
+from attachd.jira.reply import Broken, Exchange, Reply, Stage, legible
 from attachd.model import Fault
 
 #: Exceptions that prove that nothing was sent (delivery.md 2, first row).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attachd.jira import verdict
-from attachd.jira.exchange import Reply
+from attachd.jira.reply import Reply
 
 
 @dataclass(frozen=True, slots=True)

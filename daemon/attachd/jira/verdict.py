@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from attachd.jira import listing, names
-from attachd.jira.exchange import Broken, Exchange, Reply, Stage, legible
-from attachd.jira.listing import Attachment
-from attachd.jira.waits import retry_after
+from attachd.jira import attachments, filenames
+from attachd.jira.attachments import Attachment
+from attachd.jira.rate_limits import retry_after
+from attachd.jira.reply import Broken, Exchange, Reply, Stage, legible
 from attachd.model import Contested, Cure, Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, Scope, Stored
 
 #: The classic scopes that our requests need (Atlassian, "Jira scopes for OAuth 2.0 (3LO) and Forge apps").
@@ -79,7 +79,7 @@ def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
     """2xx: stored only if ids of the right sizes came back; a login page and an empty answer are 200 too."""
     fault = account(reply) if failed_login(reply) or denied_login(reply) else None
     sent = reply.exhausted and not reply.abandoned
-    stored = listing.parse_attachments(reply.json) if reply.status == 200 and sent else None
+    stored = attachments.parse_attachments(reply.json) if reply.status == 200 and sent else None
     if stored is not None and len(stored) == len(files) == len({a.id for a in stored}):
         return Judgement(tuple(_pair(stored, files)), fault)
     reason = _unproven(reply)
@@ -142,7 +142,7 @@ def _credited(match: Attachment, file: Sent, *, pairing_unknown: bool) -> Stored
 
 
 def _same_name(attachment: Attachment, file: Sent) -> bool:
-    return names.comparable(attachment.name) == names.comparable(file.name)
+    return filenames.comparable(attachment.name) == filenames.comparable(file.name)
 
 
 def _unknown(reply: Reply, files: Sequence[Sent]) -> Judgement:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attachd import model
-from attachd.jira.names import stored_name, stored_path
+from attachd.jira.filenames import stored_name, stored_path
 
 #: Keys whose values are names of files; ``folder`` is one where it is a folder of the inbox, and not a mount.
 KEYS = frozenset({"file", "path", "target", "name", "was"})

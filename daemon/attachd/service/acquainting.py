@@ -17,10 +17,8 @@ from typing import Any
 from attachd import config
 from attachd.clock import Clock
 from attachd.config import addresses
-from attachd.delivery import policy
-from attachd.delivery import site as site_
-from attachd.jira import client, gateway, oauth
-from attachd.jira.exchange import Exchange
+from attachd.jira import auth, client, connection, oauth, site_info
+from attachd.jira.reply import Exchange
 from attachd.model import Fault, Scope
 from attachd.service import starting
 
@@ -84,10 +82,10 @@ def address(text: str) -> str:
 
 def kind_of_site(wanted: Wanted) -> bool | Fault:
     """Whether it is Jira Cloud, or why that cannot be known."""
-    with closing(_asker(wanted, starting.NOBODY)) as asker:
+    with closing(_asker(wanted, connection.NOBODY)) as asker:
         found: str | Fault = ""
         for version in ("2", "3"):
-            found = site_.deployment(_once(asker, version))
+            found = site_info.deployment(_once(asker, version))
             if isinstance(found, str):
                 return found == "3"
     assert isinstance(found, Fault)
@@ -95,7 +93,7 @@ def kind_of_site(wanted: Wanted) -> bool | Fault:
 
 
 def _once(asker: client.Client, version: str) -> Exchange:
-    return policy.asked(lambda: asker.server_info(version), threading.Event())
+    return connection.asked(lambda: asker.server_info(version), threading.Event())
 
 
 def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
@@ -104,7 +102,7 @@ def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
     A refresh token is not used: the next one would have no place yet that it is kept in.
     """
     if wanted.kind == "oauth2" and secrets.token:
-        needed = gateway.may_be_needed(wanted.url, wanted.kind)
+        needed = auth.may_be_needed(wanted.url, wanted.kind)
         where = _at_gateway(wanted) if needed else wanted
         return Known(where, cloud, "") if where else Fault(Scope.SITE, "unreachable", _NO_GATEWAY)
     found = _who(wanted, secrets, cloud=cloud)
@@ -117,16 +115,16 @@ def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
 
 def _at_gateway(wanted: Wanted) -> Wanted | None:
     """The same account at Atlassian's gateway; None where that is not needed, or not known."""
-    if not gateway.may_be_needed(wanted.url, wanted.kind):
+    if not auth.may_be_needed(wanted.url, wanted.kind):
         return None
-    with closing(_asker(wanted, starting.NOBODY)) as stranger:
-        where = gateway.address(policy.asked(stranger.tenant_info, threading.Event()))
+    with closing(_asker(wanted, connection.NOBODY)) as stranger:
+        where = auth.address(connection.asked(stranger.tenant_info, threading.Event()))
     return replace(wanted, url=where) if where else None
 
 
 def _who(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
     with closing(_asker(wanted, _identity(wanted, secrets, cloud=cloud))) as asker:
-        account = site_.who(policy.asked(lambda: asker.myself("3" if cloud else "2"), threading.Event()))
+        account = site_info.who(connection.asked(lambda: asker.myself("3" if cloud else "2"), threading.Event()))
     return account if isinstance(account, Fault) else Known(wanted, cloud, account)
 
 
@@ -153,4 +151,4 @@ def _settings(wanted: Wanted, account: Mapping[str, Any], *, cloud: bool, enviro
 def _asker(wanted: Wanted, credentials: oauth.Identity) -> client.Client:
     """A connection for questions. Raises ``model.Mistake``."""
     settings = _settings(wanted, {"kind": "anonymous"}, cloud=False, environ={})
-    return starting.asking_client(settings, wanted.url, credentials)
+    return connection.asking_client(settings, wanted.url, credentials)

@@ -15,15 +15,15 @@ from contextlib import closing
 import structlog
 
 from attachd import text
-from attachd.delivery import pausing, policy
+from attachd.delivery import pausing
 from attachd.delivery.desk import Desk
 from attachd.errors import Mistake
+from attachd.jira import connection
 from attachd.jira.client import Client
-from attachd.jira.exchange import Broken, Reply
+from attachd.jira.reply import Broken, Reply
 from attachd.journal.outbox import Event
 from attachd.journal.rows import Row
 from attachd.model import printable
-from attachd.service import starting
 
 log = structlog.get_logger()
 
@@ -76,8 +76,8 @@ class Comment:
     def _comment(self, rows: Sequence[Row], first: float) -> str:
         """Name these files of one issue; why not, or "" also where Jira declines it for good."""
         lane = rows[0].lane
-        self._tls = self._tls or starting.tls_context(self._desk.config)
-        with closing(starting.make_client(self._desk.config, self._desk.credentials, self._tls)) as client:
+        self._tls = self._tls or connection.tls_context(self._desk.config)
+        with closing(connection.make_client(self._desk.config, self._desk.credentials, self._tls)) as client:
             # One that an earlier process, or an earlier try without an answer, may have made.
             if first < self._began or not self._tried.isdisjoint(row.ident for row in rows):
                 there = _named(client, lane)
@@ -106,7 +106,7 @@ class Comment:
 
 def _named(client: Client, lane: str) -> set[str] | str:
     """The files that comments of an issue name already; why that cannot be known."""
-    answer = policy.asked(lambda: client.comments(lane), threading.Event())
+    answer = connection.asked(lambda: client.comments(lane), threading.Event())
     if isinstance(answer, Reply) and answer.status in (403, 404):
         return set()
     if not isinstance(answer, Reply) or answer.status != 200 or not isinstance(answer.json, dict):

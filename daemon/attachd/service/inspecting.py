@@ -18,8 +18,8 @@ from attachd.config import Config
 from attachd.delivery import site as site_
 from attachd.errors import Mistake
 from attachd.fs import rename
-from attachd.jira import client, gateway, oauth
-from attachd.jira.exchange import Reply
+from attachd.jira import auth, client, connection, oauth, site_info
+from attachd.jira.reply import Reply
 from attachd.journal import database, terms
 from attachd.model import Fault, Scope, printable
 from attachd.service import disk, expiring, growing, health, reaching, reloading, starting, surroundings, trying
@@ -84,7 +84,7 @@ def _state(state: Path) -> Iterator[Finding]:
 def _tls(config: Config) -> Iterator[Finding]:
     """Whether the files can be used that the configuration names; Jira is not asked."""
     try:
-        starting.tls_context(config)
+        connection.tls_context(config)
     except Mistake as mistake:
         yield from (Finding(p.where, "failed", p.what, p.remedy) for p in mistake.problems)
 
@@ -258,12 +258,12 @@ def _jira(config: Config, state: Path, environ: Mapping[str, str]) -> Iterator[F
     clock = Clock()
     who: oauth.Identity = starting.make_credentials(config, environ, state, clock)
     if _would_use_up(config, state):
-        who = starting.NOBODY
+        who = connection.NOBODY
         detail = f"the refresh token was not tried: each use replaces it, and the service has no journal in {state} yet"
         remedy = "start the service (`attachd run` or `attachd once`), then check again"
         yield Finding("jira.auth", "warning", detail, remedy)
-    with closing(starting.asking_client(config, config.jira.url, who)) as asker:
-        found = list(_ask(config, asker, clock, signed=who is not starting.NOBODY))
+    with closing(connection.asking_client(config, config.jira.url, who)) as asker:
+        found = list(_ask(config, asker, clock, signed=who is not connection.NOBODY))
     yield reaching.proxy(
         config, environ, reached=any(each.what == "jira.url" and each.result == "ok" for each in found)
     )
@@ -282,10 +282,10 @@ def _would_use_up(config: Config, state: Path) -> bool:
 def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) -> Iterator[Finding]:
     known = site_.Site(config.jira.url, config.jira.deployment, clock)
     answer = known.hear(reaching.asked(lambda: asker.server_info(known.version or "2")))
-    version = site_.deployment(answer)
+    version = site_info.deployment(answer)
     if isinstance(version, Fault) and not known.version and isinstance(answer, Reply):
         answer = known.hear(reaching.asked(lambda: asker.server_info("3")))
-        version = site_.deployment(answer)
+        version = site_info.deployment(answer)
     if isinstance(version, Fault):
         # The gateway answers nobody who is not signed in.
         if signed or version.scope is not Scope.ACCOUNT:
@@ -298,7 +298,7 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
     known.version = known.version or version
     account = list(_account(config, asker, known)) if signed else []
     yield from account
-    yield _limits(site_.limits(reaching.asked(lambda: asker.attachment_meta(known.version)), clock.boot()))
+    yield _limits(site_info.limits(reaching.asked(lambda: asker.attachment_meta(known.version)), clock.boot()))
     if signed and not any(finding.result == "failed" for finding in account):
         rights: list[Finding] = []
         if config.jira.auth.kind != "anonymous":
@@ -325,7 +325,7 @@ def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterato
     if config.jira.auth.kind == "anonymous":
         return
     answer = reaching.asked(lambda: asker.myself(known.version))
-    who = site_.who(answer)
+    who = site_info.who(answer)
     if isinstance(who, Fault):
         yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))
     else:
@@ -336,14 +336,14 @@ def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterato
 
 def _token_remedy(config: Config, fault: Fault) -> str:
     kind = config.jira.auth.kind
-    if fault.kind == "refused" and gateway.may_be_needed(config.jira.url, kind):
-        with closing(starting.asking_client(config, config.jira.url, starting.NOBODY)) as stranger:
-            where = gateway.address(reaching.asked(stranger.tenant_info)) or f"{gateway.ADDRESS}CLOUD-ID"
-        return f"{gateway.hint(kind, where)}; otherwise make a new one"
+    if fault.kind == "refused" and auth.may_be_needed(config.jira.url, kind):
+        with closing(connection.asking_client(config, config.jira.url, connection.NOBODY)) as stranger:
+            where = auth.address(reaching.asked(stranger.tenant_info)) or f"{auth.ADDRESS}CLOUD-ID"
+        return f"{auth.hint(kind, where)}; otherwise make a new one"
     return "" if fault.kind.startswith("token") else "check jira.auth: kind, user and token"
 
 
-def _limits(known: site_.Limits | None) -> Finding:
+def _limits(known: site_info.Limits | None) -> Finding:
     if known is None:
         return Finding("limits", "warning", "Jira does not tell its limits", "")
     if not known.enabled:

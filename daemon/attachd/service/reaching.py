@@ -11,11 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attachd.config import Config, addresses
-from attachd.delivery import policy
 from attachd.delivery import site as site_
 from attachd.intake import routing
-from attachd.jira import client
-from attachd.jira.exchange import Exchange, Reply
+from attachd.jira import client, connection
+from attachd.jira.reply import Exchange, Reply
 from attachd.model import printable
 from attachd.service.finding import Finding
 
@@ -164,4 +163,4 @@ def _said(answer: Exchange) -> str:
 
 def asked(call: Callable[[], Exchange]) -> Exchange:
     """What a question comes to, asked as the service asks it; nobody ends it meanwhile."""
-    return policy.asked(call, threading.Event())
+    return connection.asked(call, threading.Event())

@@ -15,11 +15,12 @@ from collections.abc import Callable
 import structlog
 
 from attachd.config import Config
-from attachd.delivery import policy, worker
+from attachd.delivery import worker
 from attachd.delivery.desk import Desk
+from attachd.jira import connection
 from attachd.journal import lookup
 from attachd.model import Cure, Scope
-from attachd.service import hooks, metrics, starting
+from attachd.service import hooks, metrics
 from attachd.service.hooking import Hooks
 from attachd.service.intaking import Intaking
 from attachd.service.posting import Posting
@@ -49,7 +50,7 @@ class Engine:
     def start(self) -> None:
         """Adopt what an earlier process left, then begin to scan and to deliver."""
         worker.adopt_orphans(self.desk)
-        context = starting.tls_context(self.desk.config)
+        context = connection.tls_context(self.desk.config)
         self._spawn("intake", self._intake_loop)
         # One more than may send: it files what has its verdict, while the others wait for Jira.
         for number in range(self.desk.config.upload.parallel + 1):
@@ -129,7 +130,7 @@ class Engine:
         thread.start()
 
     def _work_loop(self, context: ssl.SSLContext) -> None:
-        client = starting.make_client(self.desk.config, self.desk.credentials, context)
+        client = connection.make_client(self.desk.config, self.desk.credentials, context)
         try:
             heard = self.desk.bell.count()
             while not self.desk.stopping.is_set():
@@ -138,7 +139,7 @@ class Engine:
                     self.desk.bell.wait(heard, worker.idle_seconds(self.desk))
                 heard = self.desk.bell.count()
             worker.conclude(self.desk)
-        except policy.Stopped:
+        except connection.Stopped:
             pass
         finally:
             client.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 from attachd.clock import Clock
 from attachd.config import Config, TokenSource, secrets
 from attachd.jira import auth, client, oauth
-from attachd.jira.exchange import Exchange
-from attachd.jira.granting import Application, Keys
+from attachd.jira.oauth import Application, Keys
+from attachd.jira.reply import Exchange
 from attachd.logs import setup
 from attachd.service.tokenfile import TokenFile
 

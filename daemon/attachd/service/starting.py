@@ -6,7 +6,6 @@ Nothing is created or changed before everything that can be wrong with the confi
 from __future__ import annotations
 
 import sqlite3
-import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ from pathlib import Path
 
 import structlog
 
-from attachd import __version__, errors
+from attachd import errors
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import learning
 from attachd.delivery.desk import Desk
 from attachd.delivery.site import Site
 from attachd.errors import Mistake, Problem
-from attachd.jira import auth, client, oauth, transport
+from attachd.jira import oauth
+from attachd.jira.connection import NOBODY, asking_client
 from attachd.journal import database, sites, timeline
 from attachd.journal.database import Journal
 from attachd.service import signing
@@ -31,12 +31,6 @@ from attachd.share.inbox_marker import Guard
 from attachd.share.tenure import Tenure
 
 log = structlog.get_logger()
-
-USER_AGENT = f"attachd/{__version__}"
-#: How long the reply to a question without a file may take, where the configuration gives uploads more.
-QUESTION_SECONDS = 30.0
-#: Sends no credentials at all.
-NOBODY = auth.Credentials("anonymous", "", None)
 
 
 @dataclass(slots=True)
@@ -223,33 +217,3 @@ def _desk(
 def make_credentials(config: Config, environ: Mapping[str, str], state: Path, clock: Clock) -> oauth.Identity:
     """The credentials that the configuration names."""
     return signing.credentials(config, environ, state, clock, lambda url: asking_client(config, url, NOBODY))
-
-
-def asking_client(config: Config, url: str, credentials: oauth.Identity) -> client.Client:
-    """A connection for questions, to the site or to a token endpoint."""
-    upload, deadline = config.upload, transport.Deadline()
-    wire = transport.transport(tls_context(config), config.jira.proxy, deadline)
-    reply = min(upload.reply_seconds, QUESTION_SECONDS)
-    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, reply)
-    return client.Client(url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT)
-
-
-def make_client(config: Config, credentials: oauth.Identity, context: ssl.SSLContext) -> client.Client:
-    """A connection of its own for one worker."""
-    upload, deadline = config.upload, transport.Deadline()
-    wire = transport.transport(context, config.jira.proxy, deadline)
-    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, upload.reply_seconds)
-    return client.Client(
-        config.jira.url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT
-    )
-
-
-def tls_context(config: Config) -> ssl.SSLContext:
-    """The TLS context that all clients share. Raises ``model.Mistake`` where the configured files cannot be used."""
-    jira = config.jira
-    files = (jira.ca_file, jira.client_cert_file, jira.client_key_file)
-    try:
-        return transport.Tls(*(str(file) if file else None for file in files)).context()
-    except (OSError, ssl.SSLError) as error:
-        where = "jira.client_cert_file" if jira.client_cert_file else "jira.ca_file"
-        raise Mistake(Problem(where, f"cannot be used: {error}.", "It must hold certificates in PEM form.")) from error

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from attachd.fs import folders
-from attachd.jira.granting import Kept
+from attachd.jira.oauth import Kept
 
 FILE_NAME = "oauth.json"
 LOCK_NAME = "oauth.lock"

@@ -10,19 +10,16 @@ from enum import StrEnum
 from typing import assert_never
 
 from attachd.config import Config
-from attachd.delivery import policy
-from attachd.delivery import site as site_
 from attachd.errors import Mistake, Problem
-from attachd.jira import client, listing, waits
+from attachd.jira import attachments, client, connection, rate_limits, site_info
+from attachd.jira.attachments import Attachment
 from attachd.jira.contents import Digest
-from attachd.jira.exchange import Broken, Exchange, Reply
-from attachd.jira.listing import Attachment
 from attachd.jira.oauth import Identity
+from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.journal import lookup
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Fault
-from attachd.service import starting
 
 #: How often Jira is asked again that says "too many requests", and how long is waited at the most where it says how long.
 _TRIES, _LONGEST_WAIT, _USUAL_WAIT = 10, 300.0, 5.0
@@ -62,7 +59,7 @@ class Verifier:
         if isinstance(answer, Broken):
             yield from (Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}") for row in rows)
             return
-        found = listing.parse_listing(answer.json) if answer.status == 200 else None
+        found = attachments.parse_listing(answer.json) if answer.status == 200 else None
         if found is None and answer.status != 200:
             said = "; ".join(answer.words) or f"it answers {answer.status}"
             yield from (Compared(row, Result.UNKNOWN, f"Jira does not show {lane}: {said}") for row in rows)
@@ -81,7 +78,7 @@ class Verifier:
                 return Compared(row, Result.DELETED, f"attachment {row.attachment} is not there any more")
             # Data Center leaves the id out of this answer; the address that was asked names it.
             told = answer.json if answer.status == 200 else None
-            there = listing.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
+            there = attachments.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
             if there is None:
                 said = "; ".join(answer.words) or f"it answers {answer.status}"
                 return Compared(row, Result.UNKNOWN, f"Jira does not show attachment {row.attachment}: {said}")
@@ -104,13 +101,13 @@ class Verifier:
         return Compared(row, Result.DIFFERS, f"the content of attachment {row.attachment} is another than was sent")
 
     def _asked(self, call: Callable[[], Exchange]) -> Exchange:
-        answer = policy.asked(call, threading.Event())
+        answer = connection.asked(call, threading.Event())
         for _ in range(_TRIES):
             if not isinstance(answer, Reply) or answer.status not in (429, 503):
                 break
-            wait = waits.retry_after(answer)
+            wait = rate_limits.retry_after(answer)
             self._wait(min(_USUAL_WAIT if wait is None else wait, _LONGEST_WAIT))
-            answer = policy.asked(call, threading.Event())
+            answer = connection.asked(call, threading.Event())
         return answer
 
 
@@ -132,7 +129,7 @@ def verify(
     wait: Callable[[float], object],
 ) -> Iterator[Compared]:  # fmt: skip
     """Compare every file that was attached, or those of the issue *key*. Raises ``model.Mistake`` (1) without a Jira."""
-    with closing(starting.asking_client(config, config.jira.url, who)) as asker:
+    with closing(connection.asking_client(config, config.jira.url, who)) as asker:
         verifier = Verifier(asker, _version(config, asker), wait, content=content)
         for lane in lookup.lanes_accepted(journal, key):
             rows = lookup.accepted(journal, lane)
@@ -149,12 +146,12 @@ def _version(config: Config, asker: client.Client) -> str:
     """Which API the site speaks, and that it knows us. Raises ``model.Mistake``."""
     version: str | Fault = {"cloud": "3", "datacenter": "2"}.get(config.jira.deployment, "")
     for asked in () if version else ("2", "3"):
-        version = site_.deployment(policy.asked(lambda: asker.server_info(asked), threading.Event()))  # noqa: B023
+        version = site_info.deployment(connection.asked(lambda: asker.server_info(asked), threading.Event()))  # noqa: B023
         if isinstance(version, str):
             break
     if isinstance(version, str) and config.jira.auth.kind != "anonymous":
         number = version
-        who = site_.who(policy.asked(lambda: asker.myself(number), threading.Event()))
+        who = site_info.who(connection.asked(lambda: asker.myself(number), threading.Event()))
         if isinstance(who, Fault) and who.kind != "scope":
             version = who
     match version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from attachd.jira.exchange import Reply, parse_date
+from attachd.jira.reply import Reply, parse_date
 
 
 def retry_after(reply: Reply) -> float | None:

@@ -1,0 +1,102 @@
+"""Connections to Jira as the configuration describes them, and questions that are asked again where no answer came."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable
+from typing import TypeGuard
+
+import tenacity
+
+from attachd import __version__
+from attachd.config import Config
+from attachd.errors import Mistake, Problem
+from attachd.jira import auth, client, oauth, transport
+from attachd.jira.reply import Broken, Exchange, Reply, Stage
+
+USER_AGENT = f"attachd/{__version__}"
+#: How long the reply to a question without a file may take, where the configuration gives uploads more.
+QUESTION_SECONDS = 30.0
+#: Sends no credentials at all.
+NOBODY = auth.Credentials("anonymous", "", None)
+
+
+def asking_client(config: Config, url: str, credentials: oauth.Identity) -> client.Client:
+    """A connection for questions, to the site or to a token endpoint."""
+    upload, deadline = config.upload, transport.Deadline()
+    wire = transport.transport(tls_context(config), config.jira.proxy, deadline)
+    reply = min(upload.reply_seconds, QUESTION_SECONDS)
+    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, reply)
+    return client.Client(url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT)
+
+
+def make_client(config: Config, credentials: oauth.Identity, context: ssl.SSLContext) -> client.Client:
+    """A connection of its own for one worker."""
+    upload, deadline = config.upload, transport.Deadline()
+    wire = transport.transport(context, config.jira.proxy, deadline)
+    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, upload.reply_seconds)
+    return client.Client(
+        config.jira.url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT
+    )
+
+
+def tls_context(config: Config) -> ssl.SSLContext:
+    """The TLS context that all clients share. Raises ``model.Mistake`` where the configured files cannot be used."""
+    jira = config.jira
+    files = (jira.ca_file, jira.client_cert_file, jira.client_key_file)
+    try:
+        return transport.Tls(*(str(file) if file else None for file in files)).context()
+    except (OSError, ssl.SSLError) as error:
+        where = "jira.client_cert_file" if jira.client_cert_file else "jira.ca_file"
+        raise Mistake(Problem(where, f"cannot be used: {error}.", "It must hold certificates in PEM form.")) from error
+
+
+class Stopped(Exception):
+    """The service is stopping: the call gives up between two tries."""
+
+
+def asked(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
+    """Ask Jira something harmless, up to three times where no answer came. Raises ``Stopped``."""
+    return _tries(call, lambda outcome: _broke(outcome) or _overloaded(outcome), 3, stopping)
+
+
+def connected(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
+    """Send a file, a second time only where no connection came about and so nothing was sent."""
+    try:
+        return _tries(call, lambda outcome: _broke(outcome) and outcome.stage is Stage.CONNECTING, 2, stopping)
+    except Stopped:
+        return Broken(Stage.CONNECTING, "the service is stopping")
+
+
+def _broke(outcome: Exchange) -> TypeGuard[Broken]:
+    """Whether the network failed; not where there is no access token, since asking for one again at once is no help."""
+    return isinstance(outcome, Broken) and outcome.fault is None
+
+
+def _overloaded(outcome: Exchange) -> bool:
+    return isinstance(outcome, Reply) and outcome.status in (502, 504)
+
+
+def _tries(
+    call: Callable[[], Exchange], again: Callable[[Exchange], bool], times: int, stopping: threading.Event
+) -> Exchange:
+    def sleep(seconds: float) -> None:
+        # tenacity's own sleep_using_event makes one more attempt when the event is set.
+        if stopping.wait(seconds):
+            raise Stopped
+
+    policy = tenacity.Retrying(
+        retry=tenacity.retry_if_result(again),
+        wait=tenacity.wait_exponential(multiplier=0.2, max=2) + tenacity.wait_random(0, 0.1),
+        stop=tenacity.stop_after_attempt(times),
+        sleep=sleep,
+        retry_error_callback=_last,
+    )
+    return policy(call)
+
+
+def _last(state: tenacity.RetryCallState) -> Exchange:
+    assert state.outcome is not None
+    outcome: Exchange = state.outcome.result()
+    return outcome
