@@ -13,8 +13,8 @@ import structlog
 from attachd import config
 from attachd.clock import Clock
 from attachd.intake.coverage import Coverage
-from attachd.intake.scanning import Scanner
-from attachd.intake.watching import Doorbell, Watch
+from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.scanner import Scanner
 from attachd.service import starting
 from benchmarks import figures, installed, trees
 

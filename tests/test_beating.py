@@ -106,7 +106,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
 @pytest.mark.parametrize(
     ("module", "seconds", "hangs", "degraded"),
     [
-        ("attachd.intake.walking", 121, True, True),
+        ("attachd.intake.files", 121, True, True),
         ("attachd.fs.move", 10_000, True, True),
         ("attachd.delivery.opening", 121, True, True),
         ("attachd.delivery.carrying", 121, True, True),
@@ -178,7 +178,7 @@ def test_a_share_that_does_not_answer_is_told_and_is_no_reason_to_restart(
 ) -> None:
     time = Time()
     beats = Beats(time)
-    monkeypatch.setattr(heartbeat, "innermost", lambda frame: ("attachd.intake.walking", 40))
+    monkeypatch.setattr(heartbeat, "innermost", lambda frame: ("attachd.intake.files", 40))
     liveness = Liveness(beats)
     beats.beat()
     time.boot += 3600.0

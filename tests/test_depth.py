@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.intake import walking
+from attachd.intake import files as intake_files
 from attachd.journal import counts
 from attachd.model import State
 from attachd.service import surveying
@@ -118,12 +118,12 @@ def test_files_that_are_not_too_deep_are_withdrawn_and_filed_as_ever(w: World) -
 
 
 def test_many_such_folders_are_named_in_part_and_counted_in_full(w: World) -> None:
-    for number in range(walking.MOST_NAMED + 5):
+    for number in range(intake_files.MOST_NAMED + 5):
         make(w, f"{nested(32)}/{number}", "x")
     w.scan()
 
-    assert len(strays(w)) == walking.MOST_NAMED
-    assert sum(strays(w).values()) == walking.MOST_NAMED + 5
+    assert len(strays(w)) == intake_files.MOST_NAMED
+    assert sum(strays(w).values()) == intake_files.MOST_NAMED + 5
 
 
 def test_in_a_folder_of_no_issue_they_are_counted_with_the_others(w: World) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from attachd.intake import dragged
+from attachd.intake import stray_notes
 from attachd.share import notes
 from world import World, world
 
@@ -158,7 +158,7 @@ def test_a_note_that_is_left_alone_is_told_once_when_it_stays(w: World) -> None:
 
 
 def test_so_many_notes_are_told_and_no_more(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dragged, "MOST_TOLD", 3)
+    monkeypatch.setattr(stray_notes, "MOST_TOLD", 3)
     note = failed_note(w)
     for number in range(5):
         shutil.copy2(note, w.drop(f"TEST-1/{number}.pdf").with_name(f"{number}.pdf.why.txt"))

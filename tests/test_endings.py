@@ -16,8 +16,8 @@ import pytest
 from attachd import text
 from attachd.cli import showing
 from attachd.config import Settle
-from attachd.intake import endings, gating
-from attachd.intake.gating import Go, Wait
+from attachd.intake import gates, truncation
+from attachd.intake.gates import Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
 from attachd.service import surveying
@@ -119,16 +119,16 @@ WHOLE: dict[str, Callable[[], bytes]] = {
 
 def _filled() -> bytes:
     """A member of exactly a buffer's length, so that the next one begins with the next buffer."""
-    stored = os.urandom(endings._CHUNK - 200)
+    stored = os.urandom(truncation._CHUNK - 200)
     member = gzip.compress(stored, 0)
-    return gzip.compress(stored + os.urandom(endings._CHUNK - len(member)), 0)
+    return gzip.compress(stored + os.urandom(truncation._CHUNK - len(member)), 0)
 
 
 def lacks(tmp_path: Path, content: bytes) -> str | None:
     (tmp_path / "file").write_bytes(content)
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     try:
-        return endings.lacks(descriptor, len(content))
+        return truncation.lacks(descriptor, len(content))
     finally:
         os.close(descriptor)
 
@@ -178,11 +178,11 @@ def test_gzip_data_is_tried_up_to_a_size_and_brings_forth_no_more_than_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = gzip.compress(bytes(3_000_000))[:-1]
-    monkeypatch.setattr(endings, "GZIP_INFLATED_BYTES", 1_000_000)
+    monkeypatch.setattr(truncation, "GZIP_INFLATED_BYTES", 1_000_000)
     assert lacks(tmp_path, cut) is None
-    monkeypatch.setattr(endings, "GZIP_INFLATED_BYTES", 10_000_000)
+    monkeypatch.setattr(truncation, "GZIP_INFLATED_BYTES", 10_000_000)
     assert lacks(tmp_path, cut)
-    monkeypatch.setattr(endings, "GZIP_BYTES", len(cut) - 1)
+    monkeypatch.setattr(truncation, "GZIP_BYTES", len(cut) - 1)
     assert lacks(tmp_path, cut) is None
 
 
@@ -191,7 +191,7 @@ def test_the_place_in_the_file_is_left_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(gzip.compress(b"content"))
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     try:
-        endings.lacks(descriptor, (tmp_path / "file").stat().st_size)
+        truncation.lacks(descriptor, (tmp_path / "file").stat().st_size)
         assert os.lseek(descriptor, 0, os.SEEK_CUR) == 0
     finally:
         os.close(descriptor)
@@ -212,7 +212,7 @@ def test_the_place_in_the_file_is_left_where_it_was(tmp_path: Path) -> None:
 def test_what_a_missing_end_means(lacking: str | None, unchanged: float, expected: Go | Wait) -> None:
     seen = row(State.SEEN, quiet_boot=1000.0 - unchanged)
 
-    assert gating.of_ending(seen, Settle(), Moment(0.0, 1000.0, 7), lacking) == expected
+    assert gates.of_ending(seen, Settle(), Moment(0.0, 1000.0, 7), lacking) == expected
 
 
 # --- In the inbox -----------------------------------------------------------------------------------------------
@@ -254,8 +254,8 @@ def test_a_file_that_stays_without_its_end_is_sent_as_it_is_and_the_remark_stays
 def test_what_holds_it_is_written_once_and_found_out_once(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     w.drop("TEST-1/a.gz", gzip.compress(os.urandom(1000))[:-1])
     asked: list[int] = []
-    real = endings.lacks
-    monkeypatch.setattr(endings, "lacks", lambda descriptor, size: asked.append(size) or real(descriptor, size))
+    real = truncation.lacks
+    monkeypatch.setattr(truncation, "lacks", lambda descriptor, size: asked.append(size) or real(descriptor, size))
     w.scan()
     before = w.desk.journal.value("SELECT total_changes()")
     for _ in range(5):
@@ -300,9 +300,9 @@ def test_dying_while_a_file_waits_changes_nothing(w: World) -> None:
 
 
 def test_the_memory_of_answers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endings, "_REMEMBERED", 2)
+    monkeypatch.setattr(truncation, "_REMEMBERED", 2)
     (tmp_path / "file").write_bytes(b"%PDF-")
-    known = endings.Endings()
+    known = truncation.Endings()
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     try:
         for number in range(5):

@@ -12,8 +12,8 @@ import pytest
 
 from attachd import config, text
 from attachd.config import Rulebook, Settle, schema
-from attachd.intake import gating
-from attachd.intake.gating import Blocked, Go, Wait
+from attachd.intake import gates
+from attachd.intake.gates import Blocked, Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State, Word
 from attachd.service import explaining, locating, surveying
@@ -27,7 +27,7 @@ CLOSED = Settle(quiet_seconds=0.0, quiet_seconds_unproven=0.0, empty_seconds=0.0
 
 def judged(age: float, size: int = 5, unchanged: float = 0.0, *, returned: bool = False, **rules: Any) -> object:
     seen = row(State.SEEN, size=size, mtime_ns=int((NOW - age) * 1e9), quiet_boot=BOOT - unchanged)
-    return gating.before_opening(seen, CLOSED.model_copy(update=rules), MOMENT, returned=returned)
+    return gates.before_opening(seen, CLOSED.model_copy(update=rules), MOMENT, returned=returned)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from attachd.delivery import blame, carrying, opening, pausing, sending, worker
 from attachd.fs import recognition
-from attachd.intake import walking
+from attachd.intake import files as intake_files
 from attachd.journal import counts
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
@@ -629,13 +629,13 @@ def test_a_file_from_the_far_future_does_not_end_the_program(w):
 
 def test_an_inode_number_of_64_bits_does_not_end_the_program(w, monkeypatch):
     # delivery.md 1: "device and inode are hints"; mergerfs, CIFS and others number with all 64 bits.
-    usual = walking.fingerprint
+    usual = intake_files.fingerprint
 
     def numbered(status):
         times = {"st_mtime_ns": status.st_mtime_ns, "st_ctime_ns": status.st_ctime_ns}
         return usual(SimpleNamespace(st_size=status.st_size, st_dev=status.st_dev, st_ino=2**64 - 7, **times))
 
-    monkeypatch.setattr(walking, "fingerprint", numbered)
+    monkeypatch.setattr(intake_files, "fingerprint", numbered)
     w.drop("TEST-1/a.txt")
     w.scan()
     assert w.states() == ["SEEN"]

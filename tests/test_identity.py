@@ -15,8 +15,8 @@ import pytest
 
 from attachd.delivery import carrying, worker
 from attachd.fs import leases, move
-from attachd.intake import gating, observing, settling
-from attachd.intake.observing import Another, Its, Look, Rival, Unclear, Where
+from attachd.intake import gates, identity, matching
+from attachd.intake.identity import Another, Its, Look, Rival, Unclear, Where
 from attachd.journal import rows
 from attachd.journal.admission import Moment
 from attachd.model import Fingerprint, State
@@ -314,7 +314,7 @@ def test_a_file_that_waits_to_be_compared_says_so(w: World) -> None:
     w.jira.amid = once(renamed)
     w.settle(hours=1)
 
-    assert told == [(State.SENDING, None), (State.SEEN, gating.COMPARED_LATER)]
+    assert told == [(State.SENDING, None), (State.SEEN, gates.COMPARED_LATER)]
     assert w.states() == ["DONE"]
     assert w.files(w.done) == {"TEST-1/sub/a.txt": LARGE}
 
@@ -407,10 +407,10 @@ def test_a_row_that_loses_its_path_is_not_thereby_known_to_be_elsewhere(w: World
     w.drop(PATH, SMALL)
     with nothing_is_filed():
         w.deliver()
-    evidence = observing.Evidence()
+    evidence = identity.Evidence()
 
     with w.desk.journal.transaction() as connection:
-        settling._detach(connection, w.row(PATH), Moment.of(w.clock, w.desk.guard.epoch), "Replaced.", evidence)
+        matching._detach(connection, w.row(PATH), Moment.of(w.clock, w.desk.guard.epoch), "Replaced.", evidence)
 
     assert not w.row(PATH).at_path
     assert evidence.lost == {}
@@ -646,7 +646,7 @@ OURS, OTHERS = b"1" * 32, b"2" * 32
     ],
 )
 def test_whose_a_file_is(state: State, sha256: bytes | None, where: Where, expected: type) -> None:
-    assert type(observing.whose(OURS, [Rival(row(state, sha256=sha256), where)])) is expected
+    assert type(identity.whose(OURS, [Rival(row(state, sha256=sha256), where)])) is expected
 
 
 HERE = Fingerprint(5, 10, 10, 1, 2)
@@ -676,7 +676,7 @@ def test_where_the_file_of_a_row_is(
     columns = {"sha256": OURS, "size": 5, "mtime_ns": 10, "ctime_ns": 10, "dev": 1, "ino": 2, "epoch": 7}
     sent = row(State.ATTACHED, **columns)._replace(**changes)
 
-    assert observing.where(sent, now, 7, lambda: read) is expected
+    assert identity.where(sent, now, 7, lambda: read) is expected
 
 
 @pytest.mark.parametrize(
@@ -699,4 +699,4 @@ def test_what_lies_at_the_path_of_an_unsent_row(
 ) -> None:
     known = row(state, missing=missing, epoch=1, **HERE._asdict())
 
-    assert observing.judge(known, now, epoch, {}) is expected
+    assert identity.judge(known, now, epoch, {}) is expected

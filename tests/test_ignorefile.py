@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attachd.cli import showing
-from attachd.intake import hiding, ignorefile
-from attachd.intake.ignorefile import Broken, Patterns, Unread
+from attachd.intake import ignore as intake_ignore
+from attachd.intake import ignore_file
+from attachd.intake.ignore_file import Broken, Patterns, Unread
 from attachd.journal import counts
 from attachd.model import State, Word
 from attachd.service import surveying
@@ -55,7 +56,7 @@ def left(w: World) -> set[str]:
     ],
 )
 def test_a_bad_line_is_named(content: bytes, reason: str) -> None:
-    assert ignorefile.parse(content) == Broken(reason)
+    assert ignore_file.parse(content) == Broken(reason)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_bad_line_is_named(content: bytes, reason: str) -> None:
     ],
 )
 def test_the_last_line_that_fits_decides(content: bytes, name: bytes, verdict: object) -> None:
-    patterns = ignorefile.parse(content)
+    patterns = ignore_file.parse(content)
 
     assert isinstance(patterns, Patterns)
     assert patterns.verdict(name, folder=False) == verdict
@@ -81,9 +82,9 @@ def test_what_a_file_may_hold_at_most_is_taken() -> None:
     content = b"\n".join(b"*%d" % number for number in range(1000))
     sets = "".join(f"[{chr(0x4E00 + i)}-{chr(0x4F00 + i)}]\n" for i in range(100)).encode()
 
-    assert isinstance(ignorefile.parse(content + b"\n# a comment\n"), Patterns)
-    assert isinstance(ignorefile.parse(sets * 4), Patterns)
-    assert isinstance(ignorefile.parse(b"a" * 1024 + b"\n" + b"#" * 1000), Patterns)
+    assert isinstance(ignore_file.parse(content + b"\n# a comment\n"), Patterns)
+    assert isinstance(ignore_file.parse(sets * 4), Patterns)
+    assert isinstance(ignore_file.parse(b"a" * 1024 + b"\n" + b"#" * 1000), Patterns)
 
 
 @settings(deadline=None)
@@ -92,7 +93,7 @@ def test_what_a_file_may_hold_at_most_is_taken() -> None:
     st.binary(max_size=60),
 )
 def test_whatever_a_file_holds_it_is_understood_or_named(content: bytes, name: bytes) -> None:
-    patterns = ignorefile.parse(content)
+    patterns = ignore_file.parse(content)
 
     if isinstance(patterns, Patterns):
         assert patterns.verdict(name, folder=False) in (
@@ -307,7 +308,7 @@ def test_a_folder_that_fails_is_not_thought_empty(w: World) -> None:
 
 
 def test_files_without_end_are_a_mistake(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hiding, "MOST_FILES", 2)
+    monkeypatch.setattr(intake_ignore, "MOST_FILES", 2)
     for folder in ("", "a/", "a/b/"):
         w.drop(f"TEST-1/{folder}.attachdignore", b"x")
         w.drop(f"TEST-1/{folder}y.txt")
@@ -319,7 +320,7 @@ def test_files_without_end_are_a_mistake(w: World, monkeypatch: pytest.MonkeyPat
 
 
 def test_all_files_below_a_folder_have_a_limit_together(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hiding, "MOST_BYTES", 10)
+    monkeypatch.setattr(intake_ignore, "MOST_BYTES", 10)
     for folder, size in (("", 4), ("a/", 6), ("b/", 1)):
         w.drop(f"TEST-1/{folder}.attachdignore", b"x" * size)
         w.drop(f"TEST-1/{folder}y.txt")
@@ -337,7 +338,7 @@ def test_all_files_below_a_folder_have_a_limit_together(w: World, monkeypatch: p
 
 def test_files_within_each_other_have_a_limit(w: World) -> None:
     folder = "TEST-1"
-    for depth in range(hiding.MOST_ABOVE + 2):
+    for depth in range(intake_ignore.MOST_ABOVE + 2):
         w.drop(f"{folder}/.attachdignore", b"*.log")
         w.drop(f"{folder}/y.txt")
         folder += f"/{depth}"
@@ -367,7 +368,7 @@ def test_what_the_machine_is_short_of_is_not_the_files_fault(
     opened = os.open
 
     def short(path: object, flags: int, *args: object, **options: object) -> int:
-        if path == ignorefile.NAME:
+        if path == ignore_file.NAME:
             raise OSError(code, os.strerror(code))
         return opened(path, flags, *args, **options)  # type: ignore[arg-type]
 
@@ -390,7 +391,7 @@ def test_what_is_ready_stays_so_while_the_machine_is_short_of_something(
     w.scan()
     w.clock.advance(60.0)
     w.scan()
-    monkeypatch.setattr(ignorefile, "read", lambda *_, **__: Unread("attachd has run out of file descriptors"))
+    monkeypatch.setattr(ignore_file, "read", lambda *_, **__: Unread("attachd has run out of file descriptors"))
     w.scan()
 
     assert [(row.state, row.blocked) for row in w.rows()] == [(State.READY, None)]

@@ -8,7 +8,7 @@ import pytest
 
 from attachd.errors import Mistake
 from attachd.intake import litter
-from attachd.intake.ignoring import Ignoring
+from attachd.intake.ignore_patterns import Ignoring
 from attachd.model import printable
 
 ROOT = Path(__file__).parent.parent

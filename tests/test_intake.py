@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.intake import walking
+from attachd.intake import files
 from attachd.model import State
 from world import World, world
 
@@ -373,14 +373,14 @@ def test_a_scan_that_finds_nothing_new_writes_nothing(w: World) -> None:
 
 def test_a_name_that_a_listing_shows_twice_is_one_file(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers of a folder that changes meanwhile may be told a name again."""
-    real = walking.Walk._entries
+    real = files.Walk._entries
 
-    def twice(self: walking.Walk, folder: int, path: bytes, depth: int) -> Iterator[walking.Entry]:
+    def twice(self: files.Walk, folder: int, path: bytes, depth: int) -> Iterator[files.Entry]:
         for entry in real(self, folder, path, depth):
             yield entry
             yield entry
 
-    monkeypatch.setattr(walking.Walk, "_entries", twice)
+    monkeypatch.setattr(files.Walk, "_entries", twice)
     w.drop("TEST-1/a.txt", b"content")
 
     w.settle()

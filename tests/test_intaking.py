@@ -16,13 +16,13 @@ from structlog.testing import capture_logs
 
 from attachd.cli import showing
 from attachd.delivery import worker
-from attachd.intake import mounts, reading
+from attachd.intake import examine, mounts
+from attachd.intake.coverage import Unheard
+from attachd.intake.files import Entry, Walk
+from attachd.intake.folder_scan import Report
+from attachd.intake.matching import Recognised, Settling
 from attachd.intake.mounts import Mount
-from attachd.intake.scanning import Scanner
-from attachd.intake.settling import Recognised, Settling
-from attachd.intake.unheard import Unheard
-from attachd.intake.visiting import Report
-from attachd.intake.walking import Entry, Walk
+from attachd.intake.scanner import Scanner
 from attachd.journal import admission, counts
 from attachd.service import surveying
 from attachd.service.intaking import Intaking
@@ -188,13 +188,13 @@ def test_that_a_share_did_not_answer_for_long_does_not_put_off_the_next_look(
     monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
     for number in range(files):
         w.drop(f"TEST-1/{number}.txt")
-    anew = reading.anew
+    anew = examine.anew
 
     def hanging(inbox: Path, entry: Entry) -> Entry:
         w.clock.advance(hangs)
         return anew(inbox, entry)
 
-    monkeypatch.setattr(reading, "anew", hanging)
+    monkeypatch.setattr(examine, "anew", hanging)
     step(w, intake)
 
     now = w.clock.boot()

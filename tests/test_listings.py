@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from attachd.intake import listings, walking, watching
+from attachd.intake import files, inotify, listing_cache
 from attachd.intake.coverage import Coverage
-from attachd.intake.listings import Folder, Listing, Listings
-from attachd.intake.scanning import Scanner
-from attachd.intake.visiting import Report
-from attachd.intake.watching import Doorbell, Watch
+from attachd.intake.folder_scan import Report
+from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.listing_cache import Folder, Listing, Listings
+from attachd.intake.scanner import Scanner
 from world import World, world
 
 HOUR = 3600.0
@@ -45,13 +45,13 @@ def aged(w: World, *folders: str) -> None:
 def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that are listed, in order."""
     seen: list[str] = []
-    entries = walking.Walk._entries
+    entries = files.Walk._entries
 
-    def noting(self: walking.Walk, folder: int, path: bytes, depth: int) -> Iterator[walking.Entry]:
+    def noting(self: files.Walk, folder: int, path: bytes, depth: int) -> Iterator[files.Entry]:
         seen.append(os.fsdecode(path))
         return entries(self, folder, path, depth)
 
-    monkeypatch.setattr(walking.Walk, "_entries", noting)
+    monkeypatch.setattr(files.Walk, "_entries", noting)
     return seen
 
 
@@ -116,7 +116,7 @@ def test_a_young_folder_is_listed_again_for_its_mtime_may_not_show_the_next_chan
     scan(w, listed)
     assert scan(w, listed) == ["TEST-1"]
 
-    w.clock.advance(listings.YOUNG_SECONDS + 1.0)
+    w.clock.advance(listing_cache.YOUNG_SECONDS + 1.0)
     assert scan(w, listed) == ["TEST-1"], "when it was listed last, it was young"
     assert scan(w, listed) == []
 
@@ -243,7 +243,7 @@ def stats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_of_very_many_folders_each_scan_looks_at_a_part_and_all_have_their_turn(
     w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listings, "PART", 10)
+    monkeypatch.setattr(listing_cache, "PART", 10)
     names = settled(w, 39)
     asked = stats(monkeypatch)
     parts = []
@@ -260,7 +260,7 @@ def test_of_very_many_folders_each_scan_looks_at_a_part_and_all_have_their_turn(
 def test_what_changed_in_a_believed_folder_without_an_event_is_found_when_its_turn_comes(
     w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listings, "PART", 2)
+    monkeypatch.setattr(listing_cache, "PART", 2)
     names = settled(w, 9)
     for name in names:
         w.drop(f"{name}/b.txt")
@@ -275,7 +275,7 @@ def test_what_changed_in_a_believed_folder_without_an_event_is_found_when_its_tu
 def test_no_folder_is_believed_where_events_do_not_tell(
     w: World, listed: list[str], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(listings, "PART", 2)
+    monkeypatch.setattr(listing_cache, "PART", 2)
     names = settled(w, 9)
     listed.clear()
     assert w.scanner._coverage is not None
@@ -291,7 +291,7 @@ def test_no_folder_is_believed_where_events_do_not_tell(
 
 
 def test_a_folder_that_is_not_watched_any_more_is_looked_at_by_each_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listings, "PART", 2)
+    monkeypatch.setattr(listing_cache, "PART", 2)
     names = [b"TEST-%d" % number for number in range(9)]
     known, watched = Listings(), {(1, number) for number in range(9)}
     for number, name in enumerate(names):
@@ -340,13 +340,13 @@ def test_a_look_at_the_inbox_itself_counts_what_lies_loose_and_leaves_the_folder
     w.drop("TEST-1/c.txt")
     listed.clear()
 
-    w.scanner.scan({watching.INBOX})
+    w.scanner.scan({inotify.INBOX})
     found = w.desk.journal.rows("SELECT folder, files FROM stray ORDER BY folder")
     assert [tuple(row) for row in found] == [(b"", 1), (b"no key", 1)]
     assert listed == []
 
     (w.inbox / "loose.txt").unlink()
-    w.scanner.scan({watching.INBOX, b"TEST-1"})
+    w.scanner.scan({inotify.INBOX, b"TEST-1"})
     assert [tuple(row) for row in w.desk.journal.rows("SELECT folder FROM stray")] == [(b"no key",)]
     assert listed == ["TEST-1"]
 

@@ -13,8 +13,8 @@ from attachd.config import Settle
 from attachd.fs import leases
 from attachd.fs import rename as fs_rename
 from attachd.fs.leases import Writer
-from attachd.intake import gating
-from attachd.intake.gating import Go, Marker, Wait
+from attachd.intake import gates
+from attachd.intake.gates import Go, Marker, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
 from attachd.service.explaining import Ignored, Rule, Unseen
@@ -48,14 +48,14 @@ def w(tmp_path: Path) -> Iterator[World]:
 def test_a_marker_takes_the_place_of_quiet_time(marker: Marker, expected: Go | Wait) -> None:
     seen, moment = row(State.SEEN, quiet_boot=1000.0, mtime_ns=0), Moment(0.0, 1000.0, 7)
 
-    assert gating.before_opening(seen, Settle(ready_suffix=".ready"), moment, marker) == expected
+    assert gates.before_opening(seen, Settle(ready_suffix=".ready"), moment, marker) == expected
 
 
 def test_where_nobody_can_tell_who_writes_the_marker_is_believed() -> None:
     seen, moment = row(State.SEEN, quiet_boot=1000.0), Moment(0.0, 1000.0, 7)
 
-    assert gating.of_writer(seen, Settle(), moment, Writer.UNKNOWN, Marker.THERE) == Go()
-    assert gating.of_writer(seen, Settle(), moment, Writer.SOMEBODY, Marker.THERE) == Wait(1001.0, leases.STILL_OPEN)
+    assert gates.of_writer(seen, Settle(), moment, Writer.UNKNOWN, Marker.THERE) == Go()
+    assert gates.of_writer(seen, Settle(), moment, Writer.SOMEBODY, Marker.THERE) == Wait(1001.0, leases.STILL_OPEN)
 
 
 @pytest.mark.parametrize(

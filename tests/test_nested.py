@@ -13,7 +13,7 @@ import pytest
 
 from attachd.cli import showing
 from attachd.delivery import carrying
-from attachd.intake import nested, scanning, visiting, walking
+from attachd.intake import files, folder_scan, mounts, scanner
 from attachd.journal.rows import Row
 from attachd.service import surveying
 from world import Fault, World, world
@@ -33,7 +33,7 @@ class Devices:
         self.on: dict[str, int] = {}
         self.down: set[str] = set()
         self.real = (os.stat, os.fstat)
-        for module in (nested, scanning, visiting, walking):
+        for module in (mounts, scanner, folder_scan, files):
             monkeypatch.setattr(module, "os", self)
 
     def __getattr__(self, name: str) -> Any:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attachd.errors import Mistake
-from attachd.intake import routing
-from attachd.intake.routing import Routed, Router, Unrouted
+from attachd.intake import router as intake_router
+from attachd.intake.router import Routed, Router, Unrouted
 
 PATTERN = "[A-Z][A-Z0-9_]*-[1-9][0-9]*"
 PLAIN = Router(PATTERN, [], False, {})
@@ -265,7 +265,7 @@ def test_a_key_is_never_split(number: int, project: str, text: str) -> None:
     [([b"b.log"], b"b.log"), ([b"a", b"b.log"], b"a-b.log"), ([b"\xff", b"c d", b"e"], b"\xff-c d-e")],
 )
 def test_a_nested_file_is_named_in_one(parts: list[bytes], flat: bytes) -> None:
-    assert routing.flatten(parts) == flat
+    assert intake_router.flatten(parts) == flat
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from attachd.intake import canary, mounts
+from attachd.intake import coverage, mounts
+from attachd.intake.inotify import Watch
 from attachd.intake.mounts import Mount
-from attachd.intake.watching import Watch
 from attachd.service import starting, surroundings, trying
 from attachd.share import inbox_marker, locks, paths
 from test_reaching import settings
@@ -47,7 +47,7 @@ def test_a_share_is_named_with_what_follows(inbox: Path, monkeypatch: pytest.Mon
 
 
 def test_a_file_system_without_events_is_found_out(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canary, "ECHO_SECONDS", 0.0)
+    monkeypatch.setattr(coverage, "ECHO_SECONDS", 0.0)
     monkeypatch.setattr(Watch, "on_event", lambda self, event: None)
 
     ((_, reason),) = trying.events(inbox)

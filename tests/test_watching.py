@@ -15,10 +15,10 @@ import pytest
 from structlog.testing import capture_logs
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent
 
-from attachd.intake import canary, coverage, mounts, watching
+from attachd.intake import coverage, inotify, mounts
 from attachd.intake.coverage import Coverage
+from attachd.intake.inotify import Doorbell, Watch
 from attachd.intake.mounts import Mount
-from attachd.intake.watching import Doorbell, Watch
 from attachd.share import status_files
 
 
@@ -120,16 +120,16 @@ def test_a_file_in_the_inbox_itself_rings_for_it_and_attachd_s_own_notices_do_no
 
     (watched.root / "loose.txt").write_bytes(b"x")
 
-    assert watched.rang(watching.INBOX)
+    assert watched.rang(inotify.INBOX)
 
 
 def test_a_loose_file_is_told_of_beside_attachd_s_own_and_not_when_it_is_written_on(watched: Watched) -> None:
-    watch = watched.watch.known[watching.identity(watched.root.stat())]
+    watch = watched.watch.known[inotify.identity(watched.root.stat())]
     events = [InotifyEvent(watch, InotifyConstants.IN_CREATE, 0, name) for name in (b"loose.txt", status_files.STATUS)]
-    assert len({watching._told(event) for event in events}) == 2
+    assert len({inotify._told(event) for event in events}) == 2
 
     (watched.root / "loose.txt").write_bytes(b"x")
-    assert watched.rang(watching.INBOX)
+    assert watched.rang(inotify.INBOX)
     watched.quiet()
     with (watched.root / "loose.txt").open("ab") as writer:
         writer.write(b"more")
@@ -265,17 +265,17 @@ def test_watchdog_itself_says_nothing_of_an_overflow_that_is_told_already(caplog
 
 def refused(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """The kernel grants so many watches and no more (inotify_add_watch(2), ENOSPC)."""
-    add = watching.InotifyFD.add_callback
+    add = inotify.InotifyFD.add_callback
     granted = 0
 
-    def limited(self: watching.InotifyFD, *arguments: object) -> watching.WatchDescriptor:
+    def limited(self: inotify.InotifyFD, *arguments: object) -> inotify.WatchDescriptor:
         nonlocal granted
         granted += 1
         if granted > after:
             raise OSError(28, "inotify watch limit reached")
         return add(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(watching.InotifyFD, "add_callback", limited)
+    monkeypatch.setattr(inotify.InotifyFD, "add_callback", limited)
 
 
 def test_when_watches_run_out_it_is_said_in_words_and_the_rest_is_looked_through_more_often(
@@ -302,10 +302,10 @@ def test_when_watches_run_out_it_is_said_in_words_and_the_rest_is_looked_through
 def test_without_an_instance_of_inotify_everything_is_blind_and_the_sysctl_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_left(self: watching.InotifyFD) -> None:
+    def none_left(self: inotify.InotifyFD) -> None:
         raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr(watching.InotifyFD, "__init__", none_left)
+    monkeypatch.setattr(inotify.InotifyFD, "__init__", none_left)
     (tmp_path / ".attachd").mkdir()
     found = Coverage(tmp_path, Watch(Doorbell()))
     found.begin(0.0)
@@ -343,7 +343,7 @@ def test_a_canary_leaves_nothing_behind_and_rings_nothing(watched: Watched) -> N
 
 
 def test_a_canary_of_a_process_that_died_is_swept(watched: Watched) -> None:
-    (watched.root / ".attachd" / os.fsdecode(watching.CANARY + b"old")).touch()
+    (watched.root / ".attachd" / os.fsdecode(inotify.CANARY + b"old")).touch()
 
     watched.coverage.check(coverage.PROVE_SECONDS)
 
@@ -355,7 +355,7 @@ def test_a_watch_that_fell_silent_is_begun_anew(watched: Watched, monkeypatch: p
     reader = watched.watch._reader
     assert reader is not None
     monkeypatch.setattr(reader, "handle_event", lambda event: None)
-    monkeypatch.setattr(canary, "ECHO_SECONDS", 0.2)
+    monkeypatch.setattr(coverage, "ECHO_SECONDS", 0.2)
     with capture_logs() as told:
         assert watched.coverage.check(coverage.PROVE_SECONDS)
 
@@ -426,7 +426,7 @@ def test_where_no_trial_file_can_be_made_it_is_said_and_the_watch_is_not_to_blam
     def full(folder: int, name: bytes) -> bool:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(canary, "_make", full)
+    monkeypatch.setattr(coverage, "_make", full)
     with capture_logs() as told:
         assert not watched.coverage.check(coverage.PROVE_SECONDS)
 
@@ -436,11 +436,11 @@ def test_where_no_trial_file_can_be_made_it_is_said_and_the_watch_is_not_to_blam
 
 def test_of_files_in_a_folder_one_event_is_enough_and_of_all_else_each_is_told(tmp_path: Path) -> None:
     """Of thousands of files that are made at once each tells the same: that there is something new in this folder."""
-    reader = watching.Reader()
+    reader = inotify.Reader()
     try:
         for folder in ("TEST-1", "TEST-2"):
             (tmp_path / folder).mkdir()
-            reader.add_callback(bytes(tmp_path / folder), watching._MASK, Watch(Doorbell()), watching._OURS)
+            reader.add_callback(bytes(tmp_path / folder), inotify._MASK, Watch(Doorbell()), inotify._OURS)
         for number in range(50):
             (tmp_path / f"TEST-1/{number}").write_bytes(b"x")
             (tmp_path / f"TEST-2/{number}").write_bytes(b"x")
@@ -454,7 +454,7 @@ def test_of_files_in_a_folder_one_event_is_enough_and_of_all_else_each_is_told(t
         reader.close()
 
     of_folders = [event.name for event in events if event.is_directory]
-    of_canaries = {event.name for event in events if event.name.startswith(watching.CANARY) and not event.is_directory}
+    of_canaries = {event.name for event in events if event.name.startswith(inotify.CANARY) and not event.is_directory}
     plain = [event for event in events if not event.is_directory and event.name not in of_canaries]
     assert of_folders == [b"a", b"b", b".attachd-canary-1", b".attachd-canary-2"]
     assert of_canaries == {b".attachd-canary-3", b".attachd-canary-4"}

@@ -15,10 +15,10 @@ from attachd.cli import main
 from attachd.config import Settle
 from attachd.fs import leases
 from attachd.fs.leases import Writer
-from attachd.intake import gating, reading
-from attachd.intake.gating import Go, Wait
-from attachd.intake.settling import Settling
-from attachd.intake.walking import Entry, fingerprint
+from attachd.intake import examine, gates
+from attachd.intake.files import Entry, fingerprint
+from attachd.intake.gates import Go, Wait
+from attachd.intake.matching import Settling
 from attachd.journal.admission import Moment
 from attachd.model import State
 from test_explaining import row
@@ -142,8 +142,8 @@ RULES = Settle(quiet_seconds=2.0, quiet_seconds_unproven=30.0, empty_seconds=60.
     ],
 )
 def test_how_long_a_file_must_be_quiet(rules: Settle, size: int, proven: float, unproven: float) -> None:
-    assert gating.quiet_needed(size, rules, Writer.NOBODY) == proven
-    assert gating.quiet_needed(size, rules, Writer.UNKNOWN) == unproven
+    assert gates.quiet_needed(size, rules, Writer.NOBODY) == proven
+    assert gates.quiet_needed(size, rules, Writer.UNKNOWN) == unproven
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_how_long_a_file_must_be_quiet(rules: Settle, size: int, proven: float, 
 def test_what_the_answer_means(writer: Writer, unchanged: float, expected: Go | Wait) -> None:
     seen = row(State.SEEN, quiet_boot=1000.0 - unchanged)
 
-    assert gating.of_writer(seen, RULES, Moment(0.0, 1000.0, 7), writer) == expected
+    assert gates.of_writer(seen, RULES, Moment(0.0, 1000.0, 7), writer) == expected
 
 
 # --- In the inbox -----------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_a_look_on_a_network_file_system_opens_what_settles(w: World) -> None:
 def test_what_is_mounted_below_a_folder_is_opened_alone(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = [Entry(path, fingerprint(w.drop(path).stat())) for path in (b"TEST-1/a.txt", b"TEST-1/share/b.txt")]
     opened: list[bytes] = []
-    monkeypatch.setattr(reading, "anew", lambda inbox, entry: opened.append(entry.path) or entry)
+    monkeypatch.setattr(examine, "anew", lambda inbox, entry: opened.append(entry.path) or entry)
 
     for below in (b"nowhere/", b"TEST-1/share/"):
         network = partial(_is_below, below)
@@ -283,4 +283,4 @@ def test_a_file_that_cannot_be_opened_anew_stays_as_it_was_listed(tmp_path: Path
     (tmp_path / "file").symlink_to("elsewhere")
     listed = Entry(b"file", fingerprint((tmp_path / "file").lstat()))
 
-    assert reading.anew(tmp_path, listed) == listed
+    assert examine.anew(tmp_path, listed) == listed

@@ -26,8 +26,8 @@ from attachd import config
 from attachd.clock import Clock
 from attachd.delivery import carrying, unnoting, worker
 from attachd.delivery.desk import Desk
-from attachd.intake.scanning import Scanner
-from attachd.intake.visiting import Report
+from attachd.intake.folder_scan import Report
+from attachd.intake.scanner import Scanner
 from attachd.jira import client, transport
 from attachd.journal import rows
 from attachd.journal.rows import Row

@@ -18,7 +18,7 @@ import typer
 from attachd import config
 from attachd.config import Config, credentials
 from attachd.errors import Mistake, Problem
-from attachd.intake import routing
+from attachd.intake import router as intake_router
 from attachd.model import printable
 from attachd.share import paths
 
@@ -121,9 +121,9 @@ def issue_key(settings: Config, given: str) -> str:
     Whether its project is served is not asked: what waits there may have been dropped when it still was.
     """
     folders = settings.folders
-    router = routing.Router(folders.key_pattern, (), folders.numeric_ids, settings.aliases)
+    router = intake_router.Router(folders.key_pattern, (), folders.numeric_ids, settings.aliases)
     routed = router.route(os.fsencode(given))
-    if isinstance(routed, routing.Routed):
+    if isinstance(routed, intake_router.Routed):
         return routed.key
     what = f"'{printable(os.fsencode(given))}' is no issue key, and no alias of one."
     raise Mistake(Problem("--issue", what, "Give a key such as TEST-123."), exit_code=2)

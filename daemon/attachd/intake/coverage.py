@@ -7,18 +7,68 @@ kernel refuses, and files that scans keep finding and of which no event told.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Mapping
+import secrets
+import stat
+import time
+from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from attachd.intake import canary, mounts, watching
+from attachd.intake import inotify, mounts
+from attachd.intake.inotify import CANARY, Watch
 from attachd.intake.mounts import Mount
-from attachd.intake.watching import Watch
 from attachd.model import printable
 from attachd.share import inbox_marker
+
+#: How long an event may take. On a healthy system it is milliseconds; a busy one is not to be called deaf.
+ECHO_SECONDS = 5.0
+
+#: How far a file system's clock may be from ours for folder mtimes to be compared with it.
+_CLOCK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What one canary showed: ``events`` come back; ``mtimes`` of folders can be relied on; ``error``: none could be made."""
+
+    events: bool = False
+    mtimes: bool = False
+    error: str = ""
+
+
+def prove(watch: Watch, folder: int) -> Proof:
+    """Make a canary in the folder behind a descriptor, which is watched, and wait for its event, ECHO_SECONDS at most."""
+    name = CANARY + secrets.token_hex(4).encode()
+    echo = watch.expect(name)
+    try:
+        mtimes = _make(folder, name)
+        return Proof(echo.wait(ECHO_SECONDS), mtimes)
+    except OSError as error:
+        return Proof(error=error.strerror or str(error))
+    finally:
+        watch.forget(name)
+
+
+def _make(folder: int, name: bytes) -> bool:
+    """Make and remove it; whether the folder's mtime changed at that, to about the present time."""
+    before = os.fstat(folder).st_mtime_ns
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder))
+    made = os.fstat(folder).st_mtime_ns
+    os.unlink(name, dir_fd=folder)
+    return made != before and abs(made / 1e9 - time.time()) < _CLOCK_SECONDS
+
+
+def sweep(folder: int) -> None:
+    """Remove what a process that died left behind: of these names what is empty, as ours are. Raises ``OSError``."""
+    for name in os.listdir(folder):
+        if os.fsencode(name).startswith(CANARY):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and not status.st_size:
+                os.unlink(name, dir_fd=folder)
+
 
 log = structlog.get_logger()
 
@@ -114,7 +164,7 @@ class Coverage:
 
     def enter(self, folder: int, status: os.stat_result, top: bytes) -> None:
         """The folder behind a descriptor is about to be listed: from now on it is watched."""
-        if self._started and not self._watch.cover(folder, watching.identity(status), top) and self._watch.exhausted:
+        if self._started and not self._watch.cover(folder, inotify.identity(status), top) and self._watch.exhausted:
             self._unwatched.add(top)
 
     def watched(self) -> Container[tuple[int, int]]:
@@ -190,7 +240,7 @@ class Coverage:
         if mount.shared:
             return Trust(mount, "of what other machines do there, no event tells")
         with self._nest(mount) as nest:
-            proof = canary.prove(self._watch, nest) if nest is not None else canary.Proof(error="it cannot be opened")
+            proof = prove(self._watch, nest) if nest is not None else Proof(error="it cannot be opened")
         if proof.error:
             return Trust(mount, f"no trial file could be made there ({proof.error})")
         if not proof.events:
@@ -211,8 +261,8 @@ class Coverage:
             return
         try:
             with suppress(OSError):
-                canary.sweep(nest)
-            self._watch.cover(nest, watching.identity(os.fstat(nest)), top)
+                sweep(nest)
+            self._watch.cover(nest, inotify.identity(os.fstat(nest)), top)
             yield nest
         finally:
             os.close(nest)
@@ -248,3 +298,37 @@ def _limit() -> int | None:
     with suppress(OSError, ValueError), open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as text:
         return int(text.read())
     return None
+
+
+#: How long an event may be under way, in seconds, before a file counts as one of which none told.
+UNDER_WAY_SECONDS = 1.0
+
+
+class Unheard:
+    """Compares what full scans find with the folders that events told of."""
+
+    def __init__(self) -> None:
+        """Nothing is compared before the second scan: the first one finds what was there before anything was watched."""
+        self._excused = True
+        self._suspects: dict[bytes, int] = {}
+        self._since = 0.0
+
+    def excuse(self) -> None:
+        """The next scan looks for what events are known to have missed: the watch is new, or the queue overflowed."""
+        self._excused, self._suspects = True, {}
+
+    def compare(self, found: Mapping[bytes, int], heard: Collection[bytes], boot: float) -> None:
+        """A full scan *found* so many new files in each folder; *heard* are the folders that rang since the scan before."""
+        if self._excused:
+            self._excused = False
+            return
+        self._suspects = {top: count for top, count in found.items() if top not in heard}
+        self._since = boot
+
+    def confirm(self, heard: Collection[bytes], boot: float) -> dict[bytes, int]:
+        """What is certain by now, by folder. *heard* are the folders that rang since ``compare``."""
+        self._suspects = {top: count for top, count in self._suspects.items() if top not in heard}
+        if boot - self._since < UNDER_WAY_SECONDS:
+            return {}
+        certain, self._suspects = self._suspects, {}
+        return certain

@@ -5,6 +5,7 @@ Read from ``/proc/self/mountinfo`` (proc(5)), where the kernel itself names them
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.fs import filesystems
+from attachd.journal import database
+from attachd.journal.database import Journal
 
 #: How often folders are looked through of which events do not tell.
 POLL_SECONDS = 5.0
@@ -72,3 +75,60 @@ def of(mounts: Sequence[Mount], path: bytes) -> Mount:
     """The mount on which an absolute path lies: the one with the longest point above it."""
     above = [mount for mount in mounts if mount.point == b"/" or (path + b"/").startswith(mount.point + b"/")]
     return max(above, key=lambda mount: len(mount.point), default=UNKNOWN)
+
+
+_KEY = "mounts"
+
+
+class Nested:
+    """The folders below the inbox on which other file systems were seen, as paths relative to it."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Read from the *journal* which are known."""
+        self._journal = journal
+        known = journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
+        self._points = {os.fsencode(point) for point in json.loads(known or "[]")}
+        self._mounted: frozenset[bytes] = frozenset()
+
+    def begin(self, inbox: Path) -> None:
+        """A scan begins: ask the kernel what is mounted below *inbox* now."""
+        root = os.path.realpath(os.fsencode(inbox)) + b"/"
+        self._mounted = frozenset(mount.point[len(root) :] for mount in below(inbox) if mount.point.startswith(root))
+
+    def entered(self, parent: int, path: bytes, device: int) -> None:
+        """The folder *path*, on *device*, is about to be listed; *parent* is the device of the folder that it lies in."""
+        if (device != parent or path in self._mounted) and path not in self._points:
+            self._write(self._points | {path})
+
+    def absent(self, inbox: int, top: bytes) -> bytes | None:
+        """The mount point at or below the folder *top* on which nothing is mounted now; None if none is missing.
+
+        One whose folder was removed is forgotten: it is not to come back.
+        """
+        if not self._points:
+            return None
+        for point in sorted(point for point in self._points if (point + b"/").startswith(top + b"/")):
+            if point in self._mounted:
+                continue
+            try:
+                device = os.stat(point, dir_fd=inbox, follow_symlinks=False).st_dev
+                above = os.stat(point.rpartition(b"/")[0] or b".", dir_fd=inbox, follow_symlinks=False).st_dev
+            except (FileNotFoundError, NotADirectoryError):
+                self._write(self._points - {point})
+            except OSError:
+                return point
+            else:
+                if device == above:
+                    return point
+        return None
+
+    def forget(self, top: bytes) -> None:
+        """No file waits below *top*: whatever was mounted there, nothing depends on it."""
+        left = {point for point in self._points if not (point + b"/").startswith(top + b"/")}
+        if left != self._points:
+            self._write(left)
+
+    def _write(self, points: set[bytes]) -> None:
+        self._points = points
+        with self._journal.transaction(durable=False) as connection:
+            database.put(connection, _KEY, json.dumps(sorted(map(os.fsdecode, points))))

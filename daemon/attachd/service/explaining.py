@@ -12,7 +12,7 @@ from typing import assert_never
 
 from attachd import text
 from attachd.config import Settle
-from attachd.intake import gating
+from attachd.intake import gates
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
 from attachd.service import holding
@@ -111,7 +111,7 @@ class Unseen:
 
     key: str
     size: int
-    rules: Settle = field(default=gating.DEFAULTS, compare=False, repr=False)
+    rules: Settle = field(default=gates.DEFAULTS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

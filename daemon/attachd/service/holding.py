@@ -10,7 +10,7 @@ from attachd import errors
 from attachd.config import Settle
 from attachd.delivery import blame
 from attachd.fs.leases import Writer
-from attachd.intake import gating
+from attachd.intake import gates
 from attachd.journal import lookup
 from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row
@@ -59,7 +59,7 @@ class Waiting:
     held_issues: int = 0
     by_day: bool = False
     gone: bool = False
-    rules: Settle = field(default=gating.DEFAULTS, compare=False, repr=False)
+    rules: Settle = field(default=gates.DEFAULTS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def clause(reason: str | None) -> str:
 
 def quiet(size: int, rules: Settle) -> str:
     """How long a file of this size must have been unchanged."""
-    proven, unproven = (gating.quiet_needed(size, rules, writer) for writer in (Writer.NOBODY, Writer.UNKNOWN))
+    proven, unproven = (gates.quiet_needed(size, rules, writer) for writer in (Writer.NOBODY, Writer.UNKNOWN))
     return span(proven) if proven == unproven else f"{span(proven)} ({span(unproven)} where the system does not tell)"
 
 
@@ -173,13 +173,13 @@ def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
     if row.reason:
         when = f"at {clock(row.due, world.now)} at the earliest" if row.due else "when that is over"
         return _Cause(f"waits since {since}: {clause(row.reason)}", f"it is sent to {issue(row)} {when}", row.due)
-    needed = gating.quiet_needed(row.size, rules, Writer.NOBODY)
+    needed = gates.quiet_needed(row.size, rules, Writer.NOBODY)
     what = f"until it is closed and nobody has changed it for {quiet(row.size, rules)}"
     if row.size == 0:
         what = f"{quiet(row.size, rules)} for its content, because it is empty"
     if not world.running or row.epoch != world.epoch:
         return _Cause(f"is waited for {what}", f"it is then sent to {issue(row)}")
-    left = gating.settled_at(row, needed) - world.boot
+    left = gates.settled_at(row, needed) - world.boot
     if left > 0:
         at = world.now + left
         return _Cause(
@@ -190,7 +190,7 @@ def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
 
 def _when_unproven(row: Row, rules: Settle, world: Circumstances) -> str:
     """What comes next for a file that was quiet for long enough, if only nobody has it open."""
-    left = gating.settled_at(row, gating.quiet_needed(row.size, rules, Writer.UNKNOWN)) - world.boot
+    left = gates.settled_at(row, gates.quiet_needed(row.size, rules, Writer.UNKNOWN)) - world.boot
     latest = max(left, 0.0) + world.rescan
     return f"attachd takes it within {span(latest)}, as soon as it is certain that no program has it open"
 

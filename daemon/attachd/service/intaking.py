@@ -14,11 +14,10 @@ from attachd import errors
 from attachd.delivery import carrying, journal_disk, unnoting, worker
 from attachd.delivery.desk import Desk
 from attachd.intake import mounts
-from attachd.intake.coverage import Coverage
-from attachd.intake.scanning import Scanner
-from attachd.intake.unheard import Unheard
-from attachd.intake.visiting import SHARE, Report
-from attachd.intake.watching import Doorbell, Watch
+from attachd.intake.coverage import Coverage, Unheard
+from attachd.intake.folder_scan import SHARE, Report
+from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.scanner import Scanner
 from attachd.journal import database
 from attachd.service import retrying
 

@@ -14,7 +14,7 @@ from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.errors import Mistake, Problem
 from attachd.fs import folders, recognition
-from attachd.intake import hiding, ignoring, reading, routing, walking
+from attachd.intake import examine, files, ignore, ignore_patterns, router
 from attachd.journal import counts, lookup, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -76,10 +76,10 @@ class Locator:
         """Look with the eyes of this configuration."""
         self._config, self._journal = config, journal
         self._roots = paths.roots(config)
-        self._router = routing.of(config)
+        self._router = router.of(config)
         self._rulebook = Rulebook(config)
         self._visited = b""
-        self._hiding = hiding.Hiding(config, self._rulebook, self._router)
+        self._hiding = ignore.Hiding(config, self._rulebook, self._router)
 
     def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
         """Yield what lies at a path; of a folder, everything in it, or what is wrong with the folder itself."""
@@ -160,7 +160,7 @@ class Locator:
             (
                 explaining.ComingBack(i.source, i.target, i.since)
                 for i in found
-                if reading.still_in_failed(self._config.folders.failed, i.source)
+                if examine.still_in_failed(self._config.folders.failed, i.source)
             ),
             None,
         )
@@ -194,12 +194,12 @@ class Locator:
         if not rest:
             return explaining.NoIssue("", since=self._stray_since(b""))
         routed = self._router.route(top)
-        if isinstance(routed, routing.Unrouted):
+        if isinstance(routed, router.Unrouted):
             return explaining.NoIssue(routed.reason, since=self._stray_since(top))
         if self._config.folders.nested == "ignore" and b"/" in rest:
             return explaining.TooDeep()
-        if path.count(b"/") > walking.DEPTH + 1:
-            return explaining.TooDeep(walking.DEPTH)
+        if path.count(b"/") > files.DEPTH + 1:
+            return explaining.TooDeep(files.DEPTH)
         return None
 
     def _unseen(self, path: bytes, size: int) -> Situation:
@@ -212,7 +212,7 @@ class Locator:
             return unlisted
         top = path.partition(b"/")[0]
         routed = self._router.route(top)
-        assert isinstance(routed, routing.Routed)
+        assert isinstance(routed, router.Routed)
         return explaining.Unseen(routed.key, size, self._rulebook.of(top, routed.key))
 
     def _unlisted(self, path: bytes) -> explaining.Unlisted | None:
@@ -254,7 +254,7 @@ class Locator:
         """Heed the ignore files on the way to a path; those of one folder's files are read once."""
         above = path.rpartition(b"/")[0]
         routed = self._router.route(path.partition(b"/")[0])
-        if above and above != self._visited and isinstance(routed, routing.Routed):
+        if above and above != self._visited and isinstance(routed, router.Routed):
             self._hiding.visit(self._config.folders.inbox, above)
             self._visited = above
 
@@ -291,7 +291,7 @@ class Locator:
 
     def _key(self, path: bytes) -> str:
         routed = self._router.route(path.partition(b"/")[0])
-        return routed.key if isinstance(routed, routing.Routed) else ""
+        return routed.key if isinstance(routed, router.Routed) else ""
 
     def _folders_trouble(self, path: bytes) -> Situation | None:
         """What is wrong with a folder below the inbox, whatever lies in it."""
@@ -299,11 +299,11 @@ class Locator:
         if ignored is not None:
             return ignored
         routed = self._router.route(path.partition(b"/")[0])
-        if isinstance(routed, routing.Unrouted):
+        if isinstance(routed, router.Unrouted):
             return explaining.NoIssue(routed.reason, folder=True, since=self._stray_since(path.partition(b"/")[0]))
         if self._config.folders.nested == "ignore" and b"/" in path:
             return explaining.TooDeep()
-        return explaining.TooDeep(walking.DEPTH) if path.count(b"/") > walking.DEPTH else None
+        return explaining.TooDeep(files.DEPTH) if path.count(b"/") > files.DEPTH else None
 
     def _inside(self, root: str, path: bytes) -> Iterator[Found]:
         """Everything in a folder in the order of the names, with one line for a folder that is in trouble itself."""
@@ -336,12 +336,12 @@ def _kind(status: os.stat_result) -> str:
 
 
 def _rule(pattern: str, users: tuple[str, ...]) -> Rule:
-    if pattern in (*ignoring.OWN, ignoring.OWN_STATUS):
+    if pattern in (*ignore_patterns.OWN, ignore_patterns.OWN_STATUS):
         return Rule.OWN
-    if pattern == ignoring.KEPT:
+    if pattern == ignore_patterns.KEPT:
         return Rule.KEPT
-    if pattern not in ignoring.BUILT_IN and pattern in users:
+    if pattern not in ignore_patterns.BUILT_IN and pattern in users:
         return Rule.USERS
     if pattern.startswith("."):
         return Rule.HIDDEN
-    return Rule.BUILT_IN if pattern in ignoring.BUILT_IN else Rule.USERS
+    return Rule.BUILT_IN if pattern in ignore_patterns.BUILT_IN else Rule.USERS

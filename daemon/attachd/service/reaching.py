@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from attachd.config import Config, addresses
 from attachd.delivery import site as site_
-from attachd.intake import routing
+from attachd.intake import router as intake_router
 from attachd.jira import client, connection
 from attachd.jira.reply import Exchange, Reply
 from attachd.model import printable
@@ -117,7 +117,7 @@ def issues(config: Config, asker: client.Client, known: site_.Site, *, told: boo
 
     *told*: Jira tells what the account may do, so that it is asked of each issue too.
     """
-    router = routing.of(config)
+    router = intake_router.of(config)
     try:
         folders = [path for path in config.folders.inbox.iterdir() if path.is_dir() and not path.is_symlink()]
     except OSError:
@@ -125,7 +125,7 @@ def issues(config: Config, asker: client.Client, known: site_.Site, *, told: boo
     for name in sorted(path.name for path in folders if not path.name.startswith("."))[:_MOST]:
         shown = f"inbox/{printable(os.fsencode(name))}"
         routed = router.route(os.fsencode(name))
-        if isinstance(routed, routing.Unrouted):
+        if isinstance(routed, intake_router.Unrouted):
             yield Finding(shown, "warning", routed.reason)
         else:
             yield _issue(shown, routed.key, asker, known.version, told=told)

@@ -26,7 +26,8 @@ from attachd.config import Config
 from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS, Kept
 from attachd.fs import folders, free_names, move, recognition, relocation, rename
 from attachd.fs.folders import Dirty
-from attachd.intake import routing, walking
+from attachd.intake import files
+from attachd.intake import router as intake_router
 from attachd.journal import database, lookup, retries, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -120,7 +121,7 @@ def retry(
     Begins with what an earlier process left half done. *not_attached*: a person has looked, and says that they are not in
     their issues.
     """
-    router = routing.of(config)
+    router = intake_router.of(config)
     ended: dict[int, Returned | Left] = {}
     with _alone(state) as alone:
         if alone:
@@ -190,7 +191,7 @@ def _end_all(config: Config, state: Path) -> list[Returned | Left]:
 
 
 def _group(
-    config: Config, state: Path, router: routing.Router, chosen: Sequence[Row], judged: Clock | None
+    config: Config, state: Path, router: intake_router.Router, chosen: Sequence[Row], judged: Clock | None
 ) -> list[Returned | Left]:
     """Write down what is to be moved where, all at once, and move it. What an earlier run could not end goes on from there.
 
@@ -228,21 +229,23 @@ def _latest_at_jira(connection: sqlite3.Connection, clock: Clock) -> float:
     return clock.wall() + ASSUMED_SLACK_SECONDS if measured is None else measured
 
 
-def wanted(row: Row, router: routing.Router) -> bytes | routing.Unrouted:
+def wanted(row: Row, router: intake_router.Router) -> bytes | intake_router.Unrouted:
     """The path that the file had in the inbox; below the bare key where its folder means another issue by now, or none."""
     folder, _, rest = row.path.partition(b"/")
-    if router.route(folder) == routing.Routed(row.asked):
+    if router.route(folder) == intake_router.Routed(row.asked):
         return row.path
     bare = row.asked.encode()
     routed = router.route(bare)
-    return routed if isinstance(routed, routing.Unrouted) else bare + b"/" + rest
+    return routed if isinstance(routed, intake_router.Unrouted) else bare + b"/" + rest
 
 
-def _intend(config: Config, router: routing.Router, row: Row, promised: Collection[bytes]) -> retries.Intent | Left:
+def _intend(
+    config: Config, router: intake_router.Router, row: Row, promised: Collection[bytes]
+) -> retries.Intent | Left:
     """Choose the name, and see what is to be moved."""
     assert row.target is not None
     goal = wanted(row, router)
-    if isinstance(goal, routing.Unrouted):
+    if isinstance(goal, intake_router.Unrouted):
         return Left(row.target, goal.reason)
     try:
         identity = _identity(config.folders.failed, row.target)
@@ -497,7 +500,7 @@ class _Taking:
             return False
         alike = (
             entry.path
-            for entry in walking.everything(self._inbox, lambda: None)
+            for entry in files.everything(self._inbox, lambda: None)
             if (entry.print.size, entry.print.mtime_ns) == (intent.size, intent.mtime_ns)
         )
         return any(_sum(self._inbox, path) == intent.sha256 for path in alike)

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from attachd.config import Config, Rulebook
-from attachd.intake import hiding, routing
+from attachd.intake import ignore, router
 from attachd.model import printable
 from attachd.service import disk, trying
 from attachd.service.finding import Finding
@@ -89,7 +89,7 @@ def droppers(config: Config) -> Finding:
 
 def loose(config: Config) -> Iterator[Finding]:
     """Files that lie in the inbox itself, and so in no issue's folder."""
-    hidden = hiding.Hiding(config, Rulebook(config), routing.of(config))
+    hidden = ignore.Hiding(config, Rulebook(config), router.of(config))
     with os.scandir(config.folders.inbox) as entries:
         files = [os.fsencode(each.name) for each in entries if each.is_file(follow_symlinks=False)]
     found = sorted(name for name in files if not hidden.why(name, False))

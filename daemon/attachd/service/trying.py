@@ -13,7 +13,7 @@ from pathlib import Path
 from attachd.fs.leases import Writer, writer
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage
-from attachd.intake.watching import Doorbell, Watch
+from attachd.intake.inotify import Doorbell, Watch
 from attachd.share import locks as locks_
 
 #: CAP_LEASE in the effective set (capabilities(7), linux/capability.h).

@@ -101,7 +101,7 @@ SEEDS = (
         "            queue.checksums(connection, batch, sums)\n", "            pass\n", "large",
     ),
     Seed(
-        "size and time as proof of the content", "intake/observing.py",
+        "size and time as proof of the content", "intake/identity.py",
         "    return Look.ADOPT if sums[row.path] == row.sha256 else Look.REPLACED\n", "    return Look.ADOPT\n",
         "replaced", "kill", "sending",
     ),

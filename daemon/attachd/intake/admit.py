@@ -15,15 +15,17 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config, Settle
 from attachd.fs import folders, leases
-from attachd.intake import gating, observing, reading
-from attachd.intake.endings import Endings
-from attachd.intake.gating import Marker
-from attachd.intake.observing import Rival
-from attachd.intake.walking import Entry
+from attachd.intake import evidence, examine, gates
+from attachd.intake import identity as intake_identity
+from attachd.intake.evidence import Candidate
+from attachd.intake.files import Found, Seen
+from attachd.intake.gates import Marker
+from attachd.intake.identity import Rival
+from attachd.intake.truncation import Endings
 from attachd.journal import admission, identity, rows
 from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
-from attachd.journal.rows import Row
+from attachd.journal.rows import EVERY, Row
 from attachd.model import State, printable
 from attachd.share import ready_markers
 from attachd.share.inbox_marker import Guard
@@ -31,33 +33,7 @@ from attachd.share.inbox_marker import Guard
 log = structlog.get_logger()
 
 #: What a look at an open file came to.
-Examined = reading.Free | reading.Bar | reading.Moving | gating.Wait
-
-
-@dataclass(slots=True)
-class Seen:
-    """What a chunk of a listing came to: how many files, how many of them have a row, how many are new.
-
-    Those that are *undecided* look otherwise than their row says.
-    """
-
-    known: int = 0
-    rows: int = 0
-    new: int = 0
-    undecided: int = 0
-    settles: float | None = None
-
-    def look_again(self, at: float) -> None:
-        """Remember the earliest time (CLOCK_BOOTTIME) at which a file is worth another look."""
-        self.settles = at if self.settles is None else min(at, self.settles)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One file of a listing, with the row at its path if there is one."""
-
-    entry: Entry
-    row: Row | None
+Examined = examine.Free | examine.Bar | examine.Moving | gates.Wait
 
 
 class Admitting:
@@ -87,12 +63,12 @@ class Admitting:
         """Let those go that nothing holds; *seen* is told when the others are worth another look."""
         moment = self._moment()
         ripe: list[Found] = []
-        held: list[tuple[Row, gating.Wait | gating.Blocked]] = []
+        held: list[tuple[Row, gates.Wait | gates.Blocked]] = []
         for found in files:
             if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
                 continue
             verdict = self._before_opening(found.row, moment)
-            if isinstance(verdict, gating.Go):
+            if isinstance(verdict, gates.Go):
                 ripe.append(found)
             else:
                 held.append((found.row, verdict))
@@ -100,10 +76,10 @@ class Admitting:
         if ripe:
             self._admit(ripe, seen)
 
-    def _before_opening(self, row: Row, moment: Moment) -> gating.Go | gating.Wait | gating.Blocked:
+    def _before_opening(self, row: Row, moment: Moment) -> gates.Go | gates.Wait | gates.Blocked:
         rules = self._rules
         returned = (bool(rules.ready_suffix) or rules.max_age_seconds is not None) and self._returned(row)
-        return gating.before_opening(row, rules, moment, self._marker(row, returned=returned), returned=returned)
+        return gates.before_opening(row, rules, moment, self._marker(row, returned=returned), returned=returned)
 
     def _marker(self, row: Row, *, returned: bool) -> Marker:
         suffix = self._rules.ready_suffix
@@ -120,10 +96,10 @@ class Admitting:
         failed = bytes(self._config.folders.failed)
         return any(not os.path.lexists(os.path.join(failed, target)) for target in targets)
 
-    def _hold(self, held: Sequence[tuple[Row, gating.Wait | gating.Blocked]], seen: Seen) -> None:
+    def _hold(self, held: Sequence[tuple[Row, gates.Wait | gates.Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
         for _, verdict in held:
-            if isinstance(verdict, gating.Wait) and verdict.until is not None:
+            if isinstance(verdict, gates.Wait) and verdict.until is not None:
                 seen.look_again(verdict.until)
         moment = self._moment()
         said = [(row, _said(row, verdict, moment)) for row, verdict in held]
@@ -136,13 +112,13 @@ class Admitting:
                     _write_down(connection, row, hold)
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
-        doubts = reading.doubts(self._journal, ripe)
+        doubted = doubts(self._journal, ripe)
         sizes = {found.entry.print.size for found in ripe}
-        rivals = reading.rivals(self._journal, self._guard, self._key, sizes, self._network)
+        rivals = evidence.rivals(self._journal, self._guard, self._key, sizes, self._network)
         with folders.Held() as held:
-            results = [(f, self._compare(f, held, f.entry.path in doubts, rivals)) for f in ripe]
-        later = self._admit_all(ripe, results, doubts, rivals)
-        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gating.Wait)], seen)
+            results = [(f, self._compare(f, held, f.entry.path in doubted, rivals)) for f in ripe]
+        later = self._admit_all(ripe, results, doubted, rivals)
+        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gates.Wait)], seen)
         self._hold([(row, self._later()) for row in later], seen)
 
     def _compare(
@@ -152,18 +128,18 @@ class Admitting:
         to be compared.
         """
         sent = rivals.get(found.entry.print.size, ())
-        if any(observing.is_unknown(rival.row) for rival in sent):
+        if any(intake_identity.is_unknown(rival.row) for rival in sent):
             return self._later()
         return self._examine(found, held, checksum=suspicious or bool(sent))
 
-    def _later(self) -> gating.Wait:
-        return gating.Wait(self._clock.boot() + gating.COMPARED_SECONDS, gating.COMPARED_LATER)
+    def _later(self) -> gates.Wait:
+        return gates.Wait(self._clock.boot() + gates.COMPARED_SECONDS, gates.COMPARED_LATER)
 
     def _admit_all(
         self,
         ripe: Sequence[Found],
         results: Sequence[tuple[Found, Examined]],
-        doubts: Mapping[bytes, reading.Doubt],
+        doubts: Mapping[bytes, Doubt],
         rivals: Mapping[int, Sequence[Rival]],
     ) -> list[Row]:
         """Write down what was found out. Returns the rows of which it cannot be told yet whether they are another's file."""
@@ -176,21 +152,21 @@ class Admitting:
                 if row is None or current.get(found.entry.path) != row:
                     continue
                 match self._whose(result, rivals.get(row.size, ())):
-                    case observing.Its(former):
+                    case intake_identity.Its(former):
                         self._follow(connection, former, row)
-                    case observing.Unclear():
+                    case intake_identity.Unclear():
                         later.append(row)
-                    case observing.Another():
+                    case intake_identity.Another():
                         self._admit_one(connection, row, result, doubts.get(found.entry.path), now, settled)
             admission.ready(connection, settled, now)
         return later
 
     def _whose(
         self, result: Examined, rivals: Sequence[Rival]
-    ) -> observing.Its | observing.Unclear | observing.Another:
-        if not isinstance(result, reading.Free) or result.sha256 is None:
-            return observing.Another()
-        return observing.whose(result.sha256, rivals)
+    ) -> intake_identity.Its | intake_identity.Unclear | intake_identity.Another:
+        if not isinstance(result, examine.Free) or result.sha256 is None:
+            return intake_identity.Another()
+        return intake_identity.whose(result.sha256, rivals)
 
     def _follow(self, connection: sqlite3.Connection, former: Row, row: Row) -> None:
         """The file that was taken for a new one is one that was sent: its row goes with it, and the new one is forgotten.
@@ -208,42 +184,42 @@ class Admitting:
     def _examine(self, found: Found, held: folders.Held, *, checksum: bool) -> Examined:
         self._beat()
 
-        def gate(descriptor: int) -> gating.Go | gating.Wait:
+        def gate(descriptor: int) -> gates.Go | gates.Wait:
             assert found.row is not None
             moment = self._moment()
             writer = leases.writer(descriptor, network=self._network(found.entry.path))
             marker = self._marker(found.row, returned=True)
-            passed = gating.of_writer(found.row, self._rules, moment, writer, marker)
-            return passed if isinstance(passed, gating.Wait) else self._of_ending(found.row, descriptor, moment)
+            passed = gates.of_writer(found.row, self._rules, moment, writer, marker)
+            return passed if isinstance(passed, gates.Wait) else self._of_ending(found.row, descriptor, moment)
 
-        return reading.examine(
+        return examine.examine(
             self._guard.inbox, found.entry.path, found.entry.print, held, checksum=checksum, gate=gate
         )
 
-    def _of_ending(self, row: Row, descriptor: int, moment: Moment) -> gating.Go | gating.Wait:
+    def _of_ending(self, row: Row, descriptor: int, moment: Moment) -> gates.Go | gates.Wait:
         if not self._rules.incomplete_seconds:
-            return gating.Go()
+            return gates.Go()
         lacks = self._endings.lacks(descriptor, row.path, row.fingerprint)
-        return gating.of_ending(row, self._rules, moment, lacks)
+        return gates.of_ending(row, self._rules, moment, lacks)
 
     def _admit_one(
         self,
         connection: sqlite3.Connection,
         row: Row,
         result: Examined,
-        doubt: reading.Doubt | None,
+        doubt: Doubt | None,
         now: float,
         settled: dict[int, str | None],
     ) -> None:
         """Write down what was found out about one file; one that may be sent is added to those that have *settled*."""
         match result:
-            case reading.Moving() | gating.Wait():
+            case examine.Moving() | gates.Wait():
                 return
-            case reading.Bar(reason):
+            case examine.Bar(reason):
                 held = admission.Hold(blocked=reason)
                 if not admission.says(row, held):
                     _write_down(connection, row, held)
-            case reading.Free(sha256, lacks):
+            case examine.Free(sha256, lacks):
                 if lacks:
                     about = log.bind(id=row.ident, issue=row.asked, file=printable(row.path))
                     about.warning("file.incomplete", reason=f"{rows.end_missing(lacks)}; it is sent as it is")
@@ -253,18 +229,18 @@ class Admitting:
                 else:
                     settled[row.id] = lacks
 
-    def _claim(self, connection: sqlite3.Connection, doubt: reading.Doubt, sha256: bytes) -> admission.Claim | None:
+    def _claim(self, connection: sqlite3.Connection, doubt: Doubt, sha256: bytes) -> admission.Claim | None:
         keys = identity.keys_of(connection, self._key)
-        return reading.claim(doubt, sha256, keys, self._has_left)
+        return claim(doubt, sha256, keys, self._has_left)
 
     def _has_left(self, failed: Row) -> bool:
         root = bytes(self._config.folders.failed)
         return failed.target is not None and not os.path.lexists(os.path.join(root, failed.target))
 
 
-def _said(row: Row, verdict: gating.Wait | gating.Blocked, moment: Moment) -> admission.Hold:
+def _said(row: Row, verdict: gates.Wait | gates.Blocked, moment: Moment) -> admission.Hold:
     """What is to be written down; a file that only has to be quiet stays blocked until it is looked at once more."""
-    if isinstance(verdict, gating.Blocked):
+    if isinstance(verdict, gates.Blocked):
         return admission.Hold(blocked=verdict.reason)
     blocked = None if verdict.reason or verdict.lacks else row.blocked
     left = verdict.until - moment.boot if verdict.over and verdict.until is not None else 0.0
@@ -276,3 +252,69 @@ def _write_down(connection: sqlite3.Connection, row: Row, held: admission.Hold) 
     if held.blocked and held.blocked != row.blocked:
         log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=held.blocked)
     admission.hold(connection, row, held)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a new file may be attached already: earlier failures of its size, notes of such, or a journal that was *lost*."""
+
+    earlier: tuple[Row, ...]
+    heard: frozenset[bytes]
+    lost: bool
+
+
+def doubts(journal: Journal, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
+    """Which settled files have to be read, and perhaps looked up, before they are sent for the first time."""
+    suspicious: dict[bytes, Doubt] = {}
+    with journal.transaction_for_reading() as connection:
+        sizes = {each.entry.print.size for each in found}
+        failed = {size: tuple(identity.uncertain(connection, size)) for size in sizes}
+        heard = {size: identity.heard(connection, size) for size in sizes}
+    for each in found:
+        size, lost = each.entry.print.size, each.row is not None and each.row.suspect_at is not None
+        if failed[size] or heard[size] or lost:
+            suspicious[each.entry.path] = Doubt(failed[size], heard[size], lost)
+    return suspicious
+
+
+def claim(doubt: Doubt, sha256: bytes, keys: frozenset[str], left: Callable[[Row], bool]) -> admission.Claim | None:
+    """By which attempt a file of this content may be attached; None where nothing speaks for that.
+
+    *keys* are those of its issue, and *left* says whether the file of a failed row lies in failed no more.
+    """
+    alike = [row for row in doubt.earlier if row.sha256 == sha256]
+    unknown = doubt.lost or sha256 in doubt.heard
+    if not alike:
+        told = admission.TOLD if sha256 in doubt.heard else 0
+        return admission.Claim(0.0, told, "") if unknown else None
+    back = [row for row in alike if left(row)]
+    here = [row for row in alike if keys & {row.asked, row.lane}]
+    newest = next(iter([row for row in back if row in here] or back or here or alike))
+    times = [row.doubt_at if row.doubt_at is not None else row.sent_at or 0.0 for row in alike]
+    attempts = [row.doubt_attempt if row.doubt_attempt is not None else row.attempt or 0 for row in alike]
+    slacks = [row.doubt_slack if row.doubt_at is not None else row.sent_slack for row in alike]
+    authors = {row.author for row in alike}
+    return admission.Claim(
+        at=0.0 if unknown else min(times),
+        attempt=admission.TOLD if unknown else min(attempts),
+        author=(newest.author or "") if len(authors) == 1 and not unknown else "",
+        slack=max((slack for slack in slacks if slack is not None), default=None) if None not in slacks else None,
+        name=newest.name if newest in here else None,
+        brief=not unknown,
+        judged=judged_by_return(newest) if newest in back else None,
+        judged_at=newest.judged_at if newest in back else None,
+        # One file of this content came back; another that does so later has the next one's doubt.
+        heirs=(newest.id,) if newest in back and newest in here else (),
+    )
+
+
+def judged_by_return(row: Row) -> str | None:
+    """Which attachments a person has looked at, where the file of a failed row came back.
+
+    Who moves it back by hand does what its note says: look at the attachments that it names, and move the file back to have it
+    sent again. ``retry`` alone says nothing about them; with --not-attached it says so of all.
+    """
+    judged = set((row.judged or "").split())
+    if row.returned is None or EVERY in judged:
+        judged.update((row.candidates or "").split())
+    return " ".join(sorted(judged)) or None

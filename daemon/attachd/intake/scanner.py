@@ -17,11 +17,12 @@ import structlog
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.fs import folders as fs_folders
-from attachd.intake import hearsay, reading, walking
+from attachd.intake import evidence, note_claims
+from attachd.intake import files as intake_files
 from attachd.intake.coverage import Coverage
-from attachd.intake.listings import Folder, Listing
-from attachd.intake.visiting import Report, Visiting
-from attachd.intake.watching import INBOX
+from attachd.intake.folder_scan import Report, Visiting
+from attachd.intake.inotify import INBOX
+from attachd.intake.listing_cache import Folder, Listing
 from attachd.journal import admission, database, identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -116,7 +117,7 @@ class Scanner:
         try:
             inbox = os.open(self._guard.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            report.troubles.append((b"", walking.why(error)))
+            report.troubles.append((b"", intake_files.why(error)))
             return report
         try:
             self._scan(inbox, only, report, fully=fully)
@@ -145,7 +146,7 @@ class Scanner:
             elif listing and not listing.reason:
                 report.files += listing.files
                 ignored |= {name: listing.ignored} if listing.ignored else {}
-                strays |= {path: (walking.TOO_DEEP, files) for path, files in listing.deep.items()}
+                strays |= {path: (intake_files.TOO_DEEP, files) for path, files in listing.deep.items()}
         listed = not any(path == b"" for path, _ in report.troubles)
         for name in known - set(folders) if listed else ():
             if not self._visiting.gone(inbox, name, report):
@@ -173,7 +174,7 @@ class Scanner:
             return
         blind = {key for path in troubles if (key := self._visiting.key_of(path))}
         moment, apart = self._moment(), self._rescan_seconds
-        gone = reading.departing(self._journal, self._guard, departed, apart, moment)
+        gone = evidence.departing(self._journal, self._guard, departed, apart, moment)
         sighted = self._visiting.sighted(gone) if gone else set[int]()
         with self._journal.transaction(durable=False) as connection:
             for row in gone:
@@ -187,7 +188,7 @@ class Scanner:
         status, known = os.fstat(inbox), self._known_folders(only)
         self._lost = int(self._journal.value("SELECT value FROM meta WHERE key = 'lost'") or 0)
         if self._lost and not self._heard:
-            self._heard = hearsay.gather(self._journal, self._config.folders.failed, self._beat)
+            self._heard = note_claims.gather(self._journal, self._config.folders.failed, self._beat)
         self._visiting.begin(status.st_dev, known, lost=self._lost)
         if self._coverage:
             if fully:
@@ -244,7 +245,7 @@ class Scanner:
                     elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
                         loose += 1
         except OSError as error:
-            report.troubles.append((b"", walking.why(error)))
+            report.troubles.append((b"", intake_files.why(error)))
         return sorted(folders), loose
 
     def _some(self, inbox: int, only: Collection[bytes], report: Report) -> tuple[list[bytes], int]:

@@ -1,4 +1,4 @@
-"""What lies below a folder of the inbox: by directory descriptors, never through a link, nothing opened but folders."""
+"""Files as a scan finds them, and what can be read from one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from attachd import errors
 from attachd.fs import folders as fs_folders
-from attachd.intake import ignoring
+from attachd.intake import ignore_patterns
+from attachd.journal.rows import Row
 from attachd.model import Fingerprint, signed64
 from attachd.share import inbox_marker
 
@@ -102,7 +103,7 @@ class Walk:
 
     def _leave(self, path: bytes, folder: bool) -> bool:
         pattern = self.hidden(path, folder)
-        self.ignored += pattern is not None and pattern not in ignoring.OWN
+        self.ignored += pattern is not None and pattern not in ignore_patterns.OWN
         return pattern is not None
 
     def entry(self, item: os.DirEntry[str], path: bytes) -> Entry | None:
@@ -155,3 +156,29 @@ def fingerprint(status: os.stat_result) -> Fingerprint:
     """What stat(2) tells of a content."""
     times = signed64(status.st_mtime_ns), signed64(status.st_ctime_ns)
     return Fingerprint(status.st_size, *times, signed64(status.st_dev), signed64(status.st_ino))
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a chunk of a listing came to: how many files, how many of them have a row, how many are new.
+
+    Those that are *undecided* look otherwise than their row says.
+    """
+
+    known: int = 0
+    rows: int = 0
+    new: int = 0
+    undecided: int = 0
+    settles: float | None = None
+
+    def look_again(self, at: float) -> None:
+        """Remember the earliest time (CLOCK_BOOTTIME) at which a file is worth another look."""
+        self.settles = at if self.settles is None else min(at, self.settles)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file of a listing, with the row at its path if there is one."""
+
+    entry: Entry
+    row: Row | None

@@ -4,26 +4,71 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
-from attachd.intake import listings, mounts, reading, routing, walking
+from attachd.intake import evidence, examine, listing_cache, mounts, router
+from attachd.intake import files as intake_files
 from attachd.intake.coverage import Coverage
-from attachd.intake.dragged import LeftAlone
-from attachd.intake.effort import Effort
-from attachd.intake.endings import Endings
-from attachd.intake.hiding import Hiding
-from attachd.intake.listings import Listing, Listings
-from attachd.intake.nested import Nested
-from attachd.intake.settling import Settling
-from attachd.journal import admission
+from attachd.intake.evidence import may_count
+from attachd.intake.examine import log
+from attachd.intake.identity import is_sent
+from attachd.intake.ignore import Hiding
+from attachd.intake.listing_cache import Listing, Listings
+from attachd.intake.matching import Settling
+from attachd.intake.mounts import Nested
+from attachd.intake.stray_notes import LeftAlone
+from attachd.intake.truncation import Endings
+from attachd.journal import admission, identity
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
+from attachd.model import State, printable
 from attachd.share.inbox_marker import Guard
 from attachd.turns import Turns
+
+#: A step that takes longer counts as this much. The steps are single folders and files: only a file system that does not
+#: answer, or the content of a large file, takes longer.
+_LONGEST_STEP = 1.0
+
+_T = TypeVar("_T")
+
+
+class Effort:
+    """Counts the seconds of scanning, step by step.
+
+    After a scan the inbox is left alone for a multiple of what it took. One that hung until a share's server came back
+    took minutes; what was put there since would wait for hours.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """Nothing was done yet."""
+        self._clock, self._last, self._spent = clock, clock.boot(), 0.0
+
+    def step(self) -> None:
+        """Something was done."""
+        now = self._clock.boot()
+        self._spent += min(now - self._last, _LONGEST_STEP)
+        self._last = now
+
+    def waited(self) -> None:
+        """What passed since the last step was no work: others had their turn."""
+        self._last = self._clock.boot()
+
+    def each(self, things: Iterable[_T]) -> Iterator[_T]:
+        """The same *things*, each a step."""
+        for thing in things:
+            self.step()
+            yield thing
+
+    def spent(self) -> float:
+        """The seconds until now; only the difference of two answers means anything."""
+        self.step()
+        return self._spent
+
 
 #: Files that are looked at and written down in one transaction.
 CHUNK = 250
@@ -68,7 +113,7 @@ class Visiting:
         """Make one for the life of the process; the arguments are those of ``scanning.Scanner``."""
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
         self._coverage, self._beat, self._turns, self.effort = coverage, beat, turns, Effort(clock)
-        self._router = routing.of(config)
+        self._router = router.of(config)
         self._endings, self._left_alone = Endings(), LeftAlone()
         self._nested = Nested(journal)
         self._device, self._known, self._lost = 0, frozenset[bytes](), 0
@@ -126,7 +171,7 @@ class Visiting:
         self._beat()
         began = self._clock.wall()
         try:
-            folder = os.open(name, walking.FOLDER, dir_fd=inbox)
+            folder = os.open(name, intake_files.FOLDER, dir_fd=inbox)
         except OSError:
             return None
         try:
@@ -142,17 +187,17 @@ class Visiting:
             return None
         finally:
             os.close(folder)
-        found = Listing(began, (listings.Folder.of(name, status),), 0)
+        found = Listing(began, (listing_cache.Folder.of(name, status),), 0)
         self.listings.put(name, found)
         return found
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
         self._beat()
         began = self._clock.wall()
-        seen: list[listings.Folder] = []
+        seen: list[listing_cache.Folder] = []
         routed = self._router.route(name)
-        walk = self._walk(name, seen, heed=isinstance(routed, routing.Routed))
-        if isinstance(routed, routing.Unrouted):
+        walk = self._walk(name, seen, heed=isinstance(routed, router.Routed))
+        if isinstance(routed, router.Unrouted):
             files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
             files += sum(walk.deep.values())
             settled = self.absent(name, 0, served=False)
@@ -168,7 +213,7 @@ class Visiting:
             self.listings.drop(name)
         return listing
 
-    def _walk(self, name: bytes, seen: list[listings.Folder], *, heed: bool) -> walking.Walk:
+    def _walk(self, name: bytes, seen: list[listing_cache.Folder], *, heed: bool) -> intake_files.Walk:
         """A walk that notes the folders that it has *seen*, has them watched, and heeds their ignore files."""
 
         devices = {b"": self._device}
@@ -177,14 +222,14 @@ class Visiting:
             self._beat()
             devices[path] = status.st_dev
             self._nested.entered(devices[path.rpartition(b"/")[0]], path, status.st_dev)
-            seen.append(listings.Folder.of(path, status))
+            seen.append(listing_cache.Folder.of(path, status))
             if self._coverage:
                 self._coverage.enter(folder, status, name)
             return self.hiding.enter(folder, path) if heed else None
 
-        return walking.Walk(self.hiding.why, self._config.folders.nested == "flatten", enter)
+        return intake_files.Walk(self.hiding.why, self._config.folders.nested == "flatten", enter)
 
-    def _settle(self, inbox: int, name: bytes, key: str, walk: walking.Walk, report: Report) -> tuple[int, int]:
+    def _settle(self, inbox: int, name: bytes, key: str, walk: intake_files.Walk, report: Report) -> tuple[int, int]:
         """Bring what lies in an issue's folder into the journal. Returns how many files there are, and have a row."""
         settling = Settling(
             *(self._journal, self._config, self._clock, self._guard, key),
@@ -211,7 +256,7 @@ class Visiting:
         if new:
             report.found[name] = new
         for below, reason in self.hiding.broken.items():
-            reading.hold_back(self._journal, below, reason, self._moment())
+            hold_back(self._journal, below, reason, self._moment())
         return files, known
 
     @contextmanager
@@ -253,11 +298,11 @@ class Visiting:
             self._beat()
             with self._journal.transaction_for_reading() as connection:
                 rows = admission.under(connection, folder, after, CHUNK)
-            gone = [row for row in rows if reading.lies_there(self._guard.inbox, row.path) is False]
+            gone = [row for row in rows if examine.lies_there(self._guard.inbox, row.path) is False]
             left = [row for row in rows if row not in gone and not (served and self._is_taken(row.path))]
-            reading.leave_alone(self._journal, [row.id for row in left], self._moment())
+            leave_alone(self._journal, [row.id for row in left], self._moment())
             if gone and self._guard.look().there:
-                reading.count_missing(
+                count_missing(
                     self._journal, [row.id for row in gone], self._moment(), self._config.settle.rescan_seconds
                 )
             if len(rows) < CHUNK:
@@ -270,18 +315,73 @@ class Visiting:
 
     def sighted(self, departed: Sequence[Row]) -> set[int]:
         """Whose files still lie anywhere in the inbox (``reading.sighted``)."""
-        return reading.sighted(self._guard, departed, self._network, self._beat)
+        return evidence.sighted(self._guard, departed, self._network, self._beat)
 
     def key_of(self, path: bytes) -> str | None:
         """The issue of a folder of the inbox; None for one that is no issue's."""
         routed = self._router.route(path.partition(b"/")[0])
-        return routed.key if isinstance(routed, routing.Routed) else None
+        return routed.key if isinstance(routed, router.Routed) else None
 
     def _moment(self) -> admission.Moment:
         return admission.Moment.of(self._clock, self._guard.epoch)
 
 
-def _chunks(entries: Iterator[walking.Entry]) -> Iterator[list[walking.Entry]]:
+def _chunks(entries: Iterator[intake_files.Entry]) -> Iterator[list[intake_files.Entry]]:
     while chunk := list(itertools.islice(entries, CHUNK)):
         # The order in which they are sent: as they came, and not as the file system happens to list them.
         yield sorted(chunk, key=lambda entry: (entry.print.mtime_ns, entry.path))
+
+
+#: Rows that are looked at in one transaction.
+_AT_ONCE = 1000
+
+
+def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Moment, apart: float) -> None:
+    """Count complete listings, *apart* seconds from each other, that did not show these rows' files.
+
+    Two make it certain: what was never sent is withdrawn then. Of what was sent the second one is counted in ``departing``.
+    """
+    with journal.transaction(durable=False) as connection:
+        for row_id in row_ids:
+            row = identity.still_at_path(connection, row_id)
+            if row is None:
+                continue
+            if row.state is State.SEEN:
+                admission.withdraw(connection, row, moment, "")
+            elif row.missing and is_sent(row):
+                continue  # It may have been carried elsewhere: what is so is concluded when everything was looked through.
+            elif may_count(row, moment, apart):
+                missing = admission.count_missing(connection, row, moment)
+                if missing >= 2 and row.state is State.READY:
+                    admission.withdraw(connection, row, moment, "it was taken out of the inbox before it was sent")
+                    log.info("file.withdrawn", id=row.ident, issue=row.asked, file=printable(row.path))
+
+
+def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Moment) -> None:
+    """Withdraw rows whose files are not to be taken any more (ignored now, or in a folder that is no issue's).
+
+    Only what was never sent; what was has its verdict to come.
+    """
+    if not row_ids:
+        return
+    with journal.transaction(durable=False) as connection:
+        for row_id in row_ids:
+            row = identity.still_at_path(connection, row_id)
+            if row is not None and row.state in (State.SEEN, State.READY) and not is_sent(row):
+                admission.withdraw(
+                    connection, row, moment, "it is not to be taken any more (ignored, or no issue's folder)"
+                )
+
+
+def hold_back(journal: Journal, folder: bytes, reason: str, moment: admission.Moment) -> None:
+    """Let nothing go that lies below a folder of which nothing may be taken; what was sent has its verdict to come."""
+    held, after = admission.Hold(blocked=reason), b""
+    while True:
+        with journal.transaction(durable=False) as connection:
+            found = admission.under(connection, folder, after, _AT_ONCE)
+            for row in found:
+                if row.state in (State.SEEN, State.READY) and not is_sent(row) and row.blocked != reason:
+                    admission.set_back(connection, row, held, moment)
+        if len(found) < _AT_ONCE:
+            return
+        after = found[-1].path

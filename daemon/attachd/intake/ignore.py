@@ -10,9 +10,10 @@ from pathlib import Path
 
 from attachd.config import Config, Rulebook, Settle
 from attachd.fs import folders
-from attachd.intake import ignorefile, routing
-from attachd.intake.ignorefile import Broken, Patterns, Unread
-from attachd.intake.ignoring import Ignoring
+from attachd.intake import ignore_file
+from attachd.intake import router as intake_router
+from attachd.intake.ignore_file import Broken, Patterns, Unread
+from attachd.intake.ignore_patterns import Ignoring
 from attachd.model import printable
 from attachd.share import ready_markers
 
@@ -45,7 +46,7 @@ class Hiding:
         self,
         config: Config,
         rulebook: Rulebook,
-        router: routing.Router,
+        router: intake_router.Router,
         network: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         """Take the rules of a configuration. *network* says of a path whether it lies on a network file system."""
@@ -88,10 +89,10 @@ class Hiding:
             self._bytes = 0
             self.broken.clear()
             self._listed_folder.cache_clear()
-        found = ignorefile.read(folder, network=self._network(path))
+        found = ignore_file.read(folder, network=self._network(path))
         match self._bounded(path, found) if isinstance(found, Patterns) else found:
             case Broken(reason):
-                self.broken[path] = f"{ignorefile.NAME.decode()} {reason}"
+                self.broken[path] = f"{ignore_file.NAME.decode()} {reason}"
                 return f"{self.broken[path]}; nothing of this folder is taken until it is mended"
             case Unread(reason):
                 return reason
@@ -140,7 +141,7 @@ class Hiding:
             verdict = patterns.verdict(path[len(above) + 1 :], folder) if patterns else None
             if verdict:
                 hidden, line = verdict
-                return Listed(line, above + b"/" + ignorefile.NAME) if hidden else None
+                return Listed(line, above + b"/" + ignore_file.NAME) if hidden else None
         return None
 
     # --- The rules of a folder ------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class Hiding:
 
     def _rules_of(self, top: bytes) -> Settle:
         routed = self._router.route(top)
-        return self._rulebook.of(top, routed.key if isinstance(routed, routing.Routed) else "")
+        return self._rulebook.of(top, routed.key if isinstance(routed, intake_router.Routed) else "")
 
 
 def _ways(path: bytes) -> Iterator[bytes]:

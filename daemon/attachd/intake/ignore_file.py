@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from attachd import errors, gitignore
 from attachd.fs.leases import Writer, writer
 from attachd.gitignore import Brackets, NoPattern, Pattern
-from attachd.intake import ignoring
+from attachd.intake import ignore_patterns
 
 NAME = b".attachdignore"
 #: What a file may hold. A larger one was not written by a person, and each name would take longer to compare: with these
@@ -39,7 +39,7 @@ class Patterns:
 
     def verdict(self, below: bytes, folder: bool) -> tuple[bool, str] | None:
         """Judge a path by its name below the file's folder: whether it is hidden, and by which line. None: by no line."""
-        match = self.patterns.last(ignoring.text(below), folder=folder)
+        match = self.patterns.last(ignore_patterns.text(below), folder=folder)
         return (match.hides, match.line) if match else None
 
 

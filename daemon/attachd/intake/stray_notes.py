@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from attachd.fs import folders, recognition
-from attachd.intake.walking import Entry
+from attachd.intake.files import Entry
 from attachd.journal import identity, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row

@@ -14,12 +14,14 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.intake import gating, observing, reading, routing
-from attachd.intake.admitting import Admitting, Found, Seen
-from attachd.intake.dragged import Dragged, LeftAlone
-from attachd.intake.endings import Endings
-from attachd.intake.observing import Look
-from attachd.intake.walking import Entry
+from attachd.intake import evidence as intake_evidence
+from attachd.intake import examine, gates, router
+from attachd.intake import identity as intake_identity
+from attachd.intake.admit import Admitting
+from attachd.intake.files import Entry, Found, Seen
+from attachd.intake.identity import Look
+from attachd.intake.stray_notes import Dragged, LeftAlone
+from attachd.intake.truncation import Endings
 from attachd.jira import filenames
 from attachd.journal import admission, identity, retries, rows
 from attachd.journal.admission import Moment, Place
@@ -98,7 +100,7 @@ class Settling:
         if undecided := sum(f.row is not None and f.row.fingerprint != f.entry.print for f in files):
             # Being sent just now, or being written to: whether it is still the same shows later, and no event tells when.
             seen.undecided += undecided
-            seen.look_again(self._clock.boot() + gating.COMPARED_SECONDS)
+            seen.look_again(self._clock.boot() + gates.COMPARED_SECONDS)
         return Recognised(files, seen)
 
     def settle(self, recognised: Recognised) -> Seen:
@@ -115,7 +117,7 @@ class Settling:
         """What ``retry`` is bringing back at this moment: its original may still lie in failed."""
         with self._journal.transaction_for_reading() as connection:
             intents = retries.aimed_at(connection, [entry.path for entry in entries])
-        return {each.target for each in intents if reading.still_in_failed(self._failed, each.source)}
+        return {each.target for each in intents if examine.still_in_failed(self._failed, each.source)}
 
     def _rows(self, entries: Sequence[Entry]) -> list[Found]:
         with self._journal.transaction_for_reading() as connection:
@@ -131,12 +133,12 @@ class Settling:
 
     def _opened(self, entry: Entry) -> Entry:
         self._beat()
-        return reading.anew(self._guard.inbox, entry) if self._network(entry.path) else entry
+        return examine.anew(self._guard.inbox, entry) if self._network(entry.path) else entry
 
     # --- Which row is whose -------------------------------------------------------------------------------------
 
     def _recognise(self, open_: Sequence[Found], seen: Seen) -> None:
-        evidence = reading.gather(self._journal, self._guard, self._key, open_, self._network)
+        evidence = intake_evidence.gather(self._journal, self._guard, self._key, open_, self._network)
         moment = self._moment()
         with self._journal.transaction(durable=False) as connection:
             current = identity.at_paths(connection, [found.entry.path for found in open_])
@@ -153,21 +155,21 @@ class Settling:
         """Whether the journal does not say already what this file is."""
         if found.row is None or found.row.asked != self._key:
             return True
-        return observing.judge(found.row, found.entry.print, self._guard.epoch, {}) is not Look.NOTHING
+        return intake_identity.judge(found.row, found.entry.print, self._guard.epoch, {}) is not Look.NOTHING
 
     def _is_new(
-        self, connection: sqlite3.Connection, found: Found, evidence: observing.Evidence, moment: Moment
+        self, connection: sqlite3.Connection, found: Found, evidence: intake_identity.Evidence, moment: Moment
     ) -> bool:
         """Write down what one file means for the rows that there are. True if it is to have one of its own."""
         row, now = found.row, found.entry.print
         if row is None:
             return self._is_nobodys(connection, found.entry, evidence, moment)
-        if row.asked != self._key and not (observing.is_sent(row) and row.asked in evidence.keys):
+        if row.asked != self._key and not (intake_identity.is_sent(row) and row.asked in evidence.keys):
             return self._reroute(connection, row, found.entry, evidence, moment)
-        match observing.judge(row, now, moment.epoch, evidence.sums):
+        match intake_identity.judge(row, now, moment.epoch, evidence.sums):
             case Look.ADOPT:
                 admission.adopt(connection, row, now, moment)
-            case Look.SETTLE_ANEW if not reading.former(connection, found.entry, moment.epoch, evidence):
+            case Look.SETTLE_ANEW if not intake_evidence.former(connection, found.entry, moment.epoch, evidence):
                 admission.settle_anew(connection, row, now, moment, suspect=self._suspect)
             case Look.SETTLE_ANEW | Look.REPLACED:
                 log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
@@ -178,17 +180,17 @@ class Settling:
         return False
 
     def _reroute(
-        self, connection: sqlite3.Connection, row: Row, entry: Entry, evidence: observing.Evidence, moment: Moment
+        self, connection: sqlite3.Connection, row: Row, entry: Entry, evidence: intake_identity.Evidence, moment: Moment
     ) -> bool:
         """Its folder means another issue now (an alias was corrected): as if it had been moved there."""
-        if not observing.is_sent(row):
+        if not intake_identity.is_sent(row):
             admission.follow(connection, row, self._place(entry), entry.print, moment)
             return False
         _detach(connection, row, moment, "its folder means another issue now", evidence)
         return self._is_nobodys(connection, entry, evidence, moment)
 
     def _is_nobodys(
-        self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment
+        self, connection: sqlite3.Connection, entry: Entry, evidence: intake_identity.Evidence, moment: Moment
     ) -> bool:
         # One that could not be read may be a sent file under a new name. That is found out before it is admitted.
         return not self._follow(connection, entry, evidence, moment)
@@ -202,18 +204,18 @@ class Settling:
 
     def _place(self, entry: Entry) -> Place:
         parts = entry.path.split(b"/")[1:]
-        return Place(entry.path, self._key, filenames.stored_path(parts, routing.flatten(parts)))
+        return Place(entry.path, self._key, filenames.stored_path(parts, router.flatten(parts)))
 
     def _follow(
-        self, connection: sqlite3.Connection, entry: Entry, evidence: observing.Evidence, moment: Moment
+        self, connection: sqlite3.Connection, entry: Entry, evidence: intake_identity.Evidence, moment: Moment
     ) -> bool:
         """Let a row go with its file that was renamed. True if the file has a row now.
 
         Within the issue the row follows. To another issue an unsent row follows; a sent one keeps its verdict and loses
         the path, and the file is a new job there.
         """
-        for row in reading.former(connection, entry, moment.epoch, evidence):
-            if row.asked in evidence.keys or not observing.is_sent(row):
+        for row in intake_evidence.former(connection, entry, moment.epoch, evidence):
+            if row.asked in evidence.keys or not intake_identity.is_sent(row):
                 log.info(
                     "file.moved", id=row.ident, issue=self._key, file=printable(entry.path), was=printable(row.path)
                 )
@@ -229,7 +231,9 @@ def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:
     return found if row == found.row else Found(found.entry, None)
 
 
-def _detach(connection: sqlite3.Connection, row: Row, moment: Moment, why: str, evidence: observing.Evidence) -> None:
+def _detach(
+    connection: sqlite3.Connection, row: Row, moment: Moment, why: str, evidence: intake_identity.Evidence
+) -> None:
     """Let a row lose its path. A later file of the same listing may still be its own: it is known as it is now."""
     admission.detach(connection, row, moment, why)
     fresh = rows.find(connection, row.id)

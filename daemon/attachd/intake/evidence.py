@@ -1,0 +1,178 @@
+"""What has to be read so that files and rows can be matched: whose content a file has, and what is gone."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attachd.fs import folders
+from attachd.intake import files
+from attachd.intake.examine import Free, Network, as_it_is, examine, is_closed, lies_there, status_at
+from attachd.intake.files import Entry, fingerprint
+from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, where
+from attachd.journal import admission, identity, rows
+from attachd.journal.database import Journal
+from attachd.journal.rows import Row
+from attachd.share.inbox_marker import Guard
+
+
+class Candidate(Protocol):
+    """A file of a listing, with the row at its path if there is one."""
+
+    @property
+    def entry(self) -> Entry:
+        """The file."""
+
+    @property
+    def row(self) -> Row | None:
+        """The row at its path."""
+
+
+# --- Evidence ---------------------------------------------------------------------------------------------------
+
+
+def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate], network: Network) -> Evidence:
+    """Find out what judging these files needs: checksums, and which rows are no longer at their own paths."""
+    evidence = Evidence()
+    for each in found:
+        if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
+            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
+    with journal.transaction_for_reading() as connection:
+        evidence.keys = identity.keys(connection, key)
+        wanted = _candidates(connection, evidence.keys, [each.entry for each in found], guard.epoch)
+    suspects = {row.id: row for rows in wanted.values() for row in rows}
+    evidence.lost = {row.id: row for row in suspects.values() if _is_away(guard, row, network)}
+    for each in found:
+        sent = any(row.id in evidence.lost and is_sent(row) for row in wanted.get(each.entry.path, ()))
+        if sent and each.entry.path not in evidence.sums:
+            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
+    return evidence
+
+
+def rivals(
+    journal: Journal, guard: Guard, key: str, sizes: Collection[int], network: Network
+) -> dict[int, list[Rival]]:
+    """Find the rows that were sent to this issue and whose own file may be a new one of these *sizes*, by size."""
+    with journal.transaction_for_reading() as connection:
+        sent = identity.sent(connection, identity.keys(connection, key), sizes)
+    found: dict[int, list[Rival]] = {}
+    for row in sent:
+        if (place := whereabouts(guard, row, network)) is not Where.HERE:
+            found.setdefault(row.size, []).append(Rival(row, place))
+    return found
+
+
+def _candidates(
+    connection: sqlite3.Connection, keys: Collection[str], entries: Sequence[Entry], epoch: int
+) -> dict[bytes, list[Row]]:
+    """Rows of other paths whose file each of these may be: of the same inode, or sent, as large, and known to be elsewhere."""
+    renamed = identity.at_inodes(connection, [entry.print for entry in entries], epoch)
+    sent: dict[int, list[Row]] = {}
+    for row in identity.sent(connection, keys, {entry.print.size for entry in entries}):
+        if row.sha256 is not None and (not row.at_path or row.epoch != epoch):
+            sent.setdefault(row.size, []).append(row)
+    if not renamed and not sent:
+        return {}
+    found: dict[bytes, list[Row]] = {}
+    for entry in entries:
+        rows = [*renamed.get(identity.content(entry.print), ()), *sent.get(entry.print.size, ())]
+        found[entry.path] = [row for row in dict.fromkeys(rows) if row.path != entry.path or not row.at_path]
+    return found
+
+
+def _is_away(guard: Guard, row: Row, network: Network) -> bool:
+    if is_sent(row):
+        return whereabouts(guard, row, network) is Where.AWAY
+    return not row.at_path or not _holds(guard, row)
+
+
+def _holds(guard: Guard, row: Row) -> bool:
+    """Whether the file of a row that was never sent still lies at its path; also where that cannot be known."""
+    try:
+        status = status_at(guard.inbox, row.path)
+    except OSError as error:
+        return error.errno not in folders.NOWHERE
+    now = fingerprint(status)
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if row.epoch == guard.epoch:
+        return (now.dev, now.ino) == (row.dev, row.ino)
+    return (now.size, now.mtime_ns) == (row.size, row.mtime_ns)
+
+
+def whereabouts(guard: Guard, row: Row, network: Network) -> Where:
+    """Find out where the file of a row is that was sent. What cannot be looked at is away: should it come back, it is a file
+    more, and of two equal files each is sent once.
+    """
+    try:
+        status = status_at(guard.inbox, row.path)
+        now = fingerprint(status) if stat.S_ISREG(status.st_mode) else None
+    except OSError:
+        now = None
+    return where(row, now, guard.epoch, lambda: _sum(guard.inbox, Entry(row.path, now), network) if now else None)
+
+
+def sighted(guard: Guard, departed: Sequence[Row], network: Network, beat: Callable[[], None]) -> set[int]:
+    """Find out whose files still lie anywhere in the inbox, by the ids of the rows: carried to another issue's folder, to one
+    that is no issue's, or under a name that is left alone, they may come back.
+
+    By inode, of whatever epoch; else by size, time and content. One that cannot be read may be any's.
+    """
+    found: set[int] = set()
+    for entry in files.everything(guard.inbox, beat):
+        here = identity.content(entry.print)
+        for row in departed:
+            if identity.content(row.fingerprint) == here:
+                found.add(row.id)
+            elif (row.size, row.mtime_ns) == here[2:] and row.sha256 and row.id not in found:
+                beat()
+                if _sum(guard.inbox, entry, network) in (None, row.sha256):
+                    found.add(row.id)
+    return found
+
+
+def departing(
+    journal: Journal, guard: Guard, departed: Sequence[Row], apart: float, moment: admission.Moment
+) -> list[Row]:
+    """Of rows that were departed before a scan began, those whose file that scan has not recognised."""
+    with journal.transaction_for_reading() as connection:
+        current = [row for row in rows.many(connection, [row.id for row in departed]) if row in departed]
+        unsettled = identity.unsettled_sizes(connection) if current else set()
+        return [
+            row
+            for row in current
+            if not any((key, row.size) in unsettled for key in identity.keys(connection, row.asked))
+            and (not row.at_path or (may_count(row, moment, apart) and lies_there(guard.inbox, row.path) is False))
+        ]
+
+
+def _sum(inbox: Path, entry: Entry, network: Network) -> bytes | None:
+    gate = as_it_is if network(entry.path) else is_closed
+    with folders.Held() as held:
+        result = examine(inbox, entry.path, entry.print, held, checksum=True, gate=gate)
+    return result.sha256 if isinstance(result, Free) else None
+
+
+def former(connection: sqlite3.Connection, entry: Entry, epoch: int, evidence: Evidence) -> list[Row]:
+    """Rows whose file this is under a new name: the same inode, or sent before a restart with the same content.
+
+    A hard link is no rename: the row's own path must hold it no longer. And a sent row follows only equal content:
+    inodes are reused at once, and build machines give all files one mtime. One content may have been sent to two issues,
+    with a row for each: the row of the issue that it lies in now comes first.
+    """
+    if not evidence.lost:
+        return []
+    candidates = _candidates(connection, evidence.keys, [entry], epoch).get(entry.path, [])
+    found = [row for row in candidates if evidence.lost.get(row.id) == row]
+    sha256 = evidence.sums.get(entry.path)
+    found = [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)]
+    return sorted(found, key=lambda row: row.asked not in evidence.keys)[:1]
+
+
+def may_count(row: Row, moment: admission.Moment, apart: float) -> bool:
+    """Whether a listing counts that does not show the row's file: not directly after another one. Pure."""
+    since = row.missing_boot
+    return since is None or since > moment.boot or moment.boot - since >= apart
