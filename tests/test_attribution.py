@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.delivery import moves
+from attachd.delivery import moved_issues
 from attachd.journal import backup
 from attachd.model import State
 from world import ACCOUNT, Fault, Stored, World, world
@@ -470,7 +470,7 @@ def test_a_moved_issue_is_asked_about_again_and_a_contradiction_ends_it(w: World
     w.jira.moved.clear()
     if restarted:
         w.restart()
-    w.clock.advance(5.0 if restarted else moves.TRUSTED_SECONDS + 60.0)
+    w.clock.advance(5.0 if restarted else moved_issues.TRUSTED_SECONDS + 60.0)
 
     w.drop("OLD-1/later.txt", b"later")
     w.settle(hours=1)

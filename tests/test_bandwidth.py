@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attachd.delivery.bandwidth import SAVED_SECONDS, TURN_SECONDS, Bandwidth, paid_at, piece_bytes, pieces
+from attachd.delivery.pacer import SAVED_SECONDS, TURN_SECONDS, Bandwidth, paid_at, piece_bytes, pieces
 
 KIB = 1024
 

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from attachd import heartbeat
-from attachd.delivery import sending
-from attachd.delivery.desk import Desk
+from attachd.delivery import upload
+from attachd.delivery.runtime import Desk
 from attachd.fs import folders
 from attachd.heartbeat import PATIENCE_SECONDS, Beats
 from attachd.service import notify
@@ -108,7 +108,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
     [
         ("attachd.intake.files", 121, True, True),
         ("attachd.fs.move", 10_000, True, True),
-        ("attachd.delivery.opening", 121, True, True),
+        ("attachd.delivery.preflight", 121, True, True),
         ("attachd.delivery.carrying", 121, True, True),
         ("attachd.jira.multipart", 121, True, True),
         ("attachd.jira.transport", 121, False, False),
@@ -201,9 +201,9 @@ def test_a_wait_for_the_bandwidth_limit_is_no_hang(tmp_path: Path, monkeypatch: 
             w.clock.advance(PATIENCE_SECONDS - 1.0)
             seen.append(desk.beats.hangs())
 
-        monkeypatch.setattr(sending, "_pay", waiting)
+        monkeypatch.setattr(upload, "_pay", waiting)
         w.desk.beats.beat()
-        assert sending._paid(w.desk, w.rows())
+        assert upload._paid(w.desk, w.rows())
 
     assert len(seen) > 2
     assert not any(seen)

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.delivery import witnesses
+from attachd.delivery import probe
 from world import Fault, World, world
 
 DAY = 86_400.0
@@ -75,7 +75,7 @@ def test_a_refusal_whose_blame_was_not_settled_when_the_process_died_is_sent_aga
 
 
 def test_witnesses_from_other_projects_are_asked_first() -> None:
-    assert witnesses.chosen(["TEST-1", "TEST-2", "OPS-1", "QA-1"], "TEST-9") == ["OPS-1", "QA-1", "TEST-1"]
+    assert probe.chosen(["TEST-1", "TEST-2", "OPS-1", "QA-1"], "TEST-9") == ["OPS-1", "QA-1", "TEST-1"]
 
 
 def test_with_a_visible_witness_a_404_is_believed_and_invisible_ones_are_struck_off(w: World) -> None:
@@ -88,7 +88,7 @@ def test_with_a_visible_witness_a_404_is_believed_and_invisible_ones_are_struck_
     w.settle(hours=0.01)
 
     assert w.row("TEST-404/a.txt").state == "FAILED"
-    assert witnesses.known(w.desk) == ["OPS-1"]
+    assert probe.known(w.desk) == ["OPS-1"]
 
 
 def test_a_witness_that_was_struck_off_is_one_again_when_it_accepts_a_file(w: World) -> None:
@@ -97,13 +97,13 @@ def test_a_witness_that_was_struck_off_is_one_again_when_it_accepts_a_file(w: Wo
     w.drop("TEST-404/a.txt", b"a")
     w.deliver()
     assert w.row("TEST-404/a.txt").held
-    assert witnesses.known(w.desk) == []
+    assert probe.known(w.desk) == []
     w.jira.missing.discard("OPS-1")
     w.clock.advance(1.0)
 
     accepted(w, "OPS-1")
 
-    assert witnesses.known(w.desk) == ["OPS-1"]
+    assert probe.known(w.desk) == ["OPS-1"]
     assert w.row("TEST-404/a.txt").state == "FAILED"
 
 

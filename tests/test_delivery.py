@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import carrying, opening, sending, worker
+from attachd.delivery import carrying, preflight, worker
 from attachd.fs import folders as fs_folders
 from attachd.journal import rows
 from attachd.model import State
@@ -124,7 +124,7 @@ def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: 
 
 
 def test_a_file_that_is_carried_to_another_issue_while_its_own_is_looked_at_is_sent_there_alone(w: World) -> None:
-    content = b"x" * (sending.LARGE_BYTES + 1)
+    content = b"x" * (preflight.LARGE_BYTES + 1)
     path = w.drop("TEST-1/a.txt", content)
 
     def carried() -> None:
@@ -174,15 +174,15 @@ def test_only_the_file_that_was_admitted_is_opened(w: World, column: str, remoun
     other = rows.changed(admitted, {column: getattr(admitted, column) + 1})
 
     with fs_folders.Held() as folders:
-        same, found = (opening.open_same(w.inbox, each, epoch, folders) for each in (admitted, other))
+        same, found = (preflight.open_same(w.inbox, each, epoch, folders) for each in (admitted, other))
 
-    assert isinstance(same, opening.Opened)
-    opening.close(same)
+    assert isinstance(same, preflight.Opened)
+    preflight.close(same)
     if remounted and column not in ("size", "mtime_ns"):
-        assert isinstance(found, opening.Opened)
-        opening.close(found)
+        assert isinstance(found, preflight.Opened)
+        preflight.close(found)
     else:
-        assert found == opening.NotTheSame()
+        assert found == preflight.NotTheSame()
 
 
 # --- Two of one name --------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from attachd import errors
-from attachd.delivery import bandwidth, sending, worker
+from attachd.delivery import pacer, preflight, worker
+from attachd.delivery import upload as delivery_upload
 from attachd.jira import connection, multipart
 from attachd.journal import queue
 from attachd.standin import Fault, Standin
@@ -226,7 +227,7 @@ def test_a_file_that_is_being_rewritten_as_its_upload_begins_settles_first(w: Wo
     """Between its opening and the first byte Jira may be asked for its limits: that is time enough to write."""
     path = w.drop("TEST-1/a.txt", b"old content", MTIME)
     w.scan()
-    loaded, usual = [], sending._load
+    loaded, usual = [], preflight.load
 
     def load(desk, stack, row, folders):  # type: ignore[no-untyped-def]
         loaded.append(usual(desk, stack, row, folders))
@@ -236,7 +237,7 @@ def test_a_file_that_is_being_rewritten_as_its_upload_begins_settles_first(w: Wo
         return loaded[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sending, "_load", load)
+        patch.setattr(delivery_upload, "load", load)
         w.step()
     assert jira.store.attachments("TEST-1") == []
 
@@ -337,7 +338,7 @@ def test_no_more_than_the_limit_is_sent(tmp_path: Path, jira: Standin, files: in
         seconds = time.monotonic() - begun
 
         assert w.states() == ["DONE"] * files
-    assert seconds >= files * size / rate - bandwidth.SAVED_SECONDS
+    assert seconds >= files * size / rate - pacer.SAVED_SECONDS
     assert [one.size for one in jira.store.attachments("TEST-1")] == [size] * files
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attachd.delivery import aiming, carrying, meeting, worker
+from attachd.delivery import aiming, carrying, probe, worker
 from attachd.fs import free_names, rename
 from attachd.fs import move as fs_move
 from attachd.model import Cure, Fault, Scope
@@ -107,7 +107,7 @@ def test_a_site_that_cannot_be_met_is_asked_by_one_worker_and_not_by_each_that_w
         asked.append("asked")
         return Fault(Scope.SITE, "unreachable", "nobody answers", cure=Cure.PROBE)
 
-    monkeypatch.setattr(meeting, "introduce", introduce)
+    monkeypatch.setattr(probe, "introduce", introduce)
 
     assert not worker._met(w.desk, w.client)
     assert not worker._met(w.desk, w.client)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from attachd.delivery import blame, carrying, opening, pausing, sending, worker
+from attachd.delivery import blame, carrying, pause, preflight, upload, worker
 from attachd.fs import recognition
 from attachd.intake import files as intake_files
 from attachd.journal import counts
@@ -283,7 +283,7 @@ def test_an_upload_that_was_under_way_does_not_end_a_pause_that_jira_asked_for(w
     # delivery.md 6: "Retry-After ... is a minimum".
     def throttled_meanwhile() -> None:
         if w.jira.requests[-1][0] == "POST":
-            pausing.pause(w.desk, WorldFault(Scope.SITE, "rate-limit", "Jira's rate limit", wait=3600.0))
+            pause.pause(w.desk, WorldFault(Scope.SITE, "rate-limit", "Jira's rate limit", wait=3600.0))
 
     w.drop("TEST-1/a.txt")
     w.scan()
@@ -533,7 +533,7 @@ def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_progra
         (w.inbox / "TEST-1/a.txt").unlink()
         w.scan()
         assert w.rows() == []
-        assert sending.send(w.desk, w.client, claimed[1]) == []
+        assert upload.send(w.desk, w.client, claimed[1]) == []
 
 
 def test_files_in_a_folder_that_is_no_longer_served_are_withdrawn_when_they_are_gone(w):
@@ -554,7 +554,7 @@ def test_what_cannot_be_compared_is_not_taken_for_the_same(w, monkeypatch):
     doubted_and_ready_again(w)
     with monkeypatch.context() as patched:
         patched.setattr(
-            opening, "open_same", lambda *_a, **_more: opening.Unreadable("held by another program for a moment")
+            preflight, "open_same", lambda *_a, **_more: preflight.Unreadable("held by another program for a moment")
         )
         w.clock.advance(2)
         w.step()

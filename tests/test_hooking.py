@@ -22,7 +22,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.delivery import pausing
+from attachd.delivery import pause
 from attachd.journal import by_hand, outbox
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
@@ -161,7 +161,7 @@ def test_failures_pauses_and_their_end_and_what_is_stuck_are_told(hooked: World,
     hooked.jira.missing.add("TEST-9")
     hooked.drop("TEST-9/a.txt")
     hooked.settle()
-    pausing.pause(hooked.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(hooked.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     hooked.drop("TEST-1/b.txt")
     hooked.scan()
     hooked.clock.advance(2 * 3600)
@@ -475,7 +475,7 @@ def test_nothing_is_commented_on_while_it_is_paused(commenting_world: Commented)
     target = hooks.targets(w.desk)[0]
     w.drop("TEST-1/a.txt")
     w.deliver()
-    pausing.pause(w.desk, Trouble(Scope.ACCOUNT, "captcha", "a CAPTCHA", cure=Cure.PROBE))
+    pause.pause(w.desk, Trouble(Scope.ACCOUNT, "captcha", "a CAPTCHA", cure=Cure.PROBE))
     w.jira.requests.clear()
 
     assert comment_step(w, target, progress) == (False, "")

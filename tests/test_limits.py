@@ -8,9 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.delivery import learning, pacing, sending, worker
-from attachd.delivery.learning import Most
-from attachd.delivery.pacing import Pacer, Parallel
+from attachd.delivery import batch_size, preflight, upload, worker
+from attachd.delivery import pacer as delivery_pacer
+from attachd.delivery.batch_size import Most
+from attachd.delivery.pacer import Pacer, Parallel
 from attachd.jira import rate_limits
 from attachd.jira.rate_limits import Pace
 from attachd.jira.reply import Broken, Reply, Stage
@@ -75,42 +76,42 @@ PER_ISSUE = WorldFault(Scope.ISSUE, "rate-limit", "Jira's write limit for TEST-1
     ],
 )
 def test_only_what_may_be_about_its_size_makes_requests_smaller(answer, files, fault, expected) -> None:
-    assert learning.taught(Most(60), 60, answer, [DOUBT] * files, fault, 1000) == expected
+    assert batch_size.taught(Most(60), 60, answer, [DOUBT] * files, fault, 1000) == expected
 
 
 def test_a_long_run_of_full_requests_doubles_what_is_sent_and_a_proxy_s_limit_ends_with_what_it_lets_through() -> None:
     known = Most(10, bytes=500)
-    for _ in range(learning.GROW_AFTER - 1):
-        known = learning.taught(known, 60, reply(200), [Kept("1", "n")] * 10, None, 400)
-    assert known == Most(10, 500, run=learning.GROW_AFTER - 1)
+    for _ in range(batch_size.GROW_AFTER - 1):
+        known = batch_size.taught(known, 60, reply(200), [Kept("1", "n")] * 10, None, 400)
+    assert known == Most(10, 500, run=batch_size.GROW_AFTER - 1)
 
-    known = learning.taught(known, 60, reply(200), [Kept("1", "n")] * 10, None, 600)
+    known = batch_size.taught(known, 60, reply(200), [Kept("1", "n")] * 10, None, 600)
 
     assert known == Most(20)
     assert (
-        learning.taught(Most(40, run=learning.GROW_AFTER - 1), 60, reply(200), [Kept("1", "n")] * 40, None, 1).files
+        batch_size.taught(Most(40, run=batch_size.GROW_AFTER - 1), 60, reply(200), [Kept("1", "n")] * 40, None, 1).files
         == 60
     )
 
 
 def test_files_are_counted_as_writes_for_as_long_as_nothing_speaks_against_it() -> None:
     known = Most(18, counted=True)
-    for _ in range(learning.COUNT_REQUESTS_AFTER):
+    for _ in range(batch_size.COUNT_REQUESTS_AFTER):
         assert known.writes == 18
-        known = learning.taught(known, 60, reply(200), [Kept("1", "n")] * 18, None, 1)
+        known = batch_size.taught(known, 60, reply(200), [Kept("1", "n")] * 18, None, 1)
 
     assert known == Most(18)
     assert known.writes == 1
 
 
 def test_a_request_that_counts_as_several_writes_waits_until_there_is_room_for_all() -> None:
-    assert pacing.free_at([0.0] * 10, 1.0, writes=8) == 1.0
-    assert pacing.free_at([0.0] * 10, 1.0, writes=9) == 2.0
-    assert pacing.free_at([0.0] * 80, 3.0, writes=16) == 30.0
+    assert delivery_pacer.free_at([0.0] * 10, 1.0, writes=8) == 1.0
+    assert delivery_pacer.free_at([0.0] * 10, 1.0, writes=9) == 2.0
+    assert delivery_pacer.free_at([0.0] * 80, 3.0, writes=16) == 30.0
 
 
 def test_a_request_that_is_not_full_teaches_nothing_about_larger_ones() -> None:
-    assert learning.taught(Most(10), 60, reply(200), [Kept("1", "n")] * 9, None, 1) == Most(10)
+    assert batch_size.taught(Most(10), 60, reply(200), [Kept("1", "n")] * 9, None, 1) == Most(10)
 
 
 def test_what_an_issue_declined_for_its_size_is_remembered_for_the_site_and_by_the_next_process(w: World) -> None:
@@ -172,14 +173,14 @@ def test_another_site_has_other_limits(w: World) -> None:
     w.settle()
     with w.desk.journal.transaction() as connection:
         assert database.get(connection, "batch.files") == 2
-        learning.forget(connection)
+        batch_size.forget(connection)
 
-        assert learning.most(connection, 60, cloud=True) == Most(60)
+        assert batch_size.most(connection, 60, cloud=True) == Most(60)
 
 
 # --- Before anything is sent ------------------------------------------------------------------------------------
 
-LARGE = b"x" * (sending.LARGE_BYTES + 1)
+LARGE = b"x" * (preflight.LARGE_BYTES + 1)
 
 
 def test_a_large_file_for_an_issue_that_does_not_exist_is_never_pushed(w: World) -> None:
@@ -247,7 +248,7 @@ def test_a_full_issue_declines_one_request_and_then_each_file_by_itself(w: World
     assert sizes(w) == [8] + [1] * 8
     assert w.states() == ["FAILED"] * 8
     with w.desk.journal.transaction() as connection:
-        assert learning.most(connection, 60, cloud=True).files == 4
+        assert batch_size.most(connection, 60, cloud=True).files == 4
 
 
 def test_a_full_issue_is_said_to_be_full_and_not_the_file_to_be_large(w: World) -> None:
@@ -306,8 +307,8 @@ def test_an_issue_near_its_limit_is_served_slower_and_others_are_not(tmp_path: P
 
         assert len(w.jira.on("TEST-1")) == 1
         assert len(w.jira.on("OPS-1")) == 1
-        assert worker.idle_seconds(w.desk) == pytest.approx(pacing.NEAR_SECONDS)
-        w.clock.advance(pacing.NEAR_SECONDS)
+        assert worker.idle_seconds(w.desk) == pytest.approx(delivery_pacer.NEAR_SECONDS)
+        w.clock.advance(delivery_pacer.NEAR_SECONDS)
         w.deliver()
         assert len(w.jira.on("TEST-1")) == 2
 
@@ -354,10 +355,10 @@ def test_uploads_at_once_are_halved_by_trouble_and_grow_by_one_after_a_run() -> 
     for _ in range(3):
         parallel.overloaded()
     assert parallel.allowed == 1
-    for _ in range(pacing.GROW_AFTER):
+    for _ in range(delivery_pacer.GROW_AFTER):
         parallel.accepted()
     assert parallel.allowed == 2
-    for _ in range(100 * pacing.GROW_AFTER):
+    for _ in range(100 * delivery_pacer.GROW_AFTER):
         parallel.accepted()
     assert parallel.allowed == 8
 
@@ -376,7 +377,7 @@ def test_uploads_at_once_are_halved_by_trouble_and_grow_by_one_after_a_run() -> 
     ],
 )
 def test_what_fewer_uploads_at_once_would_help_against(answer, fault, fewer: bool) -> None:
-    assert sending.overloaded(answer, fault) is fewer
+    assert upload.overloaded(answer, fault) is fewer
 
 
 def test_a_time_out_lets_fewer_uploads_run_at_once(w: World) -> None:
@@ -452,4 +453,4 @@ def test_files_that_were_not_accepted_do_not_count(tmp_path: Path) -> None:
 
 
 def test_nothing_that_is_not_delivered_teaches_growth() -> None:
-    assert learning.taught(Most(5), 60, reply(429), [NotDelivered("x")] * 5, None, 1) == Most(5)
+    assert batch_size.taught(Most(5), 60, reply(429), [NotDelivered("x")] * 5, None, 1) == Most(5)

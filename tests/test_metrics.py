@@ -13,7 +13,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from attachd.delivery import pausing, timing
+from attachd.delivery import pause, runtime
 from attachd.journal import retention
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
@@ -101,9 +101,9 @@ def test_what_waits_is_told_with_the_moment_since_when(w: World) -> None:
 
 
 def test_pauses_are_told_by_scope_and_kind_and_never_by_issue(w: World) -> None:
-    pausing.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     for issue in ("TEST-1", "TEST-2"):
-        pausing.pause(w.desk, Trouble(Scope.ISSUE, "rate-limit", "too many", subject=issue, wait=60.0))
+        pause.pause(w.desk, Trouble(Scope.ISSUE, "rate-limit", "too many", subject=issue, wait=60.0))
 
     told = values(w)
 
@@ -124,7 +124,7 @@ def test_requests_are_timed(w: World) -> None:
 
 @pytest.mark.parametrize(("seconds", "bucket"), [(0.0, 0), (0.05, 0), (0.051, 1), (300.0, 10), (1e6, 11)])
 def test_a_bound_belongs_to_its_bucket(seconds: float, bucket: int) -> None:
-    timings = timing.Timings()
+    timings = runtime.Timings()
 
     timings.observe("upload", seconds)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from attachd.delivery import pausing
+from attachd.delivery import pause
 from attachd.jira import connection
 from attachd.jira.client import Client
 from attachd.jira.oauth import Application, Kept, Keys, OAuth
@@ -586,7 +586,7 @@ def test_a_refusal_by_the_sites_own_address_names_the_gateway(
     auth = config.jira.auth.model_copy(update={"kind": kind})
     world.desk.config = config.model_copy(update={"jira": config.jira.model_copy(update={"url": url, "auth": auth})})
 
-    pausing.pause(world.desk, Wrong(pausing.Scope.ACCOUNT, "refused", "no"))
+    pause.pause(world.desk, Wrong(pause.Scope.ACCOUNT, "refused", "no"))
 
     assert told in world.reasons()
     assert ("CLOUD-ID" in world.reasons()) == bool(told)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from attachd.cli import moments
-from attachd.delivery import pausing
+from attachd.delivery import pause as delivery_pause
 from attachd.errors import Mistake
 from attachd.journal import by_hand as journal_by_hand
 from attachd.journal import counts, database, lookup, moved_issues, pauses
@@ -125,7 +125,7 @@ def test_a_fault_does_not_overwrite_a_pause_by_hand(w: World) -> None:
     pause(w)
     pause(w, "TEST-1")
     for scope, subject in ((Scope.SITE, ""), (Scope.ISSUE, "TEST-1")):
-        pausing.pause(w.desk, Fault(scope, "server-error", "trouble", subject, wait=1.0))
+        delivery_pause.pause(w.desk, Fault(scope, "server-error", "trouble", subject, wait=1.0))
     w.clock.advance(60.0)
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -179,7 +179,7 @@ def test_with_nothing_paused_nothing_is_resumed(w: World) -> None:
 
 @pytest.mark.parametrize("kind", ["unreachable", "captcha", "password"])
 def test_what_only_a_try_can_end_is_tried_at_once(w: World, kind: str) -> None:
-    pausing.pause(w.desk, Fault(Scope.ACCOUNT, kind, "trouble", cure=Cure.PROBE))
+    delivery_pause.pause(w.desk, Fault(Scope.ACCOUNT, kind, "trouble", cure=Cure.PROBE))
     w.drop("TEST-1/a.txt")
     w.deliver()
     assert w.jira.uploads == []
@@ -195,7 +195,7 @@ def test_what_only_a_try_can_end_is_tried_at_once(w: World, kind: str) -> None:
     ("scope", "subject"), [(Scope.ISSUE, "TEST-1"), (Scope.PROJECT, "TEST"), (Scope.SITE, ""), (Scope.ENDPOINT, "")]
 )
 def test_a_pause_that_would_end_with_time_ends(w: World, scope: Scope, subject: str) -> None:
-    pausing.pause(w.desk, Fault(scope, "forbidden", "trouble", subject, wait=3600.0))
+    delivery_pause.pause(w.desk, Fault(scope, "forbidden", "trouble", subject, wait=3600.0))
     w.drop("TEST-1/a.txt")
     w.deliver()
     assert w.jira.uploads == []
@@ -207,7 +207,7 @@ def test_a_pause_that_would_end_with_time_ends(w: World, scope: Scope, subject: 
 
 
 def test_what_jira_asked_for_is_waited(w: World) -> None:
-    pausing.pause(w.desk, Fault(Scope.ENDPOINT, "rate-limit", "Jira's limit", wait=600.0))
+    delivery_pause.pause(w.desk, Fault(Scope.ENDPOINT, "rate-limit", "Jira's limit", wait=600.0))
     w.drop("TEST-1/a.txt")
 
     done = resume(w)
@@ -218,7 +218,7 @@ def test_what_jira_asked_for_is_waited(w: World) -> None:
 
 
 def test_what_is_over_is_not_told_as_resumed(w: World) -> None:
-    pausing.pause(w.desk, Fault(Scope.SITE, "server-error", "trouble", wait=1.0))
+    delivery_pause.pause(w.desk, Fault(Scope.SITE, "server-error", "trouble", wait=1.0))
     pause(w, seconds=5.0)
     w.clock.advance(60.0)
 
@@ -229,7 +229,7 @@ def test_of_one_issue_only_what_concerns_it_is_resumed(w: World) -> None:
     pause(w)
     pause(w, "TEST-1")
     pause(w, "TEST-2")
-    pausing.pause(w.desk, Fault(Scope.ISSUE, "refused", "trouble", "TEST-1", wait=3600.0))
+    delivery_pause.pause(w.desk, Fault(Scope.ISSUE, "refused", "trouble", "TEST-1", wait=3600.0))
 
     done = resume(w, "TEST-1")
 
@@ -330,7 +330,7 @@ def test_a_write_by_another_process_rings_and_its_own_does_not(w: World) -> None
     assert w.desk.bell.count() == heard + 1
     engine.heed_others()
     assert w.desk.bell.count() == heard + 1
-    assert not pausing.current(w.desk).uploads
+    assert not delivery_pause.current(w.desk).uploads
 
 
 def test_a_change_that_fails_halfway_changes_nothing(w: World) -> None:

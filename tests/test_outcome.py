@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attachd.delivery import outcome, policy
+from attachd.delivery import backoff, outcome
 from attachd.delivery.outcome import Doubts
 from attachd.journal import rows
 from attachd.journal.rows import Row
@@ -72,7 +72,7 @@ def test_after_one_fault_a_file_is_tried_again_at_once() -> None:
 
 @pytest.fixture
 def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "file_wait", lambda times: 10.0 * times)
+    monkeypatch.setattr(backoff, "file_wait", lambda times: 10.0 * times)
 
 
 @pytest.mark.usefixtures("_no_jitter")

@@ -19,7 +19,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.cli import showing
-from attachd.delivery import pausing
+from attachd.delivery import pause
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.service import health, noticing, posting, surveying
@@ -314,7 +314,7 @@ def test_an_empty_page_says_what_to_do(site: Site) -> None:
 
 def test_what_waits_is_shown_with_its_reason(site: Site) -> None:
     site.sign_in()
-    pausing.pause(site.w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(site.w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     site.w.drop("TEST-1/a.txt")
     site.w.drop("no key/b.txt")
     for number in range(6):
@@ -341,7 +341,7 @@ def test_what_waits_is_shown_with_its_reason(site: Site) -> None:
 def test_each_queue_says_what_holds_it(site: Site) -> None:
     site.sign_in()
     fault = Trouble(Scope.PROJECT, "forbidden", "the account lost a right", cure=Cure.PROBE, subject="OPS")
-    pausing.pause(site.w.desk, fault)
+    pause.pause(site.w.desk, fault)
     for path in ("OPS-2/a.txt", "TEST-1/b.txt"):
         site.w.drop(path)
     site.w.scan()
@@ -448,7 +448,7 @@ def test_a_browser_that_looks_on_is_told_what_is_new(site: Site) -> None:
 
 def test_it_is_ready_also_while_it_is_paused_and_says_so(site: Site) -> None:
     assert site.client.get("/readyz").text == "ready\n"
-    pausing.pause(site.w.desk, Trouble(Scope.ISSUE, "rate-limit", "too many", subject="SECRET-1", wait=60.0))
+    pause.pause(site.w.desk, Trouble(Scope.ISSUE, "rate-limit", "too many", subject="SECRET-1", wait=60.0))
 
     answer = site.client.get("/readyz")
 

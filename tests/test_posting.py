@@ -13,7 +13,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.delivery import pausing
+from attachd.delivery import pause
 from attachd.fs import free_names
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
@@ -92,7 +92,7 @@ def test_off_removes_what_an_earlier_configuration_had_written(w: World) -> None
 
 
 def test_a_pause_is_told_in_words_for_people_who_can_do_nothing_about_it(w: World) -> None:
-    pausing.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
 
     Posting(w.desk).step()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attachd.delivery.reconciling import (
+from attachd.delivery.attribution import (
     BY_CONTENT,
     BY_METADATA,
     Absent,

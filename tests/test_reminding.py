@@ -11,7 +11,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.delivery import pausing
+from attachd.delivery import pause as delivery_pause
 from attachd.journal import pauses, reminders
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope
@@ -74,7 +74,7 @@ def test_when_a_lasting_cause_is_told(told_at: float | None, now: float, expecte
 
 
 def test_a_pause_is_told_again_every_remind_hours_while_it_lasts(w: World) -> None:
-    pausing.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    delivery_pause.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     assert events(w) == []
 
     w.clock.advance(24 * HOUR)

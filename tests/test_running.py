@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from attachd.delivery import worker
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.errors import Mistake
 from attachd.service import starting
 from attachd.service.running import Engine

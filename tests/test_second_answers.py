@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import meeting, site, witnesses
+from attachd.delivery import probe, site
 from attachd.journal import by_hand, moved_issues
 from world import ACCOUNT, Fault, World, world
 
@@ -162,12 +162,12 @@ def test_what_a_site_declined_once_is_tried_again_after_a_day(w: World) -> None:
 def test_a_witness_that_could_not_be_seen_once_is_asked_again_after_a_day(w: World) -> None:
     w.drop("TEST-1/log.txt")
     w.deliver()
-    witnesses.strike(w.desk, ["TEST-1"])
-    assert witnesses.known(w.desk) == []
+    probe.strike(w.desk, ["TEST-1"])
+    assert probe.known(w.desk) == []
 
     w.clock.advance(DAY + 1)
 
-    assert witnesses.known(w.desk) == ["TEST-1"]
+    assert probe.known(w.desk) == ["TEST-1"]
 
 
 # --- What a person undoes -------------------------------------------------------------------------------------------
@@ -238,6 +238,6 @@ def test_two_keys_are_one_issue_only_if_both_lead_to_it(w: World, spoil: Callabl
 
 
 def test_the_site_is_well_met_where_all_answers_agree(w: World) -> None:
-    assert meeting.introduce(w.desk, w.client) is None
+    assert probe.introduce(w.desk, w.client) is None
 
     assert (w.desk.site.version, w.desk.site.author, w.desk.site.introduced) == ("3", ACCOUNT, True)

@@ -32,7 +32,7 @@ def test_a_verb_that_only_reads_loads_nothing_of_those_that_send() -> None:
         loaded = loaded_for(verb)
         assert "attachd.journal.database" in loaded
         assert (
-            not {"httpx", "watchdog", "attachd.delivery.desk", "attachd.intake.scanner", "attachd.web.app"} & loaded
+            not {"httpx", "watchdog", "attachd.delivery.runtime", "attachd.intake.scanner", "attachd.web.app"} & loaded
         ), verb
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from attachd.delivery import sending
+from attachd.delivery import upload
 from attachd.errors import Mistake
 from attachd.jira import multipart
 from attachd.journal import backup as journal_backup
@@ -364,7 +364,7 @@ def test_an_upload_that_froze_after_its_intent_is_cut(
 ) -> None:
     a.drop("TEST-1/a.bin", content)
     a.scan()
-    intend = sending._intend
+    intend = upload._intend
 
     def freeze(*words: Any) -> bool:
         intended = intend(*words)
@@ -374,7 +374,7 @@ def test_an_upload_that_froze_after_its_intent_is_cut(
         return intended
 
     with monkeypatch.context() as patch:
-        patch.setattr(sending, "_intend", freeze)
+        patch.setattr(upload, "_intend", freeze)
         a.work()
     assert a.jira.stored == []
 

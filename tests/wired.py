@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from attachd.delivery import meeting
+from attachd.delivery import probe
 from attachd.jira import client, connection
 from attachd.journal.rows import Row
 from attachd.model import State
@@ -96,8 +96,8 @@ class Wired(World):
 
     def meet(self) -> None:
         """Get to know the site, so that what follows is only what the files are the reason for."""
-        assert meeting.introduce(self.desk, self.client) is None
-        meeting.limits(self.desk, self.client, fresh=False)
+        assert probe.introduce(self.desk, self.client) is None
+        probe.limits(self.desk, self.client, fresh=False)
         self.count_anew()
 
     # --- what the stand-in saw ---

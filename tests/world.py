@@ -25,7 +25,7 @@ import httpx
 from attachd import config
 from attachd.clock import Clock
 from attachd.delivery import carrying, unnoting, worker
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.intake.folder_scan import Report
 from attachd.intake.scanner import Scanner
 from attachd.jira import client, transport

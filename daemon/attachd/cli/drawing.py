@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from attachd import text as attachd_text
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.journal import counts, lookup
 from attachd.model import printable
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.fs import free_names, move
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row

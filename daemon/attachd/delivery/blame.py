@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from attachd.delivery import meeting, outcome, pausing, recording, witnesses
-from attachd.delivery.desk import Desk
+from attachd.delivery import outcome, pause, probe, record
+from attachd.delivery.runtime import Desk
 from attachd.jira import site_info, verdict
 from attachd.jira.client import Client
 from attachd.jira.reply import Broken, Exchange, Reply
@@ -76,7 +76,7 @@ def settle(desk: Desk, client: Client, refused: Sequence[Row], generation: int) 
     fault = account_fault(desk, client)
     if fault is not None:
         forget(desk, refused)
-        pausing.pause(desk, fault)
+        pause.pause(desk, fault)
         return
     if desk.credentials.generation != generation:
         forget(desk, refused)
@@ -90,7 +90,7 @@ def settle(desk: Desk, client: Client, refused: Sequence[Row], generation: int) 
         alone = accepted and (contested.contested == 404 or _others_accept(desk, contested))
         _hold_for_a_day(desk, refused, alone=alone)
         return
-    limits = None if desk.site.cloud else meeting.limits(desk, client, fresh=True)
+    limits = None if desk.site.cloud else probe.limits(desk, client, fresh=True)
     largest = limits.largest if limits else None
     too_large = [row for row in refused if largest and row.size > largest]
     _believe(desk, too_large, f"it is larger than the {largest} bytes that Jira allows")
@@ -101,14 +101,14 @@ def settle(desk: Desk, client: Client, refused: Sequence[Row], generation: int) 
 
 def _hear_witnesses(desk: Desk, client: Client, contested: Sequence[Row], generation: int) -> None:
     invisible: list[str] = []
-    for witness in witnesses.known(desk, contested[0].lane):
-        answer = witnesses.ask(desk, client, witness)
+    for witness in probe.known(desk, contested[0].lane):
+        answer = probe.ask(desk, client, witness)
         if isinstance(answer, Broken):
             forget(desk, contested)
-            pausing.pause(desk, verdict.unreachable(answer))
+            pause.pause(desk, verdict.unreachable(answer))
             return
-        if witnesses.visible(answer):
-            witnesses.strike(desk, invisible)
+        if probe.visible(answer):
+            probe.strike(desk, invisible)
             _believe(desk, contested, _UNKNOWN)
             return
         if answer.status not in (403, 404):
@@ -117,9 +117,9 @@ def _hear_witnesses(desk: Desk, client: Client, contested: Sequence[Row], genera
         invisible.append(witness)
     if len(invisible) >= 2:
         forget(desk, contested)
-        pausing.pause(desk, _no_witness(invisible))
+        pause.pause(desk, _no_witness(invisible))
         return
-    witnesses.strike(desk, invisible)
+    probe.strike(desk, invisible)
     _hold(desk, contested)
 
 
@@ -128,7 +128,7 @@ def _no_witness(invisible: Sequence[str]) -> Fault:
         f"none of the issues that accepted files ({', '.join(invisible)}) can be seen any more: the account has lost its "
         "rights; give them back, or `attachd resume` if these issues were deleted"
     )
-    return Fault(Scope.ACCOUNT, meeting.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
+    return Fault(Scope.ACCOUNT, probe.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
 
 def _ask_again(desk: Desk, contested: Sequence[Row], generation: int) -> None:
@@ -161,7 +161,7 @@ def _believe(desk: Desk, contested: Sequence[Row], reason: str) -> None:
             if rows.change_if_same(connection, row, _refused(row, reason.format(row.reason), now))
         ]
         written = [rows.one(connection, row.id) for row in believed]
-    recording.tell(written)
+    record.tell(written)
 
 
 def _refused(row: Row, reason: str, now: float) -> outcome.Values:
@@ -185,13 +185,13 @@ def _hold_for_a_day(desk: Desk, contested: Sequence[Row], *, alone: bool) -> Non
     had accepted one before. The day counts for the project: it does not begin anew with each of its files.
     """
     fault = _lost(contested[0], alone=alone)
-    if pausing.lasted(desk, fault) >= FORBIDDEN_SECONDS:
-        pausing.prolong(desk, fault)
+    if pause.lasted(desk, fault) >= FORBIDDEN_SECONDS:
+        pause.prolong(desk, fault)
         _believe(desk, contested, _FOR_A_DAY)
         return
     due = desk.clock.now() + FORBIDDEN_EVERY_SECONDS
     _change(desk, contested, {"held": 1, "due": due, "wait": FORBIDDEN_EVERY_SECONDS})
-    pausing.pause(desk, fault)
+    pause.pause(desk, fault)
 
 
 #: The kinds of pauses while a role seems to be lost: on a project, and on an issue that used to accept files.

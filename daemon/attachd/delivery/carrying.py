@@ -16,8 +16,8 @@ from typing import Any, assert_never
 import structlog
 
 from attachd import errors
-from attachd.delivery import aiming, pausing, policy
-from attachd.delivery.desk import Desk
+from attachd.delivery import aiming, backoff, pause
+from attachd.delivery.runtime import Desk
 from attachd.errors import Reach
 from attachd.fs import free_names, move, permissions, recognition, sides
 from attachd.fs.sides import Side
@@ -134,7 +134,7 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
             changes[row.id] = queue.finished(row, now, result.values)
         else:
             lasting = result.blocked and not (result.away or result.passes)
-            wait = policy.move_wait(row.wait) if lasting else policy.file_wait(1)
+            wait = backoff.move_wait(row.wait) if lasting else backoff.file_wait(1)
             blocked = result.reason if result.blocked else row.blocked
             changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
     with desk.journal.transaction() as connection:
@@ -169,8 +169,8 @@ def _disk_trouble(desk: Desk, row_ids: Iterable[int], reason: str) -> None:
     """The disk of done or failed is full or broken: nothing is sent that could not be filed, and a move is tried again before
     the pause is over.
     """
-    pausing.pause(desk, Fault(Scope.SITE, DISK, reason))
-    now, wait = desk.clock.now(), max(1.0, pausing.left(desk, Scope.SITE) - 1.0)
+    pause.pause(desk, Fault(Scope.SITE, DISK, reason))
+    now, wait = desk.clock.now(), max(1.0, pause.left(desk, Scope.SITE) - 1.0)
     with desk.journal.transaction() as connection:
         for row_id in row_ids:
             rows.change(connection, row_id, {"due": now + wait, "wait": wait})

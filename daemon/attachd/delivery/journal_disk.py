@@ -6,7 +6,7 @@ import sqlite3
 
 import structlog
 
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.journal import outbox, shared_memory
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope

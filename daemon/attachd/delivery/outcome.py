@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from attachd.delivery import policy
+from attachd.delivery import backoff
 from attachd.journal.rows import Row
 from attachd.model import Contested, Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, State, Stored
 
@@ -109,7 +109,7 @@ def behind_others(row: Row, fault: Fault, now: float, *, others_accepted: bool) 
         )
     values: Values = {"site_faults": faults, "fault_attempt": row.attempt}
     if faults > 1:
-        wait = policy.file_wait(faults)
+        wait = backoff.file_wait(faults)
         values |= {"due": now + wait, "wait": wait}
     return values
 
@@ -205,5 +205,5 @@ def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool =
             now,
             may_be_attached=True,
         )
-    wait = SOON_SECONDS if soon else min(policy.file_wait(1 + int((now - blind) // 60)), 900.0)
+    wait = SOON_SECONDS if soon else min(backoff.file_wait(1 + int((now - blind) // 60)), 900.0)
     return {"blind_since": blind, "due": now + wait, "wait": wait}

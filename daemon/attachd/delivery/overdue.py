@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from attachd.delivery import outcome, recording
-from attachd.delivery.desk import Desk
+from attachd.delivery import outcome, record
+from attachd.delivery.runtime import Desk
 from attachd.journal import pauses, queue, rows
 from attachd.journal.rows import Row
 
@@ -18,7 +18,7 @@ def give_up(desk: Desk) -> list[Row]:
     Only what was tried a short while ago: after a long downtime everything gets a fresh try first.
     """
     given_up = [*_left_elsewhere(desk), *_tried_in_vain(desk)]
-    recording.tell(given_up)
+    record.tell(given_up)
     if given_up:
         desk.bell.ring()
     return given_up

@@ -19,8 +19,8 @@ from typing import assert_never
 import structlog
 
 from attachd import errors
-from attachd.delivery import looking, pausing
-from attachd.delivery.desk import Desk
+from attachd.delivery import pause, reconcile
+from attachd.delivery.runtime import Desk
 from attachd.fs import folders as fs_folders
 from attachd.fs import permissions, recognition, removal
 from attachd.fs.recognition import Found, Identity
@@ -127,7 +127,7 @@ def step(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
 
 
 def _next(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
-    if not pausing.current(desk).looks or not _is_due(desk) or not met():
+    if not pause.current(desk).looks or not _is_due(desk) or not met():
         return False
     now = desk.clock.now()
     for shelf in shelves(desk, now):
@@ -234,7 +234,7 @@ def _is_attached(desk: Desk, client: Client, row: Row) -> Answer:
 
 def _compared(desk: Desk, client: Client, row: Row, there: attachments.Attachment) -> Answer:
     """Read an attachment anew: it may have been taken away or replaced since it was last read."""
-    match looking.read(desk, client, there, anew=True):
+    match reconcile.read(desk, client, there, anew=True):
         case Digest(sha256) if sha256 == row.sha256:
             return Holds()
         case Digest():

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from attachd.clock import Clock
-from attachd.delivery.servertime import ServerTime
+from attachd.delivery.server_clock import ServerTime
 from attachd.jira.reply import Exchange, Reply
 from attachd.jira.site_info import Limits
 

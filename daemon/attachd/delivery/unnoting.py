@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.fs import folders, recognition
 from attachd.journal import queue, rows
 from attachd.model import printable

@@ -11,20 +11,20 @@ import structlog
 
 from attachd import errors
 from attachd.delivery import (
+    batch_size,
     blame,
     carrying,
     journal_disk,
-    learning,
-    looking,
-    meeting,
-    moves,
+    moved_issues,
     outcome,
-    pausing,
-    recording,
+    pause,
+    probe,
+    reconcile,
+    record,
     retaining,
-    sending,
+    upload,
 )
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.errors import Mistake
 from attachd.jira import auth
 from attachd.jira.client import Client
@@ -54,7 +54,7 @@ def adopt_orphans(desk: Desk) -> None:
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
         pauses.tame(connection, now)
-    pausing.probe_at_start(desk)
+    pause.probe_at_start(desk)
     with desk.journal.transaction() as connection:
         _adopt(desk, connection, doubt.orphans(connection), now)
         first = desk.doubts.looks_seconds[0]
@@ -81,7 +81,7 @@ def step(desk: Desk, client: Client) -> bool:
         return False
     except Mistake as mistake:
         # The token is read when it is first needed; that it cannot be read holds everything, and fails nothing.
-        pausing.pause(desk, auth.unreadable(mistake))
+        pause.pause(desk, auth.unreadable(mistake))
         return True
 
 
@@ -105,7 +105,7 @@ def _many(desk: Desk) -> int:
     """How many files with a verdict are moved before more is sent. All, where nothing will be sent before the site is met,
     which may take minutes, or before the disk has room again: whether it has, a move finds out.
     """
-    return FILED_AT_ONCE if desk.site.introduced and not pausing.remembered(desk, carrying.DISK) else 1
+    return FILED_AT_ONCE if desk.site.introduced and not pause.remembered(desk, carrying.DISK) else 1
 
 
 def _adopt_own(desk: Desk) -> None:
@@ -117,14 +117,14 @@ def _adopt_own(desk: Desk) -> None:
 
 
 def _adopt(desk: Desk, connection: sqlite3.Connection, orphans: Sequence[Row], now: float) -> None:
-    recording.apply(connection, orphans, {row.id: outcome.orphaned(row, now, desk.doubts) for row in orphans}, now)
+    record.apply(connection, orphans, {row.id: outcome.orphaned(row, now, desk.doubts) for row in orphans}, now)
 
 
 def _blame(desk: Desk, client: Client) -> bool:
     """Ask again about refusals whose witnesses could not be heard. Those that another process left are sent again: with
     which token they were refused is not known any more.
     """
-    if not pausing.current(desk).looks:
+    if not pause.current(desk).looks:
         return False
     with desk.journal.transaction_for_reading() as connection:
         unasked = [row for row in queue.contested(connection, held=False) if row.due <= desk.clock.now()]
@@ -153,7 +153,7 @@ def idle_seconds(desk: Desk) -> float:
     with desk.journal.transaction_for_reading() as connection:
         due = queue.next_due(connection, now)
         paused = any(p.scope is Scope.ACCOUNT and p.holds(now) for p in pauses.read(connection))
-        known = learning.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
+        known = batch_size.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
     waits = [LONGEST_IDLE_SECONDS, desk.pacer.soonest(desk.clock.boot(), known.writes)]
     waits.append(due - now if due is not None else None)
     waits.append(SECRET_SECONDS if paused else None)
@@ -185,11 +185,11 @@ def _probe(desk: Desk, client: Client) -> bool:
             return False
         desk.probing = True
     try:
-        held = pausing.due_probe(desk, now)
+        held = pause.due_probe(desk, now)
         if held is None:
             return False
         desk.bell.ring()
-        meeting.probe(desk, client, held)
+        probe.probe(desk, client, held)
         return True
     finally:
         with desk.lock:
@@ -197,7 +197,7 @@ def _probe(desk: Desk, client: Client) -> bool:
 
 
 def _look(desk: Desk, client: Client) -> bool:
-    gate = pausing.current(desk)
+    gate = pause.current(desk)
     if not gate.looks or desk.pacer.wait_for_all(desk.clock.boot()):
         return False
     with desk.journal.transaction_for_reading() as connection:
@@ -207,7 +207,7 @@ def _look(desk: Desk, client: Client) -> bool:
             try:
                 if _met(desk, client):
                     generation = desk.credentials.generation
-                    looking.look(desk, client, lane)
+                    reconcile.look(desk, client, lane)
                     _settle_found(desk, client, lane, generation)
                 return True
             finally:
@@ -217,14 +217,14 @@ def _look(desk: Desk, client: Client) -> bool:
 
 def _recheck(desk: Desk, client: Client) -> bool:
     """Ask whether an issue is still where it was moved to, before files go there."""
-    if desk.clock.boot() < desk.recheck_at or not moves.are_due(desk) or not pausing.current(desk).looks:
+    if desk.clock.boot() < desk.recheck_at or not moved_issues.are_due(desk) or not pause.current(desk).looks:
         return False
     with desk.lock:
         if desk.rechecking:
             return False
         desk.rechecking = True
     try:
-        return moves.recheck(desk, client, lambda: _met(desk, client))
+        return moved_issues.recheck(desk, client, lambda: _met(desk, client))
     finally:
         with desk.lock:
             desk.rechecking = False
@@ -240,7 +240,7 @@ def _settle_found(desk: Desk, client: Client, lane: str, generation: int) -> Non
 
 def _send(desk: Desk, client: Client) -> bool:
     # What a request may hold depends on the site. It is met as soon as anything waits, while the first scan is still made.
-    if not desk.site.introduced and _may_send(desk, pausing.current(desk)) and _waits(desk) and not _met(desk, client):
+    if not desk.site.introduced and _may_send(desk, pause.current(desk)) and _waits(desk) and not _met(desk, client):
         return True
     claimed = claim(desk)
     if claimed is None:
@@ -248,13 +248,13 @@ def _send(desk: Desk, client: Client) -> bool:
     lane, batch = claimed
     try:
         generation = desk.credentials.generation
-        written = sending.send(desk, client, batch)
+        written = upload.send(desk, client, batch)
         refused = [row for row in written if row.state is State.READY and row.contested is not None and not row.held]
         if refused:
             blame.settle(desk, client, blame.alike(refused), generation)
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
-                looking.report_extra(desk, client, row)
+                reconcile.report_extra(desk, client, row)
         # What has its verdict is filed by whoever has nothing to send; that may be one who sleeps.
         desk.bell.ring()
         return True
@@ -262,7 +262,7 @@ def _send(desk: Desk, client: Client) -> bool:
         _end(desk, lane)
 
 
-def _may_send(desk: Desk, gate: pausing.Gate) -> bool:
+def _may_send(desk: Desk, gate: pause.Gate) -> bool:
     return gate.uploads and desk.guard.sight.there and not desk.stopping.is_set()
 
 
@@ -288,13 +288,13 @@ def _meet(desk: Desk, client: Client) -> None:
     """Get to know the site. One worker asks; the others heed what it was told."""
     # Without the turn: who comes back for it while another has it and waits for this lock would wait for long.
     with desk.turns.left(), desk.site.lock:
-        if desk.site.introduced or not pausing.current(desk).looks:
+        if desk.site.introduced or not pause.current(desk).looks:
             return
-        fault = meeting.introduce(desk, client)
+        fault = probe.introduce(desk, client)
         if fault is not None:
             # Nothing can be done at a site that was not met, whatever part of it asked for the pause.
             wide = fault.scope if fault.scope in (Scope.SITE, Scope.ACCOUNT) else Scope.SITE
-            pausing.pause(desk, replace(fault, scope=wide, subject=""))
+            pause.pause(desk, replace(fault, scope=wide, subject=""))
 
 
 def claim(desk: Desk) -> tuple[str, list[Row]] | None:
@@ -302,7 +302,7 @@ def claim(desk: Desk) -> tuple[str, list[Row]] | None:
 
     Counts as an upload under way (``desk.parallel``) until the caller ends it.
     """
-    gate = pausing.current(desk)
+    gate = pause.current(desk)
     if not _may_send(desk, gate) or not desk.parallel.enter():
         return None
     claimed: tuple[str, list[Row]] | None = None
@@ -312,16 +312,16 @@ def claim(desk: Desk) -> tuple[str, list[Row]] | None:
         if claimed is None:
             desk.parallel.leave()
     for lane, frees_at in used_up:
-        pausing.pause(desk, _too_many(desk, lane, frees_at))
+        pause.pause(desk, _too_many(desk, lane, frees_at))
     return claimed
 
 
-def _choose(desk: Desk, gate: pausing.Gate) -> tuple[tuple[str, list[Row]] | None, list[tuple[str, float]]]:
+def _choose(desk: Desk, gate: pause.Gate) -> tuple[tuple[str, list[Row]] | None, list[tuple[str, float]]]:
     """The first lane that may be served and its batch; and the issues that have used up their hour, with its end."""
     now, boot = desk.clock.now(), desk.clock.boot()
     busy, used_up, batch = desk.busy(), list[tuple[str, float]](), desk.config.batch
     with desk.journal.transaction_for_reading() as connection:
-        known = learning.most(connection, batch.max_files, cloud=desk.site.cloud)
+        known = batch_size.most(connection, batch.max_files, cloud=desk.site.cloud)
         most_bytes = min(batch.max_bytes, known.bytes or batch.max_bytes)
         for lane in queue.lanes(connection, desk.guard.epoch):
             if lane in busy or not gate.lets(lane) or desk.pacer.wait(lane, boot, known.writes):

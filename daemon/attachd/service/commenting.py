@@ -15,8 +15,8 @@ from contextlib import closing
 import structlog
 
 from attachd import text
-from attachd.delivery import pausing
-from attachd.delivery.desk import Desk
+from attachd.delivery import pause
+from attachd.delivery.runtime import Desk
 from attachd.errors import Mistake
 from attachd.jira import connection
 from attachd.jira.client import Client
@@ -54,7 +54,7 @@ class Comment:
             and not is_ready(attached, self._desk.clock.now(), self.at_once)
         ):
             return 0, ""
-        reasons, gate = list[str](), pausing.current(self._desk)
+        reasons, gate = list[str](), pause.current(self._desk)
         for rows, first in batches(attached):
             left = [row for row in rows if row.ident not in self._named]
             if not left:

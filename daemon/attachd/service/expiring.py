@@ -12,7 +12,7 @@ from attachd import errors
 from attachd.journal import database
 
 if TYPE_CHECKING:
-    from attachd.delivery.desk import Desk
+    from attachd.delivery.runtime import Desk
 
 log = structlog.get_logger()
 

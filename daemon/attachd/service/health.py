@@ -31,7 +31,7 @@ from attachd.service import disk, expiring, paused
 from attachd.text import clock
 
 if TYPE_CHECKING:
-    from attachd.delivery.desk import Desk
+    from attachd.delivery.runtime import Desk
 
 #: How long a hook may be behind before somebody should know, in seconds.
 LATE_SECONDS = 600.0

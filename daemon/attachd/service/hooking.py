@@ -18,8 +18,8 @@ import structlog
 
 from attachd import errors
 from attachd.config import validators
-from attachd.delivery import policy
-from attachd.delivery.desk import Desk
+from attachd.delivery import backoff
+from attachd.delivery.runtime import Desk
 from attachd.journal import outbox
 from attachd.journal.outbox import Event
 from attachd.model import printable, word
@@ -112,7 +112,7 @@ class Progress:
 
 def wait_after(failures: int) -> float:
     """How long to wait after so many failures in a row."""
-    return policy.file_wait(failures) if failures else LOOK_SECONDS
+    return backoff.file_wait(failures) if failures else LOOK_SECONDS
 
 
 def step(desk: Desk, target: Target, progress: Progress, ended: threading.Event) -> tuple[bool, str]:

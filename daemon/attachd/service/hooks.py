@@ -20,7 +20,7 @@ import httpx
 
 from attachd import __version__
 from attachd.config import Config, loader, secrets
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.errors import Mistake
 from attachd.jira import transport
 from attachd.journal import outbox

@@ -12,7 +12,7 @@ import structlog
 
 from attachd import errors
 from attachd.delivery import carrying, journal_disk, unnoting, worker
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage, Unheard
 from attachd.intake.folder_scan import SHARE, Report

@@ -15,8 +15,8 @@ import structlog
 
 from attachd import __version__, errors
 from attachd.config.loader import instance
-from attachd.delivery import timing
-from attachd.delivery.desk import Desk
+from attachd.delivery import runtime
+from attachd.delivery.runtime import Desk
 from attachd.journal import counts, lookup
 from attachd.model import Word
 from attachd.service import health
@@ -156,12 +156,12 @@ def _intake(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
     yield _gauge("attachd_inbox_present", "Whether the inbox is there, and is the one that is known.", int(there))
 
 
-def _requests(timings: timing.Timings) -> Iterator[Metric]:
+def _requests(timings: runtime.Timings) -> Iterator[Metric]:
     from prometheus_client.core import HistogramMetricFamily
 
     family = HistogramMetricFamily("attachd_request_seconds", "How long Jira was waited for.", labels=["call"])
     for call, histogram in sorted(timings.read().items()):
-        bounds = [*map(str, timing.BUCKETS), "+Inf"]
+        bounds = [*map(str, runtime.BUCKETS), "+Inf"]
         below = [sum(histogram.counts[: number + 1]) for number in range(len(bounds))]
         family.add_metric([call], list(zip(bounds, below, strict=True)), histogram.total)
     yield family

@@ -16,7 +16,7 @@ import structlog
 
 from attachd import errors
 from attachd import text as attachd_text
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.journal import counts, database, lookup
 from attachd.model import printable
 from attachd.service import health, noticing

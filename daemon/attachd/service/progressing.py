@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attachd.delivery.desk import Desk
+    from attachd.delivery.runtime import Desk
 
 FILE_NAME = "progress.json"
 

@@ -14,7 +14,7 @@ import structlog
 
 from attachd import errors
 from attachd.delivery import blame, overdue
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.journal import lookup, outbox, pauses, reminders, timeline
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, printable

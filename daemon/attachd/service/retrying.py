@@ -23,7 +23,7 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config
-from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS, Kept
+from attachd.delivery.server_clock import ASSUMED_SLACK_SECONDS, Kept
 from attachd.fs import folders, free_names, move, recognition, relocation, rename
 from attachd.fs.folders import Dirty
 from attachd.intake import files

@@ -16,7 +16,7 @@ import structlog
 
 from attachd.config import Config
 from attachd.delivery import worker
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.jira import connection
 from attachd.journal import lookup
 from attachd.model import Cure, Scope

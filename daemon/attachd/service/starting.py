@@ -16,8 +16,8 @@ import structlog
 from attachd import errors
 from attachd.clock import Clock
 from attachd.config import Config
-from attachd.delivery import learning
-from attachd.delivery.desk import Desk
+from attachd.delivery import batch_size
+from attachd.delivery.runtime import Desk
 from attachd.delivery.site import Site
 from attachd.errors import Mistake, Problem
 from attachd.jira import oauth
@@ -195,7 +195,7 @@ def _settle_site(journal: Journal, config: Config, now: float, *, adopt: bool) -
         if adopt:
             sites.adopt(connection, url)
         elif database.get(connection, "site") not in (None, url):
-            learning.forget(connection)
+            batch_size.forget(connection)
         sites.change(connection, url, now)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from attachd import __version__, text
 from attachd.config import loader
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.journal import counts as journal_counts
 from attachd.journal import lookup
 from attachd.journal.pauses import Pause

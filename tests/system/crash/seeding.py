@@ -38,7 +38,7 @@ class Seed:
 SEEDS = (
     Seed("no look after a restart", "delivery/outcome.py", "    if row.sha256 is None:\n", "    if True:\n", "one"),
     Seed(
-        "marked as attached before it is sent", "delivery/sending.py",
+        "marked as attached before it is sent", "delivery/upload.py",
         "    answer = _exchange(desk, client, batch, body)\n",
         "    sooner = {row.id: outcome.attached(Stored(f'X{row.id}', row.name), 1.0) for row in batch}\n"
         "    with desk.journal.transaction() as connection:\n        rows.change_many(connection, sooner)\n"
@@ -46,7 +46,7 @@ SEEDS = (
         "one",
     ),
     Seed(
-        "moved before it is sent", "delivery/sending.py",
+        "moved before it is sent", "delivery/upload.py",
         "    answer = _exchange(desk, client, batch, body)\n",
         "    for row in batch:\n        to = desk.config.folders.done / row.path.decode()\n"
         "        to.parent.mkdir(parents=True, exist_ok=True)\n        (desk.guard.inbox / row.path.decode()).rename(to)\n"
@@ -56,7 +56,7 @@ SEEDS = (
     Seed("NORMAL instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = NORMAL", "one", "cut"),
     Seed("OFF instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = OFF", "one", "cut"),
     Seed(
-        "a name given by Jira is not looked for", "delivery/reconciling.py",
+        "a name given by Jira is not looked for", "delivery/attribution.py",
         "return Fit.RENAMED if attempt and (after or attachment.created is None) else None", "return None", "renamed", "never",
     ),
     Seed(
@@ -92,12 +92,12 @@ SEEDS = (
         "    return Judgement(tuple(Stored(f'X{id(reply)}', file.name) for file in files))\n", "page", "never",
     ),
     Seed(
-        "looked for by name alone", "delivery/reconciling.py",
+        "looked for by name alone", "delivery/attribution.py",
         "    if attachment.size != row.size or ", "    if ", "namesake", "never",
-        more=(("delivery/reconciling.py", "(content, Digest) and content.sha256 == row.sha256:", "(content, Digest):"),),
+        more=(("delivery/attribution.py", "(content, Digest) and content.sha256 == row.sha256:", "(content, Digest):"),),
     ),
     Seed(
-        "a streamed file without its checksum before the end", "delivery/sending.py",
+        "a streamed file without its checksum before the end", "delivery/upload.py",
         "            queue.checksums(connection, batch, sums)\n", "            pass\n", "large",
     ),
     Seed(
@@ -108,7 +108,7 @@ SEEDS = (
     Seed(
         "one look for an upload in doubt", "delivery/outcome.py",
         "    if not is_last_look(row, doubts, fresh=fresh):\n", "    if False:\n", "late", "never",
-        more=(("delivery/sending.py", "if first.ever_doubtful and not _still_missing", "if False and not _still_missing"),),
+        more=(("delivery/upload.py", "if first.ever_doubtful and not is_still_missing", "if False and not is_still_missing"),),
     ),
     Seed(
         "the token in a line of the log", "jira/auth.py",

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from attachd.delivery import blame, moves, outcome, pausing, recording
-from attachd.delivery.desk import Desk
-from attachd.delivery.reconciling import (
+from attachd.delivery import blame, moved_issues, outcome, pause, record
+from attachd.delivery.attribution import (
     BY_METADATA,
     Absent,
     Arrived,
@@ -22,6 +21,7 @@ from attachd.delivery.reconciling import (
     in_words,
     reconcile,
 )
+from attachd.delivery.runtime import Desk
 from attachd.jira import attachments, rate_limits
 from attachd.jira.attachments import Attachment
 from attachd.jira.client import Client
@@ -83,7 +83,7 @@ def ask(desk: Desk, client: Client, lane: str) -> Seen | Unsure | Exchange:
         return outcome_
     parsed = attachments.parse_listing(outcome_.json)
     if parsed is not None and parsed.key not in ("", lane):
-        return Unsure(moves.heard(desk, client, lane, moves.Named(parsed.key, parsed.issue)))
+        return Unsure(moved_issues.heard(desk, client, lane, moved_issues.Named(parsed.key, parsed.issue)))
     if isinstance(outcome_.json, dict):
         desk.site.saw(lane, len(parsed.attachments) if parsed else None)
     if parsed is None:
@@ -173,11 +173,11 @@ def _checked(desk: Desk, client: Client, row: Row, finding: Finding) -> Finding:
         answer = desk.site.hear(desk.asked(lambda: client.issue(desk.site.version, lane)))  # noqa: B023
         if isinstance(answer, Reply) and answer.status in (403, 404):
             continue
-        said = moves.named(answer)
+        said = moved_issues.named(answer)
         if said is None:
             return Pending((finding.attachment,), f"whether {lane} is the same issue cannot be found out")
         if said.key != lane:
-            moves.heard(desk, client, lane, said)
+            moved_issues.heard(desk, client, lane, said)
         if said.key == row.lane:
             return Pending((finding.attachment,), f"{lane} seems to be the same issue, and has a file like this one")
     return finding
@@ -197,10 +197,10 @@ def _conclude(desk: Desk, doubted: Sequence[Row], seen: Seen, findings: Mapping[
                 continue
             values = _after(desk, connection, row, finding, now, fresh=_is_fresh(row, sent))
             if values:
-                recording.apply(connection, [row], {row.id: values}, now)
+                record.apply(connection, [row], {row.id: values}, now)
                 if values.get("state") not in (None, State.DOUBTFUL):
                     changed.append(rows.one(connection, row.id))
-    recording.tell(changed)
+    record.tell(changed)
 
 
 def is_anothers(connection: sqlite3.Connection, desk: Desk, row: Row, attachment: Attachment) -> bool:
@@ -267,12 +267,12 @@ def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchan
                 values = outcome.after(row, unseen, now, desk.doubts) | outcome.settled_doubt(row) | asked_at_once
             else:
                 values = outcome.unusable(row, reason, now, desk.doubts, world=fault is not None)
-            recording.apply(connection, [row], {row.id: values}, now)
+            record.apply(connection, [row], {row.id: values}, now)
             if values.get("state") is State.REFUSED:
                 changed.append(rows.one(connection, row.id))
-    recording.tell(changed)
+    record.tell(changed)
     if fault is not None:
-        pausing.pause(desk, fault)
+        pause.pause(desk, fault)
 
 
 def _look_again(desk: Desk, doubted: Sequence[Row], reason: str, now: float) -> None:
@@ -280,7 +280,7 @@ def _look_again(desk: Desk, doubted: Sequence[Row], reason: str, now: float) -> 
         for row in (rows.find(connection, each.id) for each in doubted):
             if row is not None and row.due <= now and row.state is State.DOUBTFUL:
                 values = outcome.unusable(row, reason, now, desk.doubts, soon=True)
-                recording.apply(connection, [row], {row.id: values}, now)
+                record.apply(connection, [row], {row.id: values}, now)
 
 
 def report_extra(desk: Desk, client: Client, row: Row) -> None:

@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
 
-from attachd.delivery import learning, pausing, witnesses
+from attachd.delivery import batch_size, pause
 from attachd.delivery import site as site_
-from attachd.delivery.desk import Desk
+from attachd.delivery.runtime import Desk
 from attachd.errors import Mistake
 from attachd.jira import auth, site_info
 from attachd.jira.client import Client
-from attachd.jira.reply import Reply
-from attachd.journal import database
+from attachd.jira.reply import Exchange, Reply
+from attachd.journal import database, pauses, queue
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
+
+#: How long an issue that accepted a file counts as a witness.
+WITNESS_SECONDS = 30 * 86400.0
+#: How long it counts that one could not be seen; one wrong answer takes no witness away for good.
+STRUCK_SECONDS = 86400.0
+#: How many are asked.
+WITNESSES = 3
+
+
+def known(desk: Desk, lane: str = "") -> list[str]:
+    """Those to be asked about *lane*: from other projects first, for a lost role speaks about its project alone."""
+    now = desk.clock.now()
+    with desk.journal.transaction() as connection:
+        found = queue.witnesses(connection, desk.site.url, now - WITNESS_SECONDS, lane, now - STRUCK_SECONDS)
+    return chosen(found, lane)
+
+
+def chosen(lanes: Sequence[str], lane: str) -> list[str]:
+    """The first few, those of the own project last. Pure."""
+    own = pauses.project(lane)
+    return sorted(lanes, key=lambda witness: pauses.project(witness) == own)[:WITNESSES]
+
+
+def ask(desk: Desk, client: Client, lane: str) -> Exchange:
+    """Whether an issue is there: its listing."""
+    return desk.site.hear(desk.asked(lambda: client.listing(desk.site.version or "2", lane)))
+
+
+def visible(answer: Exchange) -> bool:
+    """Whether Jira showed the issue."""
+    return isinstance(answer, Reply) and answer.status == 200 and isinstance(answer.json, dict)
+
+
+def strike(desk: Desk, lanes: Sequence[str]) -> None:
+    """These cannot be seen any more: no witnesses for a day, or until they accept a file again."""
+    now = desk.clock.now()
+    with desk.journal.transaction() as connection:
+        for lane in lanes:
+            queue.strike(connection, lane, now)
+
+
+def alive(desk: Desk, client: Client) -> bool | None:
+    """Whether a witness, or where there is none the oldest waiting issue, is visible; None where none can be asked."""
+    lanes = known(desk)
+    if not lanes:
+        with desk.journal.transaction() as connection:
+            lanes = queue.oldest_lane(connection)
+    return any(visible(ask(desk, client, lane)) for lane in lanes) if lanes else None
+
 
 log = structlog.get_logger()
 
@@ -71,8 +121,8 @@ def _forget_old(desk: Desk) -> None:
     """What requests may hold was learned from what the site declined; after a day that is found out again."""
     now = desk.clock.now()
     with desk.journal.transaction() as connection:
-        if not 0 <= now - float(database.get(connection, learning.LEARNED) or now) < site_.TRUSTED_SECONDS:
-            learning.forget(connection)
+        if not 0 <= now - float(database.get(connection, batch_size.LEARNED) or now) < site_.TRUSTED_SECONDS:
+            batch_size.forget(connection)
 
 
 def deployment(desk: Desk, client: Client, known: str) -> str | Fault:
@@ -103,9 +153,9 @@ def probe(desk: Desk, client: Client, held: Pause) -> None:
     """Ask something harmless; if it is answered, uploads are let through again, else the pause grows."""
     fault = _ask(desk, client, held)
     if fault is None:
-        pausing.open_for_a_try(desk, held)
+        pause.open_for_a_try(desk, held)
     else:
-        pausing.pause(desk, fault)
+        pause.pause(desk, fault)
 
 
 def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
@@ -125,7 +175,7 @@ def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
     if nameless or held.kind == NO_WITNESS:
         # Nothing says who we are, or that is not in doubt: what we may see is.
         still = replace(_as_fault(held), wait=None)
-        return still if witnesses.alive(desk, client) is False else None
+        return still if alive(desk, client) is False else None
     account = site_info.who(site.hear(desk.asked(lambda: client.myself(site.version or "2"))))
     if isinstance(account, Fault):
         return _as(account, held)

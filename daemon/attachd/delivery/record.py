@@ -9,9 +9,9 @@ from typing import Any
 
 import structlog
 
-from attachd.delivery import learning, outcome, pausing
-from attachd.delivery.desk import Desk
-from attachd.delivery.servertime import Kept
+from attachd.delivery import batch_size, outcome, pause
+from attachd.delivery.runtime import Desk
+from attachd.delivery.server_clock import Kept
 from attachd.jira.reply import Exchange
 from attachd.journal import database, doubt, queue, rows
 from attachd.journal.pauses import Pause
@@ -27,8 +27,8 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
     ended: list[Pause] = []
     most = desk.config.batch.max_files
     with desk.journal.transaction() as connection:
-        known = learning.most(connection, most, cloud=desk.site.cloud)
-        learning.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch), now)
+        known = batch_size.most(connection, most, cloud=desk.site.cloud)
+        batch_size.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch), now)
         ids = [row.id for row in batch]
         by_id = {row.id: row for row in rows.many(connection, ids)}
         sent = [by_id[row_id] for row_id in ids]
@@ -47,11 +47,11 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
         if any(isinstance(fate, Stored) for fate in fates):
             _keep_skew(connection, desk)
             _keep_time(connection, desk)
-            ended = pausing.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
+            ended = pause.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
     tell(written)
-    pausing.tell_ended(desk, ended)
+    pause.tell_ended(desk, ended)
     if fault is not None:
-        pausing.pause(desk, fault)
+        pause.pause(desk, fault)
     return written
 
 

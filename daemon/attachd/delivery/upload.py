@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, assert_never
 
 import structlog
 
-from attachd.delivery import bandwidth, blame, learning, looking, meeting, opening, outcome, pausing, policy, recording
-from attachd.delivery.desk import Desk
-from attachd.delivery.reconciling import Absent, Arrived, Pending, Unclear, in_words
+from attachd.delivery import batch_size, outcome, pacer, preflight, probe, record
+from attachd.delivery.preflight import (
+    LARGE_BYTES,
+    Loaded,
+    aside,
+    is_still_missing,
+    is_visible,
+    load,
+    set_aside,
+    within_limits,
+)
+from attachd.delivery.runtime import Desk
 from attachd.fs import folders as fs_folders
 from attachd.fs import leases
 from attachd.jira import attachments, multipart, rate_limits, verdict
@@ -21,37 +28,26 @@ from attachd.jira.client import Client
 from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
-from attachd.model import Cure, Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
+from attachd.model import Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
 
 log = structlog.get_logger()
-
-#: The issue is looked at before a file larger than this is sent, unless it was seen a short while ago.
-LARGE_BYTES = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A row whose file is open, and the file as a part of a body: as it was when it was opened."""
-
-    row: Row
-    part: multipart.Part
 
 
 def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
     """Send what can be sent of *batch* in one request. Returns the rows as they are afterwards."""
     if not _paid(desk, batch):
-        return recording.current(desk, batch)
+        return record.current(desk, batch)
     with contextlib.ExitStack() as stack:
         with fs_folders.Held() as folders:
-            loaded = [file for row in batch if (file := _load(desk, stack, row, folders))]
-        loaded = _within_limits(desk, client, loaded)
+            loaded = [file for row in batch if (file := load(desk, stack, row, folders))]
+        loaded = within_limits(desk, client, loaded)
         if not loaded:
-            return recording.current(desk, batch)
+            return record.current(desk, batch)
         first = loaded[0].row
-        if first.ever_doubtful and not _still_missing(desk, client, first):
-            return recording.current(desk, batch)
-        if first.size > LARGE_BYTES and not desk.site.has_seen(first.lane) and not _visible(desk, client, first):
-            return recording.current(desk, batch)
+        if first.ever_doubtful and not is_still_missing(desk, client, first):
+            return record.current(desk, batch)
+        if first.size > LARGE_BYTES and not desk.site.has_seen(first.lane) and not is_visible(desk, client, first):
+            return record.current(desk, batch)
         return _send(desk, client, loaded)
 
 
@@ -65,7 +61,7 @@ def _paid(desk: Desk, batch: Sequence[Row]) -> bool:
     upload = desk.config.upload
     if not upload.max_bytes_per_second or _is_streamed(batch):
         return True
-    for size in bandwidth.pieces(sum(row.size for row in batch), _piece_bytes(desk)):
+    for size in pacer.pieces(sum(row.size for row in batch), _piece_bytes(desk)):
         _pay(desk, size, desk.stopping)
         desk.beats.beat()
     return not desk.stopping.is_set()
@@ -80,149 +76,7 @@ def _pay(desk: Desk, size: int, ended: threading.Event) -> None:
 
 def _piece_bytes(desk: Desk) -> int:
     upload = desk.config.upload
-    return bandwidth.piece_bytes(upload.max_bytes_per_second, upload.parallel, multipart.READ_BYTES)
-
-
-def _load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: fs_folders.Held) -> Loaded | None:
-    network = desk.network(row.path)
-    found = opening.open_same(desk.guard.inbox, row, desk.guard.epoch, folders, network=network)
-    if isinstance(found, opening.Opened):
-        # As it was when it was opened: until the body is made Jira may be asked things, and what is written meanwhile has
-        # not settled.
-        stack.callback(opening.close, found)
-        return Loaded(row, multipart.Part(found.descriptor, row.name, row.size, found.mtime_ns, found.ctime_ns))
-    _set_aside(desk, row, found)
-    return None
-
-
-def _set_aside(
-    desk: Desk, row: Row, found: opening.NotThere | opening.NotTheSame | opening.Written | opening.Unreadable
-) -> None:
-    now = desk.clock.now()
-    values: dict[str, Any]
-    match found:
-        case opening.NotThere():
-            wait = desk.config.settle.rescan_seconds
-            values = {"due": now + wait, "wait": wait, "reason": "it is not at its place; the next scan finds out why"}
-        case opening.NotTheSame():
-            values = aside(desk, row, "it changed before it was sent")
-        case opening.Written():
-            values = aside(desk, row, leases.STILL_OPEN)
-        case opening.Unreadable(reason):
-            values = aside(desk, row, reason, blocked=True)
-        case _:
-            assert_never(found)
-    with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, row, values)
-
-
-def aside(desk: Desk, row: Row, reason: str, *, blocked: bool = False) -> dict[str, Any]:
-    """The columns of a file that cannot be sent as it is: it settles anew.
-
-    But one that may have arrived by an earlier attempt keeps what is known of that attempt: intake finds out by its
-    checksum whether it is still the same.
-    """
-    if row.ever_doubtful:
-        wait = desk.config.settle.rescan_seconds if blocked else 1.0
-        return {"due": desk.clock.now() + wait, "wait": wait, "reason": reason}
-    return {
-        "blocked": reason if blocked else None,
-        "state": State.SEEN,
-        "since": desk.clock.now(),
-        "quiet_boot": desk.clock.boot(),
-        "reason": reason,
-        "sha256": None,
-        "contested": None,
-    }
-
-
-def _within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loaded]:
-    """Refuse before a byte is sent what Jira would refuse; the limit is asked anew before any refusal."""
-    known = meeting.limits(desk, client, fresh=False)
-    if known and (not known.enabled or any(known.largest and f.row.size > known.largest for f in loaded)):
-        known = meeting.limits(desk, client, fresh=True)
-    if known and not known.enabled:
-        reason = "attachments are disabled in this Jira (attachment/meta says so)"
-        pausing.pause(desk, Fault(Scope.SITE, "disabled", reason, cure=Cure.TIME, wait=60))
-        return []
-    too_large = [f for f in loaded if known and known.largest and f.row.size > known.largest]
-    now = desk.clock.now()
-    for file in too_large:
-        reason = f"it has {file.row.size} bytes, and this Jira allows {known.largest if known else 0}"
-        with desk.journal.transaction() as connection:
-            rows.change_if_same(connection, file.row, outcome.refused(reason, now))
-            written = rows.one(connection, file.row.id)
-        recording.tell([written])
-    return [f for f in loaded if f not in too_large]
-
-
-def _still_missing(desk: Desk, client: Client, row: Row) -> bool:
-    """The look directly before a repeated attempt; False if it must not be sent now."""
-    seen = looking.ask(desk, client, row.lane)
-    now = desk.clock.now()
-    if not isinstance(seen, looking.Seen):
-        _cannot_look(desk, client, row, seen)
-        return False
-    finding = looking.find(desk, client, row.lane, seen).get(row.id)
-    if isinstance(finding, Absent):
-        return True
-    if finding is None:
-        return False  # intake changed it meanwhile
-    with desk.journal.transaction() as connection:
-        if isinstance(finding, Arrived) and looking.is_anothers(connection, desk, row, finding.attachment):
-            return False
-        rows.change_if_same(connection, row, _found_before(row, finding, now))
-        written = rows.one(connection, row.id)
-    recording.tell([written])
-    return False
-
-
-def _visible(desk: Desk, client: Client, row: Row) -> bool:
-    """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
-    seen = looking.ask(desk, client, row.lane)
-    if isinstance(seen, looking.Seen | looking.Unsure):
-        return True
-    if isinstance(seen, Reply) and seen.status == 200 and seen.json is not None:
-        # A listing that is unusable is an issue that is there.
-        return True
-    _cannot_look(desk, client, row, seen)
-    return False
-
-
-def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) -> dict[str, Any]:
-    match finding:
-        case Arrived(attachment, ground):
-            remark = f"an earlier attempt had arrived after all, {in_words(ground)}"
-            return outcome.attached(Stored(attachment.id, attachment.name, remark), now, ground=ground)
-        case Pending(_, reason):
-            wait = policy.file_wait(row.tries)
-            said = f"{looking.ids_of(finding)} may be this file, and cannot be read now: {reason}"
-            return {"due": now + wait, "wait": wait, "reason": said}
-        case Unclear(several):
-            return outcome.ask_a_person([a.id for a in several], now)
-        case _:
-            assert_never(finding)
-
-
-def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange | looking.Unsure) -> None:
-    now = desk.clock.now()
-    if isinstance(answer, looking.Unsure):
-        values = {"due": now + outcome.SOON_SECONDS, "wait": outcome.SOON_SECONDS, "reason": answer.reason}
-        with desk.journal.transaction() as connection:
-            rows.change_if_same(connection, row, values)
-        return
-    fate = blame.unseen(answer)
-    if fate is not None:
-        with desk.journal.transaction() as connection:
-            rows.change_if_same(connection, row, outcome.after(row, fate, now, desk.doubts))
-        return
-    wait = policy.file_wait(row.tries)
-    reason = "the issue has to be looked at before it is sent, and cannot be read now"
-    with desk.journal.transaction() as connection:
-        rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
-    _, fault = blame.of_listing(desk, client, answer)
-    if fault is not None:
-        pausing.pause(desk, fault)
+    return pacer.piece_bytes(upload.max_bytes_per_second, upload.parallel, multipart.READ_BYTES)
 
 
 def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
@@ -253,19 +107,19 @@ def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
         return _unreadable(desk, batch, error)
     # After the batch was chosen: what another host may have sent meanwhile was in the inbox before it said so in the marker.
     if _set_aside_written(desk, loaded) or not _is_ours(desk) or not _intend(desk, batch, body):
-        return recording.current(desk, batch)
+        return record.current(desk, batch)
     desk.pacer.count(batch[0].lane, desk.clock.boot(), _writes(desk, batch))
     answer = _exchange(desk, client, batch, body)
     if isinstance(answer, Broken) and answer.ours is not None:
         return _unreadable(desk, batch, answer.ours)
     # The limit may have been lowered since it was asked.
     stale = isinstance(answer, Reply) and answer.status == 413 and not desk.stopping.is_set()
-    known = meeting.limits(desk, client, fresh=stale)
+    known = probe.limits(desk, client, fresh=stale)
     largest = known.largest if known else None
     sent = [verdict.Sent(row.name, row.size) for row in batch]
     judged = verdict.judge(answer, sent, batch[0].lane, largest=largest)
     _heed(desk, batch[0].lane, answer, judged)
-    return recording.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault, answer)
+    return record.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault, answer)
 
 
 def _is_ours(desk: Desk) -> bool:
@@ -279,7 +133,7 @@ def _set_aside_written(desk: Desk, loaded: Sequence[Loaded]) -> bool:
     """
     written = [file for file in loaded if _is_written(desk, file)]
     for file in written:
-        _set_aside(desk, file.row, opening.Written())
+        set_aside(desk, file.row, preflight.Written())
     return bool(written)
 
 
@@ -290,7 +144,7 @@ def _is_written(desk: Desk, file: Loaded) -> bool:
 def _writes(desk: Desk, batch: Sequence[Row]) -> int:
     """As how many writes to its issue Jira counts a request, as far as is known."""
     with desk.journal.transaction_for_reading() as connection:
-        known = learning.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
+        known = batch_size.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
     return len(batch) if known.counted else 1
 
 
@@ -387,9 +241,9 @@ def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]
             if failing and len(batch) == 1 and row.at_path:
                 values = aside(desk, row, reason, blocked=True)
                 values.setdefault("state", State.READY)
-            recording.apply(connection, [row], {row.id: values}, now)
+            record.apply(connection, [row], {row.id: values}, now)
     log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].lane, reason=reason)
-    return recording.current(desk, batch)
+    return record.current(desk, batch)
 
 
 def _with_checksums(desk: Desk, loaded: Sequence[Loaded], fates: Sequence[Fate]) -> list[Fate]:

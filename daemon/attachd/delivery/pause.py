@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from attachd.delivery import policy
-from attachd.delivery.desk import Desk
+from attachd.delivery import backoff
+from attachd.delivery.runtime import Desk
 from attachd.jira import auth
 from attachd.journal import outbox, pauses
 from attachd.journal.pauses import Pause
@@ -55,12 +55,12 @@ def gate(found: Sequence[Pause], now: float) -> Gate:
 def extended(earlier: Pause | None, fault: Fault, now: float) -> Pause:
     """The pause that a fault makes: longer each time in a row, at least what Jira asked for, probed at least every 2 h."""
     times = earlier.times + 1 if earlier and earlier.kind == fault.kind else 1
-    wait = policy.growing(fault.kind, times)
+    wait = backoff.growing(fault.kind, times)
     if fault.kind in LOCKING:
         wait = LOCKING_FIRST_SECONDS if times == 1 else LOCKING_SECONDS
     elif fault.wait is not None:
-        wait = max(fault.wait, 1.0) + policy.growing("rate-limit", 1) / 4
-    wait = min(wait, policy.LONGEST_SECONDS)
+        wait = max(fault.wait, 1.0) + backoff.growing("rate-limit", 1) / 4
+    wait = min(wait, backoff.LONGEST_SECONDS)
     since = earlier.since if earlier and goes_on(earlier, fault.kind, now) else now
     told = earlier.told if earlier else 0.0
     return Pause(fault.scope, fault.subject, fault.kind, fault.reason, fault.cure, since, now + wait, wait, times, told)

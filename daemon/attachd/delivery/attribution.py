@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from attachd.delivery.servertime import ASSUMED_SLACK_SECONDS
+from attachd.delivery.server_clock import ASSUMED_SLACK_SECONDS
 from attachd.jira import filenames
 from attachd.jira.attachments import Attachment
 from attachd.jira.contents import Content, Digest, NotYet, Unreadable

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attachd.delivery import pacing
+from attachd.delivery import pacer
 from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database
 from attachd.model import Fate, Fault, Scope, Stored
@@ -23,7 +23,7 @@ GROW_AFTER = 20
 #: After so many it is found out anew whether files are counted: another program may have written to the issue.
 COUNT_REQUESTS_AFTER = 200
 #: As many files as an issue takes at once, where they are counted.
-COUNTED_FILES = min(most for _, most in pacing.WINDOWS)
+COUNTED_FILES = min(most for _, most in pacer.WINDOWS)
 
 
 #: What ``meta`` calls the time at which a request was last declined for what it held.

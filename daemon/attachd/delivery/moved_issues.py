@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from attachd.delivery.desk import Claim, Desk
+from attachd.delivery.runtime import Claim, Desk
 from attachd.jira import attachments
 from attachd.jira.client import Client
 from attachd.jira.reply import Exchange, Reply

@@ -1,0 +1,248 @@
+"""The file itself: opened once, without following any link, and held until its verdict is known."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+from attachd.delivery import backoff, blame, outcome, pause, probe, reconcile, record
+from attachd.delivery.attribution import Absent, Arrived, Pending, Unclear, in_words
+from attachd.delivery.runtime import Desk
+from attachd.fs import folders as fs_folders
+from attachd.fs import leases
+from attachd.fs.leases import Writer
+from attachd.jira import multipart
+from attachd.jira.client import Client
+from attachd.jira.reply import Exchange, Reply
+from attachd.journal import rows
+from attachd.journal.rows import Row
+from attachd.model import Cure, Fault, Scope, State, Stored, signed64
+
+
+@dataclass(frozen=True, slots=True)
+class NotThere:
+    """Nothing lies at the path now; intake finds out whether it was moved or taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotTheSame:
+    """Something else lies at the path than was admitted: it settles anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Somebody has it open for writing: it settles anew, and nobody is to blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """It cannot be read; *reason* is a sentence for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The very file that was admitted; the descriptor is whoever's to close who opened it. As it was at that moment."""
+
+    descriptor: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def open_same(
+    inbox: Path, row: Row, epoch: int, folders: fs_folders.Held, *, network: bool = False
+) -> Opened | NotThere | NotTheSame | Written | Unreadable:
+    """Open the file of *row* if it is still the one admitted, and closed; ``O_NONBLOCK`` so that a FIFO put there meanwhile
+    does not hold us (open(2)).
+
+    It may have been opened for writing again since it was admitted: it waits for its turn, for a pause or an outage.
+    """
+    above, name = fs_folders.divide(row.path)
+    try:
+        folder = folders.folder(inbox, above)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return NotThere()
+        if error.errno == errno.ELOOP:
+            return NotTheSame()
+        return Unreadable(f"it cannot be read: {error.strerror}")
+    status = os.fstat(descriptor)
+    if not _same(status, row, epoch):
+        os.close(descriptor)
+        return NotTheSame()
+    if leases.writer(descriptor, network=network) is Writer.SOMEBODY:
+        os.close(descriptor)
+        return Written()
+    return Opened(descriptor, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def close(opened: Opened) -> None:
+    """Let go of it. Of a share that may be a request to its server, and hang (``beating`` goes by the module)."""
+    os.close(opened.descriptor)
+
+
+def _same(status: os.stat_result, row: Row, epoch: int) -> bool:
+    mtime_ns, ctime_ns = signed64(status.st_mtime_ns), signed64(status.st_ctime_ns)
+    if not stat.S_ISREG(status.st_mode) or (status.st_size, mtime_ns) != (row.size, row.mtime_ns):
+        return False
+    inode = signed64(status.st_dev), signed64(status.st_ino)
+    return row.epoch != epoch or (*inode, ctime_ns) == (row.dev, row.ino, row.ctime_ns)
+
+
+#: The issue is looked at before a file larger than this is sent, unless it was seen a short while ago.
+LARGE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A row whose file is open, and the file as a part of a body: as it was when it was opened."""
+
+    row: Row
+    part: multipart.Part
+
+
+def load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: fs_folders.Held) -> Loaded | None:
+    network = desk.network(row.path)
+    found = open_same(desk.guard.inbox, row, desk.guard.epoch, folders, network=network)
+    if isinstance(found, Opened):
+        # As it was when it was opened: until the body is made Jira may be asked things, and what is written meanwhile has
+        # not settled.
+        stack.callback(close, found)
+        return Loaded(row, multipart.Part(found.descriptor, row.name, row.size, found.mtime_ns, found.ctime_ns))
+    set_aside(desk, row, found)
+    return None
+
+
+def set_aside(desk: Desk, row: Row, found: NotThere | NotTheSame | Written | Unreadable) -> None:
+    now = desk.clock.now()
+    values: dict[str, Any]
+    match found:
+        case NotThere():
+            wait = desk.config.settle.rescan_seconds
+            values = {"due": now + wait, "wait": wait, "reason": "it is not at its place; the next scan finds out why"}
+        case NotTheSame():
+            values = aside(desk, row, "it changed before it was sent")
+        case Written():
+            values = aside(desk, row, leases.STILL_OPEN)
+        case Unreadable(reason):
+            values = aside(desk, row, reason, blocked=True)
+        case _:
+            assert_never(found)
+    with desk.journal.transaction() as connection:
+        rows.change_if_same(connection, row, values)
+
+
+def aside(desk: Desk, row: Row, reason: str, *, blocked: bool = False) -> dict[str, Any]:
+    """The columns of a file that cannot be sent as it is: it settles anew.
+
+    But one that may have arrived by an earlier attempt keeps what is known of that attempt: intake finds out by its
+    checksum whether it is still the same.
+    """
+    if row.ever_doubtful:
+        wait = desk.config.settle.rescan_seconds if blocked else 1.0
+        return {"due": desk.clock.now() + wait, "wait": wait, "reason": reason}
+    return {
+        "blocked": reason if blocked else None,
+        "state": State.SEEN,
+        "since": desk.clock.now(),
+        "quiet_boot": desk.clock.boot(),
+        "reason": reason,
+        "sha256": None,
+        "contested": None,
+    }
+
+
+def within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loaded]:
+    """Refuse before a byte is sent what Jira would refuse; the limit is asked anew before any refusal."""
+    known = probe.limits(desk, client, fresh=False)
+    if known and (not known.enabled or any(known.largest and f.row.size > known.largest for f in loaded)):
+        known = probe.limits(desk, client, fresh=True)
+    if known and not known.enabled:
+        reason = "attachments are disabled in this Jira (attachment/meta says so)"
+        pause.pause(desk, Fault(Scope.SITE, "disabled", reason, cure=Cure.TIME, wait=60))
+        return []
+    too_large = [f for f in loaded if known and known.largest and f.row.size > known.largest]
+    now = desk.clock.now()
+    for file in too_large:
+        reason = f"it has {file.row.size} bytes, and this Jira allows {known.largest if known else 0}"
+        with desk.journal.transaction() as connection:
+            rows.change_if_same(connection, file.row, outcome.refused(reason, now))
+            written = rows.one(connection, file.row.id)
+        record.tell([written])
+    return [f for f in loaded if f not in too_large]
+
+
+def is_still_missing(desk: Desk, client: Client, row: Row) -> bool:
+    """The look directly before a repeated attempt; False if it must not be sent now."""
+    seen = reconcile.ask(desk, client, row.lane)
+    now = desk.clock.now()
+    if not isinstance(seen, reconcile.Seen):
+        _cannot_look(desk, client, row, seen)
+        return False
+    finding = reconcile.find(desk, client, row.lane, seen).get(row.id)
+    if isinstance(finding, Absent):
+        return True
+    if finding is None:
+        return False  # intake changed it meanwhile
+    with desk.journal.transaction() as connection:
+        if isinstance(finding, Arrived) and reconcile.is_anothers(connection, desk, row, finding.attachment):
+            return False
+        rows.change_if_same(connection, row, _found_before(row, finding, now))
+        written = rows.one(connection, row.id)
+    record.tell([written])
+    return False
+
+
+def is_visible(desk: Desk, client: Client, row: Row) -> bool:
+    """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
+    seen = reconcile.ask(desk, client, row.lane)
+    if isinstance(seen, reconcile.Seen | reconcile.Unsure):
+        return True
+    if isinstance(seen, Reply) and seen.status == 200 and seen.json is not None:
+        # A listing that is unusable is an issue that is there.
+        return True
+    _cannot_look(desk, client, row, seen)
+    return False
+
+
+def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) -> dict[str, Any]:
+    match finding:
+        case Arrived(attachment, ground):
+            remark = f"an earlier attempt had arrived after all, {in_words(ground)}"
+            return outcome.attached(Stored(attachment.id, attachment.name, remark), now, ground=ground)
+        case Pending(_, reason):
+            wait = backoff.file_wait(row.tries)
+            said = f"{reconcile.ids_of(finding)} may be this file, and cannot be read now: {reason}"
+            return {"due": now + wait, "wait": wait, "reason": said}
+        case Unclear(several):
+            return outcome.ask_a_person([a.id for a in several], now)
+        case _:
+            assert_never(finding)
+
+
+def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange | reconcile.Unsure) -> None:
+    now = desk.clock.now()
+    if isinstance(answer, reconcile.Unsure):
+        values = {"due": now + outcome.SOON_SECONDS, "wait": outcome.SOON_SECONDS, "reason": answer.reason}
+        with desk.journal.transaction() as connection:
+            rows.change_if_same(connection, row, values)
+        return
+    fate = blame.unseen(answer)
+    if fate is not None:
+        with desk.journal.transaction() as connection:
+            rows.change_if_same(connection, row, outcome.after(row, fate, now, desk.doubts))
+        return
+    wait = backoff.file_wait(row.tries)
+    reason = "the issue has to be looked at before it is sent, and cannot be read now"
+    with desk.journal.transaction() as connection:
+        rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
+    _, fault = blame.of_listing(desk, client, answer)
+    if fault is not None:
+        pause.pause(desk, fault)
