@@ -109,7 +109,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
         ("attachd.intake.files", 121, True, True),
         ("attachd.fs.move", 10_000, True, True),
         ("attachd.delivery.preflight", 121, True, True),
-        ("attachd.delivery.carrying", 121, True, True),
+        ("attachd.filing.file_away", 121, True, True),
         ("attachd.jira.multipart", 121, True, True),
         ("attachd.jira.transport", 121, False, False),
         ("attachd.jira.transport", 901, True, False),

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import carrying, preflight, worker
+from attachd.delivery import preflight, worker
+from attachd.filing import file_away
 from attachd.fs import folders as fs_folders
 from attachd.journal import rows
 from attachd.model import State
@@ -377,7 +378,7 @@ def test_after_a_restart_a_file_that_was_moved_but_not_closed_is_closed_first(
     """The rename was the last thing that the process did; then the same name was dropped again."""
     w.drop("TEST-1/log.txt", b"first", MTIME)
     w.scan()
-    monkeypatch.setattr(carrying, "_write", lambda desk, results: 0)
+    monkeypatch.setattr(file_away, "_write", lambda desk, results: 0)
     assert w.step(), "it is sent"
     assert not w.step(), "and moved"
     monkeypatch.undo()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from attachd.delivery import aiming, carrying, probe, worker
+from attachd.delivery import probe, worker
+from attachd.filing import file_away, targets
 from attachd.fs import free_names, rename
 from attachd.fs import move as fs_move
 from attachd.model import Cure, Fault, Scope
@@ -230,7 +231,7 @@ def test_a_folder_of_done_that_is_removed_in_the_middle_of_a_group_is_made_again
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped(w, 3)
-    real = carrying._carry_or_explain
+    real = file_away._carry_or_explain
     seen: list[str] = []
 
     def carry(*arguments: object) -> object:
@@ -241,7 +242,7 @@ def test_a_folder_of_done_that_is_removed_in_the_middle_of_a_group_is_made_again
             os.rmdir(w.done / "TEST-1")
         return carried
 
-    monkeypatch.setattr(carrying, "_carry_or_explain", carry)
+    monkeypatch.setattr(file_away, "_carry_or_explain", carry)
     w.settle()
 
     expected = {f"TEST-1/{number}.txt": b"%d" % number for number in range(3)}
@@ -261,9 +262,9 @@ def test_a_name_that_is_promised_to_another_by_now_is_left_to_it(w: World, monke
     with monkeypatch.context() as patched:
         patched.setattr(free_names.Chooser, "choose", choose)
         patched.setattr(
-            aiming,
+            targets,
             "retarget",
-            lambda desk, row: aiming.change(desk, row, {"root": "done", "target": b"TEST-1/other.txt"}),
+            lambda desk, row: targets.change(desk, row, {"root": "done", "target": b"TEST-1/other.txt"}),
         )
         w.work()
 
@@ -280,7 +281,7 @@ def test_no_folder_is_held_any_more_when_files_are_written_down_as_filed(
     """
     dropped(w, 3)
     held: list[list[str]] = []
-    real = carrying._write
+    real = file_away._write
 
     def write(*arguments: object) -> int:
         open_now = [
@@ -291,7 +292,7 @@ def test_no_folder_is_held_any_more_when_files_are_written_down_as_filed(
         )
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(carrying, "_write", write)
+    monkeypatch.setattr(file_away, "_write", write)
     w.work()
 
     assert held == [[]]

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from attachd.delivery import blame, carrying, pause, preflight, upload, worker
+from attachd.delivery import blame, pause, preflight, upload, worker
+from attachd.filing import file_away
 from attachd.fs import recognition
 from attachd.intake import files as intake_files
 from attachd.journal import counts
@@ -248,7 +249,7 @@ def test_a_file_that_cannot_be_read_back_does_not_keep_the_others_from_being_fil
     w.drop("TEST-1/b.txt", b"good")
     w.scan()
     with monkeypatch.context() as patched:
-        patched.setattr(carrying, "carry", not_movable)
+        patched.setattr(file_away, "carry", not_movable)
         with pytest.raises(Crash):
             w.work()
     w.restart()  # inodes count no more: both are read to be known again
@@ -412,7 +413,7 @@ def test_after_a_lost_journal_a_changed_mode_does_not_make_a_file_new(w, monkeyp
     w.drop("TEST-1/a.txt", b"attached before")
     w.scan()
     with monkeypatch.context() as patched:
-        patched.setattr(carrying, "carry", die)
+        patched.setattr(file_away, "carry", die)
         with pytest.raises(Crash):
             w.work()
     assert len(w.jira.stored) == 1
@@ -457,7 +458,7 @@ def test_failed_that_became_read_only_does_not_end_the_program(w, monkeypatch):
     def read_only(*_args):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(carrying.notes, "remove", read_only)
+    monkeypatch.setattr(file_away.notes, "remove", read_only)
     w.scan()
 
 
@@ -465,7 +466,7 @@ def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkey
     # delivery.md 1: "After a restart or remount, first every ATTACHED or REFUSED row whose target is ours is closed".
     intake = Intaking(w.desk)
     closed, watched = [], []
-    monkeypatch.setattr(carrying, "close_moved", lambda _desk: closed.append(1))
+    monkeypatch.setattr(file_away, "close_moved", lambda _desk: closed.append(1))
     monkeypatch.setattr(intake.watch, "start", lambda: watched.append(1))
     w.drop("TEST-1/a.txt")
     intake._scan_all()
@@ -578,7 +579,7 @@ def test_a_refused_file_whose_path_was_rewritten_across_a_restart_does_not_wait_
     w.drop("TEST-1/a.txt", b"large")
     w.scan()
     with monkeypatch.context() as patched:
-        patched.setattr(carrying, "carry", die)
+        patched.setattr(file_away, "carry", die)
         with pytest.raises(Crash):
             w.work()
     assert w.states() == ["REFUSED"]

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import carrying, worker
+from attachd.delivery import worker
+from attachd.filing import file_away
 from attachd.fs import leases, move
 from attachd.intake import gates, identity, matching
 from attachd.intake.identity import Another, Its, Look, Rival, Unclear, Where
@@ -445,7 +446,7 @@ def test_a_file_whose_move_is_refused_is_known_again_when_its_folder_was_renamed
     stuck = move.Stuck("the folder may not be changed")
     w.drop("TEST-3/a.txt", b"attached")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carrying, "_move", lambda *_: stuck)
+        patch.setattr(file_away, "_move", lambda *_: stuck)
         w.deliver()
         (w.inbox / "TEST-3").rename(w.inbox / "TEST-3 Printer")
         w.drop("TEST-3/a.txt", b"the next")

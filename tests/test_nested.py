@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from attachd.cli import showing
-from attachd.delivery import carrying
+from attachd.filing import file_away
 from attachd.intake import files, folder_scan, mounts, scanner
 from attachd.journal.rows import Row
 from attachd.service import surveying
@@ -145,7 +145,7 @@ def test_a_share_that_is_away_holds_up_only_what_lies_on_it(
     """And is asked once for all its files: each answer takes a time-out."""
     for name in ("TEST-1/a.txt", "TEST-1/b.txt", "TEST-2/c.txt"):
         w.drop(name)
-    move, asked = carrying._move, []
+    move, asked = file_away._move, []
 
     def away(desk: Any, row: Row, group: Any) -> Any:
         if not row.path.startswith(b"TEST-1/"):
@@ -154,7 +154,7 @@ def test_a_share_that_is_away_holds_up_only_what_lies_on_it(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patched:
-        patched.setattr(carrying, "_move", away)
+        patched.setattr(file_away, "_move", away)
         w.deliver()
         assert w.pauses() == set()
         assert w.files(w.done) == {"TEST-2/c.txt": b"content"}
@@ -174,7 +174,7 @@ def test_while_the_share_of_done_is_away_nothing_is_sent(w: World, monkeypatch: 
         raise OSError(code, os.strerror(code))
 
     w.drop("TEST-1/a.txt")
-    monkeypatch.setattr(carrying, "_move", away)
+    monkeypatch.setattr(file_away, "_move", away)
     w.done.rename(w.home / "away")
     w.deliver()
 

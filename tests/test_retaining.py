@@ -13,7 +13,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.delivery import retaining
+from attachd.filing import retention as filing_retention
 from attachd.fs import removal
 from attachd.fs.recognition import Found, Identity
 from attachd.journal import retention
@@ -64,7 +64,7 @@ def later(w: Wired, days: float, steps: int = 12) -> list[str]:
     w.clock.advance(days * DAY)
     with capture_logs() as lines:
         for _ in range(steps):
-            w.clock.advance(retaining.REST_SECONDS)
+            w.clock.advance(filing_retention.REST_SECONDS)
             w.step()
     return [line["event"] for line in lines]
 

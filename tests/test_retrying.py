@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from attachd.filing import retry as filing_retry
+from attachd.filing.retry import in_words
+from attachd.filing.take_back import Left, Returned
 from attachd.fs import folders, move, rename
 from attachd.journal import counts, retries
 from attachd.journal.rows import Row
-from attachd.service import retrying
-from attachd.service.retrying import Left, Returned, in_words
 from attachd.share import notes
 from world import Stored, World, world
 
@@ -40,13 +41,13 @@ def fail(w: World, path: str = "TEST-1/report.pdf", content: bytes = b"too large
 
 
 def retry(w: World, *paths: str | Path, cwd: Path | None = None) -> list[Returned | Left]:
-    found = retrying.named(w.desk.config, w.desk.journal, [os.fsencode(p) for p in paths], bytes(cwd or w.home))
+    found = filing_retry.named(w.desk.config, w.desk.journal, [os.fsencode(p) for p in paths], bytes(cwd or w.home))
     left = [each for each in found if isinstance(each, Left)]
     return left + again(w, [each for each in found if isinstance(each, Row)])
 
 
 def again(w: World, rows: list[Row]) -> list[Returned | Left]:
-    return list(retrying.retry(w.desk.config, w.home / "state", rows))
+    return list(filing_retry.retry(w.desk.config, w.home / "state", rows))
 
 
 def allow(w: World) -> None:
@@ -56,7 +57,7 @@ def allow(w: World) -> None:
 
 
 def everything(w: World, key: str = "") -> list[Row]:
-    return retrying.of_issue(w.desk.config, w.desk.journal, key)
+    return filing_retry.of_issue(w.desk.config, w.desk.journal, key)
 
 
 # --- Which files ------------------------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from attachd.filing import retry
+from attachd.filing import take_back as filing_take_back
 from attachd.fs import free_names, rename
 from attachd.journal import database, retries
-from attachd.service import locating, retrying
+from attachd.service import locating
 from attachd.service.explaining import ComingBack
 from world import World, world
 
@@ -81,8 +83,8 @@ def _mortal(step: int) -> None:
     database.sync = mortal(database.sync)
 
 
-def take_back(w: World, path: str) -> list[retrying.Returned | retrying.Left]:
-    return list(retrying.retry(w.desk.config, w.home / "state", [w.row(path)]))
+def take_back(w: World, path: str) -> list[filing_take_back.Returned | filing_take_back.Left]:
+    return list(retry.retry(w.desk.config, w.home / "state", [w.row(path)]))
 
 
 def content(w: World, root: Path, path: str) -> list[bytes]:
@@ -116,7 +118,7 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
             case "the next service":
                 w.restart()
             case "a verb for another file":
-                list(retrying.retry(w.desk.config, w.home / "state", []))
+                list(retry.retry(w.desk.config, w.home / "state", []))
         w.settle(hours=1)
         lies = content(w, w.failed, path)
         assert len(lies) + len(content(w, w.done, path)) == 1, f"step {step}: exactly one"
@@ -219,7 +221,7 @@ def test_what_is_in_the_way_is_told_to_whoever_tries_again(w: World, monkeypatch
 
         results = take_back(w, "TEST-1/a.txt")
 
-    assert results == [retrying.Left(b"TEST-1/a.txt", "it could not be moved (Read-only file system)")]
+    assert results == [filing_take_back.Left(b"TEST-1/a.txt", "it could not be moved (Read-only file system)")]
     w.settle(hours=1)
     assert [s.content for s in w.jira.on("TEST-1")] == [b"too large"]
 
@@ -293,7 +295,7 @@ def test_where_all_hidden_names_are_taken_another_name_is_chosen(tmp_path: Path)
 
         (result,) = take_back(w, "TEST-1/a.txt")
 
-        assert isinstance(result, retrying.Returned)
+        assert isinstance(result, filing_take_back.Returned)
         assert w.files(w.inbox)["TEST-1/a (2).txt"] == b"too large"
         assert [path.read_bytes() for path in taken] == [b"a dropper's"] * 20
         assert w.files(w.failed) == {}
@@ -303,11 +305,11 @@ def test_two_at_once_take_it_back_once(w: World) -> None:
     for number in range(5):
         fail(w, f"TEST-1/{number}.txt", b"too large %d" % number)
         w.jira.limit = 3
-    chosen = retrying.of_issue(w.desk.config, w.desk.journal, "")
-    results: list[retrying.Returned | retrying.Left] = []
+    chosen = retry.of_issue(w.desk.config, w.desk.journal, "")
+    results: list[filing_take_back.Returned | filing_take_back.Left] = []
 
     def take() -> None:
-        results.extend(retrying.retry(w.desk.config, w.home / "state", chosen))
+        results.extend(retry.retry(w.desk.config, w.home / "state", chosen))
 
     threads = [threading.Thread(target=take) for _ in range(2)]
     for thread in threads:
@@ -315,6 +317,6 @@ def test_two_at_once_take_it_back_once(w: World) -> None:
     for thread in threads:
         thread.join(60.0)
 
-    assert sum(isinstance(result, retrying.Returned) for result in results) == 5
-    assert {r.reason for r in results if isinstance(r, retrying.Left)} == {"it is not there any more"}
+    assert sum(isinstance(result, filing_take_back.Returned) for result in results) == 5
+    assert {r.reason for r in results if isinstance(r, filing_take_back.Left)} == {"it is not there any more"}
     assert len(w.files(w.inbox)) == 5

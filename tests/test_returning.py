@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from attachd.filing import retry
 from attachd.journal import backup, rows
-from attachd.service import retrying
 from world import Fault, Stored, World, world
 
 PATH, CONTENT = "TEST-1/report.pdf", b"once"
@@ -193,7 +193,7 @@ def by_hand(w: World) -> None:
 
 
 def not_attached(w: World) -> None:
-    list(retrying.retry(w.desk.config, w.home / "state", [w.row(PATH)], not_attached=True, clock=w.clock))
+    list(retry.retry(w.desk.config, w.home / "state", [w.row(PATH)], not_attached=True, clock=w.clock))
 
 
 @pytest.mark.parametrize("decide", [by_hand, not_attached])
@@ -211,7 +211,7 @@ def test_what_a_person_looked_at_is_not_asked_for_again(dc: World, decide: Calla
 def test_after_retry_alone_nobody_has_said_anything(dc: World) -> None:
     fail_beside_a_namesake(dc)
 
-    list(retrying.retry(dc.desk.config, dc.home / "state", [dc.row(PATH)]))
+    list(retry.retry(dc.desk.config, dc.home / "state", [dc.row(PATH)]))
     dc.settle(hours=2)
 
     assert contents(dc) == [b"ecno"]

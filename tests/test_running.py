@@ -90,7 +90,7 @@ def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkey
 
 
 def test_a_scanner_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attachd.delivery.unnoting.drop_notes", lambda desk: 1 / 0)
+    monkeypatch.setattr("attachd.filing.note_cleanup.drop_notes", lambda desk: 1 / 0)
 
     engine.start()
 

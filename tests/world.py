@@ -24,14 +24,15 @@ import httpx
 
 from attachd import config
 from attachd.clock import Clock
-from attachd.delivery import carrying, unnoting, worker
+from attachd.delivery import worker
 from attachd.delivery.runtime import Desk
+from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake.folder_scan import Report
 from attachd.intake.scanner import Scanner
 from attachd.jira import client, transport
 from attachd.journal import rows
 from attachd.journal.rows import Row
-from attachd.service import retrying, starting
+from attachd.service import starting
 
 SITE = "https://jira.example.com"
 ACCOUNT = "712020:robot"
@@ -368,12 +369,12 @@ class World:
     def scan(self) -> Report:
         """One full scan, as the service makes it."""
         if self.desk.guard.look().there:
-            retrying.end_what_was_begun(self.desk.config, self.desk.journal)
+            retry.end_what_was_begun(self.desk.config, self.desk.journal)
         if self.scanner.remounted():
-            carrying.close_moved(self.desk)
+            file_away.close_moved(self.desk)
         report = self.scanner.scan()
         if report.there:
-            unnoting.drop_notes(self.desk)
+            note_cleanup.drop_notes(self.desk)
         return report
 
     def step(self) -> bool:

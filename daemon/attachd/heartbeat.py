@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 120.0
 #: The rooms whose calls go to the file systems of inbox, done and failed.
 _ROOMS = (
     *("attachd.intake.", "attachd.filing.", "attachd.share.locks", "attachd.share.tenure"),
-    *("attachd.delivery.preflight", "attachd.delivery.carrying", "attachd.jira.multipart"),
+    *("attachd.delivery.preflight", "attachd.filing.file_away", "attachd.jira.multipart"),
 )
 
 #: Where Jira is waited for every wait has a time-out, but several may follow each other.

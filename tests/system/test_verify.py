@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from attachd.filing import verify
 from attachd.jira.attachments import Attachment
-from attachd.service import verifying
 from installation import Jira, Place
 from system.test_operator import running, said
 from world import World, world
@@ -102,7 +102,7 @@ def test_how_an_attachment_is_compared(tmp_path: Any, name: str, size: int, resu
         w.deliver()
         row = w.row("TEST-1/a.txt")
 
-    compared = verifying.compare(row, Attachment(row.attachment or "", name, size, None, None))
+    compared = verify.compare(row, Attachment(row.attachment or "", name, size, None, None))
 
     assert compared.result == result
     assert bool(compared.detail) == (result != "same")

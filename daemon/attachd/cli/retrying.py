@@ -14,12 +14,13 @@ from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
+from attachd.filing import retry as filing_retry
+from attachd.filing.take_back import Left, Returned
 from attachd.journal import terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
-from attachd.service import locating, retrying
-from attachd.service.retrying import Left, Returned
+from attachd.service import locating
 from attachd.share import locks
 from attachd.share import paths as share_paths
 
@@ -90,8 +91,8 @@ def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
 def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) -> Sequence[Row | Left]:
     if paths:
         named = [locating.path_of(settings, journal, path) for path in paths]
-        return retrying.named(settings, journal, named, share_paths.here())
-    return retrying.of_issue(settings, journal, key)
+        return filing_retry.named(settings, journal, named, share_paths.here())
+    return filing_retry.of_issue(settings, journal, key)
 
 
 def _all(
@@ -101,10 +102,10 @@ def _all(
     results: list[Returned | Left] = []
     unknown = [each for each in chosen if isinstance(each, Left)]
     known = [each for each in chosen if isinstance(each, Row)]
-    for result in itertools.chain(unknown, retrying.retry(settings, state, known, not_attached=not_attached)):
+    for result in itertools.chain(unknown, filing_retry.retry(settings, state, known, not_attached=not_attached)):
         results.append(result)
         if tell:
-            print(retrying.in_words(result), flush=True)
+            print(filing_retry.in_words(result), flush=True)
     return results
 
 

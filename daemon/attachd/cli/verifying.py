@@ -14,9 +14,10 @@ from attachd import text
 from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.clock import Clock
+from attachd.filing import verify as filing_verify
+from attachd.filing.verify import Compared, Result
 from attachd.model import printable
-from attachd.service import starting, verifying
-from attachd.service.verifying import Compared, Result
+from attachd.service import starting
 
 
 def verify(
@@ -35,7 +36,7 @@ def verify(
         journal = open_existing(state)
         who = starting.make_credentials(settings, os.environ, state, Clock())
         try:
-            found = verifying.verify(settings, who, journal, key, content=content, wait=time.sleep)
+            found = filing_verify.verify(settings, who, journal, key, content=content, wait=time.sleep)
             counts, wrong = _gather(found, tell=not as_json)
         finally:
             journal.close()

@@ -13,7 +13,6 @@ from attachd import errors
 from attachd.delivery import (
     batch_size,
     blame,
-    carrying,
     journal_disk,
     moved_issues,
     outcome,
@@ -21,11 +20,11 @@ from attachd.delivery import (
     probe,
     reconcile,
     record,
-    retaining,
     upload,
 )
 from attachd.delivery.runtime import Desk
 from attachd.errors import Mistake
+from attachd.filing import file_away, retention
 from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.journal import doubt, pauses, queue
@@ -97,7 +96,7 @@ def _next(desk: Desk, client: Client) -> bool:
         or _recheck(desk, client)
         or _send(desk, client)
         or _file(desk, least=1)
-        or retaining.step(desk, client, lambda: _met(desk, client))
+        or retention.step(desk, client, lambda: _met(desk, client))
     )
 
 
@@ -105,7 +104,7 @@ def _many(desk: Desk) -> int:
     """How many files with a verdict are moved before more is sent. All, where nothing will be sent before the site is met,
     which may take minutes, or before the disk has room again: whether it has, a move finds out.
     """
-    return FILED_AT_ONCE if desk.site.introduced and not pause.remembered(desk, carrying.DISK) else 1
+    return FILED_AT_ONCE if desk.site.introduced and not pause.remembered(desk, file_away.DISK) else 1
 
 
 def _adopt_own(desk: Desk) -> None:
@@ -158,7 +157,7 @@ def idle_seconds(desk: Desk) -> float:
     waits.append(due - now if due is not None else None)
     waits.append(SECRET_SECONDS if paused else None)
     waits.append(FULL_SECONDS if desk.journal.failing else None)
-    waits.append(desk.retain_at - desk.clock.boot() if retaining.enabled(desk) else None)
+    waits.append(desk.retain_at - desk.clock.boot() if retention.enabled(desk) else None)
     return max(0.01, min(wait for wait in waits if wait is not None))
 
 
@@ -175,7 +174,7 @@ def _file(desk: Desk, *, least: int) -> bool:
         taken = set(desk.filing)
     with desk.journal.transaction_for_reading() as connection:
         verdicts = queue.with_verdict(connection, desk.clock.now(), FILED_AT_ONCE, taken)
-    return len(verdicts) >= least and carrying.carry(desk, verdicts) > 0
+    return len(verdicts) >= least and file_away.carry(desk, verdicts) > 0
 
 
 def _probe(desk: Desk, client: Client) -> bool:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from attachd import text
 from attachd.clock import Clock
 from attachd.config import Config
-from attachd.delivery import retaining
 from attachd.errors import Mistake
+from attachd.filing import retention as filing_retention
 from attachd.journal import database, retention, timeline
 from attachd.model import State
 from attachd.service.finding import Finding
@@ -46,7 +46,7 @@ def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
     for each in old:
         what = f"{each.files} files ({text.size(each.bytes)}) in {each.name} are older than {each.days} days"
         if closed and each.files:
-            yield Finding("retention", "warning", f"{what}. {retaining.NOT_COMPARED}", _COMPARE)
+            yield Finding("retention", "warning", f"{what}. {filing_retention.NOT_COMPARED}", _COMPARE)
         else:
             yield Finding("retention", "ok", f"{what}; each goes once Jira is found to have it" if each.files else what)
 
@@ -69,7 +69,7 @@ def _ask(config: Config, state: Path, clock: Clock) -> tuple[retention.Growth | 
                 for name, filed, days in ages
                 if days
             ]
-            closed = bool(database.get(connection, retaining.CLOSED))
+            closed = bool(database.get(connection, filing_retention.CLOSED))
             return retention.growth(connection, now, _GROWTH_DAYS), old, closed
     except sqlite3.DatabaseError as error:
         raise database.unusable(journal.path, error) from error

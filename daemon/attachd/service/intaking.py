@@ -11,15 +11,15 @@ from contextlib import suppress
 import structlog
 
 from attachd import errors
-from attachd.delivery import carrying, journal_disk, unnoting, worker
+from attachd.delivery import journal_disk, worker
 from attachd.delivery.runtime import Desk
+from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage, Unheard
 from attachd.intake.folder_scan import SHARE, Report
 from attachd.intake.inotify import Doorbell, Watch
 from attachd.intake.scanner import Scanner
 from attachd.journal import database
-from attachd.service import retrying
 
 log = structlog.get_logger()
 
@@ -155,7 +155,7 @@ class Intaking:
         began, spent = self._boot(), self._scanner.effort.spent()
         if self._desk.guard.look().there:
             # What lies half in failed and half in the inbox is in one place before the scan sees it.
-            retrying.end_what_was_begun(self._desk.config, self._desk.journal)
+            retry.end_what_was_begun(self._desk.config, self._desk.journal)
         self._prepare(began)
         heard = self.bell.heard()
         self.bell.forget()
@@ -167,7 +167,7 @@ class Intaking:
         self._settles = report.settles
         self._heed(report)
         if report.there:
-            unnoting.drop_notes(self._desk)
+            note_cleanup.drop_notes(self._desk)
             self._unheard.compare(report.found, heard, self._boot())
             self._tell()
         took = self._scanner.effort.spent() - spent
@@ -185,7 +185,7 @@ class Intaking:
         """Have watched what lies there now, and see what the watches are worth."""
         if self._scanner.remounted():
             # Rows whose file already lies at its target are closed first; only then is a file matched to a row.
-            carrying.close_moved(self._desk)
+            file_away.close_moved(self._desk)
             self.coverage.begin(boot)
             self._fully = True
             self._unheard.excuse()

@@ -37,8 +37,9 @@ from starlette.routing import Route
 
 from attachd import errors, text
 from attachd.errors import Mistake
+from attachd.filing import retry as filing_retry
 from attachd.journal import by_hand, terms
-from attachd.service import health, metrics, paused, retrying
+from attachd.service import health, metrics, paused
 from attachd.service.health import Condition, Severity
 from attachd.service.running import Engine
 from attachd.share import paths
@@ -211,7 +212,7 @@ class Page:
             return [f"Nothing was moved: {sight.reason}."]
         log.info("page.retried", id=row.ident, issue=row.asked)
         try:
-            return [retrying.in_words(result) for result in retrying.retry(desk.config, self._state, [row])]
+            return [filing_retry.in_words(result) for result in filing_retry.retry(desk.config, self._state, [row])]
         except Mistake as mistake:
             return [str(problem) for problem in mistake.problems]
 

@@ -16,9 +16,10 @@ from typing import Any, assert_never
 import structlog
 
 from attachd import errors
-from attachd.delivery import aiming, backoff, pause
+from attachd.delivery import backoff, pause
 from attachd.delivery.runtime import Desk
 from attachd.errors import Reach
+from attachd.filing import targets
 from attachd.fs import free_names, move, permissions, recognition, sides
 from attachd.fs.sides import Side
 from attachd.journal import queue, rows
@@ -116,7 +117,7 @@ def _carry_all(desk: Desk, row_ids: Collection[int], group: move.Group) -> list[
     results: list[Carried] = []
     away: dict[bytes, Postponed] = {}
     trials = Trials()
-    for row in aiming.aimed(desk, row_ids, group):
+    for row in targets.aimed(desk, row_ids, group):
         desk.beats.beat()
         top = row.path.partition(b"/")[0]
         carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group, trials)
@@ -155,7 +156,7 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
         about.warning("file.move_postponed", **file, reason=result.reason)
     elif row.target is None:
         about.warning("file.closed_without_move", **file, reason=row.reason)
-    elif row.state is State.DONE and row.target == aiming.wanted(row):
+    elif row.state is State.DONE and row.target == targets.wanted(row):
         # That it is attached was told; that it lies where all attached files go is nothing new.
         about.debug("file.filed", **file, root=row.root, target=printable(row.target))
     else:
@@ -186,11 +187,11 @@ def _carry_or_explain(desk: Desk, row: Row, group: move.Group, trials: Trials) -
 
 def _postponed(desk: Desk, row: Row, error: OSError, trials: Trials) -> Postponed:
     """Say why one file waits. A share that is away is asked once for all files of its folder."""
-    root = aiming.root(desk, row)
+    root = targets.root(desk, row)
     if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
         with desk.turns.left():
-            trials.demand(root, aiming.root_name(row))
-    reason = permissions.explain(error, desk.guard.inbox, row.path, root, row.target or aiming.wanted(row))
+            trials.demand(root, targets.root_name(row))
+    reason = permissions.explain(error, desk.guard.inbox, row.path, root, row.target or targets.wanted(row))
     return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 
 
@@ -202,7 +203,7 @@ def _carry(desk: Desk, row: Row, group: move.Group, trials: Trials) -> Carried:
         return row, Postponed("its path holds other content; the next scan finds out where it is", expected=True)
     if not desk.guard.sure(desk.sure_seconds):
         return row, Postponed("the inbox is not there")
-    path, forms = aiming.wanted(row), free_names.fitting(aiming.wanted(row), row.ident)
+    path, forms = targets.wanted(row), free_names.fitting(targets.wanted(row), row.ident)
     moved: move.Outcome | move.Stuck | None = None
     for _ in range(_CHOICES):
         if moved is not None:
@@ -221,18 +222,18 @@ def _aim_and_move(
     """Move it to the target that it has, or has to get; to *path*, or a number of that, where it was tried before."""
     try:
         if path is not None:
-            row = aiming.retarget(desk, row) if path == aiming.wanted(row) else aiming.aim_at(desk, row, path)
+            row = targets.retarget(desk, row) if path == targets.wanted(row) else targets.aim_at(desk, row, path)
         elif row.id not in group.fresh:
-            row = aiming.targeted(desk, row)
+            row = targets.targeted(desk, row)
         _drop_marker(desk, row, group)
         return row, _move(desk, row, group)
     except OSError as error:
         if errors.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
             raise
-        root = aiming.root(desk, row)
+        root = targets.root(desk, row)
         with desk.turns.left():
-            trials.demand(root, aiming.root_name(row))
-        target = row.target or path or aiming.wanted(row)
+            trials.demand(root, targets.root_name(row))
+        target = row.target or path or targets.wanted(row)
         return row, move.Stuck(permissions.explain(error, desk.guard.inbox, row.path, root, target), refuses_name=True)
 
 
@@ -253,7 +254,7 @@ def _drop_marker(desk: Desk, row: Row, group: move.Group) -> None:
     try:
         if not ready_markers.remove(desk.guard.inbox, row.path, suffix) and row.target is not None:
             ready_markers.take_along(
-                *(desk.guard.inbox, row.path, suffix, aiming.root(desk, row), row.target, group.dirty)
+                *(desk.guard.inbox, row.path, suffix, targets.root(desk, row), row.target, group.dirty)
             )
     except OSError as error:
         file = printable(row.path) + suffix
@@ -279,12 +280,12 @@ def identity(desk: Desk, row: Row) -> recognition.Identity:
 
 def _move(desk: Desk, row: Row, group: move.Group) -> move.Outcome | move.Stuck:
     assert row.target is not None
-    ends = desk.guard.inbox, row.path, aiming.root(desk, row), row.target, identity(desk, row)
+    ends = desk.guard.inbox, row.path, targets.root(desk, row), row.target, identity(desk, row)
     if row.id in group.fresh and (moved := group.move(*ends)):
         return moved
 
     def reserved(dev: int, ino: int) -> None:
-        aiming.change(desk, row, {"reserved_dev": dev, "reserved_ino": ino})
+        targets.change(desk, row, {"reserved_dev": dev, "reserved_ino": ino})
 
     reservation = (
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
@@ -302,10 +303,10 @@ def _after_move(desk: Desk, row: Row, moved: move.Outcome | move.Stuck) -> Carri
             with sides.on(Side.TARGET):
                 return row, Closed({"blocked": None} | _leave_note(desk, row))
         case move.Outcome.CHANGED:
-            row = aiming.change(desk, row, {"root": None, "target": None})
+            row = targets.change(desk, row, {"root": None, "target": None})
             return row, Closed({"blocked": None, "reason": _with(row, f"{_as_it_was(row)}; {_CHANGED}")})
         case move.Outcome.GONE | move.Outcome.SWAPPED | move.Outcome.TAKEN:
-            row = aiming.change(desk, row, {"root": None, "target": None})
+            row = targets.change(desk, row, {"root": None, "target": None})
             if row.missing >= 2:
                 return row, Closed({"reason": _with(row, _TAKEN_OUT)})
             return row, Postponed("it is not at its place any more; the next scan finds out why")
@@ -332,7 +333,7 @@ def _leave_note(desk: Desk, row: Row) -> dict[str, Any]:
         remedy="Put right what the reason says; if you cannot, show this note to whoever runs attachd.",
         unsettled=notes.Unsettled(row.size, row.sha256, row.name) if row.may_be_attached and row.sha256 else None,
     )
-    note = notes.write(aiming.root(desk, row), row.target, content, row.ident)
+    note = notes.write(targets.root(desk, row), row.target, content, row.ident)
     return {"note": note, "note_sha256": hashlib.sha256(content).digest()}
 
 
@@ -349,7 +350,7 @@ def _leave_link(desk: Desk, row: Row, when: str) -> dict[str, Any]:
         address=desk.site.page(row.lane),
     )
     try:
-        notes.write(aiming.root(desk, row), row.target, content, row.ident, notes.LINK)
+        notes.write(targets.root(desk, row), row.target, content, row.ident, notes.LINK)
     except OSError as error:
         log.warning("note.not_written", id=row.ident, issue=row.asked, file=printable(row.target), reason=str(error))
         return {}
@@ -376,7 +377,7 @@ def _is_at_target(desk: Desk, row: Row) -> bool:
     try:
         return (
             row.target is not None
-            and recognition.look(aiming.root(desk, row), row.target, identity(desk, row)) is recognition.Found.OURS
+            and recognition.look(targets.root(desk, row), row.target, identity(desk, row)) is recognition.Found.OURS
         )
     except OSError:
         # Not mounted now, or not to be read: the row keeps its target, and is carried when that is there again.
