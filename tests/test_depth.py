@@ -11,8 +11,8 @@ import pytest
 from attachd.intake import files as intake_files
 from attachd.journal import counts
 from attachd.model import State
-from attachd.service import surveying
-from attachd.service.explaining import TooDeep
+from attachd.report import status
+from attachd.report.why import TooDeep
 from test_gates import told
 from test_locating import one
 from world import World, world
@@ -87,7 +87,7 @@ def test_it_is_said_in_status_and_once_in_the_log(w: World, capsys: pytest.Captu
         w.scan()
 
     lines = [line for line in capsys.readouterr().out.splitlines() if "folder.not_routed" in line]
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now(), look=False)
+    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now(), look=False)
     assert len(lines) == 1
     assert REASON in lines[0]
     assert [(stray["folder"], stray["reason"]) for stray in found["strays"]] == [(nested(33), REASON)]

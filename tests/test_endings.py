@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from attachd import text
-from attachd.cli import showing
 from attachd.config import Settle
 from attachd.intake import gates, truncation
 from attachd.intake.gates import Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
-from attachd.service import surveying
+from attachd.report import status, status_text
 from test_explaining import row
 from world import World, world
 
@@ -270,10 +269,10 @@ def test_status_names_it_with_the_time(w: World) -> None:
     w.drop("TEST-1/a.pdf", PDF[:1000])
     w.scan()
 
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
+    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
     told = text.clock(w.clock.time + 600.0, w.clock.time)
     line = f"waiting    TEST-1/a.pdf: its end is missing (a PDF ends with %%EOF) (until {told})"
-    assert line in showing.lines(found, w.clock.time)
+    assert line in status_text.lines(found, w.clock.time)
 
 
 def test_the_check_can_be_switched_off(tmp_path: Path) -> None:

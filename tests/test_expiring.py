@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from attachd.cli import showing
 from attachd.journal.database import Journal
-from attachd.service import expiring, inspecting, surveying
+from attachd.report import status, status_text, token_expiry
+from attachd.service import inspecting
 from world import World
 
 LAST = datetime.date(2027, 3, 1)
@@ -25,7 +25,7 @@ def days(*before: int) -> list[int]:
     """On which of these days before the end something is told, one process after the other."""
     told, found = None, []
     for left in before:
-        fresh = expiring.due(LAST, LAST - datetime.timedelta(left), told)
+        fresh = token_expiry.due(LAST, LAST - datetime.timedelta(left), told)
         if fresh is not None:
             told = fresh
             found.append(left)
@@ -45,20 +45,20 @@ def test_who_was_off_on_the_day_of_a_mark_is_told_afterwards_and_only_the_neares
 
 
 def test_another_last_day_begins_anew() -> None:
-    told = expiring.due(LAST, LAST - datetime.timedelta(7), None)
+    told = token_expiry.due(LAST, LAST - datetime.timedelta(7), None)
     later = LAST + datetime.timedelta(3)
 
-    assert expiring.due(LAST, LAST - datetime.timedelta(6), told) is None
-    assert expiring.due(later, LAST - datetime.timedelta(6), told) is not None
+    assert token_expiry.due(LAST, LAST - datetime.timedelta(6), told) is None
+    assert token_expiry.due(later, LAST - datetime.timedelta(6), told) is not None
 
 
 @given(st.integers(-400, 400), st.integers(0, 400))
 def test_later_days_never_forget_what_was_told(first: int, later: int) -> None:
     """However long it was off: it is told again only where another mark was reached, or it has ended."""
-    told = expiring.due(LAST, LAST - datetime.timedelta(first), None)
-    again = expiring.due(LAST, LAST - datetime.timedelta(first - later), told)
+    told = token_expiry.due(LAST, LAST - datetime.timedelta(first), None)
+    again = token_expiry.due(LAST, LAST - datetime.timedelta(first - later), told)
 
-    marks = [sum(left <= mark for mark in expiring.MARKS_DAYS) for left in (first, first - later)]
+    marks = [sum(left <= mark for mark in token_expiry.MARKS_DAYS) for left in (first, first - later)]
     assert (again is not None) == (marks[1] > 0 and (marks[0] != marks[1] or (first - later <= 0 and later > 0)))
 
 
@@ -72,7 +72,7 @@ def test_later_days_never_forget_what_was_told(first: int, later: int) -> None:
     ],
 )
 def test_in_words(left: int, expected: str) -> None:
-    assert expiring.words(LAST, LAST - datetime.timedelta(left)) == expected
+    assert token_expiry.words(LAST, LAST - datetime.timedelta(left)) == expected
 
 
 # --- In the service ---------------------------------------------------------------------------------------------
@@ -90,12 +90,12 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 
 def last_day(w: World) -> datetime.date:
-    return expiring.today(w.clock.time) + datetime.timedelta(10)
+    return token_expiry.today(w.clock.time) + datetime.timedelta(10)
 
 
 def told(w: World) -> list[dict[str, Any]]:
     with capture_logs() as lines:
-        expiring.remind(w.desk)
+        token_expiry.remind(w.desk)
     return [dict(line) for line in lines]
 
 
@@ -133,8 +133,8 @@ def test_a_full_disk_neither_ends_the_service_nor_fills_the_log(w: World, monkey
 
 
 def test_status_says_it_in_one_line(w: World) -> None:
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
-    lines = showing.lines(found, w.clock.time)
+    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
+    lines = status_text.lines(found, w.clock.time)
 
     assert found["token_expires"] == str(last_day(w))
     assert [line for line in lines if line.startswith("token ")] == [

@@ -13,8 +13,8 @@ from attachd.config import Settle
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word
-from attachd.service import explaining
-from attachd.service.explaining import (
+from attachd.report import why
+from attachd.report.why import (
     ComingBack,
     Dragged,
     Elsewhere,
@@ -30,7 +30,7 @@ from attachd.service.explaining import (
     Unreachable,
     Unseen,
 )
-from attachd.service.holding import Answer, Circumstances, Waiting
+from attachd.report.why_waiting import Answer, Circumstances, Waiting
 
 NOW = 1_800_000_000.0
 NAME = "inbox/TEST-1/a.txt"
@@ -84,8 +84,8 @@ def pause(scope: Scope, subject: str = "", cure: Cure = Cure.PROBE, until: float
     return Pause(scope, subject, kind, "the reason", cure, NOW - 60, NOW + until, until, 1)
 
 
-def explained(found: explaining.Situation, **world: Any) -> Answer:
-    return explaining.explain(NAME, found, dataclasses.replace(WORLD, **world))
+def explained(found: why.Situation, **world: Any) -> Answer:
+    return why.explain(NAME, found, dataclasses.replace(WORLD, **world))
 
 
 # --- Before it is sent ------------------------------------------------------------------------------------------
@@ -571,14 +571,14 @@ def test_what_is_finished_is_told_whether_or_not_the_daemon_runs(case: str) -> N
 
 
 def test_a_path_is_not_told_to_lie_where_it_lies() -> None:
-    told = explaining.explain("/done/TEST-1/a.txt", Finished(done(), True), WORLD).sentence
+    told = why.explain("/done/TEST-1/a.txt", Finished(done(), True), WORLD).sentence
 
     assert told == f"/done/TEST-1/a.txt was attached to TEST-1 at {at(-9)}, as attachment 10001."
 
 
 # --- Everything else --------------------------------------------------------------------------------------------
 
-OTHERS: dict[str, tuple[explaining.Situation, bool, str]] = {
+OTHERS: dict[str, tuple[why.Situation, bool, str]] = {
     "elsewhere": (
         Elsewhere(),
         False,

@@ -16,7 +16,7 @@ from attachd.intake import gates
 from attachd.intake.gates import Blocked, Go, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State, Word
-from attachd.service import explaining, locating, surveying
+from attachd.report import status, why, why_lookup
 from test_explaining import row
 from world import SITE, World, world
 
@@ -70,11 +70,11 @@ def test_a_size_is_judged_when_the_file_is_quiet() -> None:
 # --- In the inbox -----------------------------------------------------------------------------------------------
 
 
-def told(w: World, path: str) -> explaining.Answer:
-    locator = locating.Locator(w.desk.config, w.desk.journal)
-    circumstances = locating.circumstances(w.desk.config, w.home / "state", w.desk.journal, w.clock)
+def told(w: World, path: str) -> why.Answer:
+    locator = why_lookup.Locator(w.desk.config, w.desk.journal)
+    circumstances = why_lookup.circumstances(w.desk.config, w.home / "state", w.desk.journal, w.clock)
     ((_, found),) = locator.about(bytes(w.inbox / path), b"/")
-    return explaining.explain(path, found, circumstances)
+    return why.explain(path, found, circumstances)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_young_file_waits_and_says_until_when(tmp_path: Path) -> None:
         report = w.scan()
         assert report.settles == {b"TEST-1": w.clock.boot() + 60.0}
         assert ": it is younger than min_age_seconds = 60; it is sent to TEST-1 at " in told(w, "TEST-1/a.txt").sentence
-        (waiting,) = surveying.collect(w.desk.config, w.home, w.desk.journal, w.clock.time)["waiting_for"]
+        (waiting,) = status.collect(w.desk.config, w.home, w.desk.journal, w.clock.time)["waiting_for"]
         assert waiting["next"] == w.clock.time + 60.0
         w.clock.advance(60.0)
         w.deliver()

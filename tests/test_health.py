@@ -17,13 +17,14 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.cli import service_verbs, showing
+from attachd.cli import service_verbs
 from attachd.delivery import journal_disk
 from attachd.journal import database, outbox, pauses
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope, Unserved
-from attachd.service import disk, explaining, health, inspecting, locating, noticing, posting, surveying
-from attachd.service.health import Kind
+from attachd.report import disk, health, share_texts, share_writer, status, status_text, why, why_lookup
+from attachd.report.health import Kind
+from attachd.service import inspecting
 from attachd.web.app import Page
 from world import SITE, Fault, World, world
 
@@ -167,15 +168,15 @@ def places(w: World) -> dict[str, str]:
     page = Page(engine, state, SimpleNamespace(form="f"), threading.Event())  # type: ignore[arg-type]
     request: Any = SimpleNamespace(query_params={})
     with closing(database.open_for_reading(state) or w.desk.journal) as reading:
-        found = surveying.collect(w.desk.config, state, reading, w.clock.now())
+        found = status.collect(w.desk.config, state, reading, w.clock.now())
     checked = inspecting.inspect(w.desk.config, state, {}, offline=True)
     return {
-        "status": "\n".join(showing.lines(found, w.clock.now())),
+        "status": "\n".join(status_text.lines(found, w.clock.now())),
         "status --json": json.dumps(found["conditions"], ensure_ascii=False) + json.dumps(found["pauses"]),
         "check": "\n".join(f"{each.what} {each.result} {each.detail} {each.remedy}" for each in checked),
         "page": bytes(page.page(request).body).decode(),
         "status line": service_verbs._status_line(engine),
-        "_STATUS.txt": "\n".join(noticing.status(posting.gather(w.desk), running=True)),
+        "_STATUS.txt": "\n".join(share_texts.status(share_writer.gather(w.desk), running=True)),
     }
 
 
@@ -227,11 +228,11 @@ def test_why_says_what_holds_a_file(own: World, kind: str, seen: bool, monkeypat
     case.make(w, monkeypatch)
 
     with closing(database.open_for_reading(w.home / "state") or w.desk.journal) as reading:
-        around = locating.circumstances(w.desk.config, w.home / "state", reading, w.clock)
-        ((name, found),) = locating.Locator(w.desk.config, reading).about(
+        around = why_lookup.circumstances(w.desk.config, w.home / "state", reading, w.clock)
+        ((name, found),) = why_lookup.Locator(w.desk.config, reading).about(
             os.fsencode(w.inbox / "TEST-1/waits.txt"), b"/"
         )
-        answer = explaining.explain(os.fsdecode(name), found, around)
+        answer = why.explain(os.fsdecode(name), found, around)
 
     says = "TEST-1 is paused by hand" if kind == "pause of operator TEST-1" else case.says
     assert says in answer.sentence

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attachd.cli import showing
 from attachd.intake import ignore as intake_ignore
 from attachd.intake import ignore_file
 from attachd.intake.ignore_file import Broken, Patterns, Unread
 from attachd.journal import counts
 from attachd.model import State, Word
-from attachd.service import surveying
-from attachd.service.explaining import Ignored, Rule, Undecided
+from attachd.report import status, status_text
+from attachd.report.why import Ignored, Rule, Undecided
 from test_gates import told
 from test_locating import one
 from world import World, world
@@ -210,7 +209,7 @@ def test_what_is_left_alone_is_counted(w: World) -> None:
     (w.inbox / "TEST-2/Thumbs.db").unlink()
     w.scan()
 
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now(), look=False)
+    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now(), look=False)
     assert found["ignored"] == 2
     for name in ("raw/b", "c.tmp"):
         (w.inbox / "TEST-1" / name).unlink()
@@ -218,7 +217,7 @@ def test_what_is_left_alone_is_counted(w: World) -> None:
     w.restart()
     w.scan()
     assert counts.ignored(w.desk.journal) == 0
-    assert "ignored    2 names are left alone by a pattern; `attachd why FOLDER` says by which" in showing.lines(
+    assert "ignored    2 names are left alone by a pattern; `attachd why FOLDER` says by which" in status_text.lines(
         found, w.clock.now()
     )
 

@@ -14,7 +14,6 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.cli import showing
 from attachd.delivery import worker
 from attachd.intake import examine, mounts
 from attachd.intake.coverage import Unheard
@@ -24,7 +23,7 @@ from attachd.intake.matching import Recognised, Settling
 from attachd.intake.mounts import Mount
 from attachd.intake.scanner import Scanner
 from attachd.journal import admission, counts
-from attachd.service import surveying
+from attachd.report import status, status_text
 from attachd.service.intaking import Intaking
 from attachd.share import inbox_marker
 from world import World, world
@@ -401,14 +400,14 @@ def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
 def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     monkeypatch.setattr(inbox_marker, "read_marker", lambda inbox: answer.wait(60) and None)
-    monkeypatch.setattr(surveying, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(status, "ANSWER_SECONDS", 0.05)
     try:
-        found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+        found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     finally:
         answer.set()
 
     assert found["inbox_there"] is None
-    assert f"inbox      {w.inbox}  (its file system does not answer)" in showing.lines(found, w.clock.now())
+    assert f"inbox      {w.inbox}  (its file system does not answer)" in status_text.lines(found, w.clock.now())
 
 
 def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
@@ -419,13 +418,13 @@ def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
     real = mounts.below(w.inbox)
     monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
     step(w, intake)
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert found["not_listed"] == {}
     answer = threading.Event()
-    monkeypatch.setattr(surveying, "_opens", lambda mount: answer.wait(60))
-    monkeypatch.setattr(surveying, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(status, "_opens", lambda mount: answer.wait(60))
+    monkeypatch.setattr(status, "ANSWER_SECONDS", 0.05)
     try:
-        found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+        found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     finally:
         answer.set()
 
@@ -473,10 +472,10 @@ def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: Wo
     assert list(events.blind) == [str(w.inbox)]
     assert "of which no event told" in events.blind[str(w.inbox)]
     assert intake._interval(0.0) == mounts.POLL_SECONDS
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert found["events"] == {"blind": events.blind, "overflows": 0, "found_by_scan": 3}
     assert found["oldest_waiting_seconds"] == pytest.approx(68.0)
-    assert any(line.startswith(f"events     {w.inbox}") for line in showing.lines(found, w.clock.now()))
+    assert any(line.startswith(f"events     {w.inbox}") for line in status_text.lines(found, w.clock.now()))
 
 
 def test_what_events_tell_of_is_never_counted_as_unheard_of(w: World, intake: Intaking) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from attachd.journal import by_hand, counts, lookup
 from attachd.model import State
-from attachd.service import explaining, locating
-from attachd.service.explaining import (
+from attachd.report import why, why_lookup
+from attachd.report.why import (
     Dragged,
     Elsewhere,
     Empty,
@@ -26,7 +26,7 @@ from attachd.service.explaining import (
     Unknown,
     Unseen,
 )
-from attachd.service.holding import Waiting
+from attachd.report.why_waiting import Waiting
 from world import Fault, World, world
 
 
@@ -36,19 +36,19 @@ def w(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def about(w: World, path: str | Path | bytes, cwd: Path | None = None) -> list[tuple[bytes, explaining.Situation]]:
-    locator = locating.Locator(w.desk.config, w.desk.journal)
+def about(w: World, path: str | Path | bytes, cwd: Path | None = None) -> list[tuple[bytes, why.Situation]]:
+    locator = why_lookup.Locator(w.desk.config, w.desk.journal)
     return list(locator.about(os.fsencode(path), bytes(cwd or w.home)))
 
 
-def one(w: World, path: str | Path | bytes, cwd: Path | None = None) -> explaining.Situation:
+def one(w: World, path: str | Path | bytes, cwd: Path | None = None) -> why.Situation:
     ((_, found),) = about(w, path, cwd)
     return found
 
 
 def told(w: World, path: str | Path | bytes) -> str:
-    circumstances = locating.circumstances(w.desk.config, w.home / "state", w.desk.journal, w.clock)
-    return explaining.explain("it", one(w, path), circumstances).sentence
+    circumstances = why_lookup.circumstances(w.desk.config, w.home / "state", w.desk.journal, w.clock)
+    return why.explain("it", one(w, path), circumstances).sentence
 
 
 # --- Which path -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from attachd.intake import gates
 from attachd.intake.gates import Go, Marker, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
-from attachd.service.explaining import Ignored, Rule, Unseen
+from attachd.report.why import Ignored, Rule, Unseen
 from attachd.share import ready_markers
 from test_explaining import row
 from test_gates import told

@@ -17,7 +17,7 @@ from attachd.delivery import pause, runtime
 from attachd.journal import retention
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.service import metrics
+from attachd.report import metrics
 from world import World, world
 
 #: Contract, section 7.

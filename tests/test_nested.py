@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.cli import showing
 from attachd.filing import file_away
 from attachd.intake import files, folder_scan, mounts, scanner
 from attachd.journal.rows import Row
-from attachd.service import surveying
+from attachd.report import status as report_status
+from attachd.report import status_text
 from world import Fault, World, world
 
 
@@ -122,9 +122,9 @@ def test_while_a_share_is_away_status_says_so_and_its_folder_is_left_alone(w: Wo
     pass_by(w)
 
     assert [s.content for s in w.jira.stored] == [b"b"]
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = report_status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
     assert list(found["not_listed"]) == ["TEST-1"]
-    assert any(line.startswith("not listed TEST-1: what was mounted there") for line in showing.lines(found, 0.0))
+    assert any(line.startswith("not listed TEST-1: what was mounted there") for line in status_text.lines(found, 0.0))
 
 
 def test_a_look_at_one_folder_names_a_share_whose_server_is_away(w: World, devices: Devices) -> None:

@@ -17,7 +17,7 @@ from attachd.journal import counts, database, lookup, moved_issues, pauses
 from attachd.journal.by_hand import Resumed
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope, Word
-from attachd.service import paused as words
+from attachd.report import pauses as words
 from attachd.service.running import Engine
 from world import Fault as Meets
 from world import World, world

@@ -18,11 +18,10 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.cli import showing
 from attachd.delivery import pause
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.service import health, noticing, posting, surveying
+from attachd.report import health, share_texts, share_writer, status, status_text
 from attachd.service.running import Engine
 from attachd.web import serving as serving_module
 from attachd.web import tokens
@@ -122,17 +121,19 @@ def test_a_blown_fuse_is_told_by_everything_that_tells_of_pauses(site: Site) -> 
         w.drop(f"{issue}/x.txt", issue.encode())
     w.deliver()
 
-    found = surveying.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())
+    found = status.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())
     (held,) = found["pauses"]
     assert (held["scope"], held["kind"], held["ends_by"], held["until"]) == ("account", "fuse", "hand", None)
     assert held["reason"].startswith(
         "files for BAD-1, BAD-2, BAD-3 and 1 more were refused alike (Issue does not exist"
     )
     assert [row["next"] for row in found["waiting_for"]] == [None] * 4
-    assert any(line.startswith("paused     until `attachd resume`: files for") for line in showing.lines(found, 0.0))
+    assert any(
+        line.startswith("paused     until `attachd resume`: files for") for line in status_text.lines(found, 0.0)
+    )
     assert site.client.get("/readyz").text == "degraded\npaused: account, fuse\n"
     assert 'attachd_paused{reason="fuse",scope="account"} 1.0' in site.client.get("/metrics").text
-    share = noticing.status(posting.gather(w.desk), running=True)
+    share = share_texts.status(share_writer.gather(w.desk), running=True)
     assert any(line.startswith("  Attachd's account is suspected since") and "resumes it" in line for line in share)
     site.sign_in()
     assert "Attachd's account is suspected since" in site.words()
@@ -140,7 +141,7 @@ def test_a_blown_fuse_is_told_by_everything_that_tells_of_pauses(site: Site) -> 
     site.press("resume")
     w.deliver()
 
-    assert surveying.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())["pauses"] == []
+    assert status.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())["pauses"] == []
     assert w.states() == ["FAILED"] * 4
 
 

@@ -17,7 +17,7 @@ from attachd.delivery import pause
 from attachd.fs import free_names
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.service.posting import Posting
+from attachd.report.share_writer import Posting
 from attachd.share import status_files
 from world import World, world
 

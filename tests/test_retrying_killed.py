@@ -20,8 +20,8 @@ from attachd.filing import retry
 from attachd.filing import take_back as filing_take_back
 from attachd.fs import free_names, rename
 from attachd.journal import database, retries
-from attachd.service import locating
-from attachd.service.explaining import ComingBack
+from attachd.report import why_lookup
+from attachd.report.why import ComingBack
 from world import World, world
 
 SECOND_DEVICE = Path("/dev/shm")
@@ -203,7 +203,7 @@ def test_why_tells_of_what_is_on_its_way_back_at_both_ends(w: World) -> None:
     (w.inbox / "TEST-1").mkdir(exist_ok=True)
     shutil.copy2(w.failed / "TEST-1/a.txt", w.inbox / "TEST-1/a.txt")
     w.scanner.scan()
-    locator = locating.Locator(w.desk.config, w.desk.journal)
+    locator = why_lookup.Locator(w.desk.config, w.desk.journal)
 
     told = [next(iter(locator.about(bytes(root / "TEST-1/a.txt"), bytes(w.home))))[1] for root in (w.inbox, w.failed)]
 

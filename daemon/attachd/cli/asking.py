@@ -11,8 +11,9 @@ from attachd.cli import common
 from attachd.cli.showing import open_existing
 from attachd.clock import Clock
 from attachd.model import printable
-from attachd.service import explaining, locating
-from attachd.service.holding import Answer
+from attachd.report import why as report_why
+from attachd.report import why_lookup
+from attachd.report.why_waiting import Answer
 from attachd.share import paths
 
 #: How many files of a folder are told of.
@@ -32,13 +33,13 @@ def why(
         settings, state = common.prepared(config, instance, check_token=False)
         journal = open_existing(state)
         try:
-            world = locating.circumstances(settings, state, journal, Clock())
-            named = locating.path_of(settings, journal, path)
-            found = locating.Locator(settings, journal).about(named, paths.here())
+            world = why_lookup.circumstances(settings, state, journal, Clock())
+            named = why_lookup.path_of(settings, journal, path)
+            found = why_lookup.Locator(settings, journal).about(named, paths.here())
             some = list(itertools.islice(found, MOST + 1))
         finally:
             journal.close()
-    answers = [(name, explaining.explain(printable(name), situation, world)) for name, situation in some[:MOST]]
+    answers = [(name, report_why.explain(printable(name), situation, world)) for name, situation in some[:MOST]]
     if as_json:
         common.print_json([described(printable(name), answer) for name, answer in answers])
     else:

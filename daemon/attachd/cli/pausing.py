@@ -12,7 +12,8 @@ from attachd.cli import common, moments
 from attachd.clock import Clock
 from attachd.journal import by_hand, database, sites, timeline
 from attachd.journal.by_hand import Resumed
-from attachd.service import paused, surveying
+from attachd.report import pauses as report_pauses
+from attachd.report import status
 from attachd.share import locks
 
 For = Annotated[
@@ -47,9 +48,9 @@ def pause(
             )
     made = times.pause(made)
     if as_json:
-        common.print_json(surveying.pause(made) | {"running": locks.holder(state / "lock") is not None})
+        common.print_json(status.pause(made) | {"running": locks.holder(state / "lock") is not None})
         return
-    print(paused.paused_in_words(made, times.wall))
+    print(report_pauses.paused_in_words(made, times.wall))
     if not known:
         print(f"No file for {lane} is known yet; if one should be, compare the key.")
     print(_daemon(state))
@@ -89,7 +90,7 @@ def resume(
         return
     if adopt_site:
         print(f"{text.files(adopted)} of another jira.url: looked up at {settings.jira.url} now.")
-    for line in paused.resumed_in_words(done, key, times.wall):
+    for line in report_pauses.resumed_in_words(done, key, times.wall):
         print(line)
     if adopted or done != Resumed((), (), (), 0, 0):
         print(_daemon(state))
@@ -98,7 +99,7 @@ def resume(
 def described(done: Resumed, *, running: bool) -> dict[str, Any]:
     """What ``resume`` did, as it is printed with ``--json``."""
     pauses = {"ended": done.ended, "tried": done.tried, "kept": done.kept}
-    lists = {name: [surveying.pause(each) for each in found] for name, found in pauses.items()}
+    lists = {name: [status.pause(each) for each in found] for name, found in pauses.items()}
     counts = {"believed": done.believed, "again": done.again, "forgotten": list(done.forgotten)}
     return lists | counts | {"running": running}
 

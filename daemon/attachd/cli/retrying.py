@@ -20,7 +20,7 @@ from attachd.journal import terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
-from attachd.service import locating
+from attachd.report import why_lookup
 from attachd.share import locks
 from attachd.share import paths as share_paths
 
@@ -90,7 +90,7 @@ def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
 
 def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) -> Sequence[Row | Left]:
     if paths:
-        named = [locating.path_of(settings, journal, path) for path in paths]
+        named = [why_lookup.path_of(settings, journal, path) for path in paths]
         return filing_retry.named(settings, journal, named, share_paths.here())
     return filing_retry.of_issue(settings, journal, key)
 

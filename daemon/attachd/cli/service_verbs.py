@@ -23,10 +23,11 @@ from attachd.heartbeat import Hang
 from attachd.journal import counts, database
 from attachd.logs import setup
 from attachd.model import Word
-from attachd.service import expiring, health, notify, reloading, reminding, starting
-from attachd.service.health import Condition, Kind
+from attachd.report import health, token_expiry
+from attachd.report.health import Condition, Kind
+from attachd.report.progress import Progress
+from attachd.service import notify, reloading, reminding, starting
 from attachd.service.liveness import Liveness
-from attachd.service.progressing import Progress
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -119,7 +120,7 @@ def _watch(engine: Engine, signals: Signals) -> None:
             notify.send(status=_status_line(engine))
         if time.monotonic() - reminded >= REMIND_SECONDS:
             reminded = time.monotonic()
-            expiring.remind(engine.desk)
+            token_expiry.remind(engine.desk)
             reminding.step(engine.desk)
 
 
@@ -165,7 +166,7 @@ def started(
             )
             engine = Engine(held, on_crash=signals.ring)
             setup.report_crashes(engine.thread_crashed)
-            expiring.remind(held.desk)
+            token_expiry.remind(held.desk)
             engine.start()
             return engine
 

@@ -17,7 +17,7 @@ from attachd.journal import counts, lookup, sites
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, printable
-from attachd.service import health, paused
+from attachd.report import health, pauses
 from attachd.service.running import Engine
 from attachd.service.signals import Signals
 
@@ -120,7 +120,7 @@ def _paused(engine: Engine, standing: counts.Standing) -> str:
 def _in_vain(engine: Engine, standing: counts.Standing, seconds: float, patience: float) -> str:
     """Why it is no use to wait on, where nothing has changed for so many *seconds*; "" where it is."""
     journal = engine.desk.journal
-    lanes = [each.lane for each in paused.suspects(journal, engine.desk.config.jira.url)]
+    lanes = [each.lane for each in pauses.suspects(journal, engine.desk.config.jira.url)]
     if lanes and standing.left == standing.stuck + lookup.waiting_in(journal, lanes):
         return "so many issues are refused alike that attachd's account is suspected"
     with journal.transaction_for_reading() as connection:

@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from attachd.cli import drawing, showing, tabulating
+from attachd.cli import drawing, tabulating
 from attachd.cli.tabulating import coloured
 from attachd.config import Config
 from attachd.journal.database import Journal
-from attachd.service import surveying
+from attachd.report import status, status_text
 from attachd.text import clock, span
 
 #: How often it is drawn anew, in seconds.
@@ -38,7 +38,7 @@ class Survey:
     def step(self, now: float) -> dict[str, Any]:
         """What ``status`` knows now."""
         look = self._silent % _ASK_AGAIN == 0
-        found = surveying.collect(self._settings, self._state, self._journal, now, look=look, trial=False)
+        found = status.collect(self._settings, self._state, self._journal, now, look=look, trial=False)
         self._silent = self._silent + 1 if found["inbox_there"] is None else 0
         return found
 
@@ -76,11 +76,13 @@ def _bars(console: Console) -> Progress:
 def picture(found: dict[str, Any], now: float, bars: Progress, height: int) -> RenderableType:
     """What is drawn, most pressing first, in so many lines at the most that it fits."""
     most = max(3, min(_MOST, (height - 14) // 3))
-    head = [Text(line) for line in showing.heading(found, now)]
-    alarms = [Text(showing.condition_in_words(each), "bold red") for each in showing.others(found)]
-    alarms += [Text(f"paused     {showing.until(each, now)}: {each['reason']}", "bold red") for each in found["pauses"]]
+    head = [Text(line) for line in status_text.heading(found, now)]
+    alarms = [Text(status_text.condition_in_words(each), "bold red") for each in status_text.others(found)]
+    alarms += [
+        Text(f"paused     {status_text.until(each, now)}: {each['reason']}", "bold red") for each in found["pauses"]
+    ]
     alarms += [Text(f"not listed {folder}: {why}", "red") for folder, why in found["not_listed"].items()]
-    alarms += [Text(f"no issue   {showing.stray_in_words(s)}", "yellow") for s in found["strays"]]
+    alarms += [Text(f"no issue   {status_text.stray_in_words(s)}", "yellow") for s in found["strays"]]
     _draw(bars, found["sending"])
     parts: list[RenderableType] = [*head, *alarms[:most], Text("")]
     parts += [bars, Text("")] if found["sending"] else []

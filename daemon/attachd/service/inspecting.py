@@ -22,9 +22,10 @@ from attachd.jira import auth, client, connection, oauth, site_info
 from attachd.jira.reply import Reply
 from attachd.journal import database, terms
 from attachd.model import Fault, Scope, printable
-from attachd.service import disk, expiring, growing, health, reaching, reloading, starting, surroundings, trying
+from attachd.report import disk, health, token_expiry
+from attachd.report.health import Kind
+from attachd.service import growing, reaching, reloading, starting, surroundings, trying
 from attachd.service.finding import Finding
-from attachd.service.health import Kind
 from attachd.share import inbox_marker, locks, paths
 
 
@@ -39,7 +40,7 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     tried = [each.detail for each in findings if each.what == "events"]
     findings += _conditions(config, state, tried)
     findings += growing.find(config, state, Clock())
-    findings += _token_expires(config, expiring.today(Clock().wall()))
+    findings += _token_expires(config, token_expiry.today(Clock().wall()))
     if offline:
         findings += _tls(config)
     else:
@@ -246,9 +247,11 @@ def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:
     expires = config.jira.auth.token_expires
     if expires is None:
         return
-    nears = expiring.nears(expires, day)
+    nears = token_expiry.nears(expires, day)
     result: Literal["ok", "warning"] = "warning" if nears else "ok"
-    yield Finding("jira.auth.token_expires", result, expiring.words(expires, day), expiring.REMEDY if nears else "")
+    yield Finding(
+        "jira.auth.token_expires", result, token_expiry.words(expires, day), token_expiry.REMEDY if nears else ""
+    )
 
 
 # --- Jira -------------------------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ from attachd.delivery.runtime import Desk
 from attachd.jira import connection
 from attachd.journal import lookup
 from attachd.model import Cure, Scope
-from attachd.service import hooks, metrics
+from attachd.report import metrics
+from attachd.report.share_writer import Posting
+from attachd.service import hooks
 from attachd.service.hooking import Hooks
 from attachd.service.intaking import Intaking
-from attachd.service.posting import Posting
 from attachd.service.starting import Held
 
 log = structlog.get_logger()

@@ -16,7 +16,8 @@ from pathlib import Path
 from attachd.config import Config, Rulebook
 from attachd.intake import ignore, router
 from attachd.model import printable
-from attachd.service import disk, trying
+from attachd.report import disk
+from attachd.service import trying
 from attachd.service.finding import Finding
 from attachd.share import inbox_marker, paths
 

@@ -39,8 +39,8 @@ from attachd import errors, text
 from attachd.errors import Mistake
 from attachd.filing import retry as filing_retry
 from attachd.journal import by_hand, terms
-from attachd.service import health, metrics, paused
-from attachd.service.health import Condition, Severity
+from attachd.report import health, metrics, pauses
+from attachd.report.health import Condition, Severity
 from attachd.service.running import Engine
 from attachd.share import paths
 from attachd.web import picturing
@@ -190,7 +190,7 @@ class Page:
         log.info("page.resumed", issue=key)
         self._engine.note_by_hand(tell=False)
         line = self._desk.journal.timeline()
-        return list(paused.resumed_in_words(by_hand.shown(done, line), key, line.wall))
+        return list(pauses.resumed_in_words(by_hand.shown(done, line), key, line.wall))
 
     def _pause(self, _form: dict[str, str]) -> list[str]:
         now = self._desk.clock.now()
@@ -199,7 +199,7 @@ class Page:
         log.info("page.paused")
         self._engine.note_by_hand(tell=False)
         line = self._desk.journal.timeline()
-        said = paused.paused_in_words(line.pause(made), line.wall)
+        said = pauses.paused_in_words(line.pause(made), line.wall)
         return [re.sub("until `attachd resume[^`]*`", "until it is resumed", said)]
 
     def _retry(self, form: dict[str, str]) -> list[str]:

@@ -16,9 +16,10 @@ from attachd.journal import lookup
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
-from attachd.service import awaiting, health, holding, paused
-from attachd.service.health import Kind
-from attachd.service.holding import Circumstances
+from attachd.report import health, why_waiting
+from attachd.report import pauses as report_pauses
+from attachd.report.health import Kind
+from attachd.report.why_waiting import Circumstances
 from attachd.text import clock, size, span
 
 #: Conditions that have a part of their own.
@@ -95,7 +96,7 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
             for each in conditions
             if each.pause is None and each.kind not in _OWN_PARTS
         ],
-        "pauses": [_pause(each, now) for each in paused.told(journal, desk.config.jira.url, now)],
+        "pauses": [_pause(each, now) for each in report_pauses.told(journal, desk.config.jira.url, now)],
         "sending": _sending(desk, rates),
         "lanes": [_lane(desk, each, world) for each in lookup.queues(journal, MOST)],
         "waiting": (waiting := _waiting(desk, world)),
@@ -128,10 +129,10 @@ def found(desk: Desk, wanted: str) -> list[dict[str, Any]]:
 
 
 def _pause(each: Pause, now: float) -> dict[str, Any]:
-    said = paused.what(each, now)
+    said = report_pauses.what(each, now)
     return {
         # The button stands beside it.
-        "sentence": _for_a_page(f"{said[:1].upper()}{said[1:]}; {paused.end(each, now)}."),
+        "sentence": _for_a_page(f"{said[:1].upper()}{said[1:]}; {report_pauses.end(each, now)}."),
         "issue": each.subject if each.scope in (Scope.OPERATOR, Scope.ISSUE) else "",
     }
 
@@ -164,7 +165,7 @@ def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
 def _world(desk: Desk, pauses: Sequence[Pause], stopped: Sequence[str]) -> Circumstances:
     """What holds for all files, as this process knows it: the file system of the inbox is not asked."""
     guard = desk.guard
-    return awaiting.circumstances(
+    return why_waiting.circumstances(
         desk.config, desk.clock, guard.sight, pauses, guard.epoch, running=True, stopped=stopped
     )
 
@@ -172,12 +173,12 @@ def _world(desk: Desk, pauses: Sequence[Pause], stopped: Sequence[str]) -> Circu
 def _lane(desk: Desk, each: lookup.Queue, world: Circumstances) -> dict[str, Any]:
     """What waits for its turn to be sent to one issue: the first by name, and what holds the first."""
     first = lookup.first_in(desk.reader, each.issue, MOST_NAMED)
-    pause, sentence = paused.widest(world.pauses, each.issue, world.now), ""
+    pause, sentence = report_pauses.widest(world.pauses, each.issue, world.now), ""
     if pause is not None and not pause.subject:
         sentence = "Paused, as everything is."
     elif first:
-        found = awaiting.waiting(desk.reader, desk.rulebook, first[0], ahead=0)
-        sentence = _for_a_page(holding.explain("The first", found, world).sentence)
+        found = why_waiting.waiting(desk.reader, desk.rulebook, first[0], ahead=0)
+        sentence = _for_a_page(why_waiting.explain("The first", found, world).sentence)
     return {
         "issue": each.issue,
         "link": desk.site.page(each.issue),
@@ -195,13 +196,13 @@ def _waiting(desk: Desk, world: Circumstances) -> list[dict[str, Any]]:
     rows += lookup.settling(desk.reader, MOST - len(rows))
     shown = []
     for row in rows:
-        found = awaiting.waiting(desk.reader, desk.rulebook, row, ahead=0)
+        found = why_waiting.waiting(desk.reader, desk.rulebook, row, ahead=0)
         shown.append(
             {
                 "file": printable(row.path),
                 "word": str(word(row.state, row.blocked)),
                 "since": clock(row.since, world.now),
-                "sentence": _for_a_page(holding.explain("It", found, world).sentence),
+                "sentence": _for_a_page(why_waiting.explain("It", found, world).sentence),
             }
         )
     return shown

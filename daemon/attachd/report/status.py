@@ -17,8 +17,10 @@ from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, State, Word, printable, word
-from attachd.service import health, paused, progressing
-from attachd.service.health import Condition
+from attachd.report import health
+from attachd.report import pauses as report_pauses
+from attachd.report import progress as report_progress
+from attachd.report.health import Condition
 from attachd.share import locks, paths
 from attachd.share.inbox_marker import Sight
 
@@ -43,8 +45,11 @@ def collect(
         *(partial(_opens, m) for m in shares),
     ]
     sight, *answering = _soon(looks) if look else [None] * len(looks)
-    held = paused.suspects(journal, settings.jira.url)
-    pauses, suspected = [*journal_counts.active_pauses(journal, now), *paused.blown(held)], {each.lane for each in held}
+    held = report_pauses.suspects(journal, settings.jira.url)
+    pauses, suspected = (
+        [*journal_counts.active_pauses(journal, now), *report_pauses.blown(held)],
+        {each.lane for each in held},
+    )
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
     absent = "" if not look else _absent(sight)
@@ -67,7 +72,7 @@ def collect(
         "oldest_waiting": summary.oldest,
         "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
         "events": _events(events),
-        "sending": _sending(lookup.sending(journal), progressing.read(state)) if holder else [],
+        "sending": _sending(lookup.sending(journal), report_progress.read(state)) if holder else [],
         "queue": [
             {"issue": each.issue, "files": each.files, "oldest": each.oldest}
             for each in lookup.queues(journal, MOST_QUEUES)

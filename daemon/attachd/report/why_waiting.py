@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from attachd import errors
-from attachd.config import Settle
+from attachd.clock import Clock
+from attachd.config import Config, Rulebook, Settle
 from attachd.delivery import blame
 from attachd.fs.leases import Writer
 from attachd.intake import gates
 from attachd.journal import lookup
+from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause, project
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, State, Word, printable, word
-from attachd.service import paused
+from attachd.report import pauses as report_pauses
+from attachd.share.inbox_marker import Sight
 from attachd.text import clock, size, span
 
 
@@ -156,7 +159,7 @@ _GOES_ON = "it goes on by itself when that is put right"
 def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
     """It has to be unchanged for a while; what would hold it after that is told too."""
     settling = _until_settled(row, rules, world)
-    pauses = paused.holding(world.pauses, row.lane, world.now)
+    pauses = report_pauses.holding(world.pauses, row.lane, world.now)
     if not pauses:
         return settling
     held = _paused(pauses, world)
@@ -202,7 +205,7 @@ def _ready(found: Waiting, world: Circumstances) -> _Cause:
     row = found.row
     if row.contested is not None:
         return _refused_without_verdict(found, world)
-    if pauses := paused.holding(world.pauses, row.lane, world.now):
+    if pauses := report_pauses.holding(world.pauses, row.lane, world.now):
         return _paused(pauses, world)
     if world.running and (row.epoch != world.epoch or not row.at_path):
         return _Cause("waits to be looked at once more before it is sent", f"within {span(world.rescan)}")
@@ -285,10 +288,14 @@ def _held(found: Waiting, world: Circumstances) -> str:
 def _paused(pauses: Sequence[Pause], world: Circumstances) -> _Cause:
     """The widest pause, and what else holds it: it goes on with the last of them."""
     first, *others = pauses
-    then = paused.end(first, world.now)
-    then += "".join(f"; besides, {paused.what(each, world.now)}, and {paused.end(each, world.now)}" for each in others)
+    then = report_pauses.end(first, world.now)
+    then += "".join(
+        f"; besides, {report_pauses.what(each, world.now)}, and {report_pauses.end(each, world.now)}" for each in others
+    )
     at = None if any(each.cure is Cure.HAND for each in pauses) else max(each.until for each in pauses)
-    return _Cause(f"waits, because {paused.what(first, world.now)}", then, at, min(each.since for each in pauses))
+    return _Cause(
+        f"waits, because {report_pauses.what(first, world.now)}", then, at, min(each.since for each in pauses)
+    )
 
 
 # --- Sent -------------------------------------------------------------------------------------------------------
@@ -313,9 +320,9 @@ def _in_doubt(row: Row, world: Circumstances) -> _Cause:
     if None not in (row.site, world.site) and row.site != world.site:
         where = f"it was sent to {row.site}, and jira.url is {world.site} now"
         return _Cause(said, f"{where}; if both are the same Jira, `attachd resume --adopt-site` looks it up")
-    pause = paused.widest(world.pauses, row.lane, world.now, looks=True)
+    pause = report_pauses.widest(world.pauses, row.lane, world.now, looks=True)
     if pause is not None:
-        held, end = paused.what(pause, world.now), paused.end(pause, world.now)
+        held, end = report_pauses.what(pause, world.now), report_pauses.end(pause, world.now)
         then = f"the issue has to be looked at first, but {held}; {end}"
         return _Cause(said, then, pause.until)
     number = 1 if row.brief else row.looks + 1
@@ -342,3 +349,53 @@ def _unmoved(row: Row, world: Circumstances) -> _Cause:
         at = f", and is tried again at {clock(row.due, world.now)}" if row.due > world.now else ""
         return _Cause(said, f"it could not be moved to {root} yet{why}{at}", row.due)
     return _Cause(said, f"it is about to be moved to {root}")
+
+
+def circumstances(
+    config: Config,
+    clock: Clock,
+    sight: Sight,
+    pauses: Sequence[Pause],
+    epoch: int,
+    *,
+    running: bool,
+    stopped: Sequence[str],
+) -> Circumstances:
+    """What holds for all files at this moment; *sight* is the last look at the inbox, *epoch* the journal's, *stopped* from
+    ``health.stopping``.
+    """
+    folders = config.folders
+    return Circumstances(
+        now=clock.wall(),
+        boot=clock.boot(),
+        epoch=epoch,
+        running=running,
+        absent="" if sight.there else sight.reason,
+        stopped=stopped,
+        site=config.jira.url,
+        pauses=pauses,
+        inbox=str(folders.inbox),
+        done=str(folders.done),
+        failed=str(folders.failed),
+        config=str(config.file),
+        rescan=config.settle.rescan_seconds,
+        looks=len(config.doubt.looks_seconds),
+    )
+
+
+def waiting(journal: Journal, rulebook: Rulebook, row: Row, *, ahead: int | None = None, gone: bool = False) -> Waiting:
+    """What holds *row*; *ahead*: how many files of its issue come before it, where that is known: a long queue is counted
+    one by one.
+    """
+    barred_by = lookup.contested_in(journal, row.lane)
+    return Waiting(
+        row,
+        ahead=lookup.ahead(journal, row) if ahead is None else ahead,
+        barred_by=barred_by if barred_by and barred_by.id != row.id else None,
+        twin=lookup.twin_in_doubt(journal, row),
+        # These two are asked only of a refused one: what was never sent has no site yet, and no index would know the answer.
+        held_issues=len(report_pauses.suspects(journal, row.site or "")) if row.contested is not None else 0,
+        by_day=row.contested is not None and (row.contested == 403 or lookup.has_accepted(journal, row)),
+        gone=gone,
+        rules=rulebook.of(row.path.partition(b"/")[0], row.asked),
+    )

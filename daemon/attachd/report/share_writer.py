@@ -19,8 +19,8 @@ from attachd import text as attachd_text
 from attachd.delivery.runtime import Desk
 from attachd.journal import counts, database, lookup
 from attachd.model import printable
-from attachd.service import health, noticing
-from attachd.service.noticing import Seen
+from attachd.report import health, share_texts
+from attachd.report.share_texts import Seen
 from attachd.share import status_files
 
 log = structlog.get_logger()
@@ -88,12 +88,12 @@ class Posting:
             if self._status != "off" and self._try(status_files.STATUS, lambda: self._unpost(mount)):
                 self._status = "off"
             return
-        lines = noticing.status(seen, running=running)
+        lines = share_texts.status(seen, running=running)
         fresh = "\n".join(lines)
         boot = self._desk.clock.boot()
         if fresh == self._status and boot < self._renew_at:
             return
-        content = status_files.render("how it stands in these folders", [noticing.as_of(seen.now), "", *lines])
+        content = status_files.render("how it stands in these folders", [share_texts.as_of(seen.now), "", *lines])
         if self._try(
             status_files.STATUS,
             lambda: status_files.put(self._desk.guard.inbox, mount, b"", status_files.STATUS, content),
@@ -106,7 +106,7 @@ class Posting:
     # --- _WHY.txt -----------------------------------------------------------------------------------------------
 
     def _post_whys(self, seen: Seen, mount: tuple[int, int]) -> None:
-        wanted = noticing.why(seen, self._desk.config.limits.warn_after_minutes * 60)
+        wanted = share_texts.why(seen, self._desk.config.limits.warn_after_minutes * 60)
         posted = before = _read(self._desk)
         for folder in posted.keys() - wanted.keys():
             if self._try(_path(folder), lambda: self._remove(folder, posted[folder], mount)):  # noqa: B023
@@ -181,7 +181,7 @@ def gather(desk: Desk) -> Seen:
         conditions=conditions,
         pauses=[each.pause for each in conditions if each.pause is not None],
         strays=counts.strays(journal),
-        blocked=lookup.blocked_before(journal, now - warn, noticing.MOST_LINES * noticing.MOST_FOLDERS),
+        blocked=lookup.blocked_before(journal, now - warn, share_texts.MOST_LINES * share_texts.MOST_FOLDERS),
         absent=counts.troubles(journal),
         named=named,
     )

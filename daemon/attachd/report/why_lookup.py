@@ -19,9 +19,10 @@ from attachd.journal import counts, lookup, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, State, printable
-from attachd.service import awaiting, explaining, health
-from attachd.service.explaining import Rule, Situation
-from attachd.service.holding import Circumstances, Waiting
+from attachd.report import health, why_waiting
+from attachd.report import why as report_why
+from attachd.report.why import Rule, Situation
+from attachd.report.why_waiting import Circumstances, Waiting
 from attachd.share import inbox_marker, locks, notes, paths
 
 Found = tuple[bytes, Situation]
@@ -42,7 +43,7 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
     sight = paths.sight(config, state, terms.known(journal))
     epoch, holder = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock")
     found = health.of_journal(config, state, journal, clock.wall(), absent="", pid=holder.pid if holder else 0)
-    return awaiting.circumstances(
+    return why_waiting.circumstances(
         config,
         clock,
         sight,
@@ -85,7 +86,7 @@ class Locator:
         """Yield what lies at a path; of a folder, everything in it, or what is wrong with the folder itself."""
         placed = self._place(given, cwd)
         if placed is None:
-            yield given, explaining.Elsewhere()
+            yield given, report_why.Elsewhere()
             return
         root, path = placed
         status = self._status(root, path)
@@ -123,7 +124,7 @@ class Locator:
                 here = os.path.join(here, part)
                 status = os.lstat(here)
                 if number + 1 < len(parts) and (kind := _kind(status)):
-                    return explaining.Special(kind, part)
+                    return report_why.Special(kind, part)
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -139,7 +140,7 @@ class Locator:
         if row is not None and row.state not in (State.SEEN, State.READY):
             return self._waiting(row, gone=status is None)
         if isinstance(status, OSError):
-            return self._waiting(row) if row else explaining.Unreachable(status.strerror or str(status))
+            return self._waiting(row) if row else report_why.Unreachable(status.strerror or str(status))
         if status is None:
             return self._waiting(row, gone=True) if row else self._last(path)
         if not isinstance(status, os.stat_result):
@@ -151,14 +152,14 @@ class Locator:
             return coming
         return self._waiting(row) if row else self._unseen(path, status.st_size)
 
-    def _coming_back(self, root: str, path: bytes) -> explaining.ComingBack | None:
+    def _coming_back(self, root: str, path: bytes) -> report_why.ComingBack | None:
         """What ``retry`` has begun to take back, at either end: intake passes over it until its original is gone."""
         with self._journal.transaction_for_reading() as connection:
             begun = retries.unfinished(connection)
         found = (i for i in begun if path == (i.target if root == "inbox" else i.source))
         return next(
             (
-                explaining.ComingBack(i.source, i.target, i.since)
+                report_why.ComingBack(i.source, i.target, i.since)
                 for i in found
                 if examine.still_in_failed(self._config.folders.failed, i.source)
             ),
@@ -169,15 +170,15 @@ class Locator:
         """Nothing lies there: what lay there last."""
         row = lookup.last_at_path(self._journal, path)
         if row is None:
-            return explaining.Unknown()
+            return report_why.Unknown()
         return self._finished(row) if row.state in FINISHED else self._waiting(row)
 
-    def _finished(self, row: Row, *, note: bool = False) -> explaining.Finished:
+    def _finished(self, row: Row, *, note: bool = False) -> report_why.Finished:
         there = row.root is not None and row.target is not None and os.path.lexists(self._named(row.root, row.target))
-        return explaining.Finished(row, there, note)
+        return report_why.Finished(row, there, note)
 
     def _waiting(self, row: Row, *, gone: bool = False) -> Waiting:
-        return awaiting.waiting(self._journal, self._rulebook, row, gone=gone)
+        return why_waiting.waiting(self._journal, self._rulebook, row, gone=gone)
 
     def _stray_since(self, folder: bytes) -> float | None:
         """Since when files lie in a folder that is no issue's, as far as the scans have seen."""
@@ -187,39 +188,39 @@ class Locator:
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
         """Why intake leaves this path alone; None if it takes it."""
         if kind := _kind(status):
-            return explaining.Special(kind)
+            return report_why.Special(kind)
         if ignored := self._ignored(path, folder=False):
             return ignored
         top, _, rest = path.partition(b"/")
         if not rest:
-            return explaining.NoIssue("", since=self._stray_since(b""))
+            return report_why.NoIssue("", since=self._stray_since(b""))
         routed = self._router.route(top)
         if isinstance(routed, router.Unrouted):
-            return explaining.NoIssue(routed.reason, since=self._stray_since(top))
+            return report_why.NoIssue(routed.reason, since=self._stray_since(top))
         if self._config.folders.nested == "ignore" and b"/" in rest:
-            return explaining.TooDeep()
+            return report_why.TooDeep()
         if path.count(b"/") > files.DEPTH + 1:
-            return explaining.TooDeep(files.DEPTH)
+            return report_why.TooDeep(files.DEPTH)
         return None
 
     def _unseen(self, path: bytes, size: int) -> Situation:
         if self._is_note(path):
-            return explaining.Dragged()
+            return report_why.Dragged()
         broken = next(((f, why) for f, why in self._hiding.broken.items() if path.startswith(f + b"/")), None)
         if broken is not None:
-            return explaining.Undecided(*broken)
+            return report_why.Undecided(*broken)
         if unlisted := self._unlisted(path):
             return unlisted
         top = path.partition(b"/")[0]
         routed = self._router.route(top)
         assert isinstance(routed, router.Routed)
-        return explaining.Unseen(routed.key, size, self._rulebook.of(top, routed.key))
+        return report_why.Unseen(routed.key, size, self._rulebook.of(top, routed.key))
 
-    def _unlisted(self, path: bytes) -> explaining.Unlisted | None:
+    def _unlisted(self, path: bytes) -> report_why.Unlisted | None:
         """The trouble that the last scan had with a folder on the way to a path."""
         troubles = counts.troubles(self._journal)
         ways = itertools.accumulate(path.split(b"/")[:-1], lambda one, other: one + b"/" + other) if troubles else ()
-        return next((explaining.Unlisted(way, troubles[way]) for way in map(printable, ways) if way in troubles), None)
+        return next((report_why.Unlisted(way, troubles[way]) for way in map(printable, ways) if way in troubles), None)
 
     def _is_note(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]
@@ -233,7 +234,7 @@ class Locator:
                 os.close(file)
         return False
 
-    def _ignored(self, path: bytes, *, folder: bool) -> explaining.Ignored | None:
+    def _ignored(self, path: bytes, *, folder: bool) -> report_why.Ignored | None:
         """The first name on the way to a path that a pattern leaves alone."""
         parts = path.split(b"/")
         self._visit(path)
@@ -243,11 +244,11 @@ class Locator:
             above = _NO_BYTES if last else parts[number - 1]
             pattern = self._hiding.pattern(here, is_folder)
             if pattern is not None:
-                return explaining.Ignored(pattern, _rule(pattern, self._hiding.rules(path).ignore), above)
+                return report_why.Ignored(pattern, _rule(pattern, self._hiding.rules(path).ignore), above)
             if not is_folder and (marker := self._hiding.marker(here)):
-                return explaining.Ignored(marker, Rule.MARKER)
+                return report_why.Ignored(marker, Rule.MARKER)
             if listed := self._hiding.listed(here, is_folder):
-                return explaining.Ignored(listed.line, Rule.LISTED, above, listed.file)
+                return report_why.Ignored(listed.line, Rule.LISTED, above, listed.file)
         return None
 
     def _visit(self, path: bytes) -> None:
@@ -270,8 +271,8 @@ class Locator:
         if noted is not None:
             return self._finished(noted, note=True)
         if isinstance(status, OSError):
-            return explaining.Unreachable(status.strerror or str(status))
-        return explaining.Unknown(there=status is not None)
+            return report_why.Unreachable(status.strerror or str(status))
+        return report_why.Unknown(there=status is not None)
 
     # --- Folders ------------------------------------------------------------------------------------------------
 
@@ -285,7 +286,7 @@ class Locator:
         inside = self._inside(root, path)
         first = next(inside, None)
         if first is None:
-            yield named, explaining.Empty(self._key(path) if root == "inbox" else "")
+            yield named, report_why.Empty(self._key(path) if root == "inbox" else "")
             return
         yield from itertools.chain([first], inside)
 
@@ -300,17 +301,17 @@ class Locator:
             return ignored
         routed = self._router.route(path.partition(b"/")[0])
         if isinstance(routed, router.Unrouted):
-            return explaining.NoIssue(routed.reason, folder=True, since=self._stray_since(path.partition(b"/")[0]))
+            return report_why.NoIssue(routed.reason, folder=True, since=self._stray_since(path.partition(b"/")[0]))
         if self._config.folders.nested == "ignore" and b"/" in path:
-            return explaining.TooDeep()
-        return explaining.TooDeep(files.DEPTH) if path.count(b"/") > files.DEPTH else None
+            return report_why.TooDeep()
+        return report_why.TooDeep(files.DEPTH) if path.count(b"/") > files.DEPTH else None
 
     def _inside(self, root: str, path: bytes) -> Iterator[Found]:
         """Everything in a folder in the order of the names, with one line for a folder that is in trouble itself."""
         try:
             entries = sorted(os.scandir(self._named(root, path)), key=lambda entry: entry.name)
         except OSError as error:
-            yield self._named(root, path).rstrip(b"/"), explaining.Unreachable(error.strerror or str(error))
+            yield self._named(root, path).rstrip(b"/"), report_why.Unreachable(error.strerror or str(error))
             return
         for entry in entries:
             below = os.path.join(path, entry.name)
@@ -324,7 +325,7 @@ class Locator:
                     yield self._named(root, below), trouble
             elif root == "inbox":
                 found = self._in_inbox(below, self._status(root, below))
-                if not (isinstance(found, explaining.Ignored) and found.rule is Rule.OWN):
+                if not (isinstance(found, report_why.Ignored) and found.rule is Rule.OWN):
                     yield self._named(root, below), found
             elif root != "failed" or lookup.noted(self._journal, below) is None:
                 yield self._named(root, below), self._filed(root, below, self._status(root, below))

@@ -15,8 +15,8 @@ from attachd.config import Settle
 from attachd.intake import gates
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
-from attachd.service import holding
-from attachd.service.holding import Answer, Circumstances, Waiting
+from attachd.report import why_waiting
+from attachd.report.why_waiting import Answer, Circumstances, Waiting
 
 # --- What can be found at a path --------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
     """Say what holds the file that people call *name*."""
     match found:
         case Waiting():
-            return holding.explain(name, found, world)
+            return why_waiting.explain(name, found, world)
         case Finished():
             return _finished(name, found, world)
         case Unseen():
@@ -211,7 +211,7 @@ def _coming_back(name: str, found: ComingBack, world: Circumstances) -> str:
     return (
         f"{name} waits, because `attachd retry` began at {text.clock(found.since, world.now)} to take {source} back to "
         f"{world.inbox}/{printable(found.target)}, and has not ended that. attachd ends it with its next look at the "
-        f"inbox{holding.not_running(world)}. If this stays, `attachd retry {source}` says what is in the way."
+        f"inbox{why_waiting.not_running(world)}. If this stays, `attachd retry {source}` says what is in the way."
     )
 
 
@@ -247,7 +247,7 @@ def _left_alone(
         case Dragged():
             return (
                 f"{name} reads as a note of attachd's own about a file that had failed. If it came back with that file, it is "
-                f"removed with the next look at the folder{holding.not_running(world)}. If it stays, attachd cannot tell: "
+                f"removed with the next look at the folder{why_waiting.not_running(world)}. If it stays, attachd cannot tell: "
                 "delete it, or give it another name to have it attached."
             )
         case _:
@@ -290,13 +290,13 @@ def _ignored(name: str, found: Ignored, world: Circumstances) -> str:
 
 def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:
     if world.absent:
-        return Answer(f"{name} waits, because {world.absent}{holding.not_running(world)}.", Word.WAITING)
+        return Answer(f"{name} waits, because {world.absent}{why_waiting.not_running(world)}.", Word.WAITING)
     if world.stopped:
         sentence = f"{name} waits, because {world.stopped[0]}; it goes on by itself when that is put right"
-        return Answer(f"{sentence}{holding.not_running(world)}.", Word.WAITING)
+        return Answer(f"{sentence}{why_waiting.not_running(world)}.", Word.WAITING)
     if not world.running:
-        return Answer(f"{name} has not been noticed yet{holding.not_running(world)}.", Word.WAITING)
-    when = f"when it is closed and nobody has changed it for {holding.quiet(found.size, found.rules)}"
+        return Answer(f"{name} has not been noticed yet{why_waiting.not_running(world)}.", Word.WAITING)
+    when = f"when it is closed and nobody has changed it for {why_waiting.quiet(found.size, found.rules)}"
     if found.rules.ready_suffix:
         when = f"when a file of its name and {found.rules.ready_suffix} lies beside it"
     sentence = (
@@ -319,18 +319,18 @@ def _finished(name: str, found: Finished, world: Circumstances) -> Answer:
             sentence = _failed(name, found, world)
         case _:
             when = text.clock(row.finished_at or row.since, world.now)
-            sentence = f"{name} was not attached: {holding.clause(row.reason)} (at {when})."
+            sentence = f"{name} was not attached: {why_waiting.clause(row.reason)} (at {when})."
     return Answer(sentence, word(row.state, None), row, since=row.finished_at)
 
 
 def _done(name: str, found: Finished, world: Circumstances) -> str:
     row = found.row
     when = text.clock(row.verdict_at or row.since, world.now)
-    said = f"{name} was attached to {holding.issue(row)} at {when}, as attachment {row.attachment}"
+    said = f"{name} was attached to {why_waiting.issue(row)} at {when}, as attachment {row.attachment}"
     if row.ground is not None and row.reason:
-        said = f"{said} ({holding.clause(row.reason)})"
+        said = f"{said} ({why_waiting.clause(row.reason)})"
     if row.target is None:
-        return f"{said}; {holding.clause(row.reason)}."
+        return f"{said}; {why_waiting.clause(row.reason)}."
     place = f"{world.done}/{printable(row.target)}"
     if name == place and found.there:
         return f"{said}."
@@ -340,7 +340,7 @@ def _done(name: str, found: Finished, world: Circumstances) -> str:
 def _failed(name: str, found: Finished, world: Circumstances) -> str:
     row = found.row
     when = text.clock(row.verdict_at or row.since, world.now)
-    said = f"{name} was refused for {holding.issue(row)} at {when}: {holding.clause(row.reason)}"
+    said = f"{name} was refused for {why_waiting.issue(row)} at {when}: {why_waiting.clause(row.reason)}"
     if row.target is None:
         return f"{said}."
     if not found.there:

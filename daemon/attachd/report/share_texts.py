@@ -13,8 +13,8 @@ from attachd.journal.counts import Stray
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, Word, printable
-from attachd.service import paused
-from attachd.service.health import Condition, Kind, Severity
+from attachd.report import pauses as report_pauses
+from attachd.report.health import Condition, Kind, Severity
 from attachd.share import status_files
 from attachd.text import _time_of_day, files, moment
 
@@ -125,7 +125,7 @@ def _elsewhere(seen: Seen) -> Iterator[str]:
 
 def _pause(pause: Pause, now: float) -> str:
     """What is held up, why, and what ends it, for people who can do nothing about it; without times that move on."""
-    what = paused.what(pause, now)
+    what = report_pauses.what(pause, now)
     match pause.cure:
         case Cure.HAND:
             end = "it goes on when whoever runs attachd resumes it"

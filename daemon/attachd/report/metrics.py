@@ -19,8 +19,8 @@ from attachd.delivery import runtime
 from attachd.delivery.runtime import Desk
 from attachd.journal import counts, lookup
 from attachd.model import Word
-from attachd.service import health
-from attachd.service.health import Kind
+from attachd.report import health
+from attachd.report.health import Kind
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -27,7 +27,8 @@ from attachd.journal.outbox import Behind
 from attachd.journal.pauses import Pause
 from attachd.journal.sites import Elsewhere
 from attachd.model import Unserved, printable
-from attachd.service import disk, expiring, paused
+from attachd.report import disk, token_expiry
+from attachd.report import pauses as report_pauses
 from attachd.text import clock
 
 if TYPE_CHECKING:
@@ -171,8 +172,8 @@ def _of_the_process(seen: Snapshot) -> Iterator[Condition]:
 
 def _of_pauses(seen: Snapshot) -> Iterator[Condition]:
     for each in seen.pauses:
-        said = f"{paused.what(each, seen.now)}; {paused.end(each, seen.now)}"
-        wide = not each.subject and each.kind != paused.FUSE
+        said = f"{report_pauses.what(each, seen.now)}; {report_pauses.end(each, seen.now)}"
+        wide = not each.subject and each.kind != report_pauses.FUSE
         severity = Severity.STOPPED if wide else Severity.DEGRADED
         yield Condition(each.kind, severity, str(each.scope), said, subject=each.subject, since=each.since, pause=each)
 
@@ -195,11 +196,11 @@ def _of_the_journal(seen: Snapshot) -> Iterator[Condition]:
     for mount, reason in seen.blind.items():
         said = f"{mount}: {reason}; it is looked through every {mounts.POLL_SECONDS:g} s"
         yield Condition(Kind.BLIND, Severity.WARNING, "folder", said, subject=mount)
-    today = expiring.today(seen.now)
-    if seen.expires is not None and expiring.nears(seen.expires, today):
+    today = token_expiry.today(seen.now)
+    if seen.expires is not None and token_expiry.nears(seen.expires, today):
         ended = seen.expires < today
         severity = Severity.DEGRADED if ended else Severity.WARNING
-        yield Condition(Kind.TOKEN, severity, "account", expiring.words(seen.expires, today), expiring.REMEDY)
+        yield Condition(Kind.TOKEN, severity, "account", token_expiry.words(seen.expires, today), token_expiry.REMEDY)
     for each in seen.behind:
         if seen.now - each.since >= LATE_SECONDS:
             said = f"the hook {each.target} was not told what happened since {clock(each.since, seen.now)}"
@@ -268,7 +269,7 @@ def _with_journal(seen: Snapshot, journal: Journal, *, running: bool) -> Snapsho
             behind = [replace(each, since=line.shown(each.since)) for each in outbox.behind(connection) if running]
         return replace(
             seen,
-            pauses=paused.told(journal, seen.site, seen.now),
+            pauses=report_pauses.told(journal, seen.site, seen.now),
             elsewhere=elsewhere,
             unlisted=counts.troubles(journal),
             strays=counts.strays(journal),
