@@ -23,10 +23,11 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import pause
+from attachd.hooks import comment, dispatcher, webhook
 from attachd.journal import by_hand, outbox
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.service import commenting, hooking, hooks, reminding
+from attachd.service import reminding
 from waiting import wait_until
 from wire import Proxy, Server, take
 from world import World, world
@@ -85,15 +86,15 @@ def hooked(tmp_path: Path, receiver: Receiver) -> Iterator[World]:
     (tmp_path / "secret").write_text(f"whsec_{KEY}\n")
     (tmp_path / "secret").chmod(0o600)
     with world(tmp_path, hooks={"url": receiver.url, "secret": {"file": str(tmp_path / "secret")}}) as made:
-        hooking.Hooks(made.desk, hooks.targets(made.desk))
+        dispatcher.Hooks(made.desk, dispatcher.targets(made.desk))
         yield made
 
 
-def tell(w: World, target: hooking.Target | None = None, failures: int = 0) -> list[tuple[bool, str]]:
+def tell(w: World, target: dispatcher.Target | None = None, failures: int = 0) -> list[tuple[bool, str]]:
     """Steps until there is nothing to tell, or it failed."""
-    target, progress = target or hooks.targets(w.desk)[0], hooking.Progress(failures)
+    target, progress = target or dispatcher.targets(w.desk)[0], dispatcher.Progress(failures)
     results = []
-    while (result := hooking.step(w.desk, target, progress, ENDED)) != (False, ""):
+    while (result := dispatcher.step(w.desk, target, progress, ENDED)) != (False, ""):
         results.append(result)
         if result[1]:
             break
@@ -152,7 +153,7 @@ def test_it_is_signed_as_standard_webhooks_has_it(hooked: World, receiver: Recei
 
 def test_the_signature_of_a_known_message() -> None:
     # Computed with openssl: printf '%s' 'msg_1.1614265330.{"test": 2432232314}' | openssl dgst -sha256 -hmac key -binary | base64
-    found = hooks.signature(b"key", "msg_1", 1614265330, b'{"test": 2432232314}')
+    found = webhook.signature(b"key", "msg_1", 1614265330, b'{"test": 2432232314}')
 
     assert found == "v1,JYEBfyq5bxCpG1AwdnAXovrjhgNdJUQo9x0/izmGveQ="
 
@@ -191,7 +192,7 @@ def test_a_pause_by_hand_and_its_end_are_told(hooked: World, receiver: Receiver)
 
 def test_only_what_is_asked_for_is_told(tmp_path: Path, receiver: Receiver) -> None:
     with world(tmp_path, hooks={"url": receiver.url, "events": ["failed"]}) as w:
-        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
         w.jira.missing.add("TEST-2")
         w.drop("TEST-1/a.txt")
         w.deliver()
@@ -228,10 +229,10 @@ def test_what_is_not_taken_within_a_day_is_given_up(hooked: World, receiver: Rec
     hooked.drop("TEST-1/a.txt")
     hooked.deliver()
     tell(hooked)
-    hooked.clock.advance(hooking.GIVE_UP_SECONDS)
+    hooked.clock.advance(dispatcher.GIVE_UP_SECONDS)
 
     with capture_logs() as lines:
-        hooking.step(hooked.desk, hooks.targets(hooked.desk)[0], hooking.Progress(5), ENDED)
+        dispatcher.step(hooked.desk, dispatcher.targets(hooked.desk)[0], dispatcher.Progress(5), ENDED)
 
     assert [line["event"] for line in lines] == ["hook.given_up"]
     assert tell(hooked) == []
@@ -241,7 +242,7 @@ def test_what_happened_while_nobody_was_told_is_told_after_a_restart(hooked: Wor
     hooked.drop("TEST-1/a.txt")
     hooked.deliver()
     hooked.restart()
-    hooking.Hooks(hooked.desk, hooks.targets(hooked.desk))
+    dispatcher.Hooks(hooked.desk, dispatcher.targets(hooked.desk))
 
     tell(hooked)
 
@@ -254,11 +255,11 @@ def test_a_hook_that_is_new_is_not_told_what_was_before(tmp_path: Path, receiver
         w.deliver()
         w.tables["hooks"] = {"url": receiver.url}
         w.restart()
-        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
         assert tell(w) == []
         w.tables.pop("hooks")
         w.restart()
-        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
         w.drop("TEST-1/b.txt")
         w.deliver()
         assert w.desk.journal.value("SELECT count(*) FROM event") == 0, "nobody wants to know"
@@ -302,7 +303,7 @@ def test_a_command_gets_the_event_and_none_of_our_secrets(tmp_path: Path, monkey
     monkeypatch.setenv("JIRA_TOKEN", "not-a-secret")
     w, _ = commanded(tmp_path, 'echo "$1 $ATTACHD_EVENT" > told; cat >> told; env > environ; cd /')
     monkeypatch.chdir(tmp_path)
-    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
     w.drop("TEST-1/a.txt")
     w.deliver()
 
@@ -317,7 +318,7 @@ def test_a_command_gets_the_event_and_none_of_our_secrets(tmp_path: Path, monkey
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     w, program = commanded(tmp_path, "echo no >&2; exit 3")
-    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
     w.drop("TEST-1/a.txt")
     w.deliver()
 
@@ -330,9 +331,9 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hooks, "COMMAND_SECONDS", 0.3)
+    monkeypatch.setattr("attachd.hooks.command.COMMAND_SECONDS", 0.3)
     w, _ = commanded(tmp_path, f"sleep 300 & echo $! > {tmp_path}/child; wait")
-    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
     w.drop("TEST-1/a.txt")
     w.deliver()
 
@@ -345,9 +346,9 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
 
 
 def test_a_hook_that_hangs_holds_up_no_file_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooking, "LAST_SECONDS", 0.2)
+    monkeypatch.setattr(dispatcher, "LAST_SECONDS", 0.2)
     w, _ = commanded(tmp_path, "sleep 300")
-    told = hooking.Hooks(w.desk, hooks.targets(w.desk))
+    told = dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
     told.start()
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -380,16 +381,16 @@ def test_when_files_are_named(tmp_path: Path) -> None:
             event(n, 100.0 + n, w, path) for n, path in enumerate(("TEST-1/a.txt", "TEST-2/b.txt", "TEST-1/c.txt"))
         ]
 
-        assert not commenting.is_ready(found, 120.0, 1000)
-        assert commenting.is_ready(found, 132.0, 1000)
-        assert commenting.is_ready(found, 120.0, 3)
-        assert commenting.is_ready([found[0], event(9, 399.0, w, "TEST-1/c.txt")], 400.0, 1000)
-        named = [([row.name for row in rows], at) for rows, at in commenting.batches(found)]
+        assert not comment.is_ready(found, 120.0, 1000)
+        assert comment.is_ready(found, 132.0, 1000)
+        assert comment.is_ready(found, 120.0, 3)
+        assert comment.is_ready([found[0], event(9, 399.0, w, "TEST-1/c.txt")], 400.0, 1000)
+        named = [([row.name for row in rows], at) for rows, at in comment.batches(found)]
     assert named == [(["a.txt", "c.txt"], 100.0), (["b.txt"], 101.0)]
 
 
 def test_a_name_is_no_markup() -> None:
-    assert commenting.plain("[~admin] *x* {code}!a.png!") == "\\[\\~admin\\] \\*x\\* \\{code\\}\\!a.png\\!"
+    assert comment.plain("[~admin] *x* {code}!a.png!") == "\\[\\~admin\\] \\*x\\* \\{code\\}\\!a.png\\!"
 
 
 def commented(w: World, issue: str) -> list[str]:
@@ -427,21 +428,21 @@ def commenting_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     structlog.reset_defaults()
     w = Commented(tmp_path)
     monkeypatch.setattr("attachd.jira.connection.make_client", lambda config, credentials, context: w.connect())
-    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
     yield w
     w.end()
 
 
-def comment_step(w: World, target: hooking.Target, progress: hooking.Progress) -> tuple[bool, str]:
-    w.clock.advance(commenting.QUIET_SECONDS)
-    return hooking.step(w.desk, target, progress, ENDED)
+def comment_step(w: World, target: dispatcher.Target, progress: dispatcher.Progress) -> tuple[bool, str]:
+    w.clock.advance(comment.QUIET_SECONDS)
+    return dispatcher.step(w.desk, target, progress, ENDED)
 
 
 def test_a_comment_whose_answer_was_lost_is_not_made_again_although_more_was_attached(
     commenting_world: Commented,
 ) -> None:
-    w, progress = commenting_world, hooking.Progress()
-    target = hooks.targets(w.desk)[0]
+    w, progress = commenting_world, dispatcher.Progress()
+    target = dispatcher.targets(w.desk)[0]
     w.answers["TEST-1"] = [httpx.ReadError]
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -458,8 +459,8 @@ def test_a_comment_whose_answer_was_lost_is_not_made_again_although_more_was_att
 
 
 def test_one_issue_that_fails_makes_no_other_be_commented_on_again(commenting_world: Commented) -> None:
-    w, progress = commenting_world, hooking.Progress()
-    target = hooks.targets(w.desk)[0]
+    w, progress = commenting_world, dispatcher.Progress()
+    target = dispatcher.targets(w.desk)[0]
     w.answers["TEST-2"] = [429, 429, 429]
     for number in (1, 2):
         w.drop(f"TEST-{number}/a.txt")
@@ -471,8 +472,8 @@ def test_one_issue_that_fails_makes_no_other_be_commented_on_again(commenting_wo
 
 
 def test_nothing_is_commented_on_while_it_is_paused(commenting_world: Commented) -> None:
-    w, progress = commenting_world, hooking.Progress()
-    target = hooks.targets(w.desk)[0]
+    w, progress = commenting_world, dispatcher.Progress()
+    target = dispatcher.targets(w.desk)[0]
     w.drop("TEST-1/a.txt")
     w.deliver()
     pause.pause(w.desk, Trouble(Scope.ACCOUNT, "captcha", "a CAPTCHA", cure=Cure.PROBE))
@@ -484,13 +485,13 @@ def test_nothing_is_commented_on_while_it_is_paused(commenting_world: Commented)
 
 
 def test_a_token_that_cannot_be_read_is_no_crash_of_a_hook(commenting_world: Commented) -> None:
-    w, progress = commenting_world, hooking.Progress()
+    w, progress = commenting_world, dispatcher.Progress()
     w.drop("TEST-1/a.txt")
     w.deliver()
     w.restart()
     (w.home / "token").unlink()
 
-    told, reason = comment_step(w, hooks.targets(w.desk)[0], progress)
+    told, reason = comment_step(w, dispatcher.targets(w.desk)[0], progress)
 
     assert not told
     assert "jira.auth.token" in reason
@@ -502,7 +503,7 @@ def test_a_host_that_cannot_be_is_a_failure_and_no_crash(tmp_path: Path, url: st
         # The configuration refuses it; should one come here all the same, nothing dies of it.
         told_there = w.desk.config.hooks.model_copy(update={"url": url})
         w.desk.reconfigure(w.desk.config.model_copy(update={"hooks": told_there}))
-        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
         w.drop("TEST-1/a.txt")
         w.deliver()
 
@@ -532,7 +533,7 @@ def test_an_answer_that_comes_in_drops_is_waited_for_no_longer_than_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A receiver that sends a byte before each time-out would otherwise hold its hook for ever."""
-    monkeypatch.setattr(hooks, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(webhook, "ANSWER_SECONDS", 0.5)
     over = threading.Event()
 
     def dripping(connection: socket.socket) -> None:
@@ -544,7 +545,7 @@ def test_an_answer_that_comes_in_drops_is_waited_for_no_longer_than_any(
             connection.sendall(b".")
 
     with Server(dripping) as server, world(tmp_path, hooks={"url": f"{server.url}/hook"}) as w:
-        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
         w.drop("TEST-1/a.txt")
         w.deliver()
 
@@ -556,7 +557,7 @@ def test_an_answer_that_comes_in_drops_is_waited_for_no_longer_than_any(
 
 def test_a_receiver_beyond_a_proxy_is_told(tmp_path: Path, receiver: Receiver) -> None:
     with Proxy() as proxy, world(tmp_path, hooks={"url": receiver.url, "proxy": proxy.url}) as w:
-        hooking.Hooks(w.desk, hooks.targets(w.desk))
+        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
         w.drop("TEST-1/a.txt")
         w.deliver()
 
@@ -569,7 +570,7 @@ def test_a_receiver_beyond_a_proxy_is_told(tmp_path: Path, receiver: Receiver) -
 def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
     hooked: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, progress = hooks.targets(hooked.desk)[0], hooking.Progress()
+    target, progress = dispatcher.targets(hooked.desk)[0], dispatcher.Progress()
     hooked.drop("TEST-1/a.txt")
     hooked.deliver()
 
@@ -580,8 +581,8 @@ def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
         patch.setattr(outbox, "told", full)
         for _ in range(3):
             with pytest.raises(sqlite3.OperationalError):
-                hooking.step(hooked.desk, target, progress, ENDED)
-    while hooking.step(hooked.desk, target, progress, ENDED)[0]:
+                dispatcher.step(hooked.desk, target, progress, ENDED)
+    while dispatcher.step(hooked.desk, target, progress, ENDED)[0]:
         pass
 
     assert receiver.kinds() == ["attached"]
@@ -590,7 +591,7 @@ def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
 
 def test_a_command_may_leave_something_running(tmp_path: Path) -> None:
     w, _ = commanded(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; exit 0")
-    hooking.Hooks(w.desk, hooks.targets(w.desk))
+    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
     w.drop("TEST-1/a.txt")
     w.deliver()
 
@@ -600,6 +601,6 @@ def test_a_command_may_leave_something_running(tmp_path: Path) -> None:
 
 
 def test_a_comment_is_known_again_by_the_ids_in_it() -> None:
-    assert commenting.idents("x\n(attachd F1 F3..F5 F9)") == {"F1", "F3", "F4", "F5", "F9"}
-    assert commenting.idents("(attachd )") == commenting.idents("no comment of ours") == set()
-    assert len(commenting.idents("(attachd F1..F999999999999)")) == 1001
+    assert comment.idents("x\n(attachd F1 F3..F5 F9)") == {"F1", "F3", "F4", "F5", "F9"}
+    assert comment.idents("(attachd )") == comment.idents("no comment of ours") == set()
+    assert len(comment.idents("(attachd F1..F999999999999)")) == 1001

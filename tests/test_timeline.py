@@ -14,9 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from attachd.cli import history, pausing
+from attachd.hooks import dispatcher
 from attachd.journal import by_hand, counts, lookup, outbox, timeline
 from attachd.journal.timeline import LONGEST_OFF_SECONDS, Stretch, Timeline
-from attachd.service import hooking, reminding
+from attachd.service import reminding
 from world import Fault, World, world
 
 HOUR, DAY, YEAR = 3600.0, 86_400.0, 365 * 86_400.0
@@ -329,15 +330,15 @@ def test_events_are_told_by_the_clock_on_the_wall_and_given_up_by_the_journal_s_
         target = Deaf()
         with w.desk.journal.transaction() as connection:
             by_hand.pause(connection, "", w.clock.now(), 60.0)
-        began, progress = w.clock.now(), hooking.Progress()
+        began, progress = w.clock.now(), dispatcher.Progress()
         for set_by in (2 * DAY, -9 * DAY):
             w.clock.time += set_by
-            assert hooking.step(w.desk, target, progress, threading.Event()) == (False, "deaf")
+            assert dispatcher.step(w.desk, target, progress, threading.Event()) == (False, "deaf")
         event = outbox.shown(outbox.after(w.desk.journal, "url", 1)[0], w.desk.journal.timeline())
-        w.clock.advance(hooking.GIVE_UP_SECONDS)
+        w.clock.advance(dispatcher.GIVE_UP_SECONDS)
 
         assert (event.at, event.about["since"]) == (began - 7 * DAY, began - 7 * DAY)
-        assert hooking.step(w.desk, target, progress, threading.Event()) == (True, "deaf")
+        assert dispatcher.step(w.desk, target, progress, threading.Event()) == (True, "deaf")
 
 
 class Deaf:

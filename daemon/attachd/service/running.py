@@ -17,13 +17,13 @@ import structlog
 from attachd.config import Config
 from attachd.delivery import worker
 from attachd.delivery.runtime import Desk
+from attachd.hooks import dispatcher
+from attachd.hooks.dispatcher import Hooks
 from attachd.jira import connection
 from attachd.journal import lookup
 from attachd.model import Cure, Scope
 from attachd.report import metrics
 from attachd.report.share_writer import Posting
-from attachd.service import hooks
-from attachd.service.hooking import Hooks
 from attachd.service.intaking import Intaking
 from attachd.service.starting import Held
 
@@ -44,7 +44,7 @@ class Engine:
         self.crashed: BaseException | None = None
         self.ended = threading.Event()
         self.intake = Intaking(held.desk)
-        self._hooks = Hooks(held.desk, hooks.targets(held.desk))
+        self._hooks = Hooks(held.desk, dispatcher.targets(held.desk))
         self._threads: list[threading.Thread] = []
         self._by_hand = _by_hand(self.desk)
 

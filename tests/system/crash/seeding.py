@@ -124,7 +124,7 @@ SEEDS = (
         "    line = _FIRST_LINE.match(first_bytes)\n", "    line = None\n", "returned", "never",
     ),
     Seed(
-        "an event taken for told before it is", "service/hooking.py",
+        "an event taken for told before it is", "hooks/dispatcher.py",
         "    told, reason = target.tell(waiting, ended)\n",
         "    events.told(desk.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
         "hooked", "kill", "filing",

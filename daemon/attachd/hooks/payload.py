@@ -1,0 +1,61 @@
+"""What a hook is told, as data and as a sentence. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from attachd.journal.outbox import Event
+from attachd.model import printable, word
+from attachd.text import files
+
+
+def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str, Any]:
+    """What is told of an event, as JSON; times are seconds since the epoch. ``version`` changes with the meaning of a field."""
+    found: dict[str, Any] = {"version": 1, "id": event.id, "event": event.kind, "at": event.at, "instance": instance}
+    if event.row is not None:
+        row = event.row
+        found["file"] = {
+            "id": row.ident,
+            "file": printable(row.path),
+            "word": str(word(row.state, row.blocked)),
+            "issue": row.asked,
+            "resolved": row.lane,
+            "address": page(row.lane),
+            "attachment": row.attachment,
+            "stored_as": row.stored_as,
+            "bytes": row.size,
+            "sha256": row.sha256.hex() if row.sha256 else None,
+            "reason": row.said,
+        }
+    elif event.kind in ("attached", "failed"):
+        found["file"] = None  # Its history was forgotten meanwhile.
+    else:
+        found["stuck" if event.kind == "stuck" else "pause"] = dict(event.about)
+    return found
+
+
+def in_words(event: Event) -> str:
+    """One sentence, for a chat."""
+    if event.row is not None:
+        name, issue = printable(event.row.path), event.row.lane
+        if event.kind == "attached":
+            return f"{name} is attached to {issue}."
+        return f"{name} was not attached to {issue}: {event.row.said or ''}"
+    about = event.about
+    subject = f" ({about['subject']})" if about.get("subject") else ""
+    match event.kind:
+        case "paused":
+            return f"Paused{subject}: {about['reason']}"
+        case "resumed":
+            return f"It goes on{subject}; this is over: {about['reason']}"
+        case "stuck":
+            return f"{files(about.get('files', 1))} wait for too long: {about.get('reason', about.get('remedy', ''))}"
+        case _:
+            return f"{event.kind}: its history was forgotten."
+
+
+def encoded(event: Event, instance: str, page: Callable[[str], str]) -> bytes:
+    """The payload as it is sent, with a sentence for people."""
+    return json.dumps(payload(event, instance, page) | {"text": in_words(event)}, ensure_ascii=False).encode()

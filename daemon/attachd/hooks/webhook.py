@@ -1,0 +1,93 @@
+"""The targets of hooks: a webhook that is signed, and a command."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+
+import httpx
+
+from attachd import __version__
+from attachd.config import Config, loader, secrets
+from attachd.delivery.runtime import Desk
+from attachd.errors import Mistake
+from attachd.hooks import payload
+from attachd.jira import transport
+from attachd.journal import outbox
+from attachd.journal.outbox import Event
+from attachd.logs import setup
+
+#: How long a receiver may take to answer, and a command to end, in seconds.
+ANSWER_SECONDS = 15.0
+#: What the secret of a webhook may begin with; the rest is base64 then (standardwebhooks.com).
+_PREFIX = "whsec_"
+
+
+class Webhook:
+    """Posts each event as JSON, signed as Standard Webhooks has it (webhook-id, webhook-timestamp, webhook-signature)."""
+
+    name, at_once = "url", 1
+
+    def __init__(self, desk: Desk, url: str, wanted: frozenset[str]) -> None:
+        """Post to *url* what is *wanted*."""
+        self._desk, self._url, self._wanted = desk, url, wanted
+        # Redirects are not followed, and neither the environment's proxies nor its passwords used.
+        self._deadline = transport.Deadline()
+        wire = transport.transport(ssl.create_default_context(), desk.config.hooks.proxy, self._deadline)
+        self._http = httpx.Client(transport=wire, trust_env=False, follow_redirects=False, timeout=ANSWER_SECONDS)
+
+    def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
+        """Post the first event; 2xx is a yes."""
+        del ended
+        event = waiting[0]
+        if event.kind not in self._wanted:
+            return 1, ""
+        told = outbox.shown(event, self._desk.journal.timeline())
+        content = payload.encoded(told, loader.instance(self._desk.config.file), self._desk.site.page)
+        now = int(time.time())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"attachd/{__version__}",
+            "webhook-id": f"attachd-{self._desk.guard.inbox_id}-{event.id}",
+            "webhook-timestamp": str(now),
+        }
+        try:
+            if key := _key(self._desk.config):
+                headers["webhook-signature"] = signature(key, headers["webhook-id"], now, content)
+            self._deadline.start(ANSWER_SECONDS)
+            with self._http.stream("POST", self._url, content=content, headers=headers) as answer:
+                # What it says beyond that is nobody's to read: it may have no end.
+                status = answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # Names that no host can have are found out by the library, in several ways.
+            return 0, f"{type(error).__name__}: {error}"
+        except Mistake as mistake:
+            return 0, str(mistake)
+        return (1, "") if 200 <= status < 300 else (0, f"it answered {status}")
+
+
+def _key(config: Config) -> bytes:
+    """The key of the signature; empty where none is configured. Raises ``model.Mistake``."""
+    if config.hooks.secret is None:
+        return b""
+    text = secrets.read(config.hooks.secret, environ=os.environ, base=config.file.parent, where="hooks.secret").reveal()
+    setup.hide(text)
+    if text.startswith(_PREFIX):
+        try:
+            return base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+        except binascii.Error:
+            pass
+    return text.encode()
+
+
+def signature(key: bytes, ident: str, timestamp: int, content: bytes) -> str:
+    """HMAC-SHA256 of id, time and body, in the first version of Standard Webhooks (standardwebhooks.com, "Signature scheme")."""
+    signed = b".".join((ident.encode(), str(timestamp).encode(), content))
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
