@@ -15,7 +15,7 @@ from attachd.clock import Clock
 from attachd.intake.coverage import Coverage
 from attachd.intake.inotify import Doorbell, Watch
 from attachd.intake.scanner import Scanner
-from attachd.service import starting
+from attachd.service import start
 from benchmarks import figures, installed, trees
 
 
@@ -42,7 +42,7 @@ def measure(folders: int, files: int, repetitions: int) -> figures.Table:
 
 def _timed(site: installed.Site, files: int, repetitions: int) -> list[list[float]]:
     settings = config.parse(tomllib.loads(site.config.read_text()), base=site.home)
-    held = starting.start(settings, clock=Clock(), environ={})
+    held = start.start(settings, clock=Clock(), environ={})
     watch = Watch(Doorbell())
     try:
         desk = held.desk

@@ -17,8 +17,8 @@ from attachd.delivery import upload
 from attachd.delivery.runtime import Desk
 from attachd.fs import folders
 from attachd.heartbeat import PATIENCE_SECONDS, Beats
-from attachd.service import notify
-from attachd.service.liveness import Liveness
+from attachd.service import watchdog as service_watchdog
+from attachd.service.watchdog import Liveness
 from world import world
 
 
@@ -146,8 +146,10 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
         listening.settimeout(5.0)
-        monkeypatch.setitem(notify.send.__kwdefaults__, "environ", {"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        monkeypatch.setattr(notify, "watchdog_seconds", lambda: 60.0)
+        monkeypatch.setitem(
+            service_watchdog.send.__kwdefaults__, "environ", {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        )
+        monkeypatch.setattr(service_watchdog, "watchdog_seconds", lambda: 60.0)
         yield listening
 
 

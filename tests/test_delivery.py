@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import preflight, worker
+from attachd.delivery import preflight
 from attachd.filing import file_away
 from attachd.fs import folders as fs_folders
 from attachd.journal import rows
 from attachd.model import State
+from attachd.service import worker
 from test_explaining import row
 from world import Fault, Stored, World, world
 

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from attachd import errors
-from attachd.delivery import pacer, preflight, worker
+from attachd.delivery import pacer, preflight
 from attachd.delivery import upload as delivery_upload
 from attachd.jira import connection, multipart
 from attachd.journal import queue
+from attachd.service import worker
 from attachd.standin import Fault, Standin
 from world import World, world
 

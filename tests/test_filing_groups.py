@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from attachd.delivery import probe, worker
+from attachd.delivery import probe
 from attachd.filing import file_away, targets
 from attachd.fs import free_names, rename
 from attachd.fs import move as fs_move
 from attachd.model import Cure, Fault, Scope
+from attachd.service import worker
 from world import World, world
 
 

@@ -13,14 +13,15 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from attachd.delivery import blame, pause, preflight, upload, worker
+from attachd.delivery import blame, pause, preflight, upload
 from attachd.filing import file_away
 from attachd.fs import recognition
 from attachd.intake import files as intake_files
 from attachd.journal import counts
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
-from attachd.service.intaking import Intaking
+from attachd.service import worker
+from attachd.service.intake_loop import Intaking
 from attachd.share import inbox_marker, locks
 from world import Fault, Stored, World, world
 

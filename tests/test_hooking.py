@@ -27,7 +27,7 @@ from attachd.hooks import comment, dispatcher, webhook
 from attachd.journal import by_hand, outbox
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.service import reminding
+from attachd.service import reminders
 from waiting import wait_until
 from wire import Proxy, Server, take
 from world import World, world
@@ -166,7 +166,7 @@ def test_failures_pauses_and_their_end_and_what_is_stuck_are_told(hooked: World,
     hooked.drop("TEST-1/b.txt")
     hooked.scan()
     hooked.clock.advance(2 * 3600)
-    reminding.remind(hooked.desk)
+    reminders.remind(hooked.desk)
     hooked.settle()
 
     tell(hooked)

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import worker
 from attachd.filing import file_away
 from attachd.fs import leases, move
 from attachd.intake import gates, identity, matching
@@ -21,6 +20,7 @@ from attachd.intake.identity import Another, Its, Look, Rival, Unclear, Where
 from attachd.journal import rows
 from attachd.journal.admission import Moment
 from attachd.model import Fingerprint, State
+from attachd.service import worker
 from test_explaining import row
 from world import Fault, World, world
 

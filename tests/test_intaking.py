@@ -14,7 +14,6 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from attachd.delivery import worker
 from attachd.intake import examine, mounts
 from attachd.intake.coverage import Unheard
 from attachd.intake.files import Entry, Walk
@@ -24,7 +23,8 @@ from attachd.intake.mounts import Mount
 from attachd.intake.scanner import Scanner
 from attachd.journal import admission, counts
 from attachd.report import status, status_text
-from attachd.service.intaking import Intaking
+from attachd.service import worker
+from attachd.service.intake_loop import Intaking
 from attachd.share import inbox_marker
 from world import World, world
 

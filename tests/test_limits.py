@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.delivery import batch_size, preflight, upload, worker
+from attachd.delivery import batch_size, preflight, upload
 from attachd.delivery import pacer as delivery_pacer
 from attachd.delivery.batch_size import Most
 from attachd.delivery.pacer import Pacer, Parallel
@@ -19,6 +19,7 @@ from attachd.journal import database
 from attachd.model import Fault as WorldFault
 from attachd.model import InDoubt, NotDelivered, Scope
 from attachd.model import Stored as Kept
+from attachd.service import worker
 from world import Fault, Stored, World, world
 
 SMALL = b"content"

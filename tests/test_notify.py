@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attachd.service import notify
+from attachd.service import watchdog
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -44,7 +44,7 @@ def environ(manager: socket.socket) -> dict[str, str]:
     ],
 )
 def test_a_word_arrives_as_one_datagram(manager: socket.socket, fields: dict[str, Any], datagram: bytes) -> None:
-    notify.send(**fields, environ=environ(manager))
+    watchdog.send(**fields, environ=environ(manager))
 
     assert manager.recv(65536) == datagram
 
@@ -52,7 +52,7 @@ def test_a_word_arrives_as_one_datagram(manager: socket.socket, fields: dict[str
 def test_the_variable_of_the_process_counts(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", environ(manager)["NOTIFY_SOCKET"])
 
-    notify.send(ready=True)
+    watchdog.send(ready=True)
 
     assert manager.recv(65536) == b"READY=1"
 
@@ -60,7 +60,7 @@ def test_the_variable_of_the_process_counts(manager: socket.socket, monkeypatch:
 def test_nothing_to_say_is_not_said(manager: socket.socket) -> None:
     manager.setblocking(False)
 
-    notify.send(environ=environ(manager))
+    watchdog.send(environ=environ(manager))
 
     with pytest.raises(BlockingIOError):
         manager.recv(65536)
@@ -71,16 +71,16 @@ def test_nothing_to_say_is_not_said(manager: socket.socket) -> None:
     [None, "", "/nowhere/notify", "@nobody-listens-here", "relative", "vsock:2:1", "/" + "x" * 200, "/a\0b", "/\udcff"],
 )
 def test_nobody_to_tell_is_no_error(address: str | None) -> None:
-    notify.send(ready=True, status="up", environ={} if address is None else {"NOTIFY_SOCKET": address})
+    watchdog.send(ready=True, status="up", environ={} if address is None else {"NOTIFY_SOCKET": address})
 
 
 def test_a_manager_that_does_not_read_holds_nobody_for_long(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "_SEND_SECONDS", 0.001)
+    monkeypatch.setattr(watchdog, "_SEND_SECONDS", 0.001)
 
     for _ in range(1000):
-        notify.send(watchdog=True, environ=environ(manager))
+        watchdog.send(watchdog=True, environ=environ(manager))
 
     assert manager.recv(65536) == b"WATCHDOG=1"
 
@@ -97,4 +97,4 @@ def test_a_manager_that_does_not_read_holds_nobody_for_long(
     ],
 )
 def test_the_watchdogs_time_is_that_of_this_process(variables: dict[str, str], seconds: float | None) -> None:
-    assert notify.watchdog_seconds(variables) == seconds
+    assert watchdog.watchdog_seconds(variables) == seconds

@@ -21,8 +21,8 @@ from attachd.jira.client import Client
 from attachd.jira.oauth import Application, Kept, Keys, OAuth
 from attachd.jira.reply import Broken, Exchange, Reply, Stage
 from attachd.model import Fault as Wrong
-from attachd.service import starting
-from attachd.service.tokenfile import TokenFile
+from attachd.service import start
+from attachd.service.credentials import TokenFile
 from attachd.standin import Fault, Standin
 from world import World
 
@@ -435,7 +435,7 @@ def test_two_processes_that_refresh_in_turn_do_not_kill_each_others_token(world:
     """As ``attachd check`` does beside the service."""
     state = world.home / "state"
     for number in range(3):
-        other = starting.make_credentials(world.desk.config, {}, state, world.clock)
+        other = start.make_credentials(world.desk.config, {}, state, world.clock)
         with closing(connection.asking_client(world.desk.config, jira.url, other)) as asker:
             answer = asker.myself("3")
             assert isinstance(answer, Reply)
@@ -451,7 +451,7 @@ def test_two_processes_that_refresh_in_turn_do_not_kill_each_others_token(world:
 def test_processes_that_refresh_at_the_same_time_do_so_one_after_the_other(world: Wired, jira: Standin) -> None:
     """The lock is the open file's: what holds between processes holds between these."""
     state, together = world.home / "state", threading.Barrier(8, timeout=60)
-    others = [starting.make_credentials(world.desk.config, {}, state, world.clock) for _ in range(8)]
+    others = [start.make_credentials(world.desk.config, {}, state, world.clock) for _ in range(8)]
     headers: list[object] = []
 
     def work(number: int) -> None:

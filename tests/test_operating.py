@@ -18,7 +18,7 @@ from attachd.journal.by_hand import Resumed
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope, Word
 from attachd.report import pauses as words
-from attachd.service.running import Engine
+from attachd.service.engine import Engine
 from world import Fault as Meets
 from world import World, world
 

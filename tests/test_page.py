@@ -22,7 +22,7 @@ from attachd.delivery import pause
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.report import health, share_texts, share_writer, status, status_text
-from attachd.service.running import Engine
+from attachd.service.engine import Engine
 from attachd.web import serving as serving_module
 from attachd.web import tokens
 from attachd.web.gatekeeping import Gate

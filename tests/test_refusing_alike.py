@@ -12,7 +12,7 @@ import pytest
 from attachd.clock import Clock
 from attachd.errors import Mistake
 from attachd.jira import connection as jira_connection
-from attachd.service import inspecting, starting
+from attachd.service import inspecting, start
 from world import SITE, World, world
 
 
@@ -115,7 +115,7 @@ def _checked(w: World) -> bool:
 
 def _start(w: World) -> None:
     """What a service does before its threads begin."""
-    held = starting.start(w.configuration(), clock=Clock(), environ={})
+    held = start.start(w.configuration(), clock=Clock(), environ={})
     try:
         jira_connection.tls_context(held.desk.config)
     finally:

@@ -16,7 +16,7 @@ from attachd.journal import pauses, reminders
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.service import reminding
+from attachd.service import reminders as service_reminders
 from world import Fault, World, world
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -32,7 +32,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 def told(w: World) -> list[dict[str, Any]]:
     """What a look at the reminders tells now."""
     with capture_logs() as lines:
-        reminding.step(w.desk)
+        service_reminders.step(w.desk)
     return [dict(line) for line in lines]
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_given_up_where_no_one_asked_for_it(w: World) -> None:
         w.drop(f"{issue}/a.txt", issue.encode())
     wait(w, 40 * DAY, step=DAY / 4)
 
-    reminding.step(w.desk)
+    service_reminders.step(w.desk)
 
     assert w.states() == ["READY"] * 3
 
@@ -170,11 +170,11 @@ def test_what_is_tried_in_vain_for_so_many_days_is_given_up_and_says_why(tmp_pat
         for issue in sorted(w.jira.missing):
             w.drop(f"{issue}/a.txt", issue.encode())
         wait(w, 2.9 * DAY, step=HOUR)
-        reminding.step(w.desk)
+        service_reminders.step(w.desk)
         assert w.states() == ["READY"] * 3
         wait(w, 0.2 * DAY, step=HOUR)
 
-        reminding.step(w.desk)
+        service_reminders.step(w.desk)
         w.work()
 
         assert w.states() == ["FAILED"] * 3
@@ -190,13 +190,13 @@ def test_time_in_pauses_does_not_count(tmp_path: Path) -> None:
         w.drop("TEST-1/a.txt")
         unreachable(w)
         wait(w, 5 * DAY, step=HOUR)
-        reminding.step(w.desk)
+        service_reminders.step(w.desk)
         assert w.states() == ["READY"]
         reachable(w)
         w.jira.forbidden.add("TEST-1")
 
         wait(w, 0.9 * DAY, step=HOUR)
-        reminding.step(w.desk)
+        service_reminders.step(w.desk)
 
         assert w.states() == ["READY"]
         w.jira.forbidden.clear()
@@ -213,7 +213,7 @@ def test_after_a_long_downtime_everything_is_tried_before_it_is_given_up(tmp_pat
         w.clock.advance(10 * DAY)
         w.restart()
 
-        reminding.step(w.desk)
+        service_reminders.step(w.desk)
         w.deliver()
 
         assert w.states() == ["DONE"]
@@ -230,7 +230,7 @@ def test_what_is_given_up_while_it_may_be_attached_says_so(tmp_path: Path) -> No
                 "UPDATE file SET state = 'READY', due = ?, seen_at = seen_at - ?", (w.clock.time + 60, 2 * DAY)
             )
 
-        reminding.step(w.desk)
+        service_reminders.step(w.desk)
 
         assert w.states() == ["REFUSED"]
         assert w.rows()[0].may_be_attached == 1

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from attachd.delivery import worker
 from attachd.delivery.runtime import Desk
 from attachd.errors import Mistake
-from attachd.service import starting
-from attachd.service.running import Engine
+from attachd.service import start, worker
+from attachd.service.engine import Engine
 from attachd.share import inbox_marker, locks
 from waiting import wait_until
 from world import World, world
@@ -186,7 +185,7 @@ def test_a_stale_lock_file_holds_nobody_up(tmp_path: Path) -> None:
 
 def test_a_second_instance_on_the_same_state_is_refused(w: World) -> None:
     with pytest.raises(Mistake, match="is held by process") as caught:
-        starting.start(w.configuration(), clock=w.clock, environ={})
+        start.start(w.configuration(), clock=w.clock, environ={})
     assert caught.value.exit_code == 75
 
 
@@ -199,13 +198,13 @@ def test_an_inbox_that_comes_while_the_service_starts_is_claimed_before_it_is_us
     away = w.inbox.rename(w.home / "away")
     other = locks.take(away / inbox_marker.FOLDER / inbox_marker.LOCK, Path("/elsewhere"))
     assert isinstance(other, locks.Lock)
-    make = starting._desk
+    make = start._desk
 
     def late(*words: Any) -> Desk:
         away.rename(w.inbox)
         return make(*words)
 
-    monkeypatch.setattr(starting, "_desk", late)
+    monkeypatch.setattr(start, "_desk", late)
     w.restart()
     w.drop("TEST-1/a.txt", b"a")
 

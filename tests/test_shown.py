@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from attachd.delivery import worker
 from attachd.model import State
+from attachd.service import worker
 from wired import Wired, called, wired
 from world import world
 

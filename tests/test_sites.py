@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 
-from attachd.delivery import overdue
 from attachd.journal import sites
 from attachd.model import State
+from attachd.service import reminders
 from world import SITE, Fault, World, world
 
 OTHER = "https://jira.other.example.com"
@@ -110,7 +110,7 @@ def test_nobody_s_word_for_a_day_gives_it_up_with_a_note(tmp_path: Path) -> None
         doubted(w)
         moved(w, OTHER)
         w.clock.advance(w.desk.config.doubt.give_up_hours * 3600 + 60)
-        overdue.give_up(w.desk)
+        reminders.give_up(w.desk)
         w.work()
 
         row = w.row("TEST-1/doubted.txt")

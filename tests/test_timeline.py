@@ -17,7 +17,7 @@ from attachd.cli import history, pausing
 from attachd.hooks import dispatcher
 from attachd.journal import by_hand, counts, lookup, outbox, timeline
 from attachd.journal.timeline import LONGEST_OFF_SECONDS, Stretch, Timeline
-from attachd.service import reminding
+from attachd.service import reminders
 from world import Fault, World, world
 
 HOUR, DAY, YEAR = 3600.0, 86_400.0, 365 * 86_400.0
@@ -102,12 +102,12 @@ def is_without_an_issue(w: World) -> None:
 
 def is_told(w: World) -> bool:
     with capture_logs() as lines:
-        reminding.step(w.desk)
+        reminders.step(w.desk)
     return any(line["event"] == "files.without_issue" for line in lines)
 
 
 def is_given_up(w: World) -> bool:
-    reminding.step(w.desk)
+    reminders.step(w.desk)
     return failed(w)
 
 
@@ -199,14 +199,14 @@ def test_what_passed_before_a_power_cut_is_counted(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         began = w.clock.now()
         w.clock.time -= 5 * YEAR
-        reminding.step(w.desk)
+        reminders.step(w.desk)
         w.clock.advance(3 * HOUR)
         w.clock.reboot(off=60.0)
         w.restart()
         assert w.clock.now() - began == 3 * HOUR + 60.0
 
         w.clock.advance(30 * DAY)
-        reminding.step(w.desk)
+        reminders.step(w.desk)
         w.clock.reboot(off=-40 * YEAR)
         w.restart()
         assert w.clock.now() - began == 30 * DAY + 3 * HOUR + 60.0
@@ -217,7 +217,7 @@ def test_a_boot_that_cannot_be_told_from_the_last_one_is_another(tmp_path: Path)
     with world(tmp_path) as w:
         began = w.clock.now()
         w.clock.advance(2 * HOUR)
-        reminding.step(w.desk)
+        reminders.step(w.desk)
         w.clock.since_boot = 3.0
         w.restart()
 
@@ -228,8 +228,8 @@ def test_the_setting_of_a_clock_is_told_once(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.clock.time += HOUR
         with capture_logs() as lines:
-            reminding.step(w.desk)
-            reminding.step(w.desk)
+            reminders.step(w.desk)
+            reminders.step(w.desk)
 
         told = [line for line in lines if line["event"] == "clock.set"]
         assert [line["seconds"] for line in told] == [3600]
@@ -313,7 +313,7 @@ def test_what_happened_in_an_earlier_boot_is_shown_as_it_was_then(tmp_path: Path
         w.clock.time += HOUR
         w.drop("TEST-1/a.txt")
         w.deliver()
-        reminding.step(w.desk)
+        reminders.step(w.desk)
         shown = w.clock.wall()
         for _ in range(3):
             w.clock.reboot(off=DAY)
@@ -377,7 +377,7 @@ def test_a_pause_that_another_process_makes_counts_on_the_same_time(
 def test_who_reads_in_another_boot_writes_nothing_and_shows_the_time_of_day(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.clock.time += HOUR
-        reminding.step(w.desk)
+        reminders.step(w.desk)
         w.clock.reboot(off=60.0)
         with w.desk.journal.transaction_for_reading() as connection:
             before = connection.execute("SELECT * FROM stretch").fetchall()

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from attachd.intake import coverage, mounts
 from attachd.intake.inotify import Watch
 from attachd.intake.mounts import Mount
-from attachd.service import starting, surroundings, trying
+from attachd.service import start, surroundings, trying
 from attachd.share import inbox_marker, locks, paths
 from test_reaching import settings
 
@@ -188,10 +188,10 @@ def test_folders_on_another_device_are_told_at_the_start(tmp_path: Path) -> None
         pytest.skip("wants a second file system")
     found = settings(tmp_path)
     with capture_logs() as lines:
-        starting.tell_copies(found)
+        start.tell_copies(found)
     assert lines == []
     with tempfile.TemporaryDirectory(dir=shm) as far, capture_logs() as lines:
-        starting.tell_copies(found.model_copy(update={"folders": found.folders.model_copy(update={"done": Path(far)})}))
+        start.tell_copies(found.model_copy(update={"folders": found.folders.model_copy(update={"done": Path(far)})}))
 
     (line,) = lines
     assert (line["event"], line["key"], line["log_level"]) == ("folder.elsewhere", "folders.done", "warning")

@@ -24,7 +24,6 @@ import httpx
 
 from attachd import config
 from attachd.clock import Clock
-from attachd.delivery import worker
 from attachd.delivery.runtime import Desk
 from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake.folder_scan import Report
@@ -32,7 +31,7 @@ from attachd.intake.scanner import Scanner
 from attachd.jira import client, transport
 from attachd.journal import rows
 from attachd.journal.rows import Row
-from attachd.service import starting
+from attachd.service import start, worker
 
 SITE = "https://jira.example.com"
 ACCOUNT = "712020:robot"
@@ -307,7 +306,7 @@ class World:
     def restart(self, **options: bool) -> None:
         """End the process, if one runs, and start another."""
         self.end()
-        self.held = starting.start(self.configuration(), clock=self.clock, environ={}, **options)
+        self.held = start.start(self.configuration(), clock=self.clock, environ={}, **options)
         self.desk: Desk = self.held.desk
         self.desk.stopping = Impatient()
         self.client = self.connect()

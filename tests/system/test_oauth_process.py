@@ -20,7 +20,7 @@ SEED, SECRET = "not-a-refresh-token", "not-a-client-secret"
 KILLED = """
 import os, signal, sys
 from attachd.cli.main import main
-from attachd.service.tokenfile import TokenFile
+from attachd.service.credentials import TokenFile
 TokenFile.write = lambda self, kept: os.kill(os.getpid(), signal.SIGKILL)
 sys.argv = ["attachd", "once", "-c", sys.argv[1]]
 main()

@@ -12,7 +12,7 @@ from attachd import text
 from attachd.cli import common
 from attachd.errors import Mistake, Problem
 from attachd.journal import backup as journal_backup
-from attachd.service import starting
+from attachd.service import start
 from attachd.share import inbox_marker
 
 Target = Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")]
@@ -64,7 +64,7 @@ def restore(
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Mistake(Problem(str(state), f"cannot be made: {error}.", "Make it."), exit_code=1) from error
-        lock = starting.take_state(state)
+        lock = start.take_state(state)
         try:
             # Between two renames it must not be torn off by a terminal that is closed.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -11,8 +11,8 @@ from attachd.cli import common
 from attachd.errors import Mistake, Problem
 from attachd.journal import database
 from attachd.journal.database import Journal
-from attachd.service import reloading
-from attachd.service.reloading import Outcome
+from attachd.service import reload as service_reload
+from attachd.service.reload import Outcome
 from attachd.share import locks
 
 #: How long the service is waited for: it may be in the midst of writing to a disk that is slow.
@@ -34,7 +34,7 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None, a
         if journal is None:
             raise common.no_journal(state)
         try:
-            if not reloading.is_by(journal, running.pid):
+            if not service_reload.is_by(journal, running.pid):
                 what = f"process {running.pid} on this machine is not `attachd run`."
                 raise Mistake(Problem("", what, "Its configuration counts until it ends."), exit_code=1)
             outcome = _asked(journal, running.pid)
@@ -49,14 +49,14 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None, a
 
 
 def _asked(journal: Journal, process: int) -> Outcome:
-    before, until = reloading.last(journal), time.monotonic() + PATIENCE_SECONDS
+    before, until = service_reload.last(journal), time.monotonic() + PATIENCE_SECONDS
     try:
         os.kill(process, signal.SIGHUP)
     except PermissionError as error:
         what = f"process {process} belongs to another user."
         raise Mistake(Problem("", what, "Run this as root, or as the service's user."), exit_code=1) from error
     while time.monotonic() < until:
-        outcome = reloading.last(journal)
+        outcome = service_reload.last(journal)
         if outcome.number != before.number:
             return outcome
         time.sleep(0.05)

@@ -26,10 +26,10 @@ from attachd.model import Word
 from attachd.report import health, token_expiry
 from attachd.report.health import Condition, Kind
 from attachd.report.progress import Progress
-from attachd.service import notify, reloading, reminding, starting
-from attachd.service.liveness import Liveness
-from attachd.service.running import Engine
+from attachd.service import reload, reminders, start, watchdog
+from attachd.service.engine import Engine
 from attachd.service.signals import Signals
+from attachd.service.watchdog import Liveness
 
 if TYPE_CHECKING:
     from attachd.cli.drawing import Bars
@@ -70,11 +70,11 @@ def run(
     # In a terminal SIGHUP says that this is closed.
     with Signals(reloads=not os.isatty(0)) as signals:
         engine = started(signals, config, instance, adopt_inbox, adopt_site)
-        reloading.announce(engine.desk.journal)
-        notify.send(ready=True, status="started")
+        reload.announce(engine.desk.journal)
+        watchdog.send(ready=True, status="started")
         folders, site = engine.desk.config.folders, engine.desk.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
-        starting.tell_copies(engine.desk.config)
+        start.tell_copies(engine.desk.config)
         with _page(engine):
             try:
                 _watch(engine, signals)
@@ -109,19 +109,19 @@ def _watch(engine: Engine, signals: Signals) -> None:
             engine.heed_others()
         progress.step()
         if signals.reload():
-            notify.send(reloading=True)
-            reloading.reload(engine)
-            notify.send(ready=True)
+            watchdog.send(reloading=True)
+            reload.reload(engine)
+            watchdog.send(ready=True)
         if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
             told = time.monotonic()
             engine.desk.journal.reserve()
             hangs = liveness.step()
             told_live = _note_live(engine, hangs, told_live)
-            notify.send(status=_status_line(engine))
+            watchdog.send(status=_status_line(engine))
         if time.monotonic() - reminded >= REMIND_SECONDS:
             reminded = time.monotonic()
             token_expiry.remind(engine.desk)
-            reminding.step(engine.desk)
+            reminders.step(engine.desk)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def started(
         for notice in settings.notices:
             log.warning("configuration.renamed", reason=notice)
         with journal_named(state):
-            held = starting.start(
+            held = start.start(
                 settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
             )
             engine = Engine(held, on_crash=signals.ring)
@@ -175,7 +175,7 @@ def _with_folders(mistake: Mistake, file: common.ConfigFile, instance: common.In
     """All that is wrong at once: where only the token cannot be used, missing folders are told too."""
     try:
         settings, state = common.prepared(file, instance, check_token=False)
-        missing = starting.missing_folders(settings, state)
+        missing = start.missing_folders(settings, state)
     except Mistake:
         return mistake
     return Mistake(*mistake.problems, *missing, exit_code=mistake.exit_code)
@@ -197,8 +197,8 @@ def end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     """
     seconds = 0.0 if engine.crashed else engine.desk.config.limits.stop_seconds
     # However soon the service manager would lose patience: uploads have their time, and what they reach is filed.
-    notify.send(stopping=True)
-    notify.send(status="lets uploads end", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
+    watchdog.send(stopping=True)
+    watchdog.send(status="lets uploads end", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
     log.info("service.stopping", seconds=seconds)
     ended = engine.stop(seconds)
     code, crashed = conclude(), engine.crashed

@@ -18,7 +18,7 @@ from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, printable
 from attachd.report import health, pauses
-from attachd.service.running import Engine
+from attachd.service.engine import Engine
 from attachd.service.signals import Signals
 
 if TYPE_CHECKING:

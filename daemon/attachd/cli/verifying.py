@@ -17,7 +17,7 @@ from attachd.clock import Clock
 from attachd.filing import verify as filing_verify
 from attachd.filing.verify import Compared, Result
 from attachd.model import printable
-from attachd.service import starting
+from attachd.service import start
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
         settings, state = common.prepared(config, instance)
         key = common.issue_key(settings, issue) if issue is not None else ""
         journal = open_existing(state)
-        who = starting.make_credentials(settings, os.environ, state, Clock())
+        who = start.make_credentials(settings, os.environ, state, Clock())
         try:
             found = filing_verify.verify(settings, who, journal, key, content=content, wait=time.sleep)
             counts, wrong = _gather(found, tell=not as_json)

@@ -284,7 +284,7 @@ def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
     return bool(believed)
 
 
-#: What ``service/reminding.py`` calls refusals that wait for a person.
+#: What ``service/reminders.py`` calls refusals that wait for a person.
 HELD = "refusals.held"
 
 

@@ -20,7 +20,7 @@ from attachd.config import addresses
 from attachd.jira import auth, client, connection, oauth, site_info
 from attachd.jira.reply import Exchange
 from attachd.model import Fault, Scope
-from attachd.service import starting
+from attachd.service import start
 
 _NO_GATEWAY = "the site does not tell its address at Atlassian's gateway (/_edge/tenant_info); OAuth is good only there"
 _PAGE = re.compile(r"/(browse|secure|issues|projects|jira|login\.jsp|rest)(/.*)?\Z")
@@ -136,7 +136,7 @@ def _identity(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> oauth.Identit
     table |= {name: {"env": name} for name, secret in named.items() if secret}
     settings = _settings(wanted, {name: value for name, value in table.items() if value}, cloud=cloud, environ=named)
     nowhere = settings.folders.inbox
-    return starting.make_credentials(settings, named, nowhere, Clock())
+    return start.make_credentials(settings, named, nowhere, Clock())
 
 
 def _settings(wanted: Wanted, account: Mapping[str, Any], *, cloud: bool, environ: Mapping[str, str]) -> config.Config:

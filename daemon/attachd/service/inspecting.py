@@ -24,7 +24,7 @@ from attachd.journal import database, terms
 from attachd.model import Fault, Scope, printable
 from attachd.report import disk, health, token_expiry
 from attachd.report.health import Kind
-from attachd.service import growing, reaching, reloading, starting, surroundings, trying
+from attachd.service import growing, reaching, reload, start, surroundings, trying
 from attachd.service.finding import Finding
 from attachd.share import inbox_marker, locks, paths
 
@@ -91,7 +91,7 @@ def _tls(config: Config) -> Iterator[Finding]:
 
 
 def _folders(config: Config, state: Path) -> Iterator[Finding]:
-    missing = {problem.where: problem for problem in starting.missing_folders(config, state)}
+    missing = {problem.where: problem for problem in start.missing_folders(config, state)}
     usable = dict.fromkeys(("inbox", "done", "failed"), False)
     for name in usable:
         path: Path = getattr(config.folders, name)
@@ -238,7 +238,7 @@ def _is_service(holder: locks.Holder, state: Path) -> bool:
     if journal is None:
         return False
     try:
-        return reloading.is_by(journal, holder.pid)
+        return reload.is_by(journal, holder.pid)
     finally:
         journal.close()
 
@@ -259,7 +259,7 @@ def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:
 
 def _jira(config: Config, state: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     clock = Clock()
-    who: oauth.Identity = starting.make_credentials(config, environ, state, clock)
+    who: oauth.Identity = start.make_credentials(config, environ, state, clock)
     if _would_use_up(config, state):
         who = connection.NOBODY
         detail = f"the refresh token was not tried: each use replaces it, and the service has no journal in {state} yet"

@@ -41,7 +41,7 @@ from attachd.filing import retry as filing_retry
 from attachd.journal import by_hand, terms
 from attachd.report import health, metrics, pauses
 from attachd.report.health import Condition, Severity
-from attachd.service.running import Engine
+from attachd.service.engine import Engine
 from attachd.share import paths
 from attachd.web import picturing
 from attachd.web.gatekeeping import Gate, Gatekeeper

@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from attachd.model import Unserved
-from attachd.service.running import Engine
+from attachd.service.engine import Engine
 from attachd.web import tokens
 from attachd.web.app import Page
 from attachd.web.gatekeeping import Gate

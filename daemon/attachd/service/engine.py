@@ -15,7 +15,6 @@ from collections.abc import Callable
 import structlog
 
 from attachd.config import Config
-from attachd.delivery import worker
 from attachd.delivery.runtime import Desk
 from attachd.hooks import dispatcher
 from attachd.hooks.dispatcher import Hooks
@@ -24,8 +23,9 @@ from attachd.journal import lookup
 from attachd.model import Cure, Scope
 from attachd.report import metrics
 from attachd.report.share_writer import Posting
-from attachd.service.intaking import Intaking
-from attachd.service.starting import Held
+from attachd.service import worker
+from attachd.service.intake_loop import Intaking
+from attachd.service.start import Held
 
 log = structlog.get_logger()
 

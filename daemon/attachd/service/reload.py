@@ -18,7 +18,7 @@ from attachd.errors import Mistake
 from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.logs import setup
-from attachd.service.running import Engine
+from attachd.service.engine import Engine
 
 log = structlog.get_logger()
 

@@ -13,11 +13,60 @@ from typing import Any
 import structlog
 
 from attachd import errors
-from attachd.delivery import blame, overdue
+from attachd.delivery import blame, outcome, record
 from attachd.delivery.runtime import Desk
-from attachd.journal import lookup, outbox, pauses, reminders, timeline
+from attachd.journal import lookup, outbox, pauses, queue, reminders, rows, timeline
 from attachd.journal.pauses import Pause
+from attachd.journal.rows import Row
 from attachd.model import Cure, printable
+
+DAY = 86_400.0
+
+
+def give_up(desk: Desk) -> list[Row]:
+    """Refuse what has waited for too long; time in pauses does not count. Returns the rows as they are then.
+
+    Only what was tried a short while ago: after a long downtime everything gets a fresh try first.
+    """
+    given_up = [*_left_elsewhere(desk), *_tried_in_vain(desk)]
+    record.tell(given_up)
+    if given_up:
+        desk.bell.ring()
+    return given_up
+
+
+def _left_elsewhere(desk: Desk) -> list[Row]:
+    now, hours, given_up = desk.clock.now(), desk.config.doubt.give_up_hours, list[Row]()
+    with desk.journal.transaction() as connection:
+        for row in queue.left_elsewhere(connection, now - hours * 3600, desk.site.url):
+            reason = (
+                f"it may be attached at {row.site}, where it was sent before jira.url was changed; {outcome.PERSON}"
+            )
+            if rows.change_if_same(connection, row, outcome.refused(reason, now, may_be_attached=True)):
+                given_up.append(rows.one(connection, row.id))
+    return given_up
+
+
+def _tried_in_vain(desk: Desk) -> list[Row]:
+    days, now = desk.config.limits.give_up_days, desk.clock.now()
+    if not days:
+        return []
+    busy = desk.busy()
+    with desk.journal.transaction() as connection:
+        waiting = [row for row in queue.tried_in_vain(connection, now - days * DAY, now) if row.lane not in busy]
+        given_up = []
+        for row in waiting:
+            subjects = {row.lane, pauses.project(row.lane)}
+            if now - row.seen_at - pauses.seconds_paused(connection, subjects, row.seen_at, now) < days * DAY:
+                continue
+            reason = (
+                f"it was given up after {days} days (limits.give_up_days); at last: {row.reason or 'no reason known'}"
+            )
+            values = outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
+            if rows.change_if_same(connection, row, values):
+                given_up.append(rows.one(connection, row.id))
+    return given_up
+
 
 log = structlog.get_logger()
 
@@ -34,7 +83,7 @@ def step(desk: Desk) -> None:
     """Give up what is overdue, then tell what is to be told."""
     with errors.left_to_workers():
         mark_time(desk)
-        overdue.give_up(desk)
+        give_up(desk)
         remind(desk)
 
 

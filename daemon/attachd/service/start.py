@@ -24,7 +24,7 @@ from attachd.jira import oauth
 from attachd.jira.connection import NOBODY, asking_client
 from attachd.journal import database, sites, timeline
 from attachd.journal.database import Journal
-from attachd.service import signing
+from attachd.service import credentials as service_credentials
 from attachd.share import inbox_marker as guard_
 from attachd.share import locks, paths
 from attachd.share.inbox_marker import Guard
@@ -211,9 +211,13 @@ def _desk(
     credentials = make_credentials(config, environ, state, clock)
     reader = database.open_for_reading(state) or journal
     reader.clock = clock
-    return Desk(journal, reader, config, clock, site, guard, credentials, secret_changed=signing.watch(config))
+    return Desk(
+        journal, reader, config, clock, site, guard, credentials, secret_changed=service_credentials.watch(config)
+    )
 
 
 def make_credentials(config: Config, environ: Mapping[str, str], state: Path, clock: Clock) -> oauth.Identity:
     """The credentials that the configuration names."""
-    return signing.credentials(config, environ, state, clock, lambda url: asking_client(config, url, NOBODY))
+    return service_credentials.credentials(
+        config, environ, state, clock, lambda url: asking_client(config, url, NOBODY)
+    )

@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from attachd import errors
-from attachd.delivery import journal_disk, worker
+from attachd.delivery import journal_disk
 from attachd.delivery.runtime import Desk
 from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake import mounts
@@ -20,6 +20,7 @@ from attachd.intake.folder_scan import SHARE, Report
 from attachd.intake.inotify import Doorbell, Watch
 from attachd.intake.scanner import Scanner
 from attachd.journal import database
+from attachd.service import worker
 
 log = structlog.get_logger()
 
