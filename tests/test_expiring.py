@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from attachd.journal.database import Journal
 from attachd.report import status, status_text, token_expiry
-from attachd.service import inspecting
+from attachd.setup import check
 from world import World
 
 LAST = datetime.date(2027, 3, 1)
@@ -144,9 +144,7 @@ def test_status_says_it_in_one_line(w: World) -> None:
 
 @pytest.mark.parametrize(("left", "result"), [(31, "ok"), (30, "warning"), (-1, "warning")])
 def test_check_says_it(w: World, left: int, result: str) -> None:
-    found: Sequence[inspecting.Finding] = list(
-        inspecting._token_expires(w.desk.config, last_day(w) - datetime.timedelta(left))
-    )
+    found: Sequence[check.Finding] = list(check._token_expires(w.desk.config, last_day(w) - datetime.timedelta(left)))
 
     assert [(finding.what, finding.result) for finding in found] == [("jira.auth.token_expires", result)]
     assert bool(found[0].remedy) == (result == "warning")

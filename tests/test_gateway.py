@@ -19,7 +19,7 @@ import pytest
 from attachd import config
 from attachd.jira import auth as jira_auth
 from attachd.jira.reply import Broken, Exchange, Reply, Stage
-from attachd.service import inspecting
+from attachd.setup import check as setup_check
 from attachd.standin import Standin
 from wire import pump
 
@@ -105,7 +105,7 @@ def jira(tmp_path: Path, certificate: tuple[Path, Path]) -> Iterator[Standin]:
 
 def check(
     tmp_path: Path, jira: Standin, certificate: tuple[Path, Path], url: str, auth: str
-) -> tuple[dict[str, inspecting.Finding], list[bytes]]:
+) -> tuple[dict[str, setup_check.Finding], list[bytes]]:
     """The findings by what they are about, and what was asked of the proxy."""
     for name, secret in (("token", "standin-token"), ("client-secret", "standin-client-secret")):
         (tmp_path / name).touch(0o600)
@@ -113,7 +113,7 @@ def check(
     with Internet(jira.port) as proxy:
         text = f'[folders]\ninbox = "inbox"\n[jira]\nurl = "{url}"\nproxy = "{proxy.url}"\nca_file = "{certificate[0]}"'
         settings = config.parse(f"{text}\n[jira.auth]\n{auth}", base=tmp_path)
-        findings = inspecting.inspect(settings, tmp_path / "state", {}, offline=False)
+        findings = setup_check.inspect(settings, tmp_path / "state", {}, offline=False)
     return {finding.what: finding for finding in findings}, proxy.heads
 
 

@@ -24,7 +24,7 @@ from attachd.journal.pauses import Pause
 from attachd.model import Cure, Scope, Unserved
 from attachd.report import disk, health, share_texts, share_writer, status, status_text, why, why_lookup
 from attachd.report.health import Kind
-from attachd.service import inspecting
+from attachd.setup import check
 from attachd.web.app import Page
 from world import SITE, Fault, World, world
 
@@ -169,7 +169,7 @@ def places(w: World) -> dict[str, str]:
     request: Any = SimpleNamespace(query_params={})
     with closing(database.open_for_reading(state) or w.desk.journal) as reading:
         found = status.collect(w.desk.config, state, reading, w.clock.now())
-    checked = inspecting.inspect(w.desk.config, state, {}, offline=True)
+    checked = check.inspect(w.desk.config, state, {}, offline=True)
     return {
         "status": "\n".join(status_text.lines(found, w.clock.now())),
         "status --json": json.dumps(found["conditions"], ensure_ascii=False) + json.dumps(found["pauses"]),
@@ -183,7 +183,7 @@ def places(w: World) -> dict[str, str]:
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     # `check` and `status` look at the same clock as the world.
-    monkeypatch.setattr("attachd.service.inspecting.Clock", lambda: w.clock)
+    monkeypatch.setattr("attachd.setup.check.Clock", lambda: w.clock)
     with world(
         tmp_path,
         folders={"inbox": str(tmp_path / "inbox"), "state": str(tmp_path / "state"), "projects": ["TEST", "NO"]},

@@ -12,8 +12,9 @@ import pytest
 from attachd import config
 from attachd.config import Config
 from attachd.errors import Mistake
-from attachd.service import installing, units
-from attachd.service.installing import Aim, Remove, Run, Write
+from attachd.setup import steps as setup_steps
+from attachd.setup import units
+from attachd.setup.steps import Aim, Remove, Run, Write
 from installation import ATTACHD
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +137,7 @@ def test_the_unit_runs_the_program_that_installed_it() -> None:
 def test_somebody_elses_folder_is_left_alone() -> None:
     aim = Aim(COMMAND, Path("/etc/attachd/config.toml"))
 
-    steps = installing.for_system(aim, configured(), lambda folder: folder.name != "inbox")
+    steps = setup_steps.for_system(aim, configured(), lambda folder: folder.name != "inbox")
 
     (made,) = [step.text for step in steps if isinstance(step, Write) and step.path.parent.name == "tmpfiles.d"]
     assert "attachd/inbox" not in made
@@ -147,7 +148,7 @@ def test_somebody_elses_folder_is_left_alone() -> None:
 
 
 def test_users_come_before_what_is_theirs_and_units_last() -> None:
-    steps = installing.for_system(Aim(COMMAND, Path("/etc/attachd/config.toml")), configured(), everything)
+    steps = setup_steps.for_system(Aim(COMMAND, Path("/etc/attachd/config.toml")), configured(), everything)
 
     done = [step.words[0] if isinstance(step, Run) else step.path.name for step in steps]
     assert done == [
@@ -166,7 +167,7 @@ def test_users_come_before_what_is_theirs_and_units_last() -> None:
 
 def test_what_other_services_need_is_not_taken_from_them() -> None:
     def removed(aim: Aim, *others: str) -> set[str]:
-        return {step.path.name for step in installing.undone(aim, others) if isinstance(step, Remove)}
+        return {step.path.name for step in setup_steps.undone(aim, others) if isinstance(step, Remove)}
 
     lab = Aim(COMMAND, Path("/etc/attachd/lab.toml"), "lab")
     main = Aim(COMMAND, Path("/etc/attachd/config.toml"))
@@ -180,9 +181,9 @@ def test_what_other_services_need_is_not_taken_from_them() -> None:
 def test_a_file_is_written_once_with_its_mode(tmp_path: Path) -> None:
     step = Write(tmp_path / "new" / "token", "x\n", 0o600)
 
-    assert installing.take(step) == "wrote"
+    assert setup_steps.take(step) == "wrote"
     assert stat.S_IMODE(step.path.stat().st_mode) == 0o600
-    assert installing.take(step) == "kept"
+    assert setup_steps.take(step) == "kept"
     assert os.listdir(step.path.parent) == ["token"]
 
 
@@ -191,13 +192,13 @@ def test_a_unit_that_was_edited_is_a_conflict_and_a_configuration_never(tmp_path
     for step in (unit, configuration):
         step.path.write_text("mine\n")
 
-    (problem,) = installing.conflicts([unit, configuration, Remove(tmp_path / "no")])
+    (problem,) = setup_steps.conflicts([unit, configuration, Remove(tmp_path / "no")])
 
     assert str(unit.path) in str(problem)
     assert "--refresh" in str(problem)
-    assert installing.take(configuration) == "kept"
+    assert setup_steps.take(configuration) == "kept"
     assert configuration.path.read_text() == "mine\n"
-    assert installing.take(unit) == "replaced"
+    assert setup_steps.take(unit) == "replaced"
 
 
 def test_a_drop_in_takes_its_folder_along_only_where_that_is_empty(tmp_path: Path) -> None:
@@ -206,19 +207,19 @@ def test_a_drop_in_takes_its_folder_along_only_where_that_is_empty(tmp_path: Pat
     (folder / "10-attachd.conf").touch()
     (folder / "override.conf").touch()
 
-    assert installing.take(Remove(folder / "10-attachd.conf")) == "removed"
+    assert setup_steps.take(Remove(folder / "10-attachd.conf")) == "removed"
     assert os.listdir(folder) == ["override.conf"]
     (folder / "override.conf").unlink()
-    assert installing.take(Remove(folder / "10-attachd.conf")) == "absent"
+    assert setup_steps.take(Remove(folder / "10-attachd.conf")) == "absent"
     assert not folder.exists()
 
 
 def test_a_command_that_fails_says_what_it_said() -> None:
     with pytest.raises(Mistake, match=r"ended with 2: .*/does/not/exist"):
-        installing.take(Run(("ls", "/does/not/exist")))
-    assert installing.take(Run(("ls", "/does/not/exist"), may_fail=True)) == "failed"
+        setup_steps.take(Run(("ls", "/does/not/exist")))
+    assert setup_steps.take(Run(("ls", "/does/not/exist"), may_fail=True)) == "failed"
     with pytest.raises(Mistake, match="no systemd"):
-        installing.take(Run(("no-such-program-anywhere",)))
+        setup_steps.take(Run(("no-such-program-anywhere",)))
 
 
 def test_a_program_that_others_can_change_is_refused(tmp_path: Path) -> None:
@@ -226,14 +227,14 @@ def test_a_program_that_others_can_change_is_refused(tmp_path: Path) -> None:
     command.touch()
     command.chmod(0o775)
 
-    problem = installing.misplaced(command, [Path("/usr")])
+    problem = setup_steps.misplaced(command, [Path("/usr")])
 
     assert problem is not None
     assert "can be changed by others than root" in str(problem)
 
 
 def test_a_program_below_a_home_is_refused() -> None:
-    problem = installing.misplaced(Path("/usr/bin/env"), [Path("/home/me/attachd")])
+    problem = setup_steps.misplaced(Path("/usr/bin/env"), [Path("/home/me/attachd")])
 
     assert problem is not None
     assert "below a home" in str(problem)
@@ -264,7 +265,7 @@ def test_a_link_of_an_administrators_is_kept_also_while_it_leads_nowhere(tmp_pat
     token = tmp_path / "token"
     token.symlink_to("/run/secrets/not-there-yet")
 
-    said = installing.take(Write(token, "", 0o600, kept=True))
+    said = setup_steps.take(Write(token, "", 0o600, kept=True))
 
     assert said == "kept"
     assert token.is_symlink()
@@ -275,7 +276,7 @@ def test_a_drop_in_that_is_not_ours_is_a_conflict(tmp_path: Path) -> None:
     mine.write_text("[Service]\n")
     ours.write_text(f"{units.MADE}; more\n[Service]\n")
 
-    assert [problem.where for problem in installing.conflicts([Remove(mine), Remove(ours)])] == [str(mine)]
+    assert [problem.where for problem in setup_steps.conflicts([Remove(mine), Remove(ours)])] == [str(mine)]
 
 
 def test_what_is_everybodys_is_not_given_to_the_service() -> None:
@@ -302,7 +303,7 @@ def test_a_colon_separates_nothing() -> None:
 
 
 def test_the_token_is_put_where_the_configuration_looks_for_it() -> None:
-    steps = installing.for_system(
+    steps = setup_steps.for_system(
         Aim(COMMAND, Path("/etc/attachd/lab.toml"), "lab"),
         configured(auth='token = { credential = "jira" }'),
         everything,
@@ -317,10 +318,10 @@ def test_an_instance_that_was_made_by_hand_is_seen(tmp_path: Path, monkeypatch: 
         folder.mkdir(parents=True)
     (system / "multi-user.target.wants" / "attachd@hand.service").touch()
     (tmpfiles / "attachd-lab.conf").touch()
-    monkeypatch.setattr(installing, "_SYSTEM", system)
-    monkeypatch.setattr(installing, "_TMPFILES", tmpfiles)
+    monkeypatch.setattr(setup_steps, "_SYSTEM", system)
+    monkeypatch.setattr(setup_steps, "_TMPFILES", tmpfiles)
 
-    assert installing.installed() == {"attachd@hand", "attachd@lab"}
+    assert setup_steps.installed() == {"attachd@hand", "attachd@lab"}
 
 
 def test_a_dry_run_shows_the_plan_also_where_something_is_in_the_way(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from attachd import config
 from attachd.clock import Clock
 from attachd.delivery.site import Site
-from attachd.service import inspecting, reaching
-from attachd.service.finding import Finding
+from attachd.setup import check, check_jira
+from attachd.setup.finding import Finding
 from attachd.standin import Standin
 from wire import Proxy, Server, answering, calling, make_authority, said
 
@@ -38,7 +38,7 @@ def jira(tmp_path: Path) -> Iterator[Standin]:
 
 def told(settings: config.Config, environ: dict[str, str] | None = None) -> dict[str, Finding]:
     """Each finding under what it is about."""
-    found = inspecting.inspect(settings, settings.folders.inbox.parent / "state", environ or {}, offline=False)
+    found = check.inspect(settings, settings.folders.inbox.parent / "state", environ or {}, offline=False)
     return {each.what: each for each in found}
 
 
@@ -87,7 +87,7 @@ def test_where_all_projects_are_served_it_is_asked_whether_any_takes_files(tmp_p
 )
 def test_an_answer_that_does_not_tell_is_no_refusal(tmp_path: Path, body: bytes) -> None:
     with Server(answering(said(body))) as server, calling(server.url) as asker:
-        (found,) = reaching.rights(settings(tmp_path, server.url), asker, known(server.url))
+        (found,) = check_jira.rights(settings(tmp_path, server.url), asker, known(server.url))
 
     assert found.detail.startswith("Jira does not tell what the account may do in any project: ")
 
@@ -103,7 +103,7 @@ def test_an_issue_without_a_summary_is_there_all_the_same(tmp_path: Path, body: 
     found_in = settings(tmp_path)
     (tmp_path / "inbox/TEST-1").mkdir()
     with Server(answering(said(body), said(b"{}"))) as server, calling(server.url) as asker:
-        (found,) = reaching.issues(found_in, asker, known(server.url), told=True)
+        (found,) = check_jira.issues(found_in, asker, known(server.url), told=True)
 
     assert found == Finding("inbox/TEST-1", "ok", "TEST-1 is there")
 
@@ -123,7 +123,7 @@ def test_a_proxy_of_the_environment_is_named_where_nothing_answers(tmp_path: Pat
     assert found["jira.proxy"].detail == "none; HTTPS_PROXY of the environment is not heeded"
     assert "made-up" not in str(found)
     through = settings(tmp_path, proxy="http://proxy.example.com:3128")
-    assert reaching.proxy(through, environ, reached=False).detail == "http://proxy.example.com:3128"
+    assert check_jira.proxy(through, environ, reached=False).detail == "http://proxy.example.com:3128"
 
 
 def test_who_vouches_for_jira_is_told_also_through_a_proxy(tmp_path: Path) -> None:
@@ -154,16 +154,16 @@ def test_certificates_in_words(tmp_path: Path) -> None:
     }
     day = time.strftime("%Y-%m-%d", time.localtime(1803902400))
 
-    told = reaching.certificate(settings(tmp_path), shown, now)
+    told = check_jira.certificate(settings(tmp_path), shown, now)
 
     assert told == Finding(
         "tls", "ok", f"certificate of *.atlassian.net, issued by Root 1 (Inspect\\x1b[31m), until {day}"
     )
-    assert reaching.certificate(settings(tmp_path), shown, 1803902400.0 - 86400).result == "warning"
-    nameless = reaching.certificate(settings(tmp_path), {"notAfter": shown["notAfter"]}, now)
+    assert check_jira.certificate(settings(tmp_path), shown, 1803902400.0 - 86400).result == "warning"
+    nameless = check_jira.certificate(settings(tmp_path), {"notAfter": shown["notAfter"]}, now)
     assert nameless.detail.startswith("certificate of somebody without a name, issued by somebody without a name")
-    assert reaching.certificate(settings(tmp_path), None, now).result == "warning"
+    assert check_jira.certificate(settings(tmp_path), None, now).result == "warning"
     here = settings(tmp_path, "http://127.0.0.1:8080", allow_http=True)
-    assert reaching.certificate(here, None, now).result == "ok"
+    assert check_jira.certificate(here, None, now).result == "ok"
     readable = settings(tmp_path, "http://jira.example.com", allow_http=True)
-    assert reaching.certificate(readable, None, now).detail == "none: the token can be read on the way"
+    assert check_jira.certificate(readable, None, now).detail == "none: the token can be read on the way"

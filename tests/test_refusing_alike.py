@@ -12,7 +12,8 @@ import pytest
 from attachd.clock import Clock
 from attachd.errors import Mistake
 from attachd.jira import connection as jira_connection
-from attachd.service import inspecting, start
+from attachd.service import start
+from attachd.setup import check
 from world import SITE, World, world
 
 
@@ -107,7 +108,7 @@ def _checked(w: World) -> bool:
     config = w.configuration()
     assert config.folders.state is not None
     try:
-        found = inspecting.inspect(config, config.folders.state, {}, offline=True)
+        found = check.inspect(config, config.folders.state, {}, offline=True)
     except Mistake:
         return False
     return not any(finding.result == "failed" for finding in found)

@@ -12,7 +12,7 @@ from attachd import config
 from attachd.config import renamed
 from attachd.config.renamed import Renamed
 from attachd.errors import Mistake
-from attachd.service import inspecting
+from attachd.setup import check
 
 OLD = {
     "folders": {"inbox": "/srv/inbox"},
@@ -70,7 +70,7 @@ def test_a_table_that_is_none_is_told_by_its_own_name() -> None:
 
 
 def test_check_warns(tmp_path: Path) -> None:
-    found = inspecting.inspect(parse(OLD), tmp_path, {}, offline=True)
+    found = check.inspect(parse(OLD), tmp_path, {}, offline=True)
 
     assert [each.result for each in found if "is called jira.auth.token" in each.detail] == ["warning"]
 

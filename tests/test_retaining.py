@@ -19,7 +19,7 @@ from attachd.fs.recognition import Found, Identity
 from attachd.journal import retention
 from attachd.journal.retention import Walk
 from attachd.model import State
-from attachd.service import growing, inspecting
+from attachd.setup import check, check_disk
 from attachd.standin import Fault
 from wired import Wired, wired
 
@@ -347,14 +347,14 @@ def test_a_walk_passes_over_many_that_have_no_file(home: Path, monkeypatch: pyte
 
 
 def told(w: Wired) -> dict[str, str]:
-    found = inspecting.inspect(w.desk.config, w.home / "state", {}, offline=True)
+    found = check.inspect(w.desk.config, w.home / "state", {}, offline=True)
     return {each.what: f"{each.result}: {each.detail}" for each in found if each.what in ("growth", "retention")}
 
 
 def test_check_says_how_fast_done_grows_and_what_is_older_than_its_time(
     w: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspecting, "Clock", lambda: w.clock)
+    monkeypatch.setattr(check, "Clock", lambda: w.clock)
     attached(w, "TEST-1/a.txt")
     assert set(told(w)) == {"retention"}, "of the first day nothing can be said"
     w.clock.advance(7 * DAY)
@@ -373,7 +373,7 @@ def test_check_says_how_fast_done_grows_and_what_is_older_than_its_time(
 def test_check_warns_before_the_disk_is_full(w: Wired) -> None:
     free = os.statvfs(w.done).f_bavail * os.statvfs(w.done).f_frsize
 
-    found = growing.growth(retention.Growth(28.0, 28, free * 2), w.done)
+    found = check_disk.growth(retention.Growth(28.0, 28, free * 2), w.done)
 
     assert found.result == "warning"
     assert "enough for 14 days" in found.detail
@@ -412,7 +412,7 @@ def test_where_contents_are_closed_to_us_nothing_is_deleted_and_that_is_said_onc
         w.restart()
         w.scan()
         assert "deletion.blocked" not in later(w, 1)
-        found = [each for each in growing.find(w.desk.config, w.home / "state", w.clock) if each.what == "retention"]
+        found = [each for each in check_disk.find(w.desk.config, w.home / "state", w.clock) if each.what == "retention"]
         assert "warning" in {each.result for each in found}
         assert "nothing is deleted" in found[0].detail
         w.jira.store.secure_schemes = {"basic"}

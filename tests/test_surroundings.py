@@ -17,8 +17,8 @@ import pytest
 from attachd import config
 from attachd.cli import checking, history, tabulating
 from attachd.journal import lookup
-from attachd.service import inspecting, surroundings
-from attachd.service.finding import Finding
+from attachd.setup import check, check_inbox, check_page
+from attachd.setup.finding import Finding
 from attachd.share import locks
 from test_page import free_port
 from world import World, world
@@ -34,7 +34,7 @@ def settings(home: Path, listen: str | None = None) -> config.Config:
 
 
 def page(home: Path, listen: str | None, *, running: bool) -> list[Finding]:
-    return list(surroundings.page(settings(home, listen), running=running))
+    return list(check_page.page(settings(home, listen), running=running))
 
 
 # --- Loose files ------------------------------------------------------------------------------------------------
@@ -45,13 +45,13 @@ def test_files_in_the_inbox_itself_are_named_and_attachd_s_own_are_not(tmp_path:
     for name in ("_STATUS.txt", "_WHY.txt", "half.part", ".hidden"):
         (inbox / name).touch()
     (inbox / "TEST-1").mkdir()
-    assert list(surroundings.loose(settings(tmp_path))) == []
+    assert list(check_inbox.loose(settings(tmp_path))) == []
 
     for name in "abcde":
         (inbox / f"{name}.txt").touch()
     (inbox / "\x1b[31m").touch()
 
-    (found,) = surroundings.loose(settings(tmp_path))
+    (found,) = check_inbox.loose(settings(tmp_path))
     assert found.result == "warning"
     assert found.detail.startswith("\\x1b[31m, a.txt, b.txt and 3 more: in no issue's folder")
 
@@ -140,7 +140,7 @@ def test_beside_a_verb_that_serves_no_page_nothing_is_said_of_it(tmp_path: Path)
     with world(tmp_path, web={"listen": f"127.0.0.1:{free_port()}"}) as w:
         assert locks.holder(tmp_path / "state" / "lock") is not None
 
-        found = inspecting.inspect(w.desk.config, tmp_path / "state", {}, offline=True)
+        found = check.inspect(w.desk.config, tmp_path / "state", {}, offline=True)
 
         assert "web.listen" not in [each.what for each in found]
 
@@ -158,7 +158,7 @@ def test_an_inbox_that_cannot_be_listed_is_a_finding(w: World) -> None:
         settings = config.parse(table, base=Path(home), check_token=False)
         os.seteuid(65534)
         try:
-            found = list(inspecting.inspect(settings, folders["state"], {}, offline=True))
+            found = list(check.inspect(settings, folders["state"], {}, offline=True))
         finally:
             os.seteuid(0)
 

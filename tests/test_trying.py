@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 from attachd.intake import coverage, mounts
 from attachd.intake.inotify import Watch
 from attachd.intake.mounts import Mount
-from attachd.service import start, surroundings, trying
+from attachd.service import start
+from attachd.setup import check_filesystem, check_inbox
 from attachd.share import inbox_marker, locks, paths
 from test_reaching import settings
 
@@ -31,26 +32,26 @@ def inbox(tmp_path: Path) -> Path:
 
 
 def test_a_local_inbox_has_events_and_leases_and_is_left_as_it_was(inbox: Path) -> None:
-    assert list(trying.events(inbox)) == [(str(inbox), "")]
-    assert trying.leases(inbox) == ""
+    assert list(check_filesystem.events(inbox)) == [(str(inbox), "")]
+    assert check_filesystem.leases(inbox) == ""
     assert [path.name for path in inbox.rglob("*")] == [inbox_marker.FOLDER]
 
 
 def test_a_share_is_named_with_what_follows(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "below", lambda _: [Mount(b"/srv", "nfs4")])
 
-    ((mount, reason),) = trying.events(inbox)
+    ((mount, reason),) = check_filesystem.events(inbox)
 
     assert mount == str(inbox)
     assert reason == "nfs4: of what other machines do there, no event tells; it is looked through every 5 s"
-    assert trying.leases(inbox) == "on a network file system it cannot be told who writes a file"
+    assert check_filesystem.leases(inbox) == "on a network file system it cannot be told who writes a file"
 
 
 def test_a_file_system_without_events_is_found_out(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "ECHO_SECONDS", 0.0)
     monkeypatch.setattr(Watch, "on_event", lambda self, event: None)
 
-    ((_, reason),) = trying.events(inbox)
+    ((_, reason),) = check_filesystem.events(inbox)
 
     assert "did not come back" in reason
 
@@ -76,7 +77,7 @@ def nobody(inbox: Path, mode: int = 0o755) -> Iterator[None]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
 def test_without_the_right_to_it_other_users_files_are_not_told_of(inbox: Path) -> None:
     with nobody(inbox):
-        said = trying.leases(inbox)
+        said = check_filesystem.leases(inbox)
 
     assert said == "of other users' files it is not told who writes them (no right CAP_LEASE)"
 
@@ -88,7 +89,7 @@ def test_a_file_system_without_locks_fails_the_check(tmp_path: Path, monkeypatch
     """Two services on one inbox could not be kept apart, and would attach everything twice."""
     (tmp_path / "state").mkdir()
     found = settings(tmp_path)
-    assert surroundings.locked(found, tmp_path / "state").result == "ok"
+    assert check_inbox.locked(found, tmp_path / "state").result == "ok"
     real = fcntl.fcntl
 
     def without(descriptor: int, command: int, argument: bytes = b"") -> bytes:
@@ -98,7 +99,7 @@ def test_a_file_system_without_locks_fails_the_check(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(fcntl, "fcntl", without)
 
-    refused = surroundings.locked(found, tmp_path / "state")
+    refused = check_inbox.locked(found, tmp_path / "state")
 
     assert (refused.what, refused.result) == ("locks", "failed")
     assert refused.detail == f"the file system of {tmp_path / 'inbox'} has no locks (No locks available)"
@@ -133,13 +134,17 @@ OWNER, GROUP, OTHER = (1, 7, NO_ID), (4, 5, NO_ID), (32, 5, NO_ID)
 def test_what_another_user_s_folder_allows(mode: int, entries: tuple[tuple[int, int, int], ...], may: int) -> None:
     given = acl(*entries) if entries else b""
 
-    assert trying.rights(mode, given, NOBODY, {DROPPERS, 4711}, DROPPERS) == may
+    assert check_filesystem.rights(mode, given, NOBODY, {DROPPERS, 4711}, DROPPERS) == may
 
 
 def test_who_is_in_no_group_of_a_folder_is_one_of_the_others() -> None:
     given = acl(OWNER, (2, 7, 1), GROUP, (16, 7, NO_ID), (32, 3, NO_ID))
 
-    assert trying.rights(0o773, given, NOBODY, {4711}, DROPPERS) == trying.rights(0o773, b"", NOBODY, {4711}, -1) == 3
+    assert (
+        check_filesystem.rights(0o773, given, NOBODY, {4711}, DROPPERS)
+        == check_filesystem.rights(0o773, b"", NOBODY, {4711}, -1)
+        == 3
+    )
 
 
 def _full(*_: object) -> None:
@@ -154,21 +159,21 @@ def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_
     found = settings(tmp_path)
     inbox = found.folders.inbox
     with nobody(inbox):
-        alone = surroundings.droppers(found)
+        alone = check_inbox.droppers(found)
     with nobody(inbox, 0o2770):
-        without = surroundings.droppers(found)
+        without = check_inbox.droppers(found)
     inherited = acl(OWNER, (2, 7, NOBODY), (4, 7, NO_ID), (16, 7, NO_ID), (32, 0, NO_ID))
     try:
         os.setxattr(inbox, "system.posix_acl_default", inherited)
     except OSError as error:
         pytest.skip(f"the file system has no ACLs: {error}")
     with nobody(inbox, 0o2770):
-        inheriting = surroundings.droppers(found)
+        inheriting = check_inbox.droppers(found)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", _full)
         with nobody(inbox, 0o2770):
-            untried = surroundings.droppers(found)
+            untried = check_inbox.droppers(found)
 
     assert (untried.result, untried.detail) == ("warning", "it cannot be tried: No space left on device")
     assert alone.result == inheriting.result == "ok"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from attachd.service import acquainting
+from attachd.setup import sign_in
 from installation import ATTACHD, Jira
 from waiting import wait_until
 
@@ -244,4 +244,4 @@ def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira, reques
     ],
 )
 def test_what_people_copy_becomes_an_address(given: str, address: str) -> None:
-    assert acquainting.address(given) == address
+    assert sign_in.address(given) == address

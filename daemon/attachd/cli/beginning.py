@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from attachd.cli import checking, common, founding, introducing, questioning
+from attachd.cli import checking, common, introducing, questioning
 from attachd.config import loader, validators
-from attachd.service import inspecting
-from attachd.service.acquainting import Wanted
+from attachd.setup import check, first_config
+from attachd.setup.sign_in import Wanted
 
 
 def init(
@@ -92,8 +92,8 @@ def init(
     Asks for what is not given as an option, on a terminal; elsewhere all that is needed has to be given.
     """
     with common.mistakes_told():
-        place = founding.place(config, instance, folder)
-        founding.is_free(place)
+        place = first_config.place(config, instance, folder)
+        first_config.is_free(place)
         whose = "a service of the system" if place.system else "yourself"
         print(f"This sets up attachd for {whose}: {place.file}, and folders in {place.folder}.")
         ask = questioning.Asking(sys.stdin.isatty() and sys.stdout.isatty())
@@ -122,7 +122,7 @@ def init(
         if not place.system and folder is None and ask.terminal:
             answer = ask.text("Folder for inbox, done and failed", None, default=str(place.folder), check=_path)
             place = replace(place, folder=Path(os.path.expanduser(answer)).absolute())
-        founding.write(place, signed, _keys(served), last_day)
+        first_config.write(place, signed, _keys(served), last_day)
         _go_on(place)
 
 
@@ -149,16 +149,16 @@ def _path(text: str) -> str:
     return "" if text.strip() else "Name a folder."
 
 
-def _go_on(place: founding.Place) -> None:
+def _go_on(place: first_config.Place) -> None:
     """Check all of it, and say what comes next. Ends 1 where something failed."""
-    c = "" if place.file in founding.usual() else f" -c {place.file}"
+    c = "" if place.file in first_config.usual() else f" -c {place.file}"
     if place.system:
         named = f" --instance {place.file.stem}" if place.file.name != loader.FILE_NAME else ""
         unit = f"attachd@{place.file.stem}" if named else "attachd"
         print(f"\nNext: attachd install{named}, which makes user, folders and unit, then systemctl enable --now {unit}")
         return
     settings, state = common.prepared(place.file, None)
-    findings = list(inspecting.inspect(settings, state, os.environ, offline=False))
+    findings = list(check.inspect(settings, state, os.environ, offline=False))
     wrong = [finding for finding in findings if finding.result != "ok"]
     checking.tell(wrong)
     if any(finding.result == "failed" for finding in wrong):

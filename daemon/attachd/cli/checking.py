@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from attachd.cli import common
-from attachd.service import inspecting
-from attachd.service.finding import Finding
+from attachd.setup import check as setup_check
+from attachd.setup.finding import Finding
 
 
 def check(
@@ -25,7 +25,7 @@ def check(
     """Check configuration, folders, locks, credentials and limits. Ends 1 if anything failed."""
     with common.mistakes_told():
         settings, state = common.prepared(config, instance)
-        findings = inspecting.inspect(settings, state, os.environ, offline=offline)
+        findings = setup_check.inspect(settings, state, os.environ, offline=offline)
     if as_json:
         common.print_json([asdict(finding) for finding in findings])
     else:

@@ -14,8 +14,9 @@ from attachd import config as configuration
 from attachd.cli import common
 from attachd.config import Config, loader
 from attachd.errors import Mistake, Problem
-from attachd.service import installing, units
-from attachd.service.installing import Aim, Remove, Run, Step, Write
+from attachd.setup import steps as setup_steps
+from attachd.setup import units
+from attachd.setup.steps import Aim, Remove, Run, Step, Write
 
 
 def install(
@@ -25,10 +26,10 @@ def install(
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
         prefixes = Path(sys.prefix), Path(sys.base_prefix)
-        misplaced = None if user else installing.misplaced(aim.command, prefixes)
+        misplaced = None if user else setup_steps.misplaced(aim.command, prefixes)
         settings = _settings(aim)
-        steps = installing.for_user(aim, settings) if user else installing.for_system(aim, settings, _is_ours)
-        problems = [*([misplaced] if misplaced else []), *([] if refresh else installing.conflicts(steps))]
+        steps = setup_steps.for_user(aim, settings) if user else setup_steps.for_system(aim, settings, _is_ours)
+        problems = [*([misplaced] if misplaced else []), *([] if refresh else setup_steps.conflicts(steps))]
         # What would be done is shown also where something is in the way.
         if dry_run or not problems:
             _take(steps, dry_run=dry_run, as_json=as_json)
@@ -42,7 +43,7 @@ def uninstall(file: Path | None, instance: str | None, *, user: bool, dry_run: b
     """Undo it. Raises ``model.Mistake``."""
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
-        _take(installing.undone(aim, installing.installed() - {aim.service}), dry_run=dry_run, as_json=as_json)
+        _take(setup_steps.undone(aim, setup_steps.installed() - {aim.service}), dry_run=dry_run, as_json=as_json)
     if not dry_run and not as_json:
         kept = (
             "Configuration, token, journal, folders and the user are still there; remove them by hand if you are sure."
@@ -118,10 +119,10 @@ def _take(steps: Sequence[Step], *, dry_run: bool, as_json: bool) -> None:
     taken = []
     try:
         for step in steps:
-            done = None if dry_run else installing.take(step)
+            done = None if dry_run else setup_steps.take(step)
             taken.append(_for_programs(step, done))
             if not as_json:
-                print(f"{done:8} {installing.subject(step)}" if done else f"would: {_described(step)}")
+                print(f"{done:8} {setup_steps.subject(step)}" if done else f"would: {_described(step)}")
     finally:
         # Also what was done before a step that failed.
         if as_json:
@@ -130,9 +131,9 @@ def _take(steps: Sequence[Step], *, dry_run: bool, as_json: bool) -> None:
 
 def _for_programs(step: Step, done: str | None) -> dict[str, Any]:
     """One step as it is printed with ``--json``; *done* is None where it was not taken."""
-    action = {Write: "write", Run: "run", installing.Folder: "make", Remove: "remove"}[type(step)]
+    action = {Write: "write", Run: "run", setup_steps.Folder: "make", Remove: "remove"}[type(step)]
     text = step.text if isinstance(step, Write) else None
-    return {"action": action, "subject": installing.subject(step), "text": text, "done": done}
+    return {"action": action, "subject": setup_steps.subject(step), "text": text, "done": done}
 
 
 def _described(step: Step) -> str:
@@ -141,7 +142,7 @@ def _described(step: Step) -> str:
             return f"write {path} (if it is not there)"
         case Write(path=path, text=text):
             return f"write {path}" + "".join(f"\n    {line}".rstrip() for line in text.splitlines())
-        case installing.Folder(path=path):
+        case setup_steps.Folder(path=path):
             return f"make {path}"
         case Remove(path=path):
             return f"remove {path} (if it is there)"

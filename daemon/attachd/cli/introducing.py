@@ -11,16 +11,16 @@ from attachd.cli.questioning import Asking
 from attachd.config import addresses, validators
 from attachd.errors import Mistake, Problem
 from attachd.model import Fault
-from attachd.service import acquainting
-from attachd.service.acquainting import Known, Secrets, Wanted
+from attachd.setup import sign_in
+from attachd.setup.sign_in import Known, Secrets, Wanted
 
 
 def site(ask: Asking, wanted: Wanted, given: str | None) -> tuple[Wanted, bool]:
     """The site's address, and whether it is Jira Cloud; asked again where nobody answers there."""
     for _ in range(questioning.TRIES):
         text = ask.text("Address of your Jira, as in your-domain.atlassian.net", given, option="--url", check=_address)
-        wanted = replace(wanted, url=acquainting.address(text))
-        cloud = acquainting.kind_of_site(wanted)
+        wanted = replace(wanted, url=sign_in.address(text))
+        cloud = sign_in.kind_of_site(wanted)
         if not isinstance(cloud, Fault):
             print(f"{wanted.url} is Jira {'Cloud' if cloud else 'Data Center'}.")
             return wanted, cloud
@@ -53,7 +53,7 @@ def signed(ask: Asking, wanted: Wanted, cloud: bool, token_file: str | None, cli
     for _ in range(questioning.TRIES):
         asked = _application if kind == "oauth2" else _person
         wanted_now, secrets = asked(ask, wanted, cloud, token_file, client_secret_file)
-        found = acquainting.sign_in(wanted_now, secrets, cloud=cloud)
+        found = sign_in.sign_in(wanted_now, secrets, cloud=cloud)
         if isinstance(found, Known):
             _welcome(found, wanted_now)
             return Signed(found, secrets)
@@ -102,7 +102,7 @@ def _application(
 
 
 def _address(text: str) -> str:
-    url = acquainting.address(text) if text else ""
+    url = sign_in.address(text) if text else ""
     return " ".join(map(str, addresses.url(url))) if url else "Name the site."
 
 

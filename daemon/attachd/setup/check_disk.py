@@ -16,7 +16,7 @@ from attachd.errors import Mistake
 from attachd.filing import retention as filing_retention
 from attachd.journal import database, retention, timeline
 from attachd.model import State
-from attachd.service.finding import Finding
+from attachd.setup.finding import Finding
 
 _DAY = 86_400.0
 #: What came into ``done`` within so many days is what is expected to come.

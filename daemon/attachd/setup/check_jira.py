@@ -7,16 +7,22 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from attachd import text
+from attachd.clock import Clock
 from attachd.config import Config, addresses
 from attachd.delivery import site as site_
 from attachd.intake import router as intake_router
-from attachd.jira import client, connection
+from attachd.jira import auth, client, connection, oauth, site_info
 from attachd.jira.reply import Exchange, Reply
-from attachd.model import printable
-from attachd.service.finding import Finding
+from attachd.journal import database
+from attachd.model import Fault, Scope, printable
+from attachd.service import start
+from attachd.setup.finding import Finding
 
 #: How many folders, and how many projects, are asked about.
 _MOST = 50
@@ -164,3 +170,105 @@ def _said(answer: Exchange) -> str:
 def asked(call: Callable[[], Exchange]) -> Exchange:
     """What a question comes to, asked as the service asks it; nobody ends it meanwhile."""
     return connection.asked(call, threading.Event())
+
+
+# --- Jira -------------------------------------------------------------------------------------------------------
+
+
+def jira(config: Config, state: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    clock = Clock()
+    who: oauth.Identity = start.make_credentials(config, environ, state, clock)
+    if _would_use_up(config, state):
+        who = connection.NOBODY
+        detail = f"the refresh token was not tried: each use replaces it, and the service has no journal in {state} yet"
+        remedy = "start the service (`attachd run` or `attachd once`), then check again"
+        yield Finding("jira.auth", "warning", detail, remedy)
+    with closing(connection.asking_client(config, config.jira.url, who)) as asker:
+        found = list(_ask(config, asker, clock, signed=who is not connection.NOBODY))
+    yield proxy(config, environ, reached=any(each.what == "jira.url" and each.result == "ok" for each in found))
+    yield from found
+
+
+def _would_use_up(config: Config, state: Path) -> bool:
+    """Whether to sign in would spend the refresh token where the service may never find the next one.
+
+    The next one goes into the state folder; that this is the service's is certain once its journal is there.
+    """
+    rotates = config.jira.auth.kind == "oauth2" and config.jira.auth.token is not None
+    return rotates and not (state / database.FILE_NAME).exists()
+
+
+def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) -> Iterator[Finding]:
+    known = site_.Site(config.jira.url, config.jira.deployment, clock)
+    answer = known.hear(asked(lambda: asker.server_info(known.version or "2")))
+    version = site_info.deployment(answer)
+    if isinstance(version, Fault) and not known.version and isinstance(answer, Reply):
+        answer = known.hear(asked(lambda: asker.server_info("3")))
+        version = site_info.deployment(answer)
+    if isinstance(version, Fault):
+        # The gateway answers nobody who is not signed in.
+        if signed or version.scope is not Scope.ACCOUNT:
+            yield _unmet(config, version)
+        return
+    yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if version == '3' else 'Data Center'}")
+    yield certificate(config, asker.certificate(), clock.wall())
+    if isinstance(answer, Reply) and answer.date is not None:
+        yield _skew(answer.date - clock.wall())
+    known.version = known.version or version
+    account = list(_account(config, asker, known)) if signed else []
+    yield from account
+    yield _limits(site_info.limits(asked(lambda: asker.attachment_meta(known.version)), clock.boot()))
+    if signed and not any(finding.result == "failed" for finding in account):
+        found: list[Finding] = []
+        if config.jira.auth.kind != "anonymous":
+            found = list(rights(config, asker, known))
+        yield from found
+        told = any(each.remedy != ASK for each in found)
+        yield from issues(config, asker, known, told=told)
+
+
+def _unmet(config: Config, fault: Fault) -> Finding:
+    if fault.scope is Scope.ACCOUNT:
+        return Finding("jira.auth", "failed", fault.reason, _token_remedy(config, fault))
+    return Finding("jira.url", "failed", fault.reason, "check jira.url, the proxy and the network")
+
+
+def _skew(seconds: float) -> Finding:
+    seconds = abs(seconds)
+    if seconds < 60:
+        return Finding("clock", "ok", f"differs from Jira's by {seconds:.0f} s")
+    return Finding("clock", "warning", f"differs from Jira's by {seconds:.0f} s", "set this machine's clock (NTP)")
+
+
+def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+    if config.jira.auth.kind == "anonymous":
+        return
+    answer = asked(lambda: asker.myself(known.version))
+    who = site_info.who(answer)
+    if isinstance(who, Fault):
+        yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))
+    else:
+        name = answer.json.get("displayName") if isinstance(answer, Reply) else None
+        called = f" ({printable(name.encode('utf-8', 'surrogatepass'))})" if isinstance(name, str) and name else ""
+        yield Finding("jira.auth", "ok", f"Jira knows us as {who}{called}")
+
+
+def _token_remedy(config: Config, fault: Fault) -> str:
+    kind = config.jira.auth.kind
+    if fault.kind == "refused" and auth.may_be_needed(config.jira.url, kind):
+        with closing(connection.asking_client(config, config.jira.url, connection.NOBODY)) as stranger:
+            where = auth.address(asked(stranger.tenant_info)) or f"{auth.ADDRESS}CLOUD-ID"
+        return f"{auth.hint(kind, where)}; otherwise make a new one"
+    return "" if fault.kind.startswith("token") else "check jira.auth: kind, user and token"
+
+
+def _limits(known: site_info.Limits | None) -> Finding:
+    if known is None:
+        return Finding("limits", "warning", "Jira does not tell its limits", "")
+    if not known.enabled:
+        return Finding(
+            "limits", "failed", "attachments are disabled in this Jira", "have them enabled by its administrator"
+        )
+    return Finding(
+        "limits", "ok", f"files up to {text.size(known.largest)}" if known.largest else "no limit of size is told"
+    )

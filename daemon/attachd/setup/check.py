@@ -8,24 +8,22 @@ import os
 import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from attachd import text
 from attachd.clock import Clock
 from attachd.config import Config
-from attachd.delivery import site as site_
 from attachd.errors import Mistake
 from attachd.fs import rename
-from attachd.jira import auth, client, connection, oauth, site_info
-from attachd.jira.reply import Reply
+from attachd.jira import connection
 from attachd.journal import database, terms
-from attachd.model import Fault, Scope, printable
 from attachd.report import disk, health, token_expiry
 from attachd.report.health import Kind
-from attachd.service import growing, reaching, reload, start, surroundings, trying
-from attachd.service.finding import Finding
+from attachd.service import reload, start
+from attachd.setup import check_disk, check_filesystem, check_inbox, check_page
+from attachd.setup.check_jira import jira
+from attachd.setup.finding import Finding
 from attachd.share import inbox_marker, locks, paths
 
 
@@ -39,13 +37,13 @@ def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline:
     findings += _daemon(config, state)
     tried = [each.detail for each in findings if each.what == "events"]
     findings += _conditions(config, state, tried)
-    findings += growing.find(config, state, Clock())
+    findings += check_disk.find(config, state, Clock())
     findings += _token_expires(config, token_expiry.today(Clock().wall()))
     if offline:
         findings += _tls(config)
     else:
         try:
-            findings += _jira(config, state, environ)
+            findings += jira(config, state, environ)
         except Mistake as mistake:
             findings += [Finding(p.where or "credentials", "failed", p.what, p.remedy) for p in mistake.problems]
     return findings
@@ -109,11 +107,11 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
         yield from _marker(config, state)
     if not missing and usable["inbox"] and usable["done"]:
         yield _try_rename(config)
-        yield from surroundings.events(config)
-        yield surroundings.leases(config)
-        yield surroundings.locked(config, state)
-        yield surroundings.droppers(config)
-        yield from surroundings.loose(config)
+        yield from check_inbox.events(config)
+        yield check_inbox.leases(config)
+        yield check_inbox.locked(config, state)
+        yield check_inbox.droppers(config)
+        yield from check_inbox.loose(config)
 
 
 def _marker(config: Config, state: Path) -> Iterator[Finding]:
@@ -139,7 +137,7 @@ def _marker(config: Config, state: Path) -> Iterator[Finding]:
 
 def _try_folder(where: str, path: Path) -> Finding:
     """List it, and create, rename and delete a file, as the service will."""
-    trial = trying.fresh(path)
+    trial = check_filesystem.fresh(path)
     renamed = trial.with_name(trial.name + "-renamed")
     try:
         with os.scandir(path) as entries:
@@ -177,7 +175,7 @@ def _markers_folder(inbox: Path) -> Iterator[Finding]:
 
 def _try_rename(config: Config) -> Finding:
     """Whether a move is one rename, and whether that refuses to replace a file."""
-    name = os.fsencode(trying.fresh(config.folders.inbox).name)
+    name = os.fsencode(check_filesystem.fresh(config.folders.inbox).name)
     inbox, done = config.folders.inbox, config.folders.done
     source, target = os.path.join(bytes(inbox), name), os.path.join(bytes(done), name)
     descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (inbox, done)]
@@ -202,7 +200,7 @@ def _daemon(config: Config, state: Path) -> Iterator[Finding]:
     holder = locks.holder(state / "lock") if state.is_dir() else None
     yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
     if holder is None or _is_service(holder, state):
-        yield from surroundings.page(config, running=holder is not None)
+        yield from check_page.page(config, running=holder is not None)
 
 
 #: Conditions that are tried here for real.
@@ -251,108 +249,4 @@ def _token_expires(config: Config, day: datetime.date) -> Iterator[Finding]:
     result: Literal["ok", "warning"] = "warning" if nears else "ok"
     yield Finding(
         "jira.auth.token_expires", result, token_expiry.words(expires, day), token_expiry.REMEDY if nears else ""
-    )
-
-
-# --- Jira -------------------------------------------------------------------------------------------------------
-
-
-def _jira(config: Config, state: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
-    clock = Clock()
-    who: oauth.Identity = start.make_credentials(config, environ, state, clock)
-    if _would_use_up(config, state):
-        who = connection.NOBODY
-        detail = f"the refresh token was not tried: each use replaces it, and the service has no journal in {state} yet"
-        remedy = "start the service (`attachd run` or `attachd once`), then check again"
-        yield Finding("jira.auth", "warning", detail, remedy)
-    with closing(connection.asking_client(config, config.jira.url, who)) as asker:
-        found = list(_ask(config, asker, clock, signed=who is not connection.NOBODY))
-    yield reaching.proxy(
-        config, environ, reached=any(each.what == "jira.url" and each.result == "ok" for each in found)
-    )
-    yield from found
-
-
-def _would_use_up(config: Config, state: Path) -> bool:
-    """Whether to sign in would spend the refresh token where the service may never find the next one.
-
-    The next one goes into the state folder; that this is the service's is certain once its journal is there.
-    """
-    rotates = config.jira.auth.kind == "oauth2" and config.jira.auth.token is not None
-    return rotates and not (state / database.FILE_NAME).exists()
-
-
-def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) -> Iterator[Finding]:
-    known = site_.Site(config.jira.url, config.jira.deployment, clock)
-    answer = known.hear(reaching.asked(lambda: asker.server_info(known.version or "2")))
-    version = site_info.deployment(answer)
-    if isinstance(version, Fault) and not known.version and isinstance(answer, Reply):
-        answer = known.hear(reaching.asked(lambda: asker.server_info("3")))
-        version = site_info.deployment(answer)
-    if isinstance(version, Fault):
-        # The gateway answers nobody who is not signed in.
-        if signed or version.scope is not Scope.ACCOUNT:
-            yield _unmet(config, version)
-        return
-    yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if version == '3' else 'Data Center'}")
-    yield reaching.certificate(config, asker.certificate(), clock.wall())
-    if isinstance(answer, Reply) and answer.date is not None:
-        yield _skew(answer.date - clock.wall())
-    known.version = known.version or version
-    account = list(_account(config, asker, known)) if signed else []
-    yield from account
-    yield _limits(site_info.limits(reaching.asked(lambda: asker.attachment_meta(known.version)), clock.boot()))
-    if signed and not any(finding.result == "failed" for finding in account):
-        rights: list[Finding] = []
-        if config.jira.auth.kind != "anonymous":
-            rights = list(reaching.rights(config, asker, known))
-        yield from rights
-        told = any(each.remedy != reaching.ASK for each in rights)
-        yield from reaching.issues(config, asker, known, told=told)
-
-
-def _unmet(config: Config, fault: Fault) -> Finding:
-    if fault.scope is Scope.ACCOUNT:
-        return Finding("jira.auth", "failed", fault.reason, _token_remedy(config, fault))
-    return Finding("jira.url", "failed", fault.reason, "check jira.url, the proxy and the network")
-
-
-def _skew(seconds: float) -> Finding:
-    seconds = abs(seconds)
-    if seconds < 60:
-        return Finding("clock", "ok", f"differs from Jira's by {seconds:.0f} s")
-    return Finding("clock", "warning", f"differs from Jira's by {seconds:.0f} s", "set this machine's clock (NTP)")
-
-
-def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
-    if config.jira.auth.kind == "anonymous":
-        return
-    answer = reaching.asked(lambda: asker.myself(known.version))
-    who = site_info.who(answer)
-    if isinstance(who, Fault):
-        yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))
-    else:
-        name = answer.json.get("displayName") if isinstance(answer, Reply) else None
-        called = f" ({printable(name.encode('utf-8', 'surrogatepass'))})" if isinstance(name, str) and name else ""
-        yield Finding("jira.auth", "ok", f"Jira knows us as {who}{called}")
-
-
-def _token_remedy(config: Config, fault: Fault) -> str:
-    kind = config.jira.auth.kind
-    if fault.kind == "refused" and auth.may_be_needed(config.jira.url, kind):
-        with closing(connection.asking_client(config, config.jira.url, connection.NOBODY)) as stranger:
-            where = auth.address(reaching.asked(stranger.tenant_info)) or f"{auth.ADDRESS}CLOUD-ID"
-        return f"{auth.hint(kind, where)}; otherwise make a new one"
-    return "" if fault.kind.startswith("token") else "check jira.auth: kind, user and token"
-
-
-def _limits(known: site_info.Limits | None) -> Finding:
-    if known is None:
-        return Finding("limits", "warning", "Jira does not tell its limits", "")
-    if not known.enabled:
-        return Finding(
-            "limits", "failed", "attachments are disabled in this Jira", "have them enabled by its administrator"
-        )
-    return Finding(
-        "limits", "ok", f"files up to {text.size(known.largest)}" if known.largest else "no limit of size is told"
     )

@@ -13,7 +13,7 @@ from attachd import config as config_
 from attachd.cli.introducing import Signed
 from attachd.config import loader
 from attachd.errors import Mistake, Problem
-from attachd.service.acquainting import Wanted
+from attachd.setup.sign_in import Wanted
 
 _FIRST = """\
 # Made by `attachd init`. Every other key has its default; sample-config.toml explains them all.

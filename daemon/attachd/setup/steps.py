@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
-from attachd.service import units
+from attachd.setup import units
 
 _SYSTEM = Path("/etc/systemd/system")
 _SYSUSERS, _TMPFILES = Path("/etc/sysusers.d"), Path("/etc/tmpfiles.d")
