@@ -23,11 +23,11 @@ from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.report import health, share_texts, share_writer, status, status_text
 from attachd.service.engine import Engine
-from attachd.web import serving as serving_module
-from attachd.web import tokens
-from attachd.web.gatekeeping import Gate
-from attachd.web.picturing import Sums
-from attachd.web.serving import Serving
+from attachd.web import server as serving_module
+from attachd.web import token as web_token
+from attachd.web.access import Gate
+from attachd.web.server import Serving
+from attachd.web.view import Sums
 from waiting import wait_until
 from world import World, world
 
@@ -46,7 +46,7 @@ class Site:
 
     @property
     def token(self) -> str:
-        found = tokens.read(self.w.home / "state")
+        found = web_token.read(self.w.home / "state")
         assert found
         return found
 
@@ -171,14 +171,14 @@ def test_the_token_is_the_owners_alone_and_outlives_a_restart(site: Site) -> Non
     file = site.w.home / "state/web-token"
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert tokens.made(site.w.home / "state") == site.token
+    assert web_token.made(site.w.home / "state") == site.token
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff"])
 def test_a_token_that_a_full_disk_has_left_empty_is_made_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "web-token").write_bytes(content)
 
-    assert len(tokens.made(tmp_path)) > 30
+    assert len(web_token.made(tmp_path)) > 30
 
 
 def test_a_socket_needs_no_token_and_is_open_to_the_group_alone(on_socket: Site) -> None:
@@ -494,10 +494,10 @@ def on_full_disk(name: str, flags: int, *rest: Any, real: Callable[..., int] = o
 def test_a_full_disk_keeps_no_page_from_being_served_whose_token_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = tokens.made(tmp_path)
+    token = web_token.made(tmp_path)
     monkeypatch.setattr(os, "open", on_full_disk)
 
-    assert tokens.made(tmp_path) == token
+    assert web_token.made(tmp_path) == token
 
 
 def test_a_page_that_has_no_token_on_a_full_disk_is_served_later_and_says_why(

@@ -7,7 +7,7 @@ from pathlib import Path
 from attachd.cli import common
 from attachd.errors import Mistake, Problem
 from attachd.share import locks
-from attachd.web import tokens
+from attachd.web import token
 
 
 def web(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
@@ -34,13 +34,13 @@ def _address(listen: str, state: Path) -> str:
         return address(listen, state)
     except OSError as error:
         remedy = "Run this as root, or as attachd's user."
-        problem = Problem(str(state / tokens.FILE_NAME), f"cannot be read or made: {error.strerror}.", remedy)
+        problem = Problem(str(state / token.FILE_NAME), f"cannot be read or made: {error.strerror}.", remedy)
         raise Mistake(problem, exit_code=1) from error
 
 
 def address(listen: str, state: Path) -> str:
     """The page's address on a port, with its token. Raises OSError."""
-    return f"http://{listen}/?token={tokens.made(state)}"
+    return f"http://{listen}/?token={token.made(state)}"
 
 
 def _socket(path: str) -> list[str]:

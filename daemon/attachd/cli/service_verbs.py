@@ -89,7 +89,7 @@ def _page(engine: Engine) -> Iterator[None]:
     if not engine.desk.config.web.listen:
         yield
         return
-    from attachd.web.serving import Serving
+    from attachd.web.server import Serving
 
     page = Serving(engine, engine.held.state)
     page.start()

@@ -43,8 +43,8 @@ from attachd.report import health, metrics, pauses
 from attachd.report.health import Condition, Severity
 from attachd.service.engine import Engine
 from attachd.share import paths
-from attachd.web import picturing
-from attachd.web.gatekeeping import Gate, Gatekeeper
+from attachd.web import view
+from attachd.web.access import Gate, Gatekeeper
 
 log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class Page:
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                          loader=jinja2.FileSystemLoader(_HERE))  # fmt: skip
         self._whole, self._part = environment.get_template("page.html"), environment.get_template("live.html")
-        self._rates, self._sums, self._lock = picturing.Rates(), picturing.Sums(), threading.Lock()
+        self._rates, self._sums, self._lock = view.Rates(), view.Sums(), threading.Lock()
         self._said: OrderedDict[str, list[str]] = OrderedDict()
         self._watchers = 0
         self._made, self._made_at = "", -_TICK
@@ -103,15 +103,15 @@ class Page:
     def page(self, request: Request) -> Response:
         """Everything at once, so that it needs no script; ``?q=`` searches the history."""
         wanted = request.query_params.get("q", "").strip()[:200]
-        found = picturing.found(self._desk, wanted) if wanted else None
+        found = view.found(self._desk, wanted) if wanted else None
         with self._lock:
             said = self._said.pop(request.query_params.get("said", ""), [])
-        frame, now = picturing.frame(self._desk), self._desk.clock.wall()
+        frame, now = view.frame(self._desk), self._desk.clock.wall()
         return HTMLResponse(
             self._whole.render(
                 frame=frame,
                 live=self._live(),
-                chart=picturing.chart(self._desk, self._sums),
+                chart=view.chart(self._desk, self._sums),
                 said=said,
                 wanted=wanted,
                 found=found,
@@ -124,7 +124,7 @@ class Page:
         """The part that changes, as HTML; not *fresh*, made once for all who look on."""
         with self._lock:
             if fresh or time.monotonic() - self._made_at >= _TICK / 2:
-                shown = picturing.live(self._desk, self._rates, self._sums)
+                shown = view.live(self._desk, self._rates, self._sums)
                 self._made, self._made_at = self._part.render(live=shown, form=self._gate.form), time.monotonic()
             return self._made
 
@@ -204,7 +204,7 @@ class Page:
 
     def _retry(self, form: dict[str, str]) -> list[str]:
         desk = self._desk
-        row = picturing.failed_row(desk, form.get("id", ""))
+        row = view.failed_row(desk, form.get("id", ""))
         if row is None:
             return ["That file is not among the failed ones any more."]
         sight = paths.sight(desk.config, self._state, terms.known(desk.journal))

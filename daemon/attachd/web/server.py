@@ -17,9 +17,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from attachd.model import Unserved
 from attachd.service.engine import Engine
-from attachd.web import tokens
+from attachd.web import token as web_token
+from attachd.web.access import Gate
 from attachd.web.app import Page
-from attachd.web.gatekeeping import Gate
 
 log = structlog.get_logger()
 
@@ -127,7 +127,7 @@ class Serving:
 def _gate(listen: str, state: Path, hosts: tuple[str, ...]) -> Gate:
     if listen.startswith("unix:"):
         return Gate(secrets.token_bytes(32), None, 0, hosts)
-    token = tokens.made(state)
+    token = web_token.made(state)
     return Gate(token.encode(), token, _address(listen)[1], hosts)
 
 
