@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.cli import service_verbs
+from attachd.cli import run
 from attachd.delivery import journal_disk
 from attachd.journal import database, outbox, pauses
 from attachd.journal.pauses import Pause
@@ -175,7 +175,7 @@ def places(w: World) -> dict[str, str]:
         "status --json": json.dumps(found["conditions"], ensure_ascii=False) + json.dumps(found["pauses"]),
         "check": "\n".join(f"{each.what} {each.result} {each.detail} {each.remedy}" for each in checked),
         "page": bytes(page.page(request).body).decode(),
-        "status line": service_verbs._status_line(engine),
+        "status line": run._status_line(engine),
         "_STATUS.txt": "\n".join(share_texts.status(share_writer.gather(w.desk), running=True)),
     }
 

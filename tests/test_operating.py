@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from attachd.cli import moments
+from attachd.cli import common
 from attachd.delivery import pause as delivery_pause
 from attachd.errors import Mistake
 from attachd.journal import by_hand as journal_by_hand
@@ -370,23 +370,23 @@ def test_a_journal_that_cannot_be_written_is_a_mistake_in_words(w: World) -> Non
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("3d", 259200), ("366d", 31622400)]
 )
 def test_lengths_of_time(text: str, seconds: float) -> None:
-    assert moments.length(text, "--for") == seconds
+    assert common.length(text, "--for") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "abc", "0s", "-5m", "2", "h", "1.5h", "2 h", "367d", "999999999d", "२h", "1h30m"])
 def test_what_is_no_length_of_time_is_a_mistake(text: str) -> None:
     with pytest.raises(Mistake) as caught:
-        moments.length(text, "--for")
+        common.length(text, "--for")
     assert caught.value.exit_code == 2
 
 
 def test_since_when() -> None:
     day = datetime.datetime(2026, 11, 22).astimezone().timestamp()
 
-    assert moments.since("2h", "--since", 10_000.0) == 2800.0
-    assert moments.since("2026-11-22", "--since", 0.0) == day
-    assert moments.since("2026-11-22T08:30", "--since", 0.0) == day + 30600
-    assert moments.since("2026-11-22T08:30:00Z", "--since", 0.0) == 1795336200.0
+    assert common.since("2h", "--since", 10_000.0) == 2800.0
+    assert common.since("2026-11-22", "--since", 0.0) == day
+    assert common.since("2026-11-22T08:30", "--since", 0.0) == day + 30600
+    assert common.since("2026-11-22T08:30:00Z", "--since", 0.0) == 1795336200.0
 
 
 def test_a_pause_is_told_with_what_ends_it() -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from attachd import config
-from attachd.cli import checking, history, tabulating
+from attachd.cli import check as cli_check
+from attachd.cli import history, terminal
 from attachd.journal import lookup
 from attachd.setup import check, check_inbox, check_page
 from attachd.setup.finding import Finding
@@ -188,7 +189,7 @@ def test_the_history_is_drawn_without_losing_a_word(w: World, width: int, checks
     screen = io.StringIO()
     rows = lookup.history(w.desk.journal, "", None, 10)
 
-    console = tabulating.console()
+    console = terminal.wide_console()
     console.file, console.width = screen, width
     history.draw(rows, w.clock.now(), console)
 
@@ -207,7 +208,7 @@ def test_a_file_that_was_tried_again_names_the_later_one(w: World) -> None:
     w.jira.missing.clear()
     w.drop("TEST-1/a.txt")
     w.settle()
-    screen, console = io.StringIO(), tabulating.console()
+    screen, console = io.StringIO(), terminal.wide_console()
     console.file, console.width = screen, 400
 
     history.draw(lookup.history(w.desk.journal, "", None, 10), w.clock.now(), console)
@@ -229,4 +230,4 @@ def test_what_jira_calls_a_file_cannot_steer_the_terminal(w: World) -> None:
 def test_check_counts_what_it_found() -> None:
     ok, bad = Finding("a", "ok", "x"), Finding("b", "failed", "y", "do z")
 
-    assert checking.summary([ok, ok, bad]) == "3 checks: 2 ok, 0 warnings, 1 failed."
+    assert cli_check.summary([ok, ok, bad]) == "3 checks: 2 ok, 0 warnings, 1 failed."

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from attachd.cli import history, pausing
+from attachd.cli import history, pause
 from attachd.hooks import dispatcher
 from attachd.journal import by_hand, counts, lookup, outbox, timeline
 from attachd.journal.timeline import LONGEST_OFF_SECONDS, Stretch, Timeline
@@ -364,9 +364,9 @@ def test_a_pause_that_another_process_makes_counts_on_the_same_time(
             f'auth = {{ user = "robot@example.com", token = {{ file = "{w.home / "token"}" }} }}\n'
         )
         w.clock.time += 3 * HOUR
-        monkeypatch.setattr(pausing, "Clock", lambda: w.clock)
+        monkeypatch.setattr(pause, "Clock", lambda: w.clock)
 
-        pausing.pause(issue="TEST-1", length="1h", config=file, instance=None, as_json=True)
+        pause.pause(issue="TEST-1", length="1h", config=file, instance=None, as_json=True)
 
         said = capsys.readouterr().out
         (held,) = w.desk.journal.rows("SELECT until FROM pause")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attachd import text
-from attachd.cli import common, moments
-from attachd.cli.showing import open_existing
+from attachd.cli import common
+from attachd.cli.common import open_existing
 from attachd.journal import lookup
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
@@ -73,7 +73,7 @@ def history(
     with common.mistakes_told():
         settings, folder = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
-        moment = moments.since(since, "--since", time.time()) if since is not None else None
+        moment = common.since(since, "--since", time.time()) if since is not None else None
         journal = open_existing(folder)
         try:
             most = limit or (_EVERYTHING if as_json else _MOST)
@@ -86,9 +86,9 @@ def history(
         print("[" + ",\n ".join(json.dumps(described(row)) for row in found) + "]")
     elif found and sys.stdout.isatty():
         # Only a terminal needs what draws.
-        from attachd.cli import tabulating
+        from attachd.cli import terminal
 
-        draw(found, time.time(), tabulating.console())
+        draw(found, time.time(), terminal.wide_console())
     else:
         for line in table(found, time.time()):
             print(line)
@@ -132,10 +132,10 @@ def table(found: Sequence[Row], now: float) -> Iterator[str]:
 
 def draw(found: Sequence[Row], now: float, console: Console) -> None:
     """On a terminal: in colour, each column broken into lines where it is too long; with checksums where there is room."""
-    from attachd.cli import tabulating
+    from attachd.cli import terminal
 
     more = ("seen", "size", "sha256") if console.width >= _WIDE else ()
-    drawn = tabulating.table("", "when", "state", "id", "issue", "file", "what became of it", *more)
+    drawn = terminal.empty_table("", "when", "state", "id", "issue", "file", "what became of it", *more)
     newest: dict[bytes, str] = {}
     for row in found:
         newer = newest.setdefault(row.path, row.ident)
@@ -144,7 +144,7 @@ def draw(found: Sequence[Row], now: float, console: Console) -> None:
         when = cells["filed"] or cells["verdict"] or cells["seen"]
         words = (
             when,
-            tabulating.coloured(cells["state"]),
+            terminal.coloured(cells["state"]),
             row.ident,
             cells["issue"],
             cells["file"],

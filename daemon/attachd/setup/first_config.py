@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd import config as config_
-from attachd.cli.introducing import Signed
 from attachd.config import loader
 from attachd.errors import Mistake, Problem
-from attachd.setup.sign_in import Wanted
+from attachd.setup.sign_in import Signed, Wanted
 
 _FIRST = """\
 # Made by `attachd init`. Every other key has its default; sample-config.toml explains them all.

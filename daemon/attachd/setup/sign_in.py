@@ -152,3 +152,11 @@ def _asker(wanted: Wanted, credentials: oauth.Identity) -> client.Client:
     """A connection for questions. Raises ``model.Mistake``."""
     settings = _settings(wanted, {"kind": "anonymous"}, cloud=False, environ={})
     return connection.asking_client(settings, wanted.url, credentials)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A site that knows us, with the secrets that it knows us by."""
+
+    known: Known
+    secrets: Secrets

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from attachd.cli import common
-from attachd.cli.showing import open_existing
+from attachd.cli.common import open_existing
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
 from attachd.filing import retry as filing_retry

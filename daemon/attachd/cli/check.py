@@ -42,12 +42,12 @@ def tell(findings: Sequence[Finding]) -> None:
             print(f"{finding.result:<8} {finding.what}: {finding.detail}" + _remedy(" -> ", finding))
         return
     # Only a terminal needs what draws.
-    from attachd.cli import tabulating
+    from attachd.cli import terminal
 
-    drawn = tabulating.table("", "result", "", "", header=False)
+    drawn = terminal.empty_table("", "result", "", "", header=False)
     for finding in findings:
-        drawn.add_row(tabulating.coloured(finding.result), finding.what, finding.detail + _remedy("\n→ ", finding))
-    tabulating.console().print(drawn)
+        drawn.add_row(terminal.coloured(finding.result), finding.what, finding.detail + _remedy("\n→ ", finding))
+    terminal.wide_console().print(drawn)
 
 
 def _remedy(arrow: str, finding: Finding) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 import typer
 
-from attachd.cli import common, service_verbs
+from attachd.cli import common, run
 from attachd.clock import Clock
 from attachd.journal import counts, lookup, sites
 from attachd.journal.database import Journal
@@ -22,7 +22,7 @@ from attachd.service.engine import Engine
 from attachd.service.signals import Signals
 
 if TYPE_CHECKING:
-    from attachd.cli.drawing import Bars
+    from attachd.cli.terminal import Bars
 
 log = structlog.get_logger()
 
@@ -33,8 +33,8 @@ def once(
     wait: Annotated[
         float, typer.Option("--wait", metavar="S", min=0, help="End after so many seconds without progress.")
     ] = 300.0,
-    adopt_inbox: service_verbs.AdoptInbox = False,
-    adopt_site: service_verbs.AdoptSite = False,
+    adopt_inbox: run.AdoptInbox = False,
+    adopt_site: run.AdoptSite = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Take what is in the inbox, wait for the verdicts, and end.
@@ -47,22 +47,22 @@ def once(
     with Signals() as signals:
         # On a terminal somebody watches: bars instead of a line for each file.
         bars = _bars() if os.isatty(2) else None
-        engine = service_verbs.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
+        engine = run.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
         clock = engine.desk.clock
         began += clock.now() - clock.boot()
-        with common.mistakes_told(), service_verbs.journal_named(engine.held.state):
+        with common.mistakes_told(), run.journal_named(engine.held.state):
             with bars or nullcontext():
                 reason = _wait_for_verdicts(
                     engine, signals, wait, (lambda: bars.step(engine.desk, began)) if bars else lambda: None
                 )
-            service_verbs.end(engine, lambda: _conclude(engine, began, reason, as_json=as_json))
+            run.end(engine, lambda: _conclude(engine, began, reason, as_json=as_json))
 
 
 def _bars() -> Bars:
     # Loaded where it is drawn.
-    from attachd.cli import drawing
+    from attachd.cli import terminal
 
-    return drawing.Bars()
+    return terminal.Bars()
 
 
 def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: Callable[[], None]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attachd.cli import common
-from attachd.cli.showing import open_existing
+from attachd.cli.common import open_existing
 from attachd.clock import Clock
 from attachd.model import printable
 from attachd.report import why as report_why

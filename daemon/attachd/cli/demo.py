@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attachd.cli import common, paging
+from attachd.cli import common, web
 from attachd.errors import Mistake, Problem
 from attachd.service.signals import Signals
 from attachd.share import locks
@@ -89,7 +89,7 @@ def demo(
         # Our own interpreter, module and file.
         daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
         try:
-            _explain(home, jira.url, paging.address(listen, home / "state"), config)
+            _explain(home, jira.url, web.address(listen, home / "state"), config)
             _drop_first_file(home)
             while not (asked := signals.wait(0.3)) and daemon.poll() is None:
                 pass

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attachd import text
-from attachd.cli import common, moments
+from attachd.cli import common
 from attachd.clock import Clock
 from attachd.journal import by_hand, database, sites, timeline
 from attachd.journal.by_hand import Resumed
@@ -36,7 +36,7 @@ def pause(
     with common.mistakes_told():
         settings, state = common.prepared(config, instance, check_token=False)
         key = common.issue_key(settings, issue) if issue is not None else ""
-        seconds = moments.length(length, "--for") if length is not None else None
+        seconds = common.length(length, "--for") if length is not None else None
         with database.changing(state) as connection:
             if connection is None:
                 raise common.no_journal(state)

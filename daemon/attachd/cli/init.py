@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from attachd.cli import checking, common, introducing, questioning
+from attachd.cli import check as cli_check
+from attachd.cli import common, questions
 from attachd.config import loader, validators
 from attachd.setup import check, first_config
 from attachd.setup.sign_in import Wanted
@@ -96,7 +97,7 @@ def init(
         first_config.is_free(place)
         whose = "a service of the system" if place.system else "yourself"
         print(f"This sets up attachd for {whose}: {place.file}, and folders in {place.folder}.")
-        ask = questioning.Asking(sys.stdin.isatty() and sys.stdout.isatty())
+        ask = questions.Asking(sys.stdin.isatty() and sys.stdout.isatty())
         wanted = Wanted(
             "",
             kind or "",
@@ -107,8 +108,8 @@ def init(
             scope,
             token_url,
         )
-        wanted, cloud = introducing.site(ask, wanted, url)
-        signed = introducing.signed(ask, wanted, cloud, token_file, client_secret_file)
+        wanted, cloud = questions.site(ask, wanted, url)
+        signed = questions.signed(ask, wanted, cloud, token_file, client_secret_file)
         served = ask.text(
             "Projects that may receive files, as in TEST,FIN (empty: all)", projects, default="", check=_projects
         )
@@ -160,7 +161,7 @@ def _go_on(place: first_config.Place) -> None:
     settings, state = common.prepared(place.file, None)
     findings = list(check.inspect(settings, state, os.environ, offline=False))
     wrong = [finding for finding in findings if finding.result != "ok"]
-    checking.tell(wrong)
+    cli_check.tell(wrong)
     if any(finding.result == "failed" for finding in wrong):
         print(f"\nNext: see to what failed, then attachd check{c}")
         raise typer.Exit(1)

@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from attachd.cli import questioning
-from attachd.cli.questioning import Asking
+import typer
+
 from attachd.config import addresses, validators
 from attachd.errors import Mistake, Problem
 from attachd.model import Fault
 from attachd.setup import sign_in
-from attachd.setup.sign_in import Known, Secrets, Wanted
+from attachd.setup.sign_in import Known, Secrets, Signed, Wanted
+
+#: How often a question is asked that gets an answer which is no good.
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Asks on a terminal; without one what is missing is a mistake."""
+
+    terminal: bool
+
+    def text(
+        self, question: str, given: str | None, *, option: str = "", default: str | None = None,
+        check: Callable[[str], str] = lambda _: "", hidden: bool = False,
+    ) -> str:  # fmt: skip
+        """The answer, from the option or the terminal. Raises ``model.Mistake`` (2) for one that is no good, or none."""
+        if given is not None or not self.terminal:
+            if given is None and default is None:
+                raise Mistake(
+                    Problem(option, "is not given, and there is no terminal to ask on.", "Give it."), exit_code=2
+                )
+            answer = given if given is not None else default or ""
+            if wrong := check(answer):
+                raise Mistake(Problem(option or question, wrong), exit_code=2)
+            return answer
+        for _ in range(TRIES):
+            answer = str(typer.prompt(question, default=default, hide_input=hidden, show_default=bool(default))).strip()
+            wrong = check(answer)
+            if not wrong:
+                return answer
+            print(f"  {wrong}")
+        raise Mistake(Problem("", "that is no answer either; nothing was written."), exit_code=2)
 
 
 def site(ask: Asking, wanted: Wanted, given: str | None) -> tuple[Wanted, bool]:
     """The site's address, and whether it is Jira Cloud; asked again where nobody answers there."""
-    for _ in range(questioning.TRIES):
+    for _ in range(TRIES):
         text = ask.text("Address of your Jira, as in your-domain.atlassian.net", given, option="--url", check=_address)
         wanted = replace(wanted, url=sign_in.address(text))
         cloud = sign_in.kind_of_site(wanted)
@@ -33,14 +66,6 @@ def site(ask: Asking, wanted: Wanted, given: str | None) -> tuple[Wanted, bool]:
     raise Mistake(Problem("", "no Jira was found; nothing was written."), exit_code=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A site that knows us, with the secrets that it knows us by."""
-
-    known: Known
-    secrets: Secrets
-
-
 def signed(ask: Asking, wanted: Wanted, cloud: bool, token_file: str | None, client_secret_file: str | None) -> Signed:
     """Sign in. Raises ``model.Mistake`` where it cannot be done, or an answer is no good."""
     kind = ask.text("", wanted.kind or ("basic" if cloud else "bearer"), option="--kind", check=_kind)
@@ -50,7 +75,7 @@ def signed(ask: Asking, wanted: Wanted, cloud: bool, token_file: str | None, cli
         raise Mistake(Problem("--kind", what, "Give --kind oauth2, or leave them out."), exit_code=2)
     if {token_file, client_secret_file} == {"-"}:
         raise Mistake(Problem("", "token and client secret cannot both come from stdin."), exit_code=2)
-    for _ in range(questioning.TRIES):
+    for _ in range(TRIES):
         asked = _application if kind == "oauth2" else _person
         wanted_now, secrets = asked(ask, wanted, cloud, token_file, client_secret_file)
         found = sign_in.sign_in(wanted_now, secrets, cloud=cloud)

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from attachd import config as configuration
 from attachd.cli import common
@@ -19,7 +21,7 @@ from attachd.setup import units
 from attachd.setup.steps import Aim, Remove, Run, Step, Write
 
 
-def install(
+def install_service(
     file: Path | None, instance: str | None, *, user: bool, dry_run: bool, refresh: bool, as_json: bool
 ) -> None:
     """Make the service. Raises ``model.Mistake``."""
@@ -39,7 +41,7 @@ def install(
             _tell_next(aim, settings)
 
 
-def uninstall(file: Path | None, instance: str | None, *, user: bool, dry_run: bool, as_json: bool) -> None:
+def uninstall_service(file: Path | None, instance: str | None, *, user: bool, dry_run: bool, as_json: bool) -> None:
     """Undo it. Raises ``model.Mistake``."""
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
@@ -170,3 +172,47 @@ def _tell_next(aim: Aim, settings: Config) -> None:
         print(f"Whoever may drop files into {settings.folders.inbox}: usermod -aG attachd-drop SOMEBODY")
     words = f" --instance {aim.instance}" if aim.instance else " --user" if aim.home else ""
     print(f"`attachd uninstall{words}` undoes this.")
+
+
+User = Annotated[bool, typer.Option("--user", help="A service of your own, without root.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
+Refresh = Annotated[
+    bool,
+    typer.Option("--refresh", help="Replace units that are there: after an upgrade, or when the folders have changed."),
+]
+
+
+def install(
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    user: User = False,
+    dry_run: DryRun = False,
+    refresh: Refresh = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Make a service of systemd: its user, the group of those who drop files, folders, unit; starts nothing.
+
+    A configuration that is not there yet is begun from the sample.
+
+    No file is replaced without `--refresh`, and no configuration or token ever.
+    """
+    # Loaded here: the service itself, and every other verb, starts without.
+
+    with common.mistakes_told():
+        install_service(config, instance, user=user, dry_run=dry_run, refresh=refresh, as_json=as_json)
+
+
+def uninstall(
+    config: common.ConfigFile = None,
+    instance: common.Instance = None,
+    user: User = False,
+    dry_run: DryRun = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Stop the service and take away what `install` has made, but for what is anybody's data.
+
+    Configuration, token, journal, folders and the user stay.
+    """
+
+    with common.mistakes_told():
+        uninstall_service(config, instance, user=user, dry_run=dry_run, as_json=as_json)

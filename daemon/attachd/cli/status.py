@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from attachd.cli import common
+from attachd.cli.common import open_existing
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
-from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.report import status as report_status
 from attachd.report.status_text import lines
@@ -47,22 +47,15 @@ def status(
 
 def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> None:
     # Only who watches loads what draws.
-    from attachd.cli import tabulating, watching
+    from attachd.cli import terminal
+    from attachd.cli import terminal as cli_terminal
 
-    survey = watching.Survey(settings, state, journal)
+    survey = terminal.Survey(settings, state, journal)
     with suppress(KeyboardInterrupt):
         if as_json:
-            watching.print_changes(survey, lambda line: print(line, flush=True))
+            terminal.print_changes(survey, lambda line: print(line, flush=True))
         elif not sys.stdout.isatty():
             remedy = "Leave it out, or ask for --json: a line for each change."
             raise Mistake(Problem("--watch", "draws on a terminal, and this is none.", remedy), exit_code=2)
         else:
-            watching.watch(survey, tabulating.console())
-
-
-def open_existing(state: Path) -> Journal:
-    """Open the journal for reading. Raises ``model.Mistake`` (1) where there is none yet."""
-    journal = database.open_for_reading(state)
-    if journal is None:
-        raise common.no_journal(state)
-    return journal
+            terminal.watch(survey, cli_terminal.wide_console())

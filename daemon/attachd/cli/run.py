@@ -32,7 +32,7 @@ from attachd.service.signals import Signals
 from attachd.service.watchdog import Liveness
 
 if TYPE_CHECKING:
-    from attachd.cli.drawing import Bars
+    from attachd.cli.terminal import Bars
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ import typer
 
 from attachd import text
 from attachd.cli import common
-from attachd.cli.showing import open_existing
+from attachd.cli.common import open_existing
 from attachd.clock import Clock
 from attachd.filing import verify as filing_verify
 from attachd.filing.verify import Compared, Result
