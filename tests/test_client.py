@@ -33,7 +33,7 @@ from attachd.jira.verdict import Judgement, Sent, judge
 from attachd.model import Contested, InDoubt, Misstored, NotDelivered, Refused, Stored
 from attachd.standin import Fault, Standin
 from attachd.standin.faults import KINDS, POINTS
-from attachd.standin.records import Request
+from attachd.standin.store import Request
 from wire import (
     LARGE,
     MIB,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from attachd.jira import filenames, multipart
 from attachd.jira.multipart import BUFFERED_BYTES, READ_BYTES, Body, Changed, Cut, Part
-from attachd.standin.multipart import Intake
+from attachd.standin.upload import Intake
 
 #: Long before any test: whatever writes to a file changes this time.
 MTIME_NS = 1_000_000_000 * 10**9

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from attachd.standin.faults import Fault, Faults
-from attachd.standin.records import Attachment, Issue, Request
 from attachd.standin.server import Standin
-from attachd.standin.store import Store
+from attachd.standin.store import Attachment, Issue, Request, Store
 
 __all__ = ["Attachment", "Fault", "Faults", "Issue", "Request", "Standin", "Store"]

@@ -10,8 +10,8 @@ import time
 
 from starlette.datastructures import Headers
 
-from attachd.standin.records import Issue
 from attachd.standin.settings import Settings
+from attachd.standin.store import Issue
 
 
 class Caller(enum.Enum):

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from attachd.standin import acting, control, page, rest, shapes
+from attachd.standin import control, fault_actions, page, rest, shapes
 from attachd.standin.access import Caller, caller, identity_headers, lacks_scope
 from attachd.standin.exchange import Exchange, Over, Site, Struck
-from attachd.standin.records import Request
+from attachd.standin.store import Request
 from attachd.standin.tokens import token
 from attachd.standin.upload import upload
 from attachd.standin.wire import wire_of
@@ -56,14 +56,14 @@ class Endpoint:
         return Exchange(self._site, http, wire_of(http.state), record, fault, who)
 
     async def _reply(self, x: Exchange) -> Response:
-        await acting.at_head(x)
+        await fault_actions.at_head(x)
         try:
             reply = await self._judged(x)
         except Struck:
-            reply = await acting.in_body(x)
+            reply = await fault_actions.in_body(x)
         for name, value in identity_headers(x.store, x.who).items():
             reply.headers[name] = value
-        return acting.stamped(x, await acting.on_reply(x, reply))
+        return fault_actions.stamped(x, await fault_actions.on_reply(x, reply))
 
     async def _judged(self, x: Exchange) -> Response:
         """Refuse what no resource is asked about; let the handler answer the rest."""

@@ -12,9 +12,8 @@ from starlette.requests import Request as HttpRequest
 
 from attachd.standin.access import Caller
 from attachd.standin.faults import Fault, Faults
-from attachd.standin.limits import Bucket, IssueWrites
-from attachd.standin.records import Request, RequestLog
-from attachd.standin.store import Store
+from attachd.standin.settings import Bucket, IssueWrites
+from attachd.standin.store import Request, RequestLog, Store
 from attachd.standin.wire import Wire
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from attachd.standin import preview, view
+from attachd.standin import view
 from attachd.standin.exchange import Site
 from attachd.standin.rest import Download, download
 
@@ -111,7 +111,7 @@ def _fragment(site: Site) -> Endpoint:
 def _preview(site: Site) -> Endpoint:
     async def endpoint(request: HttpRequest) -> Response:
         it = site.store.attachment(request.path_params["id"])
-        mime = None if it is None else preview.image_type(it.path)
+        mime = None if it is None else view.image_type(it.path)
         if it is None or mime is None:
             return Response("Not found", 404, _COMMON)
         headers = _COMMON | {"Content-Security-Policy": "default-src 'none'; sandbox", "Content-Disposition": "inline"}

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from attachd.standin import shapes
 from attachd.standin.access import Caller, granted, visible
 from attachd.standin.exchange import Exchange
-from attachd.standin.records import Attachment
+from attachd.standin.store import Attachment
 
 #: Bytes read at once from a stored file.
 BLOCK = 1 << 18

@@ -18,8 +18,7 @@ from uvicorn.server import ServerState
 from attachd.standin.app import application
 from attachd.standin.exchange import Site
 from attachd.standin.faults import Faults
-from attachd.standin.records import Request, RequestLog
-from attachd.standin.store import Store
+from attachd.standin.store import Request, RequestLog, Store
 from attachd.standin.wire import Wire
 
 #: Seconds that an idle connection is kept: long, so that the client is the one who ends it.

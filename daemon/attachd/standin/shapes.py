@@ -8,8 +8,7 @@ from typing import Any
 
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from attachd.standin.records import Attachment, Issue
-from attachd.standin.store import Store
+from attachd.standin.store import Attachment, Issue, Store
 
 Json = dict[str, Any]
 

@@ -2,15 +2,69 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
+import functools
 import html
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from attachd.standin import preview
-from attachd.standin.records import Attachment, Issue
-from attachd.standin.store import Store
+from attachd.standin.store import Attachment, Issue, Store
+
+#: Bytes looked at, and what the page shows of a text.
+LOOKED_AT = 4096
+LINES = 14
+COLUMNS = 120
+#: A picture of more bytes is not sent to the browser.
+IMAGE_LIMIT = 32 << 20
+#: Previews remembered: a stored file never changes.
+REMEMBERED = 4096
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+)
+_LAYOUT = "\n\r\t\f"
+
+
+@functools.lru_cache(REMEMBERED)
+def image_type(path: Path) -> str | None:
+    """Tell which kind of picture a file is, of those that cannot carry a script."""
+    head = _head(path)
+    if not head or path.stat().st_size > IMAGE_LIMIT:
+        return None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return next((mime for signature, mime in _SIGNATURES if head.startswith(signature)), None)
+
+
+@functools.lru_cache(REMEMBERED)
+def first_lines(path: Path) -> str:
+    """Give the first lines of a text; of anything else, nothing."""
+    try:
+        # The last character may have been cut in the middle.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(_head(path))
+    except UnicodeDecodeError:
+        return ""
+    odd = sum(not c.isprintable() and c not in _LAYOUT for c in text)
+    if odd * 50 > len(text):
+        return ""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").split("\n")
+    return "\n".join(line[:COLUMNS] for line in lines[:LINES]).strip("\n")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LOOKED_AT)
+    except FileNotFoundError:
+        # Deleted while the page was made.
+        return b""
+
 
 #: How much the overview shows; the issue's page has the rest.
 FILES_PER_CARD = 4
@@ -199,10 +253,10 @@ def _facts(it: Attachment) -> str:
 
 
 def _picture(store: Store, it: Attachment) -> str:
-    if preview.image_type(it.path) is not None:
+    if image_type(it.path) is not None:
         source = f"{html.escape(store.base_path)}/__standin__/preview/{it.id}"
         return f'<div class="picture"><img src="{source}" alt="" loading="lazy"></div>'
-    lines = preview.first_lines(it.path)
+    lines = first_lines(it.path)
     if lines:
         text = shown(lines, keep="\n\t")
         return f'<div class="picture text"><pre dir="auto">{text}</pre></div>'

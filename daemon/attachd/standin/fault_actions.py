@@ -12,7 +12,7 @@ from starlette.responses import Response
 from attachd.standin import shapes
 from attachd.standin.exchange import Exchange, Over
 from attachd.standin.faults import Fault
-from attachd.standin.limits import refusal_headers
+from attachd.standin.settings import refusal_headers
 from attachd.standin.wire import ARRIVAL_SECONDS, rendered
 
 Act = Callable[[Exchange, Fault, Response], Awaitable[Response]]
