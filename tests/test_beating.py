@@ -94,7 +94,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
         try:
             time.boot += PATIENCE_SECONDS + 1
             found = beats.hangs()
-            while not found or "places" not in found[0].where:
+            while not found or "folders" not in found[0].where:
                 found = beats.hangs()
         finally:
             os.close(os.open(pipe, os.O_WRONLY))

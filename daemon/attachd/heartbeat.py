@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 120.0
 
 #: The rooms whose calls go to the file systems of inbox, done and failed.
 _ROOMS = (
-    *("attachd.intake.", "attachd.filing.", "attachd.share.locks", "attachd.share.tenure"),
+    *("attachd.intake.", "attachd.fs.", "attachd.share."),
     *("attachd.delivery.preflight", "attachd.filing.file_away", "attachd.jira.multipart"),
 )
 

@@ -40,7 +40,7 @@ CHANGE = """
 import sys
 from pathlib import Path
 from attachd.journal import database
-from attachd.model import Mistake
+from attachd.errors import Mistake
 try:
     with database.changing(Path(sys.argv[1])) as connection:
         database.put(connection, "much", "x" * 1000000)
@@ -51,7 +51,7 @@ START = """
 import sys
 from pathlib import Path
 from attachd.journal import database
-from attachd.model import Mistake
+from attachd.errors import Mistake
 try:
     with database.open_journal(Path(sys.argv[1])).transaction() as connection:
         database.put(connection, "much", "x" * 1000000)

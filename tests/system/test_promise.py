@@ -121,9 +121,9 @@ def test_a_refused_file_fails_with_its_reason_and_comes_back(place: Place, jira:
 #: `attachd once`, on a machine that is so busy that the first verdict is there before the command has looked at its clock.
 _BUSY = """
 import sys, time
-from attachd.cli import main, service_verbs
+from attachd.cli import main, run
 
-started = service_verbs.started
+started = run.started
 
 def late(*words, **options):
     engine = started(*words, **options)
@@ -131,7 +131,7 @@ def late(*words, **options):
         time.sleep(0.05)
     return engine
 
-service_verbs.started = late
+run.started = late
 main.main()
 """
 

@@ -83,9 +83,12 @@ def restore(
 
 
 def _is_of(source: Path, inbox: Path) -> None:
-    """See that a copy is not that of another inbox's journal: with it everything would wait. Raises ``model.Mistake`` (1)."""
+    """See that a copy is not that of another inbox's journal: with it everything would wait. Raises ``errors.Mistake`` (1)."""
     known, marker = journal_backup.checked(source), inbox_marker.read_marker(inbox)
     if known and marker and marker.inbox != known:
         what = f"is a copy of another inbox's journal than that of {inbox}."
-        remedy = f"Name another copy; or if this is the one, move {inbox}/{inbox_marker.FOLDER} away and start with --adopt-inbox."
+        remedy = (
+            f"Name another copy; or if this is the one, move {inbox}/{inbox_marker.FOLDER} away and start "
+            "with --adopt-inbox."
+        )
         raise Mistake(Problem(str(source), what, remedy), exit_code=1)

@@ -65,7 +65,7 @@ def mistakes_told() -> Iterator[None]:
 
 
 def load(file: Path | None, instance: str | None, *, check_token: bool = True) -> Config:
-    """Find and read the configuration. Raises ``model.Mistake``."""
+    """Find and read the configuration. Raises ``errors.Mistake``."""
     return config.load(config.find(file, instance, os.environ), check_token=check_token)
 
 
@@ -91,7 +91,7 @@ def act_as_owner(state: Path) -> None:
 
 
 def prepared(file: Path | None, instance: str | None, *, check_token: bool = True) -> tuple[Config, Path]:
-    """The configuration and the state folder, acting as the folder's owner. Raises ``model.Mistake``."""
+    """The configuration and the state folder, acting as the folder's owner. Raises ``errors.Mistake``."""
     where = config.find(file, instance, os.environ)
     try:
         quick = config.load(where, check_token=False)
@@ -119,7 +119,7 @@ def _with_token(mistake: Mistake, where: Path) -> Mistake:
 
 
 def issue_key(settings: Config, given: str) -> str:
-    """The key of an issue as its folder would be named: raised, aliases followed. Raises ``model.Mistake`` (2).
+    """The key of an issue as its folder would be named: raised, aliases followed. Raises ``errors.Mistake`` (2).
 
     Whether its project is served is not asked: what waits there may have been dropped when it still was.
     """
@@ -145,7 +145,7 @@ def no_journal(state: Path) -> Mistake:
 
 
 def open_existing(state: Path) -> Journal:
-    """Open the journal for reading. Raises ``model.Mistake`` (1) where there is none yet."""
+    """Open the journal for reading. Raises ``errors.Mistake`` (1) where there is none yet."""
     journal = database.open_for_reading(state)
     if journal is None:
         raise no_journal(state)
@@ -158,7 +158,7 @@ _LONGEST_SECONDS = 366 * 86400
 
 
 def length(text: str, option: str) -> float:
-    """Read ``90s``, ``30m``, ``2h`` or ``3d``, a year at most, into seconds. Raises ``model.Mistake`` (2)."""
+    """Read ``90s``, ``30m``, ``2h`` or ``3d``, a year at most, into seconds. Raises ``errors.Mistake`` (2)."""
     seconds = _seconds(text)
     if seconds and seconds <= _LONGEST_SECONDS:
         return seconds
@@ -169,7 +169,7 @@ def length(text: str, option: str) -> float:
 
 def since(text: str, option: str, now: float) -> float:
     """When it was, in seconds since the epoch: so long ago (``2h``), or a day or moment of RFC 3339, in local time where
-    it names no offset (``2026-11-22`` is its midnight). Raises ``model.Mistake`` (2).
+    it names no offset (``2026-11-22`` is its midnight). Raises ``errors.Mistake`` (2).
     """
     if seconds := _seconds(text):
         return now - seconds

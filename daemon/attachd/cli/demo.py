@@ -104,7 +104,7 @@ def demo(
 
 
 def _is_ours(folder: Path) -> None:
-    """See that a folder is empty, or an earlier demo's that has ended. Raises ``model.Mistake`` (1)."""
+    """See that a folder is empty, or an earlier demo's that has ended. Raises ``errors.Mistake`` (1)."""
     config = folder / "config.toml"
     if folder.is_dir() and any(folder.iterdir()):
         first = _CONFIG.partition("\n")[0]

@@ -24,7 +24,7 @@ from attachd.setup.steps import Aim, Remove, Run, Step, Write
 def install_service(
     file: Path | None, instance: str | None, *, user: bool, dry_run: bool, refresh: bool, as_json: bool
 ) -> None:
-    """Make the service. Raises ``model.Mistake``."""
+    """Make the service. Raises ``errors.Mistake``."""
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
         prefixes = Path(sys.prefix), Path(sys.base_prefix)
@@ -42,7 +42,7 @@ def install_service(
 
 
 def uninstall_service(file: Path | None, instance: str | None, *, user: bool, dry_run: bool, as_json: bool) -> None:
-    """Undo it. Raises ``model.Mistake``."""
+    """Undo it. Raises ``errors.Mistake``."""
     with _rights_told():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
         _take(setup_steps.undone(aim, setup_steps.installed() - {aim.service}), dry_run=dry_run, as_json=as_json)
@@ -64,7 +64,7 @@ def _rights_told() -> Iterator[None]:
 
 
 def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) -> Aim:
-    """Which service. Raises ``model.Mistake``."""
+    """Which service. Raises ``errors.Mistake``."""
     command = Path(sys.executable).with_name("attachd")
     if user:
         if instance:
@@ -88,7 +88,7 @@ def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) 
 
 
 def _settings(aim: Aim) -> Config:
-    """The configuration that is there, or the one that is begun. Raises ``model.Mistake``."""
+    """The configuration that is there, or the one that is begun. Raises ``errors.Mistake``."""
     if aim.file.exists():
         return configuration.load(aim.file, check_token=False)
     inbox = aim.home / "attachd" / "inbox" if aim.home else None

@@ -13,27 +13,14 @@ import typer
 import attachd
 from attachd.cli import common
 
-#: The verbs in the order in which `--help` shows them, by what they are for, each with the file that it is in.
+#: The verbs in the order in which `--help` shows them, by what they are for. Each is in the file of its name, or of its opposite.
 VERBS = {
-    "The service": {"run": "service_verbs", "once": "taking", "reload": "reloading"},
-    "See": {
-        "status": "showing",
-        "why": "asking",
-        "history": "history",
-        "check": "checking",
-        "verify": "verifying",
-        "web": "paging",
-    },
-    "Act": {"retry": "retrying", "pause": "pausing", "resume": "pausing"},
-    "Set up": {
-        "init": "beginning",
-        "install": "installing",
-        "uninstall": "installing",
-        "backup": "copying",
-        "restore": "copying",
-        "demo": "trying",
-    },
+    "The service": ("run", "once", "reload"),
+    "See": ("status", "why", "history", "check", "verify", "web"),
+    "Act": ("retry", "pause", "resume"),
+    "Set up": ("init", "install", "uninstall", "backup", "restore", "demo"),
 }
+_BESIDE = {"resume": "pause", "uninstall": "install", "restore": "backup"}
 
 
 def _tell_version(wanted: bool) -> None:
@@ -67,9 +54,9 @@ def application(wanted: Collection[str] = ()) -> typer.Typer:
     )
     app.callback()(_root)
     for panel, verbs in VERBS.items():
-        for verb, module in verbs.items():
+        for verb in verbs:
             if not wanted or verb in wanted:
-                family = importlib.import_module(f"attachd.cli.{module}")
+                family = importlib.import_module(f"attachd.cli.{_BESIDE.get(verb, verb)}")
                 app.command(verb, rich_help_panel=panel)(getattr(family, verb))
     return app
 

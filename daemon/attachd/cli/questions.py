@@ -29,7 +29,7 @@ class Asking:
         self, question: str, given: str | None, *, option: str = "", default: str | None = None,
         check: Callable[[str], str] = lambda _: "", hidden: bool = False,
     ) -> str:  # fmt: skip
-        """The answer, from the option or the terminal. Raises ``model.Mistake`` (2) for one that is no good, or none."""
+        """The answer, from the option or the terminal. Raises ``errors.Mistake`` (2) for one that is no good, or none."""
         if given is not None or not self.terminal:
             if given is None and default is None:
                 raise Mistake(
@@ -67,7 +67,7 @@ def site(ask: Asking, wanted: Wanted, given: str | None) -> tuple[Wanted, bool]:
 
 
 def signed(ask: Asking, wanted: Wanted, cloud: bool, token_file: str | None, client_secret_file: str | None) -> Signed:
-    """Sign in. Raises ``model.Mistake`` where it cannot be done, or an answer is no good."""
+    """Sign in. Raises ``errors.Mistake`` where it cannot be done, or an answer is no good."""
     kind = ask.text("", wanted.kind or ("basic" if cloud else "bearer"), option="--kind", check=_kind)
     wanted = replace(wanted, kind=kind)
     if kind != "oauth2" and (wanted.client_id or client_secret_file or wanted.scope or wanted.token_url):

@@ -48,7 +48,6 @@ def status(
 def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> None:
     # Only who watches loads what draws.
     from attachd.cli import terminal
-    from attachd.cli import terminal as cli_terminal
 
     survey = terminal.Survey(settings, state, journal)
     with suppress(KeyboardInterrupt):
@@ -58,4 +57,4 @@ def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> No
             remedy = "Leave it out, or ask for --json: a line for each change."
             raise Mistake(Problem("--watch", "draws on a terminal, and this is none.", remedy), exit_code=2)
         else:
-            terminal.watch(survey, cli_terminal.wide_console())
+            terminal.watch(survey, terminal.wide_console())

@@ -27,7 +27,7 @@ FILE_NAME = "config.toml"
 
 
 def load(path: Path, *, environ: Mapping[str, str] = os.environ, check_token: bool = True) -> Config:
-    """Read the file at *path*. Raises ``model.Mistake`` (78) with every problem that it has.
+    """Read the file at *path*. Raises ``errors.Mistake`` (78) with every problem that it has.
 
     Without *check_token* the token's source is not looked at, for verbs that do not speak to Jira: a systemd
     credential, for one, can be read by the service alone.
@@ -130,7 +130,7 @@ _SYNTAX: Mapping[str, str] = {
 def find(argument: Path | None, instance: str | None, environ: Mapping[str, str]) -> Path:
     """Say which file counts: the one that was named, else the first that exists where one may be.
 
-    Raises ``model.Mistake``: 78 naming every place where none was found, 2 where what was asked for makes no sense.
+    Raises ``errors.Mistake``: 78 naming every place where none was found, 2 where what was asked for makes no sense.
     """
     if argument and instance:
         raise _usage("--instance", "cannot be given together with -c.", "Give one of them.")
@@ -157,14 +157,14 @@ def _places(argument: Path | None, instance: str | None, environ: Mapping[str, s
 
 
 def of_instance(name: str) -> Path:
-    """The configuration that an instance's name stands for. Raises ``model.Mistake`` (2)."""
+    """The configuration that an instance's name stands for. Raises ``errors.Mistake`` (2)."""
     if not re.fullmatch(r"[A-Za-z0-9_@:-][A-Za-z0-9_.@:-]*", name):
         raise _usage("--instance", f"{name!r} is no instance's name.", f"It stands for {SYSTEM_FOLDER}/NAME.toml.")
     return SYSTEM_FOLDER / f"{name}.toml"
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """The user's home: $HOME, or what the system knows. Raises ``model.Mistake`` (1) for a user who has none."""
+    """The user's home: $HOME, or what the system knows. Raises ``errors.Mistake`` (1) for a user who has none."""
     if (given := environ.get("HOME", "")).startswith("/"):
         return Path(given)
     try:
@@ -175,7 +175,7 @@ def home(environ: Mapping[str, str]) -> Path:
 
 
 def of_user(environ: Mapping[str, str]) -> Path:
-    """The folder of the user's own configurations. Raises ``model.Mistake`` (1)."""
+    """The folder of the user's own configurations. Raises ``errors.Mistake`` (1)."""
     # XDG says that a relative one is to be ignored.
     given = environ.get("XDG_CONFIG_HOME", "")
     return Path(given) if given.startswith("/") else home(environ) / ".config"

@@ -27,7 +27,7 @@ RENAMED: Sequence[Renamed] = ()
 def apply(tables: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The tables with every key under the name that it has now, and what is to be said of that.
 
-    Raises ``model.Mistake`` (78) where a key is given under both.
+    Raises ``errors.Mistake`` (78) where a key is given under both.
     """
     made, notices, problems = dict(tables), list[str](), list[Problem]()
     for each in RENAMED:

@@ -132,7 +132,7 @@ def _unreadable(source: TokenSource, context: Context) -> Iterator[errors.Proble
 def read(source: TokenSource, *, environ: Mapping[str, str], base: Path, where: str = _KEY) -> Secret:
     """Read the secret anew from its *source*; a relative file counts from *base*.
 
-    Raises ``model.Mistake`` that says at the key *where* what is wrong and what to do, and never what was read.
+    Raises ``errors.Mistake`` that says at the key *where* what is wrong and what to do, and never what was read.
     """
     try:
         return Secret(_clean(_raw(source, environ, base)))

@@ -128,7 +128,7 @@ def verify(
     config: Config, who: Identity, journal: Journal, key: str, *, content: bool,
     wait: Callable[[float], object],
 ) -> Iterator[Compared]:  # fmt: skip
-    """Compare every file that was attached, or those of the issue *key*. Raises ``model.Mistake`` (1) without a Jira."""
+    """Compare every file that was attached, or those of the issue *key*. Raises ``errors.Mistake`` (1) without a Jira."""
     with closing(connection.asking_client(config, config.jira.url, who)) as asker:
         verifier = Verifier(asker, _version(config, asker), wait, content=content)
         for lane in lookup.lanes_accepted(journal, key):
@@ -143,7 +143,7 @@ def verify(
 
 
 def _version(config: Config, asker: client.Client) -> str:
-    """Which API the site speaks, and that it knows us. Raises ``model.Mistake``."""
+    """Which API the site speaks, and that it knows us. Raises ``errors.Mistake``."""
     version: str | Fault = {"cloud": "3", "datacenter": "2"}.get(config.jira.deployment, "")
     for asked in () if version else ("2", "3"):
         version = site_info.deployment(connection.asked(lambda: asker.server_info(asked), threading.Event()))  # noqa: B023

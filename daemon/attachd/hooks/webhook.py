@@ -74,7 +74,7 @@ class Webhook:
 
 
 def _key(config: Config) -> bytes:
-    """The key of the signature; empty where none is configured. Raises ``model.Mistake``."""
+    """The key of the signature; empty where none is configured. Raises ``errors.Mistake``."""
     if config.hooks.secret is None:
         return b""
     text = secrets.read(config.hooks.secret, environ=os.environ, base=config.file.parent, where="hooks.secret").reveal()

@@ -21,7 +21,7 @@ class Credentials:
     """
 
     def __init__(self, kind: str, user: str, read: Callable[[], str] | None) -> None:
-        """*read* returns the token, and raises ``model.Mistake`` where it cannot be had."""
+        """*read* returns the token, and raises ``errors.Mistake`` where it cannot be had."""
         self._kind = kind
         self._user = user
         self._read = read
@@ -36,7 +36,7 @@ class Credentials:
         return self._read is None
 
     def header(self) -> str | None:
-        """The header's value, None for anonymous. Raises ``model.Mistake`` where the token cannot be read."""
+        """The header's value, None for anonymous. Raises ``errors.Mistake`` where the token cannot be read."""
         if self._read is None:
             return None
         with self._lock:
@@ -48,7 +48,7 @@ class Credentials:
         return "Basic " + base64.b64encode(f"{self._user}:{token}".encode()).decode()
 
     def reload(self) -> bool:
-        """Read the token again; True if it is another one now. Raises ``model.Mistake``; the old one is kept then."""
+        """Read the token again; True if it is another one now. Raises ``errors.Mistake``; the old one is kept then."""
         if self._read is None:
             return False
         fresh = self._read()

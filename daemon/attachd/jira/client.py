@@ -190,7 +190,7 @@ class Client:
     ) -> Exchange:  # fmt: skip
         """Make one request, and once more where another access token may help.
 
-        What the world answers is returned; ``model.Mistake`` of the token and bugs are raised.
+        What the world answers is returned; ``errors.Mistake`` of the token and bugs are raised.
         """
         authorization = self._credentials.header()
         if isinstance(authorization, Fault):

@@ -42,7 +42,7 @@ def make_client(config: Config, credentials: oauth.Identity, context: ssl.SSLCon
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
-    """The TLS context that all clients share. Raises ``model.Mistake`` where the configured files cannot be used."""
+    """The TLS context that all clients share. Raises ``errors.Mistake`` where the configured files cannot be used."""
     jira = config.jira
     files = (jira.ca_file, jira.client_cert_file, jira.client_key_file)
     try:

@@ -207,7 +207,7 @@ class OAuth:
         self, application: Application, *, read: Callable[[], Keys], ask: Callable[[Mapping[str, str]], Exchange],
         safe: Safe, boot: Callable[[], float], hide: Callable[[str], None],
     ) -> None:  # fmt: skip
-        """*read* returns what is configured or raises ``model.Mistake``; *ask* sends a form to the token endpoint.
+        """*read* returns what is configured or raises ``errors.Mistake``; *ask* sends a form to the token endpoint.
 
         *hide* keeps a token that was received out of every log.
         """
@@ -242,7 +242,7 @@ class OAuth:
             return self._renewed(asked)
 
     def reload(self) -> bool:
-        """Read what is configured again; True if it is something else now. Raises ``model.Mistake``."""
+        """Read what is configured again; True if it is something else now. Raises ``errors.Mistake``."""
         with self._lock:
             fresh = self._read()
             changed, self._keys = fresh != self._keys, fresh

@@ -27,7 +27,7 @@ def backup(folder: Path, target: Path) -> int:
     """Copy the journal in *folder* to the new file *target* (0600), as it is at one moment, while the service works.
 
     On disk when this returns, whole; where it fails there is no *target*. Returns its bytes. Raises ``FileNotFoundError`` where
-    there is no journal, and ``model.Mistake`` where *target* is there already or cannot be written.
+    there is no journal, and ``errors.Mistake`` where *target* is there already or cannot be written.
     """
     journal = database.open_for_reading(folder)
     if journal is None:
@@ -65,7 +65,7 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
     is no journal, and the next start knows that one was lost, which means the same.
 
     *source* is what ``checked`` has found to be whole. Returns how many unfinished files it knows, and where the earlier journal
-    is. Raises ``model.Mistake`` for one of a later version.
+    is. Raises ``errors.Mistake`` for one of a later version.
     """
     fresh, current = folder / _FRESH, folder / FILE_NAME
     _remove(fresh)
@@ -83,7 +83,7 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
 
 
 def checked(source: Path) -> str | None:
-    """See that a copy is a whole journal; the id of its inbox, None where it does not say. Raises ``model.Mistake`` (1)."""
+    """See that a copy is a whole journal; the id of its inbox, None where it does not say. Raises ``errors.Mistake`` (1)."""
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             found = copy.execute("PRAGMA quick_check").fetchone()[0]

@@ -251,7 +251,7 @@ def increment(connection: sqlite3.Connection, key: str, by: int = 1) -> int:
 def open_journal(folder: Path) -> Journal:
     """Open the journal in *folder*, creating the folder (0700) and it where they are missing.
 
-    Raises ``model.Mistake``: 78 for a journal of a later version, and where it is damaged or may not be written; 75 where
+    Raises ``errors.Mistake``: 78 for a journal of a later version, and where it is damaged or may not be written; 75 where
     the disk is full or fails.
     """
     make_folder(folder)
@@ -259,7 +259,7 @@ def open_journal(folder: Path) -> Journal:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the journal's folder (0700) where it is missing. Raises ``model.Mistake`` (78; 75 where the disk fails)."""
+    """Make the journal's folder (0700) where it is missing. Raises ``errors.Mistake`` (78; 75 where the disk fails)."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -285,7 +285,7 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
     """Open it without changing anything, also beside a running daemon; None where there is no journal, or only the empty
     file of one whose making was cut short.
 
-    One of an earlier version is refused (``model.Mistake``) unless *older*: of that only the table ``meta`` can be relied on.
+    One of an earlier version is refused (``errors.Mistake``) unless *older*: of that only the table ``meta`` can be relied on.
     """
     path = folder / FILE_NAME
     if not path.exists():
@@ -309,7 +309,7 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
 def changing(folder: Path) -> Iterator[sqlite3.Connection | None]:
     """One transaction of a verb, beside a running daemon or without one; None where there is no journal.
 
-    Raises ``model.Mistake`` where it cannot be written: by this user, on a full disk, or because it is of another version.
+    Raises ``errors.Mistake`` where it cannot be written: by this user, on a full disk, or because it is of another version.
     """
     reading = open_for_reading(folder)
     if reading is None:

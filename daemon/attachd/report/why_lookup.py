@@ -57,7 +57,7 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
 def path_of(config: Config, journal: Journal, given: str) -> bytes:
     """The path that is *given*; or where the file of that id lies, or lay last, unless a file of that name lies here.
 
-    Raises ``model.Mistake`` (1) where no file has the id.
+    Raises ``errors.Mistake`` (1) where no file has the id.
     """
     if not re.fullmatch(r"[Ff][1-9][0-9]{0,17}", given, re.ASCII) or os.path.lexists(given):
         return os.fsencode(given)

@@ -53,7 +53,7 @@ class Held:
 def start(
     config: Config, *, clock: Clock, environ: Mapping[str, str], adopt_inbox: bool = False, adopt_site: bool = False
 ) -> Held:
-    """Take hold of everything. Raises ``model.Mistake``: 78 for what the user has to change, 75 for who holds it, and for
+    """Take hold of everything. Raises ``errors.Mistake``: 78 for what the user has to change, 75 for who holds it, and for
     a disk that fails.
     """
     state = paths.state_folder(config, environ)
@@ -89,7 +89,7 @@ def start(
 
 
 def _take_inbox(tenure: Tenure, inbox: Path, *, adopt: bool) -> None:
-    """Take the inbox, unless the mount guard says that it is not there (then it is taken later). Raises ``model.Mistake``."""
+    """Take the inbox, unless the mount guard says that it is not there (then it is taken later). Raises ``errors.Mistake``."""
     try:
         forbidden = tenure.begin(adopt=adopt)
     except OSError as error:
@@ -136,7 +136,7 @@ def missing_folders(config: Config, state: Path) -> list[Problem]:
 
 
 def known_folders(state: Path) -> dict[str, str]:
-    """The folders that the journal has worked with. Raises ``model.Mistake`` where it cannot be read."""
+    """The folders that the journal has worked with. Raises ``errors.Mistake`` where it cannot be read."""
     journal = database.open_for_reading(state, older=True)
     if journal is None:
         return {}
@@ -156,7 +156,7 @@ def _remember(journal: Journal, config: Config) -> None:
 
 
 def take_state(state: Path) -> locks.Lock:
-    """Take the lock of the state folder. Raises ``model.Mistake`` (75) that says who holds it."""
+    """Take the lock of the state folder. Raises ``errors.Mistake`` (75) that says who holds it."""
     path = state / "lock"
     try:
         taken = locks.take(path, state)

@@ -66,7 +66,7 @@ def place(file: Path | None, instance: str | None, folder: Path | None) -> Place
 
 
 def is_free(place: Place) -> None:
-    """See that the configuration would replace nothing. Raises ``model.Mistake`` (1)."""
+    """See that the configuration would replace nothing. Raises ``errors.Mistake`` (1)."""
     _are_free(place, [place.file])
 
 
@@ -78,7 +78,7 @@ def _are_free(place: Place, paths: Iterable[Path]) -> None:
 
 
 def write(place: Place, signed: Signed, projects: Sequence[str], last_day: str) -> None:
-    """Write everything, the configuration last. Raises ``model.Mistake`` (1), and 78 for what the configuration would refuse."""
+    """Write everything, the configuration last. Raises ``errors.Mistake`` (1), and 78 for what the configuration would refuse."""
     wanted, keys = signed.known.wanted, signed.secrets
     more = "".join(
         f"{name} = {_toml(str(value))}\n"

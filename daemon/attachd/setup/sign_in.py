@@ -140,7 +140,7 @@ def _identity(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> oauth.Identit
 
 
 def _settings(wanted: Wanted, account: Mapping[str, Any], *, cloud: bool, environ: Mapping[str, str]) -> config.Config:
-    """Raises ``model.Mistake`` where the address, the proxy, the certificates or the account are none."""
+    """Raises ``errors.Mistake`` where the address, the proxy, the certificates or the account are none."""
     way = {"ca_file": str(wanted.ca_file) if wanted.ca_file else None, "proxy": wanted.proxy}
     jira = {"url": wanted.url, "auth": account, "deployment": "cloud" if cloud else "datacenter"}
     jira |= {name: value for name, value in way.items() if value}
@@ -149,7 +149,7 @@ def _settings(wanted: Wanted, account: Mapping[str, Any], *, cloud: bool, enviro
 
 
 def _asker(wanted: Wanted, credentials: oauth.Identity) -> client.Client:
-    """A connection for questions. Raises ``model.Mistake``."""
+    """A connection for questions. Raises ``errors.Mistake``."""
     settings = _settings(wanted, {"kind": "anonymous"}, cloud=False, environ={})
     return connection.asking_client(settings, wanted.url, credentials)
 

@@ -196,7 +196,7 @@ def subject(step: Step) -> str:
 
 
 def take(step: Step) -> str:
-    """Take one step; says what was done, in a word. Raises ``model.Mistake``."""
+    """Take one step; says what was done, in a word. Raises ``errors.Mistake``."""
     try:
         match step:
             case Write():
