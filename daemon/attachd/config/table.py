@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from attachd.errors import Problem
 
-#: The type of the errors by which our own checks hand over their ``Problem``s; ``wording.py`` unpacks them.
+#: The type of the errors by which our own checks hand over their ``Problem``s; ``messages.py`` unpacks them.
 PROBLEMS = "problems"
 
 
