@@ -34,8 +34,8 @@ def verify(
         settings, state = common.prepared(config, instance)
         key = common.issue_key(settings, issue) if issue is not None else ""
         journal = open_existing(state)
-        who = start.make_credentials(settings, os.environ, state, Clock())
         try:
+            who = start.make_credentials(settings, os.environ, state, Clock())
             found = filing_verify.verify(settings, who, journal, key, content=content, wait=time.sleep)
             counts, wrong = _gather(found, tell=not as_json)
         finally:
