@@ -23,22 +23,23 @@ NOBODY = auth.Credentials("anonymous", "", None)
 
 
 def asking_client(config: Config, url: str, credentials: oauth.Identity) -> client.Client:
-    """A connection for questions, to the site or to a token endpoint."""
-    upload, deadline = config.upload, transport.Deadline()
-    wire = transport.transport(tls_context(config), config.jira.proxy, deadline)
-    reply = min(upload.reply_seconds, QUESTION_SECONDS)
-    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, reply)
-    return client.Client(url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT)
+    """Make a connection for questions, to the site or to a token endpoint."""
+    reply = min(config.upload.reply_seconds, QUESTION_SECONDS)
+    return _client(config, url, credentials, tls_context(config), reply)
 
 
 def make_client(config: Config, credentials: oauth.Identity, context: ssl.SSLContext) -> client.Client:
-    """A connection of its own for one worker."""
+    """Make a connection to the site for uploads, for one worker alone."""
+    return _client(config, config.jira.url, credentials, context, config.upload.reply_seconds)
+
+
+def _client(
+    config: Config, url: str, credentials: oauth.Identity, context: ssl.SSLContext, reply: float
+) -> client.Client:
     upload, deadline = config.upload, transport.Deadline()
     wire = transport.transport(context, config.jira.proxy, deadline)
-    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, upload.reply_seconds)
-    return client.Client(
-        config.jira.url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT
-    )
+    timeouts = transport.Timeouts(upload.connect_seconds, upload.stall_seconds, reply)
+    return client.Client(url, credentials, wire, timeouts=timeouts, deadline=deadline, user_agent=USER_AGENT)
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
