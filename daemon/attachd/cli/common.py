@@ -152,6 +152,8 @@ def open_existing(state: Path) -> Journal:
     return journal
 
 
+# Times as people write them on a command line: a length, or a moment in the past.
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 #: Longer than this is a slip of the finger; without ``--for`` a pause has no end.
 _LONGEST_SECONDS = 366 * 86400

@@ -15,6 +15,8 @@ from attachd.model import Fault
 from attachd.setup import sign_in
 from attachd.setup.sign_in import Known, Secrets, Signed, Wanted
 
+# Questions that are asked on a terminal where their option is not given.
+
 #: How often a question is asked that gets an answer which is no good.
 TRIES = 3
 

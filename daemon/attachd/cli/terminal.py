@@ -35,6 +35,8 @@ from attachd.model import printable
 from attachd.report import status, status_text
 from attachd.text import clock, span
 
+# The bars of ``once`` on a terminal: how many files have their verdict, how far long uploads are. The log runs above.
+
 #: How often it is drawn, in seconds.
 _EVERY = 0.25
 #: A name longer than this is cut in its middle.
@@ -124,6 +126,9 @@ class Bars:
 def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
 
+
+# Tables on a terminal: states in colour, and nothing cut off. What is piped on is aligned text, which each verb makes
+# itself.
 
 #: The colour of a word for people, and of a result of ``check``.
 COLOURS = {

@@ -15,9 +15,6 @@ from attachd.errors import Problem
 _PAGES = frozenset({"browse", "rest", "secure", "issues", "login.jsp"})
 
 
-# --- Addresses --------------------------------------------------------------------------------------------------
-
-
 def url(text: str) -> Iterator[Problem]:
     """It must be the address of a Jira: a host, perhaps a port and a base path, nothing else. Never echoes it."""
     if wrong := _wrong_address(text):

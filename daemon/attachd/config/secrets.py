@@ -21,6 +21,8 @@ import pydantic
 from attachd import errors, model
 from attachd.config.table import AbsolutePath, Context, Table, Texts, complain
 
+# Credentials that root has read for this process, which systemd has not started and handed nothing.
+
 
 @dataclass(frozen=True, slots=True)
 class Handed:

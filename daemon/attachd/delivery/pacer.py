@@ -120,6 +120,10 @@ class Parallel:
             return True
 
 
+# The limit to what all workers together send: ``upload.max_bytes_per_second``.
+# A bucket of tokens, told by the time at which it is even. Every piece is paid for before it is sent; what is not
+# used is saved for half a second, which makes up for the time that the sending itself takes, and no longer.
+
 #: For how long what is not used is saved.
 SAVED_SECONDS = 0.5
 #: How often each worker's turn comes when all of them send: a server that waits for the next piece must not give up.

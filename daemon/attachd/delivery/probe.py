@@ -18,6 +18,8 @@ from attachd.journal import database, pauses, queue
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
 
+# Witnesses: issues that accepted a file of ours. One that is still visible shows that the account is what it was.
+
 #: How long an issue that accepted a file counts as a witness.
 WITNESS_SECONDS = 30 * 86400.0
 #: How long it counts that one could not be seen; one wrong answer takes no witness away for good.

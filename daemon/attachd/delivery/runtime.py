@@ -23,6 +23,8 @@ from attachd.model import Unserved
 from attachd.share.inbox_marker import Guard
 from attachd.turns import Turns
 
+# How long requests take: counted in buckets, as Prometheus' histograms are, without their library.
+
 #: Upper bounds in seconds; what takes longer is in a last one without a bound.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 

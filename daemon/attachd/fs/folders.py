@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+# What is moved is not reported before it is durable; many moves share the price of one synchronisation.
+
 #: Folders kept open at once; before one more is, those that have gathered are synchronised.
 _MOST = 64
 

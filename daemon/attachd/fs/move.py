@@ -305,6 +305,10 @@ def _touch(job: Job, here: int | None, there: int | None = None) -> None:
             pass
 
 
+# The plain case of a move, for many files that go between the same folders: these are opened once.
+# Whatever is not plain is left as it stands for ``move``, which judges from what it finds.
+
+
 class Group(folders.Held):
     """One group of moves: the folders between which it goes, and those that it has changed.
 

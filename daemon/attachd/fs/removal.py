@@ -71,6 +71,9 @@ def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed
         put_back(folder, aside, inbox, source, dirty)
 
 
+# Deletes a file that was filed, and nothing else that may lie under its name by now.
+
+
 def clear(root: Path, target: bytes, identity: Identity) -> Found:
     """Delete the file if it is the very one, durably; says what lay there. Repeat it after a crash. Raises OSError.
 

@@ -23,6 +23,9 @@ from attachd.intake.mounts import Mount
 from attachd.model import printable
 from attachd.share import inbox_marker
 
+# A file that is made and removed again, to see what a file system tells: whether its event comes back, whether
+# folders show in their mtime that something was added, and whether its clock is ours.
+
 #: How long an event may take. On a healthy system it is milliseconds; a busy one is not to be called deaf.
 ECHO_SECONDS = 5.0
 
@@ -299,6 +302,8 @@ def _limit() -> int | None:
         return int(text.read())
     return None
 
+
+# Files that a scan found and of which no event had told: their number shows a mount whose events cannot be trusted.
 
 #: How long an event may be under way, in seconds, before a file counts as one of which none told.
 UNDER_WAY_SECONDS = 1.0

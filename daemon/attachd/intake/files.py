@@ -17,6 +17,8 @@ from attachd.journal.rows import Row
 from attachd.model import Fingerprint, signed64
 from attachd.share import inbox_marker
 
+# What lies below a folder of the inbox: by directory descriptors, never through a link, nothing opened but folders.
+
 #: Deeper folders are not taken: each level holds a descriptor. As many more are looked into, to say how many files lie there.
 DEPTH = 32
 #: So many folders that lie too deep are named; what lies in others is counted with the last of these.

@@ -30,6 +30,8 @@ from attachd.model import State, printable
 from attachd.share.inbox_marker import Guard
 from attachd.turns import Turns
 
+# How long scanning takes, as far as it is work and not a wait for a file system that does not answer.
+
 #: A step that takes longer counts as this much. The steps are single folders and files: only a file system that does not
 #: answer, or the content of a large file, takes longer.
 _LONGEST_STEP = 1.0

@@ -77,6 +77,12 @@ def of(mounts: Sequence[Mount], path: bytes) -> Mount:
     return max(above, key=lambda mount: len(mount.point), default=UNKNOWN)
 
 
+# File systems that are mounted below the inbox: one that has gone leaves an empty folder, and nothing is concluded
+# from that.
+# The inbox itself has a marker for this; a mount point in it is known from the kernel's list, which also has bind
+# mounts of the inbox's own file system, or by its device, which is another one than its parent's. Which folders were
+# mount points is remembered in the journal, so that it holds across a restart.
+
 _KEY = "mounts"
 
 

@@ -67,6 +67,9 @@ def unreadable(mistake: Mistake) -> Fault:
     return Fault(Scope.ACCOUNT, "token", f"the token cannot be read: {mistake}", cure=Cure.PROBE)
 
 
+# Atlassian's gateway: the one address of a site on Jira Cloud at which tokens with scopes are good.
+# At the site's own address they draw the same 401 as a token that has ended (Atlassian, "Manage API tokens").
+
 ADDRESS = "https://api.atlassian.com/ex/jira/"
 _CLOUD_ID = re.compile(r"[0-9A-Fa-f-]{8,64}")
 

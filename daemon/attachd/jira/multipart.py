@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 
+# SHA-256 beside the sending of a large file: both take about as long, and each can have a processor of its own.
+
+
 class Beside:
     """Digests one file after the other in a thread, which is at most one piece behind; hashlib lets others run meanwhile."""
 

@@ -23,6 +23,10 @@ from attachd.jira.rate_limits import retry_after
 from attachd.jira.reply import Broken, Exchange, Reply, legible
 from attachd.model import Cure, Fault, Scope
 
+# What is asked of a token endpoint, and what its answer means (RFC 6749). Nothing here sends anything.
+# Secrets go into the body of the request, never into its address, and never into the words that are told: some
+# servers repeat in an error what they were asked with.
+
 #: How long an access token counts as good where the endpoint does not say; a 401 tells if it was less.
 USUAL_SECONDS = 3600.0
 #: How long before its end an access token is replaced, so that no request begins with one that is just ending.

@@ -160,6 +160,11 @@ def _first(journal: Journal, rest: str, *parameters: object) -> Row | None:
     return found[0] if found else None
 
 
+# What waits, which of it for more than its turn, and in which order. Reads only; works beside a running daemon.
+# What is asked of a ``Journal`` is answered in the wall clock's time, for people; what is asked of a connection in
+# the journal's.
+
+
 def waiting_in(journal: Journal, lanes: Sequence[str]) -> int:
     """How many files of these issues could be sent if their turn came."""
     marks = rows.marks(lanes)

@@ -17,6 +17,10 @@ from attachd.jira.oauth import Application, Kept, Keys
 from attachd.jira.reply import Exchange
 from attachd.logs import setup
 
+# The refresh token that the token endpoint gave last, in the state folder: readable by the service alone, never lost
+# by us.
+# It is no part of the journal, which people copy and send around.
+
 FILE_NAME = "oauth.json"
 LOCK_NAME = "oauth.lock"
 #: Bytes that are reserved before the endpoint is asked; tokens have one or two thousand.

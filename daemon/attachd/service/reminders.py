@@ -20,6 +20,9 @@ from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, printable
 
+# Files that are given up: after ``limits.give_up_days``, as something always spoke against them; and after
+# ``doubt.give_up_hours``, as they can be looked for at another site alone, and nobody said that it is this one.
+
 DAY = 86_400.0
 
 

@@ -10,6 +10,8 @@ import structlog
 
 from attachd.heartbeat import Beats, Hang
 
+# Words to the service manager by sd_notify(3): a datagram to the socket that $NOTIFY_SOCKET names.
+
 #: How long a service manager that does not read may hold its caller.
 _SEND_SECONDS = 1.0
 #: What ``systemctl status`` shows in a line, and more.

@@ -80,6 +80,8 @@ class Settings:
             setattr(self, name, set(value) if isinstance(getattr(self, name), set) else value)
 
 
+# How often one issue may be written to (Cloud), and how many requests an account may make (Data Center).
+
 #: Writes to one issue, and the seconds within which so many are granted.
 WINDOWS = ((20, 2.0), (100, 30.0))
 #: The share of a limit below which Jira warns.

@@ -25,6 +25,8 @@ from attachd.standin.faults import Fault
 from attachd.standin.settings import refusal_headers
 from attachd.standin.store import Attachment, Issue, Part
 
+# A multipart body, taken in as it arrives: strict where Jira is strict, and no more in memory than one chunk.
+
 #: Far above what is refused, so that the refusal is ours.
 _PARSER_HEADER_LIMIT = 1 << 16
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from attachd.standin.store import Attachment, Issue, Store
 
+# What the page shows of a file. Its name and its claimed type count for nothing: the bytes decide.
+
 #: Bytes looked at, and what the page shows of a text.
 LOOKED_AT = 4096
 LINES = 14
