@@ -59,7 +59,7 @@ def running(w: World, intake: Intaking) -> Iterator[Intaking]:
     thread.join()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not come about in time"
@@ -318,6 +318,26 @@ def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(
         ("folder.not_listed", "TEST-2"),
     ]
     assert counts.troubles(w.desk.journal) == {"TEST-2": "Stale file handle"}
+
+
+def test_a_folder_that_can_be_listed_again_after_a_restart_is_not_named_for_ever(
+    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal outlives the process that wrote down the trouble."""
+    w.drop("TEST-1/a.txt")
+    with monkeypatch.context() as patched:
+        patched.setattr(Walk, "_trouble", lambda *_: "Input/output error")
+        step(w, intake)
+    assert counts.troubles(w.desk.journal) == {"TEST-1": "Input/output error"}
+
+    intake.stop()
+    after = Intaking(w.desk)
+    try:
+        step(w, after)
+    finally:
+        after.stop()
+
+    assert counts.troubles(w.desk.journal) == {}
 
 
 def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:

@@ -241,18 +241,20 @@ def test_an_overflow_of_the_kernel_s_queue_asks_for_a_full_scan(
 ) -> None:
     (watched.root / "TEST-1").mkdir()
     watched.quiet()
-    hold, reader = threading.Event(), watched.watch._reader
+    waiting, hold, reader = threading.Event(), threading.Event(), watched.watch._reader
     assert reader is not None
     parse = reader.read_events
-    monkeypatch.setattr(reader, "read_events", lambda **_: (hold.wait(60), parse())[1])
+    monkeypatch.setattr(reader, "read_events", lambda **_: (waiting.set(), hold.wait(60), parse())[2])
     (watched.root / "TEST-1/first").write_bytes(b"")
+    # Else a read that began before may empty the queue of more than there is to spare.
+    assert waiting.wait(60)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     with capture_logs() as told:
         for number in range(limit // 2 + 100):
             (watched.root / "TEST-1" / str(number)).touch()
         hold.set()
 
-        assert watched.until(lambda everything, folders: everything)
+        assert watched.until(lambda everything, folders: everything, seconds=60)
     assert watched.watch.overflows >= 1
     assert [line["event"] for line in told].count("watch.overflow") == watched.watch.overflows
 

@@ -64,6 +64,8 @@ class Scanner:
         self._lost, self._heard, self._config = 0, False, config
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
+        #: What the journal says of it; unknown at first: a process that was here before may have written it.
+        self._troubles_noted: dict[str, str] | None = None
         #: How many names are left alone in each folder of an issue, where any are.
         self._ignored: dict[bytes, int] | None = None
         self._tops: list[bytes] = []
@@ -286,9 +288,9 @@ class Scanner:
 
     def _note_ignored(self, ignored: dict[bytes, int]) -> None:
         if ignored != self._ignored:
-            self._ignored = ignored
             with self._journal.transaction(durable=False) as connection:
                 database.put(connection, "ignored", sum(ignored.values()))
+            self._ignored = ignored
 
     def _tell_troubles(self, report: Report, only: Collection[bytes] | None) -> None:
         """Say once which folder cannot be listed, and once that it can be again."""
@@ -299,11 +301,12 @@ class Scanner:
         troubled = {path: self._troubled[path] for path in self._troubled.keys() - set(looked_at)} | found
         for path in self._troubled.keys() - troubled.keys():
             log.info("folder.listed_again", folder=printable(path) or ".")
-        if troubled != self._troubled:
-            self._troubled = troubled
-            told = {printable(path) or ".": reason for path, reason in troubled.items()}
+        self._troubled = troubled
+        noted = {printable(path) or ".": reason for path, reason in troubled.items()}
+        if noted != self._troubles_noted:
             with self._journal.transaction(durable=False) as connection:
-                database.put(connection, "troubles", json.dumps(told))
+                database.put(connection, "troubles", json.dumps(noted))
+            self._troubles_noted = noted
 
 
 def _may_be_folder(inbox: int, name: bytes) -> bool:

@@ -252,8 +252,8 @@ class Intaking:
         for mount, reason in reasons.items():
             if (self._told_reasons or {}).get(mount) != reason:
                 log.info("watch.blind", folder=mount, reason=reason, seconds=mounts.POLL_SECONDS)
-        self._told_reasons, self._told_overflows = reasons, self._told_overflows + overflows
         with self._desk.journal.transaction(durable=False) as connection:
             database.put(connection, "watch.blind", json.dumps(reasons))
             if overflows:
                 database.increment(connection, "watch.overflows", overflows)
+        self._told_reasons, self._told_overflows = reasons, self._told_overflows + overflows
