@@ -42,6 +42,7 @@ def left(w: World) -> set[str]:
     [
         (b"*.log\n!\n", "has no pattern in line 2 ('!')"),
         (b"\n\n\\", "has no pattern in line 3 ('\\\\')"),
+        (b"[\x02-\x01]", r"has no pattern in line 1 ('[\x02-\x01]': its range \x02-\x01 runs backwards)"),
         (b"*.log\r\n[z-a].txt\r\n", "has no pattern in line 2 ('[z-a].txt': its range z-a runs backwards)"),
         (b"a[", "has no pattern in line 1 ('a[': its [ is never closed)"),
         (b"a\0", "has no pattern in line 1 ('a\\x00': it has a NUL character; save the file as UTF-8 text)"),
@@ -154,7 +155,7 @@ def test_one_in_the_inbox_itself_or_in_no_issues_folder_means_nothing(w: World) 
     w.deliver()
 
     assert w.row("TEST-1/a.txt").state is State.DONE
-    assert w.desk.journal.value("SELECT files FROM stray WHERE folder = ?", (b"no key",)) == 1
+    assert w.runtime.journal.value("SELECT files FROM stray WHERE folder = ?", (b"no key",)) == 1
 
 
 def test_a_waiting_file_that_is_ignored_by_now_is_withdrawn(w: World) -> None:
@@ -202,21 +203,21 @@ def test_what_is_left_alone_is_counted(w: World) -> None:
     for name in ("TEST-1/a.log", "TEST-1/raw/b", "TEST-1/c.tmp", "TEST-1/d.txt", "TEST-2/Thumbs.db", "no key/e.tmp"):
         w.drop(name)
     w.scan()
-    assert counts.ignored(w.desk.journal) == 4
+    assert counts.ignored(w.runtime.journal) == 4
     (w.inbox / "TEST-1/a.log").unlink()
     w.scanner.scan({b"TEST-1"})
-    assert counts.ignored(w.desk.journal) == 3
+    assert counts.ignored(w.runtime.journal) == 3
     (w.inbox / "TEST-2/Thumbs.db").unlink()
     w.scan()
 
-    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now(), look=False)
+    found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now(), look=False)
     assert found["ignored"] == 2
     for name in ("raw/b", "c.tmp"):
         (w.inbox / "TEST-1" / name).unlink()
     (w.inbox / "TEST-1/raw").rmdir()
     w.restart()
     w.scan()
-    assert counts.ignored(w.desk.journal) == 0
+    assert counts.ignored(w.runtime.journal) == 0
     assert "ignored    2 names are left alone by a pattern; `attachd why FOLDER` says by which" in status_text.lines(
         found, w.clock.now()
     )
@@ -270,9 +271,9 @@ def test_what_was_ready_is_held_back_until_it_is_mended(w: World) -> None:
     w.scan()
     broken(w, "pattern")
     w.scan()
-    before = w.desk.journal.value("SELECT total_changes()")
+    before = w.runtime.journal.value("SELECT total_changes()")
     w.scan()
-    assert w.desk.journal.value("SELECT total_changes()") == before
+    assert w.runtime.journal.value("SELECT total_changes()") == before
     w.work()
     assert w.jira.names("TEST-1") == ["z.txt"]
     assert w.row("TEST-1/a/x.txt").blocked == ".attachdignore has no pattern in line 1 ('!')"

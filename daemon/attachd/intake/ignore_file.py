@@ -13,6 +13,7 @@ from attachd import errors, gitignore
 from attachd.fs.leases import Writer, writer
 from attachd.gitignore import Brackets, NoPattern, Pattern
 from attachd.intake import ignore_patterns
+from attachd.model import printable
 
 NAME = b".attachdignore"
 #: What a file may hold. A larger one was not written by a person, and each name would take longer to compare: with these
@@ -117,4 +118,6 @@ def parse(content: bytes) -> Patterns | Broken:
 
 def _no_pattern(number: int, line: str, reason: str) -> str:
     shown = line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
-    return f"has no pattern in line {number} ({shown!r}{f': {reason}' if reason else ''})"
+    # The reason may quote what stands in the line.
+    told = printable(reason.encode("utf-8", "surrogateescape"))
+    return f"has no pattern in line {number} ({shown!r}{f': {told}' if told else ''})"
