@@ -45,11 +45,11 @@ def _timed(site: installed.Site, files: int, repetitions: int) -> list[list[floa
     held = start.start(settings, clock=Clock(), environ={})
     watch = Watch(Doorbell())
     try:
-        desk = held.desk
+        runtime = held.runtime
         coverage = Coverage(site.inbox, watch)
-        scanner = Scanner(desk.journal, desk.config, desk.clock, desk.guard, coverage)
+        scanner = Scanner(runtime.journal, runtime.config, runtime.clock, runtime.guard, coverage)
         scanner.remounted()
-        coverage.begin(desk.clock.boot())
+        coverage.begin(runtime.clock.boot())
         first = [figures.seconds(scanner.scan)]
         scanner.scan()
         assert site.known() == files

@@ -69,8 +69,8 @@ def changes(journal: sqlite3.Connection, before: Row) -> dict[str, Any]:
     return {name: now for name, was, now in zip(rows.COLUMNS, before, after, strict=True) if was != now}
 
 
-def moved(journal: sqlite3.Connection, asked: str, lane: str) -> None:
-    journal.execute("INSERT INTO moved (asked, lane) VALUES (?, ?)", (asked, lane))
+def moved(journal: sqlite3.Connection, folder_key: str, issue: str) -> None:
+    journal.execute("INSERT INTO moved (folder_key, issue) VALUES (?, ?)", (folder_key, issue))
 
 
 # --- Follow ---------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def test_a_row_that_follows_to_another_issue_begins_anew_there(journal: sqlite3.
 
     admission.follow(journal, row, ELSEWHERE, PRINT, NOW)
 
-    where = {"path": ELSEWHERE.path, "name": "b.txt", "asked": "OPS-7", "lane": "OPS-7", "epoch": 9}
+    where = {"path": ELSEWHERE.path, "name": "b.txt", "folder_key": "OPS-7", "issue": "OPS-7", "epoch": 9}
     fresh = {"contested": None, "contested_at": None, "held": 0, "site_faults": 0, "due": 0, "wait": 0, "blocked": None}
     assert changes(journal, row) == where | fresh
 
@@ -106,7 +106,7 @@ def test_a_row_that_follows_goes_to_the_key_under_which_the_issue_is_reached(jou
 
     admission.follow(journal, row, ELSEWHERE, PRINT, NOW)
 
-    assert [changes(journal, row)[key] for key in ("asked", "lane")] == ["OPS-7", "NEW-5"]
+    assert [changes(journal, row)[key] for key in ("folder_key", "issue")] == ["OPS-7", "NEW-5"]
 
 
 @pytest.mark.parametrize("state", [State.SEEN, State.READY])
@@ -392,7 +392,7 @@ FAILED_AS = {"root": "failed", "target": b"TEST-1/old.txt"}
     [
         (State.FAILED, {}, [b"TEST-1/old.txt"]),
         (State.REFUSED, {}, []),
-        (State.FAILED, {"asked": "OPS-7"}, []),
+        (State.FAILED, {"folder_key": "OPS-7"}, []),
         (State.FAILED, {"size": 4}, []),
         (State.FAILED, {"mtime_ns": 4}, []),
         (State.FAILED, {"root": None, "target": None}, []),

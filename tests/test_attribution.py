@@ -461,7 +461,7 @@ def learned(w: World) -> None:
     w.drop("OLD-1/log.txt", b"one")
     w.jira.faults.append(Fault(**LOST, commit="all"))
     w.settle(hours=1)
-    assert w.desk.journal.value("SELECT lane FROM moved WHERE asked = 'OLD-1'") == "NEW-5"
+    assert w.runtime.journal.value("SELECT issue FROM moved WHERE folder_key = 'OLD-1'") == "NEW-5"
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -476,7 +476,7 @@ def test_a_moved_issue_is_asked_about_again_and_a_contradiction_ends_it(w: World
     w.settle(hours=1)
 
     assert contents(w, "OLD-1")[b"later"] == 1
-    assert w.desk.journal.value("SELECT count(*) FROM moved") == 0
+    assert w.runtime.journal.value("SELECT count(*) FROM moved") == 0
 
 
 def test_no_answer_is_no_contradiction(w: World) -> None:
@@ -488,7 +488,7 @@ def test_no_answer_is_no_contradiction(w: World) -> None:
     w.settle(hours=1)
 
     assert contents(w, "NEW-5") == Counter([b"one", b"later"])
-    assert w.desk.journal.value("SELECT lane FROM moved WHERE asked = 'OLD-1'") == "NEW-5"
+    assert w.runtime.journal.value("SELECT issue FROM moved WHERE folder_key = 'OLD-1'") == "NEW-5"
 
 
 # --- What is kept of the first doubtful attempt ---------------------------------------------------------------------
@@ -568,7 +568,7 @@ def test_the_account_of_the_attempt_counts_and_not_the_one_of_now(w: World) -> N
     w.drop("TEST-1/log.txt", b"bytes")
     w.jira.faults.append(Fault(**LOST, commit="all"))
     w.deliver()
-    w.desk.site.author = "712020:another"
+    w.runtime.site.author = "712020:another"
 
     w.settle(hours=1)
 
@@ -600,7 +600,7 @@ def test_a_service_that_stops_reads_no_content_to_its_end(w: World) -> None:
     w.drop("TEST-1/log.txt", b"bytes")
     w.jira.faults.append(Fault(**LOST, commit="all"))
     w.deliver()
-    w.jira.before = w.desk.stopping.set
+    w.jira.before = w.runtime.stopping.set
     w.clock.advance(6.0)
 
     w.step()

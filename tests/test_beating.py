@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from attachd import heartbeat
 from attachd.delivery import upload
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.fs import folders
 from attachd.heartbeat import PATIENCE_SECONDS, Beats
 from attachd.service import watchdog as service_watchdog
@@ -199,13 +199,13 @@ def test_a_wait_for_the_bandwidth_limit_is_no_hang(tmp_path: Path, monkeypatch: 
         w.scan()
         seen: list[list[heartbeat.Hang]] = []
 
-        def waiting(desk: Desk, size: int, ended: threading.Event) -> None:
+        def waiting(runtime: Runtime, size: int, ended: threading.Event) -> None:
             w.clock.advance(PATIENCE_SECONDS - 1.0)
-            seen.append(desk.beats.hangs())
+            seen.append(runtime.beats.hangs())
 
         monkeypatch.setattr(upload, "_pay", waiting)
-        w.desk.beats.beat()
-        assert upload._paid(w.desk, w.rows())
+        w.runtime.beats.beat()
+        assert upload._paid(w.runtime, w.rows())
 
     assert len(seen) > 2
     assert not any(seen)

@@ -88,7 +88,7 @@ def test_with_a_visible_witness_a_404_is_believed_and_invisible_ones_are_struck_
     w.settle(hours=0.01)
 
     assert w.row("TEST-404/a.txt").state == "FAILED"
-    assert probe.known(w.desk) == ["OPS-1"]
+    assert probe.known(w.runtime) == ["OPS-1"]
 
 
 def test_a_witness_that_was_struck_off_is_one_again_when_it_accepts_a_file(w: World) -> None:
@@ -97,13 +97,13 @@ def test_a_witness_that_was_struck_off_is_one_again_when_it_accepts_a_file(w: Wo
     w.drop("TEST-404/a.txt", b"a")
     w.deliver()
     assert w.row("TEST-404/a.txt").held
-    assert probe.known(w.desk) == []
+    assert probe.known(w.runtime) == []
     w.jira.missing.discard("OPS-1")
     w.clock.advance(1.0)
 
     accepted(w, "OPS-1")
 
-    assert probe.known(w.desk) == ["OPS-1"]
+    assert probe.known(w.runtime) == ["OPS-1"]
     assert w.row("TEST-404/a.txt").state == "FAILED"
 
 
@@ -187,7 +187,7 @@ def test_three_refusals_that_nothing_confirms_wait_for_a_person(w: World) -> Non
 
     assert w.states() == ["READY"] * 3
     assert w.pauses() == set()
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET held = 2")
     w.deliver()
     assert w.states() == ["FAILED"] * 3

@@ -116,7 +116,7 @@ def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: 
     w.deliver()
 
     assert w.pauses() == {"site:wrong-size"}
-    (pause,) = w.desk.journal.rows("SELECT wait, reason FROM pause")
+    (pause,) = w.runtime.journal.rows("SELECT wait, reason FROM pause")
     assert 3600.0 <= pause["wait"] < 3601.0
     assert pause["reason"].startswith("files of more than one issue arrive in Jira with another size than was sent;")
     assert "TEST-2/a.txt" in w.files(w.failed)
@@ -363,7 +363,7 @@ def test_a_remount_that_changes_device_numbers_sends_nothing_again(w: World) -> 
     w.scan()
     w.step()
     w.scanner._mount = (9, 9, 9)
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET dev = dev + 7, ino = ino + 7")
 
     w.settle()
@@ -379,7 +379,7 @@ def test_after_a_restart_a_file_that_was_moved_but_not_closed_is_closed_first(
     """The rename was the last thing that the process did; then the same name was dropped again."""
     w.drop("TEST-1/log.txt", b"first", MTIME)
     w.scan()
-    monkeypatch.setattr(file_away, "_write", lambda desk, results: 0)
+    monkeypatch.setattr(file_away, "_write", lambda runtime, results: 0)
     assert w.step(), "it is sent"
     assert not w.step(), "and moved"
     monkeypatch.undo()
@@ -485,7 +485,7 @@ def test_an_inbox_whose_marker_was_deleted_is_taken_over_only_when_told(w: World
 
     assert w.jira.uploads == []
     assert not (w.inbox / ".attachd/id").exists()
-    assert "--adopt-inbox" in w.desk.guard.sight.reason
+    assert "--adopt-inbox" in w.runtime.guard.sight.reason
 
     w.restart(adopt_inbox=True)
     w.settle()
@@ -693,7 +693,7 @@ def test_a_large_folder_does_not_hold_up_a_single_file_of_another(w: World) -> N
     assert w.jira.uploads[before:] == [["one.txt"]]
 
 
-def test_a_moved_issue_and_its_old_key_are_one_lane(w: World) -> None:
+def test_a_moved_issue_and_its_old_key_are_one_issue(w: World) -> None:
     w.jira.moved["OLD-1"] = "NEW-7"
     w.drop("OLD-1/a.txt", b"a")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
@@ -705,7 +705,7 @@ def test_a_moved_issue_and_its_old_key_are_one_lane(w: World) -> None:
     w.settle()
 
     assert attached(w, "NEW-7") == [b"a", b"b", b"c"]
-    assert {row.lane for row in w.rows("WHERE path <> 'x'")[1:]} == {"NEW-7"}
+    assert {row.issue for row in w.rows("WHERE path <> 'x'")[1:]} == {"NEW-7"}
     assert sorted(w.files(w.done)) == ["NEW-7/c.txt", "OLD-1/a.txt", "OLD-1/b.txt"]
 
 
@@ -722,4 +722,4 @@ def test_an_attached_file_that_is_moved_to_another_issue_before_it_was_filed_is_
 
     assert (attached(w, "TEST-1"), attached(w, "TEST-2")) == ([b"one"], [b"one"])
     assert w.files(w.done) == {"TEST-2/log.txt": b"one"}
-    assert [(row.asked, str(row.state)) for row in w.rows()] == [("TEST-1", "DONE"), ("TEST-2", "DONE")]
+    assert [(row.folder_key, str(row.state)) for row in w.rows()] == [("TEST-1", "DONE"), ("TEST-2", "DONE")]

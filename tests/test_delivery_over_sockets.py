@@ -49,7 +49,7 @@ def w(tmp_path: Path, jira: Standin) -> Iterator[World]:
     with world(home, jira={"url": jira.url, "auth": auth}, upload={"stall_seconds": 300.0}) as made:
         made.client.close()
         made.client = connection.make_client(
-            made.desk.config, made.desk.credentials, connection.tls_context(made.desk.config)
+            made.runtime.config, made.runtime.credentials, connection.tls_context(made.runtime.config)
         )
         yield made
 
@@ -230,8 +230,8 @@ def test_a_file_that_is_being_rewritten_as_its_upload_begins_settles_first(w: Wo
     w.scan()
     loaded, usual = [], preflight.load
 
-    def load(desk, stack, row, folders):  # type: ignore[no-untyped-def]
-        loaded.append(usual(desk, stack, row, folders))
+    def load(runtime, stack, row, folders):  # type: ignore[no-untyped-def]
+        loaded.append(usual(runtime, stack, row, folders))
         if len(loaded) == 1:
             with path.open("r+b") as file:
                 file.write(b"new ")
@@ -319,9 +319,9 @@ def limited(home: Path, jira: Standin, rate: int, **keys: Any) -> Iterator[World
     with world(home, jira={"url": jira.url, "auth": auth}, upload=upload) as made:
         made.client.close()
         made.client = connection.make_client(
-            made.desk.config, made.desk.credentials, connection.tls_context(made.desk.config)
+            made.runtime.config, made.runtime.credentials, connection.tls_context(made.runtime.config)
         )
-        made.desk.stopping = threading.Event()
+        made.runtime.stopping = threading.Event()
         made.clock.boot = time.monotonic  # type: ignore[method-assign]
         yield made
 
@@ -351,12 +351,12 @@ def test_a_worker_that_waits_for_the_limit_is_not_waited_for(tmp_path: Path, jir
         w.scan()
         thread = threading.Thread(target=w.step)
         thread.start()
-        charged, until = w.desk.bandwidth, time.monotonic() + 20.0
+        charged, until = w.runtime.bandwidth, time.monotonic() + 20.0
         while charged._paid == 0.0:
             assert time.monotonic() < until
             time.sleep(0.01)
-        w.desk.stopping.set()
-        w.desk.cutting.set()
+        w.runtime.stopping.set()
+        w.runtime.cutting.set()
         thread.join(20.0)
 
         assert not thread.is_alive()

@@ -32,7 +32,7 @@ def nested(levels: int, name: str = "d") -> str:
 
 
 def strays(w: World) -> dict[str, int]:
-    return {stray.folder.decode(): stray.files for stray in counts.strays(w.desk.journal) if stray.reason == REASON}
+    return {stray.folder.decode(): stray.files for stray in counts.strays(w.runtime.journal) if stray.reason == REASON}
 
 
 def make(w: World, folder: str, *names: str) -> None:
@@ -87,7 +87,7 @@ def test_it_is_said_in_status_and_once_in_the_log(w: World, capsys: pytest.Captu
         w.scan()
 
     lines = [line for line in capsys.readouterr().out.splitlines() if "folder.not_routed" in line]
-    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now(), look=False)
+    found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now(), look=False)
     assert len(lines) == 1
     assert REASON in lines[0]
     assert [(stray["folder"], stray["reason"]) for stray in found["strays"]] == [(nested(33), REASON)]
@@ -130,7 +130,7 @@ def test_in_a_folder_of_no_issue_they_are_counted_with_the_others(w: World) -> N
     make(w, "/".join(["no key", *["d"] * 40]), "a", "b")
     w.scan()
 
-    assert [(stray.folder, stray.files) for stray in counts.strays(w.desk.journal)] == [(b"no key", 2)]
+    assert [(stray.folder, stray.files) for stray in counts.strays(w.runtime.journal)] == [(b"no key", 2)]
 
 
 def test_a_folder_of_hundreds_of_levels_is_answered_for(w: World) -> None:
@@ -156,7 +156,7 @@ def test_a_file_that_was_sent_keeps_the_name_it_was_sent_under(w: World) -> None
     make(w, "TEST-1/" + "/".join(["f" * 250] * 2), "x.pdf")
     w.scan()
     old = "f" * 236 + ".pdf"
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET name = ?", (old,))
     w.deliver()
 

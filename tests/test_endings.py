@@ -252,24 +252,24 @@ def test_a_file_that_stays_without_its_end_is_sent_as_it_is_and_the_remark_stays
 
 def test_what_holds_it_is_written_once_and_found_out_once(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     w.drop("TEST-1/a.gz", gzip.compress(os.urandom(1000))[:-1])
-    asked: list[int] = []
+    folder_key: list[int] = []
     real = truncation.lacks
-    monkeypatch.setattr(truncation, "lacks", lambda descriptor, size: asked.append(size) or real(descriptor, size))
+    monkeypatch.setattr(truncation, "lacks", lambda descriptor, size: folder_key.append(size) or real(descriptor, size))
     w.scan()
-    before = w.desk.journal.value("SELECT total_changes()")
+    before = w.runtime.journal.value("SELECT total_changes()")
     for _ in range(5):
         w.clock.advance(30.0)
         w.scan()
 
-    assert len(asked) == 1
-    assert w.desk.journal.value("SELECT total_changes()") == before
+    assert len(folder_key) == 1
+    assert w.runtime.journal.value("SELECT total_changes()") == before
 
 
 def test_status_names_it_with_the_time(w: World) -> None:
     w.drop("TEST-1/a.pdf", PDF[:1000])
     w.scan()
 
-    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
+    found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.time)
     told = text.clock(w.clock.time + 600.0, w.clock.time)
     line = f"waiting    TEST-1/a.pdf: its end is missing (a PDF ends with %%EOF) (until {told})"
     assert line in status_text.lines(found, w.clock.time)

@@ -95,7 +95,7 @@ def last_day(w: World) -> datetime.date:
 
 def told(w: World) -> list[dict[str, Any]]:
     with capture_logs() as lines:
-        token_expiry.remind(w.desk)
+        token_expiry.remind(w.runtime)
     return [dict(line) for line in lines]
 
 
@@ -133,7 +133,7 @@ def test_a_full_disk_neither_ends_the_service_nor_fills_the_log(w: World, monkey
 
 
 def test_status_says_it_in_one_line(w: World) -> None:
-    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.time)
+    found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.time)
     lines = status_text.lines(found, w.clock.time)
 
     assert found["token_expires"] == str(last_day(w))
@@ -144,7 +144,9 @@ def test_status_says_it_in_one_line(w: World) -> None:
 
 @pytest.mark.parametrize(("left", "result"), [(31, "ok"), (30, "warning"), (-1, "warning")])
 def test_check_says_it(w: World, left: int, result: str) -> None:
-    found: Sequence[check.Finding] = list(check._token_expires(w.desk.config, last_day(w) - datetime.timedelta(left)))
+    found: Sequence[check.Finding] = list(
+        check._token_expires(w.runtime.config, last_day(w) - datetime.timedelta(left))
+    )
 
     assert [(finding.what, finding.result) for finding in found] == [("jira.auth.token_expires", result)]
     assert bool(found[0].remedy) == (result == "warning")

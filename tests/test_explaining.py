@@ -64,8 +64,8 @@ def row(state: State, **values: Any) -> Row:
         "generation": 0,
         "size": 2048,
         "epoch": 7,
-        "asked": "TEST-1",
-        "lane": "TEST-1",
+        "folder_key": "TEST-1",
+        "issue": "TEST-1",
         "state": state,
         "since": NOW - 60,
         "seen_at": NOW - 60,
@@ -162,7 +162,7 @@ WAITS: dict[str, tuple[Waiting, str]] = {
         ),
     ),
     "moved issue": (
-        Waiting(row(READY, lane="NEW-5")),
+        Waiting(row(READY, issue="NEW-5")),
         "is the next file for TEST-1 (which is NEW-5 now); it is sent as soon as a transfer is free",
     ),
     "its own wait": (

@@ -136,7 +136,7 @@ def test_what_is_written_in_the_gap_without_a_journalled_ctime_is_a_new_file(
 ) -> None:
     """As after an update from a journal that did not know it, and for files that changed directly before they were sent."""
     sent(w, "TEST-1/a.txt")
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET sent_ctime_ns = NULL")
     around_rename(monkeypatch, before=rewrite)
 
@@ -162,7 +162,7 @@ def test_a_ctime_that_anybody_can_set_proves_nothing(w: World, monkeypatch: pyte
     monkeypatch.setattr(filesystems, "kind", lambda _file: "vfat")
     sent(w, "TEST-1/a.txt")
     rewrite(w.inbox / "TEST-1/a.txt")
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         ctime_ns = (w.inbox / "TEST-1/a.txt").stat().st_ctime_ns
         connection.execute("UPDATE file SET ctime_ns = ?, sent_ctime_ns = ?", (ctime_ns, ctime_ns))
 

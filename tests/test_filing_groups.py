@@ -39,9 +39,9 @@ def commits(w: World, files: int, issue: str) -> int:
     """How many transactions are committed while so many files of one request go from ready to filed."""
     dropped(w, files, issue)
     said: list[str] = []
-    w.desk.journal._connection.set_trace_callback(said.append)
+    w.runtime.journal._connection.set_trace_callback(said.append)
     w.work()
-    w.desk.journal._connection.set_trace_callback(None)
+    w.runtime.journal._connection.set_trace_callback(None)
     assert sum(map(len, w.jira.uploads)) >= files
     return sum(statement.startswith("COMMIT") for statement in said)
 
@@ -90,31 +90,31 @@ def test_before_the_site_is_met_what_has_its_verdict_is_moved_first(w: World) ->
     w.drop("TEST-1/sent.txt", b"a")
     w.scan()
     assert w.step()
-    w.desk.site.introduced = False
+    w.runtime.site.introduced = False
     w.drop("TEST-2/waits.txt", b"b")
     w.scan()
 
     assert w.step()
 
     assert w.states() == ["DONE", "READY"]
-    assert not w.desk.site.introduced
+    assert not w.runtime.site.introduced
 
 
 def test_a_site_that_cannot_be_met_is_asked_by_one_worker_and_not_by_each_that_waited_for_it(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    folder_key: list[str] = []
 
     def introduce(*_: object) -> Fault:
-        asked.append("asked")
+        folder_key.append("folder_key")
         return Fault(Scope.SITE, "unreachable", "nobody answers", cure=Cure.PROBE)
 
     monkeypatch.setattr(probe, "introduce", introduce)
 
-    assert not worker._met(w.desk, w.client)
-    assert not worker._met(w.desk, w.client)
+    assert not worker._met(w.runtime, w.client)
+    assert not worker._met(w.runtime, w.client)
 
-    assert asked == ["asked"]
+    assert folder_key == ["folder_key"]
 
 
 def test_at_the_end_all_that_has_its_verdict_is_moved(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_at_the_end_all_that_has_its_verdict_is_moved(w: World, monkeypatch: pyt
     assert w.step()
     assert w.states() == ["ATTACHED"] * 5
 
-    worker.conclude(w.desk)
+    worker.conclude(w.runtime)
 
     assert w.states() == ["DONE"] * 5
 
@@ -155,7 +155,9 @@ def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch
     real = fs_move.Group.move
 
     def move(self: fs_move.Group, *ends: object) -> object:
-        named.append(w.desk.journal.value("SELECT count(*) FROM file WHERE target IS NOT NULL AND finished_at IS NULL"))
+        named.append(
+            w.runtime.journal.value("SELECT count(*) FROM file WHERE target IS NOT NULL AND finished_at IS NULL")
+        )
         return real(self, *ends)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fs_move.Group, "move", move)
@@ -265,7 +267,7 @@ def test_a_name_that_is_promised_to_another_by_now_is_left_to_it(w: World, monke
         patched.setattr(
             targets,
             "retarget",
-            lambda desk, row: targets.change(desk, row, {"root": "done", "target": b"TEST-1/other.txt"}),
+            lambda runtime, row: targets.change(runtime, row, {"root": "done", "target": b"TEST-1/other.txt"}),
         )
         w.work()
 

@@ -344,7 +344,7 @@ def test_a_folder_that_takes_no_file_pauses_everything_and_is_named(
         w.deliver()
 
         assert w.pauses() == {"site:disk"}
-        reason = w.desk.journal.value("SELECT reason FROM pause WHERE kind = 'disk'")
+        reason = w.runtime.journal.value("SELECT reason FROM pause WHERE kind = 'disk'")
         what = "Attached files" if verdict == "done" else "Failed files"
         assert re.match(re.escape(f"{what} cannot be moved to {root}") + _pattern(BROKEN[code]), reason), reason
         assert reason.removesuffix(".") in told(w, "TEST-1/a.txt").sentence
@@ -403,7 +403,7 @@ def test_a_real_disk_that_is_full_is_told_from_one_that_is_too_small_for_a_file(
         w.deliver()
 
         assert w.pauses() == {"site:disk"}
-        reason = w.desk.journal.value("SELECT reason FROM pause WHERE kind = 'disk'")
+        reason = w.runtime.journal.value("SELECT reason FROM pause WHERE kind = 'disk'")
         assert reason == (
             f"Attached files cannot be moved to {w.done}: its disk is full (0 bytes free). Make room there; nothing is lost "
             "meanwhile."

@@ -71,8 +71,8 @@ def test_a_size_is_judged_when_the_file_is_quiet() -> None:
 
 
 def told(w: World, path: str) -> why.Answer:
-    locator = why_lookup.Locator(w.desk.config, w.desk.journal)
-    circumstances = why_lookup.circumstances(w.desk.config, w.home / "state", w.desk.journal, w.clock)
+    locator = why_lookup.Locator(w.runtime.config, w.runtime.journal)
+    circumstances = why_lookup.circumstances(w.runtime.config, w.home / "state", w.runtime.journal, w.clock)
     ((_, found),) = locator.about(bytes(w.inbox / path), b"/")
     return why.explain(path, found, circumstances)
 
@@ -92,9 +92,9 @@ def test_a_file_of_the_wrong_size_is_blocked_until_it_changes(small: World) -> N
     assert answer.word is Word.BLOCKED
     since = text.clock(small.row("TEST-1/a.txt").since, small.clock.now())
     assert f"cannot be taken since {since}: it is smaller than min_bytes = 3;" in answer.sentence
-    before = small.desk.journal.value("SELECT total_changes()")
+    before = small.runtime.journal.value("SELECT total_changes()")
     small.scan()
-    assert small.desk.journal.value("SELECT total_changes()") == before
+    assert small.runtime.journal.value("SELECT total_changes()") == before
     path.write_bytes(b"123")
     small.deliver()
 
@@ -118,7 +118,7 @@ def test_a_young_file_waits_and_says_until_when(tmp_path: Path) -> None:
         report = w.scan()
         assert report.settles == {b"TEST-1": w.clock.boot() + 60.0}
         assert ": it is younger than min_age_seconds = 60; it is sent to TEST-1 at " in told(w, "TEST-1/a.txt").sentence
-        (waiting,) = status.collect(w.desk.config, w.home, w.desk.journal, w.clock.time)["waiting_for"]
+        (waiting,) = status.collect(w.runtime.config, w.home, w.runtime.journal, w.clock.time)["waiting_for"]
         assert waiting["next"] == w.clock.time + 60.0
         w.clock.advance(60.0)
         w.deliver()

@@ -167,18 +167,18 @@ def steps(line: str, length: int) -> int:
     """How often an automaton asks which states a character leads to, for a name of this length."""
     made = patterns([line])
     made.last("a" * length, folder=False)
-    asked = 0
+    calls = 0
     for automaton in (made._names, made._paths):
         taking = automaton._taking
 
         def count(char: str, taking: object = taking) -> int:
-            nonlocal asked
-            asked += 1
+            nonlocal calls
+            calls += 1
             return taking(char)  # type: ignore[operator,no-any-return]
 
         automaton._taking = count  # type: ignore[method-assign]
     made.last("a" * length, folder=False)
-    return asked
+    return calls
 
 
 @pytest.mark.parametrize("line", HARD.values(), ids=list(HARD))

@@ -165,7 +165,7 @@ def test_another_worker_does_not_believe_a_404_while_the_account_is_being_asked(
     def slow_answer() -> None:
         if w.jira.requests[-1][1].endswith("/myself"):
             w.clock.advance(3)
-            blame.review(w.desk)
+            blame.review(w.runtime)
 
     w.jira.before = slow_answer
     w.work()
@@ -285,7 +285,7 @@ def test_an_upload_that_was_under_way_does_not_end_a_pause_that_jira_asked_for(w
     # delivery.md 6: "Retry-After ... is a minimum".
     def throttled_meanwhile() -> None:
         if w.jira.requests[-1][0] == "POST":
-            pause.pause(w.desk, WorldFault(Scope.SITE, "rate-limit", "Jira's rate limit", wait=3600.0))
+            pause.pause(w.runtime, WorldFault(Scope.SITE, "rate-limit", "Jira's rate limit", wait=3600.0))
 
     w.drop("TEST-1/a.txt")
     w.scan()
@@ -400,7 +400,7 @@ def test_an_adopted_inbox_is_locked(w):
     shutil.rmtree(w.inbox / inbox_marker.FOLDER)
     w.restart(adopt_inbox=True)
     w.scan()
-    assert w.desk.guard.sight.there
+    assert w.runtime.guard.sight.there
     assert w.held.tenure.held
     assert locks.holder(w.inbox / inbox_marker.FOLDER / inbox_marker.LOCK) is not None
 
@@ -465,9 +465,9 @@ def test_failed_that_became_read_only_does_not_end_the_program(w, monkeypatch):
 
 def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkeypatch):
     # delivery.md 1: "After a restart or remount, first every ATTACHED or REFUSED row whose target is ours is closed".
-    intake = Intaking(w.desk)
+    intake = Intaking(w.runtime)
     closed, watched = [], []
-    monkeypatch.setattr(file_away, "close_moved", lambda _desk: closed.append(1))
+    monkeypatch.setattr(file_away, "close_moved", lambda _runtime: closed.append(1))
     monkeypatch.setattr(intake.watch, "start", lambda: watched.append(1))
     w.drop("TEST-1/a.txt")
     intake._scan_all()
@@ -487,12 +487,12 @@ def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
     # contract 2.6: "For every file that waits there is one sentence"; none for what is not there.
     w.drop("no key/a.txt")
     w.scan()
-    assert [stray.folder for stray in counts.strays(w.desk.journal)] == [b"no key"]
+    assert [stray.folder for stray in counts.strays(w.runtime.journal)] == [b"no key"]
     w.end()
     shutil.rmtree(w.inbox / "no key")
     w.restart()
     w.scan()
-    assert counts.strays(w.desk.journal) == []
+    assert counts.strays(w.runtime.journal) == []
 
 
 def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):
@@ -528,14 +528,14 @@ def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_progra
         w.scan()
         w.clock.advance(6)
         w.scan()
-        claimed = worker.claim(w.desk)
+        claimed = worker.claim(w.runtime)
         assert claimed
         w.drop("TEST-1/a.txt", b"rewritten")
         w.scan()
         (w.inbox / "TEST-1/a.txt").unlink()
         w.scan()
         assert w.rows() == []
-        assert upload.send(w.desk, w.client, claimed[1]) == []
+        assert upload.send(w.runtime, w.client, claimed[1]) == []
 
 
 def test_files_in_a_folder_that_is_no_longer_served_are_withdrawn_when_they_are_gone(w):
@@ -612,9 +612,9 @@ def test_a_full_state_folder_is_waited_for(w):
     def full(*_args, **_more):
         raise sqlite3.OperationalError("database or disk is full")
 
-    w.desk.journal.transaction, usual = full, w.desk.journal.transaction
+    w.runtime.journal.transaction, usual = full, w.runtime.journal.transaction
     w.step()
-    w.desk.journal.transaction = usual
+    w.runtime.journal.transaction = usual
     w.settle(hours=1)
     assert w.states() == ["DONE"]
 
@@ -682,16 +682,16 @@ def test_what_a_listing_had_shown_under_the_new_key_of_a_moved_issue_is_not_cred
 
 def test_noticing_new_files_never_reads_the_whole_journal(w):
     # architecture.md: "a million waiting files cost disk, not RAM"; and not a full scan of the table for each new size.
-    asked: list[str] = []
-    w.desk.journal._connection.set_trace_callback(asked.append)
+    folder_key: list[str] = []
+    w.runtime.journal._connection.set_trace_callback(folder_key.append)
     w.drop("TEST-1/a.txt")
     w.deliver()
-    w.desk.journal._connection.set_trace_callback(None)
+    w.runtime.journal._connection.set_trace_callback(None)
     plans = {
         record["detail"]: sql
-        for sql in asked
+        for sql in folder_key
         if sql.startswith("SELECT")
-        for record in w.desk.journal.rows("EXPLAIN QUERY PLAN " + sql)
+        for record in w.runtime.journal.rows("EXPLAIN QUERY PLAN " + sql)
     }
     assert "SCAN file" not in plans
 

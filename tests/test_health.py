@@ -46,7 +46,7 @@ def _paused(scope: Scope, subject: str = "", cure: Cure = Cure.PROBE) -> Callabl
     def make(w: World, _: pytest.MonkeyPatch) -> None:
         now = w.clock.now()
         held = Pause(scope, subject, f"kind-{scope}", f"reason of {scope}", cure, now, now + 600, 600.0, 1)
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             pauses.put(connection, held)
 
     return make
@@ -56,14 +56,14 @@ def _disk(w: World, patch: pytest.MonkeyPatch) -> None:
     def full(folder: Path) -> str:
         return disk.words(folder, "is full")
 
-    w.desk.journal.note(sqlite3.OperationalError("database or disk is full"))
+    w.runtime.journal.note(sqlite3.OperationalError("database or disk is full"))
     patch.setattr(disk, "trouble", full)
     patch.setattr(disk, "low", full)
 
 
 def _inbox(w: World, _: pytest.MonkeyPatch) -> None:
     (w.inbox / ".attachd" / "id").unlink()
-    w.desk.guard.look()
+    w.runtime.guard.look()
 
 
 def _fuse(w: World, _: pytest.MonkeyPatch) -> None:
@@ -79,13 +79,13 @@ def _elsewhere(w: World, _: pytest.MonkeyPatch) -> None:
     w.scan()
     w.step()
     w.step()
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET site = ? WHERE state = 'DOUBTFUL'", (OTHER,))
 
 
 def _meta(key: str, value: object) -> Callable[[World, pytest.MonkeyPatch], None]:
     def make(w: World, _: pytest.MonkeyPatch) -> None:
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             database.put(connection, key, json.dumps(value))
 
     return make
@@ -97,19 +97,19 @@ def _stray(w: World, _: pytest.MonkeyPatch) -> None:
 
 
 def _hang(w: World, _: pytest.MonkeyPatch) -> None:
-    w.desk.beats.beat()
+    w.runtime.beats.beat()
     w.clock.advance(1000.0)
-    health.note_live(w.desk.journal, w.desk.beats.hangs(), None, w.clock.now())
+    health.note_live(w.runtime.journal, w.runtime.beats.hangs(), None, w.clock.now())
 
 
 def _page(w: World, _: pytest.MonkeyPatch) -> None:
-    w.desk.page_trouble = Unserved("127.0.0.1:8123", "its port is taken", "choose another", w.clock.now())
-    health.note_live(w.desk.journal, [], w.desk.page_trouble, w.clock.now())
+    w.runtime.page_trouble = Unserved("127.0.0.1:8123", "its port is taken", "choose another", w.clock.now())
+    health.note_live(w.runtime.journal, [], w.runtime.page_trouble, w.clock.now())
 
 
 def _hook(w: World, _: pytest.MonkeyPatch) -> None:
-    outbox.begin(w.desk.journal, ["webhook"])
-    with w.desk.journal.transaction() as connection:
+    outbox.begin(w.runtime.journal, ["webhook"])
+    with w.runtime.journal.transaction() as connection:
         outbox.put(connection, "stuck", w.clock.now(), {})
     w.clock.advance(3600.0)
 
@@ -164,19 +164,19 @@ OTHERWISE: Mapping[tuple[str, str], str] = {
 def places(w: World) -> dict[str, str]:
     """What is said where."""
     state = w.home / "state"
-    engine: Any = SimpleNamespace(desk=w.desk, intake=SimpleNamespace(scanned_at=None))
+    engine: Any = SimpleNamespace(runtime=w.runtime, intake=SimpleNamespace(scanned_at=None))
     page = Page(engine, state, SimpleNamespace(form="f"), threading.Event())  # type: ignore[arg-type]
     request: Any = SimpleNamespace(query_params={})
-    with closing(database.open_for_reading(state) or w.desk.journal) as reading:
-        found = status.collect(w.desk.config, state, reading, w.clock.now())
-    checked = check.inspect(w.desk.config, state, {}, offline=True)
+    with closing(database.open_for_reading(state) or w.runtime.journal) as reading:
+        found = status.collect(w.runtime.config, state, reading, w.clock.now())
+    checked = check.inspect(w.runtime.config, state, {}, offline=True)
     return {
         "status": "\n".join(status_text.lines(found, w.clock.now())),
         "status --json": json.dumps(found["conditions"], ensure_ascii=False) + json.dumps(found["pauses"]),
         "check": "\n".join(f"{each.what} {each.result} {each.detail} {each.remedy}" for each in checked),
         "page": bytes(page.page(request).body).decode(),
         "status line": run._status_line(engine),
-        "_STATUS.txt": "\n".join(share_texts.status(share_writer.gather(w.desk), running=True)),
+        "_STATUS.txt": "\n".join(share_texts.status(share_writer.gather(w.runtime), running=True)),
     }
 
 
@@ -197,11 +197,11 @@ def test_every_kind_is_said_everywhere(own: World, kind: str, monkeypatch: pytes
     case.make(w, monkeypatch)
 
     said = places(w)
-    engine: Any = SimpleNamespace(desk=w.desk, intake=SimpleNamespace(scanned_at=None))
+    engine: Any = SimpleNamespace(runtime=w.runtime, intake=SimpleNamespace(scanned_at=None))
     page = Page(engine, w.home / "state", SimpleNamespace(form="f"), threading.Event())  # type: ignore[arg-type]
-    asked: Any = None
-    ready = bytes(page.readiness(asked).body).decode()
-    metrics = bytes(page.metrics(asked).body).decode()
+    folder_key: Any = None
+    ready = bytes(page.readiness(folder_key).body).decode()
+    metrics = bytes(page.metrics(folder_key).body).decode()
 
     missing = [
         place for place, text in said.items() if OTHERWISE.get((kind, place), case.says).lower() not in text.lower()
@@ -227,9 +227,9 @@ def test_why_says_what_holds_a_file(own: World, kind: str, seen: bool, monkeypat
         w.scan()
     case.make(w, monkeypatch)
 
-    with closing(database.open_for_reading(w.home / "state") or w.desk.journal) as reading:
-        around = why_lookup.circumstances(w.desk.config, w.home / "state", reading, w.clock)
-        ((name, found),) = why_lookup.Locator(w.desk.config, reading).about(
+    with closing(database.open_for_reading(w.home / "state") or w.runtime.journal) as reading:
+        around = why_lookup.circumstances(w.runtime.config, w.home / "state", reading, w.clock)
+        ((name, found),) = why_lookup.Locator(w.runtime.config, reading).about(
             os.fsencode(w.inbox / "TEST-1/waits.txt"), b"/"
         )
         answer = why.explain(os.fsdecode(name), found, around)
@@ -246,20 +246,20 @@ def test_no_kind_is_forgotten_here() -> None:
 
 
 def test_a_service_that_is_well_says_nothing(own: World) -> None:
-    assert health.of_desk(own.desk) == []
-    engine: Any = SimpleNamespace(desk=own.desk, intake=SimpleNamespace(scanned_at=None))
+    assert health.of_runtime(own.runtime) == []
+    engine: Any = SimpleNamespace(runtime=own.runtime, intake=SimpleNamespace(scanned_at=None))
     page = Page(engine, own.home / "state", SimpleNamespace(form="f"), threading.Event())  # type: ignore[arg-type]
-    asked: Any = None
-    assert page.readiness(asked).body == b"ready\n"
-    assert page.health(asked).body == b"ok\n"
+    folder_key: Any = None
+    assert page.readiness(folder_key).body == b"ready\n"
+    assert page.health(folder_key).body == b"ok\n"
 
 
 def test_a_journal_that_cannot_be_read_is_said_by_who_knows_it(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(own.desk.reader, "rows", fails)
-    (found,) = health.of_desk(own.desk)
+    monkeypatch.setattr(own.runtime.reader, "rows", fails)
+    (found,) = health.of_runtime(own.runtime)
 
     assert (found.kind, found.severity) == (Kind.JOURNAL, health.Severity.STOPPED)
     assert "database or disk is full" in found.sentence
@@ -270,32 +270,32 @@ def test_a_journal_that_cannot_be_read_is_said_by_who_knows_it(own: World, monke
 
 def test_a_full_disk_is_told_once_and_its_end_too_also_to_hooks(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
     w = own
-    outbox.begin(w.desk.journal, ["webhook"])
+    outbox.begin(w.runtime.journal, ["webhook"])
     logged: list[str] = []
     monkeypatch.setattr(journal_disk, "log", SimpleNamespace(
         error=lambda event, **_: logged.append(event), info=lambda event, **_: logged.append(event)))  # fmt: skip
     w.drop("TEST-1/a.txt")
     w.scan()
-    usual = w.desk.journal.transaction
+    usual = w.runtime.journal.transaction
 
     def full(**_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(w.desk.journal, "transaction", full)
+        patch.setattr(w.runtime.journal, "transaction", full)
         for _ in range(5):
             assert not w.step()
-        held = [each.kind for each in health.of_desk(w.desk)]
-        w.clock.advance(w.desk.config.limits.remind_hours * 3600 + 1)
+        held = [each.kind for each in health.of_runtime(w.runtime)]
+        w.clock.advance(w.runtime.config.limits.remind_hours * 3600 + 1)
         w.step()
-    assert w.desk.journal.transaction == usual
+    assert w.runtime.journal.transaction == usual
     w.work()
 
     assert held == [Kind.DISK]
     assert logged == ["journal.full", "journal.full", "journal.writable"]
-    assert [each.kind for each in health.of_desk(w.desk)] == [Kind.HOOK]
+    assert [each.kind for each in health.of_runtime(w.runtime)] == [Kind.HOOK]
     assert w.jira.names("TEST-1") == ["a.txt"]
-    told = [each.kind for each in outbox.after(w.desk.journal, "webhook", 10)]
+    told = [each.kind for each in outbox.after(w.runtime.journal, "webhook", 10)]
     assert [kind for kind in told if kind != "attached"] == ["paused", "resumed"]
 
 

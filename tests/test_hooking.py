@@ -86,15 +86,15 @@ def hooked(tmp_path: Path, receiver: Receiver) -> Iterator[World]:
     (tmp_path / "secret").write_text(f"whsec_{KEY}\n")
     (tmp_path / "secret").chmod(0o600)
     with world(tmp_path, hooks={"url": receiver.url, "secret": {"file": str(tmp_path / "secret")}}) as made:
-        dispatcher.Hooks(made.desk, dispatcher.targets(made.desk))
+        dispatcher.Hooks(made.runtime, dispatcher.targets(made.runtime))
         yield made
 
 
 def tell(w: World, target: dispatcher.Target | None = None, failures: int = 0) -> list[tuple[bool, str]]:
     """Steps until there is nothing to tell, or it failed."""
-    target, progress = target or dispatcher.targets(w.desk)[0], dispatcher.Progress(failures)
+    target, progress = target or dispatcher.targets(w.runtime)[0], dispatcher.Progress(failures)
     results = []
-    while (result := dispatcher.step(w.desk, target, progress, ENDED)) != (False, ""):
+    while (result := dispatcher.step(w.runtime, target, progress, ENDED)) != (False, ""):
         results.append(result)
         if result[1]:
             break
@@ -162,11 +162,11 @@ def test_failures_pauses_and_their_end_and_what_is_stuck_are_told(hooked: World,
     hooked.jira.missing.add("TEST-9")
     hooked.drop("TEST-9/a.txt")
     hooked.settle()
-    pause.pause(hooked.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(hooked.runtime, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     hooked.drop("TEST-1/b.txt")
     hooked.scan()
     hooked.clock.advance(2 * 3600)
-    reminders.remind(hooked.desk)
+    reminders.remind(hooked.runtime)
     hooked.settle()
 
     tell(hooked)
@@ -180,7 +180,7 @@ def test_failures_pauses_and_their_end_and_what_is_stuck_are_told(hooked: World,
 
 
 def test_a_pause_by_hand_and_its_end_are_told(hooked: World, receiver: Receiver) -> None:
-    with hooked.desk.journal.transaction() as connection:
+    with hooked.runtime.journal.transaction() as connection:
         by_hand.pause(connection, "", hooked.clock.time, None)
         by_hand.pause(connection, "", hooked.clock.time, 60.0)
         by_hand.resume(connection, "", hooked.clock.time)
@@ -192,7 +192,7 @@ def test_a_pause_by_hand_and_its_end_are_told(hooked: World, receiver: Receiver)
 
 def test_only_what_is_asked_for_is_told(tmp_path: Path, receiver: Receiver) -> None:
     with world(tmp_path, hooks={"url": receiver.url, "events": ["failed"]}) as w:
-        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+        dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
         w.jira.missing.add("TEST-2")
         w.drop("TEST-1/a.txt")
         w.deliver()
@@ -232,7 +232,7 @@ def test_what_is_not_taken_within_a_day_is_given_up(hooked: World, receiver: Rec
     hooked.clock.advance(dispatcher.GIVE_UP_SECONDS)
 
     with capture_logs() as lines:
-        dispatcher.step(hooked.desk, dispatcher.targets(hooked.desk)[0], dispatcher.Progress(5), ENDED)
+        dispatcher.step(hooked.runtime, dispatcher.targets(hooked.runtime)[0], dispatcher.Progress(5), ENDED)
 
     assert [line["event"] for line in lines] == ["hook.given_up"]
     assert tell(hooked) == []
@@ -242,7 +242,7 @@ def test_what_happened_while_nobody_was_told_is_told_after_a_restart(hooked: Wor
     hooked.drop("TEST-1/a.txt")
     hooked.deliver()
     hooked.restart()
-    dispatcher.Hooks(hooked.desk, dispatcher.targets(hooked.desk))
+    dispatcher.Hooks(hooked.runtime, dispatcher.targets(hooked.runtime))
 
     tell(hooked)
 
@@ -255,26 +255,26 @@ def test_a_hook_that_is_new_is_not_told_what_was_before(tmp_path: Path, receiver
         w.deliver()
         w.tables["hooks"] = {"url": receiver.url}
         w.restart()
-        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+        dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
         assert tell(w) == []
         w.tables.pop("hooks")
         w.restart()
-        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+        dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
         w.drop("TEST-1/b.txt")
         w.deliver()
-        assert w.desk.journal.value("SELECT count(*) FROM event") == 0, "nobody wants to know"
+        assert w.runtime.journal.value("SELECT count(*) FROM event") == 0, "nobody wants to know"
 
 
 def test_events_that_all_were_told_are_forgotten_and_ids_go_on(hooked: World) -> None:
     hooked.drop("TEST-1/a.txt")
     hooked.deliver()
     tell(hooked)
-    assert hooked.desk.journal.value("SELECT count(*) FROM event") == 0
+    assert hooked.runtime.journal.value("SELECT count(*) FROM event") == 0
 
     hooked.drop("TEST-1/b.txt")
     hooked.deliver()
 
-    assert [each.id for each in outbox.after(hooked.desk.journal, "url", 10)] == [2]
+    assert [each.id for each in outbox.after(hooked.runtime.journal, "url", 10)] == [2]
 
 
 def test_a_hook_whose_secret_cannot_be_read_is_tried_again(hooked: World, receiver: Receiver) -> None:
@@ -303,7 +303,7 @@ def test_a_command_gets_the_event_and_none_of_our_secrets(tmp_path: Path, monkey
     monkeypatch.setenv("JIRA_TOKEN", "not-a-secret")
     w, _ = commanded(tmp_path, 'echo "$1 $ATTACHD_EVENT" > told; cat >> told; env > environ; cd /')
     monkeypatch.chdir(tmp_path)
-    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+    dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
     w.drop("TEST-1/a.txt")
     w.deliver()
 
@@ -318,7 +318,7 @@ def test_a_command_gets_the_event_and_none_of_our_secrets(tmp_path: Path, monkey
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     w, program = commanded(tmp_path, "echo no >&2; exit 3")
-    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+    dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
     w.drop("TEST-1/a.txt")
     w.deliver()
 
@@ -333,7 +333,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
 ) -> None:
     monkeypatch.setattr("attachd.hooks.command.COMMAND_SECONDS", 0.3)
     w, _ = commanded(tmp_path, f"sleep 300 & echo $! > {tmp_path}/child; wait")
-    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+    dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
     w.drop("TEST-1/a.txt")
     w.deliver()
 
@@ -348,7 +348,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
 def test_a_hook_that_hangs_holds_up_no_file_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "LAST_SECONDS", 0.2)
     w, _ = commanded(tmp_path, "sleep 300")
-    told = dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+    told = dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
     told.start()
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -356,11 +356,11 @@ def test_a_hook_that_hangs_holds_up_no_file_and_not_the_end(tmp_path: Path, monk
     time.sleep(0.1)
     began = time.monotonic()
 
-    w.desk.stopping.set()
+    w.runtime.stopping.set()
     told.stop()
 
     assert time.monotonic() - began < 5
-    assert outbox.after(w.desk.journal, "command", 1), "the next process tells it"
+    assert outbox.after(w.runtime.journal, "command", 1), "the next process tells it"
     w.end()
 
 
@@ -428,21 +428,21 @@ def commenting_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     structlog.reset_defaults()
     w = Commented(tmp_path)
     monkeypatch.setattr("attachd.jira.connection.make_client", lambda config, credentials, context: w.connect())
-    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+    dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
     yield w
     w.end()
 
 
 def comment_step(w: World, target: dispatcher.Target, progress: dispatcher.Progress) -> tuple[bool, str]:
     w.clock.advance(comment.QUIET_SECONDS)
-    return dispatcher.step(w.desk, target, progress, ENDED)
+    return dispatcher.step(w.runtime, target, progress, ENDED)
 
 
 def test_a_comment_whose_answer_was_lost_is_not_made_again_although_more_was_attached(
     commenting_world: Commented,
 ) -> None:
     w, progress = commenting_world, dispatcher.Progress()
-    target = dispatcher.targets(w.desk)[0]
+    target = dispatcher.targets(w.runtime)[0]
     w.answers["TEST-1"] = [httpx.ReadError]
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -460,7 +460,7 @@ def test_a_comment_whose_answer_was_lost_is_not_made_again_although_more_was_att
 
 def test_one_issue_that_fails_makes_no_other_be_commented_on_again(commenting_world: Commented) -> None:
     w, progress = commenting_world, dispatcher.Progress()
-    target = dispatcher.targets(w.desk)[0]
+    target = dispatcher.targets(w.runtime)[0]
     w.answers["TEST-2"] = [429, 429, 429]
     for number in (1, 2):
         w.drop(f"TEST-{number}/a.txt")
@@ -473,10 +473,10 @@ def test_one_issue_that_fails_makes_no_other_be_commented_on_again(commenting_wo
 
 def test_nothing_is_commented_on_while_it_is_paused(commenting_world: Commented) -> None:
     w, progress = commenting_world, dispatcher.Progress()
-    target = dispatcher.targets(w.desk)[0]
+    target = dispatcher.targets(w.runtime)[0]
     w.drop("TEST-1/a.txt")
     w.deliver()
-    pause.pause(w.desk, Trouble(Scope.ACCOUNT, "captcha", "a CAPTCHA", cure=Cure.PROBE))
+    pause.pause(w.runtime, Trouble(Scope.ACCOUNT, "captcha", "a CAPTCHA", cure=Cure.PROBE))
     w.jira.requests.clear()
 
     assert comment_step(w, target, progress) == (False, "")
@@ -491,7 +491,7 @@ def test_a_token_that_cannot_be_read_is_no_crash_of_a_hook(commenting_world: Com
     w.restart()
     (w.home / "token").unlink()
 
-    told, reason = comment_step(w, dispatcher.targets(w.desk)[0], progress)
+    told, reason = comment_step(w, dispatcher.targets(w.runtime)[0], progress)
 
     assert not told
     assert "jira.auth.token" in reason
@@ -501,9 +501,9 @@ def test_a_token_that_cannot_be_read_is_no_crash_of_a_hook(commenting_world: Com
 def test_a_host_that_cannot_be_is_a_failure_and_no_crash(tmp_path: Path, url: str) -> None:
     with world(tmp_path, hooks={"url": "https://hooks.example.com"}) as w:
         # The configuration refuses it; should one come here all the same, nothing dies of it.
-        told_there = w.desk.config.hooks.model_copy(update={"url": url})
-        w.desk.reconfigure(w.desk.config.model_copy(update={"hooks": told_there}))
-        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+        told_there = w.runtime.config.hooks.model_copy(update={"url": url})
+        w.runtime.reconfigure(w.runtime.config.model_copy(update={"hooks": told_there}))
+        dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
         w.drop("TEST-1/a.txt")
         w.deliver()
 
@@ -518,7 +518,7 @@ def test_a_blown_fuse_is_told_at_once(hooked: World, receiver: Receiver) -> None
     for issue in sorted(hooked.jira.missing):
         hooked.drop(f"{issue}/a.txt", issue.encode())
     hooked.deliver()
-    hooked.clock.advance(hooked.desk.config.fuse.hold_minutes * 60 + 1)
+    hooked.clock.advance(hooked.runtime.config.fuse.hold_minutes * 60 + 1)
     hooked.deliver()
 
     tell(hooked)
@@ -545,7 +545,7 @@ def test_an_answer_that_comes_in_drops_is_waited_for_no_longer_than_any(
             connection.sendall(b".")
 
     with Server(dripping) as server, world(tmp_path, hooks={"url": f"{server.url}/hook"}) as w:
-        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+        dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
         w.drop("TEST-1/a.txt")
         w.deliver()
 
@@ -557,7 +557,7 @@ def test_an_answer_that_comes_in_drops_is_waited_for_no_longer_than_any(
 
 def test_a_receiver_beyond_a_proxy_is_told(tmp_path: Path, receiver: Receiver) -> None:
     with Proxy() as proxy, world(tmp_path, hooks={"url": receiver.url, "proxy": proxy.url}) as w:
-        dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+        dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
         w.drop("TEST-1/a.txt")
         w.deliver()
 
@@ -570,7 +570,7 @@ def test_a_receiver_beyond_a_proxy_is_told(tmp_path: Path, receiver: Receiver) -
 def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
     hooked: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, progress = dispatcher.targets(hooked.desk)[0], dispatcher.Progress()
+    target, progress = dispatcher.targets(hooked.runtime)[0], dispatcher.Progress()
     hooked.drop("TEST-1/a.txt")
     hooked.deliver()
 
@@ -581,17 +581,17 @@ def test_what_was_told_is_not_told_again_while_the_journals_disk_is_full(
         patch.setattr(outbox, "told", full)
         for _ in range(3):
             with pytest.raises(sqlite3.OperationalError):
-                dispatcher.step(hooked.desk, target, progress, ENDED)
-    while dispatcher.step(hooked.desk, target, progress, ENDED)[0]:
+                dispatcher.step(hooked.runtime, target, progress, ENDED)
+    while dispatcher.step(hooked.runtime, target, progress, ENDED)[0]:
         pass
 
     assert receiver.kinds() == ["attached"]
-    assert outbox.after(hooked.desk.journal, "url", 1) == []
+    assert outbox.after(hooked.runtime.journal, "url", 1) == []
 
 
 def test_a_command_may_leave_something_running(tmp_path: Path) -> None:
     w, _ = commanded(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; exit 0")
-    dispatcher.Hooks(w.desk, dispatcher.targets(w.desk))
+    dispatcher.Hooks(w.runtime, dispatcher.targets(w.runtime))
     w.drop("TEST-1/a.txt")
     w.deliver()
 

@@ -370,7 +370,7 @@ def test_what_was_sent_to_the_issue_of_an_alias_stays_there_when_the_alias_is_co
         w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
         w.deliver()
         (first,) = w.rows()
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             rows.change(connection, first.id, {"state": state, "reason": "Jira did not answer."} | values)
         w.tables = {"aliases": {"Printer": "OPS-7"}}
         w.restart()
@@ -378,8 +378,8 @@ def test_what_was_sent_to_the_issue_of_an_alias_stays_there_when_the_alias_is_co
         w.scan()
 
         old, new = w.rows()
-        assert (old.asked, old.state, old.at_path, old.reason) == ("TEST-1", state, False, reason)
-        assert (new.asked, new.path, new.at_path) == ("OPS-7", b"Printer/a.txt", True)
+        assert (old.folder_key, old.state, old.at_path, old.reason) == ("TEST-1", state, False, reason)
+        assert (new.folder_key, new.path, new.at_path) == ("OPS-7", b"Printer/a.txt", True)
         w.settle(hours=3)
         assert [(s.issue, s.content) for s in w.jira.stored] == [("TEST-1", SMALL), ("OPS-7", SMALL)]
 
@@ -410,8 +410,8 @@ def test_a_row_that_loses_its_path_is_not_thereby_known_to_be_elsewhere(w: World
         w.deliver()
     evidence = identity.Evidence()
 
-    with w.desk.journal.transaction() as connection:
-        matching._detach(connection, w.row(PATH), Moment.of(w.clock, w.desk.guard.epoch), "Replaced.", evidence)
+    with w.runtime.journal.transaction() as connection:
+        matching._detach(connection, w.row(PATH), Moment.of(w.clock, w.runtime.guard.epoch), "Replaced.", evidence)
 
     assert not w.row(PATH).at_path
     assert evidence.lost == {}

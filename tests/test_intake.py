@@ -32,7 +32,7 @@ def slow(tmp_path: Path) -> Iterator[World]:
 
 
 def strays(w: World) -> dict[bytes, int]:
-    return {record[0]: record[1] for record in w.desk.journal.rows("SELECT folder, files FROM stray")}
+    return {record[0]: record[1] for record in w.runtime.journal.rows("SELECT folder, files FROM stray")}
 
 
 # --- Settling ---------------------------------------------------------------------------------------------------
@@ -343,20 +343,20 @@ def test_10000_new_files_are_admitted_in_a_few_transactions(w: World) -> None:
     for number in range(10_000):
         (folder / str(number)).touch()
     commits = 0
-    real = type(w.desk.journal).transaction
+    real = type(w.runtime.journal).transaction
 
     def counted(journal, **options):  # type: ignore[no-untyped-def]
         nonlocal commits
         commits += 1
         return real(journal, **options)
 
-    type(w.desk.journal).transaction = counted  # type: ignore[method-assign]
+    type(w.runtime.journal).transaction = counted  # type: ignore[method-assign]
     try:
         w.scan()
     finally:
-        type(w.desk.journal).transaction = real  # type: ignore[method-assign]
+        type(w.runtime.journal).transaction = real  # type: ignore[method-assign]
 
-    assert w.desk.journal.value("SELECT count(*) FROM file WHERE state = 'READY'") == 10_000
+    assert w.runtime.journal.value("SELECT count(*) FROM file WHERE state = 'READY'") == 10_000
     assert commits <= 100
 
 
@@ -364,11 +364,11 @@ def test_a_scan_that_finds_nothing_new_writes_nothing(w: World) -> None:
     for number in range(50):
         w.drop(f"TEST-{number + 1}/a", b"x")
     w.scan()
-    before = w.desk.journal.value("SELECT total_changes()")
+    before = w.runtime.journal.value("SELECT total_changes()")
 
     w.scan()
 
-    assert w.desk.journal.value("SELECT total_changes()") == before
+    assert w.runtime.journal.value("SELECT total_changes()") == before
 
 
 def test_a_name_that_a_listing_shows_twice_is_one_file(w: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,13 +32,13 @@ from world import World, world
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path) as made:
-        made.desk.stopping = threading.Event()
+        made.runtime.stopping = threading.Event()
         yield made
 
 
 @pytest.fixture
 def intake(w: World) -> Iterator[Intaking]:
-    made = Intaking(w.desk)
+    made = Intaking(w.runtime)
     yield made
     made.stop()
 
@@ -48,13 +48,13 @@ def running(w: World, intake: Intaking) -> Iterator[Intaking]:
     """Its thread runs; the clock stands, so that no full scan comes of itself."""
 
     def loop() -> None:
-        while not w.desk.stopping.is_set():
+        while not w.runtime.stopping.is_set():
             intake.step()
 
     thread = threading.Thread(target=loop)
     thread.start()
     yield intake
-    w.desk.stopping.set()
+    w.runtime.stopping.set()
     intake.bell.ring(None)
     thread.join()
 
@@ -95,7 +95,7 @@ def test_after_an_overflow_everything_is_scanned_within_a_second(w: World, runni
 
     wait_until(lambda: w.states() == ["READY"], 1.0)
     assert time.monotonic() - began < 1.0
-    wait_until(lambda: counts.events(w.desk.journal).overflows == 1)
+    wait_until(lambda: counts.events(w.runtime.journal).overflows == 1)
 
 
 def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake: Intaking) -> None:
@@ -116,7 +116,7 @@ def test_an_inbox_that_comes_or_goes_without_an_event_is_noticed_by_the_next_rou
     if not going:
         w.inbox.rename(away)
     step(w, intake)
-    assert w.desk.guard.sight.there is going
+    assert w.runtime.guard.sight.there is going
     if reader := intake.watch._reader:
         reader.handle_event = lambda event: None  # type: ignore[method-assign]
     w.inbox.rename(away) if going else away.rename(w.inbox)
@@ -154,7 +154,7 @@ def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, ru
     wait_until(running.scanned.is_set)
     away = w.home / "away"
     w.inbox.rename(away)
-    wait_until(lambda: not w.desk.guard.sight.there)
+    wait_until(lambda: not w.runtime.guard.sight.there)
 
     away.rename(w.inbox)
     w.drop("TEST-1/a.txt")
@@ -241,32 +241,32 @@ def test_every_hour_everything_is_listed_however_quiet_it_looks(
 
 def test_a_file_waits_under_a_new_configuration_until_it_is_found_again(w: World, intake: Intaking) -> None:
     """It is READY for the issue that its folder meant; the corrected alias means another."""
-    w.desk.config = w.desk.config.model_copy(update={"aliases": {"Invoices": "FIN-1"}})
+    w.runtime.config = w.runtime.config.model_copy(update={"aliases": {"Invoices": "FIN-1"}})
     intake.reconfigure()
     w.drop("Invoices/a.txt")
     step(w, intake)
-    assert [(row.state, row.asked) for row in w.rows()] == [("READY", "FIN-1")]
+    assert [(row.state, row.folder_key) for row in w.rows()] == [("READY", "FIN-1")]
 
-    w.desk.reconfigure(w.desk.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
+    w.runtime.reconfigure(w.runtime.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
     intake.reconfigure()
     intake._take_up()
-    claimed = worker.claim(w.desk)
+    claimed = worker.claim(w.runtime)
     step(w, intake)
 
     assert intake.taken_up.is_set()
     assert claimed is None
-    assert [(row.state, row.asked) for row in w.rows()] == [("READY", "FIN-2")]
+    assert [(row.state, row.folder_key) for row in w.rows()] == [("READY", "FIN-2")]
 
 
 def test_a_configuration_that_a_full_disk_held_up_is_taken_up_later(w: World, intake: Intaking) -> None:
     step(w, intake)
-    w.desk.reconfigure(w.desk.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
+    w.runtime.reconfigure(w.runtime.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
     intake.reconfigure()
 
     def full(self: Scanner) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    w.desk.stopping = SimpleNamespace(is_set=lambda: False, wait=lambda seconds: None)  # type: ignore[assignment]
+    w.runtime.stopping = SimpleNamespace(is_set=lambda: False, wait=lambda seconds: None)  # type: ignore[assignment]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Scanner, "begin_epoch", full)
         step(w, intake)
@@ -276,7 +276,7 @@ def test_a_configuration_that_a_full_disk_held_up_is_taken_up_later(w: World, in
 
     assert not held_up
     assert intake.taken_up.is_set()
-    assert [row.asked for row in w.rows()] == ["FIN-2"]
+    assert [row.folder_key for row in w.rows()] == ["FIN-2"]
 
 
 def test_a_scan_is_left_where_the_configuration_changes(w: World, intake: Intaking) -> None:
@@ -317,7 +317,7 @@ def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(
         ("folder.not_listed", "TEST-1"),
         ("folder.not_listed", "TEST-2"),
     ]
-    assert counts.troubles(w.desk.journal) == {"TEST-2": "Stale file handle"}
+    assert counts.troubles(w.runtime.journal) == {"TEST-2": "Stale file handle"}
 
 
 def test_a_folder_that_can_be_listed_again_after_a_restart_is_not_named_for_ever(
@@ -328,16 +328,16 @@ def test_a_folder_that_can_be_listed_again_after_a_restart_is_not_named_for_ever
     with monkeypatch.context() as patched:
         patched.setattr(Walk, "_trouble", lambda *_: "Input/output error")
         step(w, intake)
-    assert counts.troubles(w.desk.journal) == {"TEST-1": "Input/output error"}
+    assert counts.troubles(w.runtime.journal) == {"TEST-1": "Input/output error"}
 
     intake.stop()
-    after = Intaking(w.desk)
+    after = Intaking(w.runtime)
     try:
         step(w, after)
     finally:
         after.stop()
 
-    assert counts.troubles(w.desk.journal) == {}
+    assert counts.troubles(w.runtime.journal) == {}
 
 
 def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
@@ -346,7 +346,7 @@ def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaki
     recognise = Settling.recognise
 
     def stopped_meanwhile(self: Settling, entries: Sequence[Entry]) -> Recognised:
-        w.desk.stopping.set()
+        w.runtime.stopping.set()
         return recognise(self, entries)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -354,7 +354,7 @@ def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaki
         intake.step()
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
-    w.desk.stopping.clear()
+    w.runtime.stopping.clear()
     step(w, intake)
     assert len(w.rows()) == 3
 
@@ -389,7 +389,7 @@ def test_after_an_overflow_everything_is_watched_anew_and_nothing_counts_as_unhe
     step(w, intake, 2.0)
 
     assert intake.watch._reader is not before
-    assert counts.events(w.desk.journal) == counts.Events({}, 1, 0)
+    assert counts.events(w.runtime.journal) == counts.Events({}, 1, 0)
 
 
 def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
@@ -414,7 +414,7 @@ def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
     step(w, intake, 31.0)
     step(w, intake, 2.0)
 
-    assert counts.events(w.desk.journal).found == 0
+    assert counts.events(w.runtime.journal).found == 0
 
 
 def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +422,7 @@ def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkey
     monkeypatch.setattr(inbox_marker, "read_marker", lambda inbox: answer.wait(60) and None)
     monkeypatch.setattr(status, "ANSWER_SECONDS", 0.05)
     try:
-        found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+        found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now())
     finally:
         answer.set()
 
@@ -438,13 +438,13 @@ def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
     real = mounts.below(w.inbox)
     monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
     step(w, intake)
-    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now())
     assert found["not_listed"] == {}
     answer = threading.Event()
     monkeypatch.setattr(status, "_opens", lambda mount: answer.wait(60))
     monkeypatch.setattr(status, "ANSWER_SECONDS", 0.05)
     try:
-        found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+        found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now())
     finally:
         answer.set()
 
@@ -487,12 +487,12 @@ def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: Wo
         step(w, intake, 31.0)
         step(w, intake, 2.0)
 
-    events = counts.events(w.desk.journal)
+    events = counts.events(w.runtime.journal)
     assert events.found == 3
     assert list(events.blind) == [str(w.inbox)]
     assert "of which no event told" in events.blind[str(w.inbox)]
     assert intake._interval(0.0) == mounts.POLL_SECONDS
-    found = status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now())
     assert found["events"] == {"blind": events.blind, "overflows": 0, "found_by_scan": 3}
     assert found["oldest_waiting_seconds"] == pytest.approx(68.0)
     assert any(line.startswith(f"events     {w.inbox}") for line in status_text.lines(found, w.clock.now()))
@@ -507,7 +507,7 @@ def test_what_events_tell_of_is_never_counted_as_unheard_of(w: World, intake: In
         step(w, intake, 31.0)
         step(w, intake, 2.0)
 
-    assert counts.events(w.desk.journal) == counts.Events({}, 0, 0)
+    assert counts.events(w.runtime.journal) == counts.Events({}, 0, 0)
 
 
 def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,7 +518,7 @@ def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkey
     recognise = Settling.recognise
 
     def slowly(self: Settling, entries: Sequence[Entry]) -> Recognised:
-        rings.append(w.desk.bell.count())
+        rings.append(w.runtime.bell.count())
         found = recognise(self, entries)
         w.clock.advance(0.2)
         return found

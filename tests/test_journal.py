@@ -276,40 +276,11 @@ def test_a_migration_that_fails_leaves_the_old_journal(tmp_path: Path, monkeypat
     journal.close()
 
 
-def old_journal(folder: Path) -> None:
-    """A journal as version 1 made it, with a file in it."""
-    connection = sqlite3.connect(folder / "journal.db")
-    connection.executescript(Path(__file__).with_name("journal-1.sql").read_text("utf-8"))
-    connection.execute(
-        "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at)"
-        " VALUES (?, 'TEST-1', 'TEST-1', 'a.txt', 1, 2, 3, 4, 5, 6, 'SEEN', 7, 7)",
-        (b"TEST-1/a.txt",),
-    )
-    connection.execute("PRAGMA user_version = 1")
-    connection.commit()
-    connection.close()
-
-
-def test_a_journal_of_the_first_version_becomes_one_that_was_made_today(tmp_path: Path) -> None:
-    def shape(journal: Journal) -> tuple[set[str], set[str]]:
-        tables = [r["name"] for r in journal.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        columns = {f"{t}.{c['name']} {c['type']}" for t in tables for c in journal.rows(f"PRAGMA table_info({t})")}
-        rest = journal.rows("SELECT sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL")
-        return columns, {" ".join(r["sql"].split()) for r in rest}
-
-    (tmp_path / "old").mkdir()
-    old_journal(tmp_path / "old")
-
-    migrated, fresh = database.open_journal(tmp_path / "old"), database.open_journal(tmp_path / "new")
-
-    assert shape(migrated) == shape(fresh)
-    assert row(migrated, 1).path == b"TEST-1/a.txt"
-    migrated.close()
-    fresh.close()
-
-
-def test_reading_a_journal_of_an_earlier_version_says_who_brings_it_up_to_date(tmp_path: Path) -> None:
-    old_journal(tmp_path)
+def test_reading_a_journal_of_an_earlier_version_says_who_brings_it_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.open_journal(tmp_path).close()
+    monkeypatch.setattr(database, "VERSION", database.VERSION + 1)
 
     with pytest.raises(Mistake, match="attachd run"):
         database.open_for_reading(tmp_path)
@@ -357,52 +328,52 @@ def test_nothing_is_written_to_the_folder_for_temporary_files(journal: Journal, 
 # --- The queue --------------------------------------------------------------------------------------------------
 
 
-def lanes(journal: Journal, epoch: int = 1) -> list[str]:
+def issues(journal: Journal, epoch: int = 1) -> list[str]:
     with journal.transaction() as connection:
-        return list(queue.lanes(connection, epoch))
+        return list(queue.issues(connection, epoch))
 
 
-def test_the_lane_served_longest_ago_is_next_and_one_never_served_comes_first(journal: Journal) -> None:
+def test_the_issue_served_longest_ago_is_next_and_one_never_served_comes_first(journal: Journal) -> None:
     for issue in (b"A-1", b"B-1", b"C-1"):
         for number in range(3):
             added(journal, issue + b"/%d" % number)
     sending(journal, 4)  # B-1
     sending(journal, 1)  # A-1
 
-    assert lanes(journal) == ["C-1", "B-1", "A-1"]
+    assert issues(journal) == ["C-1", "B-1", "A-1"]
 
 
 def test_an_issue_whose_files_the_scan_has_still_to_find_is_passed_over(journal: Journal) -> None:
     """After a restart that may be all of a thousand, and each worker would ask for the files of each of them."""
     added(journal, b"A-1/old")
-    assert lanes(journal, NOW.epoch) == ["A-1"]
-    assert lanes(journal, NOW.epoch + 1) == []
+    assert issues(journal, NOW.epoch) == ["A-1"]
+    assert issues(journal, NOW.epoch + 1) == []
 
 
-def test_a_lane_without_ready_files_is_not_offered(journal: Journal) -> None:
+def test_a_issue_without_ready_files_is_not_offered(journal: Journal) -> None:
     added(journal)
     sending(journal, 1)
 
-    assert lanes(journal) == []
+    assert issues(journal) == []
     change(journal, 1, state="READY")
-    assert lanes(journal) == ["TEST-1"]
+    assert issues(journal) == ["TEST-1"]
 
 
-def test_many_lanes_are_all_offered_once(journal: Journal) -> None:
+def test_many_issues_are_all_offered_once(journal: Journal) -> None:
     for number in range(200):
         added(journal, b"T-%d/a" % (number + 1))
         if number % 3 == 0:
             sending(journal, number + 1)
             change(journal, number + 1, state="READY")
 
-    found = lanes(journal)
+    found = issues(journal)
 
     assert len(found) == len(set(found)) == 200
 
 
-def sendable(journal: Journal, lane: str = "TEST-1", now: float = 1e10) -> list[int]:
+def sendable(journal: Journal, issue: str = "TEST-1", now: float = 1e10) -> list[int]:
     with journal.transaction() as connection:
-        return [found.id for found in queue.sendable(connection, lane, now, NOW.epoch, 60)]
+        return [found.id for found in queue.sendable(connection, issue, now, NOW.epoch, 60)]
 
 
 def test_what_waits_is_blocked_or_of_an_earlier_epoch_is_not_sent(journal: Journal) -> None:
@@ -424,14 +395,14 @@ def test_a_name_in_done_is_one_rows(journal: Journal, state: str) -> None:
     change(journal, row_id, root="done", target=b"TEST-1/a.txt")
 
     with journal.transaction() as connection:
-        asked = [
+        checked = [
             (ask(connection, "done", b"TEST-1/a.txt", row_id), ask(connection, "done", b"TEST-1/a.txt", row_id + 1))
             for ask in (queue.promised, queue.belongs_to_another)
         ]
         assert not queue.promised(connection, "failed", b"TEST-1/a.txt", 0)
         assert not queue.belongs_to_another(connection, "done", b"TEST-1/b.txt", 0)
 
-    assert asked == [(False, state == "ATTACHED"), (False, state == "DONE")]
+    assert checked == [(False, state == "ATTACHED"), (False, state == "DONE")]
 
 
 EARLIER = {"doubt_attempt": 1, "doubt_at": 1.0, "sha256": b"d" * 32}
@@ -489,7 +460,7 @@ def test_nothing_of_a_doubtful_files_name_and_size_is_sent(journal: Journal) -> 
     assert sendable(journal, "TEST-2") == [4]
 
 
-def test_a_contested_answer_holds_its_whole_lane(journal: Journal) -> None:
+def test_a_contested_answer_holds_its_whole_issue(journal: Journal) -> None:
     for number in range(3):
         added(journal, b"TEST-1/%d" % number)
     change(journal, 2, contested=404, contested_at=1.0)
@@ -509,7 +480,7 @@ def test_threads_share_one_journal(journal: Journal) -> None:
         thread.join()
 
     assert journal.value("SELECT count(*) FROM file") == 200
-    assert journal.value("SELECT sum(ready) FROM lane") == 200
+    assert journal.value("SELECT sum(ready) FROM issue_queue") == 200
 
 
 @pytest.mark.parametrize(
@@ -556,12 +527,12 @@ def test_waits_are_shortened_without_a_search_through_all_that_ever_was_attached
 @pytest.mark.parametrize(
     ("sql", "parameters"),
     [
-        ("SELECT lane FROM file WHERE state = 'DOUBTFUL' AND due <= ?", (1,)),
-        (rows.SELECT + "WHERE state = 'READY' AND lane = ? AND due <= ?", ("T", 1)),
+        ("SELECT issue FROM file WHERE state = 'DOUBTFUL' AND due <= ?", (1,)),
+        (rows.SELECT + "WHERE state = 'READY' AND issue = ? AND due <= ?", ("T", 1)),
         (rows.SELECT + "WHERE path IN (?, ?) AND generation = 0 AND finished_at IS NULL", (b"a", b"b")),
         (rows.SELECT + "WHERE ino = ? AND dev = ? AND finished_at IS NULL", (1, 1)),
         (rows.SELECT + "WHERE state IN ('ATTACHED', 'REFUSED') AND due <= ? ORDER BY due", (1,)),
-        (rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND asked = ? AND size = ?", ("T", 1)),
+        (rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND folder_key = ? AND size = ?", ("T", 1)),
     ],
 )
 def test_what_is_asked_often_is_asked_by_an_index(journal: Journal, sql: str, parameters: tuple[object, ...]) -> None:

@@ -172,7 +172,7 @@ def test_another_site_has_other_limits(w: World) -> None:
     drop(w, 4)
     w.jira.faults.append(Fault(status=400, body={"errorMessages": ["no"], "errors": {}}))
     w.settle()
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         assert database.get(connection, "batch.files") == 2
         batch_size.forget(connection)
 
@@ -248,7 +248,7 @@ def test_a_full_issue_declines_one_request_and_then_each_file_by_itself(w: World
 
     assert sizes(w) == [8] + [1] * 8
     assert w.states() == ["FAILED"] * 8
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         assert batch_size.most(connection, 60, cloud=True).files == 4
 
 
@@ -308,7 +308,7 @@ def test_an_issue_near_its_limit_is_served_slower_and_others_are_not(tmp_path: P
 
         assert len(w.jira.on("TEST-1")) == 1
         assert len(w.jira.on("OPS-1")) == 1
-        assert worker.idle_seconds(w.desk) == pytest.approx(delivery_pacer.NEAR_SECONDS)
+        assert worker.idle_seconds(w.runtime) == pytest.approx(delivery_pacer.NEAR_SECONDS)
         w.clock.advance(delivery_pacer.NEAR_SECONDS)
         w.deliver()
         assert len(w.jira.on("TEST-1")) == 2
@@ -330,12 +330,12 @@ def test_an_empty_bucket_of_data_center_holds_all_requests_until_the_next_token(
         assert len(w.jira.stored) == 2
 
 
-def test_the_pacer_forgets_lanes_that_are_quiet() -> None:
+def test_the_pacer_forgets_issues_that_are_quiet() -> None:
     pacer = Pacer()
     for number in range(3000):
         pacer.count(f"TEST-{number}", float(number))
 
-    assert len(pacer._lanes) <= 1000
+    assert len(pacer._issues) <= 1000
 
 
 # --- How many at once -------------------------------------------------------------------------------------------
@@ -387,10 +387,10 @@ def test_a_time_out_lets_fewer_uploads_run_at_once(w: World) -> None:
 
     w.deliver()
 
-    assert w.desk.parallel.allowed == 2
-    assert w.desk.parallel.enter()  # nothing that ended is counted any more
-    assert w.desk.parallel.enter()
-    assert not w.desk.parallel.enter()
+    assert w.runtime.parallel.allowed == 2
+    assert w.runtime.parallel.enter()  # nothing that ended is counted any more
+    assert w.runtime.parallel.enter()
+    assert not w.runtime.parallel.enter()
 
 
 # --- How many files an issue gets -------------------------------------------------------------------------------
@@ -424,8 +424,8 @@ def test_what_is_counted_from_now_on_lets_the_issue_go_on(tmp_path: Path) -> Non
         w.restart()
         w.deliver()
         assert len(w.jira.stored) == 5
-        with w.desk.journal.transaction() as connection:
-            connection.execute("UPDATE lane SET counted_from = ?", (w.clock.now(),))
+        with w.runtime.journal.transaction() as connection:
+            connection.execute("UPDATE issue_queue SET counted_from = ?", (w.clock.now(),))
             connection.execute("DELETE FROM pause")
 
         w.deliver()

@@ -27,7 +27,7 @@ def w(tmp_path: Path) -> Iterator[World]:
         made.clock.time = time.time()
         watch = Watch(Doorbell())
         coverage = Coverage(made.inbox, watch)
-        made.scanner = Scanner(made.desk.journal, made.desk.config, made.clock, made.desk.guard, coverage)
+        made.scanner = Scanner(made.runtime.journal, made.runtime.config, made.clock, made.runtime.guard, coverage)
         assert made.scanner.remounted()
         coverage.begin(made.clock.boot())
         yield made
@@ -171,12 +171,12 @@ def test_a_folder_that_is_no_issue_s_is_counted_without_being_listed_again(w: Wo
     aged(w, "no key")
     assert scan(w, listed) == ["no key"]
     assert scan(w, listed) == []
-    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
 
     (w.inbox / "no key").rename(w.inbox / "TEST-1")
     scan(w, listed)
     assert w.states() == ["READY"]
-    assert w.desk.journal.rows("SELECT folder FROM stray") == []
+    assert w.runtime.journal.rows("SELECT folder FROM stray") == []
 
 
 def test_a_folder_that_could_not_be_listed_is_tried_again(
@@ -228,16 +228,16 @@ def settled(w: World, number: int) -> list[str]:
 
 def stats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders of issues whose status is asked for by name, in order."""
-    asked: list[str] = []
+    looked_at: list[str] = []
     real = os.stat
 
     def noting(path: object, **options: object) -> os.stat_result:
         if isinstance(path, bytes) and path.startswith(b"TEST-") and b"/" not in path:
-            asked.append(os.fsdecode(path))
+            looked_at.append(os.fsdecode(path))
         return real(path, **options)  # type: ignore[call-overload, no-any-return]
 
     monkeypatch.setattr(os, "stat", noting)
-    return asked
+    return looked_at
 
 
 def test_of_very_many_folders_each_scan_looks_at_a_part_and_all_have_their_turn(
@@ -245,12 +245,12 @@ def test_of_very_many_folders_each_scan_looks_at_a_part_and_all_have_their_turn(
 ) -> None:
     monkeypatch.setattr(listing_cache, "PART", 10)
     names = settled(w, 39)
-    asked = stats(monkeypatch)
+    looked_at = stats(monkeypatch)
     parts = []
     for _ in range(4):
-        asked.clear()
+        looked_at.clear()
         assert w.scan().files == 39
-        parts.append(list(asked))
+        parts.append(list(looked_at))
 
     assert all(0 < len(part) < 20 for part in parts)
     assert set().union(*parts) == set(names)
@@ -323,7 +323,7 @@ def test_a_quiet_inbox_is_not_listed_itself_and_a_new_folder_has_it_listed(
     for _ in range(3):
         scan(w, listed)
     assert len(tops) == 1
-    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder, files FROM stray")] == [(b"", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"", 1)]
 
     w.drop("TEST-2/b.txt")
     assert scan(w, listed) == ["TEST-2"]
@@ -341,13 +341,13 @@ def test_a_look_at_the_inbox_itself_counts_what_lies_loose_and_leaves_the_folder
     listed.clear()
 
     w.scanner.scan({inotify.INBOX})
-    found = w.desk.journal.rows("SELECT folder, files FROM stray ORDER BY folder")
+    found = w.runtime.journal.rows("SELECT folder, files FROM stray ORDER BY folder")
     assert [tuple(row) for row in found] == [(b"", 1), (b"no key", 1)]
     assert listed == []
 
     (w.inbox / "loose.txt").unlink()
     w.scanner.scan({inotify.INBOX, b"TEST-1"})
-    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder FROM stray")] == [(b"no key",)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder FROM stray")] == [(b"no key",)]
     assert listed == ["TEST-1"]
 
 
@@ -366,7 +366,7 @@ def test_an_empty_folder_is_watched_and_gone_by_until_something_is_put_into_it(w
     w.drop("no key/b.txt")
     assert scan(w, listed) == ["TEST-1", "no key"]
     assert w.states() == ["READY"]
-    assert [tuple(row) for row in w.desk.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
 
 
 def test_a_folder_that_was_emptied_is_not_taken_for_one_of_which_nothing_is_known(w: World, listed: list[str]) -> None:

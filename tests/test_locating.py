@@ -37,7 +37,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 
 def about(w: World, path: str | Path | bytes, cwd: Path | None = None) -> list[tuple[bytes, why.Situation]]:
-    locator = why_lookup.Locator(w.desk.config, w.desk.journal)
+    locator = why_lookup.Locator(w.runtime.config, w.runtime.journal)
     return list(locator.about(os.fsencode(path), bytes(cwd or w.home)))
 
 
@@ -47,7 +47,7 @@ def one(w: World, path: str | Path | bytes, cwd: Path | None = None) -> why.Situ
 
 
 def told(w: World, path: str | Path | bytes) -> str:
-    circumstances = why_lookup.circumstances(w.desk.config, w.home / "state", w.desk.journal, w.clock)
+    circumstances = why_lookup.circumstances(w.runtime.config, w.home / "state", w.runtime.journal, w.clock)
     return why.explain("it", one(w, path), circumstances).sentence
 
 
@@ -124,7 +124,7 @@ def test_a_file_under_a_name_that_attachd_keeps_for_itself_is_counted_and_told(w
     w.settle(hours=1)
 
     assert w.files(w.inbox) == {"TEST-1/.attachd-note-0f": b"a dropper's"}
-    assert counts.ignored(w.desk.journal) == 1
+    assert counts.ignored(w.runtime.journal) == 1
     assert told(w, "inbox/TEST-1").endswith(
         "names that begin with .attachd- are kept for attachd's own temporary files; rename it to have it attached."
     )
@@ -223,7 +223,7 @@ def test_a_twin_in_doubt_bars_its_twin(w: World) -> None:
 
 
 def test_a_pause_by_hand_is_told(w: World) -> None:
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         by_hand.pause(connection, "TEST-1", w.clock.now(), None)
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -300,6 +300,6 @@ def test_a_folder_is_told_file_by_file(w: World) -> None:
 
 
 def test_a_filed_name_is_looked_up_by_indexes(w: World) -> None:
-    plan = w.desk.journal.rows(f"EXPLAIN QUERY PLAN {lookup.FILED}", ("done", b"x", "done", b"x"))
+    plan = w.runtime.journal.rows(f"EXPLAIN QUERY PLAN {lookup.FILED}", ("done", b"x", "done", b"x"))
 
     assert [record["detail"] for record in plan if "SCAN file" in record["detail"]] == []

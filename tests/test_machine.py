@@ -133,7 +133,7 @@ class Lives(RuleBasedStateMachine):
         clock = self.world.clock
         booted = clock.time - clock.since_boot
         self.world.jira.time = lambda: booted + clock.since_boot  # nobody sets the server's clock
-        self.world.jira.before = self.asked
+        self.world.jira.before = self.folder_key
         self.meddling: list[Callable[[], None]] = []  # what people do while the next upload is under way
         self.number = 0
         self.allowed: Counter[tuple[str, bytes]] = Counter()  # how often an issue may hold a content
@@ -144,12 +144,12 @@ class Lives(RuleBasedStateMachine):
         if self.meddling and self.world.jira.requests[-1][0] == "POST":
             meddle = self.meddling.pop()
             meddle()
-            if self.world.desk.guard.sight.there:
+            if self.world.runtime.guard.sight.there:
                 self.world.scanner.scan()
         Fuse.point()
 
     def crashing(self) -> None:
-        self.world.desk.journal.__class__ = CrashingJournal
+        self.world.runtime.journal.__class__ = CrashingJournal
 
     def teardown(self) -> None:
         try:
@@ -302,7 +302,7 @@ class Lives(RuleBasedStateMachine):
                 return
             try:
                 for _ in range(scans):
-                    if self.world.desk.guard.sight.there:
+                    if self.world.runtime.guard.sight.there:
                         self.world.scanner.scan()
                     self.world.clock.advance(40.0)
             finally:
@@ -374,9 +374,9 @@ class Lives(RuleBasedStateMachine):
     @rule(issue=st.sampled_from(["", *ISSUES]))
     def resumed(self, issue: str) -> None:
         """A person lets go on what is paused, and believes what is held."""
-        with self.world.desk.journal.transaction() as connection:
+        with self.world.runtime.journal.transaction() as connection:
             connection.execute("DELETE FROM pause WHERE subject = ? OR ? = ''", (issue, issue))
-            connection.execute("UPDATE file SET held = 2 WHERE held = 1 AND state = 'READY' AND lane = ?", (issue,))
+            connection.execute("UPDATE file SET held = 2 WHERE held = 1 AND state = 'READY' AND issue = ?", (issue,))
 
     @rule(fault=LOOK_FAULTS)
     def listing_fails(self, fault: Fault) -> None:
@@ -404,7 +404,7 @@ class Lives(RuleBasedStateMachine):
     def remount(self) -> None:
         """The same folder on another mount: all device and inode numbers that the journal knows are wrong."""
         self.world.scanner._mount = (1, 2, 3)
-        with self.world.desk.journal.transaction() as connection:
+        with self.world.runtime.journal.transaction() as connection:
             connection.execute("UPDATE file SET dev = dev + 1000, ino = ino + 1 WHERE finished_at IS NULL")
         self.world.scan()
 
@@ -500,7 +500,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def what_is_counted_is_what_is_there(self) -> None:
         if hasattr(self, "world"):
-            journal = self.world.desk.journal
+            journal = self.world.runtime.journal
             rows = journal.rows("SELECT state, blocked FROM file WHERE finished_at IS NULL")
             standing = counts.standing(journal)
             assert +Counter(standing.states) == Counter(State(row[0]) for row in rows)

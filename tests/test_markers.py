@@ -274,7 +274,7 @@ def test_whenever_the_process_dies_the_file_arrives_once_and_its_marker_goes(tmp
             w.jira.limit = limit
             w.drop("TEST-1/a.txt")
             w.drop("TEST-1/a.txt.ready", b"")
-            w.desk.journal.__class__ = CrashingJournal
+            w.runtime.journal.__class__ = CrashingJournal
             Fuse.left = points
             try:
                 w.deliver()

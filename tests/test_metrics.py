@@ -43,7 +43,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 def values(w: World, scanned_at: float | None = None) -> dict[str, float]:
     """Every sample by its name and labels."""
-    text = metrics.text(w.desk, scanned_at).decode()
+    text = metrics.text(w.runtime, scanned_at).decode()
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -53,7 +53,7 @@ def values(w: World, scanned_at: float | None = None) -> dict[str, float]:
 
 
 def test_every_name_of_the_contract_is_told(w: World) -> None:
-    told = set(re.findall(r"(?m)^# TYPE (\S+)", metrics.text(w.desk, 1.0).decode()))
+    told = set(re.findall(r"(?m)^# TYPE (\S+)", metrics.text(w.runtime, 1.0).decode()))
 
     assert told >= NAMES
 
@@ -73,7 +73,7 @@ def test_files_are_counted_by_their_verdict_and_across_restarts(w: World) -> Non
     assert told["attachd_files_total{verdict=failed}"] == 1
     assert told["attachd_files_total{verdict=withdrawn}"] == 0
     assert told["attachd_sent_bytes_total"] == 8
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         retention.forget(connection, [row.id for row in w.rows() if row.state == "DONE"])
     assert values(w)["attachd_files_total{verdict=attached}"] == 2
 
@@ -101,15 +101,15 @@ def test_what_waits_is_told_with_the_moment_since_when(w: World) -> None:
 
 
 def test_pauses_are_told_by_scope_and_kind_and_never_by_issue(w: World) -> None:
-    pause.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(w.runtime, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     for issue in ("TEST-1", "TEST-2"):
-        pause.pause(w.desk, Trouble(Scope.ISSUE, "rate-limit", "too many", subject=issue, wait=60.0))
+        pause.pause(w.runtime, Trouble(Scope.ISSUE, "rate-limit", "too many", subject=issue, wait=60.0))
 
     told = values(w)
 
     assert told["attachd_paused{reason=refused,scope=account}"] == 1
     assert told["attachd_paused{reason=rate-limit,scope=issue}"] == 1
-    assert "TEST-" not in metrics.text(w.desk, None).decode()
+    assert "TEST-" not in metrics.text(w.runtime, None).decode()
 
 
 def test_requests_are_timed(w: World) -> None:
@@ -153,8 +153,8 @@ def written(tmp_path: Path) -> Iterator[World]:
 
 
 def test_the_text_is_whole_and_everybody_may_read_it(written: World) -> None:
-    metrics.write(written.desk, None)
-    metrics.write(written.desk, None)
+    metrics.write(written.runtime, None)
+    metrics.write(written.runtime, None)
 
     (file,) = (written.home / "textfile").iterdir()
     assert file.name == "attachd.prom"
@@ -163,9 +163,9 @@ def test_the_text_is_whole_and_everybody_may_read_it(written: World) -> None:
 
 
 def test_instances_are_told_apart(written: World) -> None:
-    written.desk.config = written.desk.config.model_copy(update={"file": Path("/etc/attachd/lab.toml")})
+    written.runtime.config = written.runtime.config.model_copy(update={"file": Path("/etc/attachd/lab.toml")})
 
-    metrics.write(written.desk, None)
+    metrics.write(written.runtime, None)
 
     text = (written.home / "textfile/attachd-lab.prom").read_text()
     assert 'attachd_waiting_files{name="lab"} 0.0\n' in text
@@ -181,10 +181,10 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_holds_up_nothing(
     monkeypatch.setattr(metrics, "text", full)
     monkeypatch.setattr(metrics, "WRITE_SECONDS", 0.0)
     rounds = iter([False, False, True])
-    monkeypatch.setattr(written.desk.stopping, "wait", lambda _: next(rounds))
+    monkeypatch.setattr(written.runtime.stopping, "wait", lambda _: next(rounds))
 
     with capture_logs() as lines:
-        metrics.loop(written.desk, lambda: None)
+        metrics.loop(written.runtime, lambda: None)
 
     assert [line["event"] for line in lines] == ["metrics.not_written"]
     assert list((written.home / "textfile").iterdir()) == []
@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_holds_up_nothing(
 def test_the_rules_for_alerts_are_about_metrics_that_are_told(w: World) -> None:
     rules = (Path(__file__).parent.parent / "docs/alerts.yml").read_text()
     expressions = "\n".join(re.findall(r"(?m)^ +expr: (.*)$", rules))
-    told = metrics.text(w.desk, 1.0).decode()
+    told = metrics.text(w.runtime, 1.0).decode()
 
     named = set(re.findall(r"attachd_\w+", expressions))
 

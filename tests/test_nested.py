@@ -122,7 +122,7 @@ def test_while_a_share_is_away_status_says_so_and_its_folder_is_left_alone(w: Wo
     pass_by(w)
 
     assert [s.content for s in w.jira.stored] == [b"b"]
-    found = report_status.collect(w.desk.config, w.home / "state", w.desk.journal, w.clock.now())
+    found = report_status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now())
     assert list(found["not_listed"]) == ["TEST-1"]
     assert any(line.startswith("not listed TEST-1: what was mounted there") for line in status_text.lines(found, 0.0))
 
@@ -145,12 +145,12 @@ def test_a_share_that_is_away_holds_up_only_what_lies_on_it(
     """And is asked once for all its files: each answer takes a time-out."""
     for name in ("TEST-1/a.txt", "TEST-1/b.txt", "TEST-2/c.txt"):
         w.drop(name)
-    move, asked = file_away._move, []
+    move, moved = file_away._move, []
 
-    def away(desk: Any, row: Row, group: Any) -> Any:
+    def away(runtime: Any, row: Row, group: Any) -> Any:
         if not row.path.startswith(b"TEST-1/"):
-            return move(desk, row, group)
-        asked.append(row.path)
+            return move(runtime, row, group)
+        moved.append(row.path)
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patched:
@@ -161,7 +161,7 @@ def test_a_share_that_is_away_holds_up_only_what_lies_on_it(
         assert {row.blocked for row in w.rows() if row.path.startswith(b"TEST-1/")} == {
             f"the file system of its folder does not answer ({os.strerror(code)})"
         }
-        assert len(asked) == 1
+        assert len(moved) == 1
     w.settle()
 
     assert sorted(w.files(w.done)) == ["TEST-1/a.txt", "TEST-1/b.txt", "TEST-2/c.txt"]

@@ -64,7 +64,9 @@ class Wired(World):
         fresh.rename(path)
 
     def connect(self) -> Client:
-        return connection.make_client(self.desk.config, self.desk.credentials, connection.tls_context(self.desk.config))
+        return connection.make_client(
+            self.runtime.config, self.runtime.credentials, connection.tls_context(self.runtime.config)
+        )
 
     @property
     def kept(self) -> dict[str, str]:
@@ -72,7 +74,7 @@ class Wired(World):
         return content
 
     def reasons(self) -> str:
-        return " ".join(row[0] for row in self.desk.journal.rows("SELECT reason FROM pause"))
+        return " ".join(row[0] for row in self.runtime.journal.rows("SELECT reason FROM pause"))
 
 
 @contextmanager
@@ -252,7 +254,7 @@ def test_a_missing_issue_is_still_found_missing(world: Wired, jira: Standin) -> 
 
     world.settle()
 
-    assert {row.asked: str(row.state) for row in world.rows()} == {"TEST-1": "DONE", "TEST-99": "FAILED"}
+    assert {row.folder_key: str(row.state) for row in world.rows()} == {"TEST-1": "DONE", "TEST-99": "FAILED"}
 
 
 # --- Trouble --------------------------------------------------------------------------------------------------------
@@ -435,8 +437,8 @@ def test_two_processes_that_refresh_in_turn_do_not_kill_each_others_token(world:
     """As ``attachd check`` does beside the service."""
     state = world.home / "state"
     for number in range(3):
-        other = start.make_credentials(world.desk.config, {}, state, world.clock)
-        with closing(connection.asking_client(world.desk.config, jira.url, other)) as asker:
+        other = start.make_credentials(world.runtime.config, {}, state, world.clock)
+        with closing(connection.asking_client(world.runtime.config, jira.url, other)) as asker:
             answer = asker.myself("3")
             assert isinstance(answer, Reply)
             assert answer.status == 200
@@ -451,7 +453,7 @@ def test_two_processes_that_refresh_in_turn_do_not_kill_each_others_token(world:
 def test_processes_that_refresh_at_the_same_time_do_so_one_after_the_other(world: Wired, jira: Standin) -> None:
     """The lock is the open file's: what holds between processes holds between these."""
     state, together = world.home / "state", threading.Barrier(8, timeout=60)
-    others = [start.make_credentials(world.desk.config, {}, state, world.clock) for _ in range(8)]
+    others = [start.make_credentials(world.runtime.config, {}, state, world.clock) for _ in range(8)]
     headers: list[object] = []
 
     def work(number: int) -> None:
@@ -582,11 +584,11 @@ def test_a_missing_scope_pauses_and_is_named(world: Wired, jira: Standin) -> Non
 def test_a_refusal_by_the_sites_own_address_names_the_gateway(
     world: Wired, jira: Standin, url: str, kind: str, told: str
 ) -> None:
-    config = world.desk.config
+    config = world.runtime.config
     auth = config.jira.auth.model_copy(update={"kind": kind})
-    world.desk.config = config.model_copy(update={"jira": config.jira.model_copy(update={"url": url, "auth": auth})})
+    world.runtime.config = config.model_copy(update={"jira": config.jira.model_copy(update={"url": url, "auth": auth})})
 
-    pause.pause(world.desk, Wrong(pause.Scope.ACCOUNT, "refused", "no"))
+    pause.pause(world.runtime, Wrong(pause.Scope.ACCOUNT, "refused", "no"))
 
     assert told in world.reasons()
     assert ("CLOUD-ID" in world.reasons()) == bool(told)

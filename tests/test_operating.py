@@ -29,18 +29,18 @@ def w(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def pause(w: World, lane: str = "", seconds: float | None = None) -> None:
-    with w.desk.journal.transaction() as connection:
-        journal_by_hand.pause(connection, journal_by_hand.lane_of(connection, lane), w.clock.now(), seconds)
+def pause(w: World, issue: str = "", seconds: float | None = None) -> None:
+    with w.runtime.journal.transaction() as connection:
+        journal_by_hand.pause(connection, journal_by_hand.issue_of(connection, issue), w.clock.now(), seconds)
 
 
-def resume(w: World, lane: str = "") -> Resumed:
-    with w.desk.journal.transaction() as connection:
-        return journal_by_hand.resume(connection, journal_by_hand.lane_of(connection, lane), w.clock.now())
+def resume(w: World, issue: str = "") -> Resumed:
+    with w.runtime.journal.transaction() as connection:
+        return journal_by_hand.resume(connection, journal_by_hand.issue_of(connection, issue), w.clock.now())
 
 
 def past(w: World) -> list[tuple[str, str, float, float]]:
-    return [tuple(record) for record in w.desk.journal.rows("SELECT * FROM paused")]
+    return [tuple(record) for record in w.runtime.journal.rows("SELECT * FROM paused")]
 
 
 # --- Pausing ----------------------------------------------------------------------------------------------------
@@ -66,16 +66,16 @@ def test_an_issue_is_paused_alone(w: World) -> None:
     w.deliver()
 
     assert w.jira.uploads == [["b.txt"]], "an accepted file ends no pause by hand"
-    assert [p.subject for p in counts.active_pauses(w.desk.journal, w.clock.now())] == ["TEST-1"]
+    assert [p.subject for p in counts.active_pauses(w.runtime.journal, w.clock.now())] == ["TEST-1"]
     resume(w, "TEST-1")
     w.settle()
     assert w.jira.uploads == [["b.txt"], ["a.txt"]]
 
 
 def test_an_issue_is_known_as_soon_as_a_file_for_it_was_seen(w: World) -> None:
-    def known(lane: str) -> bool:
-        with w.desk.journal.transaction_for_reading() as connection:
-            return journal_by_hand.knows(connection, lane)
+    def known(issue: str) -> bool:
+        with w.runtime.journal.transaction_for_reading() as connection:
+            return journal_by_hand.knows(connection, issue)
 
     assert not known("TEST-1")
     w.drop("TEST-1/a.txt")
@@ -117,7 +117,7 @@ def test_a_later_pause_replaces_an_earlier_one_by_hand(w: World) -> None:
     w.clock.advance(60.0)
     pause(w, seconds=10.0)
 
-    (now,) = counts.active_pauses(w.desk.journal, w.clock.now())
+    (now,) = counts.active_pauses(w.runtime.journal, w.clock.now())
     assert (now.cure, now.since) == (Cure.TIME, w.clock.now() - 60.0)
 
 
@@ -125,13 +125,13 @@ def test_a_fault_does_not_overwrite_a_pause_by_hand(w: World) -> None:
     pause(w)
     pause(w, "TEST-1")
     for scope, subject in ((Scope.SITE, ""), (Scope.ISSUE, "TEST-1")):
-        delivery_pause.pause(w.desk, Fault(scope, "server-error", "trouble", subject, wait=1.0))
+        delivery_pause.pause(w.runtime, Fault(scope, "server-error", "trouble", subject, wait=1.0))
     w.clock.advance(60.0)
     w.drop("TEST-1/a.txt")
     w.deliver()
 
     assert w.jira.uploads == []
-    by_hand = [p for p in counts.active_pauses(w.desk.journal, w.clock.now()) if p.scope is Scope.OPERATOR]
+    by_hand = [p for p in counts.active_pauses(w.runtime.journal, w.clock.now()) if p.scope is Scope.OPERATOR]
     assert [(p.subject, p.cure) for p in by_hand] == [("", Cure.HAND), ("TEST-1", Cure.HAND)]
 
 
@@ -146,8 +146,8 @@ def test_a_pause_by_hand_outlives_a_restart(w: World) -> None:
 
 
 def test_an_issue_that_was_moved_is_paused_under_the_key_that_it_has_now(w: World) -> None:
-    with w.desk.journal.transaction() as connection:
-        moved_issues.merge_lane(connection, "TEST-1", "NEW-5")
+    with w.runtime.journal.transaction() as connection:
+        moved_issues.merge_issue(connection, "TEST-1", "NEW-5")
     w.jira.moved["TEST-1"] = "NEW-5"
     pause(w, "TEST-1")
     w.drop("TEST-1/a.txt")
@@ -162,8 +162,8 @@ def test_an_issue_that_was_moved_is_paused_under_the_key_that_it_has_now(w: Worl
 
 def test_an_issue_that_turns_out_to_be_moved_stays_paused(w: World) -> None:
     pause(w, "TEST-1")
-    with w.desk.journal.transaction() as connection:
-        moved_issues.merge_lane(connection, "TEST-1", "NEW-5")
+    with w.runtime.journal.transaction() as connection:
+        moved_issues.merge_issue(connection, "TEST-1", "NEW-5")
     w.drop("NEW-5/a.txt")
     w.deliver()
 
@@ -179,7 +179,7 @@ def test_with_nothing_paused_nothing_is_resumed(w: World) -> None:
 
 @pytest.mark.parametrize("kind", ["unreachable", "captcha", "password"])
 def test_what_only_a_try_can_end_is_tried_at_once(w: World, kind: str) -> None:
-    delivery_pause.pause(w.desk, Fault(Scope.ACCOUNT, kind, "trouble", cure=Cure.PROBE))
+    delivery_pause.pause(w.runtime, Fault(Scope.ACCOUNT, kind, "trouble", cure=Cure.PROBE))
     w.drop("TEST-1/a.txt")
     w.deliver()
     assert w.jira.uploads == []
@@ -195,7 +195,7 @@ def test_what_only_a_try_can_end_is_tried_at_once(w: World, kind: str) -> None:
     ("scope", "subject"), [(Scope.ISSUE, "TEST-1"), (Scope.PROJECT, "TEST"), (Scope.SITE, ""), (Scope.ENDPOINT, "")]
 )
 def test_a_pause_that_would_end_with_time_ends(w: World, scope: Scope, subject: str) -> None:
-    delivery_pause.pause(w.desk, Fault(scope, "forbidden", "trouble", subject, wait=3600.0))
+    delivery_pause.pause(w.runtime, Fault(scope, "forbidden", "trouble", subject, wait=3600.0))
     w.drop("TEST-1/a.txt")
     w.deliver()
     assert w.jira.uploads == []
@@ -207,7 +207,7 @@ def test_a_pause_that_would_end_with_time_ends(w: World, scope: Scope, subject: 
 
 
 def test_what_jira_asked_for_is_waited(w: World) -> None:
-    delivery_pause.pause(w.desk, Fault(Scope.ENDPOINT, "rate-limit", "Jira's limit", wait=600.0))
+    delivery_pause.pause(w.runtime, Fault(Scope.ENDPOINT, "rate-limit", "Jira's limit", wait=600.0))
     w.drop("TEST-1/a.txt")
 
     done = resume(w)
@@ -218,7 +218,7 @@ def test_what_jira_asked_for_is_waited(w: World) -> None:
 
 
 def test_what_is_over_is_not_told_as_resumed(w: World) -> None:
-    delivery_pause.pause(w.desk, Fault(Scope.SITE, "server-error", "trouble", wait=1.0))
+    delivery_pause.pause(w.runtime, Fault(Scope.SITE, "server-error", "trouble", wait=1.0))
     pause(w, seconds=5.0)
     w.clock.advance(60.0)
 
@@ -229,12 +229,12 @@ def test_of_one_issue_only_what_concerns_it_is_resumed(w: World) -> None:
     pause(w)
     pause(w, "TEST-1")
     pause(w, "TEST-2")
-    delivery_pause.pause(w.desk, Fault(Scope.ISSUE, "refused", "trouble", "TEST-1", wait=3600.0))
+    delivery_pause.pause(w.runtime, Fault(Scope.ISSUE, "refused", "trouble", "TEST-1", wait=3600.0))
 
     done = resume(w, "TEST-1")
 
     assert {(p.scope, p.subject) for p in done.ended} == {(Scope.ISSUE, "TEST-1"), (Scope.OPERATOR, "TEST-1")}
-    left = counts.active_pauses(w.desk.journal, w.clock.now())
+    left = counts.active_pauses(w.runtime.journal, w.clock.now())
     assert {(p.scope, p.subject) for p in left} == {(Scope.OPERATOR, ""), (Scope.OPERATOR, "TEST-2")}
 
 
@@ -292,7 +292,7 @@ def test_a_refusal_that_the_account_was_not_asked_about_yet_is_not_believed(w: W
     w.jira.missing.add("TEST-1")
     w.drop("TEST-1/a.txt")
     w.deliver()
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET held = 0")
 
     assert resume(w).believed == 0
@@ -306,10 +306,10 @@ def test_the_files_of_an_issue_are_counted_anew(w: World) -> None:
 
     resume(w, "TEST-1")
 
-    counted = dict(map(tuple, w.desk.journal.rows("SELECT issue, counted_from FROM lane")))
+    counted = dict(map(tuple, w.runtime.journal.rows("SELECT issue, counted_from FROM issue_queue")))
     assert counted == {"TEST-1": w.clock.now(), "TEST-2": 0.0}
     resume(w)
-    assert set(w.desk.journal.rows("SELECT DISTINCT counted_from FROM lane")[0]) == {w.clock.now()}
+    assert set(w.runtime.journal.rows("SELECT DISTINCT counted_from FROM issue_queue")[0]) == {w.clock.now()}
 
 
 # --- Beside the daemon ------------------------------------------------------------------------------------------
@@ -317,20 +317,20 @@ def test_the_files_of_an_issue_are_counted_anew(w: World) -> None:
 
 def test_a_write_by_another_process_rings_and_its_own_does_not(w: World) -> None:
     engine = Engine(w.held)
-    heard = w.desk.bell.count()
-    with w.desk.journal.transaction() as connection:
+    heard = w.runtime.bell.count()
+    with w.runtime.journal.transaction() as connection:
         database.put(connection, "x", 1)
     engine.heed_others()
-    assert w.desk.bell.count() == heard
+    assert w.runtime.bell.count() == heard
 
     with database.changing(w.home / "state") as connection:
         assert connection is not None
         journal_by_hand.pause(connection, "", w.clock.now(), None)
     engine.heed_others()
-    assert w.desk.bell.count() == heard + 1
+    assert w.runtime.bell.count() == heard + 1
     engine.heed_others()
-    assert w.desk.bell.count() == heard + 1
-    assert not delivery_pause.current(w.desk).uploads
+    assert w.runtime.bell.count() == heard + 1
+    assert not delivery_pause.current(w.runtime).uploads
 
 
 def test_a_change_that_fails_halfway_changes_nothing(w: World) -> None:
@@ -343,7 +343,7 @@ def test_a_change_that_fails_halfway_changes_nothing(w: World) -> None:
     with pytest.raises(ZeroDivisionError):
         half()
 
-    assert counts.active_pauses(w.desk.journal, w.clock.now()) == []
+    assert counts.active_pauses(w.runtime.journal, w.clock.now()) == []
 
 
 def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -425,8 +425,8 @@ def test_status_counts_a_pause_by_hand_and_its_files_wait(w: World) -> None:
     w.drop("TEST-1/a.txt")
     w.scan()
 
-    assert counts.paused_by_hand(w.desk.journal, w.clock.now()) == ["TEST-1"]
-    assert lookup.waiting_in(w.desk.journal, ["TEST-1"]) == 1
-    assert counts.summary(w.desk.journal).counts[Word.WAITING] == 1
-    with w.desk.journal.transaction() as connection:
+    assert counts.paused_by_hand(w.runtime.journal, w.clock.now()) == ["TEST-1"]
+    assert lookup.waiting_in(w.runtime.journal, ["TEST-1"]) == 1
+    assert counts.summary(w.runtime.journal).counts[Word.WAITING] == 1
+    with w.runtime.journal.transaction() as connection:
         assert pauses.read(connection)[0].told == w.clock.now()

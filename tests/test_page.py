@@ -121,7 +121,7 @@ def test_a_blown_fuse_is_told_by_everything_that_tells_of_pauses(site: Site) -> 
         w.drop(f"{issue}/x.txt", issue.encode())
     w.deliver()
 
-    found = status.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())
+    found = status.collect(w.runtime.config, w.home / "state", w.runtime.reader, w.clock.now())
     (held,) = found["pauses"]
     assert (held["scope"], held["kind"], held["ends_by"], held["until"]) == ("account", "fuse", "hand", None)
     assert held["reason"].startswith(
@@ -133,7 +133,7 @@ def test_a_blown_fuse_is_told_by_everything_that_tells_of_pauses(site: Site) -> 
     )
     assert site.client.get("/readyz").text == "degraded\npaused: account, fuse\n"
     assert 'attachd_paused{reason="fuse",scope="account"} 1.0' in site.client.get("/metrics").text
-    share = share_texts.status(share_writer.gather(w.desk), running=True)
+    share = share_texts.status(share_writer.gather(w.runtime), running=True)
     assert any(line.startswith("  Attachd's account is suspected since") and "resumes it" in line for line in share)
     site.sign_in()
     assert "Attachd's account is suspected since" in site.words()
@@ -141,7 +141,7 @@ def test_a_blown_fuse_is_told_by_everything_that_tells_of_pauses(site: Site) -> 
     site.press("resume")
     w.deliver()
 
-    assert status.collect(w.desk.config, w.home / "state", w.desk.reader, w.clock.now())["pauses"] == []
+    assert status.collect(w.runtime.config, w.home / "state", w.runtime.reader, w.clock.now())["pauses"] == []
     assert w.states() == ["FAILED"] * 4
 
 
@@ -315,7 +315,7 @@ def test_an_empty_page_says_what_to_do(site: Site) -> None:
 
 def test_what_waits_is_shown_with_its_reason(site: Site) -> None:
     site.sign_in()
-    pause.pause(site.w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(site.w.runtime, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     site.w.drop("TEST-1/a.txt")
     site.w.drop("no key/b.txt")
     for number in range(6):
@@ -342,7 +342,7 @@ def test_what_waits_is_shown_with_its_reason(site: Site) -> None:
 def test_each_queue_says_what_holds_it(site: Site) -> None:
     site.sign_in()
     fault = Trouble(Scope.PROJECT, "forbidden", "the account lost a right", cure=Cure.PROBE, subject="OPS")
-    pause.pause(site.w.desk, fault)
+    pause.pause(site.w.runtime, fault)
     for path in ("OPS-2/a.txt", "TEST-1/b.txt"):
         site.w.drop(path)
     site.w.scan()
@@ -412,13 +412,13 @@ def test_the_chart_counts_what_was_attached_by_the_hour(site: Site) -> None:
 
 
 def test_what_takes_long_is_summed_for_a_twentieth_of_the_time() -> None:
-    now, asked = 0.0, list[float]()
+    now, calls = 0.0, list[float]()
 
     def slow() -> int:
         nonlocal now
         now += 1.0
-        asked.append(now)
-        return len(asked)
+        calls.append(now)
+        return len(calls)
 
     sums = Sums(lambda: now, lambda: now)
     answers = []
@@ -426,7 +426,7 @@ def test_what_takes_long_is_summed_for_a_twentieth_of_the_time() -> None:
         answers.append(sums.of("all", slow))
         now += 1.0
 
-    assert asked == [1.0, 22.0, 43.0]
+    assert calls == [1.0, 22.0, 43.0]
     assert answers == [1] * 20 + [2] * 20 + [3] * 3
     assert sums.of("another", lambda: "x") == "x"
 
@@ -449,7 +449,7 @@ def test_a_browser_that_looks_on_is_told_what_is_new(site: Site) -> None:
 
 def test_it_is_ready_also_while_it_is_paused_and_says_so(site: Site) -> None:
     assert site.client.get("/readyz").text == "ready\n"
-    pause.pause(site.w.desk, Trouble(Scope.ISSUE, "rate-limit", "too many", subject="SECRET-1", wait=60.0))
+    pause.pause(site.w.runtime, Trouble(Scope.ISSUE, "rate-limit", "too many", subject="SECRET-1", wait=60.0))
 
     answer = site.client.get("/readyz")
 
@@ -457,7 +457,7 @@ def test_it_is_ready_also_while_it_is_paused_and_says_so(site: Site) -> None:
 
 
 def test_a_loop_that_is_stuck_is_unhealthy(site: Site) -> None:
-    site.w.desk.beats.beat()
+    site.w.runtime.beats.beat()
     site.w.clock.advance(1000)
 
     answer = site.client.get("/healthz")
@@ -510,12 +510,12 @@ def test_a_page_that_has_no_token_on_a_full_disk_is_served_later_and_says_why(
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", on_full_disk)
             serving.start()
-            wait_until(lambda: w.desk.page_trouble is not None)
-            told = [str(each) for each in health.of_desk(w.desk)]
+            wait_until(lambda: w.runtime.page_trouble is not None)
+            told = [str(each) for each in health.of_runtime(w.runtime)]
 
         wait_until(lambda: _answers(client))
         serving.stop()
-        assert health.of_desk(w.desk) == []
+        assert health.of_runtime(w.runtime) == []
         assert list((w.home / "state").glob("web-token.*")) == []
 
     (said,) = told

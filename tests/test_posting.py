@@ -41,7 +41,7 @@ def text(w: World, name: str = "_STATUS.txt") -> str:
 def look(w: World) -> None:
     """A scan that finds folders which are no issues', and what is posted then."""
     w.scan()
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
 
 # --- _STATUS.txt ------------------------------------------------------------------------------------------------
@@ -53,12 +53,12 @@ def test_it_says_how_many_files_wait_and_since_when(w: World) -> None:
         w.drop(f"TEST-1/{number}.txt")
     w.scan()
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert "attachd is running" in text(w)
     assert "3 files to be dealt with, the first since 2027-01-15" in text(w)
     w.work()
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
     assert "No file waits." in text(w)
     assert "3 files attached today" in text(w)
     assert "3 files to be" not in text(w)
@@ -68,33 +68,33 @@ def test_names_are_told_only_where_that_is_asked_for(w: World, tmp_path: Path) -
     w.drop("TEST-1/secret plan.txt")
     w.jira.forbidden.add("TEST-1")
     w.deliver()
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
     assert "plan" not in text(w)
     w.tables["folders"] = {"share_status": "names"}
     w.restart()
     w.scan()
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert "TEST-1/secret plan.txt: " in text(w)
     assert "permission" in text(w)
 
 
 def test_off_removes_what_an_earlier_configuration_had_written(w: World) -> None:
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
     assert (w.inbox / "_STATUS.txt").exists()
     w.tables["folders"] = {"share_status": "off"}
     w.restart()
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert not (w.inbox / "_STATUS.txt").exists()
 
 
 def test_a_pause_is_told_in_words_for_people_who_can_do_nothing_about_it(w: World) -> None:
-    pause.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    pause.pause(w.runtime, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     said = text(w)
     assert "Jira does not accept attachd's account since" in said
@@ -103,7 +103,7 @@ def test_a_pause_is_told_in_words_for_people_who_can_do_nothing_about_it(w: Worl
 
 
 def test_it_is_written_when_something_changes_and_every_hour_and_at_no_other_time(w: World) -> None:
-    posting, status = Posting(w.desk), w.inbox / "_STATUS.txt"
+    posting, status = Posting(w.runtime), w.inbox / "_STATUS.txt"
     posting.step()
     first = status.stat().st_ino, status.stat().st_mtime_ns
 
@@ -117,14 +117,14 @@ def test_it_is_written_when_something_changes_and_every_hour_and_at_no_other_tim
 
 
 def test_the_end_is_told(w: World) -> None:
-    Posting(w.desk).step(running=False)
+    Posting(w.runtime).step(running=False)
 
     assert "attachd is not running" in text(w)
 
 
 def test_somebodys_file_of_that_name_stays_and_is_told_once(w: World) -> None:
     (w.inbox / "_STATUS.txt").write_text("mine\n")
-    posting = Posting(w.desk)
+    posting = Posting(w.runtime)
 
     with capture_logs() as lines:
         posting.step()
@@ -139,14 +139,14 @@ def test_a_link_of_that_name_is_not_followed(w: World, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("attachd notice - ")
     (w.inbox / "_STATUS.txt").symlink_to(tmp_path / "elsewhere")
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert (w.inbox / "_STATUS.txt").is_symlink()
     assert (tmp_path / "elsewhere").read_text() == "attachd notice - "
 
 
 def test_a_text_is_whole_or_not_there(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    posting = Posting(w.desk)
+    posting = Posting(w.runtime)
     posting.step()
     before = text(w)
     w.drop("TEST-1/a.txt")
@@ -172,7 +172,7 @@ def test_what_lies_under_the_name_of_its_temporary_file_goes_only_if_it_is_its_o
     hidden = w.inbox / os.fsdecode(free_names.hidden(b"notice", b"_STATUS.txt"))
     hidden.write_bytes(content)
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert text(w).startswith("attachd notice - ")
     assert sorted(os.listdir(w.inbox)) == sorted(
@@ -192,7 +192,7 @@ def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatc
 
     monkeypatch.setattr(status_files.notes, "prepared", slow)
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert (w.inbox / "_STATUS.txt").read_text() == "mine\n"
     assert sorted(os.listdir(w.inbox)) == [".attachd", "_STATUS.txt"]
@@ -201,7 +201,7 @@ def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatc
 def test_nothing_is_written_where_the_inbox_is_not_there(w: World) -> None:
     (w.inbox / ".attachd" / "id").unlink()
 
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert not (w.inbox / "_STATUS.txt").exists()
 
@@ -211,7 +211,7 @@ def test_another_file_system_that_was_mounted_meanwhile_gets_no_text(w: World, t
     other.mkdir()
 
     with pytest.raises(OSError, match="another file system"):
-        status_files.put(other, w.desk.guard.look().mount[:2], b"", status_files.STATUS, b"attachd notice - x")
+        status_files.put(other, w.runtime.guard.look().mount[:2], b"", status_files.STATUS, b"attachd notice - x")
 
     assert os.listdir(other) == []
 
@@ -257,11 +257,11 @@ def test_renaming_the_folder_to_its_issue_is_the_remedy_and_the_text_goes(w: Wor
         w.restart()
 
     w.deliver()
-    Posting(w.desk).step()
+    Posting(w.runtime).step()
 
     assert w.jira.names("TEST-1") == ["a.txt"]
     assert os.listdir(w.inbox / "TEST-1") == []
-    assert w.desk.journal.value("SELECT value FROM meta WHERE key = 'notices'") == "{}"
+    assert w.runtime.journal.value("SELECT value FROM meta WHERE key = 'notices'") == "{}"
 
 
 @pytest.mark.parametrize("how", ["moved", "deleted"])
@@ -456,10 +456,10 @@ def test_a_file_is_filed_also_where_its_address_cannot_be_written(
 def test_the_address_is_the_sites_own_where_the_api_is_reached_elsewhere(linked: World) -> None:
     linked.drop("TEST-1/a.pdf")
     linked.scan()
-    linked.desk.site.pages = "https://api.example.com/ex/jira/1"
+    linked.runtime.site.pages = "https://api.example.com/ex/jira/1"
 
     linked.work()
 
     assert "https://jira.example.com/browse/TEST-1" in (linked.done / "TEST-1/a.pdf.link.txt").read_text()
     linked.restart()
-    assert linked.desk.site.page("TEST-1") == "https://jira.example.com/browse/TEST-1"
+    assert linked.runtime.site.page("TEST-1") == "https://jira.example.com/browse/TEST-1"

@@ -47,7 +47,7 @@ def _journal_is_damaged(w: World) -> None:
 
 
 def _journal_is_of_a_later_version(w: World) -> None:
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("PRAGMA user_version = 99")
     w.end()
 
@@ -118,7 +118,7 @@ def _start(w: World) -> None:
     """What a service does before its threads begin."""
     held = start.start(w.configuration(), clock=Clock(), environ={})
     try:
-        jira_connection.tls_context(held.desk.config)
+        jira_connection.tls_context(held.runtime.config)
     finally:
         held.release()
 
@@ -148,4 +148,4 @@ def test_check_passes_what_a_start_puts_right(tmp_path: Path) -> None:
 
         assert _checked(w)
         w.restart()
-        assert w.desk.guard.sight.there
+        assert w.runtime.guard.sight.there

@@ -32,7 +32,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 def told(w: World) -> list[dict[str, Any]]:
     """What a look at the reminders tells now."""
     with capture_logs() as lines:
-        service_reminders.step(w.desk)
+        service_reminders.step(w.runtime)
     return [dict(line) for line in lines]
 
 
@@ -74,7 +74,7 @@ def test_when_a_lasting_cause_is_told(told_at: float | None, now: float, expecte
 
 
 def test_a_pause_is_told_again_every_remind_hours_while_it_lasts(w: World) -> None:
-    delivery_pause.pause(w.desk, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
+    delivery_pause.pause(w.runtime, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
     assert events(w) == []
 
     w.clock.advance(24 * HOUR)
@@ -159,7 +159,7 @@ def test_nothing_is_given_up_where_no_one_asked_for_it(w: World) -> None:
         w.drop(f"{issue}/a.txt", issue.encode())
     wait(w, 40 * DAY, step=DAY / 4)
 
-    service_reminders.step(w.desk)
+    service_reminders.step(w.runtime)
 
     assert w.states() == ["READY"] * 3
 
@@ -170,11 +170,11 @@ def test_what_is_tried_in_vain_for_so_many_days_is_given_up_and_says_why(tmp_pat
         for issue in sorted(w.jira.missing):
             w.drop(f"{issue}/a.txt", issue.encode())
         wait(w, 2.9 * DAY, step=HOUR)
-        service_reminders.step(w.desk)
+        service_reminders.step(w.runtime)
         assert w.states() == ["READY"] * 3
         wait(w, 0.2 * DAY, step=HOUR)
 
-        service_reminders.step(w.desk)
+        service_reminders.step(w.runtime)
         w.work()
 
         assert w.states() == ["FAILED"] * 3
@@ -190,13 +190,13 @@ def test_time_in_pauses_does_not_count(tmp_path: Path) -> None:
         w.drop("TEST-1/a.txt")
         unreachable(w)
         wait(w, 5 * DAY, step=HOUR)
-        service_reminders.step(w.desk)
+        service_reminders.step(w.runtime)
         assert w.states() == ["READY"]
         reachable(w)
         w.jira.forbidden.add("TEST-1")
 
         wait(w, 0.9 * DAY, step=HOUR)
-        service_reminders.step(w.desk)
+        service_reminders.step(w.runtime)
 
         assert w.states() == ["READY"]
         w.jira.forbidden.clear()
@@ -213,7 +213,7 @@ def test_after_a_long_downtime_everything_is_tried_before_it_is_given_up(tmp_pat
         w.clock.advance(10 * DAY)
         w.restart()
 
-        service_reminders.step(w.desk)
+        service_reminders.step(w.runtime)
         w.deliver()
 
         assert w.states() == ["DONE"]
@@ -225,12 +225,12 @@ def test_what_is_given_up_while_it_may_be_attached_says_so(tmp_path: Path) -> No
         w.jira.faults.append(Fault(breaks=httpx.ReadError))
         w.deliver()
         assert w.states() == ["DOUBTFUL"]
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             connection.execute(
                 "UPDATE file SET state = 'READY', due = ?, seen_at = seen_at - ?", (w.clock.time + 60, 2 * DAY)
             )
 
-        service_reminders.step(w.desk)
+        service_reminders.step(w.runtime)
 
         assert w.states() == ["REFUSED"]
         assert w.rows()[0].may_be_attached == 1
@@ -240,7 +240,7 @@ def test_the_time_spent_in_pauses_is_counted_once_each_second(w: World) -> None:
     def pause(scope: Scope, subject: str, since: float, until: float) -> Pause:
         return Pause(scope, subject, "k", "r", Cure.TIME, since, until, until - since, 1)
 
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         for one in (
             pause(Scope.SITE, "", 1000, 2000),
             pause(Scope.ISSUE, "TEST-1", 1500, 2500),

@@ -194,7 +194,7 @@ def test_a_folder_that_is_not_mounted_proves_nothing(w: Wired, which: str) -> No
 def test_while_the_inbox_is_away_nothing_is_done(w: Wired) -> None:
     attached(w, "TEST-1/a.txt")
     (w.inbox / ".attachd" / "id").unlink()
-    w.desk.guard.look()
+    w.runtime.guard.look()
 
     later(w, 100)
 
@@ -328,7 +328,7 @@ def test_a_walk_passes_over_many_that_have_no_file(home: Path, monkeypatch: pyte
     with wired(home) as w:
         attached(w, *(f"TEST-1/{number}.txt" for number in range(10)))
         walk = Walk("retention.done", State.DONE, w.clock.now() + 1)
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             connection.execute("UPDATE file SET target = NULL, root = NULL WHERE id <> 9")
 
             came_to = [retention.find(connection, walk, w.clock.now()) for _ in range(3)]
@@ -347,7 +347,7 @@ def test_a_walk_passes_over_many_that_have_no_file(home: Path, monkeypatch: pyte
 
 
 def told(w: Wired) -> dict[str, str]:
-    found = check.inspect(w.desk.config, w.home / "state", {}, offline=True)
+    found = check.inspect(w.runtime.config, w.home / "state", {}, offline=True)
     return {each.what: f"{each.result}: {each.detail}" for each in found if each.what in ("growth", "retention")}
 
 
@@ -366,7 +366,7 @@ def test_check_says_how_fast_done_grows_and_what_is_older_than_its_time(
     assert said["growth"].startswith("ok: 2 files, 7.0 MiB a week into done; ")
     assert said["retention"] == "ok: 0 files (0 bytes) in failed are older than 30 days"
     w.clock.advance(25 * DAY)
-    with w.desk.journal.transaction_for_reading() as connection:
+    with w.runtime.journal.transaction_for_reading() as connection:
         assert retention.overdue(connection, State.DONE, w.clock.now() - 30 * DAY) == (1, 12)
 
 
@@ -412,7 +412,9 @@ def test_where_contents_are_closed_to_us_nothing_is_deleted_and_that_is_said_onc
         w.restart()
         w.scan()
         assert "deletion.blocked" not in later(w, 1)
-        found = [each for each in check_disk.find(w.desk.config, w.home / "state", w.clock) if each.what == "retention"]
+        found = [
+            each for each in check_disk.find(w.runtime.config, w.home / "state", w.clock) if each.what == "retention"
+        ]
         assert "warning" in {each.result for each in found}
         assert "nothing is deleted" in found[0].detail
         w.jira.store.secure_schemes = {"basic"}

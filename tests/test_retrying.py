@@ -41,13 +41,15 @@ def fail(w: World, path: str = "TEST-1/report.pdf", content: bytes = b"too large
 
 
 def retry(w: World, *paths: str | Path, cwd: Path | None = None) -> list[Returned | Left]:
-    found = filing_retry.named(w.desk.config, w.desk.journal, [os.fsencode(p) for p in paths], bytes(cwd or w.home))
+    found = filing_retry.named(
+        w.runtime.config, w.runtime.journal, [os.fsencode(p) for p in paths], bytes(cwd or w.home)
+    )
     left = [each for each in found if isinstance(each, Left)]
     return left + again(w, [each for each in found if isinstance(each, Row)])
 
 
 def again(w: World, rows: list[Row]) -> list[Returned | Left]:
-    return list(filing_retry.retry(w.desk.config, w.home / "state", rows))
+    return list(filing_retry.retry(w.runtime.config, w.home / "state", rows))
 
 
 def allow(w: World) -> None:
@@ -57,7 +59,7 @@ def allow(w: World) -> None:
 
 
 def everything(w: World, key: str = "") -> list[Row]:
-    return filing_retry.of_issue(w.desk.config, w.desk.journal, key)
+    return filing_retry.of_issue(w.runtime.config, w.runtime.journal, key)
 
 
 # --- Which files ------------------------------------------------------------------------------------------------
@@ -66,14 +68,14 @@ def everything(w: World, key: str = "") -> list[Row]:
 def test_a_file_that_was_refused_in_an_earlier_life_failed_in_the_one_that_moved_it(w: World) -> None:
     """Whoever runs `once` again after a crash is told of it too, and so is what looks at its exit code."""
     began, row = w.clock.now(), fail(w)
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET verdict_at = ?", (began - 60.0,))
 
-    assert counts.failed_since(w.desk.journal, began) == 1
-    assert [each.id for each in counts.failures_since(w.desk.journal, began)] == [row.id]
+    assert counts.failed_since(w.runtime.journal, began) == 1
+    assert [each.id for each in counts.failures_since(w.runtime.journal, began)] == [row.id]
     w.clock.advance(1.0)
-    assert counts.failed_since(w.desk.journal, w.clock.now()) == 0
-    assert counts.failures_since(w.desk.journal, w.clock.now()) == []
+    assert counts.failed_since(w.runtime.journal, w.clock.now()) == 0
+    assert counts.failures_since(w.runtime.journal, w.clock.now()) == []
 
 
 def test_a_file_goes_back_by_whatever_names_it(w: World) -> None:

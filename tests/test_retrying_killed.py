@@ -84,7 +84,7 @@ def _mortal(step: int) -> None:
 
 
 def take_back(w: World, path: str) -> list[filing_take_back.Returned | filing_take_back.Left]:
-    return list(retry.retry(w.desk.config, w.home / "state", [w.row(path)]))
+    return list(retry.retry(w.runtime.config, w.home / "state", [w.row(path)]))
 
 
 def content(w: World, root: Path, path: str) -> list[bytes]:
@@ -118,7 +118,7 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
             case "the next service":
                 w.restart()
             case "a verb for another file":
-                list(retry.retry(w.desk.config, w.home / "state", []))
+                list(retry.retry(w.runtime.config, w.home / "state", []))
         w.settle(hours=1)
         lies = content(w, w.failed, path)
         assert len(lies) + len(content(w, w.done, path)) == 1, f"step {step}: exactly one"
@@ -129,7 +129,7 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
         assert [s.content for s in w.jira.on("TEST-1") if s.content == whole] == [whole], f"step {step}"
         assert content(w, w.done, path) == [whole]
         assert content(w, w.failed, path) == []
-        assert w.desk.journal.value("SELECT count(*) FROM retry") == 0
+        assert w.runtime.journal.value("SELECT count(*) FROM retry") == 0
         step += 1
     assert step > 3
     assert [p for root in (w.inbox, w.failed) for p in root.rglob(".attachd-*")] == []
@@ -177,7 +177,7 @@ def begin(w: World, path: str) -> retries.Intent:
     intent = retries.Intent(
         row.id, target, target, target, status.st_size, status.st_mtime_ns, None, None, None, 0.0, 0
     )
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         return retries.begin(connection, [intent])[0]
 
 
@@ -203,7 +203,7 @@ def test_why_tells_of_what_is_on_its_way_back_at_both_ends(w: World) -> None:
     (w.inbox / "TEST-1").mkdir(exist_ok=True)
     shutil.copy2(w.failed / "TEST-1/a.txt", w.inbox / "TEST-1/a.txt")
     w.scanner.scan()
-    locator = why_lookup.Locator(w.desk.config, w.desk.journal)
+    locator = why_lookup.Locator(w.runtime.config, w.runtime.journal)
 
     told = [next(iter(locator.about(bytes(root / "TEST-1/a.txt"), bytes(w.home))))[1] for root in (w.inbox, w.failed)]
 
@@ -252,7 +252,7 @@ def test_a_person_who_was_faster_has_the_file(w: World) -> None:
     w.settle(hours=1)
 
     assert [s.content for s in w.jira.stored] == [b"a new one", b"too large"]
-    assert w.desk.journal.value("SELECT count(*) FROM retry") == 0
+    assert w.runtime.journal.value("SELECT count(*) FROM retry") == 0
     assert w.files(w.failed) == {}
 
 
@@ -273,7 +273,7 @@ def test_an_original_whose_copy_is_nowhere_gets_its_name_again(w: World) -> None
     """Somebody may have moved the copy on: the issue is looked at before the original is sent."""
     fail(w, "TEST-1/a.txt")
     intent = begin(w, "TEST-1/a.txt")
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         retries.change(connection, intent._replace(sha256=hashlib.sha256(b"too large").digest()))
     original = w.failed / "TEST-1/a.txt"
     original.rename(original.with_name(os.fsdecode(free_names.hidden(b"aside", b"a.txt"))))
@@ -281,7 +281,7 @@ def test_an_original_whose_copy_is_nowhere_gets_its_name_again(w: World) -> None
     w.scan()
 
     assert original.read_bytes() == b"too large"
-    assert w.desk.journal.value("SELECT count(*) FROM retry") == 0
+    assert w.runtime.journal.value("SELECT count(*) FROM retry") == 0
 
 
 def test_where_all_hidden_names_are_taken_another_name_is_chosen(tmp_path: Path) -> None:
@@ -305,11 +305,11 @@ def test_two_at_once_take_it_back_once(w: World) -> None:
     for number in range(5):
         fail(w, f"TEST-1/{number}.txt", b"too large %d" % number)
         w.jira.limit = 3
-    chosen = retry.of_issue(w.desk.config, w.desk.journal, "")
+    chosen = retry.of_issue(w.runtime.config, w.runtime.journal, "")
     results: list[filing_take_back.Returned | filing_take_back.Left] = []
 
     def take() -> None:
-        results.extend(retry.retry(w.desk.config, w.home / "state", chosen))
+        results.extend(retry.retry(w.runtime.config, w.home / "state", chosen))
 
     threads = [threading.Thread(target=take) for _ in range(2)]
     for thread in threads:

@@ -54,7 +54,7 @@ def restore_journal(w: World) -> None:
 def another_account(w: World) -> None:
     w.restart()
     w.deliver()
-    w.desk.site.author = "712020:another"
+    w.runtime.site.author = "712020:another"
 
 
 # --- Looked at first, always ------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def test_what_arrived_is_found_wherever_it_comes_back(w: World, to: str, what: s
         case "account":
             another_account(w)
         case "address":
-            with w.desk.journal.transaction() as connection:
+            with w.runtime.journal.transaction() as connection:
                 connection.execute("UPDATE file SET site = 'https://old.example.com'")
 
     w.go_back(PATH, to)
@@ -193,7 +193,7 @@ def by_hand(w: World) -> None:
 
 
 def not_attached(w: World) -> None:
-    list(retry.retry(w.desk.config, w.home / "state", [w.row(PATH)], not_attached=True, clock=w.clock))
+    list(retry.retry(w.runtime.config, w.home / "state", [w.row(PATH)], not_attached=True, clock=w.clock))
 
 
 @pytest.mark.parametrize("decide", [by_hand, not_attached])
@@ -211,7 +211,7 @@ def test_what_a_person_looked_at_is_not_asked_for_again(dc: World, decide: Calla
 def test_after_retry_alone_nobody_has_said_anything(dc: World) -> None:
     fail_beside_a_namesake(dc)
 
-    list(retry.retry(dc.desk.config, dc.home / "state", [dc.row(PATH)]))
+    list(retry.retry(dc.runtime.config, dc.home / "state", [dc.row(PATH)]))
     dc.settle(hours=2)
 
     assert contents(dc) == [b"ecno"]
@@ -272,7 +272,7 @@ def test_after_the_machine_was_off_jiras_clock_is_not_known(dc: World) -> None:
 def test_where_the_content_can_be_read_it_decides_whatever_a_person_said(w: World) -> None:
     fail_in_doubt(w)
     arrive(w)
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         rows.change(connection, w.row(PATH).id, {"candidates": w.jira.stored[-1].id})
 
     w.go_back(PATH)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.errors import Mistake
 from attachd.service import start, worker
 from attachd.service.engine import Engine
@@ -30,7 +30,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The real threads, on the Jira in memory."""
     monkeypatch.setattr("attachd.jira.connection.make_client", lambda config, credentials, context: w.connect())
-    w.desk.stopping = threading.Event()
+    w.runtime.stopping = threading.Event()
     made = Engine(w.held)
     yield made
     made.stop(5.0)
@@ -38,7 +38,7 @@ def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 def test_a_ring_wakes_one_and_who_takes_something_on_wakes_the_next(w: World) -> None:
     """Otherwise all would wake up for each file, and all but one for nothing."""
-    bell, awake = w.desk.bell, list[int]()
+    bell, awake = w.runtime.bell, list[int]()
 
     def sleep(number: int) -> None:
         bell.wait(bell.count(), 60.0)
@@ -51,9 +51,9 @@ def test_a_ring_wakes_one_and_who_takes_something_on_wakes_the_next(w: World) ->
     bell.ring()
     wait_until(lambda: awake)
     assert awake == [0]
-    assert w.desk.take("TEST-1")
+    assert w.runtime.take("TEST-1")
     wait_until(lambda: len(awake) == 2)
-    with w.desk.filed_by_us([1]):
+    with w.runtime.filed_by_us([1]):
         wait_until(lambda: len(awake) == 3)
 
 
@@ -80,7 +80,7 @@ def test_many_files_by_many_workers_are_attached_once(w: World, engine: Engine) 
 
 def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not logged and gone on: the service manager starts it again, into the same journal."""
-    monkeypatch.setattr(worker, "step", lambda desk, client: 1 / 0)
+    monkeypatch.setattr(worker, "step", lambda runtime, client: 1 / 0)
 
     engine.start()
 
@@ -89,7 +89,7 @@ def test_a_thread_that_crashes_ends_the_service(w: World, engine: Engine, monkey
 
 
 def test_a_scanner_that_crashes_ends_the_service(w: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attachd.filing.note_cleanup.drop_notes", lambda desk: 1 / 0)
+    monkeypatch.setattr("attachd.filing.note_cleanup.drop_notes", lambda runtime: 1 / 0)
 
     engine.start()
 
@@ -126,7 +126,7 @@ def test_a_remount_while_it_runs_is_noticed(w: World, engine: Engine) -> None:
     w.inbox.rename(away)
     w.clock.advance(31.0)
     engine.intake.bell.ring(None)
-    wait_until(lambda: not w.desk.guard.sight.there)
+    wait_until(lambda: not w.runtime.guard.sight.there)
     away.rename(w.inbox)
     w.drop("TEST-1/a.txt", b"a")
     engine.intake.bell.ring(None)
@@ -198,19 +198,19 @@ def test_an_inbox_that_comes_while_the_service_starts_is_claimed_before_it_is_us
     away = w.inbox.rename(w.home / "away")
     other = locks.take(away / inbox_marker.FOLDER / inbox_marker.LOCK, Path("/elsewhere"))
     assert isinstance(other, locks.Lock)
-    make = start._desk
+    make = start._runtime
 
-    def late(*words: Any) -> Desk:
+    def late(*words: Any) -> Runtime:
         away.rename(w.inbox)
         return make(*words)
 
-    monkeypatch.setattr(start, "_desk", late)
+    monkeypatch.setattr(start, "_runtime", late)
     w.restart()
     w.drop("TEST-1/a.txt", b"a")
 
     w.deliver()
 
-    assert "is held by process" in w.desk.guard.sight.reason
+    assert "is held by process" in w.runtime.guard.sight.reason
     assert w.jira.uploads == []
     other.release()
     w.deliver()
@@ -231,13 +231,13 @@ def test_an_inbox_that_comes_back_held_by_another_is_not_ours(w: World, tmp_path
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        w.desk.guard._claimed = (0, 0, 0)
+        w.runtime.guard._claimed = (0, 0, 0)
         away.rename(w.inbox)
         w.drop("TEST-1/a.txt", b"a")
 
         w.deliver()
 
-        assert "is held by process" in w.desk.guard.sight.reason
+        assert "is held by process" in w.runtime.guard.sight.reason
         assert w.jira.uploads == []
     finally:
         holder.kill()

@@ -126,7 +126,7 @@ def test_an_api_that_one_answer_names_is_not_spoken(tmp_path: Path, kind: str) -
 
         w.settle(hours=1)
 
-        assert w.desk.site.version == ("2" if kind == "Cloud" else "3")
+        assert w.runtime.site.version == ("2" if kind == "Cloud" else "3")
         assert len(w.jira.stored) == 1
 
 
@@ -150,24 +150,24 @@ def test_what_a_site_declined_once_is_tried_again_after_a_day(w: World) -> None:
     w.drop("TEST-1/b.txt")
     w.jira.faults.append(Fault(status=413, body=b"<html>", shared=True))
     w.settle(hours=1)
-    assert w.desk.journal.value("SELECT value FROM meta WHERE key = 'batch.bytes'") is not None
+    assert w.runtime.journal.value("SELECT value FROM meta WHERE key = 'batch.bytes'") is not None
 
     w.clock.advance(DAY + 1)
     w.drop("TEST-1/c.txt")
     w.settle(hours=1)
 
-    assert w.desk.journal.value("SELECT value FROM meta WHERE key = 'batch.bytes'") is None
+    assert w.runtime.journal.value("SELECT value FROM meta WHERE key = 'batch.bytes'") is None
 
 
 def test_a_witness_that_could_not_be_seen_once_is_asked_again_after_a_day(w: World) -> None:
     w.drop("TEST-1/log.txt")
     w.deliver()
-    probe.strike(w.desk, ["TEST-1"])
-    assert probe.known(w.desk) == []
+    probe.strike(w.runtime, ["TEST-1"])
+    assert probe.known(w.runtime) == []
 
     w.clock.advance(DAY + 1)
 
-    assert probe.known(w.desk) == ["TEST-1"]
+    assert probe.known(w.runtime) == ["TEST-1"]
 
 
 # --- What a person undoes -------------------------------------------------------------------------------------------
@@ -175,29 +175,29 @@ def test_a_witness_that_could_not_be_seen_once_is_asked_again_after_a_day(w: Wor
 
 @pytest.mark.parametrize("key", ["OLD-1", "NEW-5"])
 def test_resume_forgets_that_an_issue_was_moved(w: World, key: str) -> None:
-    with w.desk.journal.transaction() as connection:
-        moved_issues.merge_lane(connection, "OLD-1", "NEW-5", "77", w.clock.now())
+    with w.runtime.journal.transaction() as connection:
+        moved_issues.merge_issue(connection, "OLD-1", "NEW-5", "77", w.clock.now())
     w.drop("OLD-1/log.txt")
     w.scan()
-    assert w.rows()[0].lane == "NEW-5"
+    assert w.rows()[0].issue == "NEW-5"
 
-    with w.desk.journal.transaction() as connection:
-        done = by_hand.resume(connection, by_hand.lane_of(connection, key), w.clock.now())
+    with w.runtime.journal.transaction() as connection:
+        done = by_hand.resume(connection, by_hand.issue_of(connection, key), w.clock.now())
 
     assert done.forgotten == ("OLD-1",)
-    assert w.rows()[0].lane == "OLD-1"
+    assert w.rows()[0].issue == "OLD-1"
 
 
 def test_what_is_in_doubt_under_the_other_key_is_looked_for_there(w: World) -> None:
     w.drop("OLD-1/log.txt", b"bytes")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
-    with w.desk.journal.transaction() as connection:
-        moved_issues.merge_lane(connection, "OLD-1", "NEW-5", w.jira.number("NEW-5"), w.clock.now() + 1)
+    with w.runtime.journal.transaction() as connection:
+        moved_issues.merge_issue(connection, "OLD-1", "NEW-5", w.jira.number("NEW-5"), w.clock.now() + 1)
     w.jira.moved["OLD-1"] = "NEW-5"
     w.deliver()
     w.jira.moved.clear()
 
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         by_hand.resume(connection, "NEW-5", w.clock.now())
     w.settle(hours=1)
 
@@ -233,11 +233,11 @@ def test_two_keys_are_one_issue_only_if_both_lead_to_it(w: World, spoil: Callabl
         w.clock.advance(31.0)
         w.deliver()
 
-    assert w.rows()[0].lane == "OLD-1"
+    assert w.rows()[0].issue == "OLD-1"
     assert os.fsencode("OLD-1/log.txt") == w.rows()[0].path
 
 
 def test_the_site_is_well_met_where_all_answers_agree(w: World) -> None:
-    assert probe.introduce(w.desk, w.client) is None
+    assert probe.introduce(w.runtime, w.client) is None
 
-    assert (w.desk.site.version, w.desk.site.author, w.desk.site.introduced) == ("3", ACCOUNT, True)
+    assert (w.runtime.site.version, w.runtime.site.author, w.runtime.site.introduced) == ("3", ACCOUNT, True)

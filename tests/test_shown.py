@@ -35,7 +35,7 @@ def work_until(w: Wired, seconds: float, step: float, most: int) -> bool:
         while w.step():
             if len(w.uploads()) > most:
                 return False
-        if not w.desk.journal.rows("SELECT 1 FROM file WHERE finished_at IS NULL LIMIT 1"):
+        if not w.runtime.journal.rows("SELECT 1 FROM file WHERE finished_at IS NULL LIMIT 1"):
             return True
         w.clock.advance(step)
     return False
@@ -108,7 +108,7 @@ def crew_works(w: Wired) -> None:
     """As many workers as ``upload.parallel`` do, side by side, what there is to do now."""
 
     def until_idle(client: object) -> None:
-        while worker.step(w.desk, client):  # type: ignore[arg-type]
+        while worker.step(w.runtime, client):  # type: ignore[arg-type]
             pass
 
     with ExitStack() as stack, ThreadPoolExecutor(WORKERS) as crew:

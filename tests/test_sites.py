@@ -63,7 +63,7 @@ def test_what_may_have_arrived_waits_and_all_others_go(tmp_path: Path) -> None:
         waits = w.row("TEST-1/doubted.txt")
         assert (waits.state, waits.site) == (State.DOUBTFUL, SITE)
         assert w.jira.names("TEST-1") == ["doubted.txt"]
-        with w.desk.journal.transaction_for_reading() as connection:
+        with w.runtime.journal.transaction_for_reading() as connection:
             (told,) = sites.elsewhere(connection, OTHER)
         assert (told.site, told.files) == (SITE, 1)
 
@@ -73,7 +73,7 @@ def test_a_person_who_says_that_both_are_one_site_has_it_looked_up_there(tmp_pat
         doubted(w)
         moved(w, OTHER)
         w.clock.advance(3600)
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             assert sites.adopt_site(connection, OTHER) == 1
         w.settle()
 
@@ -109,8 +109,8 @@ def test_nobody_s_word_for_a_day_gives_it_up_with_a_note(tmp_path: Path) -> None
     with world(tmp_path) as w:
         doubted(w)
         moved(w, OTHER)
-        w.clock.advance(w.desk.config.doubt.give_up_hours * 3600 + 60)
-        reminders.give_up(w.desk)
+        w.clock.advance(w.runtime.config.doubt.give_up_hours * 3600 + 60)
+        reminders.give_up(w.runtime)
         w.work()
 
         row = w.row("TEST-1/doubted.txt")
@@ -128,7 +128,7 @@ def test_two_sites_that_gave_one_id_can_be_adopted(tmp_path: Path) -> None:
         w.jira.stored.clear()
         w.jira._ids = iter(range(10_001, 10_100))  # type: ignore[assignment]
         w.deliver()
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             sites.adopt_site(connection, OTHER)
 
         assert {row.site for row in w.unfinished()} == {OTHER}

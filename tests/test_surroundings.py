@@ -141,7 +141,7 @@ def test_beside_a_verb_that_serves_no_page_nothing_is_said_of_it(tmp_path: Path)
     with world(tmp_path, web={"listen": f"127.0.0.1:{free_port()}"}) as w:
         assert locks.holder(tmp_path / "state" / "lock") is not None
 
-        found = check.inspect(w.desk.config, tmp_path / "state", {}, offline=True)
+        found = check.inspect(w.runtime.config, tmp_path / "state", {}, offline=True)
 
         assert "web.listen" not in [each.what for each in found]
 
@@ -187,7 +187,7 @@ def test_the_history_is_drawn_without_losing_a_word(w: World, width: int, checks
     w.drop("TEST-2/c.txt")
     w.scan()
     screen = io.StringIO()
-    rows = lookup.history(w.desk.journal, "", None, 10)
+    rows = lookup.history(w.runtime.journal, "", None, 10)
 
     console = terminal.wide_console()
     console.file, console.width = screen, width
@@ -211,7 +211,7 @@ def test_a_file_that_was_tried_again_names_the_later_one(w: World) -> None:
     screen, console = io.StringIO(), terminal.wide_console()
     console.file, console.width = screen, 400
 
-    history.draw(lookup.history(w.desk.journal, "", None, 10), w.clock.now(), console)
+    history.draw(lookup.history(w.runtime.journal, "", None, 10), w.clock.now(), console)
 
     newest, oldest = (line for line in screen.getvalue().splitlines() if "a.txt" in line)
     assert "attached" in newest
@@ -222,7 +222,7 @@ def test_a_file_that_was_tried_again_names_the_later_one(w: World) -> None:
 def test_what_jira_calls_a_file_cannot_steer_the_terminal(w: World) -> None:
     w.drop("TEST-1/a.txt")
     w.deliver()
-    (row,) = lookup.history(w.desk.journal, "", None, 10)
+    (row,) = lookup.history(w.runtime.journal, "", None, 10)
 
     assert history.became(row._replace(stored_as="\x1b[2Jb.txt")) == f"attachment {row.attachment} named \\x1b[2Jb.txt"
 

@@ -234,7 +234,7 @@ def swapped_at(home: Path, make: Callable[[World, Outside], Swap], at: int, way:
     """One life of two files, with a swap before the *at*-th call. Returns the calls that were made."""
     home.mkdir()
     with world(home) as w, pytest.MonkeyPatch.context() as patch:
-        w.desk.journal.rows("PRAGMA synchronous = OFF")  # No power fails here: that would only cost time.
+        w.runtime.journal.rows("PRAGMA synchronous = OFF")  # No power fails here: that would only cost time.
         patch.setattr(os, "fsync", lambda _descriptor: None)
         outside = Outside(home)
         dropped(w)
@@ -377,7 +377,7 @@ def test_the_marker_is_not_read_through_a_link(tmp_path: Path) -> None:
         copy = swapped_marker(w, tmp_path / "outside")
         (copy / inbox_marker.MARKER).chmod(0o444)
         before = {path.name: path.read_bytes() for path in copy.iterdir()}
-        assert not w.desk.guard.look().there
+        assert not w.runtime.guard.look().there
         dropped(w)
 
         w.settle()
@@ -394,7 +394,7 @@ def test_a_pipe_in_place_of_the_marker_holds_nobody_up(tmp_path: Path) -> None:
         (w.inbox / inbox_marker.FOLDER / inbox_marker.MARKER).unlink()
         os.mkfifo(w.inbox / inbox_marker.FOLDER / inbox_marker.MARKER)
 
-        assert not w.desk.guard.look().there
+        assert not w.runtime.guard.look().there
 
 
 @pytest.mark.parametrize("adopt", [False, True])
@@ -406,7 +406,7 @@ def test_a_known_inbox_is_put_right_not_written_through_a_link(tmp_path: Path, *
 
         w.restart(adopt_inbox=adopt)
 
-        assert w.desk.guard.look().there
+        assert w.runtime.guard.look().there
         assert not (w.inbox / inbox_marker.FOLDER).is_symlink()
         assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
@@ -430,7 +430,7 @@ def test_the_lock_of_another_mount_is_not_taken_through_a_link(tmp_path: Path) -
     with world(tmp_path) as w:
         copy = swapped_marker(w, tmp_path / "outside")
 
-        assert not w.desk.guard.look().there
+        assert not w.runtime.guard.look().there
 
         assert (copy / inbox_marker.LOCK).read_text() == "somebody's own\n"
 
@@ -454,10 +454,10 @@ def test_notes_are_looked_for_inside_of_failed_alone(tmp_path: Path) -> None:
         swap = Swap(w.failed / "TEST-1", tmp_path / "aside", outside.root / "TEST-1")
         swap.forth()
         (outside.root / "TEST-1/a.txt").unlink()
-        w.desk.note_folders.clear()
+        w.runtime.note_folders.clear()
         w.scan()
 
-        assert w.desk.note_folders == {}, "nothing behind the link was looked at"
+        assert w.runtime.note_folders == {}, "nothing behind the link was looked at"
         swap.back()
         (w.failed / "TEST-1/a.txt").unlink()
         w.scan()

@@ -85,7 +85,7 @@ def plays(w: Wired, line: Line) -> None:
     assert w.paused() == line.pauses
     assert [row.reason or "" for row in w.of("TEST-1")] == [Like(f".*({line.says}).*")] * line.files
     assert w.told() == Like(f".*{line.tells}.*")
-    assert w.requests() == Like(line.asked)
+    assert w.requests() == Like(line.folder_key)
     assert len(w.on("TEST-1")) == line.stored
     w.proven()
 
@@ -118,7 +118,7 @@ SILENCE = Line(
     after=lambda w: w.jira.start(),
     pauses="site::unreachable",
     tells="cannot be reached",
-    asked="",
+    folder_key="",
     then="POST 1, 1 serverInfo",
 )
 NOTHING_CONNECTED = [SILENCE, several(SILENCE, then="POST 4, 1 serverInfo")]
@@ -131,10 +131,10 @@ def test_what_never_connected_is_not_delivered(line: Line, site: str, tmp_path: 
 
 # --- 200 ------------------------------------------------------------------------------------------------------------
 
-STORED = Line("stored", stand="attached", asked="POST 1", stored=1, then="")
-IN_DOUBT = Line("in doubt", stand="in-doubt", asked="POST 1", **SENT_AGAIN)
-FOUND = Line("found", stand="in-doubt", asked="POST 1", stored=1, then="[14] content, 1 issue")
-FOUR = {"asked": "POST 4", "stored": 4}
+STORED = Line("stored", stand="attached", folder_key="POST 1", stored=1, then="")
+IN_DOUBT = Line("in doubt", stand="in-doubt", folder_key="POST 1", **SENT_AGAIN)
+FOUND = Line("found", stand="in-doubt", folder_key="POST 1", stored=1, then="[14] content, 1 issue")
+FOUR = {"folder_key": "POST 4", "stored": 4}
 OTHER_LOGIN = {"X-Seraph-LoginReason": "SOMETHING_NEW"}
 
 PROVEN = [
@@ -169,7 +169,7 @@ MISSTORED = Line(
     faults=(Fault("wrongsize200"),),
     stand="failed",
     says=r"person must look at attachment 2\d+",
-    asked="POST 1",
+    folder_key="POST 1",
     stored=1,
     then="",
     at_last="failed",
@@ -184,10 +184,10 @@ def test_a_wrong_size_fails_with_the_id(line: Line, site: str, tmp_path: Path) -
 PAGE = replace(IN_DOUBT, what="html", faults=(Fault("html200"),), pauses="account::login-page", tells="login page")
 NO_PROOF = [
     PAGE,
-    several(PAGE, asked="POST 4", **SENT_SINGLY),
+    several(PAGE, folder_key="POST 4", **SENT_SINGLY),
     replace(IN_DOUBT, what="empty", faults=(Fault("empty200"),)),
     replace(IN_DOUBT, what="empty list", faults=(Fault("emptylist200"),)),
-    several(replace(IN_DOUBT, what="empty list", faults=(Fault("emptylist200"),)), asked="POST 4", **SENT_SINGLY),
+    several(replace(IN_DOUBT, what="empty list", faults=(Fault("emptylist200"),)), folder_key="POST 4", **SENT_SINGLY),
     replace(IN_DOUBT, what="no JSON", faults=(Fault("nojson200"),)),
     replace(FOUND, what="ids missing", faults=(Fault("noids200"),)),
     several(replace(FOUND, what="ids missing", faults=(Fault("noids200"),)), **FOUR),
@@ -204,11 +204,11 @@ def test_a_200_without_ids_is_looked_up(line: Line, site: str, tmp_path: Path) -
 
 #: Data Center gives no reason.
 EVERYWHERE = {"pauses": "site::rate-limit"}
-TOO_MANY = Line("429", asked="POST 1", then="POST 1")
+TOO_MANY = Line("429", folder_key="POST 1", then="POST 1")
 NO_REASON = Fault("status", status=429, body='{"errorMessages": ["too many"]}', **JSON)
-LOOKED_FIRST = {"asked": "POST 4, 1 issue", "stand": "in-doubt", "then": "POST [0-9 ]+(, [0-9]+ issue)?"}
+LOOKED_FIRST = {"folder_key": "POST 4, 1 issue", "stand": "in-doubt", "then": "POST [0-9 ]+(, [0-9]+ issue)?"}
 #: While the site is paused it is not looked at either.
-LOOKED_LATER = {"asked": "POST 4", "stand": "in-doubt", "then": "POST [0-9 ]+, [0-9]+ issue"}
+LOOKED_LATER = {"folder_key": "POST 4", "stand": "in-doubt", "then": "POST [0-9 ]+, [0-9]+ issue"}
 
 
 def too_many(reason: str, pause: str) -> Line:
@@ -240,15 +240,15 @@ def test_a_429_delivers_nothing_and_pauses_what_it_names(line: Line, site: str, 
 # --- 401, and denied logins -----------------------------------------------------------------------------------------
 
 DENIED = Line(
-    "401", faults=(Fault("unauthorized"),), pauses="account::refused", asked="POST 1", then="POST 1, 1 myself"
+    "401", faults=(Fault("unauthorized"),), pauses="account::refused", folder_key="POST 1", then="POST 1, 1 myself"
 )
 CAPTCHA = replace(DENIED, what="CAPTCHA", faults=(Fault("captcha"),), pauses="account::captcha", tells="CAPTCHA")
 ACCOUNTS = [
     replace(DENIED, server=PASSWORD),
-    several(DENIED, asked="POST 4", then="POST 4, 1 myself", server=PASSWORD),
+    several(DENIED, folder_key="POST 4", then="POST 4, 1 myself", server=PASSWORD),
     replace(DENIED, what="401 of a proxy", faults=(Fault("status", status=401, **HTML),), server=PASSWORD),
     CAPTCHA,
-    several(CAPTCHA, asked="POST 4", then="POST 4, 1 myself"),
+    several(CAPTCHA, folder_key="POST 4", then="POST 4, 1 myself"),
     replace(
         DENIED, what="scope", faults=(Fault("scope"),), pauses="account::scope", tells="write:(jira-work|attachment:jira)",
         server=None,
@@ -264,29 +264,37 @@ def test_a_refused_account_delivers_nothing_and_holds_everything(line: Line, sit
 # --- 403 and 404 in Jira's words (delivery.md 3) --------------------------------------------------------------------
 
 #: Data Center says 404 of a file that is too large as well, so that the limit may be asked.
-META = {"asked": "POST 1(, 1 issue)?(, 1 meta)?, 1 myself"}
+META = {"folder_key": "POST 1(, 1 issue)?(, 1 meta)?, 1 myself"}
 UNKNOWN = Line(
-    "404 without a witness", settings={"invisible": {"TEST-1"}}, stand="held", asked="POST 1, 1 myself", then="",
+    "404 without a witness", settings={"invisible": {"TEST-1"}}, stand="held", folder_key="POST 1, 1 myself", then="",
     at_last="failed", server=META,
 )  # fmt: skip
 BELIEVED = replace(
-    UNKNOWN, what="404 with a witness", before=witnessed, stand="failed", asked="POST 1, 1 issue, 1 myself"
+    UNKNOWN, what="404 with a witness", before=witnessed, stand="failed", folder_key="POST 1, 1 issue, 1 myself"
 )
 FORBIDDEN = Line(
-    "403", settings={"read_only": {"TEST-1"}}, stand="held", pauses="project:TEST:forbidden", asked="POST 1, 1 myself",
+    "403", settings={"read_only": {"TEST-1"}}, stand="held", pauses="project:TEST:forbidden", folder_key="POST 1, 1 myself",
     then="POST 1",
 )  # fmt: skip
 CONTESTED = [
     UNKNOWN,
     BELIEVED,
     FORBIDDEN,
-    several(UNKNOWN, asked="POST 4, 1 issue, 1 myself", server={"asked": "POST 4, 1 issue, 1 meta, 1 myself"}),
-    several(BELIEVED, asked="POST 4, 2 issue, 1 myself", server={"asked": "POST 4, 2 issue, 1 meta, 1 myself"}),
     several(
-        Line("404 of an issue that is visible", faults=(jira_says(404),)), asked="POST 4, 1 issue", **SENT_SINGLY_LATER
+        UNKNOWN, folder_key="POST 4, 1 issue, 1 myself", server={"folder_key": "POST 4, 1 issue, 1 meta, 1 myself"}
     ),
     several(
-        Line("403 of an issue that is visible", faults=(jira_says(403),)), asked="POST 4, 1 issue", **SENT_SINGLY_LATER
+        BELIEVED, folder_key="POST 4, 2 issue, 1 myself", server={"folder_key": "POST 4, 2 issue, 1 meta, 1 myself"}
+    ),
+    several(
+        Line("404 of an issue that is visible", faults=(jira_says(404),)),
+        folder_key="POST 4, 1 issue",
+        **SENT_SINGLY_LATER,
+    ),
+    several(
+        Line("403 of an issue that is visible", faults=(jira_says(403),)),
+        folder_key="POST 4, 1 issue",
+        **SENT_SINGLY_LATER,
     ),
 ]
 
@@ -298,26 +306,30 @@ def test_a_403_or_404_is_a_question_of_who_is_to_blame(line: Line, site: str, tm
 
 # --- Other 4xx ------------------------------------------------------------------------------------------------------
 
-REFUSED = Line("refused", stand="failed", asked="POST 1", then="", at_last="failed")
-DECLINED = several(Line("declined", asked="POST 4, 1 issue", **SENT_HALVED))
+REFUSED = Line("refused", stand="failed", folder_key="POST 1", then="", at_last="failed")
+DECLINED = several(Line("declined", folder_key="POST 4, 1 issue", **SENT_HALVED))
 BY_A_PROXY = (Fault("proxy413"),)
 REFUSALS = [
     # After a 413 the limit is asked for a second time.
     replace(
-        REFUSED, what="413", asked="POST 1, 1 meta", settings={"attachment_limit": 0}, says="413.*An issue may have 0"
+        REFUSED,
+        what="413",
+        folder_key="POST 1, 1 meta",
+        settings={"attachment_limit": 0},
+        says="413.*An issue may have 0",
     ),
-    replace(REFUSED, what="413 of a proxy", asked="POST 1, 1 meta", faults=BY_A_PROXY, says="proxy"),
+    replace(REFUSED, what="413 of a proxy", folder_key="POST 1, 1 meta", faults=BY_A_PROXY, says="proxy"),
     *(
         replace(REFUSED, what=str(status), faults=(jira_says(status, "bad name"),), says="bad name")
         for status in (400, 409, 411, 415, 422)
     ),
-    replace(DECLINED, what="413, several", settings={"files_per_request": 2}, asked="POST 4, 1 issue, 1 meta"),
+    replace(DECLINED, what="413, several", settings={"files_per_request": 2}, folder_key="POST 4, 1 issue, 1 meta"),
     # Of a proxy is learned how many bytes it may take, half of what it declined: the two larger of the four go alone.
     replace(
         DECLINED,
         what="413 of a proxy, several",
         faults=BY_A_PROXY,
-        asked="POST 4, 1 issue, 1 meta",
+        folder_key="POST 4, 1 issue, 1 meta",
         then="POST 2 1 1(, [0-9]+ issue)?",
     ),
     *(replace(DECLINED, what=f"{status}, several", faults=(jira_says(status),)) for status in (400, 411, 415)),
@@ -331,7 +343,7 @@ def test_a_refusal_of_one_file_is_believed_and_one_of_several_is_sent_halved(
     play(line, site, tmp_path)
 
 
-STRANGER = Line("a stranger's", asked="POST 1", pauses="site::proxy", then="POST 1, 1 serverInfo")
+STRANGER = Line("a stranger's", folder_key="POST 1", pauses="site::proxy", then="POST 1, 1 serverInfo")
 
 
 def stranger(what: str, fault: Fault, tells: str) -> Line:
@@ -341,10 +353,12 @@ def stranger(what: str, fault: Fault, tells: str) -> Line:
 XSRF = stranger("XSRF check", Fault("xsrf"), "403.*XSRF check failed")
 STRANGERS = [
     XSRF,
-    several(XSRF, asked="POST 4", then="POST 4, 1 serverInfo"),
+    several(XSRF, folder_key="POST 4", then="POST 4, 1 serverInfo"),
     stranger("403", Fault("status", status=403, **HTML), "403.*page"),
     several(
-        stranger("403", Fault("status", status=403, **HTML), "403.*page"), asked="POST 4", then="POST 4, 1 serverInfo"
+        stranger("403", Fault("status", status=403, **HTML), "403.*page"),
+        folder_key="POST 4",
+        then="POST 4, 1 serverInfo",
     ),
     stranger("404", Fault("status", status=404, **HTML), "404.*page"),
     stranger("400", Fault("status", status=400, body="no"), "400"),
@@ -377,7 +391,7 @@ def test_a_body_that_did_not_reach_its_end_is_not_delivered(line: Line, site: st
 TROUBLE = replace(IN_DOUBT, pauses="endpoint::server-error")
 REDIRECT = replace(IN_DOUBT, pauses="site::redirect", tells="redirects to /login.jsp")
 NO_ANSWER = [
-    replace(IN_DOUBT, what="close-headers", faults=(cut("close", "headers"),), asked="POST 0"),
+    replace(IN_DOUBT, what="close-headers", faults=(cut("close", "headers"),), folder_key="POST 0"),
     replace(IN_DOUBT, what="408", faults=(jira_says(408),)),
     *(replace(IN_DOUBT, what=str(status), faults=(Fault("status", status=status),)) for status in (201, 204, 299)),
     *(replace(TROUBLE, what=str(status), faults=(Fault("status", status=status),)) for status in (500, 501, 502, 504)),
@@ -386,14 +400,14 @@ NO_ANSWER = [
     replace(TROUBLE, what="599", faults=(Fault("status", status=599),)),
     replace(REDIRECT, what="302", faults=(Fault("redirect"),)),
     *(
-        replace(IN_DOUBT, what=f"{kind}-body", faults=(cut(kind, "body"),), asked="POST 0")
+        replace(IN_DOUBT, what=f"{kind}-body", faults=(cut(kind, "body"),), folder_key="POST 0")
         for kind in ("reset", "close")
     ),
     *(replace(IN_DOUBT, what=f"{kind}-last-byte", faults=(cut(kind, "last-byte"),)) for kind in ("reset", "close")),
     replace(IN_DOUBT, what="time-out, not stored", faults=(Fault("stall", point="reply-before"),), tables=HASTY),
-    several(replace(TROUBLE, what="500", faults=(Fault("status", status=500),)), asked="POST 4", **SENT_SINGLY),
-    several(replace(IN_DOUBT, what="reset", faults=(cut("reset", "last-byte"),)), asked="POST 4", **SENT_SINGLY),
-    several(replace(REDIRECT, what="302", faults=(Fault("redirect"),)), asked="POST 4", **SENT_SINGLY),
+    several(replace(TROUBLE, what="500", faults=(Fault("status", status=500),)), folder_key="POST 4", **SENT_SINGLY),
+    several(replace(IN_DOUBT, what="reset", faults=(cut("reset", "last-byte"),)), folder_key="POST 4", **SENT_SINGLY),
+    several(replace(REDIRECT, what="302", faults=(Fault("redirect"),)), folder_key="POST 4", **SENT_SINGLY),
 ]
 
 
@@ -428,10 +442,10 @@ def test_what_was_stored_without_an_answer_is_found_and_not_sent_again(line: Lin
 HALF = several(Line("half", faults=(Fault("half"),), stored=2))
 HALVES = [
     replace(
-        HALF, stand="attached attached in-doubt in-doubt", asked="POST 4, 2 content, 1 issue", then="POST 2(, [0-9]+ issue)?"
+        HALF, stand="attached attached in-doubt in-doubt", folder_key="POST 4, 2 content, 1 issue", then="POST 2(, [0-9]+ issue)?"
     ),
     replace(
-        HALF, what="half, no answer", faults=(Fault("half", status=None),), stand="in-doubt", asked="POST 4",
+        HALF, what="half, no answer", faults=(Fault("half", status=None),), stand="in-doubt", folder_key="POST 4",
         then="POST 1 1, 2 content, [0-9]+ issue",
     ),
 ]  # fmt: skip
@@ -447,16 +461,16 @@ def test_of_a_request_that_was_stored_by_half_only_the_rest_is_sent_again(
 # --- Before a byte is sent ------------------------------------------------------------------------------------------
 
 TOO_LARGE = replace(
-    REFUSED, what="larger than the limit", settings={"upload_limit": 5}, says="allows 5", asked="(1 meta)?"
+    REFUSED, what="larger than the limit", settings={"upload_limit": 5}, says="allows 5", folder_key="(1 meta)?"
 )
 NOT_EVEN_TRIED = [
     Line(
-        "attachments disabled", settings={"attachments_enabled": False}, pauses="site::disabled", asked="(1 meta)?",
+        "attachments disabled", settings={"attachments_enabled": False}, pauses="site::disabled", folder_key="(1 meta)?",
         then="POST 1(, [0-9] meta)?(, [0-9] serverInfo)?",
     ),
     TOO_LARGE,
     several(replace(TOO_LARGE, settings={"upload_limit": 12}), says="allows 12|^$", stand="attached attached attached failed",
-            asked="POST 3(, 1 meta)?", stored=3, at_last="attached attached attached failed"),
+            folder_key="POST 3(, 1 meta)?", stored=3, at_last="attached attached attached failed"),
 ]  # fmt: skip
 
 
@@ -466,10 +480,10 @@ def test_what_jira_would_refuse_anyway_is_not_sent(line: Line, site: str, tmp_pa
 
 
 LARGE_FIRST = [
-    Line("large", content=LARGE, stand="attached", asked="POST 1, 1 issue", stored=1, then=""),
+    Line("large", content=LARGE, stand="attached", folder_key="POST 1, 1 issue", stored=1, then=""),
     replace(
-        UNKNOWN, what="large, 404", content=LARGE, asked="[12] issue(, 1 meta)?, 1 myself",
-        server={"asked": "[12] issue(, 1 meta)?, 1 myself"},
+        UNKNOWN, what="large, 404", content=LARGE, folder_key="[12] issue(, 1 meta)?, 1 myself",
+        server={"folder_key": "[12] issue(, 1 meta)?, 1 myself"},
     ),
 ]  # fmt: skip
 

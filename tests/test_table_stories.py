@@ -172,9 +172,9 @@ def test_equal_sizes_under_changed_names_are_credited_and_said_to_be_unsure(tmp_
 # --- 429 and Retry-After (also delivery.md 6) -----------------------------------------------------------------------
 
 
-def throttle(w: Wired, asked: str | None, more: dict[str, str] | None = None) -> None:
+def throttle(w: Wired, seconds: str | None, more: dict[str, str] | None = None) -> None:
     """One upload meets a 429 that holds everything."""
-    headers = {"RateLimit-Reason": "jira-quota-tenant-based"} | ({} if asked is None else {"Retry-After": asked})
+    headers = {"RateLimit-Reason": "jira-quota-tenant-based"} | ({} if seconds is None else {"Retry-After": seconds})
     w.jira.faults.add(Fault("status", status=429, headers=headers | (more or {}), body='{"errorMessages": []}', **JSON))
     w.drop("TEST-1/a.txt", b"a")
     w.deliver()
@@ -209,10 +209,10 @@ def test_a_site_that_is_down_for_maintenance_is_asked_no_sooner_than_it_says(tmp
         w.drop("TEST-1/a.txt", b"a")
         w.deliver()
         assert (w.stand(), w.paused()) == ("waits", "site::server-error")
-        asked = len(w.seen())
+        before = len(w.seen())
 
         pass_time(w, 118.0)
-        assert len(w.seen()) == asked
+        assert len(w.seen()) == before
         w.jira.faults.clear()
         pass_time(w, 120.0)
 
@@ -525,11 +525,11 @@ def test_our_own_abort_delivers_nothing_and_pauses_nothing(tmp_path: Path, site:
         w.meet()
         w.drop("TEST-1/a.txt", LARGE)
         w.scan()
-        w.desk.cutting.set()
+        w.runtime.cutting.set()
         w.step()
 
         assert (w.stand(), w.paused(), w.on("TEST-1")) == ("waits", "", [])
-        w.desk.cutting.clear()
+        w.runtime.cutting.clear()
         w.settle()
         assert (w.stand(), w.contents("TEST-1")) == ("attached", [LARGE])
 

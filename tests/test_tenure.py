@@ -143,7 +143,7 @@ def test_a_file_that_waited_in_the_older_journal_may_have_been_sent_since(a: Wor
     while a.row("TEST-1/doubted.txt").state != "READY":
         a.clock.advance(31.0)
         a.work(1) if not a.step() else None
-    a.desk.stopping.set()
+    a.runtime.stopping.set()
     a.drop("TEST-2/waiting.txt", b"waiting")
     a.scan()
     a.end()
@@ -228,7 +228,7 @@ def test_an_inbox_of_an_earlier_attachd_is_believed_once(a: World) -> None:
     """Neither its marker nor its journal says a term."""
     a.drop("TEST-1/a.txt", b"a")
     a.scan()
-    with a.desk.journal.transaction() as connection:
+    with a.runtime.journal.transaction() as connection:
         terms.forget(connection)
     (a.inbox / inbox_marker.FOLDER / inbox_marker.MARKER).write_text(
         f'{{"inbox": "{marker(a).inbox}", "state": "/s"}}\n'
@@ -238,7 +238,7 @@ def test_an_inbox_of_an_earlier_attachd_is_believed_once(a: World) -> None:
     a.deliver()
 
     assert a.files(a.done) == {"TEST-1/a.txt": b"a"}
-    assert terms.known(a.desk.journal).begun == marker(a).term != ""
+    assert terms.known(a.runtime.journal).begun == marker(a).term != ""
 
 
 # --- Where a take-over may die ----------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_a_death_while_an_inbox_is_taken_over_forgets_no_doubt(
     a.settle()
 
     assert contents(a) == [b"by A", b"by B"]
-    assert marker(a).term == terms.known(a.desk.journal).begun
+    assert marker(a).term == terms.known(a.runtime.journal).begun
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if point != "before the journal doubts"])
@@ -341,8 +341,8 @@ def test_a_host_that_was_frozen_sends_and_moves_nothing_until_it_has_looked_at_e
     a.work()
 
     assert contents(a) == [b"third"], "A knew its files as unsent, and has looked before it sent"
-    assert "held by" in a.desk.guard.sight.reason
-    seen_by_verbs = paths.sight(a.configuration(), a.home / "state", terms.known(a.desk.journal))
+    assert "held by" in a.runtime.guard.sight.reason
+    seen_by_verbs = paths.sight(a.configuration(), a.home / "state", terms.known(a.runtime.journal))
     assert not seen_by_verbs.there
     b.jira.faults.append(Fault(commit="all", breaks=Crash))
     with pytest.raises(Crash):
@@ -450,14 +450,14 @@ def test_an_inbox_is_not_taken_again_while_something_is_being_sent(a: World, b: 
     lose_lock(a)
     take_over(b)
     b.end()
-    a.desk.take("TEST-9")
+    a.runtime.take("TEST-9")
     a.scan()
-    assert "ends first" in a.desk.guard.sight.reason
-    a.desk.give_back("TEST-9")
+    assert "ends first" in a.runtime.guard.sight.reason
+    a.runtime.give_back("TEST-9")
 
     a.scan()
 
-    assert a.desk.guard.sight.there
+    assert a.runtime.guard.sight.there
 
 
 def test_locks_that_keep_nobody_out_do_not_have_two_take_the_inbox_from_each_other(
@@ -470,7 +470,7 @@ def test_locks_that_keep_nobody_out_do_not_have_two_take_the_inbox_from_each_oth
     take_over(b)
     mine = marker(b)
     a.scan()
-    assert "keep nobody out" in a.desk.guard.sight.reason
+    assert "keep nobody out" in a.runtime.guard.sight.reason
     a.clock.advance(tenure.CONTESTED_SECONDS - 1.0)
     a.scan()
     assert marker(a) == mine
@@ -478,8 +478,8 @@ def test_locks_that_keep_nobody_out_do_not_have_two_take_the_inbox_from_each_oth
 
     a.scan()
 
-    assert a.desk.guard.sight.there
-    assert not b.desk.guard.look().there
+    assert a.runtime.guard.sight.there
+    assert not b.runtime.guard.look().there
 
 
 # --- What others do to our folder in the inbox ------------------------------------------------------------------------
@@ -606,7 +606,7 @@ def test_nothing_is_made_in_a_folder_that_only_lies_at_the_inbox_s_path(a: World
     a.inbox.mkdir()
     a.scan()
 
-    assert not a.desk.guard.sight.there
+    assert not a.runtime.guard.sight.there
     assert os.listdir(a.inbox) == []
 
 
@@ -643,7 +643,7 @@ def test_a_folder_without_a_marker_on_a_file_system_without_an_id_waits_for_a_pe
     deleted(a)
     a.restart()
     a.settle(hours=0.1)
-    assert "--adopt-inbox" in a.desk.guard.sight.reason
+    assert "--adopt-inbox" in a.runtime.guard.sight.reason
     assert contents(a) == [b"a"]
 
     a.restart(adopt_inbox=True)
@@ -668,4 +668,4 @@ def test_a_copied_inbox_is_another_inbox_for_whoever_worked_with_the_first(a: Wo
     b.settle()
 
     assert contents(a) == [b"a"]
-    assert a.desk.guard.look().there
+    assert a.runtime.guard.look().there

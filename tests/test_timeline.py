@@ -87,7 +87,7 @@ def is_forbidden(w: World) -> None:
 
 
 def is_paused(w: World) -> None:
-    with w.desk.journal.transaction() as connection:
+    with w.runtime.journal.transaction() as connection:
         by_hand.pause(connection, "TEST-1", w.clock.now(), 300.0)
     w.drop("TEST-1/a.txt")
 
@@ -102,12 +102,12 @@ def is_without_an_issue(w: World) -> None:
 
 def is_told(w: World) -> bool:
     with capture_logs() as lines:
-        reminders.step(w.desk)
+        reminders.step(w.runtime)
     return any(line["event"] == "files.without_issue" for line in lines)
 
 
 def is_given_up(w: World) -> bool:
-    reminders.step(w.desk)
+    reminders.step(w.runtime)
     return failed(w)
 
 
@@ -199,14 +199,14 @@ def test_what_passed_before_a_power_cut_is_counted(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         began = w.clock.now()
         w.clock.time -= 5 * YEAR
-        reminders.step(w.desk)
+        reminders.step(w.runtime)
         w.clock.advance(3 * HOUR)
         w.clock.reboot(off=60.0)
         w.restart()
         assert w.clock.now() - began == 3 * HOUR + 60.0
 
         w.clock.advance(30 * DAY)
-        reminders.step(w.desk)
+        reminders.step(w.runtime)
         w.clock.reboot(off=-40 * YEAR)
         w.restart()
         assert w.clock.now() - began == 30 * DAY + 3 * HOUR + 60.0
@@ -217,7 +217,7 @@ def test_a_boot_that_cannot_be_told_from_the_last_one_is_another(tmp_path: Path)
     with world(tmp_path) as w:
         began = w.clock.now()
         w.clock.advance(2 * HOUR)
-        reminders.step(w.desk)
+        reminders.step(w.runtime)
         w.clock.since_boot = 3.0
         w.restart()
 
@@ -228,8 +228,8 @@ def test_the_setting_of_a_clock_is_told_once(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.clock.time += HOUR
         with capture_logs() as lines:
-            reminders.step(w.desk)
-            reminders.step(w.desk)
+            reminders.step(w.runtime)
+            reminders.step(w.runtime)
 
         told = [line for line in lines if line["event"] == "clock.set"]
         assert [line["seconds"] for line in told] == [3600]
@@ -241,13 +241,13 @@ def test_a_journal_that_an_earlier_version_made_is_never_ahead(tmp_path: Path) -
         w.drop("TEST-1/a.txt")
         w.deliver()
         filed = w.clock.now()
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             connection.execute("DELETE FROM stretch")
         w.clock.time -= YEAR
         w.restart()
 
         assert w.clock.now() == filed
-        assert w.desk.journal.timeline().shown(w.clock.now()) == w.clock.time
+        assert w.runtime.journal.timeline().shown(w.clock.now()) == w.clock.time
 
 
 # --- What people read -------------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_a_journal_without_stretches_is_in_the_time_of_the_wall() -> None:
 @pytest.mark.parametrize("set_by", [0.0, 3 * HOUR, -3 * HOUR])
 def test_people_are_told_by_the_clock_on_the_wall(tmp_path: Path, set_by: float) -> None:
     with world(tmp_path) as w:
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             made = by_hand.pause(connection, "TEST-1", w.clock.now(), 600.0)
         w.drop("no issue/a.txt")
         w.drop("TEST-1/b.txt")
@@ -292,7 +292,7 @@ def test_people_are_told_by_the_clock_on_the_wall(tmp_path: Path, set_by: float)
         w.deliver()
         began = w.clock.time
         w.clock.time += set_by
-        journal, line = w.desk.journal, w.desk.journal.timeline()
+        journal, line = w.runtime.journal, w.runtime.journal.timeline()
 
         (held,) = counts.active_pauses(journal, w.clock.wall())
         assert (held.since, held.until) == (began + set_by, began + set_by + 600.0)
@@ -313,32 +313,32 @@ def test_what_happened_in_an_earlier_boot_is_shown_as_it_was_then(tmp_path: Path
         w.clock.time += HOUR
         w.drop("TEST-1/a.txt")
         w.deliver()
-        reminders.step(w.desk)
+        reminders.step(w.runtime)
         shown = w.clock.wall()
         for _ in range(3):
             w.clock.reboot(off=DAY)
             w.restart()
 
-        assert lookup.history(w.desk.journal, "", None, 5)[0].finished_at == shown
+        assert lookup.history(w.runtime.journal, "", None, 5)[0].finished_at == shown
         assert w.row("TEST-1/a.txt").finished_at == shown - HOUR
-        assert w.desk.journal.timeline().shown(w.clock.now()) == w.clock.wall()
+        assert w.runtime.journal.timeline().shown(w.clock.now()) == w.clock.wall()
 
 
 def test_events_are_told_by_the_clock_on_the_wall_and_given_up_by_the_journal_s_time(tmp_path: Path) -> None:
     with world(tmp_path) as w:
-        outbox.begin(w.desk.journal, ["url"])
+        outbox.begin(w.runtime.journal, ["url"])
         target = Deaf()
-        with w.desk.journal.transaction() as connection:
+        with w.runtime.journal.transaction() as connection:
             by_hand.pause(connection, "", w.clock.now(), 60.0)
         began, progress = w.clock.now(), dispatcher.Progress()
         for set_by in (2 * DAY, -9 * DAY):
             w.clock.time += set_by
-            assert dispatcher.step(w.desk, target, progress, threading.Event()) == (False, "deaf")
-        event = outbox.shown(outbox.after(w.desk.journal, "url", 1)[0], w.desk.journal.timeline())
+            assert dispatcher.step(w.runtime, target, progress, threading.Event()) == (False, "deaf")
+        event = outbox.shown(outbox.after(w.runtime.journal, "url", 1)[0], w.runtime.journal.timeline())
         w.clock.advance(dispatcher.GIVE_UP_SECONDS)
 
         assert (event.at, event.about["since"]) == (began - 7 * DAY, began - 7 * DAY)
-        assert dispatcher.step(w.desk, target, progress, threading.Event()) == (True, "deaf")
+        assert dispatcher.step(w.runtime, target, progress, threading.Event()) == (True, "deaf")
 
 
 class Deaf:
@@ -369,7 +369,7 @@ def test_a_pause_that_another_process_makes_counts_on_the_same_time(
         pause.pause(issue="TEST-1", length="1h", config=file, instance=None, as_json=True)
 
         said = capsys.readouterr().out
-        (held,) = w.desk.journal.rows("SELECT until FROM pause")
+        (held,) = w.runtime.journal.rows("SELECT until FROM pause")
         assert held["until"] == w.clock.now() + HOUR
         assert f'"until": {w.clock.wall() + HOUR}' in said
 
@@ -377,9 +377,9 @@ def test_a_pause_that_another_process_makes_counts_on_the_same_time(
 def test_who_reads_in_another_boot_writes_nothing_and_shows_the_time_of_day(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.clock.time += HOUR
-        reminders.step(w.desk)
+        reminders.step(w.runtime)
         w.clock.reboot(off=60.0)
-        with w.desk.journal.transaction_for_reading() as connection:
+        with w.runtime.journal.transaction_for_reading() as connection:
             before = connection.execute("SELECT * FROM stretch").fetchall()
             line = timeline.read(connection, w.clock)
             after = connection.execute("SELECT * FROM stretch").fetchall()

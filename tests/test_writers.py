@@ -214,9 +214,9 @@ def test_a_file_that_is_open_says_so_and_is_looked_at_again_without_an_event(w: 
     with path.open("ab"):
         assert w.scan().settles == {b"TEST-1": w.clock.boot() + 2.0}
         assert w.row("TEST-1/a.txt").reason == leases.STILL_OPEN
-        before = w.desk.journal.value("SELECT total_changes()")
+        before = w.runtime.journal.value("SELECT total_changes()")
         w.scan()
-        assert w.desk.journal.value("SELECT total_changes()") == before
+        assert w.runtime.journal.value("SELECT total_changes()") == before
     w.clock.advance(2.0)
     w.scan()
 
@@ -253,8 +253,8 @@ def test_a_look_on_a_network_file_system_opens_what_settles(w: World) -> None:
     listed = Entry(b"TEST-1/a.txt", fingerprint(path.stat()))
     w.scan()
     path.write_bytes(b"longer by now")
-    desk = w.desk
-    settling = Settling(desk.journal, desk.config, w.clock, desk.guard, "TEST-1", network=lambda path: True)
+    runtime = w.runtime
+    settling = Settling(runtime.journal, runtime.config, w.clock, runtime.guard, "TEST-1", network=lambda path: True)
 
     w.clock.advance(60.0)
     settling.settle(settling.recognise([listed]))
@@ -270,7 +270,9 @@ def test_what_is_mounted_below_a_folder_is_opened_alone(w: World, monkeypatch: p
 
     for below in (b"nowhere/", b"TEST-1/share/"):
         network = partial(_is_below, below)
-        Settling(w.desk.journal, w.desk.config, w.clock, w.desk.guard, "TEST-1", network=network).recognise(listed)
+        Settling(w.runtime.journal, w.runtime.config, w.clock, w.runtime.guard, "TEST-1", network=network).recognise(
+            listed
+        )
 
     assert opened == [b"TEST-1/share/b.txt"]
 

@@ -84,9 +84,11 @@ class Wired(World):
         fresh.rename(self.home / "token")
 
     def connect(self) -> client.Client:
-        own = self.desk.config.jira.ca_file is not None
+        own = self.runtime.config.jira.ca_file is not None
         return connection.make_client(
-            self.desk.config, self.desk.credentials, connection.tls_context(self.desk.config) if own else system_store()
+            self.runtime.config,
+            self.runtime.credentials,
+            connection.tls_context(self.runtime.config) if own else system_store(),
         )
 
     def reconnect(self) -> None:
@@ -96,8 +98,8 @@ class Wired(World):
 
     def meet(self) -> None:
         """Get to know the site, so that what follows is only what the files are the reason for."""
-        assert probe.introduce(self.desk, self.client) is None
-        probe.limits(self.desk, self.client, fresh=False)
+        assert probe.introduce(self.runtime, self.client) is None
+        probe.limits(self.runtime, self.client, fresh=False)
         self.count_anew()
 
     # --- what the stand-in saw ---
@@ -113,7 +115,7 @@ class Wired(World):
         return [r for r in self.seen() if called(r) == "POST" and issue in (None, r.issue)]
 
     def of(self, issue: str) -> list[Row]:
-        return [row for row in self.rows() if row.asked == issue]
+        return [row for row in self.rows() if row.folder_key == issue]
 
     def requests(self) -> str:
         """Files in each upload in their order, then how often everything else was asked: ``POST 4 2, 3 issue``."""
@@ -133,13 +135,13 @@ class Wired(World):
     def paused(self) -> str:
         """The active pauses: ``scope:subject:kind``."""
         now = self.clock.now()
-        found = self.desk.journal.rows("SELECT scope, subject, kind, until, cure FROM pause")
+        found = self.runtime.journal.rows("SELECT scope, subject, kind, until, cure FROM pause")
         active = [r for r in found if r["cure"] != "time" or r["until"] > now]
         return " ".join(sorted(f"{r['scope']}:{r['subject']}:{r['kind']}" for r in active))
 
     def told(self) -> str:
         """The words of all pauses."""
-        return "\n".join(str(r["reason"]) for r in self.desk.journal.rows("SELECT reason FROM pause"))
+        return "\n".join(str(r["reason"]) for r in self.runtime.journal.rows("SELECT reason FROM pause"))
 
     def end_of(self, row: Row) -> str:
         """Say how a file stands, having looked whether it lies where it then has to."""
@@ -172,7 +174,7 @@ class Wired(World):
                 stored = self.jira.store.attachment(row.attachment or "")
                 filed = self.done / (row.target or b"").decode()
                 assert stored is not None, row
-                assert (stored.issue, stored.path.read_bytes()) == (row.lane, filed.read_bytes())
+                assert (stored.issue, stored.path.read_bytes()) == (row.issue, filed.read_bytes())
 
 
 def called(request: Request) -> str:
@@ -207,7 +209,7 @@ def wired(
 class Line:
     """What is laid out for the files of TEST-1; what has come of it at once; and later, with the trouble gone.
 
-    ``stand`` is the end of all files, or of each (words as in ``Wired.end_of``). ``asked`` is what the stand-in saw at
+    ``stand`` is the end of all files, or of each (words as in ``Wired.end_of``). ``folder_key`` is what the stand-in saw at
     once and ``then`` what it saw later, as patterns of ``Wired.requests``. Where Data Center differs, ``server`` says
     how; None: it cannot happen there.
     """
@@ -224,7 +226,7 @@ class Line:
     says: str = ""
     pauses: str = ""
     tells: str = ""
-    asked: str = ".*"
+    folder_key: str = ".*"
     stored: int = 0
     then: str = ".*"
     at_last: str = "attached"

@@ -24,7 +24,7 @@ import httpx
 
 from attachd import config
 from attachd.clock import Clock
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake.folder_scan import Report
 from attachd.intake.scanner import Scanner
@@ -307,17 +307,22 @@ class World:
         """End the process, if one runs, and start another."""
         self.end()
         self.held = start.start(self.configuration(), clock=self.clock, environ={}, **options)
-        self.desk: Desk = self.held.desk
-        self.desk.stopping = Impatient()
+        self.runtime: Runtime = self.held.runtime
+        self.runtime.stopping = Impatient()
         self.client = self.connect()
-        worker.adopt_orphans(self.desk)
-        self.scanner = Scanner(self.desk.journal, self.desk.config, self.clock, self.desk.guard)
+        worker.adopt_orphans(self.runtime)
+        self.scanner = Scanner(self.runtime.journal, self.runtime.config, self.clock, self.runtime.guard)
         self.running = True
 
     def connect(self) -> client.Client:
         timeouts = transport.Timeouts(1.0, 1.0, 1.0)
         return client.Client(
-            SITE, self.desk.credentials, self.jira, timeouts=timeouts, deadline=transport.Deadline(), user_agent="test"
+            SITE,
+            self.runtime.credentials,
+            self.jira,
+            timeouts=timeouts,
+            deadline=transport.Deadline(),
+            user_agent="test",
         )
 
     def end(self) -> None:
@@ -367,17 +372,17 @@ class World:
 
     def scan(self) -> Report:
         """One full scan, as the service makes it."""
-        if self.desk.guard.look().there:
-            retry.end_what_was_begun(self.desk.config, self.desk.journal)
+        if self.runtime.guard.look().there:
+            retry.end_what_was_begun(self.runtime.config, self.runtime.journal)
         if self.scanner.remounted():
-            file_away.close_moved(self.desk)
+            file_away.close_moved(self.runtime)
         report = self.scanner.scan()
         if report.there:
-            note_cleanup.drop_notes(self.desk)
+            note_cleanup.drop_notes(self.runtime)
         return report
 
     def step(self) -> bool:
-        return worker.step(self.desk, self.client)
+        return worker.step(self.runtime, self.client)
 
     def work(self, most: int = 200) -> int:
         """Work until there is nothing to do now."""
@@ -407,7 +412,7 @@ class World:
     # --- what tests ask ---
 
     def rows(self, rest: str = "") -> list[Row]:
-        return [rows.from_sql(record) for record in self.desk.journal.rows(f"{rows.SELECT} {rest} ORDER BY id")]
+        return [rows.from_sql(record) for record in self.runtime.journal.rows(f"{rows.SELECT} {rest} ORDER BY id")]
 
     def row(self, path: str) -> Row:
         """The newest row of a path."""
@@ -427,7 +432,7 @@ class World:
         return {name: content for name, content in found.items() if not name.startswith(".attachd")}
 
     def pauses(self) -> set[str]:
-        found = self.desk.journal.rows("SELECT scope, kind, until, cure FROM pause")
+        found = self.runtime.journal.rows("SELECT scope, kind, until, cure FROM pause")
         return {f"{r[0]}:{r[1]}" for r in found if r[3] != "time" or r[2] > self.clock.now()}
 
 

@@ -28,17 +28,17 @@ _DISK_BYTES = 48 * 1024 * 1024
 
 def main() -> int:
     """Live lives; 1 if a promise was broken."""
-    asked = _arguments()
-    scripts = list(_scripts(asked))
+    options = _arguments()
+    scripts = list(_scripts(options))
     broken: Counter[str] = Counter()
     seconds = 0.0
-    with multiprocessing.get_context("spawn").Pool(asked.parallel, _begin) as pool:
-        work = [(script, asked.program, asked.shrink) for script in scripts]
+    with multiprocessing.get_context("spawn").Pool(options.parallel, _begin) as pool:
+        work = [(script, options.program, options.shrink) for script in scripts]
         for number, outcome in enumerate(pool.imap_unordered(_lived, work), 1):
             seconds += outcome.seconds
             broken.update(outcome.kinds)
             if outcome.violations:
-                _tell(outcome, asked.keep)
+                _tell(outcome, options.keep)
             if number % 50 == 0:
                 print(f"{number} of {len(scripts)} lives; broken: {dict(broken) or 'nothing'}", flush=True)
     first = scripts[0].seed if scripts else 0
@@ -65,18 +65,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _scripts(asked: argparse.Namespace) -> Iterator[Script]:
-    seed = asked.seed if asked.seed is not None else int(time.time()) % 1_000_000 * 1000
-    if asked.script:
-        told = json.loads(asked.script)
+def _scripts(options: argparse.Namespace) -> Iterator[Script]:
+    seed = options.seed if options.seed is not None else int(time.time()) % 1_000_000 * 1000
+    if options.script:
+        told = json.loads(options.script)
         layout, deeds = Layout(**told["layout"]), tuple((name, a, b) for name, a, b in told["deeds"])
-        for _ in range(asked.lives if asked.lives != 200 else 1):
+        for _ in range(options.lives if options.lives != 200 else 1):
             yield Script(told["seed"], layout, deeds)
-    elif asked.plots or asked.only:
-        for plot in (plot for plot in PLOTS if asked.only in plot.name):
-            yield from (of_plot(plot, seed + each) for each in range(asked.lives if asked.lives != 200 else 1))
+    elif options.plots or options.only:
+        for plot in (plot for plot in PLOTS if options.only in plot.name):
+            yield from (of_plot(plot, seed + each) for each in range(options.lives if options.lives != 200 else 1))
     else:
-        yield from map(write, range(seed, seed + asked.lives))
+        yield from map(write, range(seed, seed + options.lives))
 
 
 def _begin() -> None:

@@ -16,12 +16,12 @@ from attachd.cli import main as command
 command.application()
 
 
-def case(asked: dict[str, Any]) -> dict[str, Any]:
+def case(wanted: dict[str, Any]) -> dict[str, Any]:
     """What became of one."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if not child:
-            become(asked, out.fileno(), err.fileno())
+            become(wanted, out.fileno(), err.fileno())
         _, status = os.waitpid(child, 0)
         out.seek(0)
         err.seek(0)
@@ -29,29 +29,29 @@ def case(asked: dict[str, Any]) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "out": told[0], "err": told[1]}
 
 
-def become(asked: dict[str, Any], out: int, err: int) -> None:
+def become(wanted: dict[str, Any], out: int, err: int) -> None:
     """Give the child what the case says, run the command in it, and end."""
-    os.chdir(asked["folder"])
-    os.environ |= asked["environ"]
-    for name in asked["without"]:
+    os.chdir(wanted["folder"])
+    os.environ |= wanted["environ"]
+    for name in wanted["without"]:
         os.environ.pop(name, None)
-    if asked["gone"]:
+    if wanted["gone"]:
         os.mkdir("gone")
         os.chdir("gone")
         os.rmdir("../gone")
     for number, where in ((0, "/dev/null"), (1, out), (2, err)):
-        where = asked["streams"].get(str(number), where)
+        where = wanted["streams"].get(str(number), where)
         if where is None:
             os.close(number)
         else:
             os.dup2(os.open(where, os.O_RDWR) if isinstance(where, str) else where, number)
     for name, number in (("stdout", 1), ("stderr", 2)):
-        closed = asked["streams"].get(str(number), "") is None
-        made = None if closed else io.TextIOWrapper(io.FileIO(number, "w", closefd=False), asked["encoding"])
+        closed = wanted["streams"].get(str(number), "") is None
+        made = None if closed else io.TextIOWrapper(io.FileIO(number, "w", closefd=False), wanted["encoding"])
         setattr(sys, name, made)
-    if asked["streams"].get("0", "") is None:
+    if wanted["streams"].get("0", "") is None:
         sys.stdin = None  # type: ignore[assignment]
-    sys.argv = ["attachd", *asked["words"]]
+    sys.argv = ["attachd", *wanted["words"]]
     code = 99
     try:
         __main__.main()
@@ -67,4 +67,4 @@ def become(asked: dict[str, Any], out: int, err: int) -> None:
 
 
 if __name__ == "__main__":
-    json.dump([case(asked) for asked in json.load(sys.stdin)], sys.stdout)
+    json.dump([case(wanted) for wanted in json.load(sys.stdin)], sys.stdout)

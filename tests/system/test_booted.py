@@ -282,9 +282,9 @@ def test_the_page_on_a_socket_is_for_the_group_and_goes_with_the_service(m: Mach
     assert "web.listen: unix:/run/attachd/web.sock answers" in checked
     assert m.code("runuser", "-u", "attachd", "--", "/opt/attachd/bin/attachd", "check") == 78
     connect = "import socket; socket.socket(socket.AF_UNIX).connect('/run/attachd/web.sock')"
-    asked = ("/opt/attachd/bin/python", "-c", connect)
-    assert m.code("runuser", "-u", "alice", "--", *asked) != 0
-    assert m.code("runuser", "-u", "alice", "-g", "attachd", "--", *asked) == 0
+    command = ("/opt/attachd/bin/python", "-c", connect)
+    assert m.code("runuser", "-u", "alice", "--", *command) != 0
+    assert m.code("runuser", "-u", "alice", "-g", "attachd", "--", *command) == 0
 
     m.run("systemctl", "stop", "attachd")
     assert m.code("test", "-e", "/run/attachd") != 0

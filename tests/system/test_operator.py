@@ -329,16 +329,13 @@ def test_without_a_journal_every_verb_says_so_and_makes_none(place: Place) -> No
     assert not place.state.exists()
 
 
-@pytest.mark.parametrize(
-    ("version", "code", "told"), [(99, 78, "written by a later attachd"), (1, 1, "only read here")]
-)
-def test_a_journal_of_another_version_is_left_alone(tried: Place, version: int, code: int, told: str) -> None:
+def test_a_journal_of_a_later_version_is_left_alone(tried: Place) -> None:
     with contextlib.closing(sqlite3.connect(tried.state / "journal.db")) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("PRAGMA user_version = 99")
     before = (tried.state / "journal.db").read_bytes()
 
     for words in OPERATORS:
-        assert told in refused(tried, *words, code=code)
+        assert "written by a later attachd" in refused(tried, *words, code=78)
     assert (tried.state / "journal.db").read_bytes() == before
 
 

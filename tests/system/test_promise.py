@@ -127,7 +127,7 @@ started = run.started
 
 def late(*words, **options):
     engine = started(*words, **options)
-    while not engine.desk.journal.value("SELECT count(*) FROM file WHERE finished_at IS NOT NULL"):
+    while not engine.runtime.journal.value("SELECT count(*) FROM file WHERE finished_at IS NOT NULL"):
         time.sleep(0.05)
     return engine
 

@@ -82,16 +82,16 @@ def test_no_verb_ends_with_a_traceback_whatever_it_is_given(place: Place, jira: 
     place.drop(os.fsencode(f"NOPE-1/{NAME}"), b"a")
     assert place.run("once").returncode == 3
     place.drop(os.fsencode(f"no key é 💥/{NAME}"), b"a")
-    asked = cases(place)
+    wanted = cases(place)
 
     helper = subprocess.run(
         [sys.executable, Path(__file__).with_name("forking.py")],
-        input=json.dumps(asked), capture_output=True, text=True, timeout=300,
+        input=json.dumps(wanted), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert helper.returncode == 0, helper.stderr
     became = json.loads(helper.stdout)
 
-    for case, ended in zip(asked, became, strict=True):
+    for case, ended in zip(wanted, became, strict=True):
         what = f"{case['verb']}, {case['given']}: {ended}"
         assert "Traceback" not in ended["err"], what
         assert "Exception ignored" not in ended["err"], what
@@ -100,7 +100,7 @@ def test_no_verb_ends_with_a_traceback_whatever_it_is_given(place: Place, jira: 
         assert ended["code"] or not told, what
         assert ended["err"].count("cannot be written") <= 1, what
         assert "\x1b[2J" not in ended["out"], what
-    lost = {each["verb"] for each, ended in zip(asked, became, strict=True) if "cannot be written" in ended["err"]}
+    lost = {each["verb"] for each, ended in zip(wanted, became, strict=True) if "cannot be written" in ended["err"]}
     assert lost >= {"status", "status --json", "why", "history", "check", "help", "version"}
     assert place.run("status").returncode == 0
 

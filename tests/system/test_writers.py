@@ -79,7 +79,7 @@ class Issue:
     def states(self) -> dict[str, str]:
         """What the journal says of the files that lie in the folder."""
         with contextlib.closing(sqlite3.connect(f"file:{self.place.state}/journal.db?mode=ro", uri=True)) as journal:
-            found = journal.execute("SELECT path, state FROM file WHERE asked = ? AND generation = 0", [self.key])
+            found = journal.execute("SELECT path, state FROM file WHERE folder_key = ? AND generation = 0", [self.key])
             return {os.fsdecode(path).partition("/")[2]: state for path, state in found}
 
 

@@ -91,12 +91,12 @@ def demo(
         try:
             _explain(home, jira.url, web.address(listen, home / "state"), config)
             _drop_first_file(home)
-            while not (asked := signals.wait(0.3)) and daemon.poll() is None:
+            while not (stopped := signals.wait(0.3)) and daemon.poll() is None:
                 pass
         finally:
             daemon.terminate()
             code = daemon.wait()
-    if not asked:
+    if not stopped:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
         again = f"; start again with --folder {shlex.quote(str(home))}" if home.exists() else ""
         print(f"attachd: the daemon of the demo {how}, so that the demo ends{again}.", file=sys.stderr)

@@ -48,12 +48,12 @@ def once(
         # On a terminal somebody watches: bars instead of a line for each file.
         bars = _bars() if os.isatty(2) else None
         engine = run.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
-        clock = engine.desk.clock
+        clock = engine.runtime.clock
         began += clock.now() - clock.boot()
         with common.mistakes_told(), run.journal_named(engine.held.state):
             with bars or nullcontext():
                 reason = _wait_for_verdicts(
-                    engine, signals, wait, (lambda: bars.step(engine.desk, began)) if bars else lambda: None
+                    engine, signals, wait, (lambda: bars.step(engine.runtime, began)) if bars else lambda: None
                 )
             run.end(engine, lambda: _conclude(engine, began, reason, as_json=as_json))
 
@@ -71,13 +71,13 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
     while not signals.wait(0.05 if engine.intake.scanned.is_set() else 0.01):
         if not engine.intake.scanned.is_set():
             continue
-        if not engine.desk.guard.sight.there:
-            return engine.desk.guard.sight.reason
+        if not engine.runtime.guard.sight.there:
+            return engine.runtime.guard.sight.reason
         draw()
         if not told:
             told = True
             _tell_settling(engine)
-        standing = counts.standing(engine.desk.journal)
+        standing = counts.standing(engine.runtime.journal)
         if standing.left == standing.stuck:
             return ""
         if paused := _paused(engine, standing):
@@ -85,7 +85,7 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
         if time.monotonic() - asked < 1.0:
             continue
         engine.heed_others()
-        asked, now = time.monotonic(), counts.progress(engine.desk.journal)
+        asked, now = time.monotonic(), counts.progress(engine.runtime.journal)
         if now != progress:
             progress, since = now, time.monotonic()
         elif reason := _in_vain(engine, standing, time.monotonic() - since, patience):
@@ -99,8 +99,8 @@ _MOST_SETTLING = 20
 
 def _paused(engine: Engine, standing: counts.Standing) -> str:
     """Why nothing that is left can be sent now, "" if something can."""
-    journal, now = engine.desk.journal, engine.desk.clock.wall()
-    if journal.failing and (stopped := health.stopping(health.of_desk(engine.desk))):
+    journal, now = engine.runtime.journal, engine.runtime.clock.wall()
+    if journal.failing and (stopped := health.stopping(health.of_runtime(engine.runtime))):
         return stopped[0]
     wide = [
         p
@@ -119,12 +119,12 @@ def _paused(engine: Engine, standing: counts.Standing) -> str:
 
 def _in_vain(engine: Engine, standing: counts.Standing, seconds: float, patience: float) -> str:
     """Why it is no use to wait on, where nothing has changed for so many *seconds*; "" where it is."""
-    journal = engine.desk.journal
-    lanes = [each.lane for each in pauses.suspects(journal, engine.desk.config.jira.url)]
-    if lanes and standing.left == standing.stuck + lookup.waiting_in(journal, lanes):
+    journal = engine.runtime.journal
+    issues = [each.issue for each in pauses.suspects(journal, engine.runtime.config.jira.url)]
+    if issues and standing.left == standing.stuck + lookup.waiting_in(journal, issues):
         return "so many issues are refused alike that attachd's account is suspected"
     with journal.transaction_for_reading() as connection:
-        others = sites.elsewhere(connection, engine.desk.site.url)
+        others = sites.elsewhere(connection, engine.runtime.site.url)
     if others and standing.left == standing.stuck + sum(each.files for each in others):
         return f"what waits may have arrived at {others[0].site}, and jira.url is another one now"
     return f"nothing has changed for {patience:g} seconds" if seconds > patience else ""
@@ -132,9 +132,9 @@ def _in_vain(engine: Engine, standing: counts.Standing, seconds: float, patience
 
 def _tell_settling(engine: Engine) -> None:
     """Say what a person who watches would otherwise wait for in silence."""
-    settling = counts.standing(engine.desk.journal).settling
+    settling = counts.standing(engine.runtime.journal).settling
     if settling:
-        settle = engine.desk.config.settle
+        settle = engine.runtime.config.settle
         log.info(
             "files.settling",
             files=settling,
@@ -146,7 +146,7 @@ def _tell_settling(engine: Engine) -> None:
 
 def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = False) -> int:
     """Print what became of the files, and choose the exit code."""
-    journal, there = engine.desk.journal, engine.desk.guard.sight.there
+    journal, there = engine.runtime.journal, engine.runtime.guard.sight.there
     found = _result(journal, began, reason)
     if as_json:
         common.print_json(found)
@@ -176,7 +176,7 @@ def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
 
 
 def _named(row: Row, reason: str | None) -> dict[str, Any]:
-    return {"id": row.ident, "file": printable(row.path), "issue": row.asked, "reason": reason}
+    return {"id": row.ident, "file": printable(row.path), "issue": row.folder_key, "reason": reason}
 
 
 def _in_words(found: dict[str, Any]) -> Iterator[str]:

@@ -41,10 +41,10 @@ def pause(
             if connection is None:
                 raise common.no_journal(state)
             times = timeline.read(connection, Clock())
-            lane = by_hand.lane_of(connection, key) if key else ""
+            subject = by_hand.issue_of(connection, key) if key else ""
             made, known = (
-                by_hand.pause(connection, lane, times.now, seconds),
-                not lane or by_hand.knows(connection, lane),
+                by_hand.pause(connection, subject, times.now, seconds),
+                not subject or by_hand.knows(connection, subject),
             )
     made = times.pause(made)
     if as_json:
@@ -52,7 +52,7 @@ def pause(
         return
     print(report_pauses.paused_in_words(made, times.wall))
     if not known:
-        print(f"No file for {lane} is known yet; if one should be, compare the key.")
+        print(f"No file for {subject} is known yet; if one should be, compare the key.")
     print(_daemon(state))
 
 
@@ -83,7 +83,7 @@ def resume(
                 raise common.no_journal(state)
             times = timeline.read(connection, Clock())
             adopted = sites.adopt_site(connection, settings.jira.url) if adopt_site else 0
-            done = by_hand.resume(connection, by_hand.lane_of(connection, key) if key else "", times.now)
+            done = by_hand.resume(connection, by_hand.issue_of(connection, key) if key else "", times.now)
     done = by_hand.shown(done, times)
     if as_json:
         common.print_json(described(done, running=locks.holder(state / "lock") is not None) | {"adopted": adopted})

@@ -70,11 +70,11 @@ def run(
     # In a terminal SIGHUP says that this is closed.
     with Signals(reloads=not os.isatty(0)) as signals:
         engine = started(signals, config, instance, adopt_inbox, adopt_site)
-        reload.announce(engine.desk.journal)
+        reload.announce(engine.runtime.journal)
         watchdog.send(ready=True, status="started")
-        folders, site = engine.desk.config.folders, engine.desk.config.jira.url
+        folders, site = engine.runtime.config.folders, engine.runtime.config.jira.url
         log.info("service.started", inbox=str(folders.inbox), site=site, state=str(engine.held.state))
-        start.tell_copies(engine.desk.config)
+        start.tell_copies(engine.runtime.config)
         with _page(engine):
             try:
                 _watch(engine, signals)
@@ -86,7 +86,7 @@ def run(
 @contextmanager
 def _page(engine: Engine) -> Iterator[None]:
     """Serve the web page meanwhile, where the configuration has one; nothing of it is loaded where it has none."""
-    if not engine.desk.config.web.listen:
+    if not engine.runtime.config.web.listen:
         yield
         return
     from attachd.web.server import Serving
@@ -103,7 +103,7 @@ def _watch(engine: Engine, signals: Signals) -> None:
     """What the main thread does until it is told to stop, or another thread has crashed."""
     told = reminded = -REMIND_SECONDS
     told_live: object = (frozenset(), None)
-    liveness, progress = Liveness(engine.desk.beats), Progress(engine.desk, engine.held.state)
+    liveness, progress = Liveness(engine.runtime.beats), Progress(engine.runtime, engine.held.state)
     while not signals.wait(liveness.seconds(LISTEN_SECONDS)):
         with errors.left_to_workers():
             engine.heed_others()
@@ -114,14 +114,14 @@ def _watch(engine: Engine, signals: Signals) -> None:
             watchdog.send(ready=True)
         if time.monotonic() - told >= liveness.seconds(STATUS_SECONDS):
             told = time.monotonic()
-            engine.desk.journal.reserve()
+            engine.runtime.journal.reserve()
             hangs = liveness.step()
             told_live = _note_live(engine, hangs, told_live)
             watchdog.send(status=_status_line(engine))
         if time.monotonic() - reminded >= REMIND_SECONDS:
             reminded = time.monotonic()
-            token_expiry.remind(engine.desk)
-            reminders.step(engine.desk)
+            token_expiry.remind(engine.runtime)
+            reminders.step(engine.runtime)
 
 
 @contextmanager
@@ -158,15 +158,13 @@ def started(
             raise _with_folders(mistake, file, instance) from None
         os.umask(0o007)
         _configure_log(settings.log, log_above)
-        for notice in settings.notices:
-            log.warning("configuration.renamed", reason=notice)
         with journal_named(state):
             held = start.start(
                 settings, clock=Clock(), environ=os.environ, adopt_inbox=adopt_inbox, adopt_site=adopt_site
             )
             engine = Engine(held, on_crash=signals.ring)
             setup.report_crashes(engine.thread_crashed)
-            token_expiry.remind(held.desk)
+            token_expiry.remind(held.runtime)
             engine.start()
             return engine
 
@@ -195,7 +193,7 @@ def end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
     """Stop the threads and leave, with the exit code that is concluded then. A thread that crashed ends the process with its
     traceback and status 1.
     """
-    seconds = 0.0 if engine.crashed else engine.desk.config.limits.stop_seconds
+    seconds = 0.0 if engine.crashed else engine.runtime.config.limits.stop_seconds
     # However soon the service manager would lose patience: uploads have their time, and what they reach is filed.
     watchdog.send(stopping=True)
     watchdog.send(status="lets uploads end", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
@@ -225,11 +223,11 @@ def _tell_crash(crashed: BaseException, state: Path) -> int:
 
 def _note_live(engine: Engine, hangs: Sequence[Hang], before: object) -> object:
     """Have other processes know what hangs, and why the page is not served, where that has changed. Returns what they know."""
-    page = engine.desk.page_trouble
+    page = engine.runtime.page_trouble
     now = frozenset((hang.loop, hang.degraded) for hang in hangs), page
     if now != before:
         with errors.left_to_workers():
-            health.note_live(engine.desk.journal, hangs, page, engine.desk.clock.wall())
+            health.note_live(engine.runtime.journal, hangs, page, engine.runtime.clock.wall())
             return now
     return before
 
@@ -245,9 +243,9 @@ def _status_line(engine: Engine) -> str:
 
 
 def _standing(engine: Engine) -> list[str]:
-    found = counts.standing(engine.desk.journal).words
+    found = counts.standing(engine.runtime.journal).words
     parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
-    return [", ".join(parts) or "idle", *map(_condition, health.of_desk(engine.desk))]
+    return [", ".join(parts) or "idle", *map(_condition, health.of_runtime(engine.runtime))]
 
 
 def _condition(each: Condition) -> str:

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from attachd import text as attachd_text
 from attachd.config import Config
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.journal import counts, lookup
 from attachd.journal.database import Journal
 from attachd.model import printable
@@ -91,26 +91,26 @@ class Bars:
         """Take everything away: the result is printed instead."""
         self._stack.close()
 
-    def step(self, desk: Desk, began: float) -> None:
+    def step(self, runtime: Runtime, began: float) -> None:
         """Draw how it stands, a few times a second at the most; *began*: since when verdicts count."""
         if time.monotonic() - self._drawn_at < _EVERY:
             return
         self._drawn_at = time.monotonic()
-        journal = desk.reader
+        journal = runtime.reader
         decided = counts.attached_since(journal, began) + counts.failed_since(journal, began)
         standing = counts.standing(journal)
         undecided = standing.left - standing.decided
         assert self._total is not None
         said = f"{decided} of {decided + undecided} have their verdict"
         self._files.update(self._total, completed=decided, total=max(1, decided + undecided), said=said)
-        self._draw_uploads(desk)
+        self._draw_uploads(runtime)
 
-    def _draw_uploads(self, desk: Desk) -> None:
-        rows = {row.id: row for row in lookup.sending(desk.reader)}
+    def _draw_uploads(self, runtime: Runtime) -> None:
+        rows = {row.id: row for row in lookup.sending(runtime.reader)}
         for number in self._tasks.keys() - rows.keys():
             self._files.remove_task(self._tasks.pop(number))
         for number, row in rows.items():
-            sent = desk.progress.get(number)
+            sent = runtime.progress.get(number)
             if sent is None:
                 continue
             task = self._tasks.get(number)

@@ -56,7 +56,7 @@ def _gather(found: Iterator[Compared], *, tell: bool) -> tuple[Counter[Result], 
         if each.result is not Result.SAME:
             wrong.append(each)
             if tell:
-                print(f"{each.result:<8} {each.row.lane}  {printable(each.row.path)}: {each.detail}", flush=True)
+                print(f"{each.result:<8} {each.row.issue}  {printable(each.row.path)}: {each.detail}", flush=True)
     return counts, wrong
 
 
@@ -77,8 +77,8 @@ def described(counts: Counter[Result], wrong: list[Compared]) -> dict[str, Any]:
             {
                 "id": each.row.ident,
                 "file": printable(each.row.path),
-                "issue": each.row.asked,
-                "resolved": each.row.lane,
+                "issue": each.row.folder_key,
+                "resolved": each.row.issue,
                 "attachment": each.row.attachment,
                 "result": str(each.result),
                 "detail": each.detail,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from attachd import errors
-from attachd.config import messages, renamed
+from attachd.config import messages
 from attachd.config.schema import Config, Tables
 from attachd.config.table import Context
 
@@ -48,12 +48,11 @@ def parse(
     told = str(file) if file else ""
     file = file or base / FILE_NAME
     tables = dict(source) if isinstance(source, Mapping) else _tables(source, file)
-    tables, notices = renamed.apply(tables)
     try:
         valid = Tables.model_validate(tables, context=Context(base, environ, check_token))
     except pydantic.ValidationError as error:
         raise errors.Mistake(*messages.problems(error, told)) from None
-    return Config.model_construct(file=file, notices=notices, **dict(valid))
+    return Config.model_construct(file=file, **dict(valid))
 
 
 def _text(path: Path) -> str:

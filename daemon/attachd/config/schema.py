@@ -309,7 +309,6 @@ class Tables(Table):
 
 
 class Config(Tables):
-    """A configuration that was found valid, with the file that it came from, and what is to be said of it all the same."""
+    """A configuration that was found valid, with the file that it came from."""
 
     file: Path
-    notices: tuple[str, ...] = ()

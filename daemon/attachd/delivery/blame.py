@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from attachd.delivery import outcome, pause, probe, record
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.jira import site_info, verdict
 from attachd.jira.client import Client
 from attachd.jira.reply import Broken, Exchange, Reply
@@ -30,11 +30,11 @@ ASK_AGAIN_SECONDS = 30.0
 FORBIDDEN_EVERY_SECONDS, FORBIDDEN_SECONDS = 3600.0, 86400.0
 
 
-def account_fault(desk: Desk, client: Client) -> Fault | None:
+def account_fault(runtime: Runtime, client: Client) -> Fault | None:
     """Ask who we are; None while the account is alive (or anonymous, which nothing can prove)."""
-    if desk.credentials.anonymous:
+    if runtime.credentials.anonymous:
         return None
-    found = site_info.who(desk.site.hear(desk.asked(lambda: client.myself(desk.site.version))))
+    found = site_info.who(runtime.site.hear(runtime.asked(lambda: client.myself(runtime.site.version))))
     # A token without the scope for that question proves nothing: only witnesses can speak for it.
     return found if isinstance(found, Fault) and found.kind != "scope" else None
 
@@ -46,14 +46,14 @@ def unseen(answer: Exchange) -> Contested | None:
     return None
 
 
-def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault | None]:
+def of_listing(runtime: Runtime, client: Client, answer: Exchange) -> tuple[str, Fault | None]:
     """Say why a listing is unusable, and what is wrong with the world."""
     if isinstance(answer, Broken):
         return answer.error, verdict.unreachable(answer)
     contested = unseen(answer)
     if contested is not None:
         reason = f"Jira does not show the issue ({contested.status}: {contested.reason})"
-        return reason, account_fault(desk, client)
+        return reason, account_fault(runtime, client)
     if answer.status == 200 and answer.json is not None:
         return "Jira's answer does not list the attachments", None
     return f"Jira answered {answer.status}", site_info.not_jira(answer)
@@ -62,10 +62,10 @@ def of_listing(desk: Desk, client: Client, answer: Exchange) -> tuple[str, Fault
 def alike(refused: Sequence[Row]) -> list[Row]:
     """The first of *refused*, and those of its issue that were answered like it."""
     first = refused[0]
-    return [row for row in refused if (row.lane, row.contested) == (first.lane, first.contested)]
+    return [row for row in refused if (row.issue, row.contested) == (first.issue, first.contested)]
 
 
-def settle(desk: Desk, client: Client, refused: Sequence[Row], generation: int) -> None:
+def settle(runtime: Runtime, client: Client, refused: Sequence[Row], generation: int) -> None:
     """Find out at once whom a 403 or 404 concerns; what cannot be known yet is held.
 
     *refused* are files of one issue that were answered alike: what is found out holds for all of them. *generation* is
@@ -73,54 +73,54 @@ def settle(desk: Desk, client: Client, refused: Sequence[Row], generation: int) 
     that was refused.
     """
     contested = refused[0]
-    fault = account_fault(desk, client)
+    fault = account_fault(runtime, client)
     if fault is not None:
-        forget(desk, refused)
-        pause.pause(desk, fault)
+        forget(runtime, refused)
+        pause.pause(runtime, fault)
         return
-    if desk.credentials.generation != generation:
-        forget(desk, refused)
+    if runtime.credentials.generation != generation:
+        forget(runtime, refused)
         return
-    if _proven(desk, contested):
-        _believe(desk, refused, _NOT_TO_THIS_ONE)
+    if _proven(runtime, contested):
+        _believe(runtime, refused, _NOT_TO_THIS_ONE)
         return
-    with desk.journal.transaction_for_reading() as connection:
-        accepted = queue.accepted_before(connection, desk.site.url, contested.lane)
+    with runtime.journal.transaction_for_reading() as connection:
+        accepted = queue.accepted_before(connection, runtime.site.url, contested.issue)
     if contested.contested == 403 or accepted:
-        alone = accepted and (contested.contested == 404 or _others_accept(desk, contested))
-        _hold_for_a_day(desk, refused, alone=alone)
+        alone = accepted and (contested.contested == 404 or _others_accept(runtime, contested))
+        _hold_for_a_day(runtime, refused, alone=alone)
         return
-    limits = None if desk.site.cloud else probe.limits(desk, client, fresh=True)
+    limits = None if runtime.site.cloud else probe.limits(runtime, client, fresh=True)
     largest = limits.largest if limits else None
     too_large = [row for row in refused if largest and row.size > largest]
-    _believe(desk, too_large, f"it is larger than the {largest} bytes that Jira allows")
+    _believe(runtime, too_large, f"it is larger than the {largest} bytes that Jira allows")
     rest = [row for row in refused if row not in too_large]
     if rest:
-        _hear_witnesses(desk, client, rest, generation)
+        _hear_witnesses(runtime, client, rest, generation)
 
 
-def _hear_witnesses(desk: Desk, client: Client, contested: Sequence[Row], generation: int) -> None:
+def _hear_witnesses(runtime: Runtime, client: Client, contested: Sequence[Row], generation: int) -> None:
     invisible: list[str] = []
-    for witness in probe.known(desk, contested[0].lane):
-        answer = probe.ask(desk, client, witness)
+    for witness in probe.known(runtime, contested[0].issue):
+        answer = probe.ask(runtime, client, witness)
         if isinstance(answer, Broken):
-            forget(desk, contested)
-            pause.pause(desk, verdict.unreachable(answer))
+            forget(runtime, contested)
+            pause.pause(runtime, verdict.unreachable(answer))
             return
         if probe.visible(answer):
-            probe.strike(desk, invisible)
-            _believe(desk, contested, _UNKNOWN)
+            probe.strike(runtime, invisible)
+            _believe(runtime, contested, _UNKNOWN)
             return
         if answer.status not in (403, 404):
-            _ask_again(desk, contested, generation)
+            _ask_again(runtime, contested, generation)
             return
         invisible.append(witness)
     if len(invisible) >= 2:
-        forget(desk, contested)
-        pause.pause(desk, _no_witness(invisible))
+        forget(runtime, contested)
+        pause.pause(runtime, _no_witness(invisible))
         return
-    probe.strike(desk, invisible)
-    _hold(desk, contested)
+    probe.strike(runtime, invisible)
+    _hold(runtime, contested)
 
 
 def _no_witness(invisible: Sequence[str]) -> Fault:
@@ -131,14 +131,14 @@ def _no_witness(invisible: Sequence[str]) -> Fault:
     return Fault(Scope.ACCOUNT, probe.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
 
-def _ask_again(desk: Desk, contested: Sequence[Row], generation: int) -> None:
+def _ask_again(runtime: Runtime, contested: Sequence[Row], generation: int) -> None:
     """A witness could not be heard: nothing is concluded from that."""
-    desk.asked_with |= dict.fromkeys((row.id for row in contested), generation)
-    _change(desk, contested, {"due": desk.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
+    runtime.asked_with |= dict.fromkeys((row.id for row in contested), generation)
+    _change(runtime, contested, {"due": runtime.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
 
 
-def _change(desk: Desk, contested: Sequence[Row], values: outcome.Values) -> None:
-    with desk.journal.transaction() as connection:
+def _change(runtime: Runtime, contested: Sequence[Row], values: outcome.Values) -> None:
+    with runtime.journal.transaction() as connection:
         for row in contested:
             rows.change_if_same(connection, row, values)
 
@@ -146,15 +146,15 @@ def _change(desk: Desk, contested: Sequence[Row], values: outcome.Values) -> Non
 _NOT_CONTESTED = {"contested": None, "contested_at": None, "held": 0, "due": 0, "wait": 0}
 
 
-def forget(desk: Desk, contested: Sequence[Row]) -> None:
+def forget(runtime: Runtime, contested: Sequence[Row]) -> None:
     """The answer said nothing about these files: they are sent again when the world is well."""
-    _change(desk, contested, _NOT_CONTESTED)
+    _change(runtime, contested, _NOT_CONTESTED)
 
 
-def _believe(desk: Desk, contested: Sequence[Row], reason: str) -> None:
+def _believe(runtime: Runtime, contested: Sequence[Row], reason: str) -> None:
     """The refusal is a verdict; *reason* says why it is believed, with ``{}`` for what Jira said."""
-    now = desk.clock.now()
-    with desk.journal.transaction() as connection:
+    now = runtime.clock.now()
+    with runtime.journal.transaction() as connection:
         believed = [
             row
             for row in contested
@@ -168,30 +168,30 @@ def _refused(row: Row, reason: str, now: float) -> outcome.Values:
     return outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
 
 
-def _hold(desk: Desk, contested: Sequence[Row]) -> None:
+def _hold(runtime: Runtime, contested: Sequence[Row]) -> None:
     """No witness speaks for the account: the refusals wait for one, or for ``fuse.hold_minutes``."""
-    wait = desk.config.fuse.hold_minutes * 60.0
-    _change(desk, contested, {"held": 1, "due": desk.clock.now() + wait, "wait": wait})
+    wait = runtime.config.fuse.hold_minutes * 60.0
+    _change(runtime, contested, {"held": 1, "due": runtime.clock.now() + wait, "wait": wait})
     for row in contested:
         log.warning(
-            "file.held", id=row.ident, issue=row.lane, file=printable(row.path), reason=row.reason, seconds=wait
+            "file.held", id=row.ident, issue=row.issue, file=printable(row.path), reason=row.reason, seconds=wait
         )
 
 
-def _hold_for_a_day(desk: Desk, contested: Sequence[Row], *, alone: bool) -> None:
+def _hold_for_a_day(runtime: Runtime, contested: Sequence[Row], *, alone: bool) -> None:
     """A role may have been lost: the project (*alone*: the issue) pauses, is tried hourly, and is believed after a day.
 
     A 403 is believed at once when another issue of the project has accepted a file after it, unless this issue itself
     had accepted one before. The day counts for the project: it does not begin anew with each of its files.
     """
     fault = _lost(contested[0], alone=alone)
-    if pause.lasted(desk, fault) >= FORBIDDEN_SECONDS:
-        pause.prolong(desk, fault)
-        _believe(desk, contested, _FOR_A_DAY)
+    if pause.lasted(runtime, fault) >= FORBIDDEN_SECONDS:
+        pause.prolong(runtime, fault)
+        _believe(runtime, contested, _FOR_A_DAY)
         return
-    due = desk.clock.now() + FORBIDDEN_EVERY_SECONDS
-    _change(desk, contested, {"held": 1, "due": due, "wait": FORBIDDEN_EVERY_SECONDS})
-    pause.pause(desk, fault)
+    due = runtime.clock.now() + FORBIDDEN_EVERY_SECONDS
+    _change(runtime, contested, {"held": 1, "due": due, "wait": FORBIDDEN_EVERY_SECONDS})
+    pause.pause(runtime, fault)
 
 
 #: The kinds of pauses while a role seems to be lost: on a project, and on an issue that used to accept files.
@@ -199,44 +199,44 @@ LOST = ("forbidden", "refused")
 
 
 def _lost(contested: Row, *, alone: bool) -> Fault:
-    project = pauses.project(contested.lane)
+    project = pauses.project(contested.issue)
     if alone:
-        reason = f"{contested.lane} accepted files before, and does not any more ({contested.reason})"
-        return Fault(Scope.ISSUE, LOST[1], reason, contested.lane, FORBIDDEN_EVERY_SECONDS)
+        reason = f"{contested.issue} accepted files before, and does not any more ({contested.reason})"
+        return Fault(Scope.ISSUE, LOST[1], reason, contested.issue, FORBIDDEN_EVERY_SECONDS)
     reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
     return Fault(Scope.PROJECT, LOST[0], reason, project, FORBIDDEN_EVERY_SECONDS)
 
 
-def review(desk: Desk) -> bool:
+def review(runtime: Runtime) -> bool:
     """Decide about held refusals whose time has come, or that something has proven; True if anything was decided."""
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         held = queue.contested(connection, held=True)
     if not held:
         return False
     by_hand = [row for row in held if row.held == queue.BY_HAND]
-    _believe(desk, by_hand, _BY_HAND)
+    _believe(runtime, by_hand, _BY_HAND)
     held = [row for row in held if row.held != queue.BY_HAND]
     if not held:
         return bool(by_hand)
-    by_day = [row for row in held if _is_by_day(desk, row)]
-    decided = [_review_by_day(desk, row) for row in by_day]
-    return any([*by_hand, *decided, _review_unknown(desk, [row for row in held if row not in by_day])])
+    by_day = [row for row in held if _is_by_day(runtime, row)]
+    decided = [_review_by_day(runtime, row) for row in by_day]
+    return any([*by_hand, *decided, _review_unknown(runtime, [row for row in held if row not in by_day])])
 
 
-def _is_by_day(desk: Desk, row: Row) -> bool:
-    with desk.journal.transaction_for_reading() as connection:
-        return row.contested == 403 or queue.accepted_before(connection, desk.site.url, row.lane)
+def _is_by_day(runtime: Runtime, row: Row) -> bool:
+    with runtime.journal.transaction_for_reading() as connection:
+        return row.contested == 403 or queue.accepted_before(connection, runtime.site.url, row.issue)
 
 
-def _review_by_day(desk: Desk, row: Row) -> bool:
+def _review_by_day(runtime: Runtime, row: Row) -> bool:
     """Believe a 403 when another issue of the project accepted a file since; else let it be tried when its hour is over."""
-    now = desk.clock.now()
-    if _proven(desk, row):
-        _believe(desk, [row], _NOT_TO_THIS_ONE)
+    now = runtime.clock.now()
+    if _proven(runtime, row):
+        _believe(runtime, [row], _NOT_TO_THIS_ONE)
         return True
     if row.due > now:
         return False
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         rows.change_if_same(connection, row, {"contested": None, "held": 0, "due": 0, "wait": 0})
     return True
 
@@ -252,35 +252,35 @@ _NOT_TO_THIS_ONE = (
 )
 
 
-def _proven(desk: Desk, row: Row) -> bool:
+def _proven(runtime: Runtime, row: Row) -> bool:
     """Whether another issue of the project has accepted a file since Jira's first 403 for this one."""
     if row.contested != 403:
         return False
-    with desk.journal.transaction_for_reading() as connection:
-        before = queue.accepted_before(connection, desk.site.url, row.lane)
-    return not before and _others_accept(desk, row)
+    with runtime.journal.transaction_for_reading() as connection:
+        before = queue.accepted_before(connection, runtime.site.url, row.issue)
+    return not before and _others_accept(runtime, row)
 
 
-def _others_accept(desk: Desk, row: Row) -> bool:
+def _others_accept(runtime: Runtime, row: Row) -> bool:
     """Whether an issue of the row's project has accepted a file since it was first refused."""
-    like = pauses.project(row.lane).replace("_", "!_") + "-%"
-    with desk.journal.transaction_for_reading() as connection:
+    like = pauses.project(row.issue).replace("_", "!_") + "-%"
+    with runtime.journal.transaction_for_reading() as connection:
         return row.contested_at is not None and queue.accepted_after(connection, row.contested_at, like)
 
 
-def _review_unknown(desk: Desk, held: Sequence[Row]) -> bool:
+def _review_unknown(runtime: Runtime, held: Sequence[Row]) -> bool:
     """Any success since the refusal proves that the account is well. Otherwise it is believed after ``fuse.hold_minutes``,
     unless so many issues are held by then that the fault is more likely ours: then the fuse is blown, and a person decides.
     """
-    now = desk.clock.now()
-    with desk.journal.transaction_for_reading() as connection:
+    now = runtime.clock.now()
+    with runtime.journal.transaction_for_reading() as connection:
         proven = [row for row in held if queue.accepted_after(connection, row.contested_at or now)]
     due = [row for row in held if row.due <= now and row not in proven]
-    blown = len({row.lane for row in held}) >= lookup.FUSE
+    blown = len({row.issue for row in held}) >= lookup.FUSE
     believed = proven if blown else proven + due
-    _believe(desk, believed, _UNKNOWN)
+    _believe(runtime, believed, _UNKNOWN)
     if due and blown:
-        _blow_fuse(desk, due)
+        _blow_fuse(runtime, due)
     return bool(believed)
 
 
@@ -290,21 +290,21 @@ HELD = "refusals.held"
 
 def in_numbers(held: Sequence[Suspect]) -> dict[str, Any]:
     """Which issues are refused alike, and how many files, for the log and for hooks."""
-    return {"issues": [each.lane for each in held], "files": sum(each.files for each in held)}
+    return {"issues": [each.issue for each in held], "files": sum(each.files for each in held)}
 
 
-def _blow_fuse(desk: Desk, due: Sequence[Row]) -> None:
-    now, wait = desk.clock.now(), desk.config.fuse.hold_minutes * 60.0
+def _blow_fuse(runtime: Runtime, due: Sequence[Row]) -> None:
+    now, wait = runtime.clock.now(), runtime.config.fuse.hold_minutes * 60.0
     remedy = (
         "look at the folders' names and at the account's rights; when any file is accepted, or on `attachd resume`, "
         "these are filed as refused"
     )
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         for row in due:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
         fresh = reminders.told(connection, HELD) is None
         reminders.note(connection, HELD, reminders.told(connection, HELD) or now)
-        held = lookup.suspects(connection, desk.site.url)
+        held = lookup.suspects(connection, runtime.site.url)
         about = in_numbers(held) | {"remedy": remedy}
         if fresh:
             since = min((each.since for each in held), default=now)

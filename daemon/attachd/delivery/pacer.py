@@ -14,7 +14,7 @@ WINDOWS = ((2.0, 18), (30.0, 95))
 NEAR_SECONDS = 0.6
 #: After so many accepted requests in a row one more is sent at once, up to ``upload.parallel``.
 GROW_AFTER = 10
-_LANES_KEPT = 1000
+_ISSUES_KEPT = 1000
 
 
 def free_at(times: Sequence[float], now: float, writes: int = 1) -> float:
@@ -28,52 +28,52 @@ def free_at(times: Sequence[float], now: float, writes: int = 1) -> float:
 
 
 class Pacer:
-    """When requests may begin, on CLOCK_BOOTTIME: of a lane by its last ones, and of all by what Jira says is left.
+    """When requests may begin, on CLOCK_BOOTTIME: of an issue by its last ones, and of all by what Jira says is left.
 
-    Lanes that are quiet are forgotten.
+    Issues that are quiet are forgotten.
     """
 
     def __init__(self) -> None:
         """Start with none."""
-        self._lanes: dict[str, deque[float]] = {}
+        self._issues: dict[str, deque[float]] = {}
         self._near: dict[str, float] = {}
         self._dry_until = 0.0
         self._lock = threading.Lock()
 
-    def wait(self, lane: str, now: float, writes: int = 1) -> float:
-        """How many seconds this lane has to wait before so many *writes* more; 0 for not at all."""
+    def wait(self, issue: str, now: float, writes: int = 1) -> float:
+        """How many seconds this issue has to wait before so many *writes* more; 0 for not at all."""
         with self._lock:
-            return max(0.0, self._free_at(lane, now, writes) - now, self._dry_until - now)
+            return max(0.0, self._free_at(issue, now, writes) - now, self._dry_until - now)
 
-    def _free_at(self, lane: str, now: float, writes: int) -> float:
-        return max(free_at(self._lanes.get(lane, ()), now, writes), self._near.get(lane, 0.0))
+    def _free_at(self, issue: str, now: float, writes: int) -> float:
+        return max(free_at(self._issues.get(issue, ()), now, writes), self._near.get(issue, 0.0))
 
     def wait_for_all(self, now: float) -> float:
         """How many seconds nothing may be asked of the site; 0 for not at all."""
         with self._lock:
             return max(0.0, self._dry_until - now)
 
-    def count(self, lane: str, now: float, writes: int = 1) -> None:
-        """A request of this lane begins, that counts as so many *writes*."""
+    def count(self, issue: str, now: float, writes: int = 1) -> None:
+        """A request of this issue begins, that counts as so many *writes*."""
         with self._lock:
-            self._lanes.setdefault(lane, deque(maxlen=max(most for _, most in WINDOWS))).extend([now] * writes)
-            if len(self._lanes) > _LANES_KEPT:
+            self._issues.setdefault(issue, deque(maxlen=max(most for _, most in WINDOWS))).extend([now] * writes)
+            if len(self._issues) > _ISSUES_KEPT:
                 horizon = now - max(seconds for seconds, _ in WINDOWS)
-                self._lanes = {key: times for key, times in self._lanes.items() if times[-1] > horizon}
+                self._issues = {key: times for key, times in self._issues.items() if times[-1] > horizon}
 
-    def heed(self, lane: str, pace: Pace, now: float) -> None:
-        """Slow down as a reply about this lane ("": about none) asks."""
+    def heed(self, issue: str, pace: Pace, now: float) -> None:
+        """Slow down as a reply about this issue ("": about none) asks."""
         with self._lock:
             self._near = {key: until for key, until in self._near.items() if until > now}
-            if pace.near and lane:
-                self._near[lane] = now + NEAR_SECONDS
+            if pace.near and issue:
+                self._near[issue] = now + NEAR_SECONDS
             if pace.dry_seconds:
                 self._dry_until = max(self._dry_until, now + pace.dry_seconds)
 
     def soonest(self, now: float, writes: int = 1) -> float | None:
-        """In how many seconds the first lane that has to wait may go on; None if none has to."""
+        """In how many seconds the first issue that has to wait may go on; None if none has to."""
         with self._lock:
-            waits = [self._free_at(lane, now, writes) - now for lane in self._lanes.keys() | self._near.keys()]
+            waits = [self._free_at(issue, now, writes) - now for issue in self._issues.keys() | self._near.keys()]
             waits.append(self._dry_until - now)
         return min((wait for wait in waits if wait > 0), default=None)
 

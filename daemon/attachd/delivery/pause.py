@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from attachd.delivery import backoff
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.jira import auth
 from attachd.journal import outbox, pauses
 from attachd.journal.pauses import Pause
@@ -33,9 +33,9 @@ class Gate:
     issues: frozenset[str]
     projects: frozenset[str]
 
-    def lets(self, lane: str) -> bool:
-        """Whether a file of this lane may be sent."""
-        return self.uploads and lane not in self.issues and pauses.project(lane) not in self.projects
+    def lets(self, issue: str) -> bool:
+        """Whether a file of this issue may be sent."""
+        return self.uploads and issue not in self.issues and pauses.project(issue) not in self.projects
 
 
 def gate(found: Sequence[Pause], now: float) -> Gate:
@@ -71,30 +71,30 @@ def goes_on(earlier: Pause, kind: str, now: float) -> bool:
     return earlier.holds(now) or (earlier.kind == kind and now < earlier.until + earlier.wait)
 
 
-def lasted(desk: Desk, fault: Fault) -> float:
+def lasted(runtime: Runtime, fault: Fault) -> float:
     """For how many seconds this very trouble has been going on; 0 where it is new."""
-    earlier, now = _earlier(desk, fault), desk.clock.now()
+    earlier, now = _earlier(runtime, fault), runtime.clock.now()
     return now - earlier.since if earlier and earlier.kind == fault.kind and goes_on(earlier, fault.kind, now) else 0.0
 
 
-def prolong(desk: Desk, fault: Fault) -> None:
+def prolong(runtime: Runtime, fault: Fault) -> None:
     """The trouble was met again and holds nothing up: it is remembered for another while."""
-    earlier = _earlier(desk, fault)
+    earlier = _earlier(runtime, fault)
     if earlier is not None and earlier.kind == fault.kind:
-        with desk.journal.transaction() as connection:
-            pauses.put(connection, replace(earlier, until=desk.clock.now()))
+        with runtime.journal.transaction() as connection:
+            pauses.put(connection, replace(earlier, until=runtime.clock.now()))
 
 
-def _earlier(desk: Desk, fault: Fault) -> Pause | None:
-    with desk.journal.transaction_for_reading() as connection:
+def _earlier(runtime: Runtime, fault: Fault) -> Pause | None:
+    with runtime.journal.transaction_for_reading() as connection:
         return pauses.find(connection, fault.scope, fault.subject)
 
 
-def pause(desk: Desk, fault: Fault) -> None:
+def pause(runtime: Runtime, fault: Fault) -> None:
     """Hold up what the fault reaches. A cause is told once while it lasts."""
-    fault = _explained(desk, fault)
-    now = desk.clock.now()
-    with desk.journal.transaction() as connection:
+    fault = _explained(runtime, fault)
+    now = runtime.clock.now()
+    with runtime.journal.transaction() as connection:
         earlier = pauses.find(connection, fault.scope, fault.subject)
         if earlier and earlier.cure is Cure.HAND and fault.cure is not Cure.HAND:
             return
@@ -114,21 +114,21 @@ def pause(desk: Desk, fault: Fault) -> None:
         )
 
 
-def _explained(desk: Desk, fault: Fault) -> Fault:
+def _explained(runtime: Runtime, fault: Fault) -> Fault:
     """A refused account: whether each try feeds a counter, and at which address the token may be good all the same."""
     if fault.scope is not Scope.ACCOUNT or fault.kind != "refused":
         return fault
-    if _is_password(desk):
+    if _is_password(runtime):
         return replace(fault, kind="password")
-    jira = desk.config.jira
+    jira = runtime.config.jira
     if not auth.may_be_needed(jira.url, jira.auth.kind):
         return fault
     where = f"{auth.ADDRESS}CLOUD-ID"
     return replace(fault, reason=f"{fault.reason}; {auth.hint(jira.auth.kind, where)} (`attachd check` names it)")
 
 
-def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float) -> list[Pause]:
-    """A file of *lane* was accepted, sent since *began*: nothing that had held it up is wrong any more.
+def relieve(connection: sqlite3.Connection, issue: str, began: float, now: float) -> list[Pause]:
+    """A file of *issue* was accepted, sent since *began*: nothing that had held it up is wrong any more.
 
     But what went wrong while it was under way still is, and what Jira asked us to wait is waited. Returns what ended.
     """
@@ -136,8 +136,8 @@ def relieve(connection: sqlite3.Connection, lane: str, began: float, now: float)
         (Scope.SITE, ""),
         (Scope.ACCOUNT, ""),
         (Scope.ENDPOINT, ""),
-        (Scope.ISSUE, lane),
-        (Scope.PROJECT, pauses.project(lane)),
+        (Scope.ISSUE, issue),
+        (Scope.PROJECT, pauses.project(issue)),
     }
     known = [p for p in pauses.read(connection) if (p.scope, p.subject) in over and p.cure is not Cure.HAND]
     ended = [p for p in known if p.until == 0.0 or p.until - p.wait < began - 0.001]
@@ -153,66 +153,66 @@ def _is_told(ended: Pause) -> bool:
     return bool(ended.until) or ended.cure is Cure.PROBE
 
 
-def tell_ended(desk: Desk, ended: Sequence[Pause]) -> None:
+def tell_ended(runtime: Runtime, ended: Sequence[Pause]) -> None:
     """Say once that what was paused goes on."""
     if ended:
-        desk.bell.ring()
+        runtime.bell.ring()
     for each in ended:
         if _is_told(each):
             log.info("delivery.resumed", scope=each.scope, subject=each.subject, kind=each.kind)
 
 
-def due_probe(desk: Desk, now: float) -> Pause | None:
+def due_probe(runtime: Runtime, now: float) -> Pause | None:
     """The pause that is to be probed now, if any: its time has come, or the token was changed."""
-    waiting = [p for p in _read(desk) if p.cure is Cure.PROBE]
+    waiting = [p for p in _read(runtime) if p.cure is Cure.PROBE]
     for each in waiting:
-        if each.until <= now or (each.scope is Scope.ACCOUNT and desk.secret_changed()):
+        if each.until <= now or (each.scope is Scope.ACCOUNT and runtime.secret_changed()):
             return each
     return None
 
 
-def probe_at_start(desk: Desk) -> None:
+def probe_at_start(runtime: Runtime) -> None:
     """A new process probes at once what an earlier one was waiting for: somebody may have put it right meanwhile.
 
     Not where each try feeds the CAPTCHA counter of a shared account, and not what Jira gave a time for.
     """
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         for each in pauses.read(connection):
             if each.cure is Cure.PROBE and each.kind not in LOCKING:
                 pauses.put(connection, replace(each, until=0.0))
 
 
-def _is_password(desk: Desk) -> bool:
+def _is_password(runtime: Runtime) -> bool:
     """Basic authentication outside Cloud is by password, perhaps a person's; a token's refusals lock nobody out."""
-    return desk.config.jira.auth.kind == "basic" and desk.site.version == "2"
+    return runtime.config.jira.auth.kind == "basic" and runtime.site.version == "2"
 
 
-def open_for_a_try(desk: Desk, held: Pause) -> None:
+def open_for_a_try(runtime: Runtime, held: Pause) -> None:
     """The probe succeeded: uploads are let through again, but only an accepted one makes it forgotten."""
-    with desk.journal.transaction() as connection:
-        pauses.ended(connection, held, desk.clock.now())
+    with runtime.journal.transaction() as connection:
+        pauses.ended(connection, held, runtime.clock.now())
         pauses.put(connection, replace(held, cure=Cure.TIME, until=0.0))
-        outbox.put_pause(connection, "resumed", held, desk.clock.now())
-    tell_ended(desk, [held])
+        outbox.put_pause(connection, "resumed", held, runtime.clock.now())
+    tell_ended(runtime, [held])
 
 
-def current(desk: Desk) -> Gate:
+def current(runtime: Runtime) -> Gate:
     """The gate as it is now."""
-    return gate(_read(desk), desk.clock.now())
+    return gate(_read(runtime), runtime.clock.now())
 
 
-def remembered(desk: Desk, kind: str) -> bool:
+def remembered(runtime: Runtime, kind: str) -> bool:
     """Whether there is trouble of this kind, or was and nothing has proven yet that it is over."""
-    return any(each.kind == kind for each in _read(desk))
+    return any(each.kind == kind for each in _read(runtime))
 
 
-def left(desk: Desk, scope: Scope) -> float:
+def left(runtime: Runtime, scope: Scope) -> float:
     """For how many seconds more the pause of a whole *scope* holds; 0 where there is none."""
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         held = pauses.find(connection, scope)
-    return max(0.0, held.until - desk.clock.now()) if held else 0.0
+    return max(0.0, held.until - runtime.clock.now()) if held else 0.0
 
 
-def _read(desk: Desk) -> list[Pause]:
-    with desk.journal.transaction_for_reading() as connection:
+def _read(runtime: Runtime) -> list[Pause]:
+    with runtime.journal.transaction_for_reading() as connection:
         return pauses.read(connection)

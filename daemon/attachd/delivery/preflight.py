@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 from attachd.delivery import backoff, blame, outcome, pause, probe, reconcile, record
 from attachd.delivery.attribution import Absent, Arrived, Pending, Unclear, in_words
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.fs import folders as fs_folders
 from attachd.fs import leases
 from attachd.fs.leases import Writer
@@ -108,91 +108,91 @@ class Loaded:
     part: multipart.Part
 
 
-def load(desk: Desk, stack: contextlib.ExitStack, row: Row, folders: fs_folders.Held) -> Loaded | None:
-    network = desk.network(row.path)
-    found = open_same(desk.guard.inbox, row, desk.guard.epoch, folders, network=network)
+def load(runtime: Runtime, stack: contextlib.ExitStack, row: Row, folders: fs_folders.Held) -> Loaded | None:
+    network = runtime.network(row.path)
+    found = open_same(runtime.guard.inbox, row, runtime.guard.epoch, folders, network=network)
     if isinstance(found, Opened):
         # As it was when it was opened: until the body is made Jira may be asked things, and what is written meanwhile has
         # not settled.
         stack.callback(close, found)
         return Loaded(row, multipart.Part(found.descriptor, row.name, row.size, found.mtime_ns, found.ctime_ns))
-    set_aside(desk, row, found)
+    set_aside(runtime, row, found)
     return None
 
 
-def set_aside(desk: Desk, row: Row, found: NotThere | NotTheSame | Written | Unreadable) -> None:
-    now = desk.clock.now()
+def set_aside(runtime: Runtime, row: Row, found: NotThere | NotTheSame | Written | Unreadable) -> None:
+    now = runtime.clock.now()
     values: dict[str, Any]
     match found:
         case NotThere():
-            wait = desk.config.settle.rescan_seconds
+            wait = runtime.config.settle.rescan_seconds
             values = {"due": now + wait, "wait": wait, "reason": "it is not at its place; the next scan finds out why"}
         case NotTheSame():
-            values = aside(desk, row, "it changed before it was sent")
+            values = aside(runtime, row, "it changed before it was sent")
         case Written():
-            values = aside(desk, row, leases.STILL_OPEN)
+            values = aside(runtime, row, leases.STILL_OPEN)
         case Unreadable(reason):
-            values = aside(desk, row, reason, blocked=True)
+            values = aside(runtime, row, reason, blocked=True)
         case _:
             assert_never(found)
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         rows.change_if_same(connection, row, values)
 
 
-def aside(desk: Desk, row: Row, reason: str, *, blocked: bool = False) -> dict[str, Any]:
+def aside(runtime: Runtime, row: Row, reason: str, *, blocked: bool = False) -> dict[str, Any]:
     """The columns of a file that cannot be sent as it is: it settles anew.
 
     But one that may have arrived by an earlier attempt keeps what is known of that attempt: intake finds out by its
     checksum whether it is still the same.
     """
     if row.ever_doubtful:
-        wait = desk.config.settle.rescan_seconds if blocked else 1.0
-        return {"due": desk.clock.now() + wait, "wait": wait, "reason": reason}
+        wait = runtime.config.settle.rescan_seconds if blocked else 1.0
+        return {"due": runtime.clock.now() + wait, "wait": wait, "reason": reason}
     return {
         "blocked": reason if blocked else None,
         "state": State.SEEN,
-        "since": desk.clock.now(),
-        "quiet_boot": desk.clock.boot(),
+        "since": runtime.clock.now(),
+        "quiet_boot": runtime.clock.boot(),
         "reason": reason,
         "sha256": None,
         "contested": None,
     }
 
 
-def within_limits(desk: Desk, client: Client, loaded: list[Loaded]) -> list[Loaded]:
+def within_limits(runtime: Runtime, client: Client, loaded: list[Loaded]) -> list[Loaded]:
     """Refuse before a byte is sent what Jira would refuse; the limit is asked anew before any refusal."""
-    known = probe.limits(desk, client, fresh=False)
+    known = probe.limits(runtime, client, fresh=False)
     if known and (not known.enabled or any(known.largest and f.row.size > known.largest for f in loaded)):
-        known = probe.limits(desk, client, fresh=True)
+        known = probe.limits(runtime, client, fresh=True)
     if known and not known.enabled:
         reason = "attachments are disabled in this Jira (attachment/meta says so)"
-        pause.pause(desk, Fault(Scope.SITE, "disabled", reason, cure=Cure.TIME, wait=60))
+        pause.pause(runtime, Fault(Scope.SITE, "disabled", reason, cure=Cure.TIME, wait=60))
         return []
     too_large = [f for f in loaded if known and known.largest and f.row.size > known.largest]
-    now = desk.clock.now()
+    now = runtime.clock.now()
     for file in too_large:
         reason = f"it has {file.row.size} bytes, and this Jira allows {known.largest if known else 0}"
-        with desk.journal.transaction() as connection:
+        with runtime.journal.transaction() as connection:
             rows.change_if_same(connection, file.row, outcome.refused(reason, now))
             written = rows.one(connection, file.row.id)
         record.tell([written])
     return [f for f in loaded if f not in too_large]
 
 
-def is_still_missing(desk: Desk, client: Client, row: Row) -> bool:
+def is_still_missing(runtime: Runtime, client: Client, row: Row) -> bool:
     """The look directly before a repeated attempt; False if it must not be sent now."""
-    seen = reconcile.ask(desk, client, row.lane)
-    now = desk.clock.now()
+    seen = reconcile.ask(runtime, client, row.issue)
+    now = runtime.clock.now()
     if not isinstance(seen, reconcile.Seen):
-        _cannot_look(desk, client, row, seen)
+        _cannot_look(runtime, client, row, seen)
         return False
-    finding = reconcile.find(desk, client, row.lane, seen).get(row.id)
+    finding = reconcile.find(runtime, client, row.issue, seen).get(row.id)
     if isinstance(finding, Absent):
         return True
     if finding is None:
         return False  # intake changed it meanwhile
-    with desk.journal.transaction() as connection:
-        if isinstance(finding, Arrived) and reconcile.is_anothers(connection, desk, row, finding.attachment):
+    with runtime.journal.transaction() as connection:
+        if isinstance(finding, Arrived) and reconcile.is_anothers(connection, runtime, row, finding.attachment):
             return False
         rows.change_if_same(connection, row, _found_before(row, finding, now))
         written = rows.one(connection, row.id)
@@ -200,15 +200,15 @@ def is_still_missing(desk: Desk, client: Client, row: Row) -> bool:
     return False
 
 
-def is_visible(desk: Desk, client: Client, row: Row) -> bool:
+def is_visible(runtime: Runtime, client: Client, row: Row) -> bool:
     """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
-    seen = reconcile.ask(desk, client, row.lane)
+    seen = reconcile.ask(runtime, client, row.issue)
     if isinstance(seen, reconcile.Seen | reconcile.Unsure):
         return True
     if isinstance(seen, Reply) and seen.status == 200 and seen.json is not None:
         # A listing that is unusable is an issue that is there.
         return True
-    _cannot_look(desk, client, row, seen)
+    _cannot_look(runtime, client, row, seen)
     return False
 
 
@@ -227,22 +227,22 @@ def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) ->
             assert_never(finding)
 
 
-def _cannot_look(desk: Desk, client: Client, row: Row, answer: Exchange | reconcile.Unsure) -> None:
-    now = desk.clock.now()
+def _cannot_look(runtime: Runtime, client: Client, row: Row, answer: Exchange | reconcile.Unsure) -> None:
+    now = runtime.clock.now()
     if isinstance(answer, reconcile.Unsure):
         values = {"due": now + outcome.SOON_SECONDS, "wait": outcome.SOON_SECONDS, "reason": answer.reason}
-        with desk.journal.transaction() as connection:
+        with runtime.journal.transaction() as connection:
             rows.change_if_same(connection, row, values)
         return
     fate = blame.unseen(answer)
     if fate is not None:
-        with desk.journal.transaction() as connection:
-            rows.change_if_same(connection, row, outcome.after(row, fate, now, desk.doubts))
+        with runtime.journal.transaction() as connection:
+            rows.change_if_same(connection, row, outcome.after(row, fate, now, runtime.doubts))
         return
     wait = backoff.file_wait(row.tries)
     reason = "the issue has to be looked at before it is sent, and cannot be read now"
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
-    _, fault = blame.of_listing(desk, client, answer)
+    _, fault = blame.of_listing(runtime, client, answer)
     if fault is not None:
-        pause.pause(desk, fault)
+        pause.pause(runtime, fault)

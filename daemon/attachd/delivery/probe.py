@@ -9,7 +9,7 @@ import structlog
 
 from attachd.delivery import batch_size, pause
 from attachd.delivery import site as site_
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.errors import Mistake
 from attachd.jira import auth, site_info
 from attachd.jira.client import Client
@@ -28,23 +28,23 @@ STRUCK_SECONDS = 86400.0
 WITNESSES = 3
 
 
-def known(desk: Desk, lane: str = "") -> list[str]:
-    """Those to be asked about *lane*: from other projects first, for a lost role speaks about its project alone."""
-    now = desk.clock.now()
-    with desk.journal.transaction() as connection:
-        found = queue.witnesses(connection, desk.site.url, now - WITNESS_SECONDS, lane, now - STRUCK_SECONDS)
-    return chosen(found, lane)
+def known(runtime: Runtime, issue: str = "") -> list[str]:
+    """Those to be asked about *issue*: from other projects first, for a lost role speaks about its project alone."""
+    now = runtime.clock.now()
+    with runtime.journal.transaction() as connection:
+        found = queue.witnesses(connection, runtime.site.url, now - WITNESS_SECONDS, issue, now - STRUCK_SECONDS)
+    return chosen(found, issue)
 
 
-def chosen(lanes: Sequence[str], lane: str) -> list[str]:
+def chosen(issues: Sequence[str], issue: str) -> list[str]:
     """The first few, those of the own project last. Pure."""
-    own = pauses.project(lane)
-    return sorted(lanes, key=lambda witness: pauses.project(witness) == own)[:WITNESSES]
+    own = pauses.project(issue)
+    return sorted(issues, key=lambda witness: pauses.project(witness) == own)[:WITNESSES]
 
 
-def ask(desk: Desk, client: Client, lane: str) -> Exchange:
+def ask(runtime: Runtime, client: Client, issue: str) -> Exchange:
     """Whether an issue is there: its listing."""
-    return desk.site.hear(desk.asked(lambda: client.listing(desk.site.version or "2", lane)))
+    return runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version or "2", issue)))
 
 
 def visible(answer: Exchange) -> bool:
@@ -52,21 +52,21 @@ def visible(answer: Exchange) -> bool:
     return isinstance(answer, Reply) and answer.status == 200 and isinstance(answer.json, dict)
 
 
-def strike(desk: Desk, lanes: Sequence[str]) -> None:
+def strike(runtime: Runtime, issues: Sequence[str]) -> None:
     """These cannot be seen any more: no witnesses for a day, or until they accept a file again."""
-    now = desk.clock.now()
-    with desk.journal.transaction() as connection:
-        for lane in lanes:
-            queue.strike(connection, lane, now)
+    now = runtime.clock.now()
+    with runtime.journal.transaction() as connection:
+        for issue in issues:
+            queue.strike(connection, issue, now)
 
 
-def alive(desk: Desk, client: Client) -> bool | None:
+def alive(runtime: Runtime, client: Client) -> bool | None:
     """Whether a witness, or where there is none the oldest waiting issue, is visible; None where none can be asked."""
-    lanes = known(desk)
-    if not lanes:
-        with desk.journal.transaction() as connection:
-            lanes = queue.oldest_lane(connection)
-    return any(visible(ask(desk, client, lane)) for lane in lanes) if lanes else None
+    issues = known(runtime)
+    if not issues:
+        with runtime.journal.transaction() as connection:
+            issues = queue.oldest_issue(connection)
+    return any(visible(ask(runtime, client, issue)) for issue in issues) if issues else None
 
 
 log = structlog.get_logger()
@@ -75,110 +75,110 @@ log = structlog.get_logger()
 NO_WITNESS = "no-witness"
 
 
-def introduce(desk: Desk, client: Client) -> Fault | None:
+def introduce(runtime: Runtime, client: Client) -> Fault | None:
     """Learn which API the site speaks, who we are there and what time it has; None when all is known.
 
     Each row that is sent holds our author id and the server's time, so nothing is sent before both are known.
     """
-    site = desk.site
+    site = runtime.site
     version = site.configured
     if not version or not site.clock_known:
-        found = deployment(desk, client, version)
+        found = deployment(runtime, client, version)
         if isinstance(found, Fault) and not (version and site.clock_known):
             # Where the configuration says what it is, the clock is all that was wanted.
             return found
-        if not version and found != site.version and deployment(desk, client, "") != found:
+        if not version and found != site.version and deployment(runtime, client, "") != found:
             return Fault(
                 Scope.SITE, "unsure", "two answers name two versions of the API; it is asked again", cure=Cure.PROBE
             )
         version = version or str(found)
     author: str | None = None
-    if not desk.credentials.anonymous:
-        account = _account(desk, client, version)
+    if not runtime.credentials.anonymous:
+        account = _account(runtime, client, version)
         if isinstance(account, Fault) and account.kind != "scope":
             return account
         # A token without the scope for this question may well attach files; a missing author fits in every look.
         author = None if isinstance(account, Fault) else account
     # Only now: other workers go on meanwhile with what was known.
     site.version, site.author = version, site.account(author)
-    _forget_old(desk)
+    _forget_old(runtime)
     site.introduced = True
     log.info("site.met", url=site.url, api=site.version, account=site.author or "anonymous")
     return None
 
 
-def _account(desk: Desk, client: Client, version: str) -> str | Fault:
+def _account(runtime: Runtime, client: Client, version: str) -> str | Fault:
     """Ask twice who we are: each file that is sent is looked for under that account."""
-    first = site_info.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
+    first = site_info.who(runtime.site.hear(runtime.asked(lambda: client.myself(version))))
     if isinstance(first, Fault):
         return first
-    second = site_info.who(desk.site.hear(desk.asked(lambda: client.myself(version))))
+    second = site_info.who(runtime.site.hear(runtime.asked(lambda: client.myself(version))))
     if isinstance(second, Fault) or first == second:
         return second
     reason = f"Jira says that we are {first}, and then {second}; it is asked again"
     return Fault(Scope.ACCOUNT, "unsure", reason, cure=Cure.PROBE)
 
 
-def _forget_old(desk: Desk) -> None:
+def _forget_old(runtime: Runtime) -> None:
     """What requests may hold was learned from what the site declined; after a day that is found out again."""
-    now = desk.clock.now()
-    with desk.journal.transaction() as connection:
+    now = runtime.clock.now()
+    with runtime.journal.transaction() as connection:
         if not 0 <= now - float(database.get(connection, batch_size.LEARNED) or now) < site_.TRUSTED_SECONDS:
             batch_size.forget(connection)
 
 
-def deployment(desk: Desk, client: Client, known: str) -> str | Fault:
+def deployment(runtime: Runtime, client: Client, known: str) -> str | Fault:
     """Ask what the site is. Both kinds have version 2 of the API; where something hides that, 3 is asked too.
 
     *known* is the version where that is not in question.
     """
-    site = desk.site
+    site = runtime.site
     found: str | Fault = ""
     for version in [known] if known else ["2", "3"]:
-        answer = site.hear(desk.asked(lambda: client.server_info(version)))  # noqa: B023
+        answer = site.hear(runtime.asked(lambda: client.server_info(version)))  # noqa: B023
         found = site_info.deployment(answer)
-        _remember_pages(desk, site_info.pages(answer))
+        _remember_pages(runtime, site_info.pages(answer))
         if isinstance(found, str) or not isinstance(answer, Reply) or answer.status >= 500 or answer.status == 429:
             break
     return found
 
 
-def _remember_pages(desk: Desk, pages: str | None) -> None:
+def _remember_pages(runtime: Runtime, pages: str | None) -> None:
     """Also for a later start, at which files may be filed before the site answers."""
-    if pages is not None and pages != desk.site.pages:
-        desk.site.pages = pages
-        with desk.journal.transaction() as connection:
+    if pages is not None and pages != runtime.site.pages:
+        runtime.site.pages = pages
+        with runtime.journal.transaction() as connection:
             database.put(connection, "site.pages", pages)
 
 
-def probe(desk: Desk, client: Client, held: Pause) -> None:
+def probe(runtime: Runtime, client: Client, held: Pause) -> None:
     """Ask something harmless; if it is answered, uploads are let through again, else the pause grows."""
-    fault = _ask(desk, client, held)
+    fault = _ask(runtime, client, held)
     if fault is None:
-        pause.open_for_a_try(desk, held)
+        pause.open_for_a_try(runtime, held)
     else:
-        pause.pause(desk, fault)
+        pause.pause(runtime, fault)
 
 
-def _ask(desk: Desk, client: Client, held: Pause) -> Fault | None:
-    site = desk.site
+def _ask(runtime: Runtime, client: Client, held: Pause) -> Fault | None:
+    site = runtime.site
     try:
-        with desk.turns.left():
-            changed = desk.credentials.reload()
+        with runtime.turns.left():
+            changed = runtime.credentials.reload()
     except Mistake as mistake:
         return auth.unreadable(mistake)
     if changed:
         site.introduced = False
         site.forget_signature()
     if held.scope is not Scope.ACCOUNT:
-        found = deployment(desk, client, site.version)
+        found = deployment(runtime, client, site.version)
         return _as(found, held) if isinstance(found, Fault) else None
-    nameless = desk.credentials.anonymous or (held.kind == "scope" and site.author is None)
+    nameless = runtime.credentials.anonymous or (held.kind == "scope" and site.author is None)
     if nameless or held.kind == NO_WITNESS:
         # Nothing says who we are, or that is not in doubt: what we may see is.
         still = replace(_as_fault(held), wait=None)
-        return still if alive(desk, client) is False else None
-    account = site_info.who(site.hear(desk.asked(lambda: client.myself(site.version or "2"))))
+        return still if alive(runtime, client) is False else None
+    account = site_info.who(site.hear(runtime.asked(lambda: client.myself(site.version or "2"))))
     if isinstance(account, Fault):
         return _as(account, held)
     if site.account(account) != site.author:
@@ -196,26 +196,26 @@ def _as(fault: Fault, held: Pause) -> Fault:
     return Fault(held.scope, fault.kind, fault.reason, held.subject, fault.wait, Cure.PROBE)
 
 
-def limits(desk: Desk, client: Client, *, fresh: bool) -> site_info.Limits | None:
+def limits(runtime: Runtime, client: Client, *, fresh: bool) -> site_info.Limits | None:
     """The site's limits; *fresh*: at most 60 s old and said twice, as a refusal wants it. None where Jira does not tell them.
 
     Of two answers that differ the one counts that allows more: what is too much Jira refuses itself.
     """
-    site, boot = desk.site, desk.clock.boot()
+    site, boot = runtime.site, runtime.clock.boot()
     known = site.limits
     if known is None or boot - known.at > site_.TRUSTED_SECONDS:
-        site.limits = known = _limits(desk, client)
+        site.limits = known = _limits(runtime, client)
     if fresh and known is not None and (not known.twice or boot - known.at > site_.LIMITS_SECONDS):
-        again = _limits(desk, client)
+        again = _limits(runtime, client)
         if boot - known.at > site_.LIMITS_SECONDS and again is not None:
-            known, again = again, _limits(desk, client)
+            known, again = again, _limits(runtime, client)
         site.limits = known if again is None else site_info.wider(known, again)
     return site.limits
 
 
-def _limits(desk: Desk, client: Client) -> site_info.Limits | None:
-    outcome = desk.site.hear(desk.asked(lambda: client.attachment_meta(desk.site.version)))
-    known = site_info.limits(outcome, desk.clock.boot())
+def _limits(runtime: Runtime, client: Client) -> site_info.Limits | None:
+    outcome = runtime.site.hear(runtime.asked(lambda: client.attachment_meta(runtime.site.version)))
+    known = site_info.limits(outcome, runtime.clock.boot())
     if known is None and isinstance(outcome, Reply):
-        return site_info.Limits(True, None, desk.clock.boot())
+        return site_info.Limits(True, None, runtime.clock.boot())
     return known

@@ -21,7 +21,7 @@ from attachd.delivery.attribution import (
     in_words,
     reconcile,
 )
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.jira import attachments, rate_limits
 from attachd.jira.attachments import Attachment
 from attachd.jira.client import Client
@@ -62,80 +62,80 @@ class Unsure:
     reason: str
 
 
-def look(desk: Desk, client: Client, lane: str) -> None:
+def look(runtime: Runtime, client: Client, issue: str) -> None:
     """Look at an issue for all its files in doubt, and write down what that says of them."""
-    seen = ask(desk, client, lane)
-    with desk.journal.transaction() as connection:
-        doubted = doubt.in_doubt(connection, lane, desk.site.url)
+    seen = ask(runtime, client, issue)
+    with runtime.journal.transaction() as connection:
+        doubted = doubt.in_doubt(connection, issue, runtime.site.url)
     if not isinstance(seen, Seen):
-        _unusable(desk, client, doubted, seen)
+        _unusable(runtime, client, doubted, seen)
     else:
-        _conclude(desk, doubted, seen, find(desk, client, lane, seen))
+        _conclude(runtime, doubted, seen, find(runtime, client, issue, seen))
 
 
-def ask(desk: Desk, client: Client, lane: str) -> Seen | Unsure | Exchange:
+def ask(runtime: Runtime, client: Client, issue: str) -> Seen | Unsure | Exchange:
     """Ask Jira for an issue's attachments; the raw outcome where it is not usable."""
-    attempt = _last_attempt(desk)
-    outcome_ = desk.site.hear(desk.asked(lambda: client.listing(desk.site.version, lane)))
+    attempt = _last_attempt(runtime)
+    outcome_ = runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version, issue)))
     if isinstance(outcome_, Reply):
-        desk.pacer.heed("", rate_limits.pace(outcome_), desk.clock.boot())
+        runtime.pacer.heed("", rate_limits.pace(outcome_), runtime.clock.boot())
     if not isinstance(outcome_, Reply) or outcome_.status != 200:
         return outcome_
     parsed = attachments.parse_listing(outcome_.json)
-    if parsed is not None and parsed.key not in ("", lane):
-        return Unsure(moved_issues.heard(desk, client, lane, moved_issues.Named(parsed.key, parsed.issue)))
+    if parsed is not None and parsed.key not in ("", issue):
+        return Unsure(moved_issues.heard(runtime, client, issue, moved_issues.Named(parsed.key, parsed.issue_id)))
     if isinstance(outcome_.json, dict):
-        desk.site.saw(lane, len(parsed.attachments) if parsed else None)
+        runtime.site.saw(issue, len(parsed.attachments) if parsed else None)
     if parsed is None:
         return outcome_
-    if _is_old(desk, client, lane, parsed):
+    if _is_old(runtime, client, issue, parsed):
         return Unsure("the listing is older than an earlier one: attachments that are there are missing in it")
     return Seen(parsed, attempt)
 
 
-def _last_attempt(desk: Desk) -> int:
-    with desk.journal.transaction() as connection:
+def _last_attempt(runtime: Runtime) -> int:
+    with runtime.journal.transaction() as connection:
         return int(database.get(connection, "attempt") or 0)
 
 
-def _is_old(desk: Desk, client: Client, lane: str, shown: attachments.Listing) -> bool:
+def _is_old(runtime: Runtime, client: Client, issue: str, shown: attachments.Listing) -> bool:
     """Whether a listing leaves out what Jira had shown before, or had told us to be stored, and still has."""
-    with desk.journal.transaction_for_reading() as connection:
-        known = doubt.to_be_shown(connection, lane, desk.site.url, desk.clock.now() - LATE_SECONDS)
-    there, boot = {a.id for a in shown.attachments}, desk.clock.boot()
-    missing = [a for a in known if a not in there and a not in desk.site.deleted]
+    with runtime.journal.transaction_for_reading() as connection:
+        known = doubt.to_be_shown(connection, issue, runtime.site.url, runtime.clock.now() - LATE_SECONDS)
+    there, boot = {a.id for a in shown.attachments}, runtime.clock.boot()
+    missing = [a for a in known if a not in there and a not in runtime.site.deleted]
     if not missing:
-        desk.site.old_since.pop(lane, None)
+        runtime.site.old_since.pop(issue, None)
         return False
     for attachment in missing[:_ASKED_ABOUT]:
         number = attachment
-        answer = desk.site.hear(desk.asked(lambda: client.attachment(desk.site.version, number)))  # noqa: B023
+        answer = runtime.site.hear(runtime.asked(lambda: client.attachment(runtime.site.version, number)))  # noqa: B023
         if isinstance(answer, Reply) and answer.status in (403, 404):
-            desk.site.deleted.add(attachment)
+            runtime.site.deleted.add(attachment)
         else:
-            return boot - desk.site.old_since.setdefault(lane, boot) < _OLD_SECONDS
-    desk.site.old_since.pop(lane, None)
+            return boot - runtime.site.old_since.setdefault(issue, boot) < _OLD_SECONDS
+    runtime.site.old_since.pop(issue, None)
     return False
 
 
-def find(desk: Desk, client: Client, lane: str, seen: Seen) -> dict[int, Finding]:
+def find(runtime: Runtime, client: Client, issue: str, seen: Seen) -> dict[int, Finding]:
     """Hold all rows of an issue that are or were in doubt against a listing: an attachment may be any of theirs."""
-    with desk.journal.transaction() as connection:
-        doubted = doubt.may_own(connection, lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
+    with runtime.journal.transaction() as connection:
+        doubted = doubt.may_own(connection, issue, runtime.clock.now() - LATE_SECONDS, runtime.site.url)
         ids = [a.id for a in seen.listing.attachments]
-        credited = doubt.credited(connection, desk.site.url, ids)
-        before = doubt.listed_before(connection, lane)
-        doubt.remember_listing(connection, lane, ids, seen.attempt)
-    view = View(seen.listing.attachments, credited, before, desk.site.author)
-    findings = reconcile(doubted, view, _contents(desk, client, candidates(doubted, view)))
-    return {row.id: _checked(desk, client, row, findings[row.id]) for row in doubted}
+        credited = doubt.credited(connection, runtime.site.url, ids)
+        before = doubt.listed_before(connection, issue)
+        doubt.remember_listing(connection, issue, ids, seen.attempt)
+    view = View(seen.listing.attachments, credited, before, runtime.site.author)
+    findings = reconcile(doubted, view, _contents(runtime, client, candidates(doubted, view)))
+    return {row.id: _checked(runtime, client, row, findings[row.id]) for row in doubted}
 
 
-def _contents(desk: Desk, client: Client, wanted: Sequence[Attachment]) -> dict[str, Content]:
+def _contents(runtime: Runtime, client: Client, wanted: Sequence[Attachment]) -> dict[str, Content]:
     """Read what these attachments contain, as far as that is possible. One that takes its time holds nobody up."""
     found: dict[str, Content] = {}
     for attachment in wanted:
-        content = read(desk, client, attachment)
+        content = read(runtime, client, attachment)
         if content is not None:
             found[attachment.id] = content
         failures = sum(isinstance(each, NotYet) for each in found.values())
@@ -144,58 +144,58 @@ def _contents(desk: Desk, client: Client, wanted: Sequence[Attachment]) -> dict[
     return found
 
 
-def read(desk: Desk, client: Client, attachment: Attachment, *, anew: bool = False) -> Content | None:
+def read(runtime: Runtime, client: Client, attachment: Attachment, *, anew: bool = False) -> Content | None:
     """Read what an attachment contains, *anew* or at most once; None where the site is known not to hand that out to us."""
-    known = None if anew else desk.site.digests.get(attachment.id)
+    known = None if anew else runtime.site.digests.get(attachment.id)
     if known is not None:
         return Digest(known)
-    generation = desk.credentials.generation
-    if not desk.site.opens_contents(generation):
+    generation = runtime.credentials.generation
+    if not runtime.site.opens_contents(generation):
         return None
-    seconds = desk.reply_seconds(attachment.size)
-    with desk.turns.left(), desk.beats.busy(60 + seconds + attachment.size / _SLOW_BYTES, lambda: 0):
-        content = client.content(desk.site.version, attachment, seconds, desk.stopping)
+    seconds = runtime.reply_seconds(attachment.size)
+    with runtime.turns.left(), runtime.beats.busy(60 + seconds + attachment.size / _SLOW_BYTES, lambda: 0):
+        content = client.content(runtime.site.version, attachment, seconds, runtime.stopping)
     if isinstance(content, Digest):
-        desk.site.remember_digest(attachment.id, content.sha256)
+        runtime.site.remember_digest(attachment.id, content.sha256)
     if isinstance(content, Unreadable) and content.everywhere:
-        desk.site.close_contents(generation)
-        log.warning("content.unreadable", site=desk.site.url, reason=content.reason)
+        runtime.site.close_contents(generation)
+        log.warning("content.unreadable", site=runtime.site.url, reason=content.reason)
     return content
 
 
-def _checked(desk: Desk, client: Client, row: Row, finding: Finding) -> Finding:
+def _checked(runtime: Runtime, client: Client, row: Row, finding: Finding) -> Finding:
     """Credit nothing unread while an issue with a file like this one may be the same issue under another key."""
     if not isinstance(finding, Arrived) or finding.ground != BY_METADATA:
         return finding
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         elsewhere = doubt.in_doubt_elsewhere(connection, row)
-    for lane in elsewhere:
-        answer = desk.site.hear(desk.asked(lambda: client.issue(desk.site.version, lane)))  # noqa: B023
+    for issue in elsewhere:
+        answer = runtime.site.hear(runtime.asked(lambda: client.issue(runtime.site.version, issue)))  # noqa: B023
         if isinstance(answer, Reply) and answer.status in (403, 404):
             continue
         said = moved_issues.named(answer)
         if said is None:
-            return Pending((finding.attachment,), f"whether {lane} is the same issue cannot be found out")
-        if said.key != lane:
-            moved_issues.heard(desk, client, lane, said)
-        if said.key == row.lane:
-            return Pending((finding.attachment,), f"{lane} seems to be the same issue, and has a file like this one")
+            return Pending((finding.attachment,), f"whether {issue} is the same issue cannot be found out")
+        if said.key != issue:
+            moved_issues.heard(runtime, client, issue, said)
+        if said.key == row.issue:
+            return Pending((finding.attachment,), f"{issue} seems to be the same issue, and has a file like this one")
     return finding
 
 
-def _conclude(desk: Desk, doubted: Sequence[Row], seen: Seen, findings: Mapping[int, Finding]) -> None:
-    now = desk.clock.now()
+def _conclude(runtime: Runtime, doubted: Sequence[Row], seen: Seen, findings: Mapping[int, Finding]) -> None:
+    now = runtime.clock.now()
     changed: list[Row] = []
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         ids = [a.id for a in seen.listing.attachments]
-        sent = doubt.sent_by(connection, desk.site.url, ids)
+        sent = doubt.sent_by(connection, runtime.site.url, ids)
         for row in (rows.find(connection, each.id) for each in doubted):
             if row is None or row.state is not State.DOUBTFUL or row.id not in findings:
                 continue
             finding = findings[row.id]
-            if isinstance(finding, Arrived) and is_anothers(connection, desk, row, finding.attachment):
+            if isinstance(finding, Arrived) and is_anothers(connection, runtime, row, finding.attachment):
                 continue
-            values = _after(desk, connection, row, finding, now, fresh=_is_fresh(row, sent))
+            values = _after(runtime, connection, row, finding, now, fresh=_is_fresh(row, sent))
             if values:
                 record.apply(connection, [row], {row.id: values}, now)
                 if values.get("state") not in (None, State.DOUBTFUL):
@@ -203,9 +203,9 @@ def _conclude(desk: Desk, doubted: Sequence[Row], seen: Seen, findings: Mapping[
     record.tell(changed)
 
 
-def is_anothers(connection: sqlite3.Connection, desk: Desk, row: Row, attachment: Attachment) -> bool:
+def is_anothers(connection: sqlite3.Connection, runtime: Runtime, row: Row, attachment: Attachment) -> bool:
     """Whether another worker credited the attachment to another file meanwhile, as with two keys of one issue."""
-    return doubt.credited(connection, desk.site.url, [attachment.id]).get(attachment.id, row.id) != row.id
+    return doubt.credited(connection, runtime.site.url, [attachment.id]).get(attachment.id, row.id) != row.id
 
 
 def _is_fresh(row: Row, sent: Mapping[str, int]) -> bool:
@@ -217,7 +217,7 @@ def _is_fresh(row: Row, sent: Mapping[str, int]) -> bool:
 
 
 def _after(
-    desk: Desk, connection: sqlite3.Connection, row: Row, finding: Finding, now: float, *, fresh: bool
+    runtime: Runtime, connection: sqlite3.Connection, row: Row, finding: Finding, now: float, *, fresh: bool
 ) -> outcome.Values:
     match finding:
         case Arrived(attachment, ground):
@@ -228,18 +228,18 @@ def _after(
             if row.due > now:
                 return {}
             said = f"{ids_of(finding)} may be this file, and cannot be read now: {reason}"
-            return outcome.unusable(row, said, now, desk.doubts) | outcome.told([a.id for a in finding.candidates])
+            return outcome.unusable(row, said, now, runtime.doubts) | outcome.told([a.id for a in finding.candidates])
         case Unclear(several):
             return outcome.ask_a_person([a.id for a in several], now)
         case Absent():
             if row.due > now:
                 return {}
-            longest = desk.reply_seconds(row.size)
-            if row.missing >= 2 and outcome.is_last_look(row, desk.doubts, fresh=fresh):
+            longest = runtime.reply_seconds(row.size)
+            if row.missing >= 2 and outcome.is_last_look(row, runtime.doubts, fresh=fresh):
                 reason = "it was not attached, and is gone from the inbox"
                 return {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason}
             others = queue.accepted_since(connection, row.doubt_attempt or 0, row.id)
-            return outcome.not_found(row, now, desk.doubts, others_accepted=others, longest=longest, fresh=fresh)
+            return outcome.not_found(row, now, runtime.doubts, others_accepted=others, longest=longest, fresh=fresh)
 
 
 def ids_of(finding: Pending) -> str:
@@ -247,64 +247,64 @@ def ids_of(finding: Pending) -> str:
     return "attachment " + ", ".join(a.id for a in finding.candidates)
 
 
-def _unusable(desk: Desk, client: Client, doubted: Sequence[Row], answer: Exchange | Unsure) -> None:
+def _unusable(runtime: Runtime, client: Client, doubted: Sequence[Row], answer: Exchange | Unsure) -> None:
     """The listing proves nothing. Whose fault that is may pause more than this issue; the files stay in doubt."""
-    now = desk.clock.now()
+    now = runtime.clock.now()
     if isinstance(answer, Unsure):
-        _look_again(desk, doubted, answer.reason, now)
+        _look_again(runtime, doubted, answer.reason, now)
         return
     unseen = blame.unseen(answer)
     # Whose fault that is will be asked for these together: they are known not to have been stored.
     declined = {row.id for row in doubted if unseen and outcome.settled_doubt(row)}
-    reason, fault = ("", None) if len(declined) == len(doubted) else blame.of_listing(desk, client, answer)
+    reason, fault = ("", None) if len(declined) == len(doubted) else blame.of_listing(runtime, client, answer)
     changed: list[Row] = []
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         for row in (rows.one(connection, each.id) for each in doubted):
             if row.due > now or row.state is not State.DOUBTFUL:
                 continue
             if unseen and row.id in declined:
                 asked_at_once = {"due": 0, "wait": 0}
-                values = outcome.after(row, unseen, now, desk.doubts) | outcome.settled_doubt(row) | asked_at_once
+                values = outcome.after(row, unseen, now, runtime.doubts) | outcome.settled_doubt(row) | asked_at_once
             else:
-                values = outcome.unusable(row, reason, now, desk.doubts, world=fault is not None)
+                values = outcome.unusable(row, reason, now, runtime.doubts, world=fault is not None)
             record.apply(connection, [row], {row.id: values}, now)
             if values.get("state") is State.REFUSED:
                 changed.append(rows.one(connection, row.id))
     record.tell(changed)
     if fault is not None:
-        pause.pause(desk, fault)
+        pause.pause(runtime, fault)
 
 
-def _look_again(desk: Desk, doubted: Sequence[Row], reason: str, now: float) -> None:
-    with desk.journal.transaction() as connection:
+def _look_again(runtime: Runtime, doubted: Sequence[Row], reason: str, now: float) -> None:
+    with runtime.journal.transaction() as connection:
         for row in (rows.find(connection, each.id) for each in doubted):
             if row is not None and row.due <= now and row.state is State.DOUBTFUL:
-                values = outcome.unusable(row, reason, now, desk.doubts, soon=True)
+                values = outcome.unusable(row, reason, now, runtime.doubts, soon=True)
                 record.apply(connection, [row], {row.id: values}, now)
 
 
-def report_extra(desk: Desk, client: Client, row: Row) -> None:
+def report_extra(runtime: Runtime, client: Client, row: Row) -> None:
     """After a repeated attempt succeeded: say so if an earlier one came to light too. Nothing is ever deleted."""
-    seen = ask(desk, client, row.lane)
+    seen = ask(runtime, client, row.issue)
     if not isinstance(seen, Seen):
         return
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         ids = [a.id for a in seen.listing.attachments]
-        credited = doubt.credited(connection, desk.site.url, ids)
-        before = doubt.listed_before(connection, row.lane)
-        rivals = doubt.may_own(connection, row.lane, desk.clock.now() - LATE_SECONDS, desk.site.url)
-        doubt.remember_listing(connection, row.lane, ids, seen.attempt)
+        credited = doubt.credited(connection, runtime.site.url, ids)
+        before = doubt.listed_before(connection, row.issue)
+        rivals = doubt.may_own(connection, row.issue, runtime.clock.now() - LATE_SECONDS, runtime.site.url)
+        doubt.remember_listing(connection, row.issue, ids, seen.attempt)
     left = [a for a in seen.listing.attachments if a.id != row.attachment]
-    view = View(left, credited, before, desk.site.author)
+    view = View(left, credited, before, runtime.site.author)
     # As if it still waited, so that contents are compared.
     own = rows.changed(row, {"state": State.READY})
     several = [own, *(other for other in rivals if other.id != row.id)]
-    finding = reconcile(several, view, _contents(desk, client, candidates([own], view)))[row.id]
+    finding = reconcile(several, view, _contents(runtime, client, candidates([own], view)))[row.id]
     if isinstance(finding, Arrived):
         log.warning(
             "file.extra_copy_found",
             id=row.ident,
-            issue=row.lane,
+            issue=row.issue,
             file=printable(row.path),
             attachment=row.attachment,
             extra=finding.attachment.id,

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from attachd.delivery import batch_size, outcome, pause
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.delivery.server_clock import Kept
 from attachd.jira.reply import Exchange
 from attachd.journal import database, doubt, queue, rows
@@ -21,13 +21,15 @@ from attachd.model import Fate, Fault, InDoubt, Misstored, Scope, State, Stored,
 log = structlog.get_logger()
 
 
-def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault | None, answer: Exchange) -> list[Row]:
+def record(
+    runtime: Runtime, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault | None, answer: Exchange
+) -> list[Row]:
     """Write down what became of each file of a request, and what its *answer* teaches; returns the rows as they are now."""
-    now = desk.clock.now()
+    now = runtime.clock.now()
     ended: list[Pause] = []
-    most = desk.config.batch.max_files
-    with desk.journal.transaction() as connection:
-        known = batch_size.most(connection, most, cloud=desk.site.cloud)
+    most = runtime.config.batch.max_files
+    with runtime.journal.transaction() as connection:
+        known = batch_size.most(connection, most, cloud=runtime.site.cloud)
         batch_size.learn(connection, known, most, answer, fates, fault, sum(row.size for row in batch), now)
         ids = [row.id for row in batch]
         by_id = {row.id: row for row in rows.many(connection, ids)}
@@ -36,22 +38,22 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
         changes: dict[int, dict[str, Any]] = {}
         for row, fate in zip(sent, fates, strict=True):
             believed = _credible(row, fate, owners)
-            values = outcome.after(row, believed, now, desk.doubts, alone=len(batch) == 1)
+            values = outcome.after(row, believed, now, runtime.doubts, alone=len(batch) == 1)
             if fault is not None and fault.scope is Scope.SITE and values["state"] is State.READY:
                 others = queue.accepted_since(connection, row.fault_attempt or row.attempt or 0, row.id)
                 values |= outcome.behind_others(row, fault, now, others_accepted=others)
             changes[row.id] = values
         written = apply(connection, sent, changes, now)
         if any(isinstance(fate, Misstored) for fate in fates):
-            fault = fault or _second_issue(connection, sent[0].lane, now)
+            fault = fault or _second_issue(connection, sent[0].issue, now)
         if any(isinstance(fate, Stored) for fate in fates):
-            _keep_skew(connection, desk)
-            _keep_time(connection, desk)
-            ended = pause.relieve(connection, batch[0].lane, min(row.since for row in sent), now)
+            _keep_skew(connection, runtime)
+            _keep_time(connection, runtime)
+            ended = pause.relieve(connection, batch[0].issue, min(row.since for row in sent), now)
     tell(written)
-    pause.tell_ended(desk, ended)
+    pause.tell_ended(runtime, ended)
     if fault is not None:
-        pause.pause(desk, fault)
+        pause.pause(runtime, fault)
     return written
 
 
@@ -59,9 +61,9 @@ def record(desk: Desk, batch: Sequence[Row], fates: Sequence[Fate], fault: Fault
 _NEW_SKEW_SECONDS = 5.0
 
 
-def _keep_skew(connection: sqlite3.Connection, desk: Desk) -> None:
+def _keep_skew(connection: sqlite3.Connection, runtime: Runtime) -> None:
     """Remember for the next process how far Jira's clock is from its ``Date`` headers."""
-    skew, known = desk.site.time.skew, float(database.get(connection, "site.skew") or 0.0)
+    skew, known = runtime.site.time.skew, float(database.get(connection, "site.skew") or 0.0)
     if abs(skew - known) >= _NEW_SKEW_SECONDS:
         database.put(connection, "site.skew", skew)
 
@@ -70,13 +72,13 @@ def _keep_skew(connection: sqlite3.Connection, desk: Desk) -> None:
 _RENEWED_SECONDS = 600.0
 
 
-def _keep_time(connection: sqlite3.Connection, desk: Desk) -> None:
+def _keep_time(connection: sqlite3.Connection, runtime: Runtime) -> None:
     """Let other processes know what time it is at Jira, where that was measured."""
-    boot, boot_id = desk.clock.boot(), desk.clock.boot_id()
-    slack = desk.site.time.slack(boot)
+    boot, boot_id = runtime.clock.boot(), runtime.clock.boot_id()
+    slack = runtime.site.time.slack(boot)
     if slack is None:
         return
-    fresh, text = Kept(boot_id, desk.site.time.now(boot) - boot, slack, boot), database.get(connection, "site.time")
+    fresh, text = Kept(boot_id, runtime.site.time.now(boot) - boot, slack, boot), database.get(connection, "site.time")
     known = Kept(*json.loads(text)) if text else None
     if (
         known is None
@@ -91,9 +93,9 @@ def _keep_time(connection: sqlite3.Connection, desk: Desk) -> None:
 MISSTORED_SECONDS = 86400.0
 
 
-def _second_issue(connection: sqlite3.Connection, lane: str, now: float) -> Fault | None:
+def _second_issue(connection: sqlite3.Connection, issue: str, now: float) -> Fault | None:
     """One file of a wrong size needs a person; with a second issue something on the way cuts or changes what is sent."""
-    if not doubt.misstored_elsewhere(connection, lane, now - MISSTORED_SECONDS):
+    if not doubt.misstored_elsewhere(connection, issue, now - MISSTORED_SECONDS):
         return None
     reason = (
         "files of more than one issue arrive in Jira with another size than was sent; something on the way changes them"
@@ -132,9 +134,9 @@ def apply(
     return [rows.changed(row, gone) if row.id in again else row for row in after]
 
 
-def current(desk: Desk, known: Iterable[Row]) -> list[Row]:
+def current(runtime: Runtime, known: Iterable[Row]) -> list[Row]:
     """Rows as they are now, in the order of their ids; those that were forgotten are left out."""
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         return rows.many(connection, [row.id for row in known])
 
 
@@ -146,7 +148,7 @@ def tell(written: Iterable[Row]) -> None:
 
 
 def _tell(about: Any, row: Row) -> None:
-    file = {"id": row.ident, "issue": row.lane, "file": printable(row.path)}
+    file = {"id": row.ident, "issue": row.issue, "file": printable(row.path)}
     match row.state:
         case State.ATTACHED:
             remark = {"remark": row.reason} if row.reason else {}

@@ -1,4 +1,4 @@
-"""What the workers share: the journal, the site, the folders, and which lanes are being served at this moment."""
+"""What the workers share: the journal, the site, the folders, and which issues are being served at this moment."""
 
 from __future__ import annotations
 
@@ -111,12 +111,12 @@ class Claim:
     """One answer said that an issue has another key; *since* is when (CLOCK_BOOTTIME)."""
 
     key: str
-    issue: str
+    issue_id: str
     since: float
 
 
 @dataclass(slots=True)
-class Desk:
+class Runtime:
     """Made once per process. The sets are guarded by ``lock``; everything else is safe to share by itself.
 
     ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
@@ -146,7 +146,7 @@ class Desk:
     pacer: Pacer = field(default_factory=Pacer)
     parallel: Parallel = field(init=False)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
-    lanes: set[str] = field(default_factory=set)
+    issues: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
     probing: bool = False
     retaining: bool = False
@@ -204,28 +204,28 @@ class Desk:
         return float(upload.reply_seconds) + size / upload.slowest_bytes_per_second
 
     def asked(self, call: Callable[[], Exchange]) -> Exchange:
-        """Ask Jira something harmless, as ``policy.asked``, while others have the turn."""
+        """Ask Jira something harmless, as ``connection.asked``, while others have the turn."""
         with self.turns.left(), self.timings.timed("question"):
             return connection.asked(call, self.stopping)
 
     def busy(self) -> set[str]:
-        """The lanes that are being served."""
+        """The issues that are being served."""
         with self.lock:
-            return set(self.lanes)
+            return set(self.issues)
 
-    def take(self, lane: str) -> bool:
-        """Reserve a lane for the calling worker; False if another has it."""
+    def take(self, issue: str) -> bool:
+        """Reserve an issue for the calling worker; False if another has it."""
         with self.lock:
-            if lane in self.lanes:
+            if issue in self.issues:
                 return False
-            self.lanes.add(lane)
+            self.issues.add(issue)
         self.bell.ring()
         return True
 
-    def give_back(self, lane: str) -> None:
-        """Release a lane."""
+    def give_back(self, issue: str) -> None:
+        """Release an issue."""
         with self.lock:
-            self.lanes.discard(lane)
+            self.issues.discard(issue)
 
     @contextmanager
     def filed_by_us(self, row_ids: Sequence[int]) -> Iterator[frozenset[int]]:

@@ -19,7 +19,7 @@ from attachd.delivery.preflight import (
     set_aside,
     within_limits,
 )
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.fs import folders as fs_folders
 from attachd.fs import leases
 from attachd.jira import attachments, multipart, rate_limits, verdict
@@ -33,22 +33,26 @@ from attachd.model import Fate, Fault, InDoubt, NotDelivered, Scope, State, Stor
 log = structlog.get_logger()
 
 
-def send(desk: Desk, client: Client, batch: Sequence[Row]) -> list[Row]:
+def send(runtime: Runtime, client: Client, batch: Sequence[Row]) -> list[Row]:
     """Send what can be sent of *batch* in one request. Returns the rows as they are afterwards."""
-    if not _paid(desk, batch):
-        return record.current(desk, batch)
+    if not _paid(runtime, batch):
+        return record.current(runtime, batch)
     with contextlib.ExitStack() as stack:
         with fs_folders.Held() as folders:
-            loaded = [file for row in batch if (file := load(desk, stack, row, folders))]
-        loaded = within_limits(desk, client, loaded)
+            loaded = [file for row in batch if (file := load(runtime, stack, row, folders))]
+        loaded = within_limits(runtime, client, loaded)
         if not loaded:
-            return record.current(desk, batch)
+            return record.current(runtime, batch)
         first = loaded[0].row
-        if first.ever_doubtful and not is_still_missing(desk, client, first):
-            return record.current(desk, batch)
-        if first.size > LARGE_BYTES and not desk.site.has_seen(first.lane) and not is_visible(desk, client, first):
-            return record.current(desk, batch)
-        return _send(desk, client, loaded)
+        if first.ever_doubtful and not is_still_missing(runtime, client, first):
+            return record.current(runtime, batch)
+        if (
+            first.size > LARGE_BYTES
+            and not runtime.site.has_seen(first.issue)
+            and not is_visible(runtime, client, first)
+        ):
+            return record.current(runtime, batch)
+        return _send(runtime, client, loaded)
 
 
 def _is_streamed(batch: Sequence[Row]) -> bool:
@@ -56,112 +60,112 @@ def _is_streamed(batch: Sequence[Row]) -> bool:
     return sum(row.size for row in batch) > multipart.BUFFERED_BYTES
 
 
-def _paid(desk: Desk, batch: Sequence[Row]) -> bool:
+def _paid(runtime: Runtime, batch: Sequence[Row]) -> bool:
     """Wait until a body of one buffer may be sent, before it is read: False if the service is stopping meanwhile."""
-    upload = desk.config.upload
+    upload = runtime.config.upload
     if not upload.max_bytes_per_second or _is_streamed(batch):
         return True
-    for size in pacer.pieces(sum(row.size for row in batch), _piece_bytes(desk)):
-        _pay(desk, size, desk.stopping)
-        desk.beats.beat()
-    return not desk.stopping.is_set()
+    for size in pacer.pieces(sum(row.size for row in batch), _piece_bytes(runtime)):
+        _pay(runtime, size, runtime.stopping)
+        runtime.beats.beat()
+    return not runtime.stopping.is_set()
 
 
-def _pay(desk: Desk, size: int, ended: threading.Event) -> None:
+def _pay(runtime: Runtime, size: int, ended: threading.Event) -> None:
     """Wait until *size* bytes more may be sent, or until the service *ended*."""
-    if wait := desk.bandwidth.charge(size, desk.config.upload.max_bytes_per_second, desk.clock.boot()):
-        with desk.turns.left():
+    if wait := runtime.bandwidth.charge(size, runtime.config.upload.max_bytes_per_second, runtime.clock.boot()):
+        with runtime.turns.left():
             ended.wait(wait)
 
 
-def _piece_bytes(desk: Desk) -> int:
-    upload = desk.config.upload
+def _piece_bytes(runtime: Runtime) -> int:
+    upload = runtime.config.upload
     return pacer.piece_bytes(upload.max_bytes_per_second, upload.parallel, multipart.READ_BYTES)
 
 
-def _send(desk: Desk, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
+def _send(runtime: Runtime, client: Client, loaded: Sequence[Loaded]) -> list[Row]:
     batch = [file.row for file in loaded]
 
     def permit() -> None:
-        if not desk.guard.sure(desk.sure_seconds):
-            raise multipart.Cut(desk.guard.sight.reason)
+        if not runtime.guard.sure(runtime.sure_seconds):
+            raise multipart.Cut(runtime.guard.sight.reason)
 
     def before_end(sums: Sequence[bytes]) -> None:
-        desk.guard.look()
-        if any(_is_written(desk, file) for file in loaded):
+        runtime.guard.look()
+        if any(_is_written(runtime, file) for file in loaded):
             raise multipart.Changed("a program has opened it for writing while it was being sent")
-        with desk.journal.transaction() as connection:
+        with runtime.journal.transaction() as connection:
             queue.checksums(connection, batch, sums)
 
     def pay(size: int) -> None:
         if _is_streamed(batch):
-            _pay(desk, size, desk.cutting)
+            _pay(runtime, size, runtime.cutting)
 
     parts = [file.part for file in loaded]
     try:
         body = multipart.Body(
-            *(parts, before_end, desk.cutting.is_set), pay=pay, permit=permit, read_bytes=_piece_bytes(desk)
+            *(parts, before_end, runtime.cutting.is_set), pay=pay, permit=permit, read_bytes=_piece_bytes(runtime)
         )
     except (multipart.Changed, OSError) as error:
         # Which of them it was shows when each is opened again; nothing was sent of any.
-        return _unreadable(desk, batch, error)
+        return _unreadable(runtime, batch, error)
     # After the batch was chosen: what another host may have sent meanwhile was in the inbox before it said so in the marker.
-    if _set_aside_written(desk, loaded) or not _is_ours(desk) or not _intend(desk, batch, body):
-        return record.current(desk, batch)
-    desk.pacer.count(batch[0].lane, desk.clock.boot(), _writes(desk, batch))
-    answer = _exchange(desk, client, batch, body)
+    if _set_aside_written(runtime, loaded) or not _is_ours(runtime) or not _intend(runtime, batch, body):
+        return record.current(runtime, batch)
+    runtime.pacer.count(batch[0].issue, runtime.clock.boot(), _writes(runtime, batch))
+    answer = _exchange(runtime, client, batch, body)
     if isinstance(answer, Broken) and answer.ours is not None:
-        return _unreadable(desk, batch, answer.ours)
+        return _unreadable(runtime, batch, answer.ours)
     # The limit may have been lowered since it was asked.
-    stale = isinstance(answer, Reply) and answer.status == 413 and not desk.stopping.is_set()
-    known = probe.limits(desk, client, fresh=stale)
+    stale = isinstance(answer, Reply) and answer.status == 413 and not runtime.stopping.is_set()
+    known = probe.limits(runtime, client, fresh=stale)
     largest = known.largest if known else None
     sent = [verdict.Sent(row.name, row.size) for row in batch]
-    judged = verdict.judge(answer, sent, batch[0].lane, largest=largest)
-    _heed(desk, batch[0].lane, answer, judged)
-    return record.record(desk, batch, _with_checksums(desk, loaded, judged.fates), judged.fault, answer)
+    judged = verdict.judge(answer, sent, batch[0].issue, largest=largest)
+    _heed(runtime, batch[0].issue, answer, judged)
+    return record.record(runtime, batch, _with_checksums(runtime, loaded, judged.fates), judged.fault, answer)
 
 
-def _is_ours(desk: Desk) -> bool:
-    with desk.turns.left():
-        return desk.guard.look().there
+def _is_ours(runtime: Runtime) -> bool:
+    with runtime.turns.left():
+        return runtime.guard.look().there
 
 
-def _set_aside_written(desk: Desk, loaded: Sequence[Loaded]) -> bool:
+def _set_aside_written(runtime: Runtime, loaded: Sequence[Loaded]) -> bool:
     """Ask directly before the intent whether somebody has opened one of these files for writing meanwhile: since they were
     opened Jira may have been asked things. Those settle anew, and nothing is sent of this request; the others are chosen again.
     """
-    written = [file for file in loaded if _is_written(desk, file)]
+    written = [file for file in loaded if _is_written(runtime, file)]
     for file in written:
-        set_aside(desk, file.row, preflight.Written())
+        set_aside(runtime, file.row, preflight.Written())
     return bool(written)
 
 
-def _is_written(desk: Desk, file: Loaded) -> bool:
-    return leases.writer(file.part.descriptor, network=desk.network(file.row.path)) is leases.Writer.SOMEBODY
+def _is_written(runtime: Runtime, file: Loaded) -> bool:
+    return leases.writer(file.part.descriptor, network=runtime.network(file.row.path)) is leases.Writer.SOMEBODY
 
 
-def _writes(desk: Desk, batch: Sequence[Row]) -> int:
+def _writes(runtime: Runtime, batch: Sequence[Row]) -> int:
     """As how many writes to its issue Jira counts a request, as far as is known."""
-    with desk.journal.transaction_for_reading() as connection:
-        known = batch_size.most(connection, desk.config.batch.max_files, cloud=desk.site.cloud)
+    with runtime.journal.transaction_for_reading() as connection:
+        known = batch_size.most(connection, runtime.config.batch.max_files, cloud=runtime.site.cloud)
     return len(batch) if known.counted else 1
 
 
-def _heed(desk: Desk, lane: str, answer: Exchange, judged: verdict.Judgement) -> None:
+def _heed(runtime: Runtime, issue: str, answer: Exchange, judged: verdict.Judgement) -> None:
     """Take from the answer how fast, how many at once, and what is known of the issue."""
     if isinstance(answer, Reply):
-        desk.pacer.heed(lane, rate_limits.pace(answer), desk.clock.boot())
+        runtime.pacer.heed(issue, rate_limits.pace(answer), runtime.clock.boot())
     stored = sum(isinstance(fate, Stored) for fate in judged.fates)
     if stored == len(judged.fates):
-        if desk.parallel.accepted():
-            desk.bell.ring()
-        desk.site.accepted(lane, stored)
+        if runtime.parallel.accepted():
+            runtime.bell.ring()
+        runtime.site.accepted(issue, stored)
         return
     if isinstance(answer, Reply) and answer.status in (403, 404):
-        desk.site.lost_sight(lane)
+        runtime.site.lost_sight(issue)
     if overloaded(answer, judged.fault):
-        desk.parallel.overloaded()
+        runtime.parallel.overloaded()
 
 
 def overloaded(answer: Exchange, fault: Fault | None) -> bool:
@@ -171,100 +175,100 @@ def overloaded(answer: Exchange, fault: Fault | None) -> bool:
     return answer.status == 503 or (answer.status == 429 and (fault is None or fault.scope is not Scope.ISSUE))
 
 
-def _intend(desk: Desk, batch: Sequence[Row], body: multipart.Body) -> bool:
+def _intend(runtime: Runtime, batch: Sequence[Row], body: multipart.Body) -> bool:
     """Make the intent durable; False if intake has changed one of the rows since it was claimed: nothing is sent then."""
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         if rows.many(connection, [row.id for row in batch]) != sorted(batch):
             return False
         queue.intend(
             connection,
             batch,
-            author=desk.site.author,
-            site=desk.site.url,
-            sent_at=desk.site.now(),
-            sent_slack=desk.site.slack,
-            now=desk.clock.now(),
-            wall=desk.clock.wall(),
+            author=runtime.site.author,
+            site=runtime.site.url,
+            sent_at=runtime.site.now(),
+            sent_slack=runtime.site.slack,
+            now=runtime.clock.now(),
+            wall=runtime.clock.wall(),
             checksums=body.checksums if body.buffered else None,
         )
     about = log.bind()
     for row in batch:
         about.debug(
-            "file.sending", id=row.ident, issue=row.lane, file=printable(row.path), bytes=row.size, tries=row.tries + 1
+            "file.sending", id=row.ident, issue=row.issue, file=printable(row.path), bytes=row.size, tries=row.tries + 1
         )
     return True
 
 
-def _exchange(desk: Desk, client: Client, batch: Sequence[Row], body: multipart.Body) -> Exchange:
-    reply_seconds = desk.reply_seconds(body.length)
-    begun = desk.clock.boot()
+def _exchange(runtime: Runtime, client: Client, batch: Sequence[Row], body: multipart.Body) -> Exchange:
+    reply_seconds = runtime.reply_seconds(body.length)
+    begun = runtime.clock.boot()
 
     def upload() -> Exchange:
         nonlocal begun
-        begun = desk.clock.boot()
-        return client.upload(desk.site.version, batch[0].lane, body, reply_seconds)
+        begun = runtime.clock.boot()
+        return client.upload(runtime.site.version, batch[0].issue, body, reply_seconds)
 
     for row in batch:
-        desk.progress[row.id] = lambda: body.sent
+        runtime.progress[row.id] = lambda: body.sent
     try:
-        patient = desk.beats.busy(reply_seconds, lambda: body.sent)
-        with desk.turns.left(), desk.timings.timed("upload"), patient:
-            answer = desk.site.hear(jira_connection.connected(upload, desk.stopping))
+        patient = runtime.beats.busy(reply_seconds, lambda: body.sent)
+        with runtime.turns.left(), runtime.timings.timed("upload"), patient:
+            answer = runtime.site.hear(jira_connection.connected(upload, runtime.stopping))
     finally:
         for row in batch:
-            desk.progress.pop(row.id, None)
-    _learn(desk, answer, begun, desk.clock.boot())
+            runtime.progress.pop(row.id, None)
+    _learn(runtime, answer, begun, runtime.clock.boot())
     return answer
 
 
-def _learn(desk: Desk, answer: Exchange, begun: float, ended: float) -> None:
+def _learn(runtime: Runtime, answer: Exchange, begun: float, ended: float) -> None:
     """What Jira has just stored tells its own clock, and who we are to it."""
     stored = attachments.parse_attachments(answer.json) if isinstance(answer, Reply) and answer.status == 200 else None
     created = [a.created for a in stored or () if a.created is not None]
     if created:
-        desk.site.stored(max(created), begun, ended)
+        runtime.site.stored(max(created), begun, ended)
     for author in {a.author for a in stored or () if a.author is not None}:
-        desk.site.signed_by(author)
+        runtime.site.signed_by(author)
 
 
-def _unreadable(desk: Desk, batch: Sequence[Row], error: Exception) -> list[Row]:
+def _unreadable(runtime: Runtime, batch: Sequence[Row], error: Exception) -> list[Row]:
     """This machine could not read a file while it was being sent: nothing of the request was delivered.
 
     Which file it was shows when each is opened again, alone if the disk failed.
     """
-    now = desk.clock.now()
+    now = runtime.clock.now()
     failing = isinstance(error, OSError)
     reason = f"it cannot be read: {error}" if failing else str(error)
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         for row in (rows.one(connection, each.id) for each in batch):
             values = outcome.back(row, now) | {"reason": reason, "share": 1 if failing else row.share}
             if failing and len(batch) == 1 and row.at_path:
-                values = aside(desk, row, reason, blocked=True)
+                values = aside(runtime, row, reason, blocked=True)
                 values.setdefault("state", State.READY)
             record.apply(connection, [row], {row.id: values}, now)
-    log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].lane, reason=reason)
-    return record.current(desk, batch)
+    log.warning("file.changed_while_sent", ids=[row.ident for row in batch], issue=batch[0].issue, reason=reason)
+    return record.current(runtime, batch)
 
 
-def _with_checksums(desk: Desk, loaded: Sequence[Loaded], fates: Sequence[Fate]) -> list[Fate]:
+def _with_checksums(runtime: Runtime, loaded: Sequence[Loaded], fates: Sequence[Fate]) -> list[Fate]:
     """A row in doubt needs a checksum, and an answer may come before a streamed body has reached its end.
 
     Where the file cannot be read any more, the body never did: it was not delivered.
     """
-    return [_with_checksum(desk, file, fate) for file, fate in zip(loaded, fates, strict=True)]
+    return [_with_checksum(runtime, file, fate) for file, fate in zip(loaded, fates, strict=True)]
 
 
-def _with_checksum(desk: Desk, file: Loaded, fate: Fate) -> Fate:
+def _with_checksum(runtime: Runtime, file: Loaded, fate: Fate) -> Fate:
     if not isinstance(fate, InDoubt):
         return fate
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         if rows.one(connection, file.row.id).sha256 is not None:
             return fate
     try:
-        with desk.turns.left():
+        with runtime.turns.left():
             sha256 = multipart.checksum(file.part)
     except (multipart.Changed, OSError) as error:
         return NotDelivered(str(error))
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         rows.change(connection, file.row.id, {"sha256": sha256})
     return fate

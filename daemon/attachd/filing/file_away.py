@@ -17,7 +17,7 @@ import structlog
 
 from attachd import errors
 from attachd.delivery import backoff, pause
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.errors import Reach
 from attachd.filing import targets
 from attachd.fs import free_names, move, permissions, recognition, sides
@@ -84,51 +84,51 @@ class Trials:
 Carried = tuple[Row, Closed | Postponed]
 
 
-def carry(desk: Desk, row_ids: Sequence[int]) -> int:
+def carry(runtime: Runtime, row_ids: Sequence[int]) -> int:
     """Move the files of these rows; one transaction for all names, one sync for all moves. Returns how many were closed."""
-    with desk.filed_by_us(row_ids) as ours:
-        desk.guard.look()
+    with runtime.filed_by_us(row_ids) as ours:
+        runtime.guard.look()
         try:
-            results = _carry_durably(desk, ours)
+            results = _carry_durably(runtime, ours)
         except Broken as broken:
-            _disk_trouble(desk, ours, broken.reason)
+            _disk_trouble(runtime, ours, broken.reason)
             return 0
-        return _write(desk, results)
+        return _write(runtime, results)
 
 
-def _carry_durably(desk: Desk, row_ids: Collection[int]) -> list[Carried]:
+def _carry_durably(runtime: Runtime, row_ids: Collection[int]) -> list[Carried]:
     """Move them as a group. If the group cannot be synchronised, each is moved alone: then it is one file's trouble."""
     try:
         # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
         with move.Group() as group:
-            results = _carry_all(desk, row_ids, group)
-            with desk.turns.left():
+            results = _carry_all(runtime, row_ids, group)
+            with runtime.turns.left():
                 group.dirty.sync()
             return results
     except OSError as error:
         if len(row_ids) > 1:
-            return [each for row_id in sorted(row_ids) for each in _carry_durably(desk, [row_id])]
-        with desk.journal.transaction_for_reading() as connection:
+            return [each for row_id in sorted(row_ids) for each in _carry_durably(runtime, [row_id])]
+        with runtime.journal.transaction_for_reading() as connection:
             found = rows.many(connection, row_ids)
-        return [(row, _postponed(desk, row, error, Trials())) for row in found]
+        return [(row, _postponed(runtime, row, error, Trials())) for row in found]
 
 
-def _carry_all(desk: Desk, row_ids: Collection[int], group: move.Group) -> list[Carried]:
+def _carry_all(runtime: Runtime, row_ids: Collection[int], group: move.Group) -> list[Carried]:
     results: list[Carried] = []
     away: dict[bytes, Postponed] = {}
     trials = Trials()
-    for row in targets.aimed(desk, row_ids, group):
-        desk.beats.beat()
+    for row in targets.aimed(runtime, row_ids, group):
+        runtime.beats.beat()
         top = row.path.partition(b"/")[0]
-        carried = (row, away[top]) if top in away else _carry_or_explain(desk, row, group, trials)
+        carried = (row, away[top]) if top in away else _carry_or_explain(runtime, row, group, trials)
         if isinstance(carried[1], Postponed) and carried[1].away:
             away[top] = carried[1]
         results.append(carried)
     return results
 
 
-def _write(desk: Desk, results: Sequence[Carried]) -> int:
-    now = desk.clock.now()
+def _write(runtime: Runtime, results: Sequence[Carried]) -> int:
+    now = runtime.clock.now()
     changes: dict[int, dict[str, Any]] = {}
     for row, result in results:
         if isinstance(result, Closed):
@@ -138,7 +138,7 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
             wait = backoff.move_wait(row.wait) if lasting else backoff.file_wait(1)
             blocked = result.reason if result.blocked else row.blocked
             changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         rows.change_many(connection, changes)
     about = log.bind()
     for row, result in results:
@@ -149,7 +149,7 @@ def _write(desk: Desk, results: Sequence[Carried]) -> int:
 
 
 def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
-    file = {"id": row.ident, "issue": row.asked, "file": printable(row.path)}
+    file = {"id": row.ident, "issue": row.folder_key, "file": printable(row.path)}
     if isinstance(result, Postponed) and result.expected:
         about.debug("file.move_postponed", **file, reason=result.reason)
     elif isinstance(result, Postponed):
@@ -166,78 +166,80 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
 DISK = errors.DISK
 
 
-def _disk_trouble(desk: Desk, row_ids: Iterable[int], reason: str) -> None:
+def _disk_trouble(runtime: Runtime, row_ids: Iterable[int], reason: str) -> None:
     """The disk of done or failed is full or broken: nothing is sent that could not be filed, and a move is tried again before
     the pause is over.
     """
-    pause.pause(desk, Fault(Scope.SITE, DISK, reason))
-    now, wait = desk.clock.now(), max(1.0, pause.left(desk, Scope.SITE) - 1.0)
-    with desk.journal.transaction() as connection:
+    pause.pause(runtime, Fault(Scope.SITE, DISK, reason))
+    now, wait = runtime.clock.now(), max(1.0, pause.left(runtime, Scope.SITE) - 1.0)
+    with runtime.journal.transaction() as connection:
         for row_id in row_ids:
             rows.change(connection, row_id, {"due": now + wait, "wait": wait})
 
 
-def _carry_or_explain(desk: Desk, row: Row, group: move.Group, trials: Trials) -> Carried:
+def _carry_or_explain(runtime: Runtime, row: Row, group: move.Group, trials: Trials) -> Carried:
     """Move one file. Raises ``Broken`` where none can be moved; every other trouble is this file's, or its folder's."""
     try:
-        return _carry(desk, row, group, trials)
+        return _carry(runtime, row, group, trials)
     except OSError as error:
-        return row, _postponed(desk, row, error, trials)
+        return row, _postponed(runtime, row, error, trials)
 
 
-def _postponed(desk: Desk, row: Row, error: OSError, trials: Trials) -> Postponed:
+def _postponed(runtime: Runtime, row: Row, error: OSError, trials: Trials) -> Postponed:
     """Say why one file waits. A share that is away is asked once for all files of its folder."""
-    root = targets.root(desk, row)
+    root = targets.root(runtime, row)
     if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
-        with desk.turns.left():
+        with runtime.turns.left():
             trials.demand(root, targets.root_name(row))
-    reason = permissions.explain(error, desk.guard.inbox, row.path, root, row.target or targets.wanted(row))
+    reason = permissions.explain(error, runtime.guard.inbox, row.path, root, row.target or targets.wanted(row))
     return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 
 
-def _carry(desk: Desk, row: Row, group: move.Group, trials: Trials) -> Carried:
+def _carry(runtime: Runtime, row: Row, group: move.Group, trials: Trials) -> Carried:
     if row.target is None and row.missing >= 2:
         return row, Closed({"reason": _with(row, _TAKEN_OUT if row.at_path else f"{_as_it_was(row)}; {_REPLACED}")})
     if not row.at_path and row.target is None:
         # It may have been carried to a folder that the scan comes to later, and is closed when that has looked everywhere.
         return row, Postponed("its path holds other content; the next scan finds out where it is", expected=True)
-    if not desk.guard.sure(desk.sure_seconds):
+    if not runtime.guard.sure(runtime.sure_seconds):
         return row, Postponed("the inbox is not there")
     path, forms = targets.wanted(row), free_names.fitting(targets.wanted(row), row.ident)
     moved: move.Outcome | move.Stuck | None = None
     for _ in range(_CHOICES):
         if moved is not None:
             group.fresh.discard(row.id)
-        row, moved = _aim_and_move(desk, row, group, trials, path if moved else None)
+        row, moved = _aim_and_move(runtime, row, group, trials, path if moved else None)
         if isinstance(moved, move.Stuck) and moved.refuses_name and (fitting := next(forms, None)):
             path = fitting
         elif moved is not move.Outcome.TAKEN:
-            return _after_move(desk, row, moved)
+            return _after_move(runtime, row, moved)
     return row, Postponed("the names at its target are taken as fast as they are chosen")
 
 
 def _aim_and_move(
-    desk: Desk, row: Row, group: move.Group, trials: Trials, path: bytes | None
+    runtime: Runtime, row: Row, group: move.Group, trials: Trials, path: bytes | None
 ) -> tuple[Row, move.Outcome | move.Stuck]:
     """Move it to the target that it has, or has to get; to *path*, or a number of that, where it was tried before."""
     try:
         if path is not None:
-            row = targets.retarget(desk, row) if path == targets.wanted(row) else targets.aim_at(desk, row, path)
+            row = targets.retarget(runtime, row) if path == targets.wanted(row) else targets.aim_at(runtime, row, path)
         elif row.id not in group.fresh:
-            row = targets.targeted(desk, row)
-        _drop_marker(desk, row, group)
-        return row, _move(desk, row, group)
+            row = targets.targeted(runtime, row)
+        _drop_marker(runtime, row, group)
+        return row, _move(runtime, row, group)
     except OSError as error:
         if errors.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
             raise
-        root = targets.root(desk, row)
-        with desk.turns.left():
+        root = targets.root(runtime, row)
+        with runtime.turns.left():
             trials.demand(root, targets.root_name(row))
         target = row.target or path or targets.wanted(row)
-        return row, move.Stuck(permissions.explain(error, desk.guard.inbox, row.path, root, target), refuses_name=True)
+        return row, move.Stuck(
+            permissions.explain(error, runtime.guard.inbox, row.path, root, target), refuses_name=True
+        )
 
 
-def _drop_marker(desk: Desk, row: Row, group: move.Group) -> None:
+def _drop_marker(runtime: Runtime, row: Row, group: move.Group) -> None:
     """Take away what released the file, while it is still there: left behind, it would release the next one of this name.
 
     An empty one is removed; one that holds something goes where its file goes.
@@ -245,20 +247,20 @@ def _drop_marker(desk: Desk, row: Row, group: move.Group) -> None:
     One that cannot be removed only makes that one wait less, so the file is moved all the same. After a death in between
     the file is moved without a marker.
     """
-    suffix = desk.rulebook.of(row.path.partition(b"/")[0], row.asked).ready_suffix
+    suffix = runtime.rulebook.of(row.path.partition(b"/")[0], row.folder_key).ready_suffix
     if not suffix or not row.at_path:
         return
     with sides.on(Side.SOURCE):
-        if recognition.look(desk.guard.inbox, row.path, identity(desk, row)) is not recognition.Found.OURS:
+        if recognition.look(runtime.guard.inbox, row.path, identity(runtime, row)) is not recognition.Found.OURS:
             return
     try:
-        if not ready_markers.remove(desk.guard.inbox, row.path, suffix) and row.target is not None:
+        if not ready_markers.remove(runtime.guard.inbox, row.path, suffix) and row.target is not None:
             ready_markers.take_along(
-                *(desk.guard.inbox, row.path, suffix, targets.root(desk, row), row.target, group.dirty)
+                *(runtime.guard.inbox, row.path, suffix, targets.root(runtime, row), row.target, group.dirty)
             )
     except OSError as error:
         file = printable(row.path) + suffix
-        log.warning("marker.not_removed", id=row.ident, issue=row.asked, file=file, reason=str(error))
+        log.warning("marker.not_removed", id=row.ident, issue=row.folder_key, file=file, reason=str(error))
 
 
 def _as_it_was(row: Row) -> str:
@@ -271,42 +273,42 @@ def _with(row: Row, remark: str) -> str:
     return f"{row.reason}; {remark}" if row.reason else remark
 
 
-def identity(desk: Desk, row: Row) -> recognition.Identity:
+def identity(runtime: Runtime, row: Row) -> recognition.Identity:
     """What makes a file this row's: its inode within one epoch, else its content. That is read where ctime proves nothing."""
-    inode = (row.dev, row.ino) if row.epoch == desk.guard.epoch else None
+    inode = (row.dev, row.ino) if row.epoch == runtime.guard.epoch else None
     ctime_ns = recognition.UNREAD if row.sent_ctime_ns is None else row.sent_ctime_ns
     return recognition.Identity(row.size, row.mtime_ns, inode, row.sha256, ctime_ns)
 
 
-def _move(desk: Desk, row: Row, group: move.Group) -> move.Outcome | move.Stuck:
+def _move(runtime: Runtime, row: Row, group: move.Group) -> move.Outcome | move.Stuck:
     assert row.target is not None
-    ends = desk.guard.inbox, row.path, targets.root(desk, row), row.target, identity(desk, row)
+    ends = runtime.guard.inbox, row.path, targets.root(runtime, row), row.target, identity(runtime, row)
     if row.id in group.fresh and (moved := group.move(*ends)):
         return moved
 
     def reserved(dev: int, ino: int) -> None:
-        targets.change(desk, row, {"reserved_dev": dev, "reserved_ino": ino})
+        targets.change(runtime, row, {"reserved_dev": dev, "reserved_ino": ino})
 
     reservation = (
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
     )
     # It may be copied to another device, which takes as long as it takes.
-    with desk.turns.left():
+    with runtime.turns.left():
         return move.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
 
 
-def _after_move(desk: Desk, row: Row, moved: move.Outcome | move.Stuck) -> Carried:
+def _after_move(runtime: Runtime, row: Row, moved: move.Outcome | move.Stuck) -> Carried:
     match moved:
         case move.Stuck(reason):
             return row, Postponed(reason, blocked=True, passes=moved.passes)
         case move.Outcome.MOVED:
             with sides.on(Side.TARGET):
-                return row, Closed({"blocked": None} | _leave_note(desk, row))
+                return row, Closed({"blocked": None} | _leave_note(runtime, row))
         case move.Outcome.CHANGED:
-            row = targets.change(desk, row, {"root": None, "target": None})
+            row = targets.change(runtime, row, {"root": None, "target": None})
             return row, Closed({"blocked": None, "reason": _with(row, f"{_as_it_was(row)}; {_CHANGED}")})
         case move.Outcome.GONE | move.Outcome.SWAPPED | move.Outcome.TAKEN:
-            row = targets.change(desk, row, {"root": None, "target": None})
+            row = targets.change(runtime, row, {"root": None, "target": None})
             if row.missing >= 2:
                 return row, Closed({"reason": _with(row, _TAKEN_OUT)})
             return row, Postponed("it is not at its place any more; the next scan finds out why")
@@ -314,70 +316,73 @@ def _after_move(desk: Desk, row: Row, moved: move.Outcome | move.Stuck) -> Carri
             assert_never(moved)
 
 
-def _leave_note(desk: Desk, row: Row) -> dict[str, Any]:
+def _leave_note(runtime: Runtime, row: Row) -> dict[str, Any]:
     """Put a note beside the file; repeatable, because one that is there already is recognised by its id."""
     if row.target is None:
         return {}
-    decided = desk.journal.timeline().shown(row.verdict_at or desk.clock.now())
+    decided = runtime.journal.timeline().shown(row.verdict_at or runtime.clock.now())
     when = datetime.datetime.fromtimestamp(decided).astimezone()
     when_said = when.strftime("%Y-%m-%d %H:%M:%S %z")
     if row.state is State.ATTACHED:
-        return _leave_link(desk, row, when_said) if desk.config.folders.link_notes else {}
+        return _leave_link(runtime, row, when_said) if runtime.config.folders.link_notes else {}
     content = notes.render(
         ident=row.ident,
         file=printable(row.path.rpartition(b"/")[2]),
-        issue=row.asked,
+        issue=row.folder_key,
         when=when_said,
         reason=row.reason or "",
         words="",
         remedy="Put right what the reason says; if you cannot, show this note to whoever runs attachd.",
         unsettled=notes.Unsettled(row.size, row.sha256, row.name) if row.may_be_attached and row.sha256 else None,
     )
-    note = notes.write(targets.root(desk, row), row.target, content, row.ident)
+    note = notes.write(targets.root(runtime, row), row.target, content, row.ident)
     return {"note": note, "note_sha256": hashlib.sha256(content).digest()}
 
 
-def _leave_link(desk: Desk, row: Row, when: str) -> dict[str, Any]:
+def _leave_link(runtime: Runtime, row: Row, when: str) -> dict[str, Any]:
     """Put the issue's address beside an attached file. It is attached also where the address cannot be written."""
     assert row.target is not None
     content = notes.render_link(
         ident=row.ident,
         file=printable(row.path.rpartition(b"/")[2]),
-        issue=row.asked if row.lane == row.asked else f"{row.asked}, which is {row.lane} now",
+        issue=row.folder_key if row.issue == row.folder_key else f"{row.folder_key}, which is {row.issue} now",
         when=when,
         attachment=row.attachment or "",
         stored_as=row.stored_as or row.name,
-        address=desk.site.page(row.lane),
+        address=runtime.site.page(row.issue),
     )
     try:
-        notes.write(targets.root(desk, row), row.target, content, row.ident, notes.LINK)
+        notes.write(targets.root(runtime, row), row.target, content, row.ident, notes.LINK)
     except OSError as error:
-        log.warning("note.not_written", id=row.ident, issue=row.asked, file=printable(row.target), reason=str(error))
+        log.warning(
+            "note.not_written", id=row.ident, issue=row.folder_key, file=printable(row.target), reason=str(error)
+        )
         return {}
     return {"note_sha256": hashlib.sha256(content).digest()}
 
 
-def close_moved(desk: Desk) -> None:
+def close_moved(runtime: Runtime) -> None:
     """After a restart or a remount: close every row whose file already lies at its target, before any file is matched.
 
     Otherwise a file that was moved would be missing from the inbox, and one dropped under its name taken for it.
     """
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         moved = queue.targeted(connection)
     ours = []
     for row in moved:
-        desk.beats.beat()
-        if _is_at_target(desk, row):
+        runtime.beats.beat()
+        if _is_at_target(runtime, row):
             ours.append(row.id)
     if ours:
-        carry(desk, ours)
+        carry(runtime, ours)
 
 
-def _is_at_target(desk: Desk, row: Row) -> bool:
+def _is_at_target(runtime: Runtime, row: Row) -> bool:
     try:
         return (
             row.target is not None
-            and recognition.look(targets.root(desk, row), row.target, identity(desk, row)) is recognition.Found.OURS
+            and recognition.look(targets.root(runtime, row), row.target, identity(runtime, row))
+            is recognition.Found.OURS
         )
     except OSError:
         # Not mounted now, or not to be read: the row keeps its target, and is carried when that is there again.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.fs import folders, recognition
 from attachd.journal import queue, rows
 from attachd.model import printable
@@ -16,12 +16,12 @@ from attachd.share import notes
 log = structlog.get_logger()
 
 
-def drop_notes(desk: Desk) -> None:
+def drop_notes(runtime: Runtime) -> None:
     """Remove the notes of failed files that have been taken away.
 
     A note goes only when the very file that it describes has left ``failed``, and only if it is still ours.
     """
-    root = desk.config.folders.failed
+    root = runtime.config.folders.failed
     try:
         with os.scandir(root) as listing:
             names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
@@ -29,9 +29,9 @@ def drop_notes(desk: Desk) -> None:
         return
     for name in names:
         changes = _changes(root, name)
-        if changes is not None and desk.note_folders.get(name) != changes:
-            _drop_notes_in(desk, name)
-            desk.note_folders[name] = changes
+        if changes is not None and runtime.note_folders.get(name) != changes:
+            _drop_notes_in(runtime, name)
+            runtime.note_folders[name] = changes
 
 
 def _changes(root: Path, name: str) -> tuple[int, ...] | None:
@@ -54,9 +54,9 @@ def _has_left(root: Path, target: bytes) -> bool:
         return False
 
 
-def _drop_notes_in(desk: Desk, folder: str) -> None:
-    root = desk.config.folders.failed
-    with desk.journal.transaction_for_reading() as connection:
+def _drop_notes_in(runtime: Runtime, folder: str) -> None:
+    root = runtime.config.folders.failed
+    with runtime.journal.transaction_for_reading() as connection:
         noted = queue.noted(connection, folder)
     for row in noted:
         if row.target is None or row.note is None or not _has_left(root, row.target):
@@ -66,6 +66,6 @@ def _drop_notes_in(desk: Desk, folder: str) -> None:
         except OSError as error:
             log.warning("note.not_removed", id=row.ident, file=printable(row.note), reason=str(error))
             continue
-        with desk.journal.transaction() as connection:
+        with runtime.journal.transaction() as connection:
             rows.change(connection, row.id, {"note": None})
-        log.info("note.removed", id=row.ident, issue=row.asked, file=printable(row.target))
+        log.info("note.removed", id=row.ident, issue=row.folder_key, file=printable(row.target))

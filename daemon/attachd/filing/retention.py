@@ -20,7 +20,7 @@ import structlog
 
 from attachd import errors
 from attachd.delivery import pause, reconcile
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.fs import folders as fs_folders
 from attachd.fs import permissions, recognition, removal
 from attachd.fs.recognition import Found, Identity
@@ -84,9 +84,9 @@ class Shelf:
     days: int
 
 
-def shelves(desk: Desk, now: float) -> list[Shelf]:
+def shelves(runtime: Runtime, now: float) -> list[Shelf]:
     """Those whose files are deleted by age."""
-    kept, folders = desk.config.retention, desk.config.folders
+    kept, folders = runtime.config.retention, runtime.config.folders
     both = (
         ("done", folders.done, State.DONE, kept.done_days),
         ("failed", folders.failed, State.FAILED, kept.failed_days),
@@ -100,92 +100,92 @@ def shelves(desk: Desk, now: float) -> list[Shelf]:
     ]
 
 
-def enabled(desk: Desk) -> bool:
+def enabled(runtime: Runtime) -> bool:
     """Whether anything is ever to be deleted or forgotten."""
-    kept = desk.config.retention
+    kept = runtime.config.retention
     return bool(kept.done_days or kept.failed_days or kept.history_days)
 
 
-def step(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
+def step(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     """Do the next thing, of which there is one at a time; False if there is nothing to do now.
 
     *met*: whether the site is known, be it only now. Not while the inbox is away: then its siblings may be too.
     """
-    boot = desk.clock.boot()
-    with desk.lock:
-        if not enabled(desk) or desk.retaining or boot < desk.retain_at or not desk.guard.sight.there:
+    boot = runtime.clock.boot()
+    with runtime.lock:
+        if not enabled(runtime) or runtime.retaining or boot < runtime.retain_at or not runtime.guard.sight.there:
             return False
-        desk.retaining = True
-        desk.retain_at = boot + REST_SECONDS  # for whoever asks meanwhile
+        runtime.retaining = True
+        runtime.retain_at = boot + REST_SECONDS  # for whoever asks meanwhile
     try:
-        done = _next(desk, client, met)
-        desk.retain_at = desk.clock.boot() + (PACE_SECONDS if done else REST_SECONDS)
+        done = _next(runtime, client, met)
+        runtime.retain_at = runtime.clock.boot() + (PACE_SECONDS if done else REST_SECONDS)
         return done
     finally:
-        with desk.lock:
-            desk.retaining = False
+        with runtime.lock:
+            runtime.retaining = False
 
 
-def _next(desk: Desk, client: Client, met: Callable[[], bool]) -> bool:
-    if not pause.current(desk).looks or not _is_due(desk) or not met():
+def _next(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
+    if not pause.current(runtime).looks or not _is_due(runtime) or not met():
         return False
-    now = desk.clock.now()
-    for shelf in shelves(desk, now):
-        with desk.journal.transaction() as connection:
+    now = runtime.clock.now()
+    for shelf in shelves(runtime, now):
+        with runtime.journal.transaction() as connection:
             found = retention.find(connection, shelf.walk, now)
         if found.row is not None:
-            if _judge(desk, client, shelf, found.row):
+            if _judge(runtime, client, shelf, found.row):
                 return True
             break  # of the other folder's files nothing would be found out either
         if found.more:
             return True
-    return not desk.config.retention.dry_run and _forget(desk, now)
+    return not runtime.config.retention.dry_run and _forget(runtime, now)
 
 
-def _is_due(desk: Desk) -> bool:
+def _is_due(runtime: Runtime) -> bool:
     """Whether anything is old enough, so that Jira is not met for nothing."""
-    kept, now = desk.config.retention, desk.clock.now()
+    kept, now = runtime.config.retention, runtime.clock.now()
     days = min(days for days in (kept.done_days, kept.failed_days, kept.history_days) if days)
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         return bool(retention.finished_before(connection, now - days * DAY, (0.0, 0), 1))
 
 
 # --- One file ---------------------------------------------------------------------------------------------------------
 
 
-def _judge(desk: Desk, client: Client, shelf: Shelf, row: Row) -> bool:
+def _judge(runtime: Runtime, client: Client, shelf: Shelf, row: Row) -> bool:
     """Find out whether Jira holds it, and act on that; False where that is not to be found out of any file now."""
-    answer = _ask(desk, client, row)
+    answer = _ask(runtime, client, row)
     if isinstance(answer, Silent):
         return False
     if isinstance(answer, Closed | Holds):
-        _tell_closed(desk, closed=isinstance(answer, Closed))
+        _tell_closed(runtime, closed=isinstance(answer, Closed))
     if isinstance(answer, Closed):
         return False
     values: dict[str, object] = {}
-    file = {"id": row.ident, "issue": row.asked, "file": f"{shelf.name}/{printable(row.target or b'')}"}
+    file = {"id": row.ident, "issue": row.folder_key, "file": f"{shelf.name}/{printable(row.target or b'')}"}
     if isinstance(answer, Lacks):
         log.warning("file.kept", **file, reason=f"it is older than {shelf.days} days, but {answer.reason}")
     else:
         try:
-            with desk.turns.left(), desk.beats.busy(60 + 2 * row.size / _SLOW_BYTES, lambda: 0):
-                values = _act(desk, shelf, row, file)
+            with runtime.turns.left(), runtime.beats.busy(60 + 2 * row.size / _SLOW_BYTES, lambda: 0):
+                values = _act(runtime, shelf, row, file)
         except OSError as error:
             log.warning("file.not_deleted", **file, reason=str(error))
             if error.errno not in permissions.PERSONAL and error.errno not in errors.READING:
                 return False
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         if values:
             rows.change(connection, row.id, values)
         retention.passed(connection, shelf.walk, row)
     return True
 
 
-def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, object]:
+def _act(runtime: Runtime, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, object]:
     """Delete it, or say that it would be deleted; returns what the row says then. What is not as it was sent stays."""
     assert row.target is not None
     identity = Identity(row.size, row.mtime_ns, None, row.sha256)
-    if desk.config.retention.dry_run:
+    if runtime.config.retention.dry_run:
         if recognition.look(shelf.root, row.target, identity, copied=True) is Found.OURS:
             log.info("file.would_be_deleted", **file, bytes=row.size, attachment=row.attachment)
         return {}
@@ -194,47 +194,47 @@ def _act(desk: Desk, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, 
     log.info("file.deleted", **file, bytes=row.size, attachment=row.attachment)
     if row.note is not None:
         notes.remove(shelf.root, row.note, row.ident, row.note_sha256)
-    elif desk.config.folders.link_notes:
+    elif runtime.config.folders.link_notes:
         notes.remove_link(shelf.root, row.target, row.ident, row.note_sha256)
-    age = int((desk.clock.now() - (row.finished_at or 0.0)) / DAY)
+    age = int((runtime.clock.now() - (row.finished_at or 0.0)) / DAY)
     said = f"deleted from {shelf.name} after {age} days, as Jira has it"
     return {"root": None, "target": None, "note": None, "reason": f"{row.reason}; {said}" if row.reason else said}
 
 
-def _tell_closed(desk: Desk, *, closed: bool) -> None:
+def _tell_closed(runtime: Runtime, *, closed: bool) -> None:
     """Say once that nothing is deleted because nothing can be compared, and remember it for ``check`` and the next start."""
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         known = bool(database.get(connection, CLOSED))
     if known != closed:
-        with desk.journal.transaction() as connection:
+        with runtime.journal.transaction() as connection:
             database.put(connection, CLOSED, int(closed))
         if closed:
-            log.warning("deletion.blocked", site=desk.site.url, reason=NOT_COMPARED)
+            log.warning("deletion.blocked", site=runtime.site.url, reason=NOT_COMPARED)
 
 
-def _ask(desk: Desk, client: Client, row: Row) -> Answer:
-    if row.site != desk.site.url:
+def _ask(runtime: Runtime, client: Client, row: Row) -> Answer:
+    if row.site != runtime.site.url:
         return Lacks(f"it was sent to another site ({row.site})")
     if row.sha256 is None:
         return Lacks("it was never read, so that nothing can be compared with it")
-    return _is_attached(desk, client, row) if row.state is State.DONE else _is_on_issue(desk, client, row)
+    return _is_attached(runtime, client, row) if row.state is State.DONE else _is_on_issue(runtime, client, row)
 
 
-def _is_attached(desk: Desk, client: Client, row: Row) -> Answer:
+def _is_attached(runtime: Runtime, client: Client, row: Row) -> Answer:
     """Data Center leaves the id out of its answer; the address that was asked names it."""
-    answer = desk.site.hear(desk.asked(lambda: client.attachment(desk.site.version, row.attachment or "")))
+    answer = runtime.site.hear(runtime.asked(lambda: client.attachment(runtime.site.version, row.attachment or "")))
     told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
     there = attachments.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
     if there is None:
         return _not_shown(answer, f"Jira does not show attachment {row.attachment} any more")
     if (there.id, there.size) != (row.attachment, row.size):
         return Lacks(f"attachment {row.attachment} is another in Jira than was sent")
-    return _compared(desk, client, row, there)
+    return _compared(runtime, client, row, there)
 
 
-def _compared(desk: Desk, client: Client, row: Row, there: attachments.Attachment) -> Answer:
+def _compared(runtime: Runtime, client: Client, row: Row, there: attachments.Attachment) -> Answer:
     """Read an attachment anew: it may have been taken away or replaced since it was last read."""
-    match reconcile.read(desk, client, there, anew=True):
+    match reconcile.read(runtime, client, there, anew=True):
         case Digest(sha256) if sha256 == row.sha256:
             return Holds()
         case Digest():
@@ -261,60 +261,60 @@ def _not_shown(answer: Exchange, reason: str) -> Lacks | Silent:
     return Silent()
 
 
-def _is_on_issue(desk: Desk, client: Client, row: Row) -> Answer:
+def _is_on_issue(runtime: Runtime, client: Client, row: Row) -> Answer:
     """A failed file was not attached by us; by its content it shows whether somebody else has done so."""
     if not row.size:
         return Lacks("it is empty, and any empty file would be taken for it")
-    answer = desk.site.hear(desk.asked(lambda: client.listing(desk.site.version, row.lane)))
+    answer = runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version, row.issue)))
     if not isinstance(answer, Reply) or answer.status != 200:
-        return _not_shown(answer, f"Jira does not show {row.lane}")
+        return _not_shown(answer, f"Jira does not show {row.issue}")
     parsed = attachments.parse_listing(answer.json)
     for attachment in parsed.attachments if parsed else ():
-        if attachment.size == row.size and not isinstance(found := _compared(desk, client, row, attachment), Lacks):
+        if attachment.size == row.size and not isinstance(found := _compared(runtime, client, row, attachment), Lacks):
             return found
-    return Lacks(f"its content was not found on {row.lane}")
+    return Lacks(f"its content was not found on {row.issue}")
 
 
 # --- The history ------------------------------------------------------------------------------------------------------
 
 
-def _forget(desk: Desk, now: float) -> bool:
+def _forget(runtime: Runtime, now: float) -> bool:
     """Forget some of what has been finished for long; one whose file is still to be deleted, or taken back, is kept."""
-    days, boot = desk.config.retention.history_days, desk.clock.boot()
-    if not days or boot < desk.forget_at:
+    days, boot = runtime.config.retention.history_days, runtime.clock.boot()
+    if not days or boot < runtime.forget_at:
         return False
-    with desk.journal.transaction_for_reading() as connection:
-        old = retention.finished_before(connection, now - days * DAY, desk.forgotten, _FORGOTTEN_AT_ONCE)
+    with runtime.journal.transaction_for_reading() as connection:
+        old = retention.finished_before(connection, now - days * DAY, runtime.forgotten, _FORGOTTEN_AT_ONCE)
     gone = []
     for row in old:
-        desk.beats.beat()
-        if _may_go(desk, row):
+        runtime.beats.beat()
+        if _may_go(runtime, row):
             gone.append(row.id)
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         retention.forget(connection, gone)
     if gone:
         log.info("history.forgotten", files=len(gone), days=days)
     if len(old) < _FORGOTTEN_AT_ONCE:
-        desk.forgotten, desk.forget_at = (0.0, 0), boot + HISTORY_SECONDS
+        runtime.forgotten, runtime.forget_at = (0.0, 0), boot + HISTORY_SECONDS
         return False
-    desk.forgotten = (old[-1].finished_at or 0.0, old[-1].id)
+    runtime.forgotten = (old[-1].finished_at or 0.0, old[-1].id)
     return True
 
 
-def _may_go(desk: Desk, row: Row) -> bool:
+def _may_go(runtime: Runtime, row: Row) -> bool:
     """What lies in failed is known by its row when it is moved back; above all what may be attached, wherever it is."""
     if row.target is None or row.state is State.WITHDRAWN:
         return True
     if row.state is State.DONE:
-        return not desk.config.retention.done_days or _is_gone(desk.config.folders.done, row.target)
-    if row.may_be_attached and not _is_settled(desk, row):
+        return not runtime.config.retention.done_days or _is_gone(runtime.config.folders.done, row.target)
+    if row.may_be_attached and not _is_settled(runtime, row):
         return False
-    return _is_gone(desk.config.folders.failed, row.target)
+    return _is_gone(runtime.config.folders.failed, row.target)
 
 
-def _is_settled(desk: Desk, row: Row) -> bool:
+def _is_settled(runtime: Runtime, row: Row) -> bool:
     """Whether a file that came back has taken over that a failed one may be attached, and has its own verdict."""
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         heir = rows.find(connection, row.heir) if row.heir is not None else None
     return heir is not None and heir.state in (State.DONE, State.FAILED)
 

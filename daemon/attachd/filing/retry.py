@@ -79,8 +79,8 @@ def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[R
 
 def of_issue(config: Config, journal: Journal, key: str) -> list[Row]:
     """The failed files of one issue, or ("") all of them, that still lie in failed."""
-    keys = {key, lookup.lane_of(journal, key)}
-    return [row for row in lying_there(config, lookup.failed(journal)) if not key or keys & {row.asked, row.lane}]
+    keys = {key, lookup.issue_of(journal, key)}
+    return [row for row in lying_there(config, lookup.failed(journal)) if not key or keys & {row.folder_key, row.issue}]
 
 
 def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:
@@ -128,7 +128,9 @@ def end_what_was_begun(config: Config, journal: Journal) -> None:
     with _alone(state, seconds=0.0) as alone:
         for result in _end_all(config, state) if alone else ():
             if isinstance(result, Returned):
-                log.info("file.taken_back", id=result.row.ident, issue=result.row.asked, file=printable(result.path))
+                log.info(
+                    "file.taken_back", id=result.row.ident, issue=result.row.folder_key, file=printable(result.path)
+                )
             else:
                 log.warning("file.not_taken_back", file=printable(result.name), reason=result.reason)
 

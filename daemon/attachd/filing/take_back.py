@@ -40,9 +40,9 @@ class Left:
 def wanted(row: Row, router: intake_router.Router) -> bytes | intake_router.Unrouted:
     """The path that the file had in the inbox; below the bare key where its folder means another issue by now, or none."""
     folder, _, rest = row.path.partition(b"/")
-    if router.route(folder) == intake_router.Routed(row.asked):
+    if router.route(folder) == intake_router.Routed(row.folder_key):
         return row.path
-    bare = row.asked.encode()
+    bare = row.folder_key.encode()
     routed = router.route(bare)
     return routed if isinstance(routed, intake_router.Unrouted) else bare + b"/" + rest
 

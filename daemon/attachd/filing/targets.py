@@ -8,26 +8,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.fs import free_names, move
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
 from attachd.model import State
 
 
-def aimed(desk: Desk, row_ids: Collection[int], group: move.Group) -> list[Row]:
+def aimed(runtime: Runtime, row_ids: Collection[int], group: move.Group) -> list[Row]:
     """The rows as they are now, with the names that they are to have: chosen one by one, and written down all at once.
 
     Who gets none here, because it cannot be chosen or another worker was faster, gets it when its turn comes.
     """
-    with desk.journal.transaction_for_reading() as connection:
+    with runtime.journal.transaction_for_reading() as connection:
         current = [row for row in rows.many(connection, row_ids) if row.state in (State.ATTACHED, State.REFUSED)]
     chosen: dict[int, tuple[str, bytes]] = {}
     taken: set[tuple[str, bytes]] = set()
-    choosers = {root: free_names.Chooser(path, group) for root, path in _roots(desk).items()}
+    choosers = {root: free_names.Chooser(path, group) for root, path in _roots(runtime).items()}
     for row in current:
-        if row.target is None and row.at_path and row.missing < 2 and desk.guard.sight.there:
-            desk.beats.beat()
+        if row.target is None and row.at_path and row.missing < 2 and runtime.guard.sight.there:
+            runtime.beats.beat()
             name = root_name(row)
             with suppress(OSError):
                 # What the journal promises to others it refuses itself.
@@ -37,7 +37,7 @@ def aimed(desk: Desk, row_ids: Collection[int], group: move.Group) -> list[Row]:
     if not chosen:
         return current
     aims = {row_id: _aim(*aim) for row_id, aim in chosen.items()}
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         group.fresh |= _named(connection, aims)
     return [rows.changed(row, aims[row.id]) if row.id in group.fresh else row for row in current]
 
@@ -55,8 +55,8 @@ def _named(connection: sqlite3.Connection, aims: Mapping[int, dict[str, Any]]) -
     return named
 
 
-def _roots(desk: Desk) -> dict[str, Path]:
-    return {"done": desk.config.folders.done, "failed": desk.config.folders.failed}
+def _roots(runtime: Runtime) -> dict[str, Path]:
+    return {"done": runtime.config.folders.done, "failed": runtime.config.folders.failed}
 
 
 def root_name(row: Row) -> str:
@@ -64,45 +64,45 @@ def root_name(row: Row) -> str:
     return "done" if row.state is State.ATTACHED else "failed"
 
 
-def root(desk: Desk, row: Row) -> Path:
+def root(runtime: Runtime, row: Row) -> Path:
     """The folder of that name."""
-    return _roots(desk)[root_name(row)]
+    return _roots(runtime)[root_name(row)]
 
 
 def wanted(row: Row) -> bytes:
     """Where its verdict puts a file: under the bare canonical key, the tree below the folder kept."""
-    return row.asked.encode() + b"/" + row.path.partition(b"/")[2]
+    return row.folder_key.encode() + b"/" + row.path.partition(b"/")[2]
 
 
-def targeted(desk: Desk, row: Row) -> Row:
+def targeted(runtime: Runtime, row: Row) -> Row:
     """Choose the name, and make it durable before the file moves.
 
     A name that was chosen before a crash, and has since been given to a file that is filed there, is chosen anew.
     """
     if row.target is not None:
-        with desk.journal.transaction_for_reading() as connection:
+        with runtime.journal.transaction_for_reading() as connection:
             if not queue.belongs_to_another(connection, root_name(row), row.target, row.id):
                 return row
-    return retarget(desk, row)
+    return retarget(runtime, row)
 
 
-def retarget(desk: Desk, row: Row) -> Row:
+def retarget(runtime: Runtime, row: Row) -> Row:
     """Choose another name, as durably: somebody has the one that it had."""
-    return aim_at(desk, row, wanted(row))
+    return aim_at(runtime, row, wanted(row))
 
 
-def aim_at(desk: Desk, row: Row, path: bytes) -> Row:
+def aim_at(runtime: Runtime, row: Row, path: bytes) -> Row:
     """Choose *path*, or the next number of it that is free, as durably. Raises OSError where it cannot be looked for."""
     name = root_name(row)
 
     def promised(target: bytes) -> bool:
-        with desk.journal.transaction_for_reading() as connection:
+        with runtime.journal.transaction_for_reading() as connection:
             return queue.promised(connection, name, target, row.id)
 
     while True:
-        target = free_names.choose(root(desk, row), path, promised)
+        target = free_names.choose(root(runtime, row), path, promised)
         try:
-            return change(desk, row, _aim(name, target))
+            return change(runtime, row, _aim(name, target))
         except sqlite3.IntegrityError:
             # Another worker promised the name to its file since it was chosen.
             continue
@@ -112,8 +112,8 @@ def _aim(root: str, target: bytes) -> dict[str, Any]:
     return {"root": root, "target": target, "reserved_dev": None, "reserved_ino": None}
 
 
-def change(desk: Desk, row: Row, values: dict[str, Any]) -> Row:
+def change(runtime: Runtime, row: Row, values: dict[str, Any]) -> Row:
     """Set columns of one row, durably; returns it as it is then."""
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         rows.change(connection, row.id, values)
         return rows.one(connection, row.id)

@@ -53,16 +53,16 @@ class Verifier:
         """*version* is that of the API; *content*: what is there is read too, and its SHA-256 compared (Jira Cloud)."""
         self._asker, self._version, self._wait, self._content = asker, version, wait, content
 
-    def issue(self, lane: str, rows: Sequence[Row]) -> Iterator[Compared]:
+    def issue(self, issue: str, rows: Sequence[Row]) -> Iterator[Compared]:
         """Compare all files of one issue with one listing of it."""
-        answer = self._asked(lambda: self._asker.listing(self._version, lane))
+        answer = self._asked(lambda: self._asker.listing(self._version, issue))
         if isinstance(answer, Broken):
             yield from (Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}") for row in rows)
             return
         found = attachments.parse_listing(answer.json) if answer.status == 200 else None
         if found is None and answer.status != 200:
             said = "; ".join(answer.words) or f"it answers {answer.status}"
-            yield from (Compared(row, Result.UNKNOWN, f"Jira does not show {lane}: {said}") for row in rows)
+            yield from (Compared(row, Result.UNKNOWN, f"Jira does not show {issue}: {said}") for row in rows)
             return
         there = {each.id: each for each in found.attachments} if found else {}
         for row in rows:
@@ -131,11 +131,11 @@ def verify(
     """Compare every file that was attached, or those of the issue *key*. Raises ``errors.Mistake`` (1) without a Jira."""
     with closing(connection.asking_client(config, config.jira.url, who)) as asker:
         verifier = Verifier(asker, _version(config, asker), wait, content=content)
-        for lane in lookup.lanes_accepted(journal, key):
-            rows = lookup.accepted(journal, lane)
+        for issue in lookup.issues_accepted(journal, key):
+            rows = lookup.accepted(journal, issue)
             ours = [row for row in rows if row.site == config.jira.url]
             if ours:
-                yield from verifier.issue(lane, ours)
+                yield from verifier.issue(issue, ours)
             elsewhere = (row for row in rows if row.site != config.jira.url)
             yield from (
                 Compared(row, Result.UNKNOWN, f"it was attached at another site ({row.site})") for row in elsewhere

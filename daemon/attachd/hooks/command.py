@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from attachd.config import loader
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.hooks import payload
 from attachd.journal import outbox
 from attachd.journal.outbox import Event
@@ -27,17 +27,17 @@ class Command:
 
     name, at_once = "command", 1
 
-    def __init__(self, desk: Desk, words: Sequence[str], wanted: frozenset[str]) -> None:
+    def __init__(self, runtime: Runtime, words: Sequence[str], wanted: frozenset[str]) -> None:
         """Run *words* for what is *wanted*."""
-        self._desk, self._words, self._wanted = desk, words, wanted
+        self._runtime, self._words, self._wanted = runtime, words, wanted
 
     def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
         """Run it for the first event; exit status 0 is a yes."""
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = outbox.shown(event, self._desk.journal.timeline())
-        content = payload.encoded(told, loader.instance(self._desk.config.file), self._desk.site.page)
+        told = outbox.shown(event, self._runtime.journal.timeline())
+        content = payload.encoded(told, loader.instance(self._runtime.config.file), self._runtime.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}
         try:

@@ -16,7 +16,7 @@ import structlog
 
 from attachd import text
 from attachd.delivery import pause
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.errors import Mistake
 from attachd.jira import connection
 from attachd.jira.client import Client
@@ -38,10 +38,10 @@ class Comment:
 
     name, at_once = "comment", 1000
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         """Comment as the account that attaches."""
-        self._desk = desk
-        self._began = desk.clock.now()
+        self._runtime = runtime
+        self._began = runtime.clock.now()
         self._tls: ssl.SSLContext | None = None
         self._named, self._tried = set[str](), set[str]()
 
@@ -50,16 +50,16 @@ class Comment:
         attached = [event for event in waiting if event.kind == "attached" and event.row]
         if (
             attached
-            and not self._desk.stopping.is_set()
-            and not is_ready(attached, self._desk.clock.now(), self.at_once)
+            and not self._runtime.stopping.is_set()
+            and not is_ready(attached, self._runtime.clock.now(), self.at_once)
         ):
             return 0, ""
-        reasons, gate = list[str](), pause.current(self._desk)
+        reasons, gate = list[str](), pause.current(self._runtime)
         for rows, first in batches(attached):
             left = [row for row in rows if row.ident not in self._named]
             if not left:
                 continue
-            if ended.is_set() or not gate.lets(left[0].lane):
+            if ended.is_set() or not gate.lets(left[0].issue):
                 return 0, ""
             try:
                 reason = self._comment(left, first)
@@ -75,12 +75,12 @@ class Comment:
 
     def _comment(self, rows: Sequence[Row], first: float) -> str:
         """Name these files of one issue; why not, or "" also where Jira declines it for good."""
-        lane = rows[0].lane
-        self._tls = self._tls or connection.tls_context(self._desk.config)
-        with closing(connection.make_client(self._desk.config, self._desk.credentials, self._tls)) as client:
+        issue = rows[0].issue
+        self._tls = self._tls or connection.tls_context(self._runtime.config)
+        with closing(connection.make_client(self._runtime.config, self._runtime.credentials, self._tls)) as client:
             # One that an earlier process, or an earlier try without an answer, may have made.
             if first < self._began or not self._tried.isdisjoint(row.ident for row in rows):
-                there = _named(client, lane)
+                there = _named(client, issue)
                 if isinstance(there, str):
                     return there
                 self._named |= there
@@ -88,7 +88,7 @@ class Comment:
             if not rows:
                 return ""
             self._tried.update(row.ident for row in rows)
-            answer = client.comment(lane, words(rows))
+            answer = client.comment(issue, words(rows))
         if isinstance(answer, Broken):
             return answer.error
         said = "; ".join(answer.words) or f"it answers {answer.status}"
@@ -96,17 +96,17 @@ class Comment:
             return said
         self._named.update(row.ident for row in rows)
         if answer.status in (200, 201):
-            log.info("hook.commented", issue=lane, files=len(rows))
+            log.info("hook.commented", issue=issue, files=len(rows))
         else:
             log.warning(
-                "hook.not_commented", issue=lane, reason=said, remedy="give the account the right to comment there"
+                "hook.not_commented", issue=issue, reason=said, remedy="give the account the right to comment there"
             )
         return ""
 
 
-def _named(client: Client, lane: str) -> set[str] | str:
+def _named(client: Client, issue: str) -> set[str] | str:
     """The files that comments of an issue name already; why that cannot be known."""
-    answer = connection.asked(lambda: client.comments(lane), threading.Event())
+    answer = connection.asked(lambda: client.comments(issue), threading.Event())
     if isinstance(answer, Reply) and answer.status in (403, 404):
         return set()
     if not isinstance(answer, Reply) or answer.status != 200 or not isinstance(answer.json, dict):
@@ -127,7 +127,7 @@ def batches(attached: Sequence[Event]) -> list[tuple[list[Row], float]]:
     by_issue: dict[str, tuple[list[Row], float]] = {}
     for event in attached:
         assert event.row is not None
-        by_issue.setdefault(event.row.lane, ([], event.at))[0].append(event.row)
+        by_issue.setdefault(event.row.issue, ([], event.at))[0].append(event.row)
     return list(by_issue.values())
 
 

@@ -18,7 +18,7 @@ import structlog
 from attachd import errors
 from attachd.config import validators
 from attachd.delivery import backoff
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.hooks import comment
 from attachd.hooks.command import Command
 from attachd.hooks.webhook import Webhook
@@ -58,14 +58,14 @@ class Target(Protocol):
 class Hooks:
     """The threads of all targets."""
 
-    def __init__(self, desk: Desk, targets: Sequence[Target]) -> None:
+    def __init__(self, runtime: Runtime, targets: Sequence[Target]) -> None:
         """Have events written for these targets from now on, and for no others."""
-        self._desk = desk
+        self._runtime = runtime
         self._ended = threading.Event()
         self._threads = [
             threading.Thread(target=self._loop, args=(each,), name=f"hook-{each.name}", daemon=True) for each in targets
         ]
-        outbox.begin(desk.journal, [each.name for each in targets])
+        outbox.begin(runtime.journal, [each.name for each in targets])
 
     def start(self) -> None:
         """Begin to tell."""
@@ -86,10 +86,10 @@ class Hooks:
     def _loop(self, target: Target) -> None:
         progress = Progress()
         while not self._ended.is_set():
-            last = self._desk.stopping.is_set()
+            last = self._runtime.stopping.is_set()
             done = False
             try:
-                done = step(self._desk, target, progress, self._ended) == (True, "")
+                done = step(self._runtime, target, progress, self._ended) == (True, "")
             except sqlite3.ProgrammingError:
                 return  # The end: nobody reads the journal any more.
             except sqlite3.OperationalError as error:
@@ -99,7 +99,7 @@ class Hooks:
             if last and not done:
                 return
             if not done:
-                self._desk.stopping.wait(wait_after(progress.failures))
+                self._runtime.stopping.wait(wait_after(progress.failures))
 
 
 @dataclass(slots=True)
@@ -115,11 +115,11 @@ def wait_after(failures: int) -> float:
     return backoff.file_wait(failures) if failures else LOOK_SECONDS
 
 
-def step(desk: Desk, target: Target, progress: Progress, ended: threading.Event) -> tuple[bool, str]:
+def step(runtime: Runtime, target: Target, progress: Progress, ended: threading.Event) -> tuple[bool, str]:
     """Tell what comes next; whether anything was told, and why it failed. A failure is logged once, and the end of it."""
-    waiting = outbox.after(desk.journal, target.name, target.at_once)
+    waiting = outbox.after(runtime.journal, target.name, target.at_once)
     if waiting and waiting[-1].id <= progress.told:
-        outbox.told(desk.journal, target.name, waiting[-1].id)
+        outbox.told(runtime.journal, target.name, waiting[-1].id)
         return True, ""
     waiting = [event for event in waiting if event.id > progress.told]
     if not waiting:
@@ -131,7 +131,7 @@ def step(desk: Desk, target: Target, progress: Progress, ended: threading.Event)
                 "hook.failed", hook=target.name, number=waiting[0].id, reason=reason, remedy="it is tried again"
             )
         progress.failures += 1
-        if desk.clock.now() - waiting[0].at < GIVE_UP_SECONDS:
+        if runtime.clock.now() - waiting[0].at < GIVE_UP_SECONDS:
             return False, reason
         log.error("hook.given_up", hook=target.name, number=waiting[0].id, kind=waiting[0].kind, reason=reason)
         told = 1
@@ -141,19 +141,19 @@ def step(desk: Desk, target: Target, progress: Progress, ended: threading.Event)
         progress.failures = 0
     if told:
         progress.told = waiting[told - 1].id
-        outbox.told(desk.journal, target.name, progress.told)
+        outbox.told(runtime.journal, target.name, progress.told)
     return bool(told), reason
 
 
-def targets(desk: Desk) -> list[Target]:
+def targets(runtime: Runtime) -> list[Target]:
     """Who is told, by the configuration."""
-    settings = desk.config.hooks
+    settings = runtime.config.hooks
     wanted = frozenset(settings.events or KINDS)
     found: list[Target] = []
     if settings.url:
-        found.append(Webhook(desk, settings.url, wanted))
+        found.append(Webhook(runtime, settings.url, wanted))
     if settings.command:
-        found.append(Command(desk, settings.command, wanted))
+        found.append(Command(runtime, settings.command, wanted))
     if settings.issue_comment:
-        found.append(comment.Comment(desk))
+        found.append(comment.Comment(runtime))
     return found

@@ -20,9 +20,9 @@ def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str
             "id": row.ident,
             "file": printable(row.path),
             "word": str(word(row.state, row.blocked)),
-            "issue": row.asked,
-            "resolved": row.lane,
-            "address": page(row.lane),
+            "issue": row.folder_key,
+            "resolved": row.issue,
+            "address": page(row.issue),
             "attachment": row.attachment,
             "stored_as": row.stored_as,
             "bytes": row.size,
@@ -39,7 +39,7 @@ def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str
 def in_words(event: Event) -> str:
     """One sentence, for a chat."""
     if event.row is not None:
-        name, issue = printable(event.row.path), event.row.lane
+        name, issue = printable(event.row.path), event.row.issue
         if event.kind == "attached":
             return f"{name} is attached to {issue}."
         return f"{name} was not attached to {issue}: {event.row.said or ''}"

@@ -16,7 +16,7 @@ import httpx
 
 from attachd import __version__
 from attachd.config import Config, loader, secrets
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.errors import Mistake
 from attachd.hooks import payload
 from attachd.jira import transport
@@ -35,12 +35,12 @@ class Webhook:
 
     name, at_once = "url", 1
 
-    def __init__(self, desk: Desk, url: str, wanted: frozenset[str]) -> None:
+    def __init__(self, runtime: Runtime, url: str, wanted: frozenset[str]) -> None:
         """Post to *url* what is *wanted*."""
-        self._desk, self._url, self._wanted = desk, url, wanted
+        self._runtime, self._url, self._wanted = runtime, url, wanted
         # Redirects are not followed, and neither the environment's proxies nor its passwords used.
         self._deadline = transport.Deadline()
-        wire = transport.transport(ssl.create_default_context(), desk.config.hooks.proxy, self._deadline)
+        wire = transport.transport(ssl.create_default_context(), runtime.config.hooks.proxy, self._deadline)
         self._http = httpx.Client(transport=wire, trust_env=False, follow_redirects=False, timeout=ANSWER_SECONDS)
 
     def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
@@ -49,17 +49,17 @@ class Webhook:
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = outbox.shown(event, self._desk.journal.timeline())
-        content = payload.encoded(told, loader.instance(self._desk.config.file), self._desk.site.page)
+        told = outbox.shown(event, self._runtime.journal.timeline())
+        content = payload.encoded(told, loader.instance(self._runtime.config.file), self._runtime.site.page)
         now = int(time.time())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"attachd/{__version__}",
-            "webhook-id": f"attachd-{self._desk.guard.inbox_id}-{event.id}",
+            "webhook-id": f"attachd-{self._runtime.guard.inbox_id}-{event.id}",
             "webhook-timestamp": str(now),
         }
         try:
-            if key := _key(self._desk.config):
+            if key := _key(self._runtime.config):
                 headers["webhook-signature"] = signature(key, headers["webhook-id"], now, content)
             self._deadline.start(ANSWER_SECONDS)
             with self._http.stream("POST", self._url, content=content, headers=headers) as answer:

@@ -221,7 +221,7 @@ class Admitting:
                     _write_down(connection, row, held)
             case examine.Free(sha256, lacks):
                 if lacks:
-                    about = log.bind(id=row.ident, issue=row.asked, file=printable(row.path))
+                    about = log.bind(id=row.ident, issue=row.folder_key, file=printable(row.path))
                     about.warning("file.incomplete", reason=f"{rows.end_missing(lacks)}; it is sent as it is")
                 claim = self._claim(connection, doubt, sha256) if doubt and sha256 else None
                 if claim is not None and sha256 is not None:
@@ -250,7 +250,7 @@ def _said(row: Row, verdict: gates.Wait | gates.Blocked, moment: Moment) -> admi
 
 def _write_down(connection: sqlite3.Connection, row: Row, held: admission.Hold) -> None:
     if held.blocked and held.blocked != row.blocked:
-        log.warning("file.blocked", id=row.ident, issue=row.asked, file=printable(row.path), reason=held.blocked)
+        log.warning("file.blocked", id=row.ident, issue=row.folder_key, file=printable(row.path), reason=held.blocked)
     admission.hold(connection, row, held)
 
 
@@ -288,7 +288,7 @@ def claim(doubt: Doubt, sha256: bytes, keys: frozenset[str], left: Callable[[Row
         told = admission.TOLD if sha256 in doubt.heard else 0
         return admission.Claim(0.0, told, "") if unknown else None
     back = [row for row in alike if left(row)]
-    here = [row for row in alike if keys & {row.asked, row.lane}]
+    here = [row for row in alike if keys & {row.folder_key, row.issue}]
     newest = next(iter([row for row in back if row in here] or back or here or alike))
     times = [row.doubt_at if row.doubt_at is not None else row.sent_at or 0.0 for row in alike]
     attempts = [row.doubt_attempt if row.doubt_attempt is not None else row.attempt or 0 for row in alike]

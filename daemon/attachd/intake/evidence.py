@@ -144,7 +144,7 @@ def departing(
         return [
             row
             for row in current
-            if not any((key, row.size) in unsettled for key in identity.keys(connection, row.asked))
+            if not any((key, row.size) in unsettled for key in identity.keys(connection, row.folder_key))
             and (not row.at_path or (may_count(row, moment, apart) and lies_there(guard.inbox, row.path) is False))
         ]
 
@@ -169,7 +169,7 @@ def former(connection: sqlite3.Connection, entry: Entry, epoch: int, evidence: E
     found = [row for row in candidates if evidence.lost.get(row.id) == row]
     sha256 = evidence.sums.get(entry.path)
     found = [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)]
-    return sorted(found, key=lambda row: row.asked not in evidence.keys)[:1]
+    return sorted(found, key=lambda row: row.folder_key not in evidence.keys)[:1]
 
 
 def may_count(row: Row, moment: admission.Moment, apart: float) -> bool:

@@ -118,11 +118,11 @@ class Visiting:
         self._router = router.of(config)
         self._endings, self._left_alone = Endings(), LeftAlone()
         self._nested = Nested(journal)
-        self._device, self._known, self._lost = 0, frozenset[bytes](), 0
+        self._device, self._known, self._lost = 0, frozenset[bytes](), False
         self.hiding = Hiding(config, Rulebook(config), self._router, self._network)
         self.listings = Listings()
 
-    def begin(self, device: int, known: frozenset[bytes], *, lost: int) -> None:
+    def begin(self, device: int, known: frozenset[bytes], *, lost: bool) -> None:
         """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was."""
         self._nested.begin(self._guard.inbox)
         self._device, self._known, self._lost = device, known, lost
@@ -356,7 +356,7 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
                 missing = admission.count_missing(connection, row, moment)
                 if missing >= 2 and row.state is State.READY:
                     admission.withdraw(connection, row, moment, "it was taken out of the inbox before it was sent")
-                    log.info("file.withdrawn", id=row.ident, issue=row.asked, file=printable(row.path))
+                    log.info("file.withdrawn", id=row.ident, issue=row.folder_key, file=printable(row.path))
 
 
 def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Moment) -> None:

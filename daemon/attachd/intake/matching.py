@@ -57,7 +57,7 @@ class Settling:
         key: str,
         *,
         network: Callable[[bytes], bool],
-        suspect: int = 0,
+        suspect: bool = False,
         endings: Endings | None = None,
         left_alone: LeftAlone | None = None,
         rules: Settle | None = None,
@@ -153,7 +153,7 @@ class Settling:
 
     def _is_open(self, found: Found) -> bool:
         """Whether the journal does not say already what this file is."""
-        if found.row is None or found.row.asked != self._key:
+        if found.row is None or found.row.folder_key != self._key:
             return True
         return intake_identity.judge(found.row, found.entry.print, self._guard.epoch, {}) is not Look.NOTHING
 
@@ -164,7 +164,7 @@ class Settling:
         row, now = found.row, found.entry.print
         if row is None:
             return self._is_nobodys(connection, found.entry, evidence, moment)
-        if row.asked != self._key and not (intake_identity.is_sent(row) and row.asked in evidence.keys):
+        if row.folder_key != self._key and not (intake_identity.is_sent(row) and row.folder_key in evidence.keys):
             return self._reroute(connection, row, found.entry, evidence, moment)
         match intake_identity.judge(row, now, moment.epoch, evidence.sums):
             case Look.ADOPT:
@@ -172,7 +172,7 @@ class Settling:
             case Look.SETTLE_ANEW if not intake_evidence.former(connection, found.entry, moment.epoch, evidence):
                 admission.settle_anew(connection, row, now, moment, suspect=self._suspect)
             case Look.SETTLE_ANEW | Look.REPLACED:
-                log.info("file.replaced", id=row.ident, issue=row.asked, file=printable(row.path))
+                log.info("file.replaced", id=row.ident, issue=row.folder_key, file=printable(row.path))
                 _detach(connection, row, moment, "its content was replaced before it was attached", evidence)
                 return self._is_nobodys(connection, found.entry, evidence, moment)
             case Look.READ | Look.NOTHING:
@@ -215,7 +215,7 @@ class Settling:
         the path, and the file is a new job there.
         """
         for row in intake_evidence.former(connection, entry, moment.epoch, evidence):
-            if row.asked in evidence.keys or not intake_identity.is_sent(row):
+            if row.folder_key in evidence.keys or not intake_identity.is_sent(row):
                 log.info(
                     "file.moved", id=row.ident, issue=self._key, file=printable(entry.path), was=printable(row.path)
                 )

@@ -61,7 +61,7 @@ class Scanner:
         self._mount: Mount | None = None
         self._term = ""
         self._there = False
-        self._lost, self._heard, self._config = 0, False, config
+        self._lost, self._heard, self._config = False, False, config
         self._strays: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
         #: What the journal says of it; unknown at first: a process that was here before may have written it.
@@ -180,7 +180,7 @@ class Scanner:
         sighted = self._visiting.sighted(gone) if gone else set[int]()
         with self._journal.transaction(durable=False) as connection:
             for row in gone:
-                if row.id in sighted or blind & identity.keys(connection, row.asked):
+                if row.id in sighted or blind & identity.keys(connection, row.folder_key):
                     continue
                 if rows.find(connection, row.id) == row:
                     admission.depart(connection, row, moment)
@@ -188,7 +188,7 @@ class Scanner:
     def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
         status, known = os.fstat(inbox), self._known_folders(only)
-        self._lost = int(self._journal.value("SELECT value FROM meta WHERE key = 'lost'") or 0)
+        self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
         if self._lost and not self._heard:
             self._heard = note_claims.gather(self._journal, self._config.folders.failed, self._beat)
         self._visiting.begin(status.st_dev, known, lost=self._lost)

@@ -173,7 +173,7 @@ def _described(connection: sqlite3.Connection, ident: str) -> Row | None:
 
 
 def _same_issue(connection: sqlite3.Connection, row: Row, key: str) -> bool:
-    return bool(identity.keys_of(connection, key) & {row.asked, row.lane})
+    return bool(identity.keys_of(connection, key) & {row.folder_key, row.issue})
 
 
 def _came_into(connection: sqlite3.Connection, described: Row, note: bytes) -> list[Row]:

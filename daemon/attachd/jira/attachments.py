@@ -22,11 +22,11 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All attachments of an issue, under the key that Jira answered with; ``issue`` is its number, which no move changes."""
+    """All attachments of an issue, under the key that Jira answered with; ``issue_id`` is its number, which no move changes."""
 
     key: str
     attachments: tuple[Attachment, ...]
-    issue: str = ""
+    issue_id: str = ""
 
 
 def parse_listing(issue: Any) -> Listing | None:

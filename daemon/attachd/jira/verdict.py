@@ -259,8 +259,8 @@ def throttled(reply: Reply, issue: str) -> Fault:
 
     Where Jira says no time the wait grows; 0 is a second, since Data Center says it too.
     """
-    asked = retry_after(reply)
-    wait = None if asked is None else max(asked, 1.0)
+    wanted = retry_after(reply)
+    wait = None if wanted is None else max(wanted, 1.0)
     match reply.header("ratelimit-reason"):
         case "jira-per-issue-on-write":
             return Fault(Scope.ISSUE, "rate-limit", f"Jira's write limit for {issue}", issue, wait)

@@ -20,7 +20,7 @@ class Place:
     """Where a file lies and where it is to go: the path below inbox, the folder's key, the name that is sent."""
 
     path: bytes
-    asked: str
+    folder_key: str
     name: str
 
 
@@ -57,10 +57,10 @@ class New:
     print: Fingerprint
 
 
-def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: int = 0) -> list[int]:
+def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool = False) -> list[int]:
     """Note files that no row knows; they are SEEN, and settle. Returns the rows' ids, in order.
 
-    *suspect* is not 0: a journal was lost or restored (``database``), so that they may be attached already.
+    *suspect*: a journal was lost or restored, so that they may be attached already.
     """
     ids = list[int]()
     for start in range(0, len(files), rows.AT_ONCE):
@@ -68,17 +68,19 @@ def add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *,
     return ids
 
 
-def _add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: int) -> range:
+def _add(connection: sqlite3.Connection, files: Sequence[New], moment: Moment, *, suspect: bool) -> range:
     since = _suspect_at(suspect)
-    marks = "(?, ?, coalesce((SELECT lane FROM moved WHERE asked = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)"
+    marks = (
+        "(?, ?, coalesce((SELECT issue FROM moved WHERE folder_key = ?), ?), ?, ?, ?, ?, ?, ?, ?, 'SEEN', ?, ?, ?, ?)"
+    )
     bound: list[object] = []
     for file in files:
         place, now = file.place, file.print
-        bound += (place.path, place.asked, place.asked, place.asked, place.name)
+        bound += (place.path, place.folder_key, place.folder_key, place.folder_key, place.name)
         bound += (now.size, now.mtime_ns, now.ctime_ns, now.dev, now.ino, moment.epoch)
         bound += (moment.now, moment.now, moment.boot, since)
     added = connection.execute(
-        "INSERT INTO file (path, asked, lane, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
+        "INSERT INTO file (path, folder_key, issue, name, size, mtime_ns, ctime_ns, dev, ino, epoch, state, since, seen_at,"
         f" quiet_boot, suspect_at) VALUES {','.join([marks] * len(files))}",
         bound,
     )
@@ -101,7 +103,7 @@ def identity(print_: Fingerprint, epoch: int) -> dict[str, object]:
     }
 
 
-def _suspect_at(suspect: int) -> float | None:
+def _suspect_at(suspect: bool) -> float | None:
     """Since when a file may have been attached by an attempt that this journal does not know: 0, unknown; None if it cannot be.
 
     Neither its ctime nor its mtime tells: it may have come back from failed, or out of a backup, a moment ago.
@@ -110,7 +112,7 @@ def _suspect_at(suspect: int) -> float | None:
 
 
 def settle_anew(
-    connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment, *, suspect: int = 0
+    connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment, *, suspect: bool = False
 ) -> None:
     """The content of an unsent row changed: what was known of it is forgotten, it is SEEN as of now. *suspect*: as ``add``."""
     same = (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns)
@@ -164,9 +166,14 @@ def withdraw(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why:
 
 def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: Fingerprint, moment: Moment) -> None:
     """The file was renamed: its row goes with it. Only for the same issue, or for a row that was never sent."""
-    lane = connection.execute("SELECT lane FROM moved WHERE asked = ?", (place.asked,)).fetchone()
-    where = {"path": place.path, "generation": 0, "asked": place.asked, "lane": lane[0] if lane else place.asked}
-    if row.asked != place.asked:
+    issue = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (place.folder_key,)).fetchone()
+    where = {
+        "path": place.path,
+        "generation": 0,
+        "folder_key": place.folder_key,
+        "issue": issue[0] if issue else place.folder_key,
+    }
+    if row.folder_key != place.folder_key:
         where |= {
             "contested": None,
             "contested_at": None,

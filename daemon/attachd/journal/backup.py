@@ -88,7 +88,7 @@ def checked(source: Path) -> str | None:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             found = copy.execute("PRAGMA quick_check").fetchone()[0]
             tables = {row[0] for row in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            whole = found == "ok" and {"file", "meta", "lane", "transition"} <= tables
+            whole = found == "ok" and {"file", "meta", "issue_queue", "transition"} <= tables
             inbox = copy.execute("SELECT value FROM meta WHERE key = 'inbox'").fetchone() if whole else None
     except sqlite3.Error as error:
         raise Mistake(_no_journal(source, str(error)), exit_code=1) from error
@@ -163,7 +163,7 @@ def doubt(connection: sqlite3.Connection, now: float) -> int:
         " WHERE state = 'READY' AND doubt_attempt IS NULL"
     )
     connection.execute("UPDATE file SET suspect_at = 0 WHERE state = 'SEEN'")
-    database.put(connection, "lost", database.RESTORED)
+    database.put(connection, "lost", 1)
     return int(connection.execute("SELECT count(*) FROM file WHERE finished_at IS NULL").fetchone()[0])
 
 

@@ -39,42 +39,42 @@ def shown(done: Resumed, line: Timeline) -> Resumed:
     return replace(done, ended=ended, tried=tried, kept=kept)
 
 
-def knows(connection: sqlite3.Connection, lane: str) -> bool:
+def knows(connection: sqlite3.Connection, issue: str) -> bool:
     """Whether there has ever been a file for this issue."""
-    sent = "SELECT 1 FROM lane WHERE issue = :lane"
-    unsent = "SELECT 1 FROM file INDEXED BY file_inode WHERE finished_at IS NULL AND lane = :lane"
-    return connection.execute(f"{sent} UNION ALL {unsent} LIMIT 1", {"lane": lane}).fetchone() is not None
+    sent = "SELECT 1 FROM issue_queue WHERE issue = :issue"
+    unsent = "SELECT 1 FROM file INDEXED BY file_inode WHERE finished_at IS NULL AND issue = :issue"
+    return connection.execute(f"{sent} UNION ALL {unsent} LIMIT 1", {"issue": issue}).fetchone() is not None
 
 
-def lane_of(connection: sqlite3.Connection, key: str) -> str:
+def issue_of(connection: sqlite3.Connection, key: str) -> str:
     """The key under which an issue is known to be reached; the same one unless it was moved."""
-    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (key,)).fetchone()
+    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (key,)).fetchone()
     return str(found[0]) if found else key
 
 
-def pause(connection: sqlite3.Connection, lane: str, now: float, seconds: float | None) -> Pause:
+def pause(connection: sqlite3.Connection, issue: str, now: float, seconds: float | None) -> Pause:
     """Pause one issue ("": everything) until ``resume``, or for so many seconds. An earlier one by hand is replaced."""
-    earlier = pauses.find(connection, Scope.OPERATOR, lane)
+    earlier = pauses.find(connection, Scope.OPERATOR, issue)
     goes_on = earlier is not None and earlier.holds(now)
     if earlier is not None and not goes_on:
         pauses.drop(connection, earlier.scope, earlier.subject, now)
     since = earlier.since if earlier is not None and goes_on else now
     cure, wait = (Cure.HAND, 0.0) if seconds is None else (Cure.TIME, seconds)
-    made = Pause(Scope.OPERATOR, lane, BY_HAND, "paused by hand", cure, since, now + wait, wait, 1, now)
+    made = Pause(Scope.OPERATOR, issue, BY_HAND, "paused by hand", cure, since, now + wait, wait, 1, now)
     pauses.put(connection, made)
     if not goes_on:
         outbox.put_pause(connection, "paused", made, now)
     return made
 
 
-def resume(connection: sqlite3.Connection, lane: str, now: float) -> Resumed:
+def resume(connection: sqlite3.Connection, issue: str, now: float) -> Resumed:
     """End what holds one issue alone ("": everything), and count its files anew for ``limits.issue_files_per_hour``.
 
     What only a try can end is tried at once. What Jira asked us to wait is waited. What was learned about the one issue, that
     it was moved or cannot be seen any more, is forgotten.
     """
-    forgotten = _forget(connection, lane) if lane else ()
-    holding = [p for p in pauses.read(connection) if lane in ("", p.subject) and p.holds(now)]
+    forgotten = _forget(connection, issue) if issue else ()
+    holding = [p for p in pauses.read(connection) if issue in ("", p.subject) and p.holds(now)]
     kept = tuple(p for p in holding if p.kind == ASKED_BY_JIRA)
     tried = tuple(p for p in holding if p not in kept and p.cure is Cure.PROBE)
     ended = tuple(p for p in holding if p not in kept and p not in tried)
@@ -83,19 +83,19 @@ def resume(connection: sqlite3.Connection, lane: str, now: float) -> Resumed:
         outbox.put_pause(connection, "resumed", each, now)
     for each in tried:
         pauses.put(connection, replace(each, until=0.0))
-    one = "" if not lane else " AND lane = :lane"
-    believed = connection.execute(f"UPDATE file SET held = 2 WHERE {_HELD}{one} AND {_UNKNOWN}", {"lane": lane})
+    one = "" if not issue else " AND issue = :issue"
+    believed = connection.execute(f"UPDATE file SET held = 2 WHERE {_HELD}{one} AND {_UNKNOWN}", {"issue": issue})
     again = connection.execute(
-        f"UPDATE file SET due = 0, wait = 0 WHERE {_HELD}{one} AND NOT ({_UNKNOWN})", {"lane": lane}
+        f"UPDATE file SET due = 0, wait = 0 WHERE {_HELD}{one} AND NOT ({_UNKNOWN})", {"issue": issue}
     )
-    connection.execute("UPDATE lane SET counted_from = ? WHERE ? IN ('', issue)", (now, lane))
+    connection.execute("UPDATE issue_queue SET counted_from = ? WHERE ? IN ('', issue)", (now, issue))
     return Resumed(ended, tried, kept, believed.rowcount, again.rowcount, forgotten)
 
 
-def _forget(connection: sqlite3.Connection, lane: str) -> tuple[str, ...]:
+def _forget(connection: sqlite3.Connection, issue: str) -> tuple[str, ...]:
     """Forget what was learned about an issue; returns the keys that were taken to lead to it."""
-    connection.execute("DELETE FROM struck WHERE lane = ?", (lane,))
-    found = connection.execute("SELECT asked FROM moved WHERE lane = ? ORDER BY asked", (lane,)).fetchall()
+    connection.execute("DELETE FROM struck WHERE issue = ?", (issue,))
+    found = connection.execute("SELECT folder_key FROM moved WHERE issue = ? ORDER BY folder_key", (issue,)).fetchall()
     for record in found:
-        moved_issues.split_lane(connection, record[0])
+        moved_issues.split_issue(connection, record[0])
     return tuple(record[0] for record in found)

@@ -83,7 +83,7 @@ class Standing:
         return counts
 
 
-#: The states of unfinished files that an index of their own counts; of those that are READY each lane knows how many.
+#: The states of unfinished files that an index of their own counts; of those that are READY each issue knows how many.
 _INDEXED = (State.SEEN, State.SENDING, State.DOUBTFUL, State.ATTACHED, State.REFUSED)
 
 
@@ -91,7 +91,9 @@ def standing(journal: Journal) -> Standing:
     """Count what is not finished. What waits to be sent, which may be a million files, is not counted one by one."""
     with journal.transaction_for_reading() as connection:
         counts = [f"(SELECT count(*) FROM file WHERE {_having(state)})" for state in _INDEXED]
-        found = connection.execute(f"SELECT {', '.join(counts)}, (SELECT total(ready) FROM lane WHERE ready > 0)")
+        found = connection.execute(
+            f"SELECT {', '.join(counts)}, (SELECT total(ready) FROM issue_queue WHERE ready > 0)"
+        )
         *numbers, ready = found.fetchone()
         blocked = connection.execute(
             "SELECT state, count(*) FROM file WHERE blocked IS NOT NULL AND finished_at IS NULL GROUP BY state"

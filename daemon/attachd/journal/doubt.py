@@ -13,56 +13,57 @@ def orphans(connection: sqlite3.Connection) -> list[rows.Row]:
     return [rows.from_sql(record) for record in connection.execute(rows.SELECT + "WHERE state = 'SENDING'")]
 
 
-def doubtful_lanes(connection: sqlite3.Connection, now: float, busy: Collection[str], site: str) -> list[str]:
+def doubtful_issues(connection: sqlite3.Connection, now: float, busy: Collection[str], site: str) -> list[str]:
     """Issues of a site with files in doubt whose next look is due, the most overdue first."""
     found = connection.execute(
-        "SELECT lane FROM file WHERE state = 'DOUBTFUL' AND due <= ? AND coalesce(site, ?) = ?"
-        " GROUP BY lane ORDER BY min(due) LIMIT ?",
+        "SELECT issue FROM file WHERE state = 'DOUBTFUL' AND due <= ? AND coalesce(site, ?) = ?"
+        " GROUP BY issue ORDER BY min(due) LIMIT ?",
         (now, site, site, len(busy) + 1),
     )
     return [record[0] for record in found if record[0] not in busy]
 
 
-def in_doubt(connection: sqlite3.Connection, lane: str, site: str) -> list[rows.Row]:
+def in_doubt(connection: sqlite3.Connection, issue: str, site: str) -> list[rows.Row]:
     """All files of a site's issue that are in doubt: one listing serves them all."""
     found = connection.execute(
-        rows.SELECT + "WHERE state = 'DOUBTFUL' AND lane = ? AND coalesce(site, ?) = ? ORDER BY id", (lane, site, site)
+        rows.SELECT + "WHERE state = 'DOUBTFUL' AND issue = ? AND coalesce(site, ?) = ? ORDER BY id",
+        (issue, site, site),
     )
     return [rows.from_sql(record) for record in found]
 
 
-def may_own(connection: sqlite3.Connection, lane: str, since: float, site: str) -> list[rows.Row]:
+def may_own(connection: sqlite3.Connection, issue: str, since: float, site: str) -> list[rows.Row]:
     """All files of a site's issue that may own an attachment that shows up.
 
     Those that are or were in doubt; those that failed *since* then because they may be attached, which may still arrive; and
     those that were sent again and attached *since* then: what comes late of their first attempt is theirs too.
     """
     found = connection.execute(
-        rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND lane = ?"
+        rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND issue = ?"
         " AND coalesce(site, ?) = ? AND (state IN ('READY', 'DOUBTFUL') OR may_be_attached = 1) ORDER BY id",
-        (lane, site, site),
+        (issue, site, site),
     ).fetchall()
     found += connection.execute(
         rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND doubt_attempt IS NOT NULL AND heir IS NULL"
-        " AND lane = ? AND verdict_at >= ? AND coalesce(site, ?) = ?",
-        (lane, since, site, site),
+        " AND issue = ? AND verdict_at >= ? AND coalesce(site, ?) = ?",
+        (issue, since, site, site),
     ).fetchall()
     found += connection.execute(
-        rows.SELECT + "WHERE lane = ? AND verdict_at >= ? AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')"
+        rows.SELECT + "WHERE issue = ? AND verdict_at >= ? AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')"
         " AND attempt > doubt_attempt AND site = ?",
-        (lane, since, site),
+        (issue, since, site),
     ).fetchall()
     return [rows.from_sql(record) for record in found]
 
 
 def in_doubt_elsewhere(connection: sqlite3.Connection, row: rows.Row) -> list[str]:
-    """Other lanes with a file of this one's stored name and size that was sent and has no verdict, or was ever in doubt."""
+    """Other issues with a file of this one's stored name and size that was sent and has no verdict, or was ever in doubt."""
     # Each half has an index of its own.
-    alike = "lane <> :lane AND name = :name AND size = :size"
+    alike = "issue <> :issue AND name = :name AND size = :size"
     found = connection.execute(
-        f"SELECT lane FROM file WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND {alike}"
-        f" UNION SELECT lane FROM file WHERE state = 'SENDING' AND {alike}",
-        {"lane": row.lane, "name": row.name, "size": row.size},
+        f"SELECT issue FROM file WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND {alike}"
+        f" UNION SELECT issue FROM file WHERE state = 'SENDING' AND {alike}",
+        {"issue": row.issue, "name": row.name, "size": row.size},
     )
     return [record[0] for record in found]
 
@@ -79,30 +80,30 @@ def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[st
     return found
 
 
-def listed_before(connection: sqlite3.Connection, lane: str) -> dict[str, int]:
+def listed_before(connection: sqlite3.Connection, issue: str) -> dict[str, int]:
     """Ids that listings of this issue have shown, each with the number of the last attempt before the first of these."""
-    found = connection.execute("SELECT attachment, attempt FROM listed WHERE lane = ?", (lane,))
+    found = connection.execute("SELECT attachment, attempt FROM listed WHERE issue = ?", (issue,))
     return dict(found.fetchall())
 
 
-def remember_listing(connection: sqlite3.Connection, lane: str, attachments: Collection[str], attempt: int) -> None:
+def remember_listing(connection: sqlite3.Connection, issue: str, attachments: Collection[str], attempt: int) -> None:
     """Remember what a listing showed; *attempt* is the last attempt that was begun before it was asked for."""
     connection.executemany(
-        "INSERT INTO listed (lane, attachment, attempt) VALUES (?, ?, ?)"
-        " ON CONFLICT (lane, attachment) DO UPDATE SET times = times + 1",
-        [(lane, attachment, attempt) for attachment in attachments],
+        "INSERT INTO listed (issue, attachment, attempt) VALUES (?, ?, ?)"
+        " ON CONFLICT (issue, attachment) DO UPDATE SET times = times + 1",
+        [(issue, attachment, attempt) for attachment in attachments],
     )
 
 
-def to_be_shown(connection: sqlite3.Connection, lane: str, site: str, since: float) -> list[str]:
+def to_be_shown(connection: sqlite3.Connection, issue: str, site: str, since: float) -> list[str]:
     """Ids that a listing of this issue shows unless they were deleted or it is old: two earlier ones did, or Jira gave them
     to files of ours *since* then. The newest first.
     """
     found = connection.execute(
-        "SELECT attachment FROM listed WHERE lane = :lane AND times > 1"
-        " UNION SELECT attachment FROM file WHERE lane = :lane AND site = :site AND verdict_at >= :since"
+        "SELECT attachment FROM listed WHERE issue = :issue AND times > 1"
+        " UNION SELECT attachment FROM file WHERE issue = :issue AND site = :site AND verdict_at >= :since"
         " AND attachment IS NOT NULL AND state IN ('ATTACHED', 'DONE')",
-        {"lane": lane, "site": site, "since": since},
+        {"issue": issue, "site": site, "since": since},
     )
     return sorted((record[0] for record in found), key=lambda number: (len(number), number), reverse=True)
 
@@ -121,11 +122,11 @@ def sent_by(connection: sqlite3.Connection, site: str, attachments: Sequence[str
     return found
 
 
-def misstored_elsewhere(connection: sqlite3.Connection, lane: str, since: float) -> bool:
+def misstored_elsewhere(connection: sqlite3.Connection, issue: str, since: float) -> bool:
     """Whether Jira has stored a file of another issue in a wrong size since then: failed, and yet with an attachment."""
     found = connection.execute(
-        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND state IN ('REFUSED', 'FAILED') AND lane <> ? AND verdict_at >= ?"
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND state IN ('REFUSED', 'FAILED') AND issue <> ? AND verdict_at >= ?"
         " LIMIT 1",
-        (lane, since),
+        (issue, since),
     )
     return found.fetchone() is not None

@@ -44,12 +44,12 @@ def content(print_: Fingerprint) -> tuple[int, int, int, int]:
     return print_.dev, print_.ino, print_.size, print_.mtime_ns
 
 
-def keys(connection: sqlite3.Connection, asked: str) -> frozenset[str]:
+def keys(connection: sqlite3.Connection, folder_key: str) -> frozenset[str]:
     """All keys under which the issue of this one is known: those of before it was moved, too."""
-    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (asked,)).fetchone()
-    lane = found[0] if found else asked
-    former = connection.execute("SELECT asked FROM moved WHERE lane = ?", (lane,))
-    return frozenset({asked, lane, *(record[0] for record in former)})
+    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (folder_key,)).fetchone()
+    issue = found[0] if found else folder_key
+    former = connection.execute("SELECT folder_key FROM moved WHERE issue = ?", (issue,))
+    return frozenset({folder_key, issue, *(record[0] for record in former)})
 
 
 #: What was sent, or is being sent, and is not finished; with the indexes of it.
@@ -58,17 +58,17 @@ _TO_BE_SENT_AGAIN = "state = 'READY' AND doubt_attempt IS NOT NULL AND finished_
 _EVER_DOUBTFUL = f"INDEXED BY file_ever_doubtful WHERE {_TO_BE_SENT_AGAIN}"
 
 
-def sent(connection: sqlite3.Connection, asked: Collection[str], sizes: Collection[int]) -> list[rows.Row]:
+def sent(connection: sqlite3.Connection, keys: Collection[str], sizes: Collection[int]) -> list[rows.Row]:
     """Unfinished rows of one issue, known under these keys, whose bytes may have left, of these sizes.
 
     Only their SHA-256 tells whether a file is theirs.
     """
-    some, issue = rows.filled(sizes), rows.filled(asked)
-    within = f"asked IN ({rows.marks(issue)}) AND size IN ({rows.marks(some)})"
-    found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {within}", (*issue, *some)).fetchall()
+    some, some_keys = rows.filled(sizes), rows.filled(keys)
+    within = f"folder_key IN ({rows.marks(some_keys)}) AND size IN ({rows.marks(some)})"
+    found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {within}", (*some_keys, *some)).fetchall()
     again = connection.execute(
-        f"{rows.SELECT}WHERE {_TO_BE_SENT_AGAIN} AND lane IN ({rows.marks(issue)}) AND {within}",
-        (*issue, *issue, *some),
+        f"{rows.SELECT}WHERE {_TO_BE_SENT_AGAIN} AND issue IN ({rows.marks(some_keys)}) AND {within}",
+        (*some_keys, *some_keys, *some),
     )
     return sorted(map(rows.from_sql, [*found, *again]), key=lambda row: row.id)
 
@@ -83,7 +83,7 @@ def departed(connection: sqlite3.Connection) -> list[rows.Row]:
 
 def unsettled_sizes(connection: sqlite3.Connection) -> set[tuple[str, int]]:
     """Key and size of each file that has not settled, or is blocked: whose it is was not found out yet."""
-    return set(map(tuple, connection.execute("SELECT DISTINCT asked, size FROM file WHERE state = 'SEEN'")))
+    return set(map(tuple, connection.execute("SELECT DISTINCT folder_key, size FROM file WHERE state = 'SEEN'")))
 
 
 def uncertain(connection: sqlite3.Connection, size: int) -> list[rows.Row]:
@@ -110,24 +110,24 @@ def hear(connection: sqlite3.Connection, said: Collection[tuple[int, bytes]]) ->
     connection.executemany("INSERT OR IGNORE INTO hearsay (size, sha256) VALUES (?, ?)", said)
 
 
-def lane_of(connection: sqlite3.Connection, key: str) -> str:
+def issue_of(connection: sqlite3.Connection, key: str) -> str:
     """The key under which an issue is known to be reached; the same one unless it was moved."""
-    found = connection.execute("SELECT lane FROM moved WHERE asked = ?", (key,)).fetchone()
+    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (key,)).fetchone()
     return str(found[0]) if found else key
 
 
 def keys_of(connection: sqlite3.Connection, key: str) -> frozenset[str]:
     """All keys under which an issue is known to be reached."""
-    lane = lane_of(connection, key)
-    others = connection.execute("SELECT asked FROM moved WHERE lane = ?", (lane,))
-    return frozenset({key, lane, *(record[0] for record in others)})
+    issue = issue_of(connection, key)
+    others = connection.execute("SELECT folder_key FROM moved WHERE issue = ?", (issue,))
+    return frozenset({key, issue, *(record[0] for record in others)})
 
 
 def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
     """Where below failed the files of this issue were put that have the size and the time of this one."""
     found = connection.execute(
-        "SELECT target FROM file WHERE state = 'FAILED' AND asked = ? AND size = ? AND mtime_ns = ? AND target IS NOT NULL",
-        (row.asked, row.size, row.mtime_ns),
+        "SELECT target FROM file WHERE state = 'FAILED' AND folder_key = ? AND size = ? AND mtime_ns = ? AND target IS NOT NULL",
+        (row.folder_key, row.size, row.mtime_ns),
     )
     return [record[0] for record in found]
 

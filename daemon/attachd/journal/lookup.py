@@ -44,25 +44,25 @@ def noted(journal: Journal, note: bytes) -> Row | None:
 
 def ahead(journal: Journal, row: Row) -> int:
     """How many files of the same issue come before this one."""
-    before = "SELECT count(*) FROM file WHERE state = 'READY' AND lane = ? AND id < ?"
-    return int(journal.value(before, (row.lane, row.id)))
+    before = "SELECT count(*) FROM file WHERE state = 'READY' AND issue = ? AND id < ?"
+    return int(journal.value(before, (row.issue, row.id)))
 
 
-def contested_in(journal: Journal, lane: str) -> Row | None:
+def contested_in(journal: Journal, issue: str) -> Row | None:
     """A file of this issue that Jira refused, without a verdict yet: the others wait for that."""
-    return _first(journal, "WHERE contested IS NOT NULL AND state = 'READY' AND lane = ? ORDER BY id LIMIT 1", lane)
+    return _first(journal, "WHERE contested IS NOT NULL AND state = 'READY' AND issue = ? ORDER BY id LIMIT 1", issue)
 
 
 def twin_in_doubt(journal: Journal, row: Row) -> Row | None:
     """A file in doubt of the same issue, stored name and size: the two could not be told apart."""
-    twins = "WHERE state = 'DOUBTFUL' AND lane = ? AND name = ? AND size = ? AND id <> ? LIMIT 1"
-    return _first(journal, twins, row.lane, row.name, row.size, row.id)
+    twins = "WHERE state = 'DOUBTFUL' AND issue = ? AND name = ? AND size = ? AND id <> ? LIMIT 1"
+    return _first(journal, twins, row.issue, row.name, row.size, row.id)
 
 
 def has_accepted(journal: Journal, row: Row) -> bool:
     """Whether the issue of this row has ever accepted a file."""
     with journal.transaction_for_reading() as connection:
-        return queue.accepted_before(connection, row.site or "", row.lane)
+        return queue.accepted_before(connection, row.site or "", row.issue)
 
 
 def every_pause(journal: Journal) -> list[Pause]:
@@ -72,10 +72,10 @@ def every_pause(journal: Journal) -> list[Pause]:
         return [line.pause(each) for each in pauses.read(connection)]
 
 
-def lane_of(journal: Journal, key: str) -> str:
+def issue_of(journal: Journal, key: str) -> str:
     """The key under which an issue is known to be reached."""
     with journal.transaction_for_reading() as connection:
-        return by_hand.lane_of(connection, key)
+        return by_hand.issue_of(connection, key)
 
 
 def fact(journal: Journal, key: str) -> object:
@@ -99,8 +99,8 @@ def history(journal: Journal, key: str, only: Word | None, limit: int, *, since:
     """All files, the newest first; or those of one issue under any of its keys, in one state, dropped or decided *since*."""
     conditions, parameters = ["1"], list[object]()
     if key:
-        conditions.append("(asked IN (?, ?) OR lane IN (?, ?))")
-        parameters += [key, lane_of(journal, key)] * 2
+        conditions.append("(folder_key IN (?, ?) OR issue IN (?, ?))")
+        parameters += [key, issue_of(journal, key)] * 2
     if only is not None:
         states = [state for state in State if WORDS[state] is only]
         waiting = "(blocked IS NULL OR finished_at IS NOT NULL)"
@@ -116,21 +116,21 @@ def history(journal: Journal, key: str, only: Word | None, limit: int, *, since:
     return select(journal, f"WHERE {where} ORDER BY id DESC LIMIT ?", [*parameters, limit])
 
 
-def lanes_accepted(journal: Journal, key: str) -> list[str]:
+def issues_accepted(journal: Journal, key: str) -> list[str]:
     """The issues that have accepted files, or (*key*) this one, under whichever of its keys."""
     found = [
-        row[0] for row in journal.rows("SELECT DISTINCT lane FROM file WHERE attachment IS NOT NULL ORDER BY lane")
+        row[0] for row in journal.rows("SELECT DISTINCT issue FROM file WHERE attachment IS NOT NULL ORDER BY issue")
     ]
     if not key:
         return found
-    asked = journal.rows("SELECT DISTINCT lane FROM file WHERE attachment IS NOT NULL AND asked = ?", (key,))
-    wanted = {key, lane_of(journal, key), *(row[0] for row in asked)}
-    return [lane for lane in found if lane in wanted]
+    under_key = journal.rows("SELECT DISTINCT issue FROM file WHERE attachment IS NOT NULL AND folder_key = ?", (key,))
+    wanted = {key, issue_of(journal, key), *(row[0] for row in under_key)}
+    return [issue for issue in found if issue in wanted]
 
 
-def accepted(journal: Journal, lane: str) -> list[Row]:
+def accepted(journal: Journal, issue: str) -> list[Row]:
     """The files that an issue has accepted, in the order in which they were."""
-    return select(journal, "WHERE attachment IS NOT NULL AND lane = ? ORDER BY verdict_at, id", (lane,))
+    return select(journal, "WHERE attachment IS NOT NULL AND issue = ? ORDER BY verdict_at, id", (issue,))
 
 
 def by_id(journal: Journal, row_id: int) -> Row | None:
@@ -143,8 +143,8 @@ def search(journal: Journal, wanted: str, limit: int) -> list[Row]:
     ident = wanted[1:] if wanted[:1] in "Ff" and wanted[1:].isdigit() else ""
     return select(
         journal,
-        "WHERE instr(lower(CAST(path AS TEXT)), lower(:text)) OR instr(lower(asked), lower(:text))"
-        " OR instr(lower(lane), lower(:text)) OR attachment = :text OR CAST(id AS TEXT) = :ident ORDER BY id DESC LIMIT :limit",
+        "WHERE instr(lower(CAST(path AS TEXT)), lower(:text)) OR instr(lower(folder_key), lower(:text))"
+        " OR instr(lower(issue), lower(:text)) OR attachment = :text OR CAST(id AS TEXT) = :ident ORDER BY id DESC LIMIT :limit",
         {"text": wanted, "ident": ident, "limit": limit},
     )
 
@@ -165,10 +165,10 @@ def _first(journal: Journal, rest: str, *parameters: object) -> Row | None:
 # the journal's.
 
 
-def waiting_in(journal: Journal, lanes: Sequence[str]) -> int:
+def waiting_in(journal: Journal, issues: Sequence[str]) -> int:
     """How many files of these issues could be sent if their turn came."""
-    marks = rows.marks(lanes)
-    return int(journal.value(f"SELECT count(*) FROM file WHERE state = 'READY' AND lane IN ({marks})", lanes))
+    marks = rows.marks(issues)
+    return int(journal.value(f"SELECT count(*) FROM file WHERE state = 'READY' AND issue IN ({marks})", issues))
 
 
 def sending(journal: Journal) -> list[Row]:
@@ -208,7 +208,7 @@ FUSE = 3
 class Suspect:
     """An issue whose files were refused, and wait for a person: how many, since when, and what Jira said."""
 
-    lane: str
+    issue: str
     files: int
     since: float
     reason: str
@@ -217,14 +217,14 @@ class Suspect:
 def suspects(connection: sqlite3.Connection, site: str) -> list[Suspect]:
     """The issues that are refused alike, and have never accepted a file; empty where they are fewer than ``FUSE``."""
     found = connection.execute(
-        "SELECT lane, files, since, reason FROM (SELECT lane, count(*) AS files, min(coalesce(contested_at, since)) AS since,"
+        "SELECT issue, files, since, reason FROM (SELECT issue, count(*) AS files, min(coalesce(contested_at, since)) AS since,"
         " min(reason) AS reason FROM file WHERE contested IS NOT NULL AND state = 'READY' AND contested = 404 AND held = 1"
-        " GROUP BY lane) AS refused WHERE NOT EXISTS"
-        " (SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND lane = refused.lane) ORDER BY lane",
+        " GROUP BY issue) AS refused WHERE NOT EXISTS"
+        " (SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND issue = refused.issue) ORDER BY issue",
         (site,),
     ).fetchall()
     return (
-        [Suspect(lane, files, since, reason or "") for lane, files, since, reason in found]
+        [Suspect(issue, files, since, reason or "") for issue, files, since, reason in found]
         if len(found) >= FUSE
         else []
     )
@@ -266,9 +266,11 @@ class Queue:
 
 def queues(journal: Journal, limit: int) -> list[Queue]:
     """The issues for which files could be sent, the longest queue first."""
-    oldest = "SELECT seen_at FROM file INDEXED BY file_ready WHERE state = 'READY' AND lane = issue ORDER BY epoch, id LIMIT 1"
+    first = "WHERE state = 'READY' AND issue = queued.issue ORDER BY epoch, id LIMIT 1"
+    oldest = f"SELECT seen_at FROM file INDEXED BY file_ready {first}"
     found = journal.rows(
-        f"SELECT issue, ready, ({oldest}) FROM (SELECT issue, ready FROM lane WHERE ready > 0 ORDER BY ready DESC LIMIT ?)",
+        f"SELECT issue, ready, ({oldest}) FROM"
+        " (SELECT issue, ready FROM issue_queue WHERE ready > 0 ORDER BY ready DESC LIMIT ?) AS queued",
         (limit,),
     )
     line = journal.timeline()
@@ -281,7 +283,7 @@ def settling(journal: Journal, limit: int) -> list[Row]:
     return select(journal, f"{which} ORDER BY quiet_boot, id LIMIT ?", (limit,))
 
 
-def first_in(journal: Journal, lane: str, limit: int) -> list[Row]:
+def first_in(journal: Journal, issue: str, limit: int) -> list[Row]:
     """The files of one issue whose turn comes next."""
-    which = "INDEXED BY file_ready WHERE state = 'READY' AND lane = ?"
-    return select(journal, f"{which} ORDER BY epoch, id LIMIT ?", (lane, limit))
+    which = "INDEXED BY file_ready WHERE state = 'READY' AND issue = ?"
+    return select(journal, f"{which} ORDER BY epoch, id LIMIT ?", (issue, limit))

@@ -12,50 +12,50 @@ from typing import Any
 from attachd.journal import database, rows
 from attachd.model import State
 
-#: Lanes are read in groups, because most often the first will do.
-_LANES_AT_ONCE = 16
+#: Issues are read in groups, because most often the first will do.
+_ISSUES_AT_ONCE = 16
 
 
-def lanes(connection: sqlite3.Connection, epoch: int) -> Iterator[str]:
+def issues(connection: sqlite3.Connection, epoch: int) -> Iterator[str]:
     """Issues with files that are READY and were found in this epoch, the one served longest ago first, one never served
     before all others.
     """
     served, issue = -1, ""
     while True:
         found = connection.execute(
-            "SELECT served, issue FROM lane WHERE ready > 0 AND (served, issue) > (?, ?)"
-            " AND EXISTS (SELECT 1 FROM file WHERE state = 'READY' AND lane = issue AND epoch = ?)"
+            "SELECT served, issue FROM issue_queue WHERE ready > 0 AND (served, issue) > (?, ?)"
+            " AND EXISTS (SELECT 1 FROM file WHERE state = 'READY' AND file.issue = issue_queue.issue AND epoch = ?)"
             " ORDER BY served, issue LIMIT ?",
-            (served, issue, epoch, _LANES_AT_ONCE),
+            (served, issue, epoch, _ISSUES_AT_ONCE),
         ).fetchall()
         yield from (record[1] for record in found)
-        if len(found) < _LANES_AT_ONCE:
+        if len(found) < _ISSUES_AT_ONCE:
             return
         served, issue = found[-1][0], found[-1][1]
 
 
 def waits(connection: sqlite3.Connection) -> bool:
     """Whether any file is READY, be it that its issue is being served or paused."""
-    return connection.execute("SELECT 1 FROM lane WHERE ready > 0 LIMIT 1").fetchone() is not None
+    return connection.execute("SELECT 1 FROM issue_queue WHERE ready > 0 LIMIT 1").fetchone() is not None
 
 
-def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, limit: int) -> list[rows.Row]:
-    """The first files of *lane* that may be sent now, in the order in which they were seen.
+def sendable(connection: sqlite3.Connection, issue: str, now: float, epoch: int, limit: int) -> list[rows.Row]:
+    """The first files of *issue* that may be sent now, in the order in which they were seen.
 
     None while an answer of this issue is contested, and none whose stored name and size are those of a file in doubt:
     the two could not be told apart in a listing. Rows of an earlier epoch wait for the scan to find their file again.
     """
     if connection.execute(
-        "SELECT 1 FROM file WHERE state = 'READY' AND contested IS NOT NULL AND lane = ?", (lane,)
+        "SELECT 1 FROM file WHERE state = 'READY' AND contested IS NOT NULL AND issue = ?", (issue,)
     ).fetchone():
         return []
     found = connection.execute(
         rows.SELECT
-        + "AS f WHERE state = 'READY' AND lane = ? AND due <= ? AND epoch = ? AND generation = 0 AND blocked IS NULL"
+        + "AS f WHERE state = 'READY' AND issue = ? AND due <= ? AND epoch = ? AND generation = 0 AND blocked IS NULL"
         " AND NOT EXISTS"
-        " (SELECT 1 FROM file AS d WHERE d.state = 'DOUBTFUL' AND d.lane = f.lane AND d.name = f.name AND d.size = f.size)"
+        " (SELECT 1 FROM file AS d WHERE d.state = 'DOUBTFUL' AND d.issue = f.issue AND d.name = f.name AND d.size = f.size)"
         " ORDER BY id LIMIT ?",
-        (lane, now, epoch, limit),
+        (issue, now, epoch, limit),
     )
     return [rows.from_sql(record) for record in found]
 
@@ -64,17 +64,17 @@ def sendable(connection: sqlite3.Connection, lane: str, now: float, epoch: int, 
 HOUR = 3600.0
 
 
-def left_of_hour(connection: sqlite3.Connection, lane: str, now: float, most: int) -> tuple[int, float]:
+def left_of_hour(connection: sqlite3.Connection, issue: str, now: float, most: int) -> tuple[int, float]:
     """How many files an issue may still get within the hour if *most* are allowed (0: any number), and when the first
-    of a full hour ages out. Counts what was accepted since ``lane.counted_from``.
+    of a full hour ages out. Counts what was accepted since ``issue_queue.counted_from``.
     """
     if not most:
         return _ANY, 0.0
     accepted = (
-        "FROM file WHERE lane = :lane AND attachment IS NOT NULL AND verdict_at > max(:since,"
-        " coalesce((SELECT counted_from FROM lane WHERE issue = :lane), 0))"
+        "FROM file WHERE issue = :issue AND attachment IS NOT NULL AND verdict_at > max(:since,"
+        " coalesce((SELECT counted_from FROM issue_queue WHERE issue = :issue), 0))"
     )
-    about = {"lane": lane, "since": now - HOUR, "place": most - 1}
+    about = {"issue": issue, "since": now - HOUR, "place": most - 1}
     left = most - int(connection.execute(f"SELECT count(*) {accepted}", about).fetchone()[0])
     if left > 0:
         return left, 0.0
@@ -124,8 +124,8 @@ def intend(
     }
     rows.change_many(connection, changes)
     connection.execute(
-        "INSERT INTO lane (issue, served) VALUES (?, ?) ON CONFLICT (issue) DO UPDATE SET served = excluded.served",
-        (batch[0].lane, attempt),
+        "INSERT INTO issue_queue (issue, served) VALUES (?, ?) ON CONFLICT (issue) DO UPDATE SET served = excluded.served",
+        (batch[0].issue, attempt),
     )
     return attempt
 
@@ -218,10 +218,10 @@ def contested(connection: sqlite3.Connection, *, held: bool) -> list[rows.Row]:
     return [rows.from_sql(record) for record in found]
 
 
-def accepted_before(connection: sqlite3.Connection, site: str, lane: str) -> bool:
+def accepted_before(connection: sqlite3.Connection, site: str, issue: str) -> bool:
     """Whether this issue has ever accepted a file."""
     found = connection.execute(
-        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND lane = ? LIMIT 1", (site, lane)
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND issue = ? LIMIT 1", (site, issue)
     )
     return found.fetchone() is not None
 
@@ -233,9 +233,10 @@ def witnesses(
     *struck_since*: older strikes are to be found right once more.
     """
     found = connection.execute(
-        "SELECT issue, (SELECT verdict_at FROM file WHERE lane = issue AND attachment IS NOT NULL AND verdict_at >= :since"
-        " AND site = :site AND state IN ('ATTACHED', 'DONE') ORDER BY verdict_at DESC LIMIT 1) AS latest FROM lane"
-        " WHERE issue <> :other AND latest > coalesce((SELECT at FROM struck WHERE struck.lane = issue AND at > :believed), 0)"
+        "SELECT issue, (SELECT verdict_at FROM file WHERE file.issue = issue_queue.issue AND attachment IS NOT NULL"
+        " AND verdict_at >= :since AND site = :site AND state IN ('ATTACHED', 'DONE')"
+        " ORDER BY verdict_at DESC LIMIT 1) AS latest FROM issue_queue WHERE issue <> :other AND latest >"
+        " coalesce((SELECT at FROM struck WHERE struck.issue = issue_queue.issue AND at > :believed), 0)"
         " ORDER BY latest DESC LIMIT 50",
         {"since": since, "other": other_than, "site": site, "believed": struck_since},
     )
@@ -259,15 +260,15 @@ def left_elsewhere(connection: sqlite3.Connection, since_before: float, site: st
     return [rows.from_sql(record) for record in found]
 
 
-def strike(connection: sqlite3.Connection, lane: str, now: float) -> None:
+def strike(connection: sqlite3.Connection, issue: str, now: float) -> None:
     """An issue that accepted files cannot be seen any more: it is no witness before it accepts another one."""
-    connection.execute("INSERT OR REPLACE INTO struck VALUES (?, ?)", (lane, now))
+    connection.execute("INSERT OR REPLACE INTO struck VALUES (?, ?)", (issue, now))
 
 
-def oldest_lane(connection: sqlite3.Connection) -> list[str]:
+def oldest_issue(connection: sqlite3.Connection) -> list[str]:
     """The issue of the file that has waited longest, if any waits."""
     found = connection.execute(
-        "SELECT lane FROM file WHERE state IN ('READY', 'DOUBTFUL') ORDER BY id LIMIT 1"
+        "SELECT issue FROM file WHERE state IN ('READY', 'DOUBTFUL') ORDER BY id LIMIT 1"
     ).fetchall()
     return [record[0] for record in found]
 
@@ -275,7 +276,7 @@ def oldest_lane(connection: sqlite3.Connection) -> list[str]:
 def accepted_after(connection: sqlite3.Connection, moment: float, like: str = "%") -> bool:
     """Whether an issue whose key matches the LIKE pattern accepted a file after *moment*."""
     found = connection.execute(
-        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND verdict_at > ? AND lane LIKE ? ESCAPE '!' LIMIT 1",
+        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND verdict_at > ? AND issue LIKE ? ESCAPE '!' LIMIT 1",
         (moment, like),
     )
     return found.fetchone() is not None

@@ -90,7 +90,7 @@ _HELD = "contested IS NOT NULL AND state = 'READY'"
 #: an issue that has accepted files before, wait for somebody to give the right back: they are worth another try.
 _UNKNOWN = (
     "held <> 0 AND contested = 404 AND NOT EXISTS (SELECT 1 FROM file AS other"
-    " WHERE other.attachment IS NOT NULL AND other.site = file.site AND other.lane = file.lane)"
+    " WHERE other.attachment IS NOT NULL AND other.site = file.site AND other.issue = file.issue)"
 )
 
 

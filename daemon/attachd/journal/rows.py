@@ -27,8 +27,8 @@ class Row(NamedTuple):
     epoch: int
     missing: int
     missing_boot: float | None
-    asked: str
-    lane: str
+    folder_key: str
+    issue: str
     resolved: str | None
     name: str
     state: State

@@ -1,4 +1,4 @@
--- The journal, version 7: the only memory and the only queue. Invariants are held here, beside the transitions, so that
+-- The journal, version 1: the only memory and the only queue. Invariants are held here, beside the transitions, so that
 -- no code can break them. Paths are bytes relative to inbox, done or failed. Times are seconds of the journal's own time
 -- (``timeline.py``): since the epoch, and even, whatever the wall clock is set to. Columns ending in _boot are CLOCK_BOOTTIME, and
 -- count only within the epoch (one process, one mount) of the row.
@@ -28,8 +28,8 @@ CREATE TABLE file (
   missing       INTEGER NOT NULL DEFAULT 0,   -- complete listings in a row that did not show it
   missing_boot  REAL,                         -- when the last of these was made
   -- Where to.
-  asked         TEXT    NOT NULL,             -- the folder's key, raised and un-aliased: done/ASKED, failed/ASKED
-  lane          TEXT    NOT NULL,             -- one lane per issue: the key under which the issue is known to be reached
+  folder_key    TEXT    NOT NULL,             -- the folder's key, raised and un-aliased: done/FOLDER_KEY, failed/FOLDER_KEY
+  issue          TEXT    NOT NULL,             -- the key under which the issue is known to be reached; one queue each
   resolved      TEXT,                         -- the key that Jira answered with
   name          TEXT    NOT NULL,             -- the stored name: what is sent as filename
   -- How it stands.
@@ -111,21 +111,21 @@ CREATE UNIQUE INDEX file_target ON file (root, target) WHERE target IS NOT NULL 
 CREATE INDEX file_inode ON file (ino, dev) WHERE finished_at IS NULL;
 CREATE INDEX file_blocked ON file (state) WHERE blocked IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX file_seen ON file (quiet_boot) WHERE state = 'SEEN';
-CREATE INDEX file_ready ON file (lane, epoch, id) WHERE state = 'READY';
+CREATE INDEX file_ready ON file (issue, epoch, id) WHERE state = 'READY';
 CREATE INDEX file_waiting ON file (due) WHERE state = 'READY' AND due > 0;
-CREATE INDEX file_ever_doubtful ON file (lane) WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL;
-CREATE INDEX file_sent_size ON file (asked, size) WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED');
+CREATE INDEX file_ever_doubtful ON file (issue) WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX file_sent_size ON file (folder_key, size) WHERE state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED');
 CREATE INDEX file_detached ON file (id) WHERE generation <> 0 AND state = 'READY';
-CREATE INDEX file_sending ON file (lane) WHERE state = 'SENDING';
+CREATE INDEX file_sending ON file (issue) WHERE state = 'SENDING';
 CREATE INDEX file_doubtful ON file (due) WHERE state = 'DOUBTFUL';
-CREATE INDEX file_doubtful_name ON file (lane, name, size) WHERE state = 'DOUBTFUL';
+CREATE INDEX file_doubtful_name ON file (issue, name, size) WHERE state = 'DOUBTFUL';
 CREATE INDEX file_verdict ON file (due) WHERE state IN ('ATTACHED', 'REFUSED');
-CREATE INDEX file_contested ON file (lane) WHERE contested IS NOT NULL AND state = 'READY';
-CREATE INDEX file_returned ON file (asked, size, mtime_ns) WHERE state = 'FAILED';
+CREATE INDEX file_contested ON file (issue) WHERE contested IS NOT NULL AND state = 'READY';
+CREATE INDEX file_returned ON file (folder_key, size, mtime_ns) WHERE state = 'FAILED';
 CREATE INDEX file_uncertain ON file (size) WHERE may_be_attached = 1 AND state = 'FAILED';
-CREATE INDEX file_accepted ON file (verdict_at, lane) WHERE attachment IS NOT NULL;
+CREATE INDEX file_accepted ON file (verdict_at, issue) WHERE attachment IS NOT NULL;
 CREATE INDEX file_accepted_attempt ON file (attempt) WHERE attachment IS NOT NULL;
-CREATE INDEX file_accepted_lane ON file (lane, verdict_at) WHERE attachment IS NOT NULL;
+CREATE INDEX file_accepted_issue ON file (issue, verdict_at) WHERE attachment IS NOT NULL;
 CREATE INDEX file_finished ON file (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX file_filed ON file (target, root) WHERE target IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX file_noted ON file (note) WHERE note IS NOT NULL;
@@ -164,30 +164,30 @@ BEGIN
   SELECT RAISE(ABORT, 'an unfinished file is never forgotten');
 END;
 
--- Lanes: one per issue, the one served longest ago first. "ready" is kept by triggers, so that choosing a lane does not
--- count files.
-CREATE TABLE lane (
+-- One queue for each issue; the one served longest ago comes first. Triggers keep "ready", so that choosing an issue counts
+-- no files.
+CREATE TABLE issue_queue (
   issue  TEXT PRIMARY KEY,
   served INTEGER NOT NULL DEFAULT 0,          -- attempt number of its last request; 0: never
   ready  INTEGER NOT NULL DEFAULT 0,
   counted_from REAL NOT NULL DEFAULT 0        -- limits.issue_files_per_hour counts files accepted since then (`resume` sets it)
 ) WITHOUT ROWID;
-CREATE INDEX lane_turn ON lane (served, issue) WHERE ready > 0;
+CREATE INDEX issue_queue_turn ON issue_queue (served, issue) WHERE ready > 0;
 -- Keys that two answers have shown to be another's (moved issues).
 CREATE TABLE moved (
-  asked TEXT PRIMARY KEY,
-  lane  TEXT NOT NULL,
-  issue TEXT NOT NULL DEFAULT '',             -- Jira's number of the issue, which no move changes
+  folder_key TEXT PRIMARY KEY,
+  issue  TEXT NOT NULL,
+  issue_id TEXT NOT NULL DEFAULT '',          -- Jira's number of the issue, which no move changes
   checked_at REAL NOT NULL DEFAULT 0          -- when Jira last said so
 ) WITHOUT ROWID;
 
-CREATE TRIGGER lane_in AFTER UPDATE OF state, lane ON file WHEN new.state = 'READY' AND (old.state <> 'READY' OR old.lane <> new.lane)
+CREATE TRIGGER issue_queue_in AFTER UPDATE OF state, issue ON file WHEN new.state = 'READY' AND (old.state <> 'READY' OR old.issue <> new.issue)
 BEGIN
-  INSERT INTO lane (issue, ready) VALUES (new.lane, 1) ON CONFLICT (issue) DO UPDATE SET ready = ready + 1;
+  INSERT INTO issue_queue (issue, ready) VALUES (new.issue, 1) ON CONFLICT (issue) DO UPDATE SET ready = ready + 1;
 END;
-CREATE TRIGGER lane_out AFTER UPDATE OF state, lane ON file WHEN old.state = 'READY' AND (new.state <> 'READY' OR old.lane <> new.lane)
+CREATE TRIGGER issue_queue_out AFTER UPDATE OF state, issue ON file WHEN old.state = 'READY' AND (new.state <> 'READY' OR old.issue <> new.issue)
 BEGIN
-  UPDATE lane SET ready = ready - 1 WHERE issue = old.lane;
+  UPDATE issue_queue SET ready = ready - 1 WHERE issue = old.issue;
 END;
 CREATE TRIGGER file_starts AFTER INSERT ON file WHEN new.state <> 'SEEN'
 BEGIN
@@ -197,11 +197,11 @@ END;
 -- Attachment ids that a listing of the issue has shown, with the number of the last attempt before it: what was there
 -- before an attempt cannot be its outcome.
 CREATE TABLE listed (
-  lane       TEXT    NOT NULL,
+  issue       TEXT    NOT NULL,
   attachment TEXT    NOT NULL,
   attempt    INTEGER NOT NULL,
   times      INTEGER NOT NULL DEFAULT 1,      -- how many listings have shown it
-  PRIMARY KEY (lane, attachment)
+  PRIMARY KEY (issue, attachment)
 ) WITHOUT ROWID;
 
 -- What is wrong with the world, shared by all workers.
@@ -223,7 +223,7 @@ CREATE TABLE paused (scope TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT 
 CREATE INDEX paused_until ON paused (until);
 
 -- Issues that accepted files and cannot be seen any more: no witnesses, until they accept another one.
-CREATE TABLE struck (lane TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE struck (issue TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 
 -- Folders that are no issue's: how many files wait there, and why.
 CREATE TABLE stray (folder BLOB PRIMARY KEY, reason TEXT NOT NULL, files INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;

@@ -32,7 +32,7 @@ from attachd.report import pauses as report_pauses
 from attachd.text import clock
 
 if TYPE_CHECKING:
-    from attachd.delivery.runtime import Desk
+    from attachd.delivery.runtime import Runtime
 
 #: How long a hook may be behind before somebody should know, in seconds.
 LATE_SECONDS = 600.0
@@ -220,25 +220,25 @@ def stopping(found: Sequence[Condition]) -> list[str]:
 # --- Snapshots --------------------------------------------------------------------------------------------------------
 
 
-def of_desk(desk: Desk) -> list[Condition]:
+def of_runtime(runtime: Runtime) -> list[Condition]:
     """The conditions as the running service knows them: also where its journal cannot be written, or not even read."""
-    now, folder, sight = desk.clock.wall(), desk.journal.path.parent, desk.guard.sight
-    failing = desk.journal.failing
+    now, folder, sight = runtime.clock.wall(), runtime.journal.path.parent, runtime.guard.sight
+    failing = runtime.journal.failing
     full = disk.low(folder)
     if failing and not full:
         full = disk.words(folder, f"does not take what is written ({failing[0]})")
     live = Snapshot(
         now=now,
-        site=desk.config.jira.url,
-        expires=desk.config.jira.auth.token_expires,
+        site=runtime.config.jira.url,
+        expires=runtime.config.jira.auth.token_expires,
         disk=full,
         disk_since=failing[1] if failing else None,
         writable=failing is None,
         absent="" if sight.there else sight.reason or "the inbox is not there",
-        hangs=_told(desk.beats.hangs(), now),
-        page=desk.page_trouble,
+        hangs=_told(runtime.beats.hangs(), now),
+        page=runtime.page_trouble,
     )
-    return conditions(_with_journal(live, desk.reader, running=True))
+    return conditions(_with_journal(live, runtime.reader, running=True))
 
 
 def of_journal(

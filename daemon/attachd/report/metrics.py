@@ -16,7 +16,7 @@ import structlog
 from attachd import __version__, errors
 from attachd.config.loader import instance
 from attachd.delivery import runtime
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.journal import counts, lookup
 from attachd.model import Word
 from attachd.report import health
@@ -34,49 +34,49 @@ WRITE_SECONDS = 15.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def text(desk: Desk, scanned_at: float | None, name: str = "") -> bytes:
+def text(runtime: Runtime, scanned_at: float | None, name: str = "") -> bytes:
     """All metrics now. *name* tells instances apart whose texts come into one place; "" adds nothing."""
     # Loaded by those who want metrics alone.
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Reader(lambda: _all(desk, scanned_at), {"name": name} if name else {}))
+    registry.register(_Reader(lambda: _all(runtime, scanned_at), {"name": name} if name else {}))
     return generate_latest(registry)
 
 
-def write(desk: Desk, scanned_at: float | None) -> None:
+def write(runtime: Runtime, scanned_at: float | None) -> None:
     """Put the metrics where the textfile collector of node_exporter finds them, whole; all may read them. Raises OSError."""
-    folder = desk.config.metrics.textfile
+    folder = runtime.config.metrics.textfile
     assert folder is not None
-    name = instance(desk.config.file)
+    name = instance(runtime.config.file)
     target = folder / (f"attachd-{name}.prom" if name else "attachd.prom")
     # The collector reads *.prom alone.
     fresh = target.with_suffix(f".{os.getpid()}")
     try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "wb") as file:
             os.fchmod(file.fileno(), 0o644)
-            file.write(text(desk, scanned_at, name))
+            file.write(text(runtime, scanned_at, name))
         fresh.replace(target)
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
 
 
-def loop(desk: Desk, scanned_at: Callable[[], float | None]) -> None:
+def loop(runtime: Runtime, scanned_at: Callable[[], float | None]) -> None:
     """Write them until the end, and once more then. That they cannot be written is told once, and holds up nothing."""
     told = ""
     while True:
-        ended = desk.stopping.wait(WRITE_SECONDS)
+        ended = runtime.stopping.wait(WRITE_SECONDS)
         with errors.left_to_workers():
             try:
-                write(desk, scanned_at())
+                write(runtime, scanned_at())
                 told = ""
             except OSError as error:
                 reason = str(error)
                 if reason != told:
                     remedy = "give attachd's user the right to write there, or make room"
                     log.warning(
-                        "metrics.not_written", folder=str(desk.config.metrics.textfile), reason=reason, remedy=remedy
+                        "metrics.not_written", folder=str(runtime.config.metrics.textfile), reason=reason, remedy=remedy
                     )
                 told = reason
         if ended:
@@ -98,18 +98,18 @@ class _Reader:
             yield metric
 
 
-def _all(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
-    yield from _files(desk)
-    yield from _now(desk)
-    yield from _intake(desk, scanned_at)
-    yield from _requests(desk.timings)
-    yield from _about(desk)
+def _all(runtime: Runtime, scanned_at: float | None) -> Iterator[Metric]:
+    yield from _files(runtime)
+    yield from _now(runtime)
+    yield from _intake(runtime, scanned_at)
+    yield from _requests(runtime.timings)
+    yield from _about(runtime)
 
 
-def _files(desk: Desk) -> Iterator[Metric]:
+def _files(runtime: Runtime) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    tally = counts.tally(desk.reader)
+    tally = counts.tally(runtime.reader)
     files = CounterMetricFamily("attachd_files", "Files that came to this verdict.", labels=["verdict"])
     for word, (count, _) in tally.items():
         files.add_metric([str(word)], count)
@@ -118,10 +118,10 @@ def _files(desk: Desk) -> Iterator[Metric]:
     yield CounterMetricFamily("attachd_sent_bytes", "Bytes of the files that Jira has accepted.", value=sent)
 
 
-def _now(desk: Desk) -> Iterator[Metric]:
+def _now(runtime: Runtime) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
-    journal, standing = desk.reader, counts.standing(desk.reader)
+    journal, standing = runtime.reader, counts.standing(runtime.reader)
     yield _gauge("attachd_waiting_files", "Files in the inbox that are known and not filed yet.", standing.left)
     yield _gauge("attachd_blocked_files", "Those of them that wait for a person.", sum(standing.blocked.values()))
     yield _gauge("attachd_in_doubt_files", "Those of them that may be attached.", standing.words[Word.IN_DOUBT])
@@ -131,7 +131,7 @@ def _now(desk: Desk) -> Iterator[Metric]:
     oldest = lookup.oldest_waiting(journal)
     yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
     gauge = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
-    conditions = health.of_desk(desk)
+    conditions = health.of_runtime(runtime)
     pauses = {(each.scope, str(each.kind)) for each in conditions if each.pause or each.kind == Kind.DISK}
     for scope, kind in sorted(pauses):
         gauge.add_metric([scope, kind], 1)
@@ -143,14 +143,14 @@ def _now(desk: Desk) -> Iterator[Metric]:
     yield gauge
 
 
-def _intake(desk: Desk, scanned_at: float | None) -> Iterator[Metric]:
+def _intake(runtime: Runtime, scanned_at: float | None) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
-    events, there = counts.events(desk.reader), desk.guard.sight.there
+    events, there = counts.events(runtime.reader), runtime.guard.sight.there
     help_found = "Files that a scan found and of which no event had told."
     yield CounterMetricFamily("attachd_scan_found_files", help_found, value=events.found)
     yield CounterMetricFamily("attachd_overflows", "Overflows of the kernel's queue of events.", value=events.overflows)
-    takeovers = int(str(lookup.fact(desk.reader, "takeovers") or 0))
+    takeovers = int(str(lookup.fact(runtime.reader, "takeovers") or 0))
     yield CounterMetricFamily("attachd_takeovers", "How often the inbox was taken over.", value=takeovers)
     yield _gauge("attachd_last_scan_timestamp_seconds", "When the inbox was looked through last.", scanned_at)
     yield _gauge("attachd_inbox_present", "Whether the inbox is there, and is the one that is known.", int(there))
@@ -167,10 +167,10 @@ def _requests(timings: runtime.Timings) -> Iterator[Metric]:
     yield family
 
 
-def _about(desk: Desk) -> Iterator[Metric]:
+def _about(runtime: Runtime) -> Iterator[Metric]:
     from prometheus_client.core import InfoMetricFamily
 
-    expires = desk.config.jira.auth.token_expires
+    expires = runtime.config.jira.auth.token_expires
     about = "When the token ends, as the configuration says."
     yield _gauge("attachd_token_expiry_timestamp_seconds", about, _end_of(expires) if expires else None)
     built = {"version": __version__, "python": platform.python_version()}

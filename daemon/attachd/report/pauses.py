@@ -31,10 +31,10 @@ def blown(held: Sequence[Suspect]) -> list[Pause]:
     """What the fuse holds, as a pause; empty where it holds nothing."""
     if not held:
         return []
-    lanes = [each.lane for each in held]
-    more = f" and {len(lanes) - _MOST_NAMED} more" if len(lanes) > _MOST_NAMED else ""
+    issues = [each.issue for each in held]
+    more = f" and {len(issues) - _MOST_NAMED} more" if len(issues) > _MOST_NAMED else ""
     reason = (
-        f"files for {', '.join(lanes[:_MOST_NAMED])}{more} were refused alike ({held[0].reason.removesuffix('.')}): "
+        f"files for {', '.join(issues[:_MOST_NAMED])}{more} were refused alike ({held[0].reason.removesuffix('.')}): "
         "look at the folders' names, and at what the account may see"
     )
     since = min(each.since for each in held)
@@ -48,20 +48,20 @@ def suspects(journal: Journal, site: str) -> list[Suspect]:
         return [replace(each, since=line.shown(each.since)) for each in lookup.suspects(connection, site)]
 
 
-def widest(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> Pause | None:
+def widest(pauses: Sequence[Pause], issue: str, now: float, *, looks: bool = False) -> Pause | None:
     """The pause that a person is told of first for a file of this issue; *looks*: only what also keeps from looking."""
-    return next(iter(holding(pauses, lane, now, looks=looks)), None)
+    return next(iter(holding(pauses, issue, now, looks=looks)), None)
 
 
-def holding(pauses: Sequence[Pause], lane: str, now: float, *, looks: bool = False) -> list[Pause]:
+def holding(pauses: Sequence[Pause], issue: str, now: float, *, looks: bool = False) -> list[Pause]:
     """All that hold up a file of this issue, the widest first."""
     held = {(p.scope, p.subject): p for p in pauses if p.holds(now)}
     wide = [(Scope.ACCOUNT, ""), (Scope.SITE, "")]
     narrow = [
         (Scope.ENDPOINT, ""),
-        (Scope.PROJECT, project(lane)),
-        (Scope.OPERATOR, lane),
-        (Scope.ISSUE, lane),
+        (Scope.PROJECT, project(issue)),
+        (Scope.OPERATOR, issue),
+        (Scope.ISSUE, issue),
     ]
     order = wide if looks else [(Scope.OPERATOR, ""), *wide, *narrow]
     return [held[which] for which in order if which in held]

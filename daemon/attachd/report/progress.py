@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attachd.delivery.runtime import Desk
+    from attachd.delivery.runtime import Runtime
 
 FILE_NAME = "progress.json"
 
@@ -17,9 +17,9 @@ FILE_NAME = "progress.json"
 class Progress:
     """Writes the file; ``step`` is called about once a second. An idle service writes nothing."""
 
-    def __init__(self, desk: Desk, state: Path) -> None:
+    def __init__(self, runtime: Runtime, state: Path) -> None:
         """Remove what a process left that was killed."""
-        self._desk, self._path = desk, state / FILE_NAME
+        self._runtime, self._path = runtime, state / FILE_NAME
         self._before = frozenset[int]()
         self._path.unlink(missing_ok=True)
 
@@ -39,7 +39,7 @@ class Progress:
 
     def now(self) -> dict[int, int]:
         """How many bytes of each request have left, by the row of each of its files."""
-        return {number: sent() for number, sent in [*self._desk.progress.items()]}
+        return {number: sent() for number, sent in [*self._runtime.progress.items()]}
 
     def _write(self, progress: Mapping[str, int]) -> None:
         fresh = self._path.with_suffix(".part")

@@ -153,7 +153,7 @@ def _named(row: Row, now: float) -> str:
         word = "attached to" if row.attachment else "not attached to"
         when = _time_of_day(row.finished_at, now)
         reason = "" if row.attachment or not row.said else f": {row.said}"
-        return f"{when}  {path}  {word} {row.asked}{reason}"
+        return f"{when}  {path}  {word} {row.folder_key}{reason}"
     return f"{path}: {row.said}" if row.said else path
 
 

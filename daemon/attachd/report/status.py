@@ -48,7 +48,7 @@ def collect(
     held = report_pauses.suspects(journal, settings.jira.url)
     pauses, suspected = (
         [*journal_counts.active_pauses(journal, now), *report_pauses.blown(held)],
-        {each.lane for each in held},
+        {each.issue for each in held},
     )
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
@@ -85,7 +85,7 @@ def collect(
         "strays": [_stray(stray) for stray in journal_counts.strays(journal)],
         "waiting_for": [
             # What is not tried again has no next time.
-            _file(row) | ({"next": None} if row.contested and row.lane in suspected else {})
+            _file(row) | ({"next": None} if row.contested and row.issue in suspected else {})
             for row in lookup.troubled(journal)
         ]
         + ([] if holder else [_orphan(row) for row in lookup.sending(journal)]),
@@ -125,8 +125,8 @@ def _file(row: Row) -> dict[str, Any]:
     return {
         "id": row.ident,
         "file": printable(row.path),
-        "issue": row.asked,
-        "resolved": row.lane,
+        "issue": row.folder_key,
+        "resolved": row.issue,
         "word": str(word(row.state, row.blocked)),
         "bytes": row.size,
         "since": row.since,

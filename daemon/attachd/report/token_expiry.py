@@ -12,7 +12,7 @@ from attachd import errors
 from attachd.journal import database
 
 if TYPE_CHECKING:
-    from attachd.delivery.runtime import Desk
+    from attachd.delivery.runtime import Runtime
 
 log = structlog.get_logger()
 
@@ -55,22 +55,22 @@ def due(expires: datetime.date, day: datetime.date, told: str | None) -> str | N
     return fresh if fresh != told else None
 
 
-def remind(desk: Desk) -> None:
+def remind(runtime: Runtime) -> None:
     """Tell in the log what is due, once, also across restarts.
 
     It is written down first: a full disk must not make it be told every few seconds. Should the process die right after
     that, this one reminder is missing from the log; ``status`` and ``check`` say it all the same.
     """
-    expires = desk.config.jira.auth.token_expires
+    expires = runtime.config.jira.auth.token_expires
     if expires is None:
         return
-    day = today(desk.clock.wall())
-    told = desk.journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
+    day = today(runtime.clock.wall())
+    told = runtime.journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
     fresh = due(expires, day, told)
     if fresh is None:
         return
     try:
-        with desk.journal.transaction() as connection:
+        with runtime.journal.transaction() as connection:
             database.put(connection, _KEY, fresh)
     except sqlite3.OperationalError as error:
         if not errors.disk_fails(error):

@@ -352,5 +352,5 @@ def _failed(name: str, found: Finished, world: Circumstances) -> str:
     )
     return (
         f"{said}; to try again, {doubt}, then move {world.failed}/{printable(row.target)} back into "
-        f"{world.inbox}/{row.asked}, or have `attachd retry` do it."
+        f"{world.inbox}/{row.folder_key}, or have `attachd retry` do it."
     )

@@ -105,7 +105,7 @@ def not_running(world: Circumstances) -> str:
 
 def issue(row: Row) -> str:
     """The issue as people asked for it, and where it is now if it was moved."""
-    return row.asked if row.lane == row.asked else f"{row.asked} (which is {row.lane} now)"
+    return row.folder_key if row.issue == row.folder_key else f"{row.folder_key} (which is {row.issue} now)"
 
 
 def clause(reason: str | None) -> str:
@@ -159,7 +159,7 @@ _GOES_ON = "it goes on by itself when that is put right"
 def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
     """It has to be unchanged for a while; what would hold it after that is told too."""
     settling = _until_settled(row, rules, world)
-    pauses = report_pauses.holding(world.pauses, row.lane, world.now)
+    pauses = report_pauses.holding(world.pauses, row.issue, world.now)
     if not pauses:
         return settling
     held = _paused(pauses, world)
@@ -205,7 +205,7 @@ def _ready(found: Waiting, world: Circumstances) -> _Cause:
     row = found.row
     if row.contested is not None:
         return _refused_without_verdict(found, world)
-    if pauses := report_pauses.holding(world.pauses, row.lane, world.now):
+    if pauses := report_pauses.holding(world.pauses, row.issue, world.now):
         return _paused(pauses, world)
     if world.running and (row.epoch != world.epoch or not row.at_path):
         return _Cause("waits to be looked at once more before it is sent", f"within {span(world.rescan)}")
@@ -269,7 +269,7 @@ def _refused_without_verdict(found: Waiting, world: Circumstances) -> _Cause:
 
 def _refused_since(row: Row, pauses: Sequence[Pause], when: float) -> float:
     """Since when the project or the issue is refused: the day counts from there, not for each file anew."""
-    lost = {(Scope.PROJECT, project(row.lane)), (Scope.ISSUE, row.lane)}
+    lost = {(Scope.PROJECT, project(row.issue)), (Scope.ISSUE, row.issue)}
     return min([when, *(p.since for p in pauses if (p.scope, p.subject) in lost and p.kind in blame.LOST)])
 
 
@@ -320,7 +320,7 @@ def _in_doubt(row: Row, world: Circumstances) -> _Cause:
     if None not in (row.site, world.site) and row.site != world.site:
         where = f"it was sent to {row.site}, and jira.url is {world.site} now"
         return _Cause(said, f"{where}; if both are the same Jira, `attachd resume --adopt-site` looks it up")
-    pause = report_pauses.widest(world.pauses, row.lane, world.now, looks=True)
+    pause = report_pauses.widest(world.pauses, row.issue, world.now, looks=True)
     if pause is not None:
         held, end = report_pauses.what(pause, world.now), report_pauses.end(pause, world.now)
         then = f"the issue has to be looked at first, but {held}; {end}"
@@ -387,7 +387,7 @@ def waiting(journal: Journal, rulebook: Rulebook, row: Row, *, ahead: int | None
     """What holds *row*; *ahead*: how many files of its issue come before it, where that is known: a long queue is counted
     one by one.
     """
-    barred_by = lookup.contested_in(journal, row.lane)
+    barred_by = lookup.contested_in(journal, row.issue)
     return Waiting(
         row,
         ahead=lookup.ahead(journal, row) if ahead is None else ahead,
@@ -397,5 +397,5 @@ def waiting(journal: Journal, rulebook: Rulebook, row: Row, *, ahead: int | None
         held_issues=len(report_pauses.suspects(journal, row.site or "")) if row.contested is not None else 0,
         by_day=row.contested is not None and (row.contested == 403 or lookup.has_accepted(journal, row)),
         gone=gone,
-        rules=rulebook.of(row.path.partition(b"/")[0], row.asked),
+        rules=rulebook.of(row.path.partition(b"/")[0], row.folder_key),
     )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from attachd.config import Config
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.hooks import dispatcher
 from attachd.hooks.dispatcher import Hooks
 from attachd.jira import connection
@@ -39,37 +39,37 @@ class Engine:
     def __init__(self, held: Held, on_crash: Callable[[], None] = lambda: None) -> None:
         """Prepare the threads; ``start`` begins. *on_crash* is called by the thread that crashed."""
         self._on_crash = on_crash
-        self.desk = held.desk
+        self.runtime = held.runtime
         self.held = held
         self.crashed: BaseException | None = None
         self.ended = threading.Event()
-        self.intake = Intaking(held.desk)
-        self._hooks = Hooks(held.desk, dispatcher.targets(held.desk))
+        self.intake = Intaking(held.runtime)
+        self._hooks = Hooks(held.runtime, dispatcher.targets(held.runtime))
         self._threads: list[threading.Thread] = []
-        self._by_hand = _by_hand(self.desk)
+        self._by_hand = _by_hand(self.runtime)
 
     def start(self) -> None:
         """Adopt what an earlier process left, then begin to scan and to deliver."""
-        worker.adopt_orphans(self.desk)
-        context = connection.tls_context(self.desk.config)
+        worker.adopt_orphans(self.runtime)
+        context = connection.tls_context(self.runtime.config)
         self._spawn("intake", self._intake_loop)
         # One more than may send: it files what has its verdict, while the others wait for Jira.
-        for number in range(self.desk.config.upload.parallel + 1):
+        for number in range(self.runtime.config.upload.parallel + 1):
             self._spawn(f"worker-{number + 1}", lambda: self._work_loop(context))
         self._hooks.start()
-        posting, others = Posting(self.desk), tuple(self._threads)
+        posting, others = Posting(self.runtime), tuple(self._threads)
         self._spawn("notices", lambda: posting.loop(self.intake.scanned, others))
-        if self.desk.config.metrics.textfile:
-            self._spawn("metrics", lambda: metrics.loop(self.desk, lambda: self.intake.scanned_at))
+        if self.runtime.config.metrics.textfile:
+            self._spawn("metrics", lambda: metrics.loop(self.runtime, lambda: self.intake.scanned_at))
 
     def stop(self, seconds: float) -> bool:
         """End: uploads that end within *seconds* do; others are cut before their last boundary. True if all ended."""
-        self.desk.stopping.set()
+        self.runtime.stopping.set()
         self.intake.bell.ring(None)
-        self.desk.bell.ring_all()
+        self.runtime.bell.ring_all()
         ended = self._join(seconds)
         if not ended:
-            self.desk.cutting.set()
+            self.runtime.cutting.set()
             ended = self._join(2.0)
         self.intake.stop()
         if not self.crashed:
@@ -78,18 +78,18 @@ class Engine:
 
     def heed_others(self) -> None:
         """Wake a worker if another process has written to the journal: something was paused or resumed by hand."""
-        if self.desk.journal.changed_by_others():
-            self.desk.bell.ring()
+        if self.runtime.journal.changed_by_others():
+            self.runtime.bell.ring()
             self.note_by_hand()
 
     def note_by_hand(self, *, tell: bool = True) -> None:
         """Say in the log what was paused or resumed by hand since this was called last: the verbs have no log of their own."""
-        before, self._by_hand = self._by_hand, _by_hand(self.desk)
+        before, self._by_hand = self._by_hand, _by_hand(self.runtime)
         for subject in (self._by_hand.keys() - before.keys()) if tell else ():
             log.info("operator.paused", issue=subject, until=self._by_hand[subject])
         for subject in (before.keys() - self._by_hand.keys()) if tell else ():
             # One whose time is over has ended by itself.
-            if (before[subject] or math.inf) > self.desk.clock.wall():
+            if (before[subject] or math.inf) > self.runtime.clock.wall():
                 log.info("operator.resumed", issue=subject)
 
     def reconfigure(self, config: Config) -> None:
@@ -97,10 +97,10 @@ class Engine:
 
         Returns when intake has taken it up, unless it hangs in a file system that does not answer: then it does so later.
         """
-        self.desk.reconfigure(config)
+        self.runtime.reconfigure(config)
         self.intake.reconfigure()
         self.intake.taken_up.wait(_TAKEN_UP_SECONDS)
-        self.desk.bell.ring_all()
+        self.runtime.bell.ring_all()
 
     def thread_crashed(self) -> None:
         """A thread that is not ours has died (watchdog's): the service manager starts the service anew."""
@@ -124,34 +124,34 @@ class Engine:
             except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process
                 self._crash(error)
             finally:
-                self.desk.beats.leave()
+                self.runtime.beats.leave()
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def _work_loop(self, context: ssl.SSLContext) -> None:
-        client = connection.make_client(self.desk.config, self.desk.credentials, context)
+        client = connection.make_client(self.runtime.config, self.runtime.credentials, context)
         try:
-            heard = self.desk.bell.count()
-            while not self.desk.stopping.is_set():
-                self.desk.beats.beat()
-                if not worker.step(self.desk, client):
-                    self.desk.bell.wait(heard, worker.idle_seconds(self.desk))
-                heard = self.desk.bell.count()
-            worker.conclude(self.desk)
+            heard = self.runtime.bell.count()
+            while not self.runtime.stopping.is_set():
+                self.runtime.beats.beat()
+                if not worker.step(self.runtime, client):
+                    self.runtime.bell.wait(heard, worker.idle_seconds(self.runtime))
+                heard = self.runtime.bell.count()
+            worker.conclude(self.runtime)
         except connection.Stopped:
             pass
         finally:
             client.close()
 
     def _intake_loop(self) -> None:
-        while not self.desk.stopping.is_set():
-            self.desk.beats.beat()
+        while not self.runtime.stopping.is_set():
+            self.runtime.beats.beat()
             self.intake.step()
 
 
-def _by_hand(desk: Desk) -> dict[str, float | None]:
+def _by_hand(runtime: Runtime) -> dict[str, float | None]:
     """What is paused by hand ("": everything), and until when; None: until it is resumed."""
-    by_hand = [each for each in lookup.every_pause(desk.journal) if each.scope is Scope.OPERATOR]
+    by_hand = [each for each in lookup.every_pause(runtime.journal) if each.scope is Scope.OPERATOR]
     return {each.subject: None if each.cure is Cure.HAND else each.until for each in by_hand}

@@ -12,7 +12,7 @@ import structlog
 
 from attachd import errors
 from attachd.delivery import journal_disk
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage, Unheard
@@ -47,13 +47,13 @@ class _Stopping(Exception):
 class Intaking:
     """What the intake thread does; ``step`` is one round."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         """Prepare; nothing is watched or scanned before the first ``step``."""
-        self._desk = desk
+        self._runtime = runtime
         self.bell = Doorbell()
         self.watch = Watch(self.bell)
-        self.coverage = Coverage(desk.config.folders.inbox, self.watch)
-        desk.network = self.coverage.shared
+        self.coverage = Coverage(runtime.config.folders.inbox, self.watch)
+        runtime.network = self.coverage.shared
         self.scanned, self.taken_up = threading.Event(), threading.Event()
         self.scanned_at: float | None = None
         self._scanner, self._outdated = self._new_scanner(), False
@@ -70,7 +70,7 @@ class Intaking:
         self.watch.stop()
 
     def reconfigure(self) -> None:
-        """Have the configuration taken up that the desk has now, and look at everything anew. From another thread.
+        """Have the configuration taken up that the runtime has now, and look at everything anew. From another thread.
 
         ``taken_up`` is set then: no file is sent any more because of what an earlier configuration said of its folder.
         """
@@ -89,9 +89,9 @@ class Intaking:
         self.taken_up.set()
 
     def _new_scanner(self) -> Scanner:
-        desk = self._desk
-        place = desk.journal, desk.config, desk.clock, desk.guard, self.coverage
-        return Scanner(*place, beat=self._go_on, turns=desk.turns)
+        runtime = self._runtime
+        place = runtime.journal, runtime.config, runtime.clock, runtime.guard, self.coverage
+        return Scanner(*place, beat=self._go_on, turns=runtime.turns)
 
     def step(self) -> None:
         """Scan what is due, then wait until something is. A scan does not hold up the end of the service.
@@ -104,17 +104,17 @@ class Intaking:
         except sqlite3.OperationalError as error:
             if not errors.disk_fails(error):
                 raise
-            journal_disk.met(self._desk, error)
+            journal_disk.met(self._runtime, error)
             self._fully, self._next_full = True, 0.0
-            self._desk.bell.ring()
-            self._desk.stopping.wait(worker.FULL_SECONDS)
+            self._runtime.bell.ring()
+            self._runtime.stopping.wait(worker.FULL_SECONDS)
 
     def _go_on(self) -> None:
-        self._desk.beats.beat()
+        self._runtime.beats.beat()
         if self._boot() - self._rang >= _RING_SECONDS:
             self._rang = self._boot()
-            self._desk.bell.ring()
-        if self._desk.stopping.is_set() or self._outdated:
+            self._runtime.bell.ring()
+        if self._runtime.stopping.is_set() or self._outdated:
             raise _Stopping
 
     def _step(self) -> None:
@@ -123,17 +123,17 @@ class Intaking:
         if self._boot() >= self._next_full:
             self._scan_all()
         everything, folders = self.bell.wait(self._until_next())
-        if self._desk.stopping.is_set():
+        if self._runtime.stopping.is_set():
             return
         self._count_unheard()
         if everything:
             self._next_full, self._fully = 0.0, True
             return
-        if self._scanner.came_or_went() or (self._desk.guard.sight.there and self.coverage.came_or_went()):
+        if self._scanner.came_or_went() or (self._runtime.guard.sight.there and self.coverage.came_or_went()):
             # Another mount is prepared for before anything is concluded from what lies there. That the inbox is gone is told
             # now: on a share whose server is away the next look waits as long as this one did. What rang is lost with that.
             self._next_full, self._fully = 0.0, True
-            if not self._desk.guard.sight.there:
+            if not self._runtime.guard.sight.there:
                 self._heed(Report(there=False))
             return
         now = self._boot()
@@ -141,10 +141,10 @@ class Intaking:
         if folders:
             spent = self._scanner.effort.spent()
             self._look_at(folders)
-            self._desk.stopping.wait(min(self._scanner.effort.spent() - spent, _LONGEST_REST))
+            self._runtime.stopping.wait(min(self._scanner.effort.spent() - spent, _LONGEST_REST))
 
     def _boot(self) -> float:
-        return self._desk.clock.boot()
+        return self._runtime.clock.boot()
 
     def _until_next(self) -> float:
         soonest = min([self._next_full, *self._settles.values()])
@@ -154,9 +154,9 @@ class Intaking:
 
     def _scan_all(self) -> None:
         began, spent = self._boot(), self._scanner.effort.spent()
-        if self._desk.guard.look().there:
+        if self._runtime.guard.look().there:
             # What lies half in failed and half in the inbox is in one place before the scan sees it.
-            retry.end_what_was_begun(self._desk.config, self._desk.journal)
+            retry.end_what_was_begun(self._runtime.config, self._runtime.journal)
         self._prepare(began)
         heard = self.bell.heard()
         self.bell.forget()
@@ -168,7 +168,7 @@ class Intaking:
         self._settles = report.settles
         self._heed(report)
         if report.there:
-            note_cleanup.drop_notes(self._desk)
+            note_cleanup.drop_notes(self._runtime)
             self._unheard.compare(report.found, heard, self._boot())
             self._tell()
         took = self._scanner.effort.spent() - spent
@@ -176,21 +176,21 @@ class Intaking:
         # What has lost its path is looked for once more in everything, and that soon: it is closed then.
         self._next_full = self._boot() + (max(1.0, (SHARE - 1) * took) if report.departed else interval)
         if report.there:
-            self.scanned_at = self._desk.clock.wall()
+            self.scanned_at = self._runtime.clock.wall()
         self.scanned.set()
-        self._desk.bell.ring()
+        self._runtime.bell.ring()
         if self._overflowed():
-            self._desk.stopping.wait(min(_OVERFLOW_TIMES * took, _OVERFLOW_REST))
+            self._runtime.stopping.wait(min(_OVERFLOW_TIMES * took, _OVERFLOW_REST))
 
     def _prepare(self, boot: float) -> None:
         """Have watched what lies there now, and see what the watches are worth."""
         if self._scanner.remounted():
             # Rows whose file already lies at its target are closed first; only then is a file matched to a row.
-            file_away.close_moved(self._desk)
+            file_away.close_moved(self._runtime)
             self.coverage.begin(boot)
             self._fully = True
             self._unheard.excuse()
-        elif self._desk.guard.sight.there and self.coverage.check(boot):
+        elif self._runtime.guard.sight.there and self.coverage.check(boot):
             self._fully = True
             self._unheard.excuse()
         if self._overflowed():
@@ -204,8 +204,8 @@ class Intaking:
 
     def _interval(self, took: float) -> float:
         """How long until the next full scan: as configured, sooner where events do not tell, 5 % of the time at the most."""
-        rescan = self._desk.config.settle.rescan_seconds
-        if not self._desk.guard.sight.there or self.coverage.blind(b""):
+        rescan = self._runtime.config.settle.rescan_seconds
+        if not self._runtime.guard.sight.there or self.coverage.blind(b""):
             rescan = min(rescan, mounts.POLL_SECONDS)
         return max(rescan, (SHARE - 1) * took)
 
@@ -219,19 +219,19 @@ class Intaking:
             self._settles.pop(name, None)
         self._settles |= report.settles
         self._heed(report)
-        self._desk.bell.ring()
+        self._runtime.bell.ring()
 
     # --- Telling ------------------------------------------------------------------------------------------------
 
     def _heed(self, report: Report) -> None:
         """Say once that the inbox is not there, and why, once for each reason; and once that it is again."""
-        inbox = str(self._desk.guard.inbox)
+        inbox = str(self._runtime.guard.inbox)
         if report.there:
             if self._told_absent:
                 log.info("inbox.returned", inbox=inbox)
             self._told_absent.clear()
             return
-        reason = self._desk.guard.sight.reason or "it was away for a moment"
+        reason = self._runtime.guard.sight.reason or "it was away for a moment"
         # Whoever holds it may be another process each time.
         if (alike := re.sub(r"[0-9]+", "", reason)) not in self._told_absent:
             self._told_absent.add(alike)
@@ -241,7 +241,7 @@ class Intaking:
         found = self._unheard.confirm(self.bell.heard(), self._boot())
         if found:
             self.coverage.unheard(found)
-            with self._desk.journal.transaction(durable=False) as connection:
+            with self._runtime.journal.transaction(durable=False) as connection:
                 database.increment(connection, "watch.found", sum(found.values()))
 
     def _tell(self) -> None:
@@ -252,7 +252,7 @@ class Intaking:
         for mount, reason in reasons.items():
             if (self._told_reasons or {}).get(mount) != reason:
                 log.info("watch.blind", folder=mount, reason=reason, seconds=mounts.POLL_SECONDS)
-        with self._desk.journal.transaction(durable=False) as connection:
+        with self._runtime.journal.transaction(durable=False) as connection:
             database.put(connection, "watch.blind", json.dumps(reasons))
             if overflows:
                 database.increment(connection, "watch.overflows", overflows)

@@ -49,17 +49,20 @@ def reload(engine: Engine) -> None:
 
     What came of it is told in the log, and written down for the verb ``reload``, which may be waiting for it.
     """
-    desk, number = engine.desk, last(engine.desk.journal).number + 1
+    runtime, number = engine.runtime, last(engine.runtime.journal).number + 1
     try:
-        wanted = config.load(desk.config.file)
+        wanted = config.load(runtime.config.file)
     except Mistake as mistake:
         problems = tuple(map(str, mistake.problems))
         log.error(
-            "config.refused", file=str(desk.config.file), problems=list(problems), remedy="the old one stays in force"
+            "config.refused",
+            file=str(runtime.config.file),
+            problems=list(problems),
+            remedy="the old one stays in force",
         )
-        _write(desk.journal, Outcome(number, problems=problems))
+        _write(runtime.journal, Outcome(number, problems=problems))
         return
-    changes = dict(differences(desk.config, wanted))
+    changes = dict(differences(runtime.config, wanted))
     restart = tuple(key for key in changes if _is_fixed(key))
     changed = tuple(key for key in changes if key not in restart)
     for key in changed:
@@ -69,9 +72,9 @@ def reload(engine: Engine) -> None:
             "config.needs_restart", keys=list(restart), remedy="these stay as they were until attachd is restarted"
         )
     setup.set_level(wanted.log.level)
-    engine.reconfigure(merged(desk.config, wanted, restart))
-    log.info("config.reloaded", file=str(desk.config.file), changed=len(changed))
-    _write(desk.journal, Outcome(number, changed=changed, restart=restart))
+    engine.reconfigure(merged(runtime.config, wanted, restart))
+    log.info("config.reloaded", file=str(runtime.config.file), changed=len(changed))
+    _write(runtime.journal, Outcome(number, changed=changed, restart=restart))
 
 
 def differences(old: Table, new: Table, above: str = "") -> Iterator[tuple[str, tuple[str, str]]]:

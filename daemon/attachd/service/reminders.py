@@ -14,7 +14,7 @@ import structlog
 
 from attachd import errors
 from attachd.delivery import blame, outcome, record
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.journal import lookup, outbox, pauses, queue, reminders, rows, timeline
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -26,22 +26,22 @@ from attachd.model import Cure, printable
 DAY = 86_400.0
 
 
-def give_up(desk: Desk) -> list[Row]:
+def give_up(runtime: Runtime) -> list[Row]:
     """Refuse what has waited for too long; time in pauses does not count. Returns the rows as they are then.
 
     Only what was tried a short while ago: after a long downtime everything gets a fresh try first.
     """
-    given_up = [*_left_elsewhere(desk), *_tried_in_vain(desk)]
+    given_up = [*_left_elsewhere(runtime), *_tried_in_vain(runtime)]
     record.tell(given_up)
     if given_up:
-        desk.bell.ring()
+        runtime.bell.ring()
     return given_up
 
 
-def _left_elsewhere(desk: Desk) -> list[Row]:
-    now, hours, given_up = desk.clock.now(), desk.config.doubt.give_up_hours, list[Row]()
-    with desk.journal.transaction() as connection:
-        for row in queue.left_elsewhere(connection, now - hours * 3600, desk.site.url):
+def _left_elsewhere(runtime: Runtime) -> list[Row]:
+    now, hours, given_up = runtime.clock.now(), runtime.config.doubt.give_up_hours, list[Row]()
+    with runtime.journal.transaction() as connection:
+        for row in queue.left_elsewhere(connection, now - hours * 3600, runtime.site.url):
             reason = (
                 f"it may be attached at {row.site}, where it was sent before jira.url was changed; {outcome.PERSON}"
             )
@@ -50,16 +50,16 @@ def _left_elsewhere(desk: Desk) -> list[Row]:
     return given_up
 
 
-def _tried_in_vain(desk: Desk) -> list[Row]:
-    days, now = desk.config.limits.give_up_days, desk.clock.now()
+def _tried_in_vain(runtime: Runtime) -> list[Row]:
+    days, now = runtime.config.limits.give_up_days, runtime.clock.now()
     if not days:
         return []
-    busy = desk.busy()
-    with desk.journal.transaction() as connection:
-        waiting = [row for row in queue.tried_in_vain(connection, now - days * DAY, now) if row.lane not in busy]
+    busy = runtime.busy()
+    with runtime.journal.transaction() as connection:
+        waiting = [row for row in queue.tried_in_vain(connection, now - days * DAY, now) if row.issue not in busy]
         given_up = []
         for row in waiting:
-            subjects = {row.lane, pauses.project(row.lane)}
+            subjects = {row.issue, pauses.project(row.issue)}
             if now - row.seen_at - pauses.seconds_paused(connection, subjects, row.seen_at, now) < days * DAY:
                 continue
             reason = (
@@ -82,35 +82,35 @@ class Trouble:
     about: dict[str, Any]
 
 
-def step(desk: Desk) -> None:
+def step(runtime: Runtime) -> None:
     """Give up what is overdue, then tell what is to be told."""
     with errors.left_to_workers():
-        mark_time(desk)
-        give_up(desk)
-        remind(desk)
+        mark_time(runtime)
+        give_up(runtime)
+        remind(runtime)
 
 
-def mark_time(desk: Desk) -> None:
+def mark_time(runtime: Runtime) -> None:
     """Write down how late it is, now and then and when the wall clock was set, and say so."""
-    with desk.journal.transaction_for_reading() as connection:
-        if not timeline.due(connection, desk.clock):
+    with runtime.journal.transaction_for_reading() as connection:
+        if not timeline.due(connection, runtime.clock):
             return
-    with desk.journal.transaction(durable=False) as connection:
-        moved = timeline.mark(connection, desk.clock)
+    with runtime.journal.transaction(durable=False) as connection:
+        moved = timeline.mark(connection, runtime.clock)
     if moved:
         log.warning("clock.set", seconds=round(moved), reason="no wait is longer or shorter for it")
 
 
-def remind(desk: Desk) -> None:
+def remind(runtime: Runtime) -> None:
     """Tell what is due to be told. Cheap: some look-ups by index, and a write only when something is told."""
-    now = desk.clock.now()
-    limits = desk.config.limits
+    now = runtime.clock.now()
+    limits = runtime.config.limits
     warn, again = limits.warn_after_minutes * 60, limits.remind_hours * 3600
-    with desk.journal.transaction() as connection:
+    with runtime.journal.transaction() as connection:
         outbox.trim(connection)
         lines = [_of_pause(connection, each, now) for each in _paused(connection, now, again)]
         for key, find in CAUSES.items():
-            lines += _of_cause(connection, key, find(connection, desk, now), now, warn, again)
+            lines += _of_cause(connection, key, find(connection, runtime, now), now, warn, again)
     for line in lines:
         line()
 
@@ -145,21 +145,21 @@ def _of_cause(
 # --- The causes -------------------------------------------------------------------------------------------------
 
 
-def _waiting(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
+def _waiting(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
     """Files that wait for longer than ``limits.warn_after_minutes``."""
-    count, oldest = lookup.waiting_since(connection, now - desk.config.limits.warn_after_minutes * 60)
+    count, oldest = lookup.waiting_since(connection, now - runtime.config.limits.warn_after_minutes * 60)
     if oldest is None:
         return None
-    about = {"files": count, "id": oldest.ident, "issue": oldest.asked, "file": printable(oldest.path)}
+    about = {"files": count, "id": oldest.ident, "issue": oldest.folder_key, "file": printable(oldest.path)}
     reason = oldest.said or "its turn has not come"
     remedy = "`attachd status` names them, `attachd why FILE` says what holds one"
     return Trouble(oldest.seen_at, about | {"reason": reason, "remedy": remedy})
 
 
-def _stray(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
+def _stray(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
     """Folders that are no issue's, with files in them."""
     folders = connection.execute("SELECT folder, reason, files, since FROM stray ORDER BY since").fetchall()
-    late = [f for f in folders if now - f[3] >= desk.config.limits.warn_after_minutes * 60]
+    late = [f for f in folders if now - f[3] >= runtime.config.limits.warn_after_minutes * 60]
     if not late:
         return None
     folder, reason, _, since = late[0]
@@ -167,10 +167,10 @@ def _stray(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | 
     return Trouble(since, about | {"reason": reason})
 
 
-def _held(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | None:
+def _held(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
     """Refusals that the fuse holds for a person."""
     del now
-    held = lookup.suspects(connection, desk.site.url)
+    held = lookup.suspects(connection, runtime.site.url)
     if not held:
         return None
     remedy = "look at these folders' names and at the account's rights, then `attachd resume` files them as refused"
@@ -178,7 +178,7 @@ def _held(connection: sqlite3.Connection, desk: Desk, now: float) -> Trouble | N
 
 
 #: A cause's name in the log, and how it is found; None where there is no such trouble.
-CAUSES: dict[str, Callable[[sqlite3.Connection, Desk, float], Trouble | None]] = {
+CAUSES: dict[str, Callable[[sqlite3.Connection, Runtime, float], Trouble | None]] = {
     "files.waiting_long": _waiting,
     "files.without_issue": _stray,
     blame.HELD: _held,

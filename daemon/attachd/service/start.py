@@ -1,4 +1,4 @@
-"""From a valid configuration to a desk that is ready: folders, locks, journal, marker, site, credentials.
+"""From a valid configuration to a runtime that is ready: folders, locks, journal, marker, site, credentials.
 
 Nothing is created or changed before everything that can be wrong with the configuration was found right.
 """
@@ -17,7 +17,7 @@ from attachd import errors
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery import batch_size
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.delivery.site import Site
 from attachd.errors import Mistake, Problem
 from attachd.jira import oauth
@@ -37,15 +37,15 @@ log = structlog.get_logger()
 class Held:
     """What a running service holds until it ends."""
 
-    desk: Desk
+    runtime: Runtime
     state: Path
     state_lock: locks.Lock
     tenure: Tenure
 
     def release(self) -> None:
         """Give everything back."""
-        self.desk.reader.close()
-        self.desk.journal.close()
+        self.runtime.reader.close()
+        self.runtime.journal.close()
         self.tenure.release()
         self.state_lock.release()
 
@@ -81,8 +81,8 @@ def start(
         tenure.release()
         state_lock.release()
         raise
-    held = Held(_desk(config, journal, guard, clock, environ, state), state, state_lock, tenure)
-    tenure.busy = lambda: bool(held.desk.busy())
+    held = Held(_runtime(config, journal, guard, clock, environ, state), state, state_lock, tenure)
+    tenure.busy = lambda: bool(held.runtime.busy())
     # What is mounted there after this, or was while the lock was taken, is claimed by the first look.
     guard.claim_with(tenure)
     return held
@@ -199,19 +199,19 @@ def _settle_site(journal: Journal, config: Config, now: float, *, adopt: bool) -
         sites.change(connection, url, now)
 
 
-# --- The desk ---------------------------------------------------------------------------------------------------
+# --- The runtime ---------------------------------------------------------------------------------------------------
 
 
-def _desk(
+def _runtime(
     config: Config, journal: Journal, guard: Guard, clock: Clock, environ: Mapping[str, str], state: Path
-) -> Desk:
+) -> Runtime:
     skew = float(journal.value("SELECT value FROM meta WHERE key = 'site.skew'") or 0.0)
     site = Site(config.jira.url, config.jira.deployment, clock, skew=skew)
     site.pages = journal.value("SELECT value FROM meta WHERE key = 'site.pages'") or site.url
     credentials = make_credentials(config, environ, state, clock)
     reader = database.open_for_reading(state) or journal
     reader.clock = clock
-    return Desk(
+    return Runtime(
         journal, reader, config, clock, site, guard, credentials, secret_changed=service_credentials.watch(config)
     )
 

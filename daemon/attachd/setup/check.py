@@ -30,7 +30,6 @@ from attachd.share import inbox_marker, locks, paths
 def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline: bool) -> list[Finding]:
     """Try everything. The configuration itself was found valid before."""
     findings = [Finding("configuration", "ok", str(config.file))]
-    findings += [Finding("configuration", "warning", notice, "write the new name") for notice in config.notices]
     findings += _scope(config)
     findings += _state(state)
     findings += _folders(config, state)

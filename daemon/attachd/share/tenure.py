@@ -165,7 +165,7 @@ class Tenure:
 
         def doubt(connection: sqlite3.Connection) -> None:
             database.put(connection, "inbox", inbox_id)
-            database.put(connection, "lost", database.LOST)
+            database.put(connection, "lost", 1)
 
         self._begin_term(inbox_id, doubt)
         remedy = "files now in the inbox are looked up before they are sent"

@@ -70,7 +70,13 @@ class Page:
 
     def __init__(self, engine: Engine, state: Path, gate: Gate, stopping: threading.Event) -> None:
         """Serve what *engine* does; ``stopping`` ends those who look on."""
-        self._engine, self._desk, self._state, self._gate, self._stopping = engine, engine.desk, state, gate, stopping
+        self._engine, self._runtime, self._state, self._gate, self._stopping = (
+            engine,
+            engine.runtime,
+            state,
+            gate,
+            stopping,
+        )
         # Whatever is put into a template is escaped; only the page's own text is not.
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                          loader=jinja2.FileSystemLoader(_HERE))  # fmt: skip
@@ -103,15 +109,15 @@ class Page:
     def page(self, request: Request) -> Response:
         """Everything at once, so that it needs no script; ``?q=`` searches the history."""
         wanted = request.query_params.get("q", "").strip()[:200]
-        found = view.found(self._desk, wanted) if wanted else None
+        found = view.found(self._runtime, wanted) if wanted else None
         with self._lock:
             said = self._said.pop(request.query_params.get("said", ""), [])
-        frame, now = view.frame(self._desk), self._desk.clock.wall()
+        frame, now = view.frame(self._runtime), self._runtime.clock.wall()
         return HTMLResponse(
             self._whole.render(
                 frame=frame,
                 live=self._live(),
-                chart=view.chart(self._desk, self._sums),
+                chart=view.chart(self._runtime, self._sums),
                 said=said,
                 wanted=wanted,
                 found=found,
@@ -124,7 +130,7 @@ class Page:
         """The part that changes, as HTML; not *fresh*, made once for all who look on."""
         with self._lock:
             if fresh or time.monotonic() - self._made_at >= _TICK / 2:
-                shown = view.live(self._desk, self._rates, self._sums)
+                shown = view.live(self._runtime, self._rates, self._sums)
                 self._made, self._made_at = self._part.render(live=shown, form=self._gate.form), time.monotonic()
             return self._made
 
@@ -183,36 +189,36 @@ class Page:
         return RedirectResponse(f"./?said={number}", 303)
 
     def _resume(self, form: dict[str, str]) -> list[str]:
-        key, now = form.get("issue", ""), self._desk.clock.now()
-        with self._desk.journal.transaction() as connection:
-            done = by_hand.resume(connection, by_hand.lane_of(connection, key) if key else "", now)
-        self._desk.bell.ring_all()
+        key, now = form.get("issue", ""), self._runtime.clock.now()
+        with self._runtime.journal.transaction() as connection:
+            done = by_hand.resume(connection, by_hand.issue_of(connection, key) if key else "", now)
+        self._runtime.bell.ring_all()
         log.info("page.resumed", issue=key)
         self._engine.note_by_hand(tell=False)
-        line = self._desk.journal.timeline()
+        line = self._runtime.journal.timeline()
         return list(pauses.resumed_in_words(by_hand.shown(done, line), key, line.wall))
 
     def _pause(self, _form: dict[str, str]) -> list[str]:
-        now = self._desk.clock.now()
-        with self._desk.journal.transaction() as connection:
+        now = self._runtime.clock.now()
+        with self._runtime.journal.transaction() as connection:
             made = by_hand.pause(connection, "", now, None)
         log.info("page.paused")
         self._engine.note_by_hand(tell=False)
-        line = self._desk.journal.timeline()
+        line = self._runtime.journal.timeline()
         said = pauses.paused_in_words(line.pause(made), line.wall)
         return [re.sub("until `attachd resume[^`]*`", "until it is resumed", said)]
 
     def _retry(self, form: dict[str, str]) -> list[str]:
-        desk = self._desk
-        row = view.failed_row(desk, form.get("id", ""))
+        runtime = self._runtime
+        row = view.failed_row(runtime, form.get("id", ""))
         if row is None:
             return ["That file is not among the failed ones any more."]
-        sight = paths.sight(desk.config, self._state, terms.known(desk.journal))
+        sight = paths.sight(runtime.config, self._state, terms.known(runtime.journal))
         if not sight.there:
             return [f"Nothing was moved: {sight.reason}."]
-        log.info("page.retried", id=row.ident, issue=row.asked)
+        log.info("page.retried", id=row.ident, issue=row.folder_key)
         try:
-            return [filing_retry.in_words(result) for result in filing_retry.retry(desk.config, self._state, [row])]
+            return [filing_retry.in_words(result) for result in filing_retry.retry(runtime.config, self._state, [row])]
         except Mistake as mistake:
             return [str(problem) for problem in mistake.problems]
 
@@ -220,17 +226,17 @@ class Page:
 
     def metrics(self, _request: Request) -> Response:
         """What Prometheus asks for."""
-        return Response(metrics.text(self._desk, self._engine.intake.scanned_at), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.text(self._runtime, self._engine.intake.scanned_at), media_type=metrics.CONTENT_TYPE)
 
     def health(self, _request: Request) -> Response:
         """200 unless a loop is stuck, which a restart would mend; a file system that does not answer is not that."""
-        stuck = [str(hang) for hang in self._desk.beats.hangs() if not hang.degraded]
-        lines = stuck or ["ok", *_briefly(health.of_desk(self._desk))]
+        stuck = [str(hang) for hang in self._runtime.beats.hangs() if not hang.degraded]
+        lines = stuck or ["ok", *_briefly(health.of_runtime(self._runtime))]
         return PlainTextResponse("".join(f"{line}\n" for line in lines), 503 if stuck else 200)
 
     def readiness(self, _request: Request) -> Response:
         """200 while it works or waits; the body says what it waits for, by its kind."""
-        found = health.of_desk(self._desk)
+        found = health.of_runtime(self._runtime)
         waits = any(each.severity is not Severity.WARNING for each in found)
         lines = ["degraded" if waits else "ready", *_briefly(found)]
         return PlainTextResponse("".join(f"{line}\n" for line in lines))

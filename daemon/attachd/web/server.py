@@ -59,7 +59,7 @@ class Serving:
 
     def __init__(self, engine: Engine, state: Path) -> None:
         """Prepare; nothing listens yet."""
-        listen = engine.desk.config.web.listen
+        listen = engine.runtime.config.web.listen
         assert listen is not None
         self._listen, self._engine, self._state = listen, engine, state
         self._stopping = threading.Event()
@@ -81,7 +81,7 @@ class Serving:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             try:
-                gate = _gate(self._listen, self._state, self._engine.desk.config.web.hosts)
+                gate = _gate(self._listen, self._state, self._engine.runtime.config.web.hosts)
             except OSError as error:
                 reason = f"its token cannot be made in {self._state} ({error.strerror or error})"
                 self._wait(reason, "make room there, or put the folder's mode right")
@@ -93,7 +93,7 @@ class Serving:
                     error.strerror or str(error), "choose another address in web.listen, or end what has this one"
                 )
                 continue
-            self._engine.desk.page_trouble, self._told = None, ""
+            self._engine.runtime.page_trouble, self._told = None, ""
             log.info("page.served", listen=self._listen)
             self._serve(listener, gate)
 
@@ -101,7 +101,9 @@ class Serving:
         """Say why it is not served, once and as long as that is so, and wait before the next try."""
         if reason != self._told:
             self._told = reason
-            self._engine.desk.page_trouble = Unserved(self._listen, reason, remedy, self._engine.desk.clock.wall())
+            self._engine.runtime.page_trouble = Unserved(
+                self._listen, reason, remedy, self._engine.runtime.clock.wall()
+            )
             log.error(
                 "page.not_served",
                 listen=self._listen,

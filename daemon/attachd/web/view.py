@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from attachd import __version__, text
 from attachd.config import loader
-from attachd.delivery.runtime import Desk
+from attachd.delivery.runtime import Runtime
 from attachd.journal import counts as journal_counts
 from attachd.journal import lookup
 from attachd.journal.pauses import Pause
@@ -74,15 +74,19 @@ class Sums:
         return cast("T", answer)
 
 
-def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
+def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
     """What changes by itself. Each question is answered by an index, however many files wait."""
-    journal, now = desk.reader, desk.clock.wall()
+    journal, now = runtime.reader, runtime.clock.wall()
     standing, midnight = journal_counts.standing(journal), journal.timeline().kept(text.midnight(now))
     oldest = lookup.oldest_waiting(journal)
     words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + journal_counts.lying_in_failed(journal)}
-    inbox, pauses, strays = desk.guard.sight, journal_counts.active_pauses(journal, now), journal_counts.strays(journal)
-    conditions = health.of_desk(desk)
-    stray_files, world = sum(stray.files for stray in strays), _world(desk, pauses, health.stopping(conditions))
+    inbox, pauses, strays = (
+        runtime.guard.sight,
+        journal_counts.active_pauses(journal, now),
+        journal_counts.strays(journal),
+    )
+    conditions = health.of_runtime(runtime)
+    stray_files, world = sum(stray.files for stray in strays), _world(runtime, pauses, health.stopping(conditions))
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
         "stray_files": stray_files,
@@ -90,16 +94,16 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
-        "hangs": [str(hang) for hang in desk.beats.hangs()],
+        "hangs": [str(hang) for hang in runtime.beats.hangs()],
         "conditions": [
             f"{str(each)[:1].upper()}{str(each)[1:]}."
             for each in conditions
             if each.pause is None and each.kind not in _OWN_PARTS
         ],
-        "pauses": [_pause(each, now) for each in report_pauses.told(journal, desk.config.jira.url, now)],
-        "sending": _sending(desk, rates),
-        "lanes": [_lane(desk, each, world) for each in lookup.queues(journal, MOST)],
-        "waiting": (waiting := _waiting(desk, world)),
+        "pauses": [_pause(each, now) for each in report_pauses.told(journal, runtime.config.jira.url, now)],
+        "sending": _sending(runtime, rates),
+        "queues": [_issue(runtime, each, world) for each in lookup.queues(journal, MOST)],
+        "waiting": (waiting := _waiting(runtime, world)),
         # Also what no pause holds up may wait for a person's word.
         "resumable": any("“Resume”" in each["sentence"] for each in waiting),
         "strays": [
@@ -107,25 +111,25 @@ def live(desk: Desk, rates: Rates, sums: Sums) -> dict[str, Any]:
             for s in strays[:MOST]
         ],
         "unlisted": list(journal_counts.troubles(journal).items())[:MOST],
-        "failed": [_failed(desk, row, now) for row in journal_counts.failed_lately(journal, MOST)],
-        "last": [_verdict(desk, row, now) for row in journal_counts.last_verdicts(journal, 15)],
+        "failed": [_failed(runtime, row, now) for row in journal_counts.failed_lately(journal, MOST)],
+        "last": [_verdict(runtime, row, now) for row in journal_counts.last_verdicts(journal, 15)],
     }
 
 
-def frame(desk: Desk) -> dict[str, Any]:
+def frame(runtime: Runtime) -> dict[str, Any]:
     """What stays."""
     return {
         "version": __version__,
-        "site": desk.site.pages,
-        "inbox": str(desk.config.folders.inbox),
-        "instance": loader.instance(desk.config.file),
+        "site": runtime.site.pages,
+        "inbox": str(runtime.config.folders.inbox),
+        "instance": loader.instance(runtime.config.file),
     }
 
 
-def found(desk: Desk, wanted: str) -> list[dict[str, Any]]:
+def found(runtime: Runtime, wanted: str) -> list[dict[str, Any]]:
     """What the history says of files whose name, issue, attachment or id contains *wanted*."""
-    now = desk.clock.wall()
-    return [_verdict(desk, row, now) for row in lookup.search(desk.reader, wanted, MOST)]
+    now = runtime.clock.wall()
+    return [_verdict(runtime, row, now) for row in lookup.search(runtime.reader, wanted, MOST)]
 
 
 def _pause(each: Pause, now: float) -> dict[str, Any]:
@@ -137,11 +141,11 @@ def _pause(each: Pause, now: float) -> dict[str, Any]:
     }
 
 
-def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
-    rows, boot, shown = lookup.sending(desk.reader), desk.clock.boot(), []
+def _sending(runtime: Runtime, rates: Rates) -> list[dict[str, Any]]:
+    rows, boot, shown = lookup.sending(runtime.reader), runtime.clock.boot(), []
     rates.forget_all_but({row.id for row in rows})
     for row in rows[:MOST]:
-        progress = desk.progress.get(row.id)
+        progress = runtime.progress.get(row.id)
         sent = min(row.size, progress()) if progress else None
         rate = rates.of(row.id, sent, boot) if sent is not None else None
         parts = [] if sent is None else [f"{size(sent)} of {size(row.size)}"]
@@ -153,8 +157,8 @@ def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
             {
                 "file": printable(row.path),
                 "id": row.ident,
-                "issue": row.lane,
-                "link": desk.site.page(row.lane),
+                "issue": row.issue,
+                "link": runtime.site.page(row.issue),
                 "percent": 100 * sent // row.size if sent is not None and row.size else None,
                 "said": ", ".join(parts),
             }
@@ -162,26 +166,26 @@ def _sending(desk: Desk, rates: Rates) -> list[dict[str, Any]]:
     return shown
 
 
-def _world(desk: Desk, pauses: Sequence[Pause], stopped: Sequence[str]) -> Circumstances:
+def _world(runtime: Runtime, pauses: Sequence[Pause], stopped: Sequence[str]) -> Circumstances:
     """What holds for all files, as this process knows it: the file system of the inbox is not asked."""
-    guard = desk.guard
+    guard = runtime.guard
     return why_waiting.circumstances(
-        desk.config, desk.clock, guard.sight, pauses, guard.epoch, running=True, stopped=stopped
+        runtime.config, runtime.clock, guard.sight, pauses, guard.epoch, running=True, stopped=stopped
     )
 
 
-def _lane(desk: Desk, each: lookup.Queue, world: Circumstances) -> dict[str, Any]:
+def _issue(runtime: Runtime, each: lookup.Queue, world: Circumstances) -> dict[str, Any]:
     """What waits for its turn to be sent to one issue: the first by name, and what holds the first."""
-    first = lookup.first_in(desk.reader, each.issue, MOST_NAMED)
+    first = lookup.first_in(runtime.reader, each.issue, MOST_NAMED)
     pause, sentence = report_pauses.widest(world.pauses, each.issue, world.now), ""
     if pause is not None and not pause.subject:
         sentence = "Paused, as everything is."
     elif first:
-        found = why_waiting.waiting(desk.reader, desk.rulebook, first[0], ahead=0)
+        found = why_waiting.waiting(runtime.reader, runtime.rulebook, first[0], ahead=0)
         sentence = _for_a_page(why_waiting.explain("The first", found, world).sentence)
     return {
         "issue": each.issue,
-        "link": desk.site.page(each.issue),
+        "link": runtime.site.page(each.issue),
         "files": text.files(each.files),
         "names": [printable(row.path.partition(b"/")[2]) for row in first],
         "more": max(0, each.files - len(first)),
@@ -190,13 +194,13 @@ def _lane(desk: Desk, each: lookup.Queue, world: Circumstances) -> dict[str, Any
     }
 
 
-def _waiting(desk: Desk, world: Circumstances) -> list[dict[str, Any]]:
+def _waiting(runtime: Runtime, world: Circumstances) -> list[dict[str, Any]]:
     """What waits for more than its turn, the most pressing first; what settles comes last."""
-    rows = lookup.troubled(desk.reader, MOST)
-    rows += lookup.settling(desk.reader, MOST - len(rows))
+    rows = lookup.troubled(runtime.reader, MOST)
+    rows += lookup.settling(runtime.reader, MOST - len(rows))
     shown = []
     for row in rows:
-        found = why_waiting.waiting(desk.reader, desk.rulebook, row, ahead=0)
+        found = why_waiting.waiting(runtime.reader, runtime.rulebook, row, ahead=0)
         shown.append(
             {
                 "file": printable(row.path),
@@ -213,18 +217,18 @@ def _for_a_page(sentence: str) -> str:
     return re.sub("`attachd resume[^`]*`", "“Resume”", sentence)
 
 
-def _failed(desk: Desk, row: Row, now: float) -> dict[str, Any]:
-    return _verdict(desk, row, now) | {"id": row.ident, "doubtful": bool(row.may_be_attached)}
+def _failed(runtime: Runtime, row: Row, now: float) -> dict[str, Any]:
+    return _verdict(runtime, row, now) | {"id": row.ident, "doubtful": bool(row.may_be_attached)}
 
 
-def _verdict(desk: Desk, row: Row, now: float) -> dict[str, Any]:
+def _verdict(runtime: Runtime, row: Row, now: float) -> dict[str, Any]:
     finished = row.finished_at or row.verdict_at
     return {
         "file": printable(row.path),
         "id": row.ident,
         "word": str(word(row.state, row.blocked)),
-        "issue": row.lane,
-        "link": desk.site.page(row.lane),
+        "issue": row.issue,
+        "link": runtime.site.page(row.issue),
         "attachment": row.attachment or "",
         "stored_as": row.stored_as
         if row.stored_as and row.stored_as != printable(row.path.rpartition(b"/")[2])
@@ -238,9 +242,9 @@ def _verdict(desk: Desk, row: Row, now: float) -> dict[str, Any]:
 # --- The chart ----------------------------------------------------------------------------------------------------
 
 
-def chart(desk: Desk, sums: Sums) -> dict[str, Any]:
+def chart(runtime: Runtime, sums: Sums) -> dict[str, Any]:
     """Files and bytes that Jira accepted in each of the last hours, as bars with their heights in percent."""
-    bars = sums.of("hours", lambda: _bars(desk))
+    bars = sums.of("hours", lambda: _bars(runtime))
     files, total = sum(bar["files"] for bar in bars), size(sum(bar["bytes"] for bar in bars))
     title = f"{text.files(files)}, {total} attached in the last {HOURS} hours"
     if files:
@@ -249,10 +253,10 @@ def chart(desk: Desk, sums: Sums) -> dict[str, Any]:
     return {"bars": bars, "title": title}
 
 
-def _bars(desk: Desk) -> list[dict[str, Any]]:
-    now = desk.clock.wall()
+def _bars(runtime: Runtime) -> list[dict[str, Any]]:
+    now = runtime.clock.wall()
     first = (now // HOUR - HOURS + 1) * HOUR
-    hours = journal_counts.accepted_by_hour(desk.reader, first)
+    hours = journal_counts.accepted_by_hour(runtime.reader, first)
     counts = [hours.get(number, (0, 0)) for number in range(HOURS)]
     most_files = max((files for files, _ in counts), default=0) or 1
     most_bytes = max((bytes_ for _, bytes_ in counts), default=0) or 1
@@ -268,10 +272,10 @@ def _bars(desk: Desk) -> list[dict[str, Any]]:
     ]
 
 
-def failed_row(desk: Desk, ident: str) -> Row | None:
+def failed_row(runtime: Runtime, ident: str) -> Row | None:
     """The failed file of this id; None where there is none (any more)."""
     number = ident.removeprefix("F")
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return None
-    row = lookup.by_id(desk.reader, int(number))
+    row = lookup.by_id(runtime.reader, int(number))
     return row if row is not None and row.state is State.FAILED and row.target is not None else None

@@ -128,7 +128,9 @@ def _journal(scene: Scene, code: int) -> list[str]:
     if unfinished:
         wrong += [f"   {kind} holds: {reason}" for kind, reason in rows(place, "SELECT kind, reason FROM pause")]
     for issue in scene.issues if scene.remembers else ():
-        finished = rows(place, "SELECT count(*) FROM file WHERE asked = ? AND state IN ('DONE', 'FAILED')", issue)[0][0]
+        finished = rows(place, "SELECT count(*) FROM file WHERE folder_key = ? AND state IN ('DONE', 'FAILED')", issue)[
+            0
+        ][0]
         if finished < (files := sum(each.issue == issue for each in scene.expected)):
             wrong.append(f"B5 the history of {issue} has {finished} verdicts for {files} files")
     return wrong

@@ -39,18 +39,18 @@ SEEDS = (
     Seed("no look after a restart", "delivery/outcome.py", "    if row.sha256 is None:\n", "    if True:\n", "one"),
     Seed(
         "marked as attached before it is sent", "delivery/upload.py",
-        "    answer = _exchange(desk, client, batch, body)\n",
+        "    answer = _exchange(runtime, client, batch, body)\n",
         "    sooner = {row.id: outcome.attached(Stored(f'X{row.id}', row.name), 1.0) for row in batch}\n"
-        "    with desk.journal.transaction() as connection:\n        rows.change_many(connection, sooner)\n"
-        "    answer = _exchange(desk, client, batch, body)\n",
+        "    with runtime.journal.transaction() as connection:\n        rows.change_many(connection, sooner)\n"
+        "    answer = _exchange(runtime, client, batch, body)\n",
         "one",
     ),
     Seed(
         "moved before it is sent", "delivery/upload.py",
-        "    answer = _exchange(desk, client, batch, body)\n",
-        "    for row in batch:\n        to = desk.config.folders.done / row.path.decode()\n"
-        "        to.parent.mkdir(parents=True, exist_ok=True)\n        (desk.guard.inbox / row.path.decode()).rename(to)\n"
-        "    answer = _exchange(desk, client, batch, body)\n",
+        "    answer = _exchange(runtime, client, batch, body)\n",
+        "    for row in batch:\n        to = runtime.config.folders.done / row.path.decode()\n"
+        "        to.parent.mkdir(parents=True, exist_ok=True)\n        (runtime.guard.inbox / row.path.decode()).rename(to)\n"
+        "    answer = _exchange(runtime, client, batch, body)\n",
         "one",
     ),
     Seed("NORMAL instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = NORMAL", "one", "cut"),
@@ -126,7 +126,7 @@ SEEDS = (
     Seed(
         "an event taken for told before it is", "hooks/dispatcher.py",
         "    told, reason = target.tell(waiting, ended)\n",
-        "    events.told(desk.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
+        "    events.told(runtime.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
         "hooked", "kill", "filing",
     ),
     Seed(
