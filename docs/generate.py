@@ -1,6 +1,6 @@
 """Makes the man page and the reference of the configuration from the program: its help texts, its model, its sample.
 
-``scripts/generate`` writes them; ``tests/test_documents.py`` holds what is there against what this would write.
+``scripts/generate`` writes them; ``tests/documents/test_documents.py`` holds what is there against what this would write.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from machine import Machine, lacking, until
+from booted_system import Machine, lacking, until
 
 pytestmark = [
     pytest.mark.skipif(bool(lacking()), reason=lacking()),

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from installation import Jira, Place
-from test_page import free_port
 from waiting import wait_until
+from web.test_page import free_port
 
 CHROMIUM = shutil.which("chromium")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from installation import Jira, Place
-from test_page import free_port
 from waiting import wait_until
+from web.test_page import free_port
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
 

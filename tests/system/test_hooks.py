@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from hooks.test_hooks import Receiver, receiver  # noqa: F401  a fixture
 from installation import Jira, Place
-from test_hooking import Receiver, receiver  # noqa: F401  a fixture
 from waiting import wait_until
 
 

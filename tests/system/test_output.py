@@ -16,7 +16,7 @@ import jsonschema
 
 from installation import Jira, Place
 from system.test_operator import running
-from test_page import free_port
+from web.test_page import free_port
 
 SCHEMA = json.loads((Path(__file__).parent.parent.parent / "docs/output.schema.json").read_text("utf-8"))
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from installation import Jira, Place
-from test_page import free_port
 from waiting import wait_until
+from web.test_page import free_port
 
 RECIPES = (Path(__file__).parent.parent.parent / "docs/recipes.md").read_text("utf-8")
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")

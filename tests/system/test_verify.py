@@ -12,8 +12,8 @@ import pytest
 from attachd.filing import verify
 from attachd.jira.attachments import Attachment
 from installation import Jira, Place
+from memory_jira import World, world
 from system.test_operator import running, said
-from world import World, world
 
 
 @pytest.fixture
