@@ -428,6 +428,57 @@ def test_after_a_lost_journal_a_changed_mode_does_not_make_a_file_new(w, monkeyp
     assert len(w.jira.on("TEST-1")) == 1
 
 
+def _touched(path: Path) -> None:
+    os.utime(path, (1.0, 1.0))
+
+
+def _away_and_back(path: Path) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    _away.append(content)
+
+
+def _copied_over(path: Path) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+
+
+_away: list[bytes] = []
+
+
+@pytest.mark.parametrize("deed", [_touched, _copied_over, _away_and_back])
+def test_after_a_lost_journal_what_people_do_meanwhile_makes_no_file_new(w, monkeypatch, deed):
+    """The scan that met it after the loss is over before the file has settled: what comes of it is as doubtful."""
+
+    def die(*_args, **_more):
+        raise Crash
+
+    w.clock.time = time.time()
+    path = w.drop("TEST-1/a.txt", b"attached before")
+    w.scan()
+    with monkeypatch.context() as patched:
+        patched.setattr(file_away, "carry", die)
+        with pytest.raises(Crash):
+            w.work()
+    assert len(w.jira.stored) == 1
+    w.end()
+    shutil.rmtree(w.home / "state")
+    w.clock.time = time.time()
+    w.restart()
+    with path.open("r+b"):  # it has not settled
+        w.scan()
+    assert w.states() == ["SEEN"]
+    deed(path)
+    w.scan()
+    if not path.exists():
+        path.write_bytes(_away.pop())
+    w.settle(hours=2)
+
+    assert len(w.jira.on("TEST-1")) == 1
+    assert w.states() == ["DONE"]
+
+
 def test_done_that_is_not_mounted_is_waited_for(w, monkeypatch):
     # contract 3: "a known one that is absent is waited for, also at boot".
     def die(*_args, **_more):

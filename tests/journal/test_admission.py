@@ -139,13 +139,13 @@ UNTRIED = {"sha256": None, "contested": None, "contested_at": None, "held": 0, "
 WORN = TRIED | WAITING | MISSED | {"sha256": b"c" * 32}
 
 
-def test_of_an_unsent_file_that_changed_nothing_is_remembered(journal: sqlite3.Connection) -> None:
+def test_of_an_unsent_file_that_changed_only_the_suspicion_is_remembered(journal: sqlite3.Connection) -> None:
     row = put(journal, State.READY, **WORN)
 
     admission.settle_anew(journal, row, OTHER_PRINT, NOW)
 
     seen = {"state": "SEEN", "since": 2_000.0, "quiet_boot": 300.0, "missing": 0, "missing_boot": None}
-    assert changes(journal, row) == OTHER_IDENTITY | NO_HOLD | UNTRIED | seen | {"suspect_at": None}
+    assert changes(journal, row) == OTHER_IDENTITY | NO_HOLD | UNTRIED | seen
 
 
 def test_a_file_that_changes_while_it_settles_has_been_seen_since_it_came(journal: sqlite3.Connection) -> None:
@@ -156,25 +156,39 @@ def test_a_file_that_changes_while_it_settles_has_been_seen_since_it_came(journa
     assert changes(journal, row) == OTHER_IDENTITY | {"quiet_boot": 300.0}
 
 
-@pytest.mark.parametrize(
-    ("now", "suspect", "expected"),
-    [
-        (PRINT._replace(ctime_ns=99), 0, 800.0),
-        (PRINT._replace(ctime_ns=99), 1, 800.0),
-        (PRINT._replace(size=4), 0, None),
-        (PRINT._replace(mtime_ns=4), 0, None),
-        (PRINT._replace(size=4), 1, 0.0),
-        (PRINT._replace(mtime_ns=4), 1, 0.0),
-    ],
-)
-def test_only_new_content_ends_the_suspicion_that_it_is_attached(
-    journal: sqlite3.Connection, now: Fingerprint, suspect: int, expected: float | None
+@pytest.mark.parametrize("now", [PRINT._replace(ctime_ns=99), PRINT._replace(size=4), PRINT._replace(mtime_ns=4)])
+@pytest.mark.parametrize("suspect", [False, True])
+def test_the_suspicion_that_a_file_is_attached_stays_whatever_is_done_to_it(
+    journal: sqlite3.Connection, now: Fingerprint, suspect: bool
 ) -> None:
+    """A touch is no new content, and nobody can tell: the content was never read."""
     row = put(journal, State.READY, suspect_at=800.0)
 
     admission.settle_anew(journal, row, now, NOW, suspect=suspect)
 
-    assert rows.one(journal, row.id).suspect_at == expected
+    assert rows.one(journal, row.id).suspect_at == 800.0
+
+
+def test_a_file_that_nobody_suspected_becomes_suspect_while_the_journal_is_lost(journal: sqlite3.Connection) -> None:
+    row = put(journal, State.READY)
+
+    admission.settle_anew(journal, row, PRINT._replace(size=4), NOW, suspect=True)
+
+    assert rows.one(journal, row.id).suspect_at == 0.0
+
+
+def test_a_suspect_that_leaves_before_it_was_read_is_remembered_by_its_size(journal: sqlite3.Connection) -> None:
+    suspect, other = (
+        put(journal, State.SEEN, suspect_at=0.0),
+        put(journal, State.SEEN, path=b"TEST-1/other.txt", size=77),
+    )
+
+    admission.withdraw(journal, suspect, NOW, "")
+    admission.withdraw(journal, other, NOW, "")
+
+    assert identity.heard(journal, suspect.size, NOW.now) == {identity.ANYTHING}
+    assert identity.heard(journal, suspect.size, NOW.now + identity.SIZE_REMEMBERED_SECONDS) == frozenset()
+    assert identity.heard(journal, 77, NOW.now) == frozenset()
 
 
 # --- Set back -------------------------------------------------------------------------------------------------------

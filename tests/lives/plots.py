@@ -104,6 +104,7 @@ a note on purpose: refuse 0, drop 0 90, await_failed, note_elsewhere 0 1, settle
 equal bytes twice: mood 1, drop 0 90, await_upload, drop_same_bytes -1 1, rest 6, release, settle
 killed while it is sent: mood 1, drop 0 90, await_upload, kill, touch -1, release, start, settle
 restored: drop 0 90, backup, settle, drop 0 50, settle, mood 1, drop 1 50, await_upload, restore, release, settle
+restored, then touched: backup, settle, mood 1, drop 1 50, await_upload, restore, touch -1, release, settle
 expired: token_expires, drop 0 90, drop 1 30, rest 9, welcome, resume, settle
 denied: drop 1 30, settle, deny 0, drop 0 90, rest 9, welcome, resume, settle
 written slowly: write_slowly 0 90, settle

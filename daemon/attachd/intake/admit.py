@@ -112,7 +112,7 @@ class Admitting:
                     _write_down(connection, row, hold)
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
-        doubted = doubts(self._journal, ripe)
+        doubted = doubts(self._journal, ripe, self._moment().now)
         sizes = {found.entry.print.size for found in ripe}
         rivals = evidence.rivals(self._journal, self._guard, self._key, sizes, self._network)
         with folders.Held() as held:
@@ -263,13 +263,13 @@ class Doubt:
     lost: bool
 
 
-def doubts(journal: Journal, found: Sequence[Candidate]) -> dict[bytes, Doubt]:
+def doubts(journal: Journal, found: Sequence[Candidate], now: float) -> dict[bytes, Doubt]:
     """Which settled files have to be read, and perhaps looked up, before they are sent for the first time."""
     suspicious: dict[bytes, Doubt] = {}
     with journal.transaction_for_reading() as connection:
         sizes = {each.entry.print.size for each in found}
         failed = {size: tuple(identity.uncertain(connection, size)) for size in sizes}
-        heard = {size: identity.heard(connection, size) for size in sizes}
+        heard = {size: identity.heard(connection, size, now) for size in sizes}
     for each in found:
         size, lost = each.entry.print.size, each.row is not None and each.row.suspect_at is not None
         if failed[size] or heard[size] or lost:
@@ -283,7 +283,7 @@ def claim(doubt: Doubt, sha256: bytes, keys: frozenset[str], left: Callable[[Row
     *keys* are those of its issue, and *left* says whether the file of a failed row lies in failed no more.
     """
     alike = [row for row in doubt.earlier if row.sha256 == sha256]
-    unknown = doubt.lost or sha256 in doubt.heard
+    unknown = doubt.lost or sha256 in doubt.heard or identity.ANYTHING in doubt.heard
     if not alike:
         told = admission.TOLD if sha256 in doubt.heard else 0
         return admission.Claim(0.0, told, "") if unknown else None

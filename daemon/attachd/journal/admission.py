@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attachd.clock import Clock
+from attachd.journal import identity as journal_identity
 from attachd.journal import rows
 from attachd.journal.identity import _EVER_DOUBTFUL
 from attachd.model import SENT, Fingerprint, State
@@ -114,8 +115,10 @@ def _suspect_at(suspect: bool) -> float | None:
 def settle_anew(
     connection: sqlite3.Connection, row: rows.Row, print_: Fingerprint, moment: Moment, *, suspect: bool = False
 ) -> None:
-    """The content of an unsent row changed: what was known of it is forgotten, it is SEEN as of now. *suspect*: as ``add``."""
-    same = (row.size, row.mtime_ns) == (print_.size, print_.mtime_ns)
+    """The content of an unsent row may have changed: it is SEEN as of now, and nothing is remembered of it.
+
+    Except that it may be attached: its content was never read, and a touch looks like new content. *suspect*: as ``add``.
+    """
     fresh = {
         "sha256": None,
         "contested": None,
@@ -123,7 +126,7 @@ def settle_anew(
         "held": 0,
         "site_faults": 0,
         "share": 60,
-        "suspect_at": row.suspect_at if same else _suspect_at(suspect),
+        "suspect_at": _suspect_at(suspect) if row.suspect_at is None else row.suspect_at,
     }
     values = identity(print_, moment.epoch) | fresh | Hold().columns | {"quiet_boot": moment.boot}
     if row.state != State.SEEN:
@@ -156,8 +159,13 @@ def withdraw_detached(connection: sqlite3.Connection, moment: Moment) -> None:
 
 
 def withdraw(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: str) -> None:
-    """The file was taken away before it was sent; one that was only SEEN leaves no trace."""
+    """The file was taken away before it was sent; one that was only SEEN leaves no trace.
+
+    But for its size, where it may have been attached: it may come back.
+    """
     if row.state == State.SEEN:
+        if row.suspect_at is not None:
+            journal_identity.remember_size(connection, row.size, moment.now)
         connection.execute("DELETE FROM file WHERE id = ?", (row.id,))
         return
     values = {"state": State.WITHDRAWN, "since": moment.now, "finished_at": moment.now, "reason": why}

@@ -100,9 +100,23 @@ def uncertain(connection: sqlite3.Connection, size: int) -> list[rows.Row]:
     return [rows.from_sql(record) for record in found]
 
 
-def heard(connection: sqlite3.Connection, size: int) -> frozenset[bytes]:
-    """The checksums of files of this size of which a note says that they may be attached, and no journal knows more."""
-    return frozenset(record[0] for record in connection.execute("SELECT sha256 FROM hearsay WHERE size = ?", (size,)))
+#: Heard instead of a checksum: any content of that size may be attached.
+ANYTHING = b""
+#: How long a size is remembered: what a person has in hand meanwhile is back by then.
+SIZE_REMEMBERED_SECONDS = 24 * 3600.0
+
+
+def heard(connection: sqlite3.Connection, size: int, now: float) -> frozenset[bytes]:
+    """Return the checksums of files of this size that may be attached, or ``ANYTHING``, although no journal knows of it."""
+    found = connection.execute(
+        "SELECT sha256 FROM hearsay WHERE size = ? AND coalesce(at > ?, 1)", (size, now - SIZE_REMEMBERED_SECONDS)
+    )
+    return frozenset(record[0] for record in found)
+
+
+def remember_size(connection: sqlite3.Connection, size: int, now: float) -> None:
+    """Remember that a file of this size, which nobody has read and which is away now, may be attached."""
+    connection.execute("INSERT OR REPLACE INTO hearsay (size, sha256, at) VALUES (?, ?, ?)", (size, ANYTHING, now))
 
 
 def hear(connection: sqlite3.Connection, said: Collection[tuple[int, bytes]]) -> None:

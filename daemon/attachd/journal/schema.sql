@@ -253,9 +253,14 @@ CREATE TABLE retry (
   newest       INTEGER NOT NULL               -- the newest row then: a later one at the target is that of this file
 );
 
--- What notes in failed say of files that may be attached, read after a journal was lost or restored. Droppers may write there:
--- it only ever makes us look once more.
-CREATE TABLE hearsay (sha256 BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (size, sha256)) WITHOUT ROWID;
+-- Files that may be attached although no row says so, after a journal was lost or restored: it makes us look once more.
+-- What notes in failed say, where droppers may write; and sizes alone (sha256 is empty) of files that left before they were read.
+CREATE TABLE hearsay (
+  sha256 BLOB    NOT NULL,
+  size   INTEGER NOT NULL,
+  at     REAL,                                -- of a size: when the file left; it is forgotten a day later
+  PRIMARY KEY (size, sha256)
+) WITHOUT ROWID;
 
 -- What hooks are still to be told, in the order in which it happened; written with what it tells of, and only where there are hooks.
 CREATE TABLE event (
