@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -473,6 +474,59 @@ def test_after_a_lost_journal_what_people_do_meanwhile_makes_no_file_new(w, monk
     w.scan()
     if not path.exists():
         path.write_bytes(_away.pop())
+    w.settle(hours=2)
+
+    assert len(w.jira.on("TEST-1")) == 1
+    assert w.states() == ["DONE"]
+
+
+def _ignored(inbox: Path) -> Callable[[], None]:
+    (inbox / "TEST-1/.attachdignore").write_bytes(b"*.txt")
+    return (inbox / "TEST-1/.attachdignore").unlink
+
+
+def _broken_rules(inbox: Path) -> Callable[[], None]:
+    (inbox / "TEST-1/.attachdignore").write_bytes(b"a[")
+    return (inbox / "TEST-1/.attachdignore").unlink
+
+
+def _no_key(inbox: Path) -> Callable[[], None]:
+    (inbox / "TEST-1").rename(inbox / "no key")
+    return lambda: (inbox / "no key").rename(inbox / "TEST-1")
+
+
+def _loose(inbox: Path) -> Callable[[], None]:
+    (inbox / "TEST-1/a.txt").rename(inbox / "a.txt")
+    return lambda: (inbox / "a.txt").rename(inbox / "TEST-1/a.txt")
+
+
+def _too_deep(inbox: Path) -> Callable[[], None]:
+    deep = inbox.joinpath("TEST-1", *"abcdefghijklmnopqrstuvwxyzabcdefghijk")
+    deep.mkdir(parents=True)
+    (inbox / "TEST-1/a.txt").rename(deep / "a.txt")
+    return lambda: (deep / "a.txt").rename(inbox / "TEST-1/a.txt")
+
+
+@pytest.mark.parametrize("passed_over", [_ignored, _broken_rules, _no_key, _loose, _too_deep])
+def test_what_the_scan_after_a_lost_journal_passes_over_is_looked_for_when_it_is_back(w, monkeypatch, passed_over):
+    def die(*_args, **_more):
+        raise Crash
+
+    w.clock.time = time.time()
+    w.drop("TEST-1/a.txt", b"attached before")
+    w.scan()
+    with monkeypatch.context() as patched:
+        patched.setattr(file_away, "carry", die)
+        with pytest.raises(Crash):
+            w.work()
+    assert len(w.jira.stored) == 1
+    w.end()
+    shutil.rmtree(w.home / "state")
+    w.clock.time = time.time()
+    bring_back = passed_over(w.inbox)
+    w.restart()
+    w.deliver()
+    bring_back()
     w.settle(hours=2)
 
     assert len(w.jira.on("TEST-1")) == 1

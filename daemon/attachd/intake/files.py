@@ -44,13 +44,15 @@ class Walk:
 
     ``enter`` is called with each folder, its path and its descriptor, before it is listed. ``deep`` are the folders that
     are not taken because of their depth, with the least number of files that lie in them. ``ignored`` counts the names, of files
-    and of folders, that a pattern leaves alone. ``counting``: of what lies too deep for another walk.
+    and of folders, that a pattern leaves alone. ``counting``: of what lies too deep for another walk. ``most``: how
+    many folders deep it goes.
     """
 
     hidden: Hidden
     nested: bool = True
     enter: Enter = lambda *_: None
     counting: bool = False
+    most: int = DEPTH
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
     deep: dict[bytes, int] = field(default_factory=dict)
     ignored: int = 0
@@ -98,7 +100,7 @@ class Walk:
         for below in folders if self.nested else ():
             if self._leave(below, True):
                 continue
-            if depth < DEPTH:
+            if depth < self.most:
                 yield from self.below(folder, below, depth + 1)
             elif files := self._count(folder, below):
                 self._pass_over(below, files)
@@ -137,13 +139,16 @@ def why(error: OSError) -> str:
 
 
 def everything(inbox: Path, beat: Callable[[], None]) -> Iterator[Entry]:
-    """Yield all regular files of the inbox, whatever their names, but attachd's own; what cannot be listed is passed over."""
+    """Yield all regular files of the inbox, whatever their names, also those that lie too deep, but none of attachd's own.
+
+    What cannot be listed is passed over.
+    """
 
     def enter(_path: bytes, _folder: int, _status: os.stat_result) -> None:
         beat()
 
     with suppress(OSError), fs_folders.folder(inbox, b"") as top:
-        walk = Walk(lambda _path, _folder: None, enter=enter)
+        walk = Walk(lambda _path, _folder: None, enter=enter, most=2 * DEPTH)
         with os.scandir(top) as listing:
             items = [item for item in listing if item.name != inbox_marker.FOLDER]
         for item in items:

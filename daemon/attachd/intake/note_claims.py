@@ -1,7 +1,8 @@
-"""What the notes in failed say of files that may be attached, read once after a journal was lost or restored."""
+"""Files that may be attached although no row says so, gathered once after a journal was lost or restored."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from attachd.fs import folders
+from attachd.intake import files
 from attachd.journal import identity
 from attachd.journal.database import Journal
 from attachd.share import notes
@@ -18,10 +20,11 @@ log = structlog.get_logger()
 
 #: More notes than this are not read: whoever may write in failed could make it take hours.
 MOST = 200_000
+_AT_ONCE = 1000
 
 
 def gather(journal: Journal, failed: Path, beat: Callable[[], None]) -> bool:
-    """Remember what the notes say; False where failed cannot be read now, so that it is to be tried again."""
+    """Remember what the notes in failed say; False where failed cannot be read now, so that it is to be tried again."""
     said: set[tuple[int, bytes]] = set()
     count = 0
     try:
@@ -41,6 +44,19 @@ def gather(journal: Journal, failed: Path, beat: Callable[[], None]) -> bool:
     with journal.transaction() as connection:
         identity.hear(connection, said)
     return True
+
+
+def remember_passed_over(journal: Journal, inbox: Path, beat: Callable[[], None], now: float) -> None:
+    """Remember the size of each file that the scan passed over: it is ignored, too deep, or in no issue's folder.
+
+    It has no row that would say so, and may yet be attached: its folder had an issue's key when another journal sent it.
+    """
+    found = files.everything(inbox, beat)
+    while some := list(itertools.islice(found, _AT_ONCE)):
+        with journal.transaction(durable=False) as connection:
+            known = identity.at_paths(connection, [entry.path for entry in some])
+            for size in {entry.print.size for entry in some if entry.path not in known}:
+                identity.remember_size(connection, size, now)
 
 
 def _notes(failed: Path) -> Iterator[bytes]:

@@ -213,9 +213,12 @@ class Scanner:
 
     def _end_of_all(self, folders: set[bytes], *, fully: bool, listed: bool, complete: bool) -> None:
         """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
+        found_again = complete and self._lost and self._heard
+        if found_again:
+            note_claims.remember_passed_over(self._journal, self._guard.inbox, self._beat, self._moment().now)
         with self._journal.transaction(durable=False) as connection:
             admission.withdraw_detached(connection, self._moment())
-            if complete and self._lost and self._heard:
+            if found_again:
                 database.put(connection, "lost", 0)
         if listed:
             self._listings.keep(folders | {b""})
