@@ -1,6 +1,6 @@
 """Makes the man page and the reference of the configuration from the program: its help texts, its model, its sample.
 
-``scripts/generate`` writes them; ``tests/documents/test_documents.py`` holds what is there against what this would write.
+``scripts/generate`` writes them; ``tests/documents/test_documents.py`` compares what is there with what this would write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXIT_CODES = (
     ("1", "A check or an operation failed."),
     ("2", "Usage: no such verb, option, issue key or length of time."),
     ("3", "once: some files failed."),
-    ("4", "once: none failed, some still wait, are in doubt, or lie in no issue's folder."),
+    ("4", "once: none failed, but some still wait, are in doubt, or are in no issue's folder."),
     (
         "75",
         "Try again later: another process holds the inbox or the state folder, or the journal's disk is full or fails.",
@@ -34,18 +34,18 @@ EXIT_CODES = (
 FILES = (
     (
         "/etc/attachd/config.toml, /etc/attachd/NAME.toml",
-        "The configuration of a service of the system, or of one of several.",
+        "The configuration of a system service, or of one of several.",
     ),
-    ("~/.config/attachd/config.toml", "The configuration of a service of your own."),
+    ("~/.config/attachd/config.toml", "The configuration of a per-user service."),
     (
         "journal.db in the state folder",
-        "What was sent, and what became of it. Not to be edited; attachd backup copies it.",
+        "What was sent, and what became of it. Do not edit it; attachd backup copies it.",
     ),
-    ("inbox/.attachd/", "The inbox's id, which journal worked with it last, and the lock. Not to be touched."),
+    ("inbox/.attachd/", "The inbox's id, which journal worked with it last, and the lock. Do not touch it."),
 )
 ENVIRONMENT = (
     ("ATTACHD_CONFIG", "The configuration, where neither -c nor --instance is given."),
-    ("STATE_DIRECTORY", "The state folder, set by systemd; folders.state wins."),
+    ("STATE_DIRECTORY", "The state folder, set by systemd. The key folders.state wins over it."),
     ("CREDENTIALS_DIRECTORY", "Where systemd puts the credentials that the configuration names."),
     ("NO_COLOR", "No colours in the log on a terminal."),
 )
@@ -68,8 +68,8 @@ def man_page() -> str:
         "[\\fIoptions\\fR]",
         ".SH DESCRIPTION",
         _roff(command.help or ""),
-        "A file is at every moment in inbox, done or failed.",
-        "After a time-out or a crash the issue is looked at before anything is sent again.",
+        "A file lies at every moment in inbox, done or failed.",
+        "After a timeout or a crash attachd looks at the issue before it sends anything again.",
         ".SH VERBS",
     ]
     for name, verb in command.commands.items():
@@ -118,9 +118,9 @@ def reference() -> str:
         "",
         "One file in [TOML](https://toml.io/en/v1.0.0), found by `-c FILE`, `--instance NAME` (`/etc/attachd/NAME.toml`),",
         "`$ATTACHD_CONFIG`, `~/.config/attachd/config.toml` or `/etc/attachd/config.toml`, in this order. A relative path counts",
-        "from the file. Unknown keys are errors, and all problems are told at once.",
-        "[sample-config.toml](../sample-config.toml) has every key with its default; `attachd check` tries what is there, and",
-        "`attachd reload` has a running service take it up.",
+        "from the file. Unknown keys are errors, and attachd reports all problems at once.",
+        "[sample-config.toml](../sample-config.toml) has every key with its default. `attachd check` tests the configuration,",
+        "and `attachd reload` makes a running service read it again.",
     ]
     for path, table in _tables(schema, schema, ()):
         lines += ["", f"## `[{'.'.join(path)}]`" if path != ("folder",) else "## `[[folder]]`", ""]

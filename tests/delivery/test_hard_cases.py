@@ -1,4 +1,4 @@
-"""Rules that are easy to get wrong; each test names the sentence of the design that it comes from."""
+"""Rules that are easy to get wrong; each test names the part of docs/design that it comes from."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def doubted_and_ready_again(w: World, path: str = "TEST-1/a.txt", content: bytes
 
 
 def test_a_file_that_was_in_doubt_and_is_then_rewritten_does_not_end_the_program(w):
-    # delivery.md 1: "Same path, new content. A sent row keeps its verdict and loses the path; the content is a new row."
+    # docs/design/delivery.md, "Which row is which file": a sent row keeps its verdict and loses the path.
     doubted_and_ready_again(w)
     w.drop("TEST-1/a.txt", b"other content")
     w.clock.advance(2)
@@ -74,7 +74,7 @@ def test_a_file_that_was_in_doubt_and_is_then_rewritten_does_not_end_the_program
 
 
 def test_a_file_that_was_in_doubt_and_got_another_mode_is_still_sent(w):
-    # delivery.md 1: "If only ctime changed the file is read again: equal checksum, nothing is sent again."
+    # docs/design/delivery.md, "Which row is which file": where anything else differs, content decides.
     doubted_and_ready_again(w)
     next_tick(w)
     (w.inbox / "TEST-1/a.txt").chmod(0o640)
@@ -88,7 +88,7 @@ def test_a_file_that_was_in_doubt_and_got_another_mode_is_still_sent(w):
 
 
 def test_a_file_in_doubt_that_is_renamed_over_a_waiting_one_is_attached_once(w):
-    # delivery.md 1: "Within one boot and mount a row follows a rename on equal device and inode."
+    # docs/design/delivery.md, "Which row is which file": renamed within its issue, the row follows.
     w.drop("TEST-1/a.txt", b"in doubt")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
     w.deliver()
@@ -100,7 +100,7 @@ def test_a_file_in_doubt_that_is_renamed_over_a_waiting_one_is_attached_once(w):
 
 
 def test_rotated_logs_in_doubt_are_attached_once_each(w):
-    # delivery.md 1: "Within one boot and mount a row follows a rename on equal device and inode."
+    # docs/design/delivery.md, "Which row is which file": a row follows its inode within one epoch.
     w.drop("TEST-1/log", b"young.", mtime_ns=2 * 10**18)
     w.drop("TEST-1/log.1", b"old...", mtime_ns=10**18)
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
@@ -112,7 +112,7 @@ def test_rotated_logs_in_doubt_are_attached_once_each(w):
 
 
 def test_a_file_renamed_after_a_crash_between_target_and_move_is_attached_once(w, monkeypatch):
-    # delivery.md 1: "After a restart ... only then is a file matched to a sent row, and always by SHA-256."
+    # docs/design/delivery.md, "Which row is which file": a sent file is known by its SHA-256.
     def die(*_args, **_more):
         raise Crash
 
@@ -134,7 +134,7 @@ def test_a_file_renamed_after_a_crash_between_target_and_move_is_attached_once(w
 
 
 def test_a_404_is_not_believed_before_the_account_was_asked(w):
-    # delivery.md 3.1: "GET myself not 200: account fault." A crash (or another worker) between the answer and that.
+    # docs/design/delivery.md, "Whose fault is a 403 or 404", 1. A crash (or another worker) in between.
     w.drop("TEST-1/first.txt")
     w.deliver()
     w.jira.token = "expired meanwhile"
@@ -156,7 +156,7 @@ def test_a_404_is_not_believed_before_the_account_was_asked(w):
 
 
 def test_another_worker_does_not_believe_a_404_while_the_account_is_being_asked(w):
-    # delivery.md 3.1: "GET myself not 200: account fault."
+    # docs/design/delivery.md, "Whose fault is a 403 or 404", 1: a dead account is at fault.
     w.drop("TEST-1/first.txt")
     w.deliver()
     w.jira.token = "expired meanwhile"
@@ -174,7 +174,8 @@ def test_another_worker_does_not_believe_a_404_while_the_account_is_being_asked(
 
 
 def test_a_held_file_that_is_moved_to_the_right_issue_is_attached_there(w):
-    # delivery.md 1: "To another issue: an unsent row follows"; contract 2.5: only a verdict about this issue.
+    # docs/design/delivery.md, "Which row is which file": to another issue an unsent row follows.
+    # docs/design/contract.md, promise 5: only a verdict about this issue counts.
     w.jira.missing.add("TEST-99")
     w.drop("TEST-99/a.txt")
     w.deliver()
@@ -187,7 +188,7 @@ def test_a_held_file_that_is_moved_to_the_right_issue_is_attached_there(w):
 
 
 def test_a_403_is_believed_once_another_issue_of_the_project_accepts_a_file(w):
-    # delivery.md 3.3: "403 is believed once another issue of that project accepts a file after it".
+    # docs/design/delivery.md, "Whose fault is a 403 or 404", 2: believed once another issue accepts a file.
     w.jira.forbidden.add("TEST-1")
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -198,7 +199,8 @@ def test_a_403_is_believed_once_another_issue_of_the_project_accepts_a_file(w):
 
 
 def test_one_forbidden_issue_does_not_hold_up_its_project_again_and_again(w):
-    # delivery.md 3.3: the project pauses only until another of its issues accepts a file.
+    # docs/design/delivery.md, "Whose fault is a 403 or 404", 2: the project pauses only until another of its
+    # issues accepts a file.
     w.jira.forbidden.add("TEST-1")
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -211,7 +213,7 @@ def test_one_forbidden_issue_does_not_hold_up_its_project_again_and_again(w):
 
 
 def test_an_issue_that_accepted_files_and_now_answers_404_is_paused_alone(w):
-    # delivery.md 3.3: "An issue that itself accepted a file before and now answers 403 or 404 is paused alone".
+    # docs/design/delivery.md, "Whose fault is a 403 or 404", 3: an issue that accepted files pauses alone.
     for issue in ("TEST-1", "TEST-2", "OPS-1"):
         w.drop(f"{issue}/first.txt")
     w.deliver()
@@ -227,7 +229,7 @@ def test_an_issue_that_accepted_files_and_now_answers_404_is_paused_alone(w):
 
 
 def test_a_file_that_a_proxy_declines_for_ever_is_refused_in_the_end(w):
-    # delivery.md 2: "three times so: 4xx and resets are refused naming the proxy."
+    # docs/design/delivery.md, "What an answer means": after three faults refused, naming the proxy.
     usual = w.jira._refusal
 
     def proxy(issue, known, files):
@@ -243,7 +245,7 @@ def test_a_file_that_a_proxy_declines_for_ever_is_refused_in_the_end(w):
 
 
 def test_a_file_that_cannot_be_read_back_does_not_keep_the_others_from_being_filed(w, monkeypatch):
-    # delivery.md 2: "unreadable, not movable, read error ...: this file only".
+    # docs/design/delivery.md, "Filing": what fails for one file alone makes that file wait alone.
     def not_movable(*_args, **_more):
         raise Crash
 
@@ -272,7 +274,8 @@ def test_a_file_that_cannot_be_read_back_does_not_keep_the_others_from_being_fil
 
 
 def test_words_of_jira_that_are_no_unicode_do_not_end_the_program(w):
-    # delivery.md 2: "One file must not stop all"; Jira cuts texts in the middle of an emoji's two halves.
+    # docs/design/delivery.md, "What an answer means": one file must not stop all. Jira cuts texts in the
+    # middle of an emoji's two halves.
     w.jira.faults.append(Fault(status=400, body={"errorMessages": ["bad name: party\ud83d"], "errors": {}}))
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -283,7 +286,7 @@ def test_words_of_jira_that_are_no_unicode_do_not_end_the_program(w):
 
 
 def test_an_upload_that_was_under_way_does_not_end_a_pause_that_jira_asked_for(w):
-    # delivery.md 6: "Retry-After ... is a minimum".
+    # docs/design/delivery.md, "Pauses and waits": Retry-After is a minimum.
     def throttled_meanwhile() -> None:
         if w.jira.requests[-1][0] == "POST":
             pause.pause(w.runtime, WorldFault(Scope.SITE, "rate-limit", "Jira's rate limit", wait=3600.0))
@@ -297,7 +300,8 @@ def test_an_upload_that_was_under_way_does_not_end_a_pause_that_jira_asked_for(w
 
 
 def test_a_password_that_is_refused_is_not_tried_every_few_seconds(tmp_path):
-    # delivery.md 4: "Data Center password or CAPTCHA: once after 10 min, then only when the secret changes ... or hourly".
+    # docs/design/delivery.md, "Pauses and waits": a refused password is tried after ten minutes, then
+    # hourly, or when the secret changes.
     with world(tmp_path, deployment="Server") as w:
         w.drop("TEST-1/first.txt")
         w.deliver()
@@ -311,7 +315,8 @@ def test_a_password_that_is_refused_is_not_tried_every_few_seconds(tmp_path):
 
 
 def test_a_captcha_is_probed_hourly_after_the_first_ten_minutes(tmp_path):
-    # delivery.md 4: "CAPTCHA: once after 10 min, then only when the secret changes, on resume, or hourly".
+    # docs/design/delivery.md, "Pauses and waits": a CAPTCHA is tried after ten minutes, then hourly, or
+    # on `attachd resume`.
     with world(tmp_path, deployment="Server") as w:
         w.drop("TEST-1/first.txt")
         w.deliver()
@@ -331,7 +336,8 @@ def test_a_captcha_is_probed_hourly_after_the_first_ten_minutes(tmp_path):
 
 
 def test_a_site_that_is_throttled_at_the_start_is_not_asked_again_at_once(w):
-    # delivery.md 6: "Retry-After ... is a minimum"; a step that changes nothing must not be taken for progress.
+    # docs/design/delivery.md, "Pauses and waits": Retry-After is a minimum; a step that changes nothing
+    # must not be taken for progress.
     w.drop("TEST-1/a.txt")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
     w.deliver()
@@ -352,7 +358,7 @@ def test_a_site_that_is_throttled_at_the_start_is_not_asked_again_at_once(w):
 
 
 def test_hours_in_a_pause_do_not_count_towards_giving_up_a_file_in_doubt(w):
-    # delivery.md 5: "No usable listing for doubt.give_up_hours with a live account: failed".
+    # docs/design/delivery.md, "In doubt": gives up after doubt.give_up_hours with a working account.
     w.drop("TEST-1/a.txt")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
     w.deliver()
@@ -369,7 +375,7 @@ def test_hours_in_a_pause_do_not_count_towards_giving_up_a_file_in_doubt(w):
 
 
 def test_rounds_in_a_shared_request_do_not_count_as_rounds_alone(w):
-    # delivery.md 2: "Three doubtful rounds of one file alone, ... : failed".
+    # docs/design/delivery.md, "In doubt": three rounds of one file alone end in REFUSED.
     w.drop("TEST-1/a.txt", b"one")
     w.drop("TEST-1/b.txt", b"other")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout))
@@ -381,7 +387,7 @@ def test_rounds_in_a_shared_request_do_not_count_as_rounds_alone(w):
 
 
 def test_another_site_may_count_its_attachments_from_the_start_again(w):
-    # contract 6: "The journal knows its site"; contract 2.2: nothing is attached twice.
+    # README, "A changed `jira.url`"; docs/design/contract.md, promise 2: nothing twice.
     w.drop("TEST-1/a.txt", b"at the old site")
     w.deliver()
     assert w.states() == ["DONE"]
@@ -396,7 +402,7 @@ def test_another_site_may_count_its_attachments_from_the_start_again(w):
 
 
 def test_an_adopted_inbox_is_locked(w):
-    # contract 3: "an OFD lock decides"; contract 7: "the inbox's lock is taken when the inbox is there".
+    # docs/design/decisions/terms.md: the lock decides which service works, and is taken when the inbox is there.
     w.end()
     shutil.rmtree(w.inbox / inbox_marker.FOLDER)
     w.restart(adopt_inbox=True)
@@ -407,7 +413,7 @@ def test_an_adopted_inbox_is_locked(w):
 
 
 def test_after_a_lost_journal_a_changed_mode_does_not_make_a_file_new(w, monkeypatch):
-    # delivery.md 1: "After ... a lost journal ... *every* file then in the inbox is DOUBTFUL".
+    # docs/design/delivery.md, "Lost journals and takeovers": every file is looked for before it is sent.
     def die(*_args, **_more):
         raise Crash
 
@@ -534,7 +540,7 @@ def test_what_the_scan_after_a_lost_journal_passes_over_is_looked_for_when_it_is
 
 
 def test_done_that_is_not_mounted_is_waited_for(w, monkeypatch):
-    # contract 3: "a known one that is absent is waited for, also at boot".
+    # docs/design/contract.md, "On disk": an inbox that is not there is waited for, also at the start.
     def die(*_args, **_more):
         raise Crash
 
@@ -555,7 +561,8 @@ def test_done_that_is_not_mounted_is_waited_for(w, monkeypatch):
 
 
 def test_failed_that_became_read_only_does_not_end_the_program(w, monkeypatch):
-    # delivery.md 2: "ENOSPC, EDQUOT, EROFS, EIO on state, done or failed: site", and no crash.
+    # docs/design/delivery.md, "Pauses and waits": a full disk of done or failed pauses the site, and
+    # there is no crash.
     w.jira.faults.append(Fault(status=400, body={"errorMessages": ["no"], "errors": {}}))
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -569,7 +576,7 @@ def test_failed_that_became_read_only_does_not_end_the_program(w, monkeypatch):
 
 
 def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkeypatch):
-    # delivery.md 1: "After a restart or remount, first every ATTACHED or REFUSED row whose target is ours is closed".
+    # docs/design/delivery.md, "Which row is which file": after a restart rows at their target are closed first.
     intake = Intaking(w.runtime)
     closed, watched = [], []
     monkeypatch.setattr(file_away, "close_moved", lambda _runtime: closed.append(1))
@@ -589,7 +596,7 @@ def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkey
 
 
 def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
-    # contract 2.6: "For every file that waits there is one sentence"; none for what is not there.
+    # docs/design/contract.md, promise 6: for every file that waits one sentence; none for what is not there.
     w.drop("no key/a.txt")
     w.scan()
     assert [stray.folder for stray in counts.strays(w.runtime.journal)] == [b"no key"]
@@ -601,7 +608,7 @@ def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
 
 
 def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):
-    # contract 3 (ignored: the user's patterns); contract 2.6: for every file that waits a sentence says why.
+    # docs/design/contract.md, promise 6: also of a file that is ignored by now a sentence says why.
     w.jira.faults.append(Fault(breaks=httpx.ConnectError, early=True))
     w.jira.faults.append(Fault(breaks=httpx.ConnectError, early=True))
     w.drop("TEST-1/a.bak")
@@ -614,7 +621,7 @@ def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):
 
 
 def test_a_corrected_alias_holds_for_files_that_wait(tmp_path):
-    # contract 3: "Aliases: [aliases]"; delivery.md 1: "To another issue: an unsent row follows".
+    # docs/design/delivery.md, "Which row is which file": to another issue an unsent row follows.
     with world(tmp_path, aliases={"Invoices": "TEST-99"}) as w:
         w.jira.faults += [Fault(breaks=httpx.ConnectError, early=True)] * 2
         w.drop("Invoices/a.txt")
@@ -627,7 +634,8 @@ def test_a_corrected_alias_holds_for_files_that_wait(tmp_path):
 
 
 def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_program(tmp_path):
-    # delivery.md 1: an unsent row changes or is withdrawn at any time, also between the claim and the intent.
+    # docs/design/delivery.md, "Which row is which file": an unsent row changes or is withdrawn at any time, also
+    # between the claim and the intent.
     with world(tmp_path, settle={"quiet_seconds": 5.0}) as w:
         w.drop("TEST-1/a.txt")
         w.scan()
@@ -644,7 +652,7 @@ def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_progra
 
 
 def test_files_in_a_folder_that_is_no_longer_served_are_withdrawn_when_they_are_gone(w):
-    # delivery.md 1: "Absence ... neither source nor target in two complete listings: an unsent row is WITHDRAWN".
+    # docs/design/delivery.md, "Which row is which file": two complete listings miss it, so it is WITHDRAWN.
     w.jira.faults += [Fault(breaks=httpx.ConnectError, early=True)] * 2
     w.drop("TEST-1/a.txt")
     w.deliver()
@@ -657,7 +665,8 @@ def test_files_in_a_folder_that_is_no_longer_served_are_withdrawn_when_they_are_
 
 
 def test_what_cannot_be_compared_is_not_taken_for_the_same(w, monkeypatch):
-    # delivery.md 5: under another name it is a candidate, settled by SHA-256; what is in done was attached.
+    # docs/design/delivery.md, "Whose attachment is it": under another name it is a candidate, settled by SHA-256;
+    # what is in done was attached.
     doubted_and_ready_again(w)
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -677,7 +686,7 @@ def test_what_cannot_be_compared_is_not_taken_for_the_same(w, monkeypatch):
 
 
 def test_a_refused_file_whose_path_was_rewritten_across_a_restart_does_not_wait_for_ever(w, monkeypatch):
-    # delivery.md 1: "Same path, new content. A sent row keeps its verdict and loses the path; the content is a new row."
+    # docs/design/delivery.md, "Which row is which file": a sent row keeps its verdict and loses the path.
     def die(*_args, **_more):
         raise Crash
 
@@ -697,7 +706,8 @@ def test_a_refused_file_whose_path_was_rewritten_across_a_restart_does_not_wait_
 
 
 def test_on_data_center_the_attachment_of_another_file_in_doubt_fails_nothing(tmp_path):
-    # contract 2.5: blame is placed right; delivery.md 5: ours is "with the same stored name".
+    # docs/design/contract.md, promise 5: blame is placed right; docs/design/delivery.md, "Whose
+    # attachment is it": name, size, account and time have to fit.
     with world(tmp_path, deployment="Server") as w:
         doubted_and_ready_again(w, "TEST-1/a.txt", b"aaaaa")
         w.drop("TEST-1/b.txt", b"bbbbb")
@@ -710,7 +720,7 @@ def test_on_data_center_the_attachment_of_another_file_in_doubt_fails_nothing(tm
 
 
 def test_a_full_state_folder_is_waited_for(w):
-    # delivery.md 2: "ENOSPC, EDQUOT, EROFS, EIO on state, done or failed: site"; contract 2.5: "full disks: everything waits".
+    # docs/design/delivery.md, "Pauses and waits"; docs/design/contract.md, promise 5: for full disks everything waits.
     w.drop("TEST-1/a.txt")
     w.scan()
 
@@ -728,14 +738,16 @@ def test_a_full_state_folder_is_waited_for(w):
 
 
 def test_a_file_from_the_far_future_does_not_end_the_program(w):
-    # delivery.md 2: "One file must not stop all"; from 2262 on a time in nanoseconds takes more than 63 bits.
+    # docs/design/delivery.md, "What an answer means": one file must not stop all. From 2262 on a time in
+    # nanoseconds takes more than 63 bits.
     w.drop("TEST-1/a.txt", mtime_ns=10_413_792_000 * 10**9)  # touch -d 2300-01-01
     w.deliver()
     assert w.jira.names("TEST-1") == ["a.txt"]
 
 
 def test_an_inode_number_of_64_bits_does_not_end_the_program(w, monkeypatch):
-    # delivery.md 1: "device and inode are hints"; mergerfs, CIFS and others number with all 64 bits.
+    # docs/design/delivery.md, "Which row is which file": device and inode count only within one epoch;
+    # mergerfs, CIFS and others number with all 64 bits.
     usual = intake_files.fingerprint
 
     def numbered(status):
@@ -752,8 +764,8 @@ def test_an_inode_number_of_64_bits_does_not_end_the_program(w, monkeypatch):
 
 
 def test_new_content_under_a_reused_inode_is_not_taken_for_a_renamed_file(w):
-    # delivery.md 1: "size and mtime alone never suffice for a row that was sent (CI files carry fixed mtimes)", and
-    # "inodes are reused at once": to stat(2) a new file on a freed inode looks like this one.
+    # docs/design/delivery.md, "Which row is which file": size and time alone never suffice for a sent row (CI
+    # files carry fixed times), and inodes are reused at once: to stat(2) a new file on a freed one looks like this.
     fixed = 1_700_000_000_000_000_000
     path = w.drop("TEST-1/a.txt", b"first", mtime_ns=fixed)
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
@@ -767,7 +779,7 @@ def test_new_content_under_a_reused_inode_is_not_taken_for_a_renamed_file(w):
 
 
 def test_what_a_listing_had_shown_under_the_new_key_of_a_moved_issue_is_not_credited(w):
-    # delivery.md 5: "whose id the journal ... had seen on that issue in no listing before that attempt".
+    # docs/design/delivery.md, "Whose attachment is it": no listing had shown it before the first doubtful attempt.
     w.jira.moved["OLD-1"] = "NEW-1"
     w.drop("NEW-1/first.txt", b"first one")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
@@ -802,7 +814,8 @@ def test_noticing_new_files_never_reads_the_whole_journal(w):
 
 
 def test_a_file_in_doubt_that_is_renamed_while_somebody_has_it_open_is_attached_once(w):
-    # delivery.md 1: "Within the issue the row follows"; what cannot be compared yet is not a new file.
+    # docs/design/delivery.md, "Which row is which file": within the issue the row follows; what cannot be
+    # compared yet is not a new file.
     path = w.drop("TEST-1/a.txt", b"in doubt")
     w.jira.faults.append(Fault(breaks=httpx.ReadTimeout, commit="all"))
     w.deliver()

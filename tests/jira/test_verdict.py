@@ -1,4 +1,4 @@
-"""Every reply and every exception is read as the table of delivery.md 2 reads it, row by row.
+"""Every reply and every exception is read as docs/design/delivery.md says ("What an answer means"), row by row.
 
 The table there is the norm, and the cases here are in its order. What each row says stands above its cases.
 """
@@ -469,7 +469,7 @@ def test_a_denied_login_proves_nothing_of_a_status_that_proves_nothing(status: i
     held(reply(status, PAGE, x_authentication_denied_reason="CAPTCHA_CHALLENGE"), DOUBT, DOUBT, CAPTCHA)
 
 
-# --- "403, 404 with Jira's JSON, one file | section 3"; "403, 404, several files | GET the issue ... singly" --------
+# --- 403 and 404 from Jira: contested for one file, in doubt for several, which are then sent singly -----------------
 
 
 @BOTH

@@ -1,7 +1,7 @@
-"""Two answers to every reply, line by line of delivery.md 2: each reply is really given, over a socket, by the stand-in.
+"""A fate and perhaps a fault for every reply, line by line of docs/design/delivery.md.
 
-What is expected is what the design says. The lines that need more than one request to be told are in
-``promise/test_reply_stories.py``.
+The stand-in really gives each reply, over a socket. What is expected is what the design says. The lines that need more than
+one request are in ``promise/test_reply_stories.py``.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def test_a_refused_account_delivers_nothing_and_holds_everything(line: Line, sit
     play(line, site, tmp_path)
 
 
-# --- 403 and 404 in Jira's words (delivery.md 3) --------------------------------------------------------------------
+# --- 403 and 404 in Jira's words (docs/design/delivery.md, "Whose fault is a 403 or 404") ---------------------------
 
 #: Data Center says 404 of a file that is too large as well, so that the limit may be asked.
 META = {"folder_key": "POST 1(, 1 issue)?(, 1 meta)?, 1 myself"}

@@ -1,4 +1,4 @@
-"""Lines of delivery.md 2, 3 and 5 that take more than one request to be told; each reply is given over a socket."""
+"""Rules of docs/design/delivery.md that take more than one request to show; each reply is given over a socket."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_equal_sizes_under_changed_names_are_credited_and_said_to_be_unsure(tmp_
         w.proven()
 
 
-# --- 429 and Retry-After (also delivery.md 6) -----------------------------------------------------------------------
+# --- 429 and Retry-After (also docs/design/delivery.md, "Pauses and waits") -----------------------------------------
 
 
 def throttle(w: Wired, seconds: str | None, more: dict[str, str] | None = None) -> None:
@@ -534,7 +534,7 @@ def test_our_own_abort_delivers_nothing_and_pauses_nothing(tmp_path: Path, site:
         assert (w.stand(), w.contents("TEST-1")) == ("attached", [LARGE])
 
 
-# --- In doubt (delivery.md 5) ---------------------------------------------------------------------------------------
+# --- In doubt (docs/design/delivery.md, "In doubt") -----------------------------------------------------------------
 
 
 @SITES

@@ -20,7 +20,7 @@ from attachd.model import Fault as Trouble
 from attachd.report import metrics
 from memory_jira import World, world
 
-#: Contract, section 7.
+#: docs/operations.md, "Metrics".
 NAMES = {
     *("attachd_files_total", "attachd_sent_bytes_total", "attachd_waiting_files", "attachd_inflight_uploads"),
     *("attachd_oldest_waiting_timestamp_seconds", "attachd_paused", "attachd_token_expiry_timestamp_seconds"),

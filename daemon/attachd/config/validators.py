@@ -159,7 +159,7 @@ def bounds(least: int | None, most: int | None, youngest: float | None, oldest: 
             )
 
 
-#: Issues that accepted files within the last 30 days are witnesses (delivery.md 3): the history must not be shorter.
+#: Issues that accepted files within the last 30 days are witnesses (docs/design/delivery.md): the history must not be shorter.
 _WITNESS_DAYS = 31
 
 

@@ -25,7 +25,7 @@ from attachd.jira.oauth import Identity
 from attachd.jira.reply import Broken, Exchange, Reply, Stage, legible
 from attachd.model import Fault
 
-#: Exceptions that prove that nothing was sent (delivery.md 2, first row).
+#: Exceptions that prove that nothing was sent (docs/design/delivery.md, "could not connect").
 _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,

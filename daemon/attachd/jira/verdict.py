@@ -1,4 +1,4 @@
-"""Every reply and every exception read into fates and a fault: the table of delivery.md 2, line by line.
+"""Every reply and every exception read into fates and a fault: the table of docs/design/delivery.md, line by line.
 
 Two answers to every reply: what became of each file, and perhaps what is wrong with the world. The fate is judged
 first; a fault never takes back what was stored. The rows are tried in the order of the table: nothing connected; a
@@ -294,7 +294,7 @@ _XSRF = b"XSRF check failed"
 def _unprotected(reply: Reply) -> Fault:
     """A POST came without ``X-Atlassian-Token``, or looking like a browser's from elsewhere: GET works all the same.
 
-    See Atlassian's knowledge base, "XSRF check failed", and delivery.md 2.
+    See Atlassian's knowledge base, "XSRF check failed".
     """
     reason = (
         f"Jira answers {reply.status} “XSRF check failed” (server: {_server(reply)}): a proxy on the way takes the header "

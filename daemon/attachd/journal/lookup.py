@@ -200,7 +200,7 @@ def troubled(journal: Journal, limit: int = 20) -> list[Row]:
     return sorted(found.values(), key=lambda row: (row.since, row.id))[:limit]
 
 
-#: Held refusals of so many issues: the fault is more likely the account's (delivery.md 3).
+#: Held refusals of so many issues: the fault is more likely the account's (docs/design/delivery.md, the fuse).
 FUSE = 3
 
 

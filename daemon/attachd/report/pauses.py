@@ -19,7 +19,7 @@ FUSE, _MOST_NAMED = "fuse", 3
 
 
 def told(journal: Journal, site: str, now: float) -> list[Pause]:
-    """What people, monitors and programs are told of: the pauses that hold, and refusals that wait for a person (delivery.md 3).
+    """What people, monitors and programs are told of: the pauses that hold, and refusals that wait for a person (the fuse).
 
     The latter hold up no other file and are no pause of the journal: so many issues are refused alike that the fault is more
     likely the account's.

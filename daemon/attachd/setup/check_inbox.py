@@ -61,7 +61,7 @@ def locked(config: Config, state: Path) -> Finding:
 
 
 def droppers(config: Config) -> Finding:
-    """Whether what others drop can be taken out of the folders that they make (contract 3: default ACLs, or umask 002)."""
+    """Whether what others drop can be taken out of the folders that they make (default ACLs, or umask 002)."""
     inbox = config.folders.inbox
     try:
         reason = check_filesystem.droppers(inbox)

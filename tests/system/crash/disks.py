@@ -1,7 +1,6 @@
 """Disks whose power can be cut: an ext4 in a file, shut down by the kernel without its log being written.
 
-What was not synchronised is lost, as at a power cut (ioctl EXT4_IOC_SHUTDOWN, since Linux 4.16; measured in
-``systemd-reliability.md`` 1c). Needs root, and loop devices.
+What was not synced is lost, as at a power cut (ioctl EXT4_IOC_SHUTDOWN, since Linux 4.16). Needs root, and loop devices.
 """
 
 from __future__ import annotations
