@@ -24,6 +24,7 @@ import httpx
 
 from attachd import config
 from attachd.clock import Clock
+from attachd.delivery import orphans
 from attachd.delivery.runtime import Runtime
 from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake.folder_scan import Report
@@ -310,7 +311,7 @@ class World:
         self.runtime: Runtime = self.held.runtime
         self.runtime.stopping = Impatient()
         self.client = self.connect()
-        worker.adopt_orphans(self.runtime)
+        orphans.adopt_all(self.runtime)
         self.scanner = Scanner(self.runtime.journal, self.runtime.config, self.clock, self.runtime.guard)
         self.running = True
 

@@ -10,12 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from attachd.delivery import preflight
+from attachd.delivery import batch, preflight
 from attachd.filing import file_away
 from attachd.fs import folders as fs_folders
 from attachd.journal import rows
 from attachd.model import State
-from attachd.service import worker
 from memory_jira import Fault, Stored, World, world
 from report.test_why import row
 
@@ -150,9 +149,9 @@ def test_a_file_that_is_carried_to_another_issue_while_its_own_is_looked_at_is_s
         ({}, {"doubt_attempt": 1}, 1),
         ({"share": 1}, {}, 1),
         ({}, {"share": 1}, 1),
-        ({"size": worker.SMALL_BYTES}, {}, 2),
-        ({"size": worker.SMALL_BYTES + 1}, {}, 1),
-        ({}, {"size": worker.SMALL_BYTES + 1}, 1),
+        ({"size": batch.SMALL_BYTES}, {}, 2),
+        ({"size": batch.SMALL_BYTES + 1}, {}, 1),
+        ({}, {"size": batch.SMALL_BYTES + 1}, 1),
     ],
 )
 def test_what_shares_a_request(first: dict[str, Any], second: dict[str, Any], number: int) -> None:
@@ -162,7 +161,7 @@ def test_what_shares_a_request(first: dict[str, Any], second: dict[str, Any], nu
         row(State.READY, **alike | {"name": "b.txt"} | second),
     ]
 
-    assert worker.together(files, 60, 10**9) == files[:number]
+    assert batch.together(files, 60, 10**9) == files[:number]
 
 
 @pytest.mark.parametrize("column", ["size", "mtime_ns", "ctime_ns", "dev", "ino"])

@@ -14,14 +14,13 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from attachd.delivery import blame, pause, preflight, upload
+from attachd.delivery import batch, blame, pause, preflight, upload
 from attachd.filing import file_away
 from attachd.fs import recognition
 from attachd.intake import files as intake_files
 from attachd.journal import counts
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
-from attachd.service import worker
 from attachd.service.intake_loop import Intaking
 from attachd.share import inbox_marker, locks
 from memory_jira import Fault, Stored, World, world
@@ -166,7 +165,7 @@ def test_another_worker_does_not_believe_a_404_while_the_account_is_being_asked(
     def slow_answer() -> None:
         if w.jira.requests[-1][1].endswith("/myself"):
             w.clock.advance(3)
-            blame.review(w.runtime)
+            blame.review(w.runtime, w.rows("WHERE contested IS NOT NULL AND held > 0"))
 
     w.jira.before = slow_answer
     w.work()
@@ -641,7 +640,7 @@ def test_a_row_that_intake_forgot_while_a_worker_held_it_does_not_end_the_progra
         w.scan()
         w.clock.advance(6)
         w.scan()
-        claimed = worker.claim(w.runtime)
+        claimed = batch.claim(w.runtime, pause.current(w.runtime))
         assert claimed
         w.drop("TEST-1/a.txt", b"rewritten")
         w.scan()

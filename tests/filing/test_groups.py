@@ -14,7 +14,7 @@ from attachd.filing import file_away, targets
 from attachd.fs import free_names, rename
 from attachd.fs import move as fs_move
 from attachd.model import Cure, Fault, Scope
-from attachd.service import worker
+from attachd.service import decide, worker
 from memory_jira import World, world
 
 
@@ -75,7 +75,7 @@ def test_where_many_wait_to_be_moved_they_are_moved_before_more_is_sent(
 ) -> None:
     w.drop("TEST-9/first.txt", b"so that the site is known")
     w.settle()
-    monkeypatch.setattr(worker, "FILED_AT_ONCE", 2)
+    monkeypatch.setattr(decide, "FILED_AT_ONCE", 2)
     for issue in ("TEST-1", "TEST-2", "TEST-3"):
         w.drop(f"{issue}/a.txt", b"a")
     w.scan()
@@ -111,14 +111,14 @@ def test_a_site_that_cannot_be_met_is_asked_by_one_worker_and_not_by_each_that_w
 
     monkeypatch.setattr(probe, "introduce", introduce)
 
-    assert not worker._met(w.runtime, w.client)
-    assert not worker._met(w.runtime, w.client)
+    assert not probe.met(w.runtime, w.client)
+    assert not probe.met(w.runtime, w.client)
 
     assert folder_key == ["folder_key"]
 
 
 def test_at_the_end_all_that_has_its_verdict_is_moved(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "FILED_AT_ONCE", 2)
+    monkeypatch.setattr(decide, "FILED_AT_ONCE", 2)
     dropped(w, 5)
     assert w.step()
     assert w.states() == ["ATTACHED"] * 5

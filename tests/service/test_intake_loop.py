@@ -14,6 +14,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from attachd.delivery import batch, pause
 from attachd.intake import examine, mounts
 from attachd.intake.coverage import Unheard
 from attachd.intake.files import Entry, Walk
@@ -250,7 +251,7 @@ def test_a_file_waits_under_a_new_configuration_until_it_is_found_again(w: World
     w.runtime.reconfigure(w.runtime.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
     intake.reconfigure()
     intake._take_up()
-    claimed = worker.claim(w.runtime)
+    claimed = batch.claim(w.runtime, pause.current(w.runtime))
     step(w, intake)
 
     assert intake.taken_up.is_set()

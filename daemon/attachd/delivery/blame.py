@@ -20,7 +20,7 @@ from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.journal import lookup, outbox, pauses, queue, reminders, rows
 from attachd.journal.lookup import Suspect
 from attachd.journal.rows import Row
-from attachd.model import Contested, Cure, Fault, Scope, printable
+from attachd.model import Contested, Cure, Fault, Scope, State, printable
 
 log = structlog.get_logger()
 
@@ -99,6 +99,33 @@ def settle(runtime: Runtime, client: Client, refused: Sequence[Row], generation:
         _hear_witnesses(runtime, client, rest, generation)
 
 
+def settle_answered(runtime: Runtime, client: Client, written: Sequence[Row], generation: int) -> None:
+    """Find out whom the refusals among the rows of one request concern."""
+    refused = [row for row in written if row.state is State.READY and row.contested is not None and not row.held]
+    if refused:
+        settle(runtime, client, alike(refused), generation)
+
+
+def settle_unasked(runtime: Runtime, client: Client, issue: str, generation: int) -> None:
+    """Find out whom it concerns that a look did not show us the issue."""
+    with runtime.journal.transaction_for_reading() as connection:
+        refused = [row for row in queue.contested(connection) if row.issue == issue and not row.held]
+    if refused:
+        settle(runtime, client, alike(refused), generation)
+
+
+def ask_again(runtime: Runtime, client: Client, refused: Sequence[Row]) -> None:
+    """Ask once more about refusals whose witnesses did not answer.
+
+    Refusals that another process left are sent again: nothing says any more which token they were refused with.
+    """
+    generation = runtime.asked_with.pop(refused[0].id, None)
+    if generation is None:
+        forget(runtime, refused)
+    else:
+        settle(runtime, client, alike(refused), generation)
+
+
 def _hear_witnesses(runtime: Runtime, client: Client, contested: Sequence[Row], generation: int) -> None:
     invisible: list[str] = []
     for witness in probe.known(runtime, contested[0].issue):
@@ -112,7 +139,7 @@ def _hear_witnesses(runtime: Runtime, client: Client, contested: Sequence[Row], 
             _believe(runtime, contested, _UNKNOWN)
             return
         if answer.status not in (403, 404):
-            _ask_again(runtime, contested, generation)
+            _ask_later(runtime, contested, generation)
             return
         invisible.append(witness)
     if len(invisible) >= 2:
@@ -131,8 +158,8 @@ def _no_witness(invisible: Sequence[str]) -> Fault:
     return Fault(Scope.ACCOUNT, probe.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
 
-def _ask_again(runtime: Runtime, contested: Sequence[Row], generation: int) -> None:
-    """A witness could not be heard: nothing is concluded from that."""
+def _ask_later(runtime: Runtime, contested: Sequence[Row], generation: int) -> None:
+    """Conclude nothing from a witness that did not answer, and ask again soon."""
     runtime.asked_with |= dict.fromkeys((row.id for row in contested), generation)
     _change(runtime, contested, {"due": runtime.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
 
@@ -207,12 +234,8 @@ def _lost(contested: Row, *, alone: bool) -> Fault:
     return Fault(Scope.PROJECT, LOST[0], reason, project, FORBIDDEN_EVERY_SECONDS)
 
 
-def review(runtime: Runtime) -> bool:
-    """Decide about held refusals whose time has come, or that something has proven; True if anything was decided."""
-    with runtime.journal.transaction_for_reading() as connection:
-        held = queue.contested(connection, held=True)
-    if not held:
-        return False
+def review(runtime: Runtime, held: Sequence[Row]) -> bool:
+    """Decide about contested refusals whose time has come, or that something has proven; True if anything was decided."""
     by_hand = [row for row in held if row.held == queue.BY_HAND]
     _believe(runtime, by_hand, _BY_HAND)
     held = [row for row in held if row.held != queue.BY_HAND]

@@ -7,6 +7,7 @@ start. The first answer that contradicts it ends it, and the files that wait are
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,18 +66,19 @@ def heard(runtime: Runtime, client: Client, issue: str, said: Named) -> str:
     return f"{issue} was moved to {said.key}"
 
 
-def are_due(runtime: Runtime) -> bool:
-    """Whether any moved issue is to be asked about; where none is, nobody looks for a while."""
-    if _due(runtime):
+def are_due(runtime: Runtime, connection: sqlite3.Connection) -> bool:
+    """Return True if it is time to ask about a moved issue. Where it is not, no worker looks for a while."""
+    if runtime.clock.boot() < runtime.recheck_at:
+        return False
+    if _due(runtime, connection):
         return True
     runtime.recheck_at = runtime.clock.boot() + EVERY_SECONDS
     return False
 
 
-def _due(runtime: Runtime) -> list[moved_issues.Moved]:
+def _due(runtime: Runtime, connection: sqlite3.Connection) -> list[moved_issues.Moved]:
     boot, now = runtime.clock.boot(), runtime.clock.now()
-    with runtime.journal.transaction_for_reading() as connection:
-        due = moved_issues.moved_before(connection, max(now - TRUSTED_SECONDS, runtime.started), now)
+    due = moved_issues.moved_before(connection, max(now - TRUSTED_SECONDS, runtime.started), now)
     return [each for each in due if boot - runtime.rechecked.get(each.folder_key, -EVERY_SECONDS) >= EVERY_SECONDS]
 
 
@@ -85,7 +87,9 @@ def recheck(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
 
     *met*: whether the site is known, be it only now.
     """
-    due, now = _due(runtime), runtime.clock.now()
+    now = runtime.clock.now()
+    with runtime.journal.transaction_for_reading() as connection:
+        due = _due(runtime, connection)
     if not due:
         return False
     if not met():

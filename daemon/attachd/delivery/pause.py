@@ -162,8 +162,17 @@ def tell_ended(runtime: Runtime, ended: Sequence[Pause]) -> None:
             log.info("delivery.resumed", scope=each.scope, subject=each.subject, kind=each.kind)
 
 
-def due_probe(runtime: Runtime, now: float) -> Pause | None:
-    """The pause that is to be probed now, if any: its time has come, or the token was changed."""
+def may_be_due(known: Sequence[Pause], now: float) -> bool:
+    """Return True if a probe is due, or would be if the token was changed, which ``due_probe`` finds out. Pure."""
+    return any(p.cure is Cure.PROBE and (p.until <= now or p.scope is Scope.ACCOUNT) for p in known)
+
+
+def due_probe(runtime: Runtime) -> Pause | None:
+    """Return the pause that is to be probed now, or None: its time has come, or the token was changed.
+
+    For one worker at a time: a change of the token is noticed once.
+    """
+    now = runtime.clock.now()
     waiting = [p for p in _read(runtime) if p.cure is Cure.PROBE]
     for each in waiting:
         if each.until <= now or (each.scope is Scope.ACCOUNT and runtime.secret_changed()):
@@ -199,11 +208,6 @@ def open_for_a_try(runtime: Runtime, held: Pause) -> None:
 def current(runtime: Runtime) -> Gate:
     """The gate as it is now."""
     return gate(_read(runtime), runtime.clock.now())
-
-
-def remembered(runtime: Runtime, kind: str) -> bool:
-    """Whether there is trouble of this kind, or was and nothing has proven yet that it is over."""
-    return any(each.kind == kind for each in _read(runtime))
 
 
 def left(runtime: Runtime, scope: Scope) -> float:

@@ -75,6 +75,26 @@ log = structlog.get_logger()
 NO_WITNESS = "no-witness"
 
 
+def met(runtime: Runtime, client: Client) -> bool:
+    """Return True if the site is known; get to know it first where it is not."""
+    if not runtime.site.introduced:
+        _meet(runtime, client)
+    return runtime.site.introduced
+
+
+def _meet(runtime: Runtime, client: Client) -> None:
+    """Get to know the site. One worker asks, and the others use its answer."""
+    # Without the turn: a worker that wants it back would wait long for another one that has it and waits for this lock.
+    with runtime.turns.left(), runtime.site.lock:
+        if runtime.site.introduced or not pause.current(runtime).looks:
+            return
+        fault = introduce(runtime, client)
+        if fault is not None:
+            # At a site that was not met nothing can be done, even if only a part of it asked for the pause.
+            wide = fault.scope if fault.scope in (Scope.SITE, Scope.ACCOUNT) else Scope.SITE
+            pause.pause(runtime, replace(fault, scope=wide, subject=""))
+
+
 def introduce(runtime: Runtime, client: Client) -> Fault | None:
     """Learn which API the site speaks, who we are there and what time it has; None when all is known.
 

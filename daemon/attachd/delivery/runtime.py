@@ -125,6 +125,7 @@ class Runtime:
     ``reader`` is the journal once more, for those who look at all of it (page, metrics, notices): they hold up nobody.
     ``claims`` has the issues that one answer called moved, ``rechecked`` when each moved one was last asked about, and
     ``recheck_at`` when any is (boot clock); ``started`` is when the process was, by the wall clock.
+    ``duties`` are what one worker does at a time, and is doing now.
     ``full_told`` is when the log said last that the journal's disk fails (boot clock), ``full_since`` since when it does; or 0.
     ``secret_changed`` tells whether the token's source has changed since it was last read; ``network`` whether a path below the
     inbox lies on a network file system, where nobody can say who writes.
@@ -148,8 +149,7 @@ class Runtime:
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     issues: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
-    probing: bool = False
-    retaining: bool = False
+    duties: set[str] = field(default_factory=set)
     retain_at: float = field(init=False)
     forget_at: float = 0.0
     forgotten: tuple[float, int] = (0.0, 0)
@@ -160,7 +160,6 @@ class Runtime:
     claims: dict[str, Claim] = field(default_factory=dict)
     rechecked: dict[str, float] = field(default_factory=dict)
     recheck_at: float = 0.0
-    rechecking: bool = False
     started: float = field(init=False)
     note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
@@ -212,6 +211,28 @@ class Runtime:
         """The issues that are being served."""
         with self.lock:
             return set(self.issues)
+
+    def being_filed(self) -> set[int]:
+        """Return the rows whose files are being moved."""
+        with self.lock:
+            return set(self.filing)
+
+    def may_begin(self) -> bool:
+        """Return True if something new may be begun: the inbox is there, and the service goes on."""
+        return self.guard.sight.there and not self.stopping.is_set()
+
+    @contextmanager
+    def alone(self, duty: str) -> Iterator[bool]:
+        """Reserve what one worker does at a time; yields False if another one is doing it."""
+        with self.lock:
+            mine = duty not in self.duties
+            self.duties.add(duty)
+        try:
+            yield mine
+        finally:
+            if mine:
+                with self.lock:
+                    self.duties.discard(duty)
 
     def take(self, issue: str) -> bool:
         """Reserve an issue for the calling worker; False if another has it."""

@@ -106,28 +106,27 @@ def enabled(runtime: Runtime) -> bool:
     return bool(kept.done_days or kept.failed_days or kept.history_days)
 
 
+def is_due(runtime: Runtime) -> bool:
+    """Return True if it is time for the next step of retention."""
+    return enabled(runtime) and runtime.clock.boot() >= runtime.retain_at and runtime.guard.sight.there
+
+
 def step(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     """Do the next thing, of which there is one at a time; False if there is nothing to do now.
 
     *met*: whether the site is known, be it only now. Not while the inbox is away: then its siblings may be too.
     """
-    boot = runtime.clock.boot()
-    with runtime.lock:
-        if not enabled(runtime) or runtime.retaining or boot < runtime.retain_at or not runtime.guard.sight.there:
+    with runtime.alone("retention") as mine:
+        if not mine or not is_due(runtime):
             return False
-        runtime.retaining = True
-        runtime.retain_at = boot + REST_SECONDS  # for whoever asks meanwhile
-    try:
+        runtime.retain_at = runtime.clock.boot() + REST_SECONDS  # for workers that ask meanwhile
         done = _next(runtime, client, met)
         runtime.retain_at = runtime.clock.boot() + (PACE_SECONDS if done else REST_SECONDS)
         return done
-    finally:
-        with runtime.lock:
-            runtime.retaining = False
 
 
 def _next(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
-    if not pause.current(runtime).looks or not _is_due(runtime) or not met():
+    if not pause.current(runtime).looks or not _is_anything_old(runtime) or not met():
         return False
     now = runtime.clock.now()
     for shelf in shelves(runtime, now):
@@ -142,7 +141,7 @@ def _next(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     return not runtime.config.retention.dry_run and _forget(runtime, now)
 
 
-def _is_due(runtime: Runtime) -> bool:
+def _is_anything_old(runtime: Runtime) -> bool:
     """Whether anything is old enough, so that Jira is not met for nothing."""
     kept, now = runtime.config.retention, runtime.clock.now()
     days = min(days for days in (kept.done_days, kept.failed_days, kept.history_days) if days)

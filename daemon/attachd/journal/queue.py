@@ -209,12 +209,9 @@ def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int
 BY_HAND = 2
 
 
-def contested(connection: sqlite3.Connection, *, held: bool) -> list[rows.Row]:
-    """Rows that Jira refused without a verdict yet: *held* until it can be believed, or nobody was asked about it yet."""
-    found = connection.execute(
-        rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' AND (held > 0) = ? ORDER BY contested_at",
-        (int(held),),
-    )
+def contested(connection: sqlite3.Connection) -> list[rows.Row]:
+    """Return the rows that Jira refused without a verdict yet, the first refused first."""
+    found = connection.execute(rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' ORDER BY contested_at")
     return [rows.from_sql(record) for record in found]
 
 

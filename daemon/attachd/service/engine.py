@@ -15,6 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from attachd.config import Config
+from attachd.delivery import orphans
 from attachd.delivery.runtime import Runtime
 from attachd.hooks import dispatcher
 from attachd.hooks.dispatcher import Hooks
@@ -50,7 +51,7 @@ class Engine:
 
     def start(self) -> None:
         """Adopt what an earlier process left, then begin to scan and to deliver."""
-        worker.adopt_orphans(self.runtime)
+        orphans.adopt_all(self.runtime)
         context = connection.tls_context(self.runtime.config)
         self._spawn("intake", self._intake_loop)
         # One more than may send: it files what has its verdict, while the others wait for Jira.
