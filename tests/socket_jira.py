@@ -154,7 +154,7 @@ class Wired(World):
         noted = (self.failed / f"{(row.target or row.path).decode()}.why.txt").is_file()
         match row.state:
             case State.READY if there == ["inbox"]:
-                return "held" if row.held else "waits"
+                return "held" if row.proof != "none" else "waits"
             case State.DOUBTFUL if there == ["inbox"]:
                 return "in-doubt"
             case State.DONE if there == ["done"] and not noted:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from attachd.delivery import probe
+from attachd.journal.rows import Proof
 from memory_jira import Fault, World, world
 
 DAY = 86_400.0
@@ -96,7 +97,7 @@ def test_a_witness_that_was_struck_off_is_one_again_when_it_accepts_a_file(w: Wo
     w.jira.missing |= {"OPS-1", "TEST-404"}
     w.drop("TEST-404/a.txt", b"a")
     w.deliver()
-    assert w.row("TEST-404/a.txt").held
+    assert w.row("TEST-404/a.txt").proof is not Proof.NONE
     assert probe.known(w.runtime) == []
     w.jira.missing.discard("OPS-1")
     w.clock.advance(1.0)
@@ -115,7 +116,7 @@ def test_one_witness_that_cannot_be_seen_is_struck_off_and_the_refusal_is_held(w
     w.deliver()
 
     assert w.pauses() == set()
-    assert w.row("TEST-404/a.txt").held == 1
+    assert w.row("TEST-404/a.txt").proof is Proof.ACCOUNT
     w.settle(hours=0.1)
     assert w.row("TEST-404/a.txt").state == "FAILED"
 
@@ -188,7 +189,7 @@ def test_three_refusals_that_nothing_confirms_wait_for_a_person(w: World) -> Non
     assert w.states() == ["READY"] * 3
     assert w.pauses() == set()
     with w.runtime.journal.transaction() as connection:
-        connection.execute("UPDATE file SET held = 2")
+        connection.execute("UPDATE file SET proof = 'operator'")
     w.deliver()
     assert w.states() == ["FAILED"] * 3
     assert "operator" in (w.row("NO-1/a.txt").reason or "")

@@ -165,7 +165,7 @@ def test_another_worker_does_not_believe_a_404_while_the_account_is_being_asked(
     def slow_answer() -> None:
         if w.jira.requests[-1][1].endswith("/myself"):
             w.clock.advance(3)
-            blame.review(w.runtime, w.rows("WHERE contested IS NOT NULL AND held > 0"))
+            blame.review(w.runtime, w.rows("WHERE contested IS NOT NULL AND proof <> 'none'"))
 
     w.jira.before = slow_answer
     w.work()

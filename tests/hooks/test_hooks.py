@@ -525,7 +525,7 @@ def test_a_blown_fuse_is_told_at_once(hooked: World, receiver: Receiver) -> None
 
     [(_, body)] = receiver.posts
     stuck = json.loads(body)["stuck"]
-    assert (stuck["cause"], stuck["issues"], stuck["files"]) == ("refusals.held", ["NO-1", "NO-2", "NO-3"], 3)
+    assert (stuck["cause"], stuck["issues"], stuck["files"]) == ("refusals.contested", ["NO-1", "NO-2", "NO-3"], 3)
     assert "attachd resume" in stuck["remedy"]
 
 

@@ -18,7 +18,7 @@ PRINT, OTHER_PRINT = Fingerprint(3, 5, 6, 7, 8), Fingerprint(30, 50, 60, 70, 80)
 OTHER_IDENTITY = {"size": 30, "mtime_ns": 50, "ctime_ns": 60, "dev": 70, "ino": 80, "epoch": 9}
 
 #: A row that has been through much, so that what is set back shows.
-TRIED = {"contested": 403, "contested_at": 900.0, "held": 1, "site_faults": 2, "share": 1, "suspect_at": 800.0}
+TRIED = {"contested": 403, "contested_at": 900.0, "proof": "account", "site_faults": 2, "share": 1, "suspect_at": 800.0}
 WAITING = {"reason": "It waits.", "blocked": "Somebody has to act.", "lacks": "%%EOF", "due": 5_000.0, "wait": 60.0}
 MISSED = {"missing": 1, "missing_boot": 200.0}
 SENT = {"attempt": 1, "sent_at": 950.0, "site": "https://x", "sha256": b"c" * 32}
@@ -96,7 +96,15 @@ def test_a_row_that_follows_to_another_issue_begins_anew_there(journal: sqlite3.
     admission.follow(journal, row, ELSEWHERE, PRINT, NOW)
 
     where = {"path": ELSEWHERE.path, "name": "b.txt", "folder_key": "OPS-7", "issue": "OPS-7", "epoch": 9}
-    fresh = {"contested": None, "contested_at": None, "held": 0, "site_faults": 0, "due": 0, "wait": 0, "blocked": None}
+    fresh = {
+        "contested": None,
+        "contested_at": None,
+        "proof": "none",
+        "site_faults": 0,
+        "due": 0,
+        "wait": 0,
+        "blocked": None,
+    }
     assert changes(journal, row) == where | fresh
 
 
@@ -135,7 +143,7 @@ def test_what_was_sent_keeps_the_name_under_which_it_is_looked_for(
 # --- Settle anew ----------------------------------------------------------------------------------------------------
 
 NO_HOLD = {"reason": None, "blocked": None, "lacks": None, "due": 0, "wait": 0}
-UNTRIED = {"sha256": None, "contested": None, "contested_at": None, "held": 0, "site_faults": 0, "share": 60}
+UNTRIED = {"sha256": None, "contested": None, "contested_at": None, "proof": "none", "site_faults": 0, "share": 60}
 WORN = TRIED | WAITING | MISSED | {"sha256": b"c" * 32}
 
 

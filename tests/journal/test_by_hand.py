@@ -256,8 +256,8 @@ def test_the_time_of_a_pause_is_kept(w: World) -> None:
 # --- Held refusals ----------------------------------------------------------------------------------------------
 
 
-def held(w: World) -> dict[str, int]:
-    return {row.path.decode(): row.held for row in w.rows("WHERE contested IS NOT NULL")}
+def proofs(w: World) -> dict[str, str]:
+    return {row.path.decode(): row.proof for row in w.rows("WHERE contested IS NOT NULL")}
 
 
 def test_held_refusals_of_unknown_issues_are_believed(w: World) -> None:
@@ -265,11 +265,11 @@ def test_held_refusals_of_unknown_issues_are_believed(w: World) -> None:
     for number in (1, 2, 3):
         w.drop(f"TEST-{number}/a.txt")
     w.deliver()
-    assert set(held(w).values()) == {1}
+    assert set(proofs(w).values()) == {"account"}
 
     one = resume(w, "TEST-1")
     assert (one.believed, one.again) == (1, 0)
-    assert held(w) == {"TEST-1/a.txt": 2, "TEST-2/a.txt": 1, "TEST-3/a.txt": 1}
+    assert proofs(w) == {"TEST-1/a.txt": "operator", "TEST-2/a.txt": "account", "TEST-3/a.txt": "account"}
 
     assert resume(w).believed == 3
 
@@ -278,7 +278,7 @@ def test_a_403_is_tried_again_because_somebody_may_have_given_the_right_back(w: 
     w.jira.forbidden.add("TEST-1")
     w.drop("TEST-1/a.txt")
     w.deliver()
-    assert held(w) == {"TEST-1/a.txt": 1}
+    assert proofs(w) == {"TEST-1/a.txt": "account"}
     w.jira.forbidden.clear()
 
     done = resume(w)
@@ -293,7 +293,7 @@ def test_a_refusal_that_the_account_was_not_asked_about_yet_is_not_believed(w: W
     w.drop("TEST-1/a.txt")
     w.deliver()
     with w.runtime.journal.transaction() as connection:
-        connection.execute("UPDATE file SET held = 0")
+        connection.execute("UPDATE file SET proof = 'none'")
 
     assert resume(w).believed == 0
 

@@ -376,7 +376,9 @@ class Lives(RuleBasedStateMachine):
         """A person lets go on what is paused, and believes what is held."""
         with self.world.runtime.journal.transaction() as connection:
             connection.execute("DELETE FROM pause WHERE subject = ? OR ? = ''", (issue, issue))
-            connection.execute("UPDATE file SET held = 2 WHERE held = 1 AND state = 'READY' AND issue = ?", (issue,))
+            connection.execute(
+                "UPDATE file SET proof = 'operator' WHERE proof = 'account' AND state = 'READY' AND issue = ?", (issue,)
+            )
 
     @rule(fault=LOOK_FAULTS)
     def listing_fails(self, fault: Fault) -> None:

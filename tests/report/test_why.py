@@ -11,7 +11,7 @@ import pytest
 from attachd import text
 from attachd.config import Settle
 from attachd.journal.pauses import Pause
-from attachd.journal.rows import Row
+from attachd.journal.rows import Proof, Row
 from attachd.model import Cure, Scope, State, Word
 from attachd.report import why
 from attachd.report.why import (
@@ -74,7 +74,7 @@ def row(state: State, **values: Any) -> Row:
         "tries": 0,
         "looks": 0,
         "brief": 0,
-        "held": 0,
+        "proof": Proof.NONE,
         "may_be_attached": 0,
     }
     return Row(**(fields | values))
@@ -193,7 +193,8 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     ),
     "held": (
         Waiting(
-            row(READY, contested=404, contested_at=NOW - 5, held=1, due=NOW + 55, reason="no such issue"), held_issues=1
+            row(READY, contested=404, contested_at=NOW - 5, proof=Proof.ACCOUNT, due=NOW + 55, reason="no such issue"),
+            held_issues=1,
         ),
         (
             f"was refused by Jira at {at(-5)} (no such issue); as that may be the fault of attachd's account, it stays until "
@@ -201,7 +202,10 @@ WAITS: dict[str, tuple[Waiting, str]] = {
         ),
     ),
     "fuse": (
-        Waiting(row(READY, contested=404, contested_at=NOW - 5, held=1, due=NOW + 55, reason="no"), held_issues=3),
+        Waiting(
+            row(READY, contested=404, contested_at=NOW - 5, proof=Proof.ACCOUNT, due=NOW + 55, reason="no"),
+            held_issues=3,
+        ),
         (
             f"was refused by Jira at {at(-5)} (no); as 3 issues are refused alike, attachd's account is suspected, and nothing "
             "fails for it: check what the account may see, then say `attachd resume`"
@@ -209,7 +213,8 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     ),
     "held for a day": (
         Waiting(
-            row(READY, contested=403, contested_at=NOW - 5, held=1, due=NOW + 3600, reason="not allowed"), by_day=True
+            row(READY, contested=403, contested_at=NOW - 5, proof=Proof.ACCOUNT, due=NOW + 3600, reason="not allowed"),
+            by_day=True,
         ),
         (
             f"was refused by Jira at {at(-5)} (not allowed); as a right may have been lost by mistake, it stays, is tried again "
@@ -217,7 +222,7 @@ WAITS: dict[str, tuple[Waiting, str]] = {
         ),
     ),
     "confirmed": (
-        Waiting(row(READY, contested=404, contested_at=NOW - 5, held=2, reason="no")),
+        Waiting(row(READY, contested=404, contested_at=NOW - 5, proof=Proof.OPERATOR, reason="no")),
         f"was refused by Jira at {at(-5)} (no); `attachd resume` has confirmed that, so it goes to the folder failed in a moment",
     ),
 }
@@ -768,7 +773,7 @@ def test_every_answer_is_one_sentence_in_one_line() -> None:
 
 
 def test_the_day_of_a_lost_role_counts_from_where_it_began_and_not_for_each_file_anew() -> None:
-    refused = row(READY, contested=403, contested_at=NOW - 5, held=1, due=NOW + 3600, reason="not allowed")
+    refused = row(READY, contested=403, contested_at=NOW - 5, proof=Proof.ACCOUNT, due=NOW + 3600, reason="not allowed")
     lost = Pause(Scope.PROJECT, "TEST", "forbidden", "no", Cure.TIME, NOW - 70_000, NOW + 3600, 3600.0, 20)
     other = dataclasses.replace(lost, subject="OPS", since=NOW - 80_000)
 

@@ -142,12 +142,12 @@ def test_a_blown_fuse_is_told_at_once_again_after_a_day_and_when_it_is_over(w: W
 
     [blown] = [line for line in lines if line["event"].startswith("fuse")]
     assert (blown["event"], blown["issues"], blown["files"]) == ("fuse.blown", ["NO-1", "NO-2", "NO-3"], 3)
-    assert "refusals.held" not in events(w)
+    assert "refusals.contested" not in events(w)
     w.clock.advance(24 * HOUR)
-    assert "refusals.held" in events(w)
+    assert "refusals.contested" in events(w)
     w.drop("OPS-1/a.txt", b"good")
     w.deliver()
-    assert "refusals.held.over" in events(w)
+    assert "refusals.contested.over" in events(w)
 
 
 # --- Giving up --------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 A token that expired looks like "issue does not exist" on Jira Cloud, where most calls may be made anonymously. So a
 refusal is believed only with a live account and a witness: an issue that accepted a file of ours and is still visible.
-Without one it is *held*: the file stays in the inbox, and ``why`` says so.
+Until then it is *contested*: the file stays in the inbox, and ``why`` says so.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from attachd.delivery.runtime import Runtime
 from attachd.jira import site_info, verdict
 from attachd.jira.client import Client
 from attachd.jira.reply import Broken, Exchange, Reply
-from attachd.journal import lookup, outbox, pauses, queue, reminders, rows
-from attachd.journal.lookup import Suspect
-from attachd.journal.rows import Row
+from attachd.journal import contested, outbox, pauses, reminders, rows
+from attachd.journal.contested import ContestedIssue
+from attachd.journal.rows import Proof, Row
 from attachd.model import Contested, Cure, Fault, Scope, State, printable
 
 log = structlog.get_logger()
@@ -50,9 +50,9 @@ def of_listing(runtime: Runtime, client: Client, answer: Exchange) -> tuple[str,
     """Say why a listing is unusable, and what is wrong with the world."""
     if isinstance(answer, Broken):
         return answer.error, verdict.unreachable(answer)
-    contested = unseen(answer)
-    if contested is not None:
-        reason = f"Jira does not show the issue ({contested.status}: {contested.reason})"
+    refusal = unseen(answer)
+    if refusal is not None:
+        reason = f"Jira does not show the issue ({refusal.status}: {refusal.reason})"
         return reason, account_fault(runtime, client)
     if answer.status == 200 and answer.json is not None:
         return "Jira's answer does not list the attachments", None
@@ -66,13 +66,13 @@ def alike(refused: Sequence[Row]) -> list[Row]:
 
 
 def settle(runtime: Runtime, client: Client, refused: Sequence[Row], generation: int) -> None:
-    """Find out at once whom a 403 or 404 concerns; what cannot be known yet is held.
+    """Find out at once whom a 403 or 404 concerns. What cannot be known yet stays contested.
 
     *refused* are files of one issue that were answered alike: what is found out holds for all of them. *generation* is
     that of the credentials before they were asked about. If they are others now, the account that is alive is not the one
     that was refused.
     """
-    contested = refused[0]
+    first = refused[0]
     fault = account_fault(runtime, client)
     if fault is not None:
         forget(runtime, refused)
@@ -81,14 +81,14 @@ def settle(runtime: Runtime, client: Client, refused: Sequence[Row], generation:
     if runtime.credentials.generation != generation:
         forget(runtime, refused)
         return
-    if _proven(runtime, contested):
+    if _proven(runtime, first):
         _believe(runtime, refused, _NOT_TO_THIS_ONE)
         return
     with runtime.journal.transaction_for_reading() as connection:
-        accepted = queue.accepted_before(connection, runtime.site.url, contested.issue)
-    if contested.contested == 403 or accepted:
-        alone = accepted and (contested.contested == 404 or _others_accept(runtime, contested))
-        _hold_for_a_day(runtime, refused, alone=alone)
+        accepted = contested.accepted_before(connection, runtime.site.url, first.issue)
+    if first.contested == 403 or accepted:
+        alone = accepted and (first.contested == 404 or _others_accept(runtime, first))
+        _wait_for_a_day(runtime, refused, alone=alone)
         return
     limits = None if runtime.site.cloud else probe.limits(runtime, client, fresh=True)
     largest = limits.largest if limits else None
@@ -101,7 +101,9 @@ def settle(runtime: Runtime, client: Client, refused: Sequence[Row], generation:
 
 def settle_answered(runtime: Runtime, client: Client, written: Sequence[Row], generation: int) -> None:
     """Find out whom the refusals among the rows of one request concern."""
-    refused = [row for row in written if row.state is State.READY and row.contested is not None and not row.held]
+    refused = [
+        row for row in written if row.state is State.READY and row.contested is not None and row.proof is Proof.NONE
+    ]
     if refused:
         settle(runtime, client, alike(refused), generation)
 
@@ -109,7 +111,7 @@ def settle_answered(runtime: Runtime, client: Client, written: Sequence[Row], ge
 def settle_unasked(runtime: Runtime, client: Client, issue: str, generation: int) -> None:
     """Find out whom it concerns that a look did not show us the issue."""
     with runtime.journal.transaction_for_reading() as connection:
-        refused = [row for row in queue.contested(connection) if row.issue == issue and not row.held]
+        refused = [row for row in contested.waiting(connection) if row.issue == issue and row.proof is Proof.NONE]
     if refused:
         settle(runtime, client, alike(refused), generation)
 
@@ -126,28 +128,28 @@ def ask_again(runtime: Runtime, client: Client, refused: Sequence[Row]) -> None:
         settle(runtime, client, alike(refused), generation)
 
 
-def _hear_witnesses(runtime: Runtime, client: Client, contested: Sequence[Row], generation: int) -> None:
+def _hear_witnesses(runtime: Runtime, client: Client, refused: Sequence[Row], generation: int) -> None:
     invisible: list[str] = []
-    for witness in probe.known(runtime, contested[0].issue):
+    for witness in probe.known(runtime, refused[0].issue):
         answer = probe.ask(runtime, client, witness)
         if isinstance(answer, Broken):
-            forget(runtime, contested)
+            forget(runtime, refused)
             pause.pause(runtime, verdict.unreachable(answer))
             return
         if probe.visible(answer):
             probe.strike(runtime, invisible)
-            _believe(runtime, contested, _UNKNOWN)
+            _believe(runtime, refused, _UNKNOWN)
             return
         if answer.status not in (403, 404):
-            _ask_later(runtime, contested, generation)
+            _ask_later(runtime, refused, generation)
             return
         invisible.append(witness)
     if len(invisible) >= 2:
-        forget(runtime, contested)
+        forget(runtime, refused)
         pause.pause(runtime, _no_witness(invisible))
         return
     probe.strike(runtime, invisible)
-    _hold(runtime, contested)
+    _wait_for_proof(runtime, refused)
 
 
 def _no_witness(invisible: Sequence[str]) -> Fault:
@@ -158,33 +160,30 @@ def _no_witness(invisible: Sequence[str]) -> Fault:
     return Fault(Scope.ACCOUNT, probe.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
 
-def _ask_later(runtime: Runtime, contested: Sequence[Row], generation: int) -> None:
+def _ask_later(runtime: Runtime, refused: Sequence[Row], generation: int) -> None:
     """Conclude nothing from a witness that did not answer, and ask again soon."""
-    runtime.asked_with |= dict.fromkeys((row.id for row in contested), generation)
-    _change(runtime, contested, {"due": runtime.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
+    runtime.asked_with |= dict.fromkeys((row.id for row in refused), generation)
+    _change(runtime, refused, {"due": runtime.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
 
 
-def _change(runtime: Runtime, contested: Sequence[Row], values: outcome.Values) -> None:
+def _change(runtime: Runtime, refused: Sequence[Row], values: outcome.Values) -> None:
     with runtime.journal.transaction() as connection:
-        for row in contested:
+        for row in refused:
             rows.change_if_same(connection, row, values)
 
 
-_NOT_CONTESTED = {"contested": None, "contested_at": None, "held": 0, "due": 0, "wait": 0}
-
-
-def forget(runtime: Runtime, contested: Sequence[Row]) -> None:
+def forget(runtime: Runtime, refused: Sequence[Row]) -> None:
     """The answer said nothing about these files: they are sent again when the world is well."""
-    _change(runtime, contested, _NOT_CONTESTED)
+    _change(runtime, refused, contested.CLEARED | {"due": 0, "wait": 0})
 
 
-def _believe(runtime: Runtime, contested: Sequence[Row], reason: str) -> None:
+def _believe(runtime: Runtime, refused: Sequence[Row], reason: str) -> None:
     """The refusal is a verdict; *reason* says why it is believed, with ``{}`` for what Jira said."""
     now = runtime.clock.now()
     with runtime.journal.transaction() as connection:
         believed = [
             row
-            for row in contested
+            for row in refused
             if rows.change_if_same(connection, row, _refused(row, reason.format(row.reason), now))
         ]
         written = [rows.one(connection, row.id) for row in believed]
@@ -195,29 +194,29 @@ def _refused(row: Row, reason: str, now: float) -> outcome.Values:
     return outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
 
 
-def _hold(runtime: Runtime, contested: Sequence[Row]) -> None:
+def _wait_for_proof(runtime: Runtime, refused: Sequence[Row]) -> None:
     """No witness speaks for the account: the refusals wait for one, or for ``fuse.hold_minutes``."""
     wait = runtime.config.fuse.hold_minutes * 60.0
-    _change(runtime, contested, {"held": 1, "due": runtime.clock.now() + wait, "wait": wait})
-    for row in contested:
+    _change(runtime, refused, {"proof": Proof.ACCOUNT, "due": runtime.clock.now() + wait, "wait": wait})
+    for row in refused:
         log.warning(
-            "file.held", id=row.ident, issue=row.issue, file=printable(row.path), reason=row.reason, seconds=wait
+            "file.contested", id=row.ident, issue=row.issue, file=printable(row.path), reason=row.reason, seconds=wait
         )
 
 
-def _hold_for_a_day(runtime: Runtime, contested: Sequence[Row], *, alone: bool) -> None:
+def _wait_for_a_day(runtime: Runtime, refused: Sequence[Row], *, alone: bool) -> None:
     """A role may have been lost: the project (*alone*: the issue) pauses, is tried hourly, and is believed after a day.
 
     A 403 is believed at once when another issue of the project has accepted a file after it, unless this issue itself
     had accepted one before. The day counts for the project: it does not begin anew with each of its files.
     """
-    fault = _lost(contested[0], alone=alone)
+    fault = _lost(refused[0], alone=alone)
     if pause.lasted(runtime, fault) >= FORBIDDEN_SECONDS:
         pause.prolong(runtime, fault)
-        _believe(runtime, contested, _FOR_A_DAY)
+        _believe(runtime, refused, _FOR_A_DAY)
         return
     due = runtime.clock.now() + FORBIDDEN_EVERY_SECONDS
-    _change(runtime, contested, {"held": 1, "due": due, "wait": FORBIDDEN_EVERY_SECONDS})
+    _change(runtime, refused, {"proof": Proof.ACCOUNT, "due": due, "wait": FORBIDDEN_EVERY_SECONDS})
     pause.pause(runtime, fault)
 
 
@@ -225,30 +224,30 @@ def _hold_for_a_day(runtime: Runtime, contested: Sequence[Row], *, alone: bool) 
 LOST = ("forbidden", "refused")
 
 
-def _lost(contested: Row, *, alone: bool) -> Fault:
-    project = pauses.project(contested.issue)
+def _lost(first: Row, *, alone: bool) -> Fault:
+    project = pauses.project(first.issue)
     if alone:
-        reason = f"{contested.issue} accepted files before, and does not any more ({contested.reason})"
-        return Fault(Scope.ISSUE, LOST[1], reason, contested.issue, FORBIDDEN_EVERY_SECONDS)
-    reason = f"Jira does not let us attach files in project {project} ({contested.reason})"
+        reason = f"{first.issue} accepted files before, and does not any more ({first.reason})"
+        return Fault(Scope.ISSUE, LOST[1], reason, first.issue, FORBIDDEN_EVERY_SECONDS)
+    reason = f"Jira does not let us attach files in project {project} ({first.reason})"
     return Fault(Scope.PROJECT, LOST[0], reason, project, FORBIDDEN_EVERY_SECONDS)
 
 
-def review(runtime: Runtime, held: Sequence[Row]) -> bool:
+def review(runtime: Runtime, refused: Sequence[Row]) -> bool:
     """Decide about contested refusals whose time has come, or that something has proven; True if anything was decided."""
-    by_hand = [row for row in held if row.held == queue.BY_HAND]
-    _believe(runtime, by_hand, _BY_HAND)
-    held = [row for row in held if row.held != queue.BY_HAND]
-    if not held:
-        return bool(by_hand)
-    by_day = [row for row in held if _is_by_day(runtime, row)]
+    confirmed = [row for row in refused if row.proof is Proof.OPERATOR]
+    _believe(runtime, confirmed, _CONFIRMED)
+    refused = [row for row in refused if row.proof is not Proof.OPERATOR]
+    if not refused:
+        return bool(confirmed)
+    by_day = [row for row in refused if _is_by_day(runtime, row)]
     decided = [_review_by_day(runtime, row) for row in by_day]
-    return any([*by_hand, *decided, _review_unknown(runtime, [row for row in held if row not in by_day])])
+    return any([*confirmed, *decided, _review_unknown(runtime, [row for row in refused if row not in by_day])])
 
 
 def _is_by_day(runtime: Runtime, row: Row) -> bool:
     with runtime.journal.transaction_for_reading() as connection:
-        return row.contested == 403 or queue.accepted_before(connection, runtime.site.url, row.issue)
+        return row.contested == 403 or contested.accepted_before(connection, runtime.site.url, row.issue)
 
 
 def _review_by_day(runtime: Runtime, row: Row) -> bool:
@@ -260,7 +259,7 @@ def _review_by_day(runtime: Runtime, row: Row) -> bool:
     if row.due > now:
         return False
     with runtime.journal.transaction() as connection:
-        rows.change_if_same(connection, row, {"contested": None, "held": 0, "due": 0, "wait": 0})
+        rows.change_if_same(connection, row, contested.CLEARED_FOR_A_TRY | {"due": 0, "wait": 0})
     return True
 
 
@@ -269,7 +268,7 @@ _UNKNOWN = (
     "move the file into the right issue's folder, or have the account's rights checked"
 )
 _FOR_A_DAY = "Jira has refused it for a day ({}); have the account's rights on the issue checked"
-_BY_HAND = "Jira refused it ({}), and the operator let it be filed as refused"
+_CONFIRMED = "Jira refused it ({}), and the operator let it be filed as refused"
 _NOT_TO_THIS_ONE = (
     "Jira lets us attach files to other issues of the project, and not to this one ({}); have the rights on it checked"
 )
@@ -280,7 +279,7 @@ def _proven(runtime: Runtime, row: Row) -> bool:
     if row.contested != 403:
         return False
     with runtime.journal.transaction_for_reading() as connection:
-        before = queue.accepted_before(connection, runtime.site.url, row.issue)
+        before = contested.accepted_before(connection, runtime.site.url, row.issue)
     return not before and _others_accept(runtime, row)
 
 
@@ -288,18 +287,19 @@ def _others_accept(runtime: Runtime, row: Row) -> bool:
     """Whether an issue of the row's project has accepted a file since it was first refused."""
     like = pauses.project(row.issue).replace("_", "!_") + "-%"
     with runtime.journal.transaction_for_reading() as connection:
-        return row.contested_at is not None and queue.accepted_after(connection, row.contested_at, like)
+        return row.contested_at is not None and contested.accepted_after(connection, row.contested_at, like)
 
 
-def _review_unknown(runtime: Runtime, held: Sequence[Row]) -> bool:
-    """Any success since the refusal proves that the account is well. Otherwise it is believed after ``fuse.hold_minutes``,
-    unless so many issues are held by then that the fault is more likely ours: then the fuse is blown, and a person decides.
+def _review_unknown(runtime: Runtime, refused: Sequence[Row]) -> bool:
+    """Believe what a success since has proven: the account is well. Believe the rest after ``fuse.hold_minutes``.
+
+    Unless so many issues wait for proof by then that the fault is more likely ours: then the fuse is blown, and a person decides.
     """
     now = runtime.clock.now()
     with runtime.journal.transaction_for_reading() as connection:
-        proven = [row for row in held if queue.accepted_after(connection, row.contested_at or now)]
-    due = [row for row in held if row.due <= now and row not in proven]
-    blown = len({row.issue for row in held}) >= lookup.FUSE
+        proven = [row for row in refused if contested.accepted_after(connection, row.contested_at or now)]
+    due = [row for row in refused if row.due <= now and row not in proven]
+    blown = len({row.issue for row in refused}) >= contested.FUSE
     believed = proven if blown else proven + due
     _believe(runtime, believed, _UNKNOWN)
     if due and blown:
@@ -307,13 +307,13 @@ def _review_unknown(runtime: Runtime, held: Sequence[Row]) -> bool:
     return bool(believed)
 
 
-#: What ``service/reminders.py`` calls refusals that wait for a person.
-HELD = "refusals.held"
+#: What reminders and hooks call refusals that wait for a person.
+CONTESTED = "refusals.contested"
 
 
-def in_numbers(held: Sequence[Suspect]) -> dict[str, Any]:
+def in_numbers(issues: Sequence[ContestedIssue]) -> dict[str, Any]:
     """Which issues are refused alike, and how many files, for the log and for hooks."""
-    return {"issues": [each.issue for each in held], "files": sum(each.files for each in held)}
+    return {"issues": [each.issue for each in issues], "files": sum(each.files for each in issues)}
 
 
 def _blow_fuse(runtime: Runtime, due: Sequence[Row]) -> None:
@@ -325,12 +325,12 @@ def _blow_fuse(runtime: Runtime, due: Sequence[Row]) -> None:
     with runtime.journal.transaction() as connection:
         for row in due:
             rows.change_if_same(connection, row, {"due": now + wait, "wait": wait})
-        fresh = reminders.told(connection, HELD) is None
-        reminders.note(connection, HELD, reminders.told(connection, HELD) or now)
-        held = lookup.suspects(connection, runtime.site.url)
-        about = in_numbers(held) | {"remedy": remedy}
+        fresh = reminders.told(connection, CONTESTED) is None
+        reminders.note(connection, CONTESTED, reminders.told(connection, CONTESTED) or now)
+        issues = contested.issues(connection, runtime.site.url)
+        about = in_numbers(issues) | {"remedy": remedy}
         if fresh:
-            since = min((each.since for each in held), default=now)
-            outbox.put(connection, "stuck", now, about | {"cause": HELD, "since": since})
+            since = min((each.since for each in issues), default=now)
+            outbox.put(connection, "stuck", now, about | {"cause": CONTESTED, "since": since})
     if fresh:
         log.error("fuse.blown", **about)

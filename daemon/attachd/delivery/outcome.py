@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from attachd.delivery import backoff
-from attachd.journal.rows import Row
+from attachd.journal.rows import Proof, Row
 from attachd.model import Contested, Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, State, Stored
 
 Values = dict[str, Any]
@@ -39,8 +39,8 @@ def after(row: Row, fate: Fate, now: float, doubts: Doubts, *, alone: bool = Tru
         case Refused():
             return refused(fate.reason, now, may_be_attached=row.ever_doubtful)
         case Contested():
-            held = {"contested": fate.status, "contested_at": row.contested_at or now, "held": 0}
-            return back(row, now) | held | {"reason": fate.reason}
+            refusal = {"contested": fate.status, "contested_at": row.contested_at or now, "proof": Proof.NONE}
+            return back(row, now) | refusal | {"reason": fate.reason}
         case NotDelivered():
             return back(row, now) | {"reason": fate.reason}
         case InDoubt():

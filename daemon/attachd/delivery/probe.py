@@ -14,7 +14,7 @@ from attachd.errors import Mistake
 from attachd.jira import auth, site_info
 from attachd.jira.client import Client
 from attachd.jira.reply import Exchange, Reply
-from attachd.journal import database, pauses, queue
+from attachd.journal import contested, database, pauses, queue
 from attachd.journal.pauses import Pause
 from attachd.model import Cure, Fault, Scope
 
@@ -32,7 +32,7 @@ def known(runtime: Runtime, issue: str = "") -> list[str]:
     """Those to be asked about *issue*: from other projects first, for a lost role speaks about its project alone."""
     now = runtime.clock.now()
     with runtime.journal.transaction() as connection:
-        found = queue.witnesses(connection, runtime.site.url, now - WITNESS_SECONDS, issue, now - STRUCK_SECONDS)
+        found = contested.witnesses(connection, runtime.site.url, now - WITNESS_SECONDS, issue, now - STRUCK_SECONDS)
     return chosen(found, issue)
 
 
@@ -57,7 +57,7 @@ def strike(runtime: Runtime, issues: Sequence[str]) -> None:
     now = runtime.clock.now()
     with runtime.journal.transaction() as connection:
         for issue in issues:
-            queue.strike(connection, issue, now)
+            contested.strike(connection, issue, now)
 
 
 def alive(runtime: Runtime, client: Client) -> bool | None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attachd.clock import Clock
+from attachd.journal import contested, rows
 from attachd.journal import identity as journal_identity
-from attachd.journal import rows
 from attachd.journal.identity import _EVER_DOUBTFUL
 from attachd.model import SENT, Fingerprint, State
 
@@ -121,9 +121,7 @@ def settle_anew(
     """
     fresh = {
         "sha256": None,
-        "contested": None,
-        "contested_at": None,
-        "held": 0,
+        **contested.CLEARED,
         "site_faults": 0,
         "share": 60,
         "suspect_at": _suspect_at(suspect) if row.suspect_at is None else row.suspect_at,
@@ -183,9 +181,7 @@ def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: 
     }
     if row.folder_key != place.folder_key:
         where |= {
-            "contested": None,
-            "contested_at": None,
-            "held": 0,
+            **contested.CLEARED,
             "site_faults": 0,
             "due": 0,
             "wait": 0,

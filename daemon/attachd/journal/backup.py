@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attachd.clock import Clock
 from attachd.errors import Mistake, Problem
-from attachd.journal import database, terms, timeline
+from attachd.journal import contested, database, terms, timeline
 from attachd.journal.database import FILE_NAME
 
 #: What the journal that was there before is called after ``restore``; a later one gets a number behind it.
@@ -145,7 +145,7 @@ def doubt(connection: sqlite3.Connection, now: float) -> int:
         " reason = 'its content was replaced before it was attached' WHERE state = 'READY' AND generation <> 0",
         {"now": now},
     )
-    connection.execute("UPDATE file SET contested = NULL, contested_at = NULL, held = 0 WHERE state = 'READY'")
+    contested.clear_all(connection)
     connection.execute(
         "UPDATE file SET state = 'DOUBTFUL', since = :now, blocked = NULL, lacks = NULL"
         " WHERE state = 'READY' AND doubt_attempt IS NOT NULL AND doubt_at IS NOT NULL AND sha256 IS NOT NULL",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, replace
 
-from attachd.journal import moved_issues, outbox, pauses
+from attachd.journal import contested, moved_issues, outbox, pauses
 from attachd.journal.pauses import Pause
-from attachd.journal.retries import _HELD, _UNKNOWN
 from attachd.journal.timeline import Timeline
 from attachd.model import Cure, Scope
 
@@ -83,13 +82,9 @@ def resume(connection: sqlite3.Connection, issue: str, now: float) -> Resumed:
         outbox.put_pause(connection, "resumed", each, now)
     for each in tried:
         pauses.put(connection, replace(each, until=0.0))
-    one = "" if not issue else " AND issue = :issue"
-    believed = connection.execute(f"UPDATE file SET held = 2 WHERE {_HELD}{one} AND {_UNKNOWN}", {"issue": issue})
-    again = connection.execute(
-        f"UPDATE file SET due = 0, wait = 0 WHERE {_HELD}{one} AND NOT ({_UNKNOWN})", {"issue": issue}
-    )
+    believed, again = contested.confirm(connection, issue)
     connection.execute("UPDATE issue_queue SET counted_from = ? WHERE ? IN ('', issue)", (now, issue))
-    return Resumed(ended, tried, kept, believed.rowcount, again.rowcount, forgotten)
+    return Resumed(ended, tried, kept, believed, again, forgotten)
 
 
 def _forget(connection: sqlite3.Connection, issue: str) -> tuple[str, ...]:

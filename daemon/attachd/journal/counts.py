@@ -31,7 +31,7 @@ class Summary:
 
     counts: dict[Word, int]
     oldest: float | None
-    held: int
+    contested: int
 
 
 def summary(journal: Journal) -> Summary:
@@ -41,8 +41,8 @@ def summary(journal: Journal) -> Summary:
     now = standing(journal).words
     counts = now | {word: files for word, (files, _) in tally(journal).items()}
     counts[Word.FAILED] = now[Word.FAILED] + lying_in_failed(journal)
-    held = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
-    return Summary(counts, lookup.oldest_waiting(journal), held)
+    refused = journal.value("SELECT count(*) FROM file WHERE contested IS NOT NULL AND state = 'READY'")
+    return Summary(counts, lookup.oldest_waiting(journal), refused)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attachd.journal import by_hand, database, pauses, queue, rows
+from attachd.journal import by_hand, contested, database, pauses, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -62,7 +62,7 @@ def twin_in_doubt(journal: Journal, row: Row) -> Row | None:
 def has_accepted(journal: Journal, row: Row) -> bool:
     """Whether the issue of this row has ever accepted a file."""
     with journal.transaction_for_reading() as connection:
-        return queue.accepted_before(connection, row.site or "", row.issue)
+        return contested.accepted_before(connection, row.site or "", row.issue)
 
 
 def every_pause(journal: Journal) -> list[Pause]:
@@ -188,7 +188,7 @@ _TROUBLED = (
 
 
 def troubled(journal: Journal, limit: int = 20) -> list[Row]:
-    """Files that wait for more than their turn: blocked, held, in doubt, or with a verdict and not moved yet.
+    """Files that wait for more than their turn: blocked, contested, in doubt, or with a verdict and not moved yet.
 
     And those that settle but for which something has to happen, or a longer time to pass, than that nobody changes them.
     """
@@ -198,36 +198,6 @@ def troubled(journal: Journal, limit: int = 20) -> list[Row]:
         for row in select(journal, f"INDEXED BY {index} WHERE {which} ORDER BY since LIMIT ?", (limit,))
     }
     return sorted(found.values(), key=lambda row: (row.since, row.id))[:limit]
-
-
-#: Held refusals of so many issues: the fault is more likely the account's (docs/design/delivery.md, the fuse).
-FUSE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Suspect:
-    """An issue whose files were refused, and wait for a person: how many, since when, and what Jira said."""
-
-    issue: str
-    files: int
-    since: float
-    reason: str
-
-
-def suspects(connection: sqlite3.Connection, site: str) -> list[Suspect]:
-    """The issues that are refused alike, and have never accepted a file; empty where they are fewer than ``FUSE``."""
-    found = connection.execute(
-        "SELECT issue, files, since, reason FROM (SELECT issue, count(*) AS files, min(coalesce(contested_at, since)) AS since,"
-        " min(reason) AS reason FROM file WHERE contested IS NOT NULL AND state = 'READY' AND contested = 404 AND held = 1"
-        " GROUP BY issue) AS refused WHERE NOT EXISTS"
-        " (SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND issue = refused.issue) ORDER BY issue",
-        (site,),
-    ).fetchall()
-    return (
-        [Suspect(issue, files, since, reason or "") for issue, files, since, reason in found]
-        if len(found) >= FUSE
-        else []
-    )
 
 
 def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, Row | None]:

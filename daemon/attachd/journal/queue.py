@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from attachd.journal import database, rows
+from attachd.journal import contested, database, rows
 from attachd.model import State
 
 #: Issues are read in groups, because most often the first will do.
@@ -117,8 +117,7 @@ def intend(
             "sent_slack": sent_slack,
             # A checksum of an earlier doubtful attempt is kept: without it that attempt could not be looked up.
             "sha256": checksums[position] if checksums else row.sha256 if row.ever_doubtful else None,
-            "contested": None,
-            "held": 0,
+            **contested.CLEARED_FOR_A_TRY,
         }
         for position, row in enumerate(batch)
     }
@@ -205,41 +204,6 @@ def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int
     return found.fetchone() is not None
 
 
-#: The value of ``file.held`` by which ``attachd resume`` says that a person believes a refusal.
-BY_HAND = 2
-
-
-def contested(connection: sqlite3.Connection) -> list[rows.Row]:
-    """Return the rows that Jira refused without a verdict yet, the first refused first."""
-    found = connection.execute(rows.SELECT + "WHERE contested IS NOT NULL AND state = 'READY' ORDER BY contested_at")
-    return [rows.from_sql(record) for record in found]
-
-
-def accepted_before(connection: sqlite3.Connection, site: str, issue: str) -> bool:
-    """Whether this issue has ever accepted a file."""
-    found = connection.execute(
-        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND site = ? AND issue = ? LIMIT 1", (site, issue)
-    )
-    return found.fetchone() is not None
-
-
-def witnesses(
-    connection: sqlite3.Connection, site: str, since: float, other_than: str, struck_since: float = 0.0
-) -> list[str]:
-    """Issues that accepted a file since then, the latest first; without those that were struck off after that, and since
-    *struck_since*: older strikes are to be found right once more.
-    """
-    found = connection.execute(
-        "SELECT issue, (SELECT verdict_at FROM file WHERE file.issue = issue_queue.issue AND attachment IS NOT NULL"
-        " AND verdict_at >= :since AND site = :site AND state IN ('ATTACHED', 'DONE')"
-        " ORDER BY verdict_at DESC LIMIT 1) AS latest FROM issue_queue WHERE issue <> :other AND latest >"
-        " coalesce((SELECT at FROM struck WHERE struck.issue = issue_queue.issue AND at > :believed), 0)"
-        " ORDER BY latest DESC LIMIT 50",
-        {"since": since, "other": other_than, "site": site, "believed": struck_since},
-    )
-    return [record[0] for record in found]
-
-
 def tried_in_vain(connection: sqlite3.Connection, seen_before: float, now: float) -> list[rows.Row]:
     """Files seen before then that were sent or asked about, and wait for their next try."""
     found = connection.execute(
@@ -257,26 +221,12 @@ def left_elsewhere(connection: sqlite3.Connection, since_before: float, site: st
     return [rows.from_sql(record) for record in found]
 
 
-def strike(connection: sqlite3.Connection, issue: str, now: float) -> None:
-    """An issue that accepted files cannot be seen any more: it is no witness before it accepts another one."""
-    connection.execute("INSERT OR REPLACE INTO struck VALUES (?, ?)", (issue, now))
-
-
 def oldest_issue(connection: sqlite3.Connection) -> list[str]:
     """The issue of the file that has waited longest, if any waits."""
     found = connection.execute(
         "SELECT issue FROM file WHERE state IN ('READY', 'DOUBTFUL') ORDER BY id LIMIT 1"
     ).fetchall()
     return [record[0] for record in found]
-
-
-def accepted_after(connection: sqlite3.Connection, moment: float, like: str = "%") -> bool:
-    """Whether an issue whose key matches the LIKE pattern accepted a file after *moment*."""
-    found = connection.execute(
-        "SELECT 1 FROM file WHERE attachment IS NOT NULL AND verdict_at > ? AND issue LIKE ? ESCAPE '!' LIMIT 1",
-        (moment, like),
-    )
-    return found.fetchone() is not None
 
 
 def noted(connection: sqlite3.Connection, folder: str) -> list[rows.Row]:

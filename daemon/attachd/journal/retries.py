@@ -83,17 +83,6 @@ def taken_up(connection: sqlite3.Connection, intent: Intent) -> bool:
     return found.fetchone() is not None
 
 
-_HELD = "contested IS NOT NULL AND state = 'READY'"
-
-
-#: Refusals of issues that nobody has ever seen, held because no witness speaks for the account. A 403, and a refusal of
-#: an issue that has accepted files before, wait for somebody to give the right back: they are worth another try.
-_UNKNOWN = (
-    "held <> 0 AND contested = 404 AND NOT EXISTS (SELECT 1 FROM file AS other"
-    " WHERE other.attachment IS NOT NULL AND other.site = file.site AND other.issue = file.issue)"
-)
-
-
 def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
     """The notes of these files are gone: nobody has to look for them any more."""
     connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])

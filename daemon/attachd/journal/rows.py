@@ -5,9 +5,18 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from attachd.model import Fingerprint, State
+
+
+class Proof(StrEnum):
+    """What speaks for believing a contested refusal."""
+
+    NONE = "none"  #: nobody was asked yet
+    ACCOUNT = "account"  #: the account is alive; wait for a witness
+    OPERATOR = "operator"  #: `attachd resume` confirmed it
 
 
 class Row(NamedTuple):
@@ -58,7 +67,7 @@ class Row(NamedTuple):
     may_be_attached: int
     contested: int | None
     contested_at: float | None
-    held: int
+    proof: Proof
     site_faults: int
     fault_attempt: int | None
     attachment: str | None
@@ -132,10 +141,11 @@ def end_missing(lacks: str) -> str:
 
 
 COLUMNS = Row._fields
-_STATE = COLUMNS.index("state")
+_STATE, _PROOF = COLUMNS.index("state"), COLUMNS.index("proof")
 _POSITIONS = {name: position for position, name in enumerate(COLUMNS)}
 _made = tuple.__new__
 _STATES = {str(state): state for state in State}
+_PROOFS = {str(proof): proof for proof in Proof}
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM file "
 
 
@@ -143,6 +153,7 @@ def from_sql(record: sqlite3.Row) -> Row:
     """Read a record that ``SELECT`` returned."""
     values = list(record)
     values[_STATE] = _STATES[values[_STATE]]
+    values[_PROOF] = _PROOFS[values[_PROOF]]
     return _made(Row, values)
 
 

@@ -63,7 +63,7 @@ CREATE TABLE file (
   -- Contested refusals and faults that this file's uploads raised.
   contested     INTEGER,                      -- 403 or 404, until believed
   contested_at  REAL,
-  held          INTEGER NOT NULL DEFAULT 0,   -- 1: the account was asked, and is alive; only then may the refusal be believed; 2: `resume` believes it
+  proof         TEXT    NOT NULL DEFAULT 'none' CHECK (proof IN ('none', 'account', 'operator')), -- what speaks for believing it: `Proof`
   site_faults   INTEGER NOT NULL DEFAULT 0,   -- faults in a row between which other files were accepted
   fault_attempt INTEGER,                      -- the attempt of the last of these
   -- The verdict and the move.

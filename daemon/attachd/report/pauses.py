@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from attachd.journal import counts, lookup
+from attachd.journal import contested, counts
 from attachd.journal.by_hand import Resumed
+from attachd.journal.contested import ContestedIssue
 from attachd.journal.database import Journal
-from attachd.journal.lookup import Suspect
 from attachd.journal.pauses import Pause, project
 from attachd.model import Cure, Scope
 from attachd.text import clock
@@ -27,7 +27,7 @@ def told(journal: Journal, site: str, now: float) -> list[Pause]:
     return [*counts.active_pauses(journal, now), *blown(suspects(journal, site))]
 
 
-def blown(held: Sequence[Suspect]) -> list[Pause]:
+def blown(held: Sequence[ContestedIssue]) -> list[Pause]:
     """What the fuse holds, as a pause; empty where it holds nothing."""
     if not held:
         return []
@@ -41,11 +41,11 @@ def blown(held: Sequence[Suspect]) -> list[Pause]:
     return [Pause(Scope.ACCOUNT, "", FUSE, reason, Cure.HAND, since, 0.0, 0.0, 1)]
 
 
-def suspects(journal: Journal, site: str) -> list[Suspect]:
+def suspects(journal: Journal, site: str) -> list[ContestedIssue]:
     """The issues whose refused files wait for a person, as the account is suspected; empty where it is not."""
     line = journal.timeline()
     with journal.transaction_for_reading() as connection:
-        return [replace(each, since=line.shown(each.since)) for each in lookup.suspects(connection, site)]
+        return [replace(each, since=line.shown(each.since)) for each in contested.issues(connection, site)]
 
 
 def widest(pauses: Sequence[Pause], issue: str, now: float, *, looks: bool = False) -> Pause | None:

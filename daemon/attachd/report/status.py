@@ -68,7 +68,7 @@ def collect(
         "files": {
             str(name): count for name, count in (summary.counts if holder else _orphaned(summary.counts)).items()
         },
-        "held": summary.held,
+        "contested": summary.contested,
         "oldest_waiting": summary.oldest,
         "oldest_waiting_seconds": max(0.0, now - summary.oldest) if summary.oldest is not None else None,
         "events": _events(events),

@@ -12,10 +12,10 @@ from attachd.config import Config, Rulebook, Settle
 from attachd.delivery import blame
 from attachd.fs.leases import Writer
 from attachd.intake import gates
-from attachd.journal import lookup
+from attachd.journal import contested, lookup
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause, project
-from attachd.journal.rows import Row
+from attachd.journal.rows import Proof, Row
 from attachd.model import Cure, Scope, State, Word, printable, word
 from attachd.report import pauses as report_pauses
 from attachd.share.inbox_marker import Sight
@@ -249,11 +249,11 @@ def _refused_without_verdict(found: Waiting, world: Circumstances) -> _Cause:
     row = found.row
     when = row.contested_at or row.since
     said = f"was refused by Jira at {clock(when, world.now)} ({clause(row.reason)})"
-    if row.held == 0:
+    if row.proof is Proof.NONE:
         return _Cause(
             said, "attachd is finding out whether that is about this file or about its own account", row.due, when
         )
-    if row.held == 2:
+    if row.proof is Proof.OPERATOR:
         return _Cause(
             said, "`attachd resume` has confirmed that, so it goes to the folder failed in a moment", None, when
         )
@@ -274,7 +274,7 @@ def _refused_since(row: Row, pauses: Sequence[Pause], when: float) -> float:
 
 
 def _held(found: Waiting, world: Circumstances) -> str:
-    if found.held_issues >= lookup.FUSE:
+    if found.held_issues >= contested.FUSE:
         return (
             f"as {found.held_issues} issues are refused alike, attachd's account is suspected, and nothing fails for it: "
             "check what the account may see, then say `attachd resume`"

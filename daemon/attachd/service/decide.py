@@ -11,8 +11,8 @@ from attachd.delivery import moved_issues, pause
 from attachd.delivery.pause import Gate
 from attachd.delivery.runtime import Runtime
 from attachd.filing import retention
-from attachd.journal import doubt, pauses, queue
-from attachd.journal.rows import Row
+from attachd.journal import contested, doubt, pauses, queue
+from attachd.journal.rows import Proof, Row
 
 #: How many files are moved for one sync of their folders.
 FILED_AT_ONCE = 100
@@ -56,13 +56,13 @@ class View:
         busy, filing = runtime.busy(), runtime.being_filed()
         with runtime.journal.transaction_for_reading() as connection:
             known = pauses.read(connection)
-            refused = queue.contested(connection)
+            refused = contested.waiting(connection)
             return cls(
                 gate=pause.gate(known, now),
                 verdicts=queue.with_verdict(connection, now, FILED_AT_ONCE, filing),
                 worth_filing=_worth_filing(runtime, known),
-                contested=[row for row in refused if row.held],
-                unasked=[row for row in refused if not row.held and row.due <= now],
+                contested=[row for row in refused if row.proof is not Proof.NONE],
+                unasked=[row for row in refused if row.proof is Proof.NONE and row.due <= now],
                 probe=pause.may_be_due(known, now),
                 doubtful=doubt.doubtful_issues(connection, now, busy, runtime.site.url),
                 rate_limited=runtime.pacer.wait_for_all(boot) > 0,

@@ -15,7 +15,7 @@ import structlog
 from attachd import errors
 from attachd.delivery import blame, outcome, record
 from attachd.delivery.runtime import Runtime
-from attachd.journal import lookup, outbox, pauses, queue, reminders, rows, timeline
+from attachd.journal import contested, lookup, outbox, pauses, queue, reminders, rows, timeline
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, printable
@@ -167,19 +167,19 @@ def _stray(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trou
     return Trouble(since, about | {"reason": reason})
 
 
-def _held(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
+def _contested(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
     """Refusals that the fuse holds for a person."""
     del now
-    held = lookup.suspects(connection, runtime.site.url)
-    if not held:
+    issues = contested.issues(connection, runtime.site.url)
+    if not issues:
         return None
     remedy = "look at these folders' names and at the account's rights, then `attachd resume` files them as refused"
-    return Trouble(min(each.since for each in held), blame.in_numbers(held) | {"remedy": remedy})
+    return Trouble(min(each.since for each in issues), blame.in_numbers(issues) | {"remedy": remedy})
 
 
 #: A cause's name in the log, and how it is found; None where there is no such trouble.
 CAUSES: dict[str, Callable[[sqlite3.Connection, Runtime, float], Trouble | None]] = {
     "files.waiting_long": _waiting,
     "files.without_issue": _stray,
-    blame.HELD: _held,
+    blame.CONTESTED: _contested,
 }
