@@ -118,7 +118,7 @@ def test_a_file_renamed_after_a_crash_between_target_and_move_is_attached_once(w
     w.drop("TEST-1/a.txt", b"content")
     w.scan()
     with monkeypatch.context() as patched:
-        patched.setattr("attachd.fs.move.Group.move", die)
+        patched.setattr("attachd.fs.move.move", die)
         with pytest.raises(Crash):
             w.work()
     assert w.row("TEST-1/a.txt").target is not None
@@ -546,7 +546,7 @@ def test_done_that_is_not_mounted_is_waited_for(w, monkeypatch):
     w.drop("TEST-1/a.txt")
     w.scan()
     with monkeypatch.context() as patched:
-        patched.setattr("attachd.fs.move.Group.move", die)
+        patched.setattr("attachd.fs.move.move", die)
         with pytest.raises(Crash):
             w.work()
     w.end()

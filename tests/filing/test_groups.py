@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,15 +153,15 @@ def test_while_files_cannot_be_moved_nothing_is_sent_before_a_move_was_tried_aga
 def test_each_file_has_its_name_before_the_first_one_moves(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped(w, 5)
     named: list[int] = []
-    real = fs_move.Group.move
+    real = fs_move.move
 
-    def move(self: fs_move.Group, *ends: object) -> object:
+    def move(*ends: Any, **how: Any) -> object:
         named.append(
             w.runtime.journal.value("SELECT count(*) FROM file WHERE target IS NOT NULL AND finished_at IS NULL")
         )
-        return real(self, *ends)  # type: ignore[arg-type]
+        return real(*ends, **how)
 
-    monkeypatch.setattr(fs_move.Group, "move", move)
+    monkeypatch.setattr(fs_move, "move", move)
     w.work()
 
     assert named == [5] * 5
@@ -211,15 +212,15 @@ def test_a_name_that_somebody_takes_after_it_was_chosen_is_left_to_them(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped(w, 3)
-    real = fs_move.Group.move
+    real = fs_move.move
 
-    def move(self: fs_move.Group, *ends: object) -> object:
+    def move(*ends: Any, **how: Any) -> object:
         (w.done / "TEST-1").mkdir(exist_ok=True)
         (w.done / "TEST-1/1.txt").write_bytes(b"somebody's")
-        monkeypatch.setattr(fs_move.Group, "move", real)
-        return real(self, *ends)  # type: ignore[arg-type]
+        monkeypatch.setattr(fs_move, "move", real)
+        return real(*ends, **how)
 
-    monkeypatch.setattr(fs_move.Group, "move", move)
+    monkeypatch.setattr(fs_move, "move", move)
     w.work()
 
     assert w.files(w.done) == {

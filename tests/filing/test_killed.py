@@ -15,7 +15,6 @@ import pytest
 
 from attachd.fs import free_names, move
 from attachd.fs import rename as fs_rename
-from attachd.fs.folders import Dirty
 from attachd.fs.move import Outcome
 from attachd.fs.recognition import Identity
 from fs.test_move import SECOND_DEVICE, SOURCE, Folders, Rename, across, real_rename, unable
@@ -38,7 +37,7 @@ class Case:
 
     def file(self) -> Outcome:
         """Do what the service does: move, and choose another name where the first is taken; then make it durable."""
-        dirty = Dirty()
+        group = move.Group()
         outcome: Outcome | move.Stuck = Outcome.TAKEN
         while outcome is Outcome.TAKEN:
             outcome = move.move(
@@ -47,13 +46,13 @@ class Case:
                 self.folders.done,
                 self.target,
                 self.identity,
-                dirty,
+                group,
                 reserved=self.note,
                 reservation=self.noted,
             )
             if outcome is Outcome.TAKEN:
                 self.choose()
-        dirty.sync()
+        group.sync()
         assert isinstance(outcome, Outcome)
         return outcome
 

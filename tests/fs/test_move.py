@@ -21,7 +21,6 @@ from pyfakefs.fake_filesystem import FakeFilesystem
 from attachd.fs import free_names, recognition, sides, tripwire
 from attachd.fs import move as fs_move
 from attachd.fs import rename as fs_rename
-from attachd.fs.folders import Dirty
 from attachd.fs.move import Group, Outcome, Stuck
 from attachd.fs.recognition import Found, Identity
 from attachd.fs.sides import Side
@@ -39,7 +38,8 @@ class Folders:
 
     def __init__(self, inbox: Path, done: Path, group: Group | None = None) -> None:
         self.inbox, self.done = inbox, done
-        self.group, self.dirty = group, group.dirty if group else Dirty()
+        self.fresh, self.group = group is not None, group or Group()
+        self.dirty = self.group.dirty
         inbox.mkdir()
         done.mkdir()
 
@@ -52,7 +52,7 @@ class Folders:
 
     def move(self, identity: Identity, target: bytes | None = None, source: bytes = SOURCE) -> Outcome | Stuck:
         ends = self.inbox, source, self.done, target or source, identity
-        return (self.group and self.group.move(*ends)) or fs_move.move(*ends, self.dirty)
+        return fs_move.move(*ends, self.group, fresh=self.fresh)
 
     @property
     def waiting(self) -> dict[bytes, bytes]:
@@ -234,7 +234,7 @@ def test_two_files_that_race_for_one_name_both_survive(folders: Folders) -> None
         outcomes: list[Outcome | Stuck] = []
 
         def carry(identity: Identity, source: bytes, target: bytes, outcomes: list[Outcome | Stuck]) -> None:
-            outcomes.append(fs_move.move(folders.inbox, source, folders.done, target, identity, Dirty()))
+            outcomes.append(fs_move.move(folders.inbox, source, folders.done, target, identity, Group()))
 
         threads = [
             threading.Thread(target=carry, args=(identity, source, target, outcomes))
@@ -587,7 +587,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
 
 
 def move_reserving(folders: Folders, identity: Identity, **how: object) -> Outcome | Stuck:
-    return fs_move.move(folders.inbox, SOURCE, folders.done, SOURCE, identity, folders.dirty, **how)  # type: ignore[arg-type]
+    return fs_move.move(folders.inbox, SOURCE, folders.done, SOURCE, identity, folders.group, **how)  # type: ignore[arg-type]
 
 
 def test_a_reservation_is_told_before_it_is_renamed_over(old: Folders) -> None:

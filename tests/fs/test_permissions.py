@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from attachd.fs import move, permissions, rename
-from attachd.fs.folders import Dirty
-from attachd.fs.move import Outcome, Stuck
+from attachd.fs.move import Group, Outcome, Stuck
 from attachd.fs.recognition import Identity
 from fs.test_move import SOURCE, Folders, across
 
@@ -39,7 +38,7 @@ def stuck_as_nobody(folders: Folders, identity: Identity) -> str:
 
 
 def reason_of(identity: Identity) -> str:
-    outcome = move.move(Path("inbox"), SOURCE, Path("done"), SOURCE, identity, Dirty())
+    outcome = move.move(Path("inbox"), SOURCE, Path("done"), SOURCE, identity, Group())
     return outcome.reason if isinstance(outcome, Stuck) else outcome.name
 
 

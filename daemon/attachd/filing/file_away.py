@@ -100,10 +100,10 @@ def _carry_durably(runtime: Runtime, row_ids: Collection[int]) -> list[Carried]:
     """Move them as a group. If the group cannot be synchronised, each is moved alone: then it is one file's trouble."""
     try:
         # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
-        with move.Group() as group:
+        with move.Group(runtime.turns.left) as group:
             results = _carry_all(runtime, row_ids, group)
             with runtime.turns.left():
-                group.dirty.sync()
+                group.sync()
             return results
     except OSError as error:
         if len(row_ids) > 1:
@@ -222,7 +222,7 @@ def _aim_and_move(
     """Move it to the target that it has, or has to get; to *path*, or a number of that, where it was tried before."""
     try:
         if path is not None:
-            row = targets.retarget(runtime, row) if path == targets.wanted(row) else targets.aim_at(runtime, row, path)
+            row = targets.aim_at(runtime, row, path)
         elif row.id not in group.fresh:
             row = targets.targeted(runtime, row)
         _drop_marker(runtime, row, group)
@@ -256,7 +256,7 @@ def _drop_marker(runtime: Runtime, row: Row, group: move.Group) -> None:
     try:
         if not ready_markers.remove(runtime.guard.inbox, row.path, suffix) and row.target is not None:
             ready_markers.take_along(
-                *(runtime.guard.inbox, row.path, suffix, targets.root(runtime, row), row.target, group.dirty)
+                *(runtime.guard.inbox, row.path, suffix, targets.root(runtime, row), row.target, group)
             )
     except OSError as error:
         file = printable(row.path) + suffix
@@ -283,8 +283,6 @@ def identity(runtime: Runtime, row: Row) -> recognition.Identity:
 def _move(runtime: Runtime, row: Row, group: move.Group) -> move.Outcome | move.Stuck:
     assert row.target is not None
     ends = runtime.guard.inbox, row.path, targets.root(runtime, row), row.target, identity(runtime, row)
-    if row.id in group.fresh and (moved := group.move(*ends)):
-        return moved
 
     def reserved(dev: int, ino: int) -> None:
         targets.change(runtime, row, {"reserved_dev": dev, "reserved_ino": ino})
@@ -292,9 +290,7 @@ def _move(runtime: Runtime, row: Row, group: move.Group) -> move.Outcome | move.
     reservation = (
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
     )
-    # It may be copied to another device, which takes as long as it takes.
-    with runtime.turns.left():
-        return move.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
+    return move.move(*ends, group, fresh=row.id in group.fresh, reserved=reserved, reservation=reservation)
 
 
 def _after_move(runtime: Runtime, row: Row, moved: move.Outcome | move.Stuck) -> Carried:

@@ -23,8 +23,7 @@ from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery.server_clock import ASSUMED_SLACK_SECONDS, Kept
 from attachd.filing.take_back import _NAMES, Left, Returned, TakeBack, identity_of, sum_of, wanted
-from attachd.fs import folders, free_names, recognition, relocation
-from attachd.fs.folders import Dirty
+from attachd.fs import folders, free_names, move, recognition, relocation
 from attachd.intake import router as intake_router
 from attachd.journal import database, lookup, retries, rows
 from attachd.journal.database import Journal
@@ -262,15 +261,15 @@ def _names(inbox: Path, goal: bytes, promised: Collection[bytes]) -> Iterator[by
 
 def _carry_out(config: Config, state: Path, begun: Sequence[tuple[Row, retries.Intent]]) -> list[Returned | Left]:
     """Move what was written down, make it durable, and write down that it is done. What cannot be concluded stays written."""
-    dirty = Dirty()
+    group = move.Group()
     results: list[Returned | Left] = []
     for row, intent in begun:
         try:
-            results.append(TakeBack(config, state, row, dirty).take(intent))
+            results.append(TakeBack(config, state, row, group).take(intent))
         except OSError as error:
             results.append(Left(intent.source, f"it could not be moved ({error.strerror or error})"))
     try:
-        dirty.sync()
+        group.sync()
     except OSError as error:
         reason = f"it is back in the inbox, but the disk does not confirm that ({error.strerror})"
         return [Left(each.row.target or b"", reason) if isinstance(each, Returned) else each for each in results]

@@ -9,7 +9,6 @@ from typing import assert_never
 
 from attachd.config import Config
 from attachd.fs import folders, free_names, move, recognition, relocation, rename
-from attachd.fs.folders import Dirty
 from attachd.intake import files
 from attachd.intake import router as intake_router
 from attachd.journal import database, retries
@@ -72,9 +71,9 @@ def sum_of(root: Path, path: bytes) -> bytes | None:
 class TakeBack:
     """One file on its way back."""
 
-    def __init__(self, config: Config, state: Path, row: Row, dirty: Dirty) -> None:
+    def __init__(self, config: Config, state: Path, row: Row, group: move.Group) -> None:
         self._failed, self._inbox = config.folders.failed, config.folders.inbox
-        self._state, self._row, self._dirty = state, row, dirty
+        self._state, self._row, self._group = state, row, group
 
     def take(self, intent: retries.Intent) -> Returned | Left:
         """Move it to the name that was chosen, or to another that is free by now. Raises OSError."""
@@ -126,7 +125,7 @@ class TakeBack:
             self._write(intent._replace(reserved_dev=device, reserved_ino=inode))
 
         return move.move(
-            *ends, self._inode(intent, identity), self._dirty, reserved=reserved, reservation=intent.reservation
+            *ends, self._inode(intent, identity), self._group, reserved=reserved, reservation=intent.reservation
         )
 
     def _inode(self, intent: retries.Intent, identity: recognition.Identity) -> recognition.Identity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -73,31 +73,56 @@ class _Thing:
         return self.found is Found.OURS
 
 
+class Group(folders.Held):
+    """One group of moves: the folders between which it goes, and those that it has changed.
+
+    What it moved is durable when ``sync`` has returned. ``fresh`` are those of the caller's files whose target was chosen
+    for this very group, so that no earlier run can have left anything of their move.
+    """
+
+    def __init__(self, aside: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+        """Begin with no folder. A file that may have to be copied, which takes long, is moved within *aside*."""
+        super().__init__()
+        self.aside = aside
+        self.dirty = Dirty()
+        self.fresh: set[int] = set()
+        self.kinds: dict[int, str] = {}
+
+    def sync(self) -> None:
+        """Make everything durable that was moved. Raises OSError as ``Dirty.sync``."""
+        self.dirty.sync()
+
+
 def move(
     inbox: Path,
     source: bytes,
     root: Path,
     target: bytes,
     identity: Identity,
-    dirty: Dirty,
+    group: Group,
     *,
+    fresh: bool = False,
     reserved: Callable[[int, int], None] | None = None,
     reservation: tuple[int, int] | None = None,
 ) -> Outcome | Stuck:
     """Move the file without replacing anything. Repeat it after a crash with the same target: it goes on from there.
 
-    Both paths are relative to their roots. MOVED is durable when *dirty* was synchronised. Where renames cannot refuse
-    to replace, the target is first reserved by an empty file; *reserved* is told its (device, inode), to be journalled,
-    and *reservation* is what an earlier run was told. Errors of the disk (ENOSPC, EDQUOT, EROFS, EIO) are raised.
+    Both paths are relative to their roots. MOVED is durable when the *group* was synchronised. *fresh*: no earlier run has
+    tried this target. Where renames cannot refuse to replace, the target is first reserved by an empty file; *reserved* is
+    told its (device, inode), to be journalled, and *reservation* is what an earlier run was told. Errors of the disk (ENOSPC,
+    EDQUOT, EROFS, EIO) are raised.
     """
-    job = Job(inbox, source, root, target, identity, dirty, rename.Reserving(reserved, reservation))
-    try:
-        return _persist(job)
-    except OSError as error:
-        if error.errno not in permissions.PERSONAL:
-            raise
-        refuses_name = errors.reach(error) is errors.Reach.NAME
-        return Stuck(permissions.explain(error, inbox, source, root, target), refuses_name)
+    job = Job(inbox, source, root, target, identity, group.dirty, rename.Reserving(reserved, reservation))
+    if fresh and (moved := _move_plainly(job, group)):
+        return moved
+    with group.aside():
+        try:
+            return _persist(job)
+        except OSError as error:
+            if error.errno not in permissions.PERSONAL:
+                raise
+            refuses_name = errors.reach(error) is errors.Reach.NAME
+            return Stuck(permissions.explain(error, inbox, source, root, target), refuses_name)
 
 
 def _persist(job: Job) -> Outcome | Stuck:
@@ -306,45 +331,30 @@ def _touch(job: Job, here: int | None, there: int | None = None) -> None:
 
 
 # The plain case of a move, for many files that go between the same folders: these are opened once.
-# Whatever is not plain is left as it stands for ``move``, which judges from what it finds.
 
 
-class Group(folders.Held):
-    """One group of moves: the folders between which it goes, and those that it has changed.
+def _move_plainly(job: Job, group: Group) -> Outcome | None:
+    """Move a file whose target is fresh: MOVED, CHANGED or SWAPPED. Raises OSError once something was moved.
 
-    What it moved is durable when ``dirty`` was synchronised. ``fresh`` are those of the caller's files whose target was
-    chosen for this very group, so that no earlier run can have left anything of their move.
+    None where that is not plain: everything is left as it stands, to be judged from what stands at both ends.
+
+    The file is looked at before and after the rename, which replaces nothing: in between another program may have put
+    another file under the name, or other content into this one.
     """
-
-    def __init__(self) -> None:
-        """Begin with no folder."""
-        super().__init__()
-        self.dirty = Dirty()
-        self.fresh: set[int] = set()
-        self._kinds: dict[int, str] = {}
-
-    def move(self, inbox: Path, source: bytes, root: Path, target: bytes, identity: Identity) -> Outcome | None:
-        """Move a file whose target is fresh: MOVED, CHANGED or SWAPPED. Raises OSError once something was moved.
-
-        None where that is not plain: for ``moving.move``, which judges from what stands at both ends.
-
-        Looked at before and after the rename, which replaces nothing: between look and rename somebody may have put
-        another file under the name, or other content into this one.
-        """
-        (above, name), (over, new) = folders.divide(source), folders.divide(target)
-        with ExitStack() as stack:
-            try:
-                here = self.folder(inbox, above)
-                held = stack.enter_context(sources.opened(here, name, self._kinds))
-                if held is None or held.pin.inode != identity.inode or not held.is_proven(identity):
-                    return None
-                if held.is_open_for_writing():
-                    return None
-                there = self.folder(root, over, create=True)
-                rename.rename_noreplace(here, name, there, new)
-            except OSError:
+    (above, name), (over, new) = folders.divide(job.source), folders.divide(job.target)
+    with ExitStack() as stack:
+        try:
+            here = group.folder(job.inbox, above)
+            held = stack.enter_context(sources.opened(here, name, group.kinds))
+            if held is None or held.pin.inode != job.identity.inode or not held.is_proven(job.identity):
                 return None
-            # Somebody may take what was filed at once, or move its folder away: then it vanishes from under the next step.
-            with suppress(FileNotFoundError):
-                return verify(Job(inbox, source, root, target, identity, self.dirty), here, there, held)
-        return None
+            if held.is_open_for_writing():
+                return None
+            there = group.folder(job.root, over, create=True)
+            rename.rename_noreplace(here, name, there, new)
+        except OSError:
+            return None
+        # A program may take what was filed at once, or move its folder away: then it vanishes from under the next step.
+        with suppress(FileNotFoundError):
+            return verify(job, here, there, held)
+    return None

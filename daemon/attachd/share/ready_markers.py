@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 from attachd.fs import folders, free_names, move, recognition
-from attachd.fs.folders import Dirty
 from attachd.fs.move import Outcome
 from attachd.fs.recognition import Identity
 
@@ -41,7 +40,7 @@ def remove(inbox: Path, path: bytes, suffix: str) -> bool:
     return True
 
 
-def take_along(inbox: Path, path: bytes, suffix: str, root: Path, target: bytes, dirty: Dirty) -> bool:
+def take_along(inbox: Path, path: bytes, suffix: str, root: Path, target: bytes, group: move.Group) -> bool:
     """Move a marker that holds something to where its file goes: what somebody wrote is never deleted. False if there is none.
 
     Raises OSError. Repeatable.
@@ -55,7 +54,7 @@ def take_along(inbox: Path, path: bytes, suffix: str, root: Path, target: bytes,
     pin = recognition.Pin.of(status)
     identity = Identity(pin.size, pin.mtime_ns, pin.inode, None)
     return (
-        move.move(inbox, path + ending, root, free_names.choose(root, target + ending), identity, dirty)
+        move.move(inbox, path + ending, root, free_names.choose(root, target + ending), identity, group)
         is Outcome.MOVED
     )
 
