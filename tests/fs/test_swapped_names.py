@@ -19,6 +19,7 @@ from typing import Any, Self
 import pytest
 
 from attachd.errors import Mistake
+from attachd.filing import note_cleanup
 from attachd.fs import rename
 from attachd.share import inbox_marker, locks
 from memory_jira import World, world
@@ -454,10 +455,10 @@ def test_notes_are_looked_for_inside_of_failed_alone(tmp_path: Path) -> None:
         swap = Swap(w.failed / "TEST-1", tmp_path / "aside", outside.root / "TEST-1")
         swap.forth()
         (outside.root / "TEST-1/a.txt").unlink()
-        w.runtime.note_folders.clear()
+        w.runtime.memory(note_cleanup.Looked).folders.clear()
         w.scan()
 
-        assert w.runtime.note_folders == {}, "nothing behind the link was looked at"
+        assert w.runtime.memory(note_cleanup.Looked).folders == {}, "nothing behind the link was looked at"
         swap.back()
         (w.failed / "TEST-1/a.txt").unlink()
         w.scan()

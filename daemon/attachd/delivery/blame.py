@@ -8,6 +8,7 @@ Until then it is *contested*: the file stays in the inbox, and ``why`` says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -28,6 +29,13 @@ log = structlog.get_logger()
 ASK_AGAIN_SECONDS = 30.0
 #: A 403 without anything that speaks against the account is tried hourly, and believed after a day.
 FORBIDDEN_EVERY_SECONDS, FORBIDDEN_SECONDS = 3600.0, 86400.0
+
+
+@dataclass(slots=True)
+class _Unheard:
+    """Files whose witnesses are still to be heard, by row: with which generation of the credentials each was refused."""
+
+    generations: dict[int, int] = field(default_factory=dict)
 
 
 def account_fault(runtime: Runtime, client: Client) -> Fault | None:
@@ -121,7 +129,7 @@ def ask_again(runtime: Runtime, client: Client, refused: Sequence[Row]) -> None:
 
     Refusals that another process left are sent again: nothing says any more which token they were refused with.
     """
-    generation = runtime.asked_with.pop(refused[0].id, None)
+    generation = runtime.memory(_Unheard).generations.pop(refused[0].id, None)
     if generation is None:
         forget(runtime, refused)
     else:
@@ -162,7 +170,7 @@ def _no_witness(invisible: Sequence[str]) -> Fault:
 
 def _ask_later(runtime: Runtime, refused: Sequence[Row], generation: int) -> None:
     """Conclude nothing from a witness that did not answer, and ask again soon."""
-    runtime.asked_with |= dict.fromkeys((row.id for row in refused), generation)
+    runtime.memory(_Unheard).generations |= dict.fromkeys((row.id for row in refused), generation)
     _change(runtime, refused, {"due": runtime.clock.now() + ASK_AGAIN_SECONDS, "wait": ASK_AGAIN_SECONDS})
 
 

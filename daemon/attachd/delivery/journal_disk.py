@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,33 +18,42 @@ log = structlog.get_logger()
 KIND = "journal-disk"
 
 
+@dataclass(slots=True)
+class _Full:
+    """When the log last said that the disk fails (CLOCK_BOOTTIME), and since when it does (journal's time); or 0."""
+
+    told: float = 0.0
+    since: float = 0.0
+
+
 def met(runtime: Runtime, error: sqlite3.OperationalError) -> None:
     """Nothing can be written down, so nothing is begun; what was under way is adopted when there is room again."""
     runtime.adopting = True
     runtime.journal.note(error)
-    boot = runtime.clock.boot()
+    boot, full = runtime.clock.boot(), runtime.memory(_Full)
     with runtime.lock:
-        again = boot - (runtime.full_told or boot) >= runtime.config.limits.remind_hours * 3600
-        if runtime.full_told and not again:
+        again = boot - (full.told or boot) >= runtime.config.limits.remind_hours * 3600
+        if full.told and not again:
             return
-        runtime.full_told, runtime.full_since = boot, runtime.full_since or runtime.clock.now()
+        full.told, full.since = boot, full.since or runtime.clock.now()
     log.error(
         "journal.full",
         reason=str(error),
         folder=str(runtime.journal.path.parent),
         remedy="make room on the disk of the state folder, or mend it",
-        seconds=round(runtime.clock.now() - runtime.full_since),
+        seconds=round(runtime.clock.now() - full.since),
     )
 
 
 def over(runtime: Runtime) -> None:
     """Say once that what is written is durable again; a small step may find room where the next one does not."""
-    if not runtime.full_told or runtime.journal.failing or not shared_memory.has_room(runtime.journal.path.parent):
+    full = runtime.memory(_Full)
+    if not full.told or runtime.journal.failing or not shared_memory.has_room(runtime.journal.path.parent):
         return
     with runtime.lock:
-        if not runtime.full_told:
+        if not full.told:
             return
-        since, runtime.full_told, runtime.full_since = runtime.full_since, 0.0, 0.0
+        since, full.told, full.since = full.since, 0.0, 0.0
     now = runtime.clock.now()
     reason = "the disk of the state folder did not take what is written"
     held = Pause(Scope.SITE, "", KIND, reason, Cure.PROBE, since, now, 0.0, 1)

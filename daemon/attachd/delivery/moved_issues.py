@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
-from attachd.delivery.runtime import Claim, Runtime
+from attachd.delivery.runtime import Runtime
 from attachd.jira import attachments
 from attachd.jira.client import Client
 from attachd.jira.reply import Exchange, Reply
@@ -35,6 +35,28 @@ class Named:
     issue_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One answer said that an issue has another key; *since* is when (CLOCK_BOOTTIME)."""
+
+    key: str
+    issue_id: str
+    since: float
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What Jira said of moved issues, and when it was asked (CLOCK_BOOTTIME).
+
+    ``claims`` are issues that one answer called moved. ``rechecked`` is when each moved one was last asked about, and
+    ``recheck_at`` when the next one is.
+    """
+
+    claims: dict[str, Claim] = field(default_factory=dict)
+    rechecked: dict[str, float] = field(default_factory=dict)
+    recheck_at: float = 0.0
+
+
 def named(answer: Exchange) -> Named | None:
     """Read which issue an answer is about; None where it does not say both."""
     found = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
@@ -49,9 +71,10 @@ def heard(runtime: Runtime, client: Client, issue: str, said: Named) -> str:
 
     The second time, the new key is asked too, and then both are one issue.
     """
-    boot, claim = runtime.clock.boot(), runtime.claims.get(issue)
+    boot, claims = runtime.clock.boot(), runtime.memory(_Asked).claims
+    claim = claims.get(issue)
     if claim is None or (claim.key, claim.issue_id) != (said.key, said.issue_id):
-        runtime.claims[issue] = Claim(said.key, said.issue_id, boot)
+        claims[issue] = Claim(said.key, said.issue_id, boot)
         return f"Jira answered with {said.key} when asked for {issue}; it is asked again before that is believed"
     if boot - claim.since < APART_SECONDS:
         return f"Jira answers with {said.key} when asked for {issue}; it is asked again before that is believed"
@@ -60,7 +83,7 @@ def heard(runtime: Runtime, client: Client, issue: str, said: Named) -> str:
         return f"Jira answers with {said.key} when asked for {issue}, but {said.key} does not lead to the same issue"
     with runtime.journal.transaction() as connection:
         moved_issues.merge_issue(connection, issue, said.key, said.issue_id, runtime.clock.now())
-    runtime.claims.pop(issue, None)
+    claims.pop(issue, None)
     runtime.bell.ring()
     log.info("issue.moved", issue=issue, now=said.key)
     return f"{issue} was moved to {said.key}"
@@ -68,18 +91,20 @@ def heard(runtime: Runtime, client: Client, issue: str, said: Named) -> str:
 
 def are_due(runtime: Runtime, connection: sqlite3.Connection) -> bool:
     """Return True if it is time to ask about a moved issue. Where it is not, no worker looks for a while."""
-    if runtime.clock.boot() < runtime.recheck_at:
+    asked = runtime.memory(_Asked)
+    if runtime.clock.boot() < asked.recheck_at:
         return False
     if _due(runtime, connection):
         return True
-    runtime.recheck_at = runtime.clock.boot() + EVERY_SECONDS
+    asked.recheck_at = runtime.clock.boot() + EVERY_SECONDS
     return False
 
 
 def _due(runtime: Runtime, connection: sqlite3.Connection) -> list[moved_issues.Moved]:
     boot, now = runtime.clock.boot(), runtime.clock.now()
     due = moved_issues.moved_before(connection, max(now - TRUSTED_SECONDS, runtime.started), now)
-    return [each for each in due if boot - runtime.rechecked.get(each.folder_key, -EVERY_SECONDS) >= EVERY_SECONDS]
+    rechecked = runtime.memory(_Asked).rechecked
+    return [each for each in due if boot - rechecked.get(each.folder_key, -EVERY_SECONDS) >= EVERY_SECONDS]
 
 
 def recheck(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
@@ -95,7 +120,7 @@ def recheck(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     if not met():
         return True
     each = due[0]
-    runtime.rechecked[each.folder_key] = runtime.clock.boot()
+    runtime.memory(_Asked).rechecked[each.folder_key] = runtime.clock.boot()
     said = named(runtime.site.hear(runtime.asked(lambda: client.issue(runtime.site.version, each.folder_key))))
     if said is None:
         return True  # No answer is no contradiction; what was proven holds until Jira says otherwise.

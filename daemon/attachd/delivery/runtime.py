@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
@@ -106,13 +107,7 @@ class Bell:
             self._condition.wait_for(lambda: self._rings != heard, seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One answer said that an issue has another key; *since* is when (CLOCK_BOOTTIME)."""
-
-    key: str
-    issue_id: str
-    since: float
+Memory = TypeVar("Memory")
 
 
 @dataclass(slots=True)
@@ -120,13 +115,9 @@ class Runtime:
     """Made once per process. The sets are guarded by ``lock``; everything else is safe to share by itself.
 
     ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
-    ``asked_with`` holds with which generation of the credentials a file was refused whose witnesses are still to be heard.
-    ``retain_at`` and ``forget_at`` are when retention goes on (boot clock), ``forgotten`` where it has come to in the history.
     ``reader`` is the journal once more, for those who look at all of it (page, metrics, notices): they hold up nobody.
-    ``claims`` has the issues that one answer called moved, ``rechecked`` when each moved one was last asked about, and
-    ``recheck_at`` when any is (boot clock); ``started`` is when the process was, by the wall clock.
-    ``duties`` are what one worker does at a time, and is doing now.
-    ``full_told`` is when the log said last that the journal's disk fails (boot clock), ``full_since`` since when it does; or 0.
+    ``started`` is when the process was, by the journal's time. ``duties`` are what one worker does at a time, and is doing now.
+    ``memories`` is what single modules remember between two steps (``memory``).
     ``secret_changed`` tells whether the token's source has changed since it was last read; ``network`` whether a path below the
     inbox lies on a network file system, where nobody can say who writes.
     """
@@ -150,18 +141,9 @@ class Runtime:
     issues: set[str] = field(default_factory=set)
     filing: set[int] = field(default_factory=set)
     duties: set[str] = field(default_factory=set)
-    retain_at: float = field(init=False)
-    forget_at: float = 0.0
-    forgotten: tuple[float, int] = (0.0, 0)
     adopting: bool = False
-    full_told: float = 0.0
-    full_since: float = 0.0
-    asked_with: dict[int, int] = field(default_factory=dict)
-    claims: dict[str, Claim] = field(default_factory=dict)
-    rechecked: dict[str, float] = field(default_factory=dict)
-    recheck_at: float = 0.0
+    memories: dict[type, Any] = field(default_factory=dict)
     started: float = field(init=False)
-    note_folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
     page_trouble: Unserved | None = None
@@ -178,8 +160,6 @@ class Runtime:
         self.rulebook = Rulebook(self.config)
         self.started = self.clock.now()
         self.parallel = Parallel(self.config.upload.parallel)
-        # What a start begins with are the files that wait.
-        self.retain_at = self.clock.boot() + 60.0
         self.beats = Beats(self.clock.boot)
         self.journal.aside = self.turns.left
 
@@ -211,6 +191,12 @@ class Runtime:
         """The issues that are being served."""
         with self.lock:
             return set(self.issues)
+
+    def memory(self, kind: type[Memory]) -> Memory:
+        """Return what a module remembers between two steps: for the whole process one value of the *kind* that it defines."""
+        with self.lock:
+            found: Memory = self.memories.setdefault(kind, kind())
+        return found
 
     def being_filed(self) -> set[int]:
         """Return the rows whose files are being moved."""

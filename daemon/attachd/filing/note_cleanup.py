@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -16,6 +17,13 @@ from attachd.share import notes
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class Looked:
+    """The folders of ``failed`` that were looked through, each with the times at which its tree was last changed then."""
+
+    folders: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
 def drop_notes(runtime: Runtime) -> None:
     """Remove the notes of failed files that have been taken away.
 
@@ -27,11 +35,12 @@ def drop_notes(runtime: Runtime) -> None:
             names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     except OSError:
         return
+    looked = runtime.memory(Looked)
     for name in names:
         changes = _changes(root, name)
-        if changes is not None and runtime.note_folders.get(name) != changes:
+        if changes is not None and looked.folders.get(name) != changes:
             _drop_notes_in(runtime, name)
-            runtime.note_folders[name] = changes
+            looked.folders[name] = changes
 
 
 def _changes(root: Path, name: str) -> tuple[int, ...] | None:

@@ -37,6 +37,8 @@ from attachd.share import notes
 log = structlog.get_logger()
 
 DAY = 86_400.0
+#: How long after the start nothing is asked: the files that wait come first.
+FIRST_SECONDS = 60.0
 #: Between two files, in seconds: Jira is asked about each, and there is no hurry.
 PACE_SECONDS = 1.0
 #: How long nothing is asked where nothing was due, or where Jira did not answer.
@@ -47,6 +49,15 @@ HISTORY_SECONDS = DAY
 _FORGOTTEN_AT_ONCE = 200
 #: A slow disk reads so many bytes a second; a file is read twice before it goes.
 _SLOW_BYTES = 1_000_000
+
+
+@dataclass(slots=True)
+class _Course:
+    """When the next step is due, and when the history is gone through again (CLOCK_BOOTTIME); how far that has come."""
+
+    next_at: float = 0.0
+    forget_at: float = 0.0
+    forgotten: tuple[float, int] = (0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,17 @@ def enabled(runtime: Runtime) -> bool:
 
 def is_due(runtime: Runtime) -> bool:
     """Return True if it is time for the next step of retention."""
-    return enabled(runtime) and runtime.clock.boot() >= runtime.retain_at and runtime.guard.sight.there
+    return enabled(runtime) and _seconds_left(runtime) <= 0 and runtime.guard.sight.there
+
+
+def idle_seconds(runtime: Runtime) -> float | None:
+    """Return in how many seconds the next step is due; None where retention is off."""
+    return _seconds_left(runtime) if enabled(runtime) else None
+
+
+def _seconds_left(runtime: Runtime) -> float:
+    first = runtime.started + FIRST_SECONDS - runtime.clock.now()
+    return max(first, runtime.memory(_Course).next_at - runtime.clock.boot())
 
 
 def step(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
@@ -119,9 +140,10 @@ def step(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     with runtime.alone("retention") as mine:
         if not mine or not is_due(runtime):
             return False
-        runtime.retain_at = runtime.clock.boot() + REST_SECONDS  # for workers that ask meanwhile
+        course = runtime.memory(_Course)
+        course.next_at = runtime.clock.boot() + REST_SECONDS  # for workers that ask meanwhile
         done = _next(runtime, client, met)
-        runtime.retain_at = runtime.clock.boot() + (PACE_SECONDS if done else REST_SECONDS)
+        course.next_at = runtime.clock.boot() + (PACE_SECONDS if done else REST_SECONDS)
         return done
 
 
@@ -280,10 +302,11 @@ def _is_on_issue(runtime: Runtime, client: Client, row: Row) -> Answer:
 def _forget(runtime: Runtime, now: float) -> bool:
     """Forget some of what has been finished for long; one whose file is still to be deleted, or taken back, is kept."""
     days, boot = runtime.config.retention.history_days, runtime.clock.boot()
-    if not days or boot < runtime.forget_at:
+    course = runtime.memory(_Course)
+    if not days or boot < course.forget_at:
         return False
     with runtime.journal.transaction_for_reading() as connection:
-        old = retention.finished_before(connection, now - days * DAY, runtime.forgotten, _FORGOTTEN_AT_ONCE)
+        old = retention.finished_before(connection, now - days * DAY, course.forgotten, _FORGOTTEN_AT_ONCE)
     gone = []
     for row in old:
         runtime.beats.beat()
@@ -294,9 +317,9 @@ def _forget(runtime: Runtime, now: float) -> bool:
     if gone:
         log.info("history.forgotten", files=len(gone), days=days)
     if len(old) < _FORGOTTEN_AT_ONCE:
-        runtime.forgotten, runtime.forget_at = (0.0, 0), boot + HISTORY_SECONDS
+        course.forgotten, course.forget_at = (0.0, 0), boot + HISTORY_SECONDS
         return False
-    runtime.forgotten = (old[-1].finished_at or 0.0, old[-1].id)
+    course.forgotten = (old[-1].finished_at or 0.0, old[-1].id)
     return True
 
 

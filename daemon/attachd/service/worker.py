@@ -167,7 +167,7 @@ def idle_seconds(runtime: Runtime) -> float:
     waits.append(due - now if due is not None else None)
     waits.append(SECRET_SECONDS if paused else None)
     waits.append(FULL_SECONDS if runtime.journal.failing else None)
-    waits.append(runtime.retain_at - runtime.clock.boot() if retention.enabled(runtime) else None)
+    waits.append(retention.idle_seconds(runtime))
     return max(0.01, min(wait for wait in waits if wait is not None))
 
 
