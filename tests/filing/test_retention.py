@@ -19,6 +19,7 @@ from attachd.fs.recognition import Found, Identity
 from attachd.journal import retention
 from attachd.journal.retention import Walk
 from attachd.model import State
+from attachd.service import worker
 from attachd.setup import check, check_disk
 from attachd.standin import Fault
 from socket_jira import Wired, wired
@@ -200,6 +201,7 @@ def test_while_the_inbox_is_away_nothing_is_done(w: Wired) -> None:
 
     assert names(w.done) == ["TEST-1/a.txt"]
     assert len(w.rows()) == 1
+    assert worker.idle_seconds(w.runtime) > 1.0, "the worker does not sleep"
 
 
 @pytest.mark.parametrize("trouble", ["hidden", "locked"])

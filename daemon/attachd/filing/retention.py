@@ -123,8 +123,9 @@ def is_due(runtime: Runtime) -> bool:
 
 
 def idle_seconds(runtime: Runtime) -> float | None:
-    """Return in how many seconds the next step is due; None where retention is off."""
-    return _seconds_left(runtime) if enabled(runtime) else None
+    """Return in how many seconds the next step is due; None where retention is off, or waits for the inbox."""
+    left = _seconds_left(runtime)
+    return left if enabled(runtime) and left > 0 else None
 
 
 def _seconds_left(runtime: Runtime) -> float:
