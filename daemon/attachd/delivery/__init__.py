@@ -1,1 +1,1 @@
-"""From the journal to Jira and back: who is next, what to send, what became of it."""
+"""From the journal to Jira and back: which issue is next, what to send, what became of it."""

@@ -1,4 +1,4 @@
-"""Whether what is in doubt has arrived: rows held against a listing of their issue. Pure.
+"""Compares rows with a listing of their issue: has what is in doubt arrived? Pure.
 
 Where the content can be read, it decides: nothing is credited that was not compared. Where it cannot, an attachment is a row's
 only if nothing speaks against it: stored name, size, author, a time after the row's first doubtful attempt, no other row that it
@@ -109,7 +109,7 @@ def fit(row: Row, attachment: Attachment, view: View) -> Fit | None:
 
 
 def _after(row: Row, attachment: Attachment) -> bool:
-    """Whether it was stored no earlier than our first doubtful attempt, and than the file was there at all."""
+    """Return True if it was stored no earlier than our first doubtful attempt, and no earlier than the file was there."""
     slack = ASSUMED_SLACK_SECONDS if row.doubt_slack is None else row.doubt_slack
     earliest = row.doubt_at or 0.0
     if not row.doubt_attempt:
@@ -119,7 +119,7 @@ def _after(row: Row, attachment: Attachment) -> bool:
 
 
 def _long_before(row: Row, attachment: Attachment) -> bool:
-    """Whether it is proven to be older than our attempt, by a clock that was measured when the attempt was made."""
+    """Return True if it is proven to be older than our attempt, by a clock that was measured when the attempt was made."""
     if row.doubt_slack is None or row.doubt_at is None or attachment.created is None:
         return False
     return attachment.created < row.doubt_at - row.doubt_slack - ASSUMED_SLACK_SECONDS
@@ -136,7 +136,7 @@ def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) 
 
     *contents* has what came of reading each of the ``candidates``; one that is missing there could not be read.
     """
-    # What waits comes first: equal contents are equal to us, and what has its verdict needs no attachment any more.
+    # What waits comes first: equal contents are equal to us, and what has its verdict no longer needs an attachment.
     rows = sorted(rows, key=lambda row: row.state not in WAITING)
     fits = {row.id: {a.id: kind for a in view.attachments if (kind := fit(row, a, view))} for row in rows}
     by_id = {a.id: a for a in view.attachments}
@@ -177,7 +177,7 @@ def _matched(
 
 
 def _is_judged(row: Row, attachment: Attachment) -> bool:
-    """Whether a person looked at it and found another file, or (retry --not-attached) at all that there was at ``judged_at``."""
+    """Return True if a person found it to be another file, or (retry --not-attached) all that there was at ``judged_at``."""
     ids = (row.judged or "").split()
     if attachment.id in ids:
         return True
@@ -188,12 +188,12 @@ def _is_judged(row: Row, attachment: Attachment) -> bool:
 
 
 def _read(row: Row, content: Content | None) -> bool:
-    """Whether the content was compared: then it is not this row's, or another row of the same content has it."""
+    """Return True if the content was compared: then it is not this row's, or another row of the same content has it."""
     return isinstance(content, Digest) and row.sha256 is not None
 
 
 def _is_closed(content: Content | None) -> bool:
-    """Whether a content cannot be read, so that only name, size and time are left."""
+    """Return True if a content cannot be read, so that only name, size and time are left."""
     return content is None or isinstance(content, Unreadable)
 
 

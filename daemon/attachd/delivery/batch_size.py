@@ -20,7 +20,7 @@ from attachd.model import Fate, Fault, Scope, Stored
 DATA_CENTER_FILES = 20
 #: After so many full requests in a row that were stored whole, twice as many files are tried.
 GROW_AFTER = 20
-#: After so many it is found out anew whether files are counted: another program may have written to the issue.
+#: After so many attachd finds out again whether files are counted: another program may have written to the issue.
 COUNT_REQUESTS_AFTER = 200
 #: As many files as an issue takes at once, where they are counted.
 COUNTED_FILES = min(most for _, most in pacer.WINDOWS)
@@ -116,7 +116,7 @@ def _grown(known: Most, configured: int, files: int, size: int) -> Most:
 
 
 def _halved(answer: Reply) -> bool:
-    """Whether Jira declined a whole request in a way that may be about how much it held."""
+    """Return True if Jira declined a whole request in a way that may be about how much it held."""
     return 400 <= answer.status < 500 and answer.is_jira and answer.status not in (401, 403, 404, 408, 429)
 
 

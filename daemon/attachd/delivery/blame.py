@@ -48,7 +48,7 @@ def account_fault(runtime: Runtime, client: Client) -> Fault | None:
 
 
 def unseen(answer: Exchange) -> Contested | None:
-    """Whether Jira, in its own words, does not show us an issue."""
+    """Return the refusal by which Jira, in its own words, does not show us an issue; None for any other answer."""
     if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
         return Contested(answer.status, "; ".join(answer.words))
     return None
@@ -127,7 +127,7 @@ def settle_unasked(runtime: Runtime, client: Client, issue: str, generation: int
 def ask_again(runtime: Runtime, client: Client, refused: Sequence[Row]) -> None:
     """Ask once more about refusals whose witnesses did not answer.
 
-    Refusals that another process left are sent again: nothing says any more which token they were refused with.
+    Refusals that another process left are sent again: nothing says which token they were refused with.
     """
     generation = runtime.memory(_Unheard).generations.pop(refused[0].id, None)
     if generation is None:
@@ -216,7 +216,7 @@ def _wait_for_a_day(runtime: Runtime, refused: Sequence[Row], *, alone: bool) ->
     """A role may have been lost: the project (*alone*: the issue) pauses, is tried hourly, and is believed after a day.
 
     A 403 is believed at once when another issue of the project has accepted a file after it, unless this issue itself
-    had accepted one before. The day counts for the project: it does not begin anew with each of its files.
+    had accepted one before. The day counts for the project: it does not start again with each of its files.
     """
     fault = _lost(refused[0], alone=alone)
     if pause.lasted(runtime, fault) >= FORBIDDEN_SECONDS:
@@ -283,7 +283,7 @@ _NOT_TO_THIS_ONE = (
 
 
 def _proven(runtime: Runtime, row: Row) -> bool:
-    """Whether another issue of the project has accepted a file since Jira's first 403 for this one."""
+    """Return True if another issue of the project has accepted a file since Jira's first 403 for this one."""
     if row.contested != 403:
         return False
     with runtime.journal.transaction_for_reading() as connection:
@@ -292,7 +292,7 @@ def _proven(runtime: Runtime, row: Row) -> bool:
 
 
 def _others_accept(runtime: Runtime, row: Row) -> bool:
-    """Whether an issue of the row's project has accepted a file since it was first refused."""
+    """Return True if an issue of the row's project has accepted a file since it was first refused."""
     like = pauses.project(row.issue).replace("_", "!_") + "-%"
     with runtime.journal.transaction_for_reading() as connection:
         return row.contested_at is not None and contested.accepted_after(connection, row.contested_at, like)

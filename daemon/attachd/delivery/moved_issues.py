@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 #: How far apart the two answers are: longer than a cache keeps what is asked for often.
 APART_SECONDS = 5.0
-#: How often it is asked whether what is known still holds, and how often at the most anything is asked for that.
+#: How often attachd asks whether what it knows still holds, and how often at most it asks anything for that.
 TRUSTED_SECONDS, EVERY_SECONDS = 86_400.0, 60.0
 
 
@@ -110,7 +110,7 @@ def _due(runtime: Runtime, connection: sqlite3.Connection) -> list[moved_issues.
 def recheck(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     """Ask about one moved issue whether that still holds, where files wait for it; False where none is due.
 
-    *met*: whether the site is known, be it only now.
+    *met* gets to know the site first where it is not known; False if it cannot.
     """
     now = runtime.clock.now()
     with runtime.journal.transaction_for_reading() as connection:

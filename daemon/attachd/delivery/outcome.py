@@ -149,7 +149,7 @@ def _looks(row: Row, doubts: Doubts) -> Sequence[float]:
 
 
 def is_last_look(row: Row, doubts: Doubts, *, fresh: bool) -> bool:
-    """Whether the look that was just made ends the round.
+    """Return True if the look that was just made ends the round.
 
     Of a request that was declined one look is enough if its listing is *fresh*, proven to be newer than the attempt: it shows
     what was stored of it in part. A listing that may lag behind is asked for until the round is over.

@@ -34,7 +34,7 @@ class Gate:
     projects: frozenset[str]
 
     def lets(self, issue: str) -> bool:
-        """Whether a file of this issue may be sent."""
+        """Return True if a file of this issue may be sent."""
         return self.uploads and issue not in self.issues and pauses.project(issue) not in self.projects
 
 
@@ -67,7 +67,7 @@ def extended(earlier: Pause | None, fault: Fault, now: float) -> Pause:
 
 
 def goes_on(earlier: Pause, kind: str, now: float) -> bool:
-    """Whether trouble of *kind* is still the *earlier* one: while that holds, or for as long again after its end."""
+    """Return True if trouble of *kind* is still the *earlier* one: while that holds, or for as long again after its end."""
     return earlier.holds(now) or (earlier.kind == kind and now < earlier.until + earlier.wait)
 
 
@@ -128,7 +128,7 @@ def _explained(runtime: Runtime, fault: Fault) -> Fault:
 
 
 def relieve(connection: sqlite3.Connection, issue: str, began: float, now: float) -> list[Pause]:
-    """A file of *issue* was accepted, sent since *began*: nothing that had held it up is wrong any more.
+    """A file of *issue* was accepted, sent since *began*: nothing that had held it up is still wrong.
 
     But what went wrong while it was under way still is, and what Jira asked us to wait is waited. Returns what ended.
     """
@@ -149,7 +149,7 @@ def relieve(connection: sqlite3.Connection, issue: str, began: float, now: float
 
 
 def _is_told(ended: Pause) -> bool:
-    """Whether people are told that it is over: of one that a probe had opened they were then."""
+    """Return True if people hear that it is over. Of a pause that a probe has opened they heard then."""
     return bool(ended.until) or ended.cure is Cure.PROBE
 
 
@@ -181,7 +181,7 @@ def due_probe(runtime: Runtime) -> Pause | None:
 
 
 def probe_at_start(runtime: Runtime) -> None:
-    """A new process probes at once what an earlier one was waiting for: somebody may have put it right meanwhile.
+    """A new process probes at once what an earlier one was waiting for: an operator may have put it right meanwhile.
 
     Not where each try feeds the CAPTCHA counter of a shared account, and not what Jira gave a time for.
     """

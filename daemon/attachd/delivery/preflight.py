@@ -31,12 +31,12 @@ class NotThere:
 
 @dataclass(frozen=True, slots=True)
 class NotTheSame:
-    """Something else lies at the path than was admitted: it settles anew."""
+    """Something else lies at the path than was admitted: it settles again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Somebody has it open for writing: it settles anew, and nobody is to blame."""
+    """A program has it open for writing: it settles again, which is no failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The very file that was admitted; the descriptor is whoever's to close who opened it. As it was at that moment."""
+    """The very file that was admitted, as it was when it was opened. The function that opened it closes the descriptor."""
 
     descriptor: int
     mtime_ns: int
@@ -140,7 +140,7 @@ def set_aside(runtime: Runtime, row: Row, found: NotThere | NotTheSame | Written
 
 
 def aside(runtime: Runtime, row: Row, reason: str, *, blocked: bool = False) -> dict[str, Any]:
-    """The columns of a file that cannot be sent as it is: it settles anew.
+    """Return the columns of a file that cannot be sent as it is: it settles again.
 
     But one that may have arrived by an earlier attempt keeps what is known of that attempt: intake finds out by its
     checksum whether it is still the same.
@@ -160,7 +160,7 @@ def aside(runtime: Runtime, row: Row, reason: str, *, blocked: bool = False) -> 
 
 
 def within_limits(runtime: Runtime, client: Client, loaded: list[Loaded]) -> list[Loaded]:
-    """Refuse before a byte is sent what Jira would refuse; the limit is asked anew before any refusal."""
+    """Refuse before a byte is sent what Jira would refuse. The limit is asked again before any refusal."""
     known = probe.limits(runtime, client, fresh=False)
     if known and (not known.enabled or any(known.largest and f.row.size > known.largest for f in loaded)):
         known = probe.limits(runtime, client, fresh=True)

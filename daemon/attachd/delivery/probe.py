@@ -43,17 +43,17 @@ def chosen(issues: Sequence[str], issue: str) -> list[str]:
 
 
 def ask(runtime: Runtime, client: Client, issue: str) -> Exchange:
-    """Whether an issue is there: its listing."""
+    """Ask for the listing of an issue, which shows that it is there."""
     return runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version or "2", issue)))
 
 
 def visible(answer: Exchange) -> bool:
-    """Whether Jira showed the issue."""
+    """Return True if Jira showed the issue."""
     return isinstance(answer, Reply) and answer.status == 200 and isinstance(answer.json, dict)
 
 
 def strike(runtime: Runtime, issues: Sequence[str]) -> None:
-    """These cannot be seen any more: no witnesses for a day, or until they accept a file again."""
+    """Take these for no witnesses for a day, or until they accept a file again: Jira no longer shows them."""
     now = runtime.clock.now()
     with runtime.journal.transaction() as connection:
         for issue in issues:
@@ -61,7 +61,7 @@ def strike(runtime: Runtime, issues: Sequence[str]) -> None:
 
 
 def alive(runtime: Runtime, client: Client) -> bool | None:
-    """Whether a witness, or where there is none the oldest waiting issue, is visible; None where none can be asked."""
+    """Return True if a witness is visible, or without witnesses the oldest waiting issue; None where none can be asked."""
     issues = known(runtime)
     if not issues:
         with runtime.journal.transaction() as connection:
@@ -71,7 +71,7 @@ def alive(runtime: Runtime, client: Client) -> bool | None:
 
 log = structlog.get_logger()
 
-#: The kind of the pause while no issue that accepted files can be seen any more.
+#: The kind of the pause while Jira shows none of the issues that accepted files.
 NO_WITNESS = "no-witness"
 
 

@@ -99,7 +99,7 @@ def _last_attempt(runtime: Runtime) -> int:
 
 
 def _is_old(runtime: Runtime, client: Client, issue: str, shown: attachments.Listing) -> bool:
-    """Whether a listing leaves out what Jira had shown before, or had told us to be stored, and still has."""
+    """Return True if a listing leaves out what Jira had shown before, or had told us to be stored, and still has."""
     with runtime.journal.transaction_for_reading() as connection:
         known = doubt.to_be_shown(connection, issue, runtime.site.url, runtime.clock.now() - LATE_SECONDS)
     there, boot = {a.id for a in shown.attachments}, runtime.clock.boot()
@@ -144,9 +144,9 @@ def _contents(runtime: Runtime, client: Client, wanted: Sequence[Attachment]) ->
     return found
 
 
-def read(runtime: Runtime, client: Client, attachment: Attachment, *, anew: bool = False) -> Content | None:
-    """Read what an attachment contains, *anew* or at most once; None where the site is known not to hand that out to us."""
-    known = None if anew else runtime.site.digests.get(attachment.id)
+def read(runtime: Runtime, client: Client, attachment: Attachment, *, again: bool = False) -> Content | None:
+    """Read what an attachment contains, *again* or at most once; None where the site is known not to hand that out to us."""
+    known = None if again else runtime.site.digests.get(attachment.id)
     if known is not None:
         return Digest(known)
     generation = runtime.credentials.generation
@@ -204,12 +204,12 @@ def _conclude(runtime: Runtime, doubted: Sequence[Row], seen: Seen, findings: Ma
 
 
 def is_anothers(connection: sqlite3.Connection, runtime: Runtime, row: Row, attachment: Attachment) -> bool:
-    """Whether another worker credited the attachment to another file meanwhile, as with two keys of one issue."""
+    """Return True if another worker credited the attachment to another file meanwhile, as with two keys of one issue."""
     return doubt.credited(connection, runtime.site.url, [attachment.id]).get(attachment.id, row.id) != row.id
 
 
 def _is_fresh(row: Row, sent: Mapping[str, int]) -> bool:
-    """Whether a listing is proven to be newer than the row's last attempt: it shows what a later attempt has stored.
+    """Return True if a listing is proven to be newer than the row's last attempt: it shows what a later attempt has stored.
 
     *sent*: id to the first attempt that can have stored it.
     """

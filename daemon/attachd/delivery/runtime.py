@@ -75,8 +75,8 @@ MOST_SURE_SECONDS = 30.0
 class Bell:
     """Wakes a worker: something may be there to do. A ring while nobody waits is not lost.
 
-    One at a time, because most often there is something for one. Whoever takes something on rings again before it is busy, so
-    that another one looks for more.
+    One at a time, because most often there is something for one. A worker that takes something on rings again before it is
+    busy, so that another one looks for more.
     """
 
     def __init__(self) -> None:
@@ -85,13 +85,13 @@ class Bell:
         self._rings = 0
 
     def ring(self) -> None:
-        """Wake one of those who wait."""
+        """Wake one of the workers that wait."""
         with self._condition:
             self._rings += 1
             self._condition.notify()
 
     def ring_all(self) -> None:
-        """Wake everybody who waits."""
+        """Wake all workers that wait."""
         with self._condition:
             self._rings += 1
             self._condition.notify_all()
@@ -115,11 +115,11 @@ class Runtime:
     """Made once per process. The sets are guarded by ``lock``; everything else is safe to share by itself.
 
     ``stopping``: nothing new is begun. ``cutting``: uploads still under way end before their last boundary.
-    ``reader`` is the journal once more, for those who look at all of it (page, metrics, notices): they hold up nobody.
+    ``reader`` is the journal once more, for the parts that read all of it (page, metrics, notices), so that they delay nothing.
     ``started`` is when the process was, by the journal's time. ``duties`` are what one worker does at a time, and is doing now.
     ``memories`` is what single modules remember between two steps (``memory``).
     ``secret_changed`` tells whether the token's source has changed since it was last read; ``network`` whether a path below the
-    inbox lies on a network file system, where nobody can say who writes.
+    inbox lies on a network file system, where nothing tells which program writes.
     """
 
     journal: Journal
@@ -173,7 +173,7 @@ class Runtime:
         """How old a look at the inbox's marker may be when something is sent or moved.
 
         Another host that takes the inbox over looks for what it finds there until its last look. What leaves here was in the
-        inbox before that, and leaves so long after it at the most: by half the time until that look.
+        inbox before that, and leaves at most so long after it: by half the time until that look.
         """
         return min(MOST_SURE_SECONDS, self.doubts.looks_seconds[-1] / 2)
 

@@ -18,7 +18,7 @@ DATES, STORED = 9, 5
 ASSUMED_SLACK_SECONDS = 120.0
 #: ``created`` and ``Date`` may be whole seconds; nodes of one site differ a little.
 _GRANULARITY_SECONDS = 2.0
-#: How far two clocks drift apart in a second, at the most: 50 times what a quartz does.
+#: How far two clocks drift apart in a second, at most: 50 times what a quartz does.
 _DRIFT = 0.0005
 #: An upload that took longer than this says too little about the moment at which its file was stored.
 _LONGEST_UPLOAD_SECONDS = 60.0
@@ -61,7 +61,7 @@ class ServerTime:
 
     @property
     def known(self) -> bool:
-        """Whether any answer has told a time."""
+        """Return True if any answer has told a time."""
         return bool(self._dates or self._stored)
 
     @property

@@ -17,10 +17,10 @@ from attachd.jira.site_info import Limits
 
 #: How old the limits may be before a file is refused for them, in seconds.
 LIMITS_SECONDS = 60.0
-#: How many attachments an issue holds at the most on Cloud (the sample of ``GET issue/limit/report``).
+#: How many attachments an issue holds at most on Cloud (the sample of ``GET issue/limit/report``).
 ATTACHMENTS = 2000
-#: After so long it is found out again whether contents can be read, and who we are, which API the site speaks and how much a
-#: request may hold: in seconds.
+#: After so many seconds attachd finds out again whether contents can be read, who we are, which API the site speaks and how
+#: much a request may hold.
 TRUSTED_SECONDS = 86_400.0
 #: How many checksums of attachments are remembered: what an attachment contains never changes.
 DIGESTS = 10_000
@@ -61,7 +61,7 @@ class Site:
 
     @property
     def introduced(self) -> bool:
-        """Whether the site is known: since less than a day, for what one answer said may have been wrong."""
+        """Return True if the site has been known for less than a day: what one answer said may have been wrong."""
         return self._met_at is not None and self._clock.boot() - self._met_at < TRUSTED_SECONDS
 
     @introduced.setter
@@ -70,7 +70,7 @@ class Site:
 
     @property
     def cloud(self) -> bool:
-        """Whether it is Jira Cloud."""
+        """Return True if it is Jira Cloud."""
         return self.version == "3"
 
     def hear(self, outcome: Exchange) -> Exchange:
@@ -91,8 +91,9 @@ class Site:
         self._closed = generation, self._clock.boot()
 
     def opens_contents(self, generation: int) -> bool:
-        """Whether the contents of attachments can be read, or that is to be found out: for the first time, a day later, or
-        with other credentials.
+        """Return True if the contents of attachments can be read, or if it is time to find that out.
+
+        That is so the first time, a day later, and with other credentials.
         """
         if self._closed is None:
             return True
@@ -115,7 +116,7 @@ class Site:
         self._signature = None
 
     def account(self, told: str | None) -> str | None:
-        """Who we are, if what Jira *told* us agrees with how it signs what we attach; else nothing is known."""
+        """Return who we are, if what Jira *told* us agrees with how it signs what we attach; else None."""
         return told if self._signature in (None, told) else None
 
     def page(self, issue: str) -> str:
@@ -135,12 +136,12 @@ class Site:
         self.saw(issue, None if held is None else held + files)
 
     def lost_sight(self, issue: str) -> None:
-        """Jira declined something for this issue: what was seen of it does not count any more."""
+        """Jira declined something for this issue: what was seen of it no longer counts."""
         with self._seeing:
             self._issues.pop(issue, None)
 
     def has_seen(self, issue: str) -> bool:
-        """Whether the issue was there a short while ago."""
+        """Return True if the issue was there a short while ago."""
         with self._seeing:
             seen = self._issues.get(issue)
         return seen is not None and self._clock.boot() - seen.at < SEEN_SECONDS
@@ -158,7 +159,7 @@ class Site:
 
     @property
     def clock_known(self) -> bool:
-        """Whether a reply with a date has been seen by this process."""
+        """Return True if a reply with a date has been seen by this process."""
         return self.time.known
 
     def now(self) -> float:

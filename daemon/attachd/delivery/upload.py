@@ -56,7 +56,7 @@ def send(runtime: Runtime, client: Client, batch: Sequence[Row]) -> list[Row]:
 
 
 def _is_streamed(batch: Sequence[Row]) -> bool:
-    """Whether its files are paid for as they are read. One buffer leaves at once, and is paid for before all else."""
+    """Return True if its files are paid for as they are read. One buffer leaves at once, and is paid for before all else."""
     return sum(row.size for row in batch) > multipart.BUFFERED_BYTES
 
 
@@ -132,8 +132,10 @@ def _is_ours(runtime: Runtime) -> bool:
 
 
 def _set_aside_written(runtime: Runtime, loaded: Sequence[Loaded]) -> bool:
-    """Ask directly before the intent whether somebody has opened one of these files for writing meanwhile: since they were
-    opened Jira may have been asked things. Those settle anew, and nothing is sent of this request; the others are chosen again.
+    """Ask directly before the intent whether a program has opened one of these files for writing meanwhile.
+
+    Since they were opened, Jira may have been asked things. Those settle again, and nothing of this request is sent. The others
+    are chosen again.
     """
     written = [file for file in loaded if _is_written(runtime, file)]
     for file in written:
@@ -169,7 +171,7 @@ def _heed(runtime: Runtime, issue: str, answer: Exchange, judged: verdict.Judgem
 
 
 def overloaded(answer: Exchange, fault: Fault | None) -> bool:
-    """Whether fewer uploads at once would help: not against the limit of one issue, which never has two."""
+    """Return True if fewer uploads at once would help: not against the limit of one issue, which never has two."""
     if isinstance(answer, Broken):
         return answer.timed_out
     return answer.status == 503 or (answer.status == 429 and (fault is None or fault.scope is not Scope.ISSUE))
@@ -253,7 +255,7 @@ def _unreadable(runtime: Runtime, batch: Sequence[Row], error: Exception) -> lis
 def _with_checksums(runtime: Runtime, loaded: Sequence[Loaded], fates: Sequence[Fate]) -> list[Fate]:
     """A row in doubt needs a checksum, and an answer may come before a streamed body has reached its end.
 
-    Where the file cannot be read any more, the body never did: it was not delivered.
+    Where the file can no longer be read, the body never was whole: it was not delivered.
     """
     return [_with_checksum(runtime, file, fate) for file, fate in zip(loaded, fates, strict=True)]
 

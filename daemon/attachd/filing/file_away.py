@@ -1,4 +1,4 @@
-"""Carrying files to where their verdict sends them: target journalled, file moved, folders synced, row closed.
+"""Moves files to where their verdict sends them: target journalled, file moved, folders synced, row closed.
 
 Each step is repeatable. A process that dies in between leaves a row with a target, and the same steps find the file at
 its source or at its target.
@@ -29,7 +29,7 @@ from attachd.share import notes, ready_markers, trial
 
 log = structlog.get_logger()
 
-#: How often another target is chosen when somebody else keeps taking it.
+#: How often another target is chosen when another program keeps taking it.
 _CHOICES = 20
 _CHANGED = (
     "its content was changed after it was sent, under the same size and time, so what lies in the inbox is a new file"
@@ -65,7 +65,7 @@ class Broken(Exception):
 
 
 class Trials:
-    """Whether done and failed take any file at all: tried once for a group, and only when a move has failed."""
+    """Finds out if done and failed take any file at all: once for a group, and only when a move has failed."""
 
     def __init__(self) -> None:
         self._tried: dict[Path, OSError | None] = {}
@@ -99,7 +99,7 @@ def carry(runtime: Runtime, row_ids: Sequence[int]) -> int:
 def _carry_durably(runtime: Runtime, row_ids: Collection[int]) -> list[Carried]:
     """Move them as a group. If the group cannot be synchronised, each is moved alone: then it is one file's trouble."""
     try:
-        # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
+        # Its folders are closed before the journal is written: a person who sees a file in done may unmount where it came from.
         with move.Group(runtime.turns.left) as group:
             results = _carry_all(runtime, row_ids, group)
             with runtime.turns.left():

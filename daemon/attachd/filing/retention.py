@@ -136,7 +136,7 @@ def _seconds_left(runtime: Runtime) -> float:
 def step(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     """Do the next thing, of which there is one at a time; False if there is nothing to do now.
 
-    *met*: whether the site is known, be it only now. Not while the inbox is away: then its siblings may be too.
+    *met* gets to know the site first where it is not known. Not while the inbox is away: then its siblings may be too.
     """
     with runtime.alone("retention") as mine:
         if not mine or not is_due(runtime):
@@ -255,8 +255,8 @@ def _is_attached(runtime: Runtime, client: Client, row: Row) -> Answer:
 
 
 def _compared(runtime: Runtime, client: Client, row: Row, there: attachments.Attachment) -> Answer:
-    """Read an attachment anew: it may have been taken away or replaced since it was last read."""
-    match reconcile.read(runtime, client, there, anew=True):
+    """Read an attachment again: it may have been taken away or replaced since it was last read."""
+    match reconcile.read(runtime, client, there, again=True):
         case Digest(sha256) if sha256 == row.sha256:
             return Holds()
         case Digest():

@@ -18,7 +18,7 @@ from attachd.model import State
 def aimed(runtime: Runtime, row_ids: Collection[int], group: move.Group) -> list[Row]:
     """The rows as they are now, with the names that they are to have: chosen one by one, and written down all at once.
 
-    Who gets none here, because it cannot be chosen or another worker was faster, gets it when its turn comes.
+    A row that gets none here, because it cannot be chosen or another worker was faster, gets it when its turn comes.
     """
     with runtime.journal.transaction_for_reading() as connection:
         current = [row for row in rows.many(connection, row_ids) if row.state in (State.ATTACHED, State.REFUSED)]
@@ -77,7 +77,7 @@ def wanted(row: Row) -> bytes:
 def targeted(runtime: Runtime, row: Row) -> Row:
     """Choose the name, and make it durable before the file moves.
 
-    A name that was chosen before a crash, and has since been given to a file that is filed there, is chosen anew.
+    A name that was chosen before a crash, and has since been given to a file that is filed there, is chosen again.
     """
     if row.target is not None:
         with runtime.journal.transaction_for_reading() as connection:
@@ -87,7 +87,7 @@ def targeted(runtime: Runtime, row: Row) -> Row:
 
 
 def retarget(runtime: Runtime, row: Row) -> Row:
-    """Choose another name, as durably: somebody has the one that it had."""
+    """Choose another name, as durably: another file has the one that it had."""
     return aim_at(runtime, row, wanted(row))
 
 

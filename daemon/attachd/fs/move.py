@@ -231,8 +231,10 @@ def _carry_into(job: Job, source: _Thing, there: int, name: bytes) -> Outcome | 
 
 
 def verify(job: Job, here: int, there: int, held: Source) -> Outcome:
-    """Look at what was renamed from the folder *here* to *there*: between the look at the *held* file and the rename
-    somebody may have put another file under the name, or other content into this one. Raises OSError.
+    """Look at what was renamed from the folder *here* to *there*. Raises OSError.
+
+    Between the look at the *held* file and the rename a program may have put another file under the name, or other content
+    into this one.
     """
     name = folders.divide(job.target)[1]
     status = recognition.status_of(there, name)
@@ -268,7 +270,7 @@ def _carry_across(job: Job, source: _Thing, held: Source, there: int, name: byte
     with sides.on(Side.TARGET):
         copied = cross_device.copy(held, there, name, job.identity.sha256, job.reserving)
     if copied is None:
-        # Whether it holds other content, or somebody is only at it, shows when it is looked at again.
+        # Whether it holds other content, or is only being written to, shows when it is looked at again.
         raise Disturbed
     _remove(job, source, copied)
     return Outcome.MOVED
@@ -319,7 +321,7 @@ def _give_back(job: Job, target: _Thing) -> Outcome:
 
 
 def _touch(job: Job, here: int | None, there: int | None = None) -> None:
-    """Remember both folders, and those above the target: who made one may have died before synchronising it.
+    """Remember both folders, and those above the target: a process that made one may have died before synchronising it.
 
     Those above once in a group: *there*, the target's own, shows whether that was done.
     """

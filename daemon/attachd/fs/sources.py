@@ -114,7 +114,7 @@ def opened(folder: int, name: bytes, kinds: dict[int, str] | None = None) -> Ite
 
 
 def _open(folder: int, name: bytes) -> tuple[int, bool] | None:
-    """Open it for reading, or (no permission) only to name it: who may change the folder may move what it cannot read."""
+    """Open it for reading, or (no permission) only to name it: that is enough to move it within folders that we may change."""
     status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode):
         return None

@@ -39,7 +39,7 @@ def shown(done: Resumed, line: Timeline) -> Resumed:
 
 
 def knows(connection: sqlite3.Connection, issue: str) -> bool:
-    """Whether there has ever been a file for this issue."""
+    """Return True if there has ever been a file for this issue."""
     sent = "SELECT 1 FROM issue_queue WHERE issue = :issue"
     unsent = "SELECT 1 FROM file INDEXED BY file_inode WHERE finished_at IS NULL AND issue = :issue"
     return connection.execute(f"{sent} UNION ALL {unsent} LIMIT 1", {"issue": issue}).fetchone() is not None
@@ -67,10 +67,10 @@ def pause(connection: sqlite3.Connection, issue: str, now: float, seconds: float
 
 
 def resume(connection: sqlite3.Connection, issue: str, now: float) -> Resumed:
-    """End what holds one issue alone ("": everything), and count its files anew for ``limits.issue_files_per_hour``.
+    """End what holds one issue alone ("": everything), and count its files from zero for ``limits.issue_files_per_hour``.
 
     What only a try can end is tried at once. What Jira asked us to wait is waited. What was learned about the one issue, that
-    it was moved or cannot be seen any more, is forgotten.
+    it was moved or can no longer be seen, is forgotten.
     """
     forgotten = _forget(connection, issue) if issue else ()
     holding = [p for p in pauses.read(connection) if issue in ("", p.subject) and p.holds(now)]

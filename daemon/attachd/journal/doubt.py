@@ -123,7 +123,7 @@ def sent_by(connection: sqlite3.Connection, site: str, attachments: Sequence[str
 
 
 def misstored_elsewhere(connection: sqlite3.Connection, issue: str, since: float) -> bool:
-    """Whether Jira has stored a file of another issue in a wrong size since then: failed, and yet with an attachment."""
+    """Return True if Jira has stored a file of another issue in a wrong size since then: it failed, and has an attachment."""
     found = connection.execute(
         "SELECT 1 FROM file WHERE attachment IS NOT NULL AND state IN ('REFUSED', 'FAILED') AND issue <> ? AND verdict_at >= ?"
         " LIMIT 1",

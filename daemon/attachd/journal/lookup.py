@@ -60,13 +60,13 @@ def twin_in_doubt(journal: Journal, row: Row) -> Row | None:
 
 
 def has_accepted(journal: Journal, row: Row) -> bool:
-    """Whether the issue of this row has ever accepted a file."""
+    """Return True if the issue of this row has ever accepted a file."""
     with journal.transaction_for_reading() as connection:
         return contested.accepted_before(connection, row.site or "", row.issue)
 
 
 def every_pause(journal: Journal) -> list[Pause]:
-    """All that are remembered, also those that hold nothing any more."""
+    """Return all pauses that are remembered, also those that no longer hold anything."""
     line = journal.timeline()
     with journal.transaction_for_reading() as connection:
         return [line.pause(each) for each in pauses.read(connection)]

@@ -31,7 +31,7 @@ class Pause:
     told: float = 0.0
 
     def holds(self, now: float) -> bool:
-        """Whether it holds files up now: one that ends by a probe or by hand does so until then."""
+        """Return True if it holds files up now: one that ends by a probe or by hand does so until then."""
         return self.cure is not Cure.TIME or self.until > now
 
 

@@ -1,4 +1,4 @@
-"""What delivery reads and writes: who is next, the intent, the verdict, the move.
+"""What delivery reads and writes: which issue is next, the intent, the verdict, the move.
 
 Every step is repeatable: a process that dies between two of them leaves a row from which the same loop goes on.
 """
@@ -35,7 +35,7 @@ def issues(connection: sqlite3.Connection, epoch: int) -> Iterator[str]:
 
 
 def waits(connection: sqlite3.Connection) -> bool:
-    """Whether any file is READY, be it that its issue is being served or paused."""
+    """Return True if any file is READY, even if its issue is being served or paused."""
     return connection.execute("SELECT 1 FROM issue_queue WHERE ready > 0 LIMIT 1").fetchone() is not None
 
 
@@ -161,7 +161,7 @@ def targeted(connection: sqlite3.Connection) -> list[rows.Row]:
 
 
 def promised(connection: sqlite3.Connection, root: str, target: bytes, row_id: int) -> bool:
-    """Whether an unfinished row other than *row_id* is on its way to this name."""
+    """Return True if an unfinished row other than *row_id* is on its way to this name."""
     found = connection.execute(
         "SELECT 1 FROM file WHERE root = ? AND target = ? AND finished_at IS NULL AND id <> ?", (root, target, row_id)
     )
@@ -169,7 +169,7 @@ def promised(connection: sqlite3.Connection, root: str, target: bytes, row_id: i
 
 
 def belongs_to_another(connection: sqlite3.Connection, root: str, target: bytes, row_id: int) -> bool:
-    """Whether a finished row was filed under this name: what lies there is that one's, and is never put back."""
+    """Return True if a finished row was filed under this name: what lies there belongs to it, and is never put back."""
     found = connection.execute(
         "SELECT 1 FROM file WHERE root = ? AND target = ? AND finished_at IS NOT NULL AND id <> ?",
         (root, target, row_id),
@@ -197,7 +197,7 @@ def next_due(connection: sqlite3.Connection, now: float) -> float | None:
 
 
 def accepted_since(connection: sqlite3.Connection, attempt: int, other_than: int) -> bool:
-    """Whether another file was accepted by a later attempt."""
+    """Return True if another file was accepted by a later attempt."""
     found = connection.execute(
         "SELECT 1 FROM file WHERE attachment IS NOT NULL AND attempt > ? AND id <> ? LIMIT 1", (attempt, other_than)
     )
