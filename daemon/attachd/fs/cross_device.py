@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from attachd.fs import free_names, recognition, rename, sides
 from attachd.fs.sides import Side
 from attachd.fs.sources import Source
+from attachd.fs.whole_file import write_all
 
 _PURPOSE = b"copy"
 
@@ -89,9 +90,7 @@ def _pour(source: int, written: int) -> bytes:
     os.lseek(source, 0, os.SEEK_SET)
     while chunk := _read(source):
         digest.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(written, rest) :]
+        write_all(written, chunk)
     return digest.digest()
 
 

@@ -74,7 +74,8 @@ def synchronise(folder: int) -> None:
             raise
 
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: To open a folder by a path that may lead through symlinks; below a root ``O_NOFOLLOW`` comes to it.
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 #: Deeper trees are not looked into by ``mtimes``: each level holds a descriptor.
 DEPTH = 64
@@ -118,7 +119,7 @@ def folder(
 
 def opened(root: Path, relative: bytes, *, create: bool = False, passing: Callable[[int], object] | None = None) -> int:
     """As ``folder``; the descriptor is the caller's to close."""
-    here = os.open(root, _FOLDER)
+    here = os.open(root, FOLDER)
     try:
         for part in split(relative):
             if passing:
@@ -181,7 +182,7 @@ def folder_if_there(root: Path, relative: bytes) -> Iterator[int | None]:
 
 def _enter(above: int, part: bytes, *, create: bool) -> int:
     try:
-        return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+        return os.open(part, FOLDER | os.O_NOFOLLOW, dir_fd=above)
     except FileNotFoundError:
         if not create:
             raise
@@ -191,7 +192,7 @@ def _enter(above: int, part: bytes, *, create: bool) -> int:
         pass  # Somebody made it in between; what it is shows when it is opened.
     else:
         synchronise(above)
-    return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+    return os.open(part, FOLDER | os.O_NOFOLLOW, dir_fd=above)
 
 
 def mtimes(root: Path, relative: bytes) -> Iterator[int]:
@@ -205,7 +206,7 @@ def _mtimes(here: int, depth: int) -> Iterator[int]:
     with os.scandir(here) as listing:
         names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     for name in names if depth else ():
-        below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+        below = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=here)
         try:
             yield from _mtimes(below, depth - 1)
         finally:
