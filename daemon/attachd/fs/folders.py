@@ -38,7 +38,7 @@ class Dirty:
             return False
         if len(self._folders) >= _MOST:
             self._sync()
-        self._folders[identity] = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        self._folders[identity] = os.open(b".", FOLDER, dir_fd=folder)
         return True
 
     def sync(self) -> None:
@@ -74,8 +74,10 @@ def synchronise(folder: int) -> None:
             raise
 
 
-#: To open a folder by a path that may lead through symlinks; below a root ``O_NOFOLLOW`` comes to it.
+#: To open a folder that the configuration names; its path may lead through symlinks.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: To open a folder below it, whose name other users choose.
+SUBFOLDER = FOLDER | os.O_NOFOLLOW
 
 #: Deeper trees are not looked into by ``mtimes``: each level holds a descriptor.
 DEPTH = 64
@@ -182,7 +184,7 @@ def folder_if_there(root: Path, relative: bytes) -> Iterator[int | None]:
 
 def _enter(above: int, part: bytes, *, create: bool) -> int:
     try:
-        return os.open(part, FOLDER | os.O_NOFOLLOW, dir_fd=above)
+        return os.open(part, SUBFOLDER, dir_fd=above)
     except FileNotFoundError:
         if not create:
             raise
@@ -192,7 +194,7 @@ def _enter(above: int, part: bytes, *, create: bool) -> int:
         pass  # Somebody made it in between; what it is shows when it is opened.
     else:
         synchronise(above)
-    return os.open(part, FOLDER | os.O_NOFOLLOW, dir_fd=above)
+    return os.open(part, SUBFOLDER, dir_fd=above)
 
 
 def mtimes(root: Path, relative: bytes) -> Iterator[int]:
@@ -206,7 +208,7 @@ def _mtimes(here: int, depth: int) -> Iterator[int]:
     with os.scandir(here) as listing:
         names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     for name in names if depth else ():
-        below = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=here)
+        below = os.open(name, SUBFOLDER, dir_fd=here)
         try:
             yield from _mtimes(below, depth - 1)
         finally:

@@ -12,8 +12,10 @@ from pathlib import Path
 from attachd.fs import folders
 from attachd.model import signed64
 
-#: O_NOFOLLOW against symlinks; O_NONBLOCK because opening a FIFO would wait for its writer (open(2)).
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: For names that other users choose. O_NOFOLLOW: they may be symlinks. O_NONBLOCK: opening a FIFO would wait for its other
+#: end (open(2)).
+UNTRUSTED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ = os.O_RDONLY | UNTRUSTED
 
 #: Bytes read at once.
 CHUNK = 1 << 20

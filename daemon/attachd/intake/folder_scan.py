@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
+from attachd.fs import folders
 from attachd.intake import evidence, examine, listing_cache, mounts, router
 from attachd.intake import files as intake_files
 from attachd.intake.coverage import Coverage
@@ -173,7 +174,7 @@ class Visiting:
         self._beat()
         began = self._clock.wall()
         try:
-            folder = os.open(name, intake_files.FOLDER, dir_fd=inbox)
+            folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
         except OSError:
             return None
         try:
