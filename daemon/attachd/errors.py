@@ -107,9 +107,13 @@ def reach(error: OSError) -> Reach:
 
 #: One file, or its folder, cannot be read.
 READING = frozenset({errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+#: The disk is full, or a quota is used up.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK = NO_ROOM | {errno.EIO, errno.EROFS}
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-#: What SQLite says where it is the disk that does not let it write: no room, an error or a quota, mounted read-only.
+#: What to do when the disk of the journal takes nothing.
+JOURNAL_DISK_REMEDY = "make room on the disk of the state folder, or mend it"
+#: What SQLite reports when the disk does not let it write: no room, an error or a quota, a read-only mount.
 _SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 

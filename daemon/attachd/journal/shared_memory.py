@@ -9,12 +9,13 @@ The first process that opens the file cuts it to nothing and makes it anew, howe
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
 from contextlib import suppress
 from pathlib import Path
+
+from attachd import errors
 
 #: What SQLite maps at once, in bytes: the index of 4,062 pages of the log, 4,096 in each further piece.
 _PIECE, _PAGES = 32 * 1024, 4096
@@ -73,14 +74,12 @@ def has_room(folder: Path) -> bool:
     """Whether so much can be had there; where it cannot be tried, there is."""
     try:
         trial = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(trial, 0, _TO_OPEN)
+        finally:
+            os.close(trial)
     except OSError as error:
-        return error.errno not in (errno.ENOSPC, errno.EDQUOT)
-    try:
-        os.posix_fallocate(trial, 0, _TO_OPEN)
-    except OSError as error:
-        return error.errno not in (errno.ENOSPC, errno.EDQUOT)
-    finally:
-        os.close(trial)
+        return error.errno not in errors.NO_ROOM
     return True
 
 
