@@ -23,7 +23,7 @@ from attachd.intake.coverage import Coverage
 from attachd.intake.folder_scan import Report, Visiting
 from attachd.intake.inotify import INBOX
 from attachd.intake.listing_cache import Folder, Listing
-from attachd.journal import admission, database, identity, rows
+from attachd.journal import admission, database, identity, moved_issues, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
@@ -180,7 +180,7 @@ class Scanner:
         sighted = self._visiting.sighted(gone) if gone else set[int]()
         with self._journal.transaction(durable=False) as connection:
             for row in gone:
-                if row.id in sighted or blind & identity.keys(connection, row.folder_key):
+                if row.id in sighted or blind & moved_issues.keys_of(connection, row.folder_key):
                     continue
                 if rows.find(connection, row.id) == row:
                     admission.depart(connection, row, moment)

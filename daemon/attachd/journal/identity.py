@@ -44,14 +44,6 @@ def content(print_: Fingerprint) -> tuple[int, int, int, int]:
     return print_.dev, print_.ino, print_.size, print_.mtime_ns
 
 
-def keys(connection: sqlite3.Connection, folder_key: str) -> frozenset[str]:
-    """All keys under which the issue of this one is known: those of before it was moved, too."""
-    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (folder_key,)).fetchone()
-    issue = found[0] if found else folder_key
-    former = connection.execute("SELECT folder_key FROM moved WHERE issue = ?", (issue,))
-    return frozenset({folder_key, issue, *(record[0] for record in former)})
-
-
 #: What was sent, or is being sent, and is not finished; with the indexes of it.
 _SENT = "state IN ('SENDING', 'DOUBTFUL', 'ATTACHED', 'REFUSED')"
 _TO_BE_SENT_AGAIN = "state = 'READY' AND doubt_attempt IS NOT NULL AND finished_at IS NULL"
@@ -122,19 +114,6 @@ def remember_size(connection: sqlite3.Connection, size: int, now: float) -> None
 def hear(connection: sqlite3.Connection, said: Collection[tuple[int, bytes]]) -> None:
     """Remember what notes say: (size, SHA-256) of files that may be attached."""
     connection.executemany("INSERT OR IGNORE INTO hearsay (size, sha256) VALUES (?, ?)", said)
-
-
-def issue_of(connection: sqlite3.Connection, key: str) -> str:
-    """The key under which an issue is known to be reached; the same one unless it was moved."""
-    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (key,)).fetchone()
-    return str(found[0]) if found else key
-
-
-def keys_of(connection: sqlite3.Connection, key: str) -> frozenset[str]:
-    """All keys under which an issue is known to be reached."""
-    issue = issue_of(connection, key)
-    others = connection.execute("SELECT folder_key FROM moved WHERE issue = ?", (issue,))
-    return frozenset({key, issue, *(record[0] for record in others)})
 
 
 def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attachd.journal import by_hand, database, pauses, queue, rows
+from attachd.journal import database, moved_issues, pauses, queue, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -75,7 +75,7 @@ def every_pause(journal: Journal) -> list[Pause]:
 def issue_of(journal: Journal, key: str) -> str:
     """The key under which an issue is known to be reached."""
     with journal.transaction_for_reading() as connection:
-        return by_hand.issue_of(connection, key)
+        return moved_issues.issue_of(connection, key)
 
 
 def fact(journal: Journal, key: str) -> object:
