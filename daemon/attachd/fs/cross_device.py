@@ -1,4 +1,4 @@
-"""A file moves to another device: a copy that is proven and durable before anybody sees it under its name."""
+"""Copy a file to another device: the copy is checked and durable before it gets its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PURPOSE = b"copy"
 #: Answers of a file system that has no modes or times of its own (FAT, some shares).
 _INAPPLICABLE = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
-#: Temporary copies that this process is writing (folder's device, inode, name): all others are left from a crash.
+#: Temporary copies that this process is writing (folder's device, inode, name); a crash has left all others.
 _writing: set[tuple[int, int, bytes]] = set()
 _writing_lock = threading.Lock()
 
