@@ -163,8 +163,7 @@ def probe(runtime: Runtime, client: Client, held: Pause) -> None:
 def _ask(runtime: Runtime, client: Client, held: Pause) -> Fault | None:
     site = runtime.site
     try:
-        with runtime.turns.left():
-            changed = runtime.credentials.reload()
+        changed = runtime.credentials.reload()
     except Mistake as mistake:
         return auth.unreadable(mistake)
     if changed:

@@ -102,8 +102,7 @@ def _carry_durably(runtime: Runtime, row_ids: Collection[int]) -> list[Carried]:
         # Its folders are let go before the journal is written: who sees a file in done may unmount where it came from.
         with move.Group() as group:
             results = _carry_all(runtime, row_ids, group)
-            with runtime.turns.left():
-                group.dirty.sync()
+            group.dirty.sync()
             return results
     except OSError as error:
         if len(row_ids) > 1:
@@ -189,8 +188,7 @@ def _postponed(runtime: Runtime, row: Row, error: OSError, trials: Trials) -> Po
     """Say why one file waits. A share that is away is asked once for all files of its folder."""
     root = targets.root(runtime, row)
     if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
-        with runtime.turns.left():
-            trials.demand(root, targets.root_name(row))
+        trials.demand(root, targets.root_name(row))
     reason = permissions.explain(error, runtime.guard.inbox, row.path, root, row.target or targets.wanted(row))
     return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 
@@ -231,8 +229,7 @@ def _aim_and_move(
         if errors.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
             raise
         root = targets.root(runtime, row)
-        with runtime.turns.left():
-            trials.demand(root, targets.root_name(row))
+        trials.demand(root, targets.root_name(row))
         target = row.target or path or targets.wanted(row)
         return row, move.Stuck(
             permissions.explain(error, runtime.guard.inbox, row.path, root, target), refuses_name=True
@@ -293,8 +290,7 @@ def _move(runtime: Runtime, row: Row, group: move.Group) -> move.Outcome | move.
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
     )
     # It may be copied to another device, which takes as long as it takes.
-    with runtime.turns.left():
-        return move.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
+    return move.move(*ends, group.dirty, reserved=reserved, reservation=reservation)
 
 
 def _after_move(runtime: Runtime, row: Row, moved: move.Outcome | move.Stuck) -> Carried:

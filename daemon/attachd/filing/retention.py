@@ -168,7 +168,7 @@ def _judge(runtime: Runtime, client: Client, shelf: Shelf, row: Row) -> bool:
         log.warning("file.kept", **file, reason=f"it is older than {shelf.days} days, but {answer.reason}")
     else:
         try:
-            with runtime.turns.left(), runtime.beats.busy(60 + 2 * row.size / _SLOW_BYTES, lambda: 0):
+            with runtime.beats.busy(60 + 2 * row.size / _SLOW_BYTES, lambda: 0):
                 values = _act(runtime, shelf, row, file)
         except OSError as error:
             log.warning("file.not_deleted", **file, reason=str(error))

@@ -28,7 +28,6 @@ from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
 from attachd.share.inbox_marker import Guard, Mount, Sight
-from attachd.turns import Turns
 
 log = structlog.get_logger()
 
@@ -47,14 +46,13 @@ class Scanner:
         guard: Guard,
         coverage: Coverage | None = None,
         beat: Callable[[], None] = lambda: None,
-        turns: Turns | None = None,
     ) -> None:
         """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged.
 
-        *beat* is called whenever it got on; files are looked at in its *turns* with other threads.
+        *beat* is called whenever it got on.
         """
         self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
-        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step, turns or Turns())
+        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step)
         self._beat, self.effort, self._rescan_seconds = beat, self._visiting.effort, config.settle.rescan_seconds
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         # Nothing that was found on another mount or in another term counts.

@@ -13,8 +13,8 @@ import shutil
 import sqlite3
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,13 @@ FILE_NAME = "journal.db"
 
 
 class Journal:
-    """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock.
-
-    A commit waits for the disk within the context ``aside``, which ends when the journal's lock is free again.
-    """
+    """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """Wrap an open *connection* to *path*; use ``open_journal`` or ``open_for_reading``."""
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
-        self.aside: Callable[[], AbstractContextManager[object]] = nullcontext
         self.clock = Clock()
         #: SQLite's reason why nothing can be written, and since when (wall clock); None while transactions are durable.
         self.failing: tuple[str, float] | None = None
@@ -57,9 +53,9 @@ class Journal:
         ``BEGIN IMMEDIATE``, because a deferred transaction that reads first and writes later fails at once when another
         process wrote in between (https://sqlite.org/lang_transaction.html).
         """
-        with ExitStack() as waiting, self._lock:
+        with self._lock:
             if durable:
-                yield from self._within_transaction(lambda: waiting.enter_context(self.aside()))
+                yield from self._within_transaction()
                 return
             # In WAL mode NORMAL only omits the sync at each commit (sqlite.org/pragma.html).
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -68,11 +64,10 @@ class Journal:
             finally:
                 self._connection.execute("PRAGMA synchronous = FULL")
 
-    def _within_transaction(self, before_commit: Callable[[], object] = lambda: None) -> Iterator[sqlite3.Connection]:
+    def _within_transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
-            before_commit()
             self._connection.execute("COMMIT")
             self.failing = None
         except BaseException as error:

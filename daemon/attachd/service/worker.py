@@ -66,10 +66,9 @@ def adopt_orphans(runtime: Runtime) -> None:
 def step(runtime: Runtime, client: Client) -> bool:
     """Do the next thing; False if there was nothing to do. Raises what is neither the world's nor the user's fault."""
     try:
-        with runtime.turns.taken():
-            # Whoever met it, and however little there is to write: it is tried until it is over.
-            runtime.adopting = runtime.adopting or runtime.journal.failing is not None
-            done = _next(runtime, client)
+        # Whoever met it, and however little there is to write: it is tried until it is over.
+        runtime.adopting = runtime.adopting or runtime.journal.failing is not None
+        done = _next(runtime, client)
         journal_disk.over(runtime)
         return done
     except sqlite3.OperationalError as error:
@@ -294,8 +293,7 @@ def _met(runtime: Runtime, client: Client) -> bool:
 
 def _meet(runtime: Runtime, client: Client) -> None:
     """Get to know the site. One worker asks; the others heed what it was told."""
-    # Without the turn: who comes back for it while another has it and waits for this lock would wait for long.
-    with runtime.turns.left(), runtime.site.lock:
+    with runtime.site.lock:
         if runtime.site.introduced or not pause.current(runtime).looks:
             return
         fault = probe.introduce(runtime, client)
