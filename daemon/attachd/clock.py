@@ -32,17 +32,17 @@ class Clock:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def boot_id(self) -> str:
-        """Return what names this boot, within which ``boot`` can be compared; "" where it is unknown."""
+        """Return the name of this boot, or "" if it is unknown. Only values of ``boot`` from the same boot can be compared."""
         return _boot_id()
 
     def go_on(self, offset: float) -> None:
-        """Count the journal's time from now on as *offset* plus ``boot``."""
+        """From now on, the journal's time is *offset* plus ``boot``."""
         self._offset = offset
 
 
 @functools.cache
 def _boot_id() -> str:
-    """The kernel's id of this boot (random(4)), and the time namespace, whose ``boot`` is its own (time_namespaces(7))."""
+    """Join the kernel's id of this boot (random(4)) and the time namespace, whose ``boot`` is its own (time_namespaces(7))."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/time")

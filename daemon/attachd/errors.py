@@ -1,4 +1,4 @@
-"""Errors of a disk, a share or a machine that is short of something: nobody has configured anything wrong, and they pass."""
+"""A user's mistakes, and the errors of a disk, a share or a machine that pass without a change of the configuration."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Mistake(Exception):
         self.exit_code = exit_code
 
 
-#: Exit code for what the service manager is to try again later (EX_TEMPFAIL, sysexits.h).
+#: Exit code after which the service manager retries later (EX_TEMPFAIL, sysexits.h).
 TEMPORARY = 75
 
 #: The kind of the pause while files cannot be moved to done or failed.
 DISK = "disk"
 
-#: What the clients of NFS, SMB and FUSE say of a share whose server does not answer.
+#: The errors of NFS, SMB and FUSE clients when the server of a share does not answer.
 AWAY = frozenset(
     {
         errno.EHOSTDOWN,
@@ -61,7 +61,7 @@ AWAY = frozenset(
 
 
 class Reach(StrEnum):
-    """Whom an error concerns that a move to done or failed met (docs/faults.md has the same table)."""
+    """How many files an error of a move to done or failed concerns (docs/faults.md has the same table)."""
 
     NAME = "name"  #: the file system may refuse the name: the file is moved under one that fits
     WAY = "way"  #: something else has the name: the file gets a number
@@ -69,7 +69,7 @@ class Reach(StrEnum):
     FOLDER = "folder"  #: all files, if a trial in done or failed fails too; else this file, which waits alone
 
 
-#: An error that is not here is the file's as well, unless a trial in the folder fails too.
+#: Any other error counts as ``Reach.FOLDER``.
 MOVES = {
     errno.EINVAL: Reach.NAME,
     errno.EILSEQ: Reach.NAME,
@@ -101,34 +101,38 @@ MOVES = {
 
 
 def reach(error: OSError) -> Reach:
-    """Return whom an error of a move concerns; one that nobody has thought of is tried on the folder, too."""
+    """Return how many files an error of a move concerns; for an unknown error a trial in the folder decides."""
     return MOVES.get(error.errno or 0, Reach.FOLDER)
 
 
-#: One file, or its folder, cannot be read.
+#: Errors that mean: one file, or its folder, cannot be read.
 READING = frozenset({errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+#: The disk is full, or a quota is used up.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK = NO_ROOM | {errno.EIO, errno.EROFS}
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-#: What SQLite says where it is the disk that does not let it write: no room, an error or a quota, mounted read-only.
+#: What to do when the disk of the journal takes nothing.
+JOURNAL_DISK_REMEDY = "make room on the disk of the state folder, or mend it"
+#: What SQLite reports when the disk does not let it write: no room, an error or a quota, a read-only mount.
 _SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
 def disk_fails(error: sqlite3.Error) -> bool:
-    """Whether it is the disk that keeps the journal from being read or written (https://sqlite.org/rescode.html).
+    """Return True if the disk is the reason why SQLite cannot read or write (https://sqlite.org/rescode.html).
 
-    No room is told by its own code; a quota, and room that runs out only as the file is synchronised, are I/O errors.
+    A full disk has its own code. A quota, and a disk that turns out to be full only at the sync, are I/O errors.
     """
     code = getattr(error, "sqlite_errorcode", None)
     return "full" in str(error) if code is None else code & 0xFF in _SQLITE
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the journal is no sound database."""
+    """Return True if SQLite reports that the file is damaged or is not a database."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def shortage(error: OSError) -> str | None:
-    """Say what the process or the machine has run out of, as a sentence without its full stop; None: of nothing."""
+    """Return what the process or the machine has run out of, as a sentence without its full stop, or None."""
     match error.errno:
         case errno.EMFILE:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -142,9 +146,9 @@ def shortage(error: OSError) -> str | None:
 
 
 def passing(error: OSError) -> str | None:
-    """Say what is wrong with the process, the machine, a disk or a share; None where it is the file's own trouble.
+    """Return what is wrong with the process, the machine, a disk or a share, or None if the error is the file's own.
 
-    Nothing may be concluded from it about a file or a folder, and it is tried again.
+    Such an error shows nothing about a file or a folder; attachd tries again.
     """
     if short := shortage(error):
         return short
@@ -154,7 +158,7 @@ def passing(error: OSError) -> str | None:
 
 @contextmanager
 def left_to_workers() -> Iterator[None]:
-    """Go on where the disk of the journal fails: who delivers waits for it, and says so; this is done later."""
+    """Ignore that the disk of the journal fails. The workers wait for it and log it; what the context does is done later."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -163,7 +167,7 @@ def left_to_workers() -> Iterator[None]:
 
 
 def _is_readonly(folder: Path) -> bool:
-    """Whether its disk is mounted so: what may not be written there is then no matter of rights."""
+    """Return True if the folder is on a read-only mount, so permissions are not the cause."""
     try:
         return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
     except OSError:
@@ -171,9 +175,9 @@ def _is_readonly(folder: Path) -> bool:
 
 
 def exit_code(error: Exception, folder: Path) -> int:
-    """With what a start ends that failed so: 75 if the next one may succeed, else 78.
+    """Return the exit code of a start that failed with *error*: 75 if the next start may succeed, else 78.
 
-    *folder*: in which something could not be opened or made. SQLite says the same of a full disk and of a right that lacks.
+    *folder* is where something could not be opened or made. SQLite reports a full disk and a missing permission alike.
     """
     if isinstance(error, OSError):
         return TEMPORARY if error.errno in _DISK | _SCARCE | AWAY else 78

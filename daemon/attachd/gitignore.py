@@ -1,9 +1,9 @@
-"""Patterns in the syntax of gitignore(5), matched in a time that no pattern can make longer than its length allows.
+"""Match patterns in the syntax of gitignore(5), in a time that is limited by their length whatever they say.
 
 People who drop files write patterns and choose names, so nothing here backtracks. All patterns of a list are one automaton, whose
 states are the bits of one integer; it reads each character of a name once (Baeza-Yates and Gonnet, “A new approach to text
 searching”, https://doi.org/10.1145/135239.135243). Names are compared as characters, where Git compares bytes: a “?” stands for
-a whole “ü”. Everything else is as in Git (dir.c and wildmatch.c), which the tests ask.
+a whole “ü”. Everything else is as in Git (dir.c and wildmatch.c); the tests compare with Git itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 
 class Wildcard(Enum):
-    """What stands for more than one character of a name."""
+    """A token that stands for more than one possible character."""
 
     ONE = auto()  #: ``?``: any one but a slash
     SOME = auto()  #: ``*``: any number, but no slash
@@ -41,7 +41,7 @@ Token = str | Brackets | Wildcard
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One line: *negated* by ``!``, only for *folders* by a slash at its end, for whole *paths* by one before that."""
+    """One line: *negated* by ``!``, for *folders* only by a slash at its end, for whole *paths* by an earlier slash."""
 
     line: str
     tokens: tuple[Token, ...]
@@ -52,7 +52,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class NoPattern:
-    """The line can never fit a name; *reason* says why, "" where that is plain."""
+    """A line that can never fit a name; *reason* says why, or is "" if that is plain."""
 
     reason: str = ""
 
@@ -83,7 +83,7 @@ _CLASSES = {
 
 
 def parse(line: str) -> Pattern | NoPattern | None:
-    """Read one line; None for a blank one and a comment."""
+    """Read one line; None for a blank line or a comment."""
     if "\0" in line:
         return NoPattern("it has a NUL character; save the file as UTF-8 text")
     text = _without_spaces(line)
@@ -112,7 +112,7 @@ class _Unfit(Exception):
 
 
 def _without_spaces(line: str) -> str:
-    """Drop spaces at the end, but none after a backslash."""
+    """Drop spaces at the end, except one after a backslash."""
     kept = line.rstrip(" ")
     return kept + " " if len(kept) < len(line) and _is_cut_off(kept) else kept
 
@@ -123,7 +123,7 @@ def _is_cut_off(text: str) -> bool:
 
 
 def _tokens(text: str, *, paths: bool) -> Iterator[Token]:
-    """Take a pattern apart; stars that follow one another are one token."""
+    """Yield the tokens of a pattern; consecutive stars are one token."""
     plain = next((at for at, char in enumerate(text) if char in _SPECIAL), len(text))
     yield from text[:plain]
     at, after_folders = plain, False
@@ -182,7 +182,7 @@ def _brackets(text: str, at: int) -> tuple[Brackets, int]:
 
 
 def _class(text: str, at: int) -> tuple[tuple[tuple[str, str], ...], int] | None:
-    """Read ``[:alpha:]``; None where the bracket stands for itself. Raises _Unfit."""
+    """Read ``[:alpha:]``; None if the bracket stands for itself. Raises _Unfit."""
     end = text.find("]", at + 2)
     if end < 0:
         raise _Unfit("its [ is never closed")
@@ -204,29 +204,28 @@ def _char(text: str, at: int) -> tuple[str, int]:
 
 # --- Matching ---------------------------------------------------------------------------------------------------
 
-#: Characters whose states an automaton remembers; others are found out again with each name.
+#: Characters whose states an automaton remembers at most.
 _REMEMBERED = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The *line* that decides about a path, and whether it *hides* it."""
+    """The *line* that decides about a path, and whether it *hides* the path."""
 
     line: str
     hides: bool
 
 
 class Patterns:
-    """A list of patterns, of which the last that fits decides. Threads may share it."""
+    """A list of patterns; the last one that fits decides. Threads may share it."""
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
-        """Take the patterns in their order."""
         self._matches = [Match(pattern.line, not pattern.negated) for pattern in patterns]
         self._names = _Automaton([(at, p) for at, p in enumerate(patterns) if not p.paths])
         self._paths = _Automaton([(at, p) for at, p in enumerate(patterns) if p.paths])
 
     def last(self, path: str, *, folder: bool) -> Match | None:
-        """Return the last pattern that fits this path, itself and not only a folder above it; None where none does."""
+        """Return the last pattern that fits this path itself, not only a folder above it, or None."""
         at = max(self._names.last(path.rpartition("/")[2], folder=folder), self._paths.last(path, folder=folder))
         return None if at < 0 else self._matches[at]
 
@@ -237,7 +236,7 @@ class _Automaton:
     def __init__(self, patterns: Sequence[tuple[int, Pattern]]) -> None:
         self._numbers = [number for number, _ in patterns]
         self._starts = [0, *itertools.accumulate(len(pattern.tokens) + 1 for _, pattern in patterns)][:-1]
-        #: The token of each state where that stands for itself, else NUL, which no name has.
+        #: The token of each state if it stands for itself, else NUL, which no name contains.
         self._plain = "".join(
             token if isinstance(token, str) else "\0" for _, p in patterns for token in (*p.tokens, Wildcard.ONE)
         )
@@ -255,11 +254,11 @@ class _Automaton:
         self._ends_of_files = _bits([end for end, pattern in ends if not pattern.folders])
         self._begin = self._passed(_bits(self._starts))
         self._known: dict[str, int] = {}
-        #: The folder whose files were asked for last, and the states after its name: one value, so that threads may share it.
+        #: The folder of the last path, and the states after its name: one value, so that threads may share it.
         self._above = "", self._begin
 
     def last(self, path: str, *, folder: bool) -> int:
-        """Return the number of the last pattern that fits; -1 where none does."""
+        """Return the number of the last pattern that fits, or -1."""
         if not self._begin:
             return -1
         above, slash, name = path.rpartition("/")
@@ -279,7 +278,7 @@ class _Automaton:
         return states
 
     def _passed(self, states: int) -> int:
-        """Add the states that are reached without reading anything: behind what may stand for nothing."""
+        """Add the states that are reached without reading a character: those behind a token that may stand for nothing."""
         folders = states & self._folders
         states |= folders << 1 | folders << 3
         return states | (states & self._stars) << 1
@@ -307,7 +306,7 @@ class _Automaton:
 
 
 def _bits(places: Sequence[int]) -> int:
-    """Return the integer with these bits, in a time that does not grow with both their number and their height."""
+    """Return the integer with these bits. Setting them one by one in an integer would copy it for each bit."""
     if not places:
         return 0
     found = bytearray(max(places) // 8 + 1)

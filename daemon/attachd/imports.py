@@ -1,4 +1,4 @@
-"""Modules that libraries load at once for what is never used here: most of a start's time, and megabytes of the idle service."""
+"""Keep libraries from loading modules that attachd never uses: they take most of a start's time, and megabytes of memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from types import ModuleType
 
 @contextmanager
 def without(*names: str, empty: tuple[str, ...] = ()) -> Iterator[None]:
-    """Within it these modules cannot be imported, unless they were before: who tries gets an ImportError, and does without.
-    For who does not try, but insists, there are *empty* ones, in which nothing is found when it is looked for.
+    """Make importing these modules raise ImportError, unless they are loaded already. A library that insists on a module gets
+    an *empty* one.
 
-    What ``None`` in ``sys.modules`` means is in Python's reference, "The module cache".
+    Python's reference explains ``None`` in ``sys.modules`` ("The module cache").
     """
     absent = [name for name in (*names, *empty) if name not in sys.modules]
     sys.modules |= {name: ModuleType(name) if name in empty else None for name in absent}  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The frozen values that every room speaks of: what a file is, what became of it, what is wrong with the world.
+"""The frozen values that all rooms share: what a file is, what became of it, and what is wrong with the world.
 
 Nothing here does I/O or reads a clock.
 """
@@ -55,7 +55,7 @@ WORDS = {
 
 
 def word(state: State, blocked: str | None) -> Word:
-    """Say a journal state in the user's words; a reason in *blocked* outranks a file's waiting."""
+    """Return the user's word for a journal state; a reason in *blocked* counts more than the state of an unfinished file."""
     return Word.BLOCKED if blocked and state not in FINISHED else WORDS[state]
 
 
@@ -102,7 +102,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """A 403 or 404 in Jira's own words: who is to blame is found out before anything moves (``delivery/blame.py``)."""
+    """A 403 or 404 in Jira's own words. attachd finds out the cause before it moves anything (``delivery/blame.py``)."""
 
     status: int
     reason: str
@@ -110,17 +110,17 @@ class Contested:
 
 @dataclass(frozen=True, slots=True)
 class NotDelivered:
-    """Proven: nothing of it was stored. It may be sent again at once."""
+    """Proof that nothing of it was stored: it may be sent again at once."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """May have been stored. Nothing is sent again before the issue's attachments were looked at.
+    """It may have been stored. attachd looks at the issue's attachments before it sends it again.
 
-    ``brief``: the request as a whole was declined, one listing settles what of it was stored all the same.
-    ``share``: with how many others it may be sent at the most when it turns out to be missing; 1 is alone.
+    ``brief``: Jira declined the request as a whole; one listing shows what it stored all the same.
+    ``share``: the most files in the next request with it, if it turns out to be missing; 1 is alone.
     ``nonsense``: a 200 that proves nothing; two such rounds are enough.
     """
 
@@ -137,7 +137,7 @@ Fate = Stored | Misstored | Refused | Contested | NotDelivered | InDoubt
 
 
 class Scope(StrEnum):
-    """How far a pause reaches; the widest that applies is what a person is told."""
+    """How far a pause reaches; people are shown the widest one that applies."""
 
     ISSUE = "issue"
     PROJECT = "project"
@@ -157,10 +157,10 @@ class Cure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with something larger than one file. It never takes back what a fate says.
+    """What is wrong with something larger than one file. It never overrides a fate.
 
-    ``subject`` is the issue or project that it is about, "" for the wider scopes. ``wait`` is in seconds: what Jira
-    asked for, or None for one that grows with each repetition. ``kind`` names the cause in a log and in a metric.
+    ``subject`` is the issue or project, or "" for the wider scopes. ``wait`` is in seconds, as Jira asked; None for a wait that
+    grows with each repetition. ``kind`` names the cause in logs and metrics.
     """
 
     scope: Scope
@@ -172,7 +172,7 @@ class Fault:
 
 
 def signed64(number: int) -> int:
-    """Fold a number into what SQLite holds: times after 2262 and some file systems' inodes are larger than that."""
+    """Fold a number into SQLite's 64 bits: times after 2262 and the inodes of some file systems are larger."""
     return (number + 2**63) % 2**64 - 2**63
 
 

@@ -182,7 +182,7 @@ def test_resume_forgets_that_an_issue_was_moved(w: World, key: str) -> None:
     assert w.rows()[0].issue == "NEW-5"
 
     with w.runtime.journal.transaction() as connection:
-        done = by_hand.resume(connection, by_hand.issue_of(connection, key), w.clock.now())
+        done = by_hand.resume(connection, moved_issues.issue_of(connection, key), w.clock.now())
 
     assert done.forgotten == ("OLD-1",)
     assert w.rows()[0].issue == "OLD-1"

@@ -31,12 +31,12 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 def pause(w: World, issue: str = "", seconds: float | None = None) -> None:
     with w.runtime.journal.transaction() as connection:
-        journal_by_hand.pause(connection, journal_by_hand.issue_of(connection, issue), w.clock.now(), seconds)
+        journal_by_hand.pause(connection, moved_issues.issue_of(connection, issue), w.clock.now(), seconds)
 
 
 def resume(w: World, issue: str = "") -> Resumed:
     with w.runtime.journal.transaction() as connection:
-        return journal_by_hand.resume(connection, journal_by_hand.issue_of(connection, issue), w.clock.now())
+        return journal_by_hand.resume(connection, moved_issues.issue_of(connection, issue), w.clock.now())
 
 
 def past(w: World) -> list[tuple[str, str, float, float]]:

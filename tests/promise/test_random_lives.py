@@ -133,7 +133,7 @@ class Lives(RuleBasedStateMachine):
         clock = self.world.clock
         booted = clock.time - clock.since_boot
         self.world.jira.time = lambda: booted + clock.since_boot  # nobody sets the server's clock
-        self.world.jira.before = self.folder_key
+        self.world.jira.before = self.asked
         self.meddling: list[Callable[[], None]] = []  # what people do while the next upload is under way
         self.number = 0
         self.allowed: Counter[tuple[str, bytes]] = Counter()  # how often an issue may hold a content

@@ -84,7 +84,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
     beats, pipe = Beats(time), tmp_path / "folder"
     os.mkfifo(pipe)
 
-    monkeypatch.setattr(folders, "_FOLDER", os.O_RDONLY)  # Without O_DIRECTORY, the pipe is opened.
+    monkeypatch.setattr(folders, "FOLDER", os.O_RDONLY)  # Without O_DIRECTORY, the pipe is opened.
 
     def work() -> None:
         with pytest.raises(NotADirectoryError), folders.folder(pipe, b"a"):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -76,11 +79,27 @@ def test_planted_bugs_are_caught(half: int) -> None:
 
 @pytest.mark.parametrize("seed", seeding.SEEDS, ids=lambda seed: seed.name.replace(" ", "-"))
 def test_a_planted_bug_is_still_one(seed: seeding.Seed, tmp_path: Path) -> None:
-    """What it exchanges is there, and is a program afterwards."""
-    package = seeding.planted(seed, tmp_path)
+    """What it exchanges is there, and is a program afterwards, in which every name means something."""
+    package = seeding.planted(seed, tmp_path) / "attachd"
 
-    for name in {seed.file, *(file for file, _, _ in seed.more)}:
-        compile((package / "attachd" / name).read_text("utf-8"), name, "exec")
+    files = {str(package / edit.file) for edit in seed.edits}
+    ruff = Path(sys.executable).with_name("ruff")
+    checked = subprocess.run(
+        [ruff, "check", "--isolated", "--no-cache", "--select", "E9,F821", *files], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_every_place_of_the_table_is_used() -> None:
+    assert {edit.place for seed in seeding.SEEDS for edit in seed.edits} == set(seeding.PLACES)
+
+
+def test_the_documented_table_lists_no_bug_that_is_planted_no_longer() -> None:
+    document = (seeding.PACKAGE.parents[1] / "docs/crash-matrix.md").read_text("utf-8")
+    listed = re.findall(r"^\| (.+?) \|", document.partition("| planted bug |")[2].partition("\n\n")[0], re.MULTILINE)
+
+    assert listed
+    assert set(listed) <= {seed.name for seed in seeding.SEEDS}
 
 
 def test_a_traceback_is_told_by_its_place_and_its_last_line(tmp_path: Path) -> None:

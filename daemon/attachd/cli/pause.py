@@ -10,7 +10,7 @@ import typer
 from attachd import text
 from attachd.cli import common
 from attachd.clock import Clock
-from attachd.journal import by_hand, database, sites, timeline
+from attachd.journal import by_hand, database, moved_issues, sites, timeline
 from attachd.journal.by_hand import Resumed
 from attachd.report import pauses as report_pauses
 from attachd.report import status
@@ -41,7 +41,7 @@ def pause(
             if connection is None:
                 raise common.no_journal(state)
             times = timeline.read(connection, Clock())
-            subject = by_hand.issue_of(connection, key) if key else ""
+            subject = moved_issues.issue_of(connection, key) if key else ""
             made, known = (
                 by_hand.pause(connection, subject, times.now, seconds),
                 not subject or by_hand.knows(connection, subject),
@@ -83,7 +83,7 @@ def resume(
                 raise common.no_journal(state)
             times = timeline.read(connection, Clock())
             adopted = sites.adopt_site(connection, settings.jira.url) if adopt_site else 0
-            done = by_hand.resume(connection, by_hand.issue_of(connection, key) if key else "", times.now)
+            done = by_hand.resume(connection, moved_issues.issue_of(connection, key) if key else "", times.now)
     done = by_hand.shown(done, times)
     if as_json:
         common.print_json(described(done, running=locks.holder(state / "lock") is not None) | {"adopted": adopted})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from attachd import errors
 from attachd.delivery.runtime import Runtime
 from attachd.journal import outbox, shared_memory
 from attachd.journal.pauses import Pause
@@ -40,7 +41,7 @@ def met(runtime: Runtime, error: sqlite3.OperationalError) -> None:
         "journal.full",
         reason=str(error),
         folder=str(runtime.journal.path.parent),
-        remedy="make room on the disk of the state folder, or mend it",
+        remedy=errors.JOURNAL_DISK_REMEDY,
         seconds=round(runtime.clock.now() - full.since),
     )
 

@@ -14,7 +14,7 @@ from attachd.delivery import backoff, blame, outcome, pause, probe, reconcile, r
 from attachd.delivery.attribution import Absent, Arrived, Pending, Unclear, in_words
 from attachd.delivery.runtime import Runtime
 from attachd.fs import folders as fs_folders
-from attachd.fs import leases
+from attachd.fs import leases, recognition
 from attachd.fs.leases import Writer
 from attachd.jira import multipart
 from attachd.jira.client import Client
@@ -66,7 +66,7 @@ def open_same(
     above, name = fs_folders.divide(row.path)
     try:
         folder = folders.folder(inbox, above)
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(name, recognition.READ, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return NotThere()

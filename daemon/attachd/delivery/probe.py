@@ -84,8 +84,7 @@ def met(runtime: Runtime, client: Client) -> bool:
 
 def _meet(runtime: Runtime, client: Client) -> None:
     """Get to know the site. One worker asks, and the others use its answer."""
-    # Without the turn: a worker that wants it back would wait long for another one that has it and waits for this lock.
-    with runtime.turns.left(), runtime.site.lock:
+    with runtime.site.lock:
         if runtime.site.introduced or not pause.current(runtime).looks:
             return
         fault = introduce(runtime, client)
@@ -183,8 +182,7 @@ def probe(runtime: Runtime, client: Client, held: Pause) -> None:
 def _ask(runtime: Runtime, client: Client, held: Pause) -> Fault | None:
     site = runtime.site
     try:
-        with runtime.turns.left():
-            changed = runtime.credentials.reload()
+        changed = runtime.credentials.reload()
     except Mistake as mistake:
         return auth.unreadable(mistake)
     if changed:

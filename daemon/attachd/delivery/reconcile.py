@@ -153,7 +153,7 @@ def read(runtime: Runtime, client: Client, attachment: Attachment, *, again: boo
     if not runtime.site.opens_contents(generation):
         return None
     seconds = runtime.reply_seconds(attachment.size)
-    with runtime.turns.left(), runtime.beats.busy(60 + seconds + attachment.size / _SLOW_BYTES, lambda: 0):
+    with runtime.beats.busy(60 + seconds + attachment.size / _SLOW_BYTES, lambda: 0):
         content = client.content(runtime.site.version, attachment, seconds, runtime.stopping)
     if isinstance(content, Digest):
         runtime.site.remember_digest(attachment.id, content.sha256)

@@ -22,7 +22,6 @@ from attachd.jira.reply import Exchange
 from attachd.journal.database import Journal
 from attachd.model import Unserved
 from attachd.share.inbox_marker import Guard
-from attachd.turns import Turns
 
 # How long requests take: counted in buckets, as Prometheus' histograms are, without their library.
 
@@ -148,7 +147,6 @@ class Runtime:
     progress: dict[int, Callable[[], int]] = field(default_factory=dict)
     page_trouble: Unserved | None = None
     beats: Beats = field(init=False)
-    turns: Turns = field(default_factory=Turns)
     rulebook: Rulebook = field(init=False)
 
     def reconfigure(self, config: Config) -> None:
@@ -161,7 +159,6 @@ class Runtime:
         self.started = self.clock.now()
         self.parallel = Parallel(self.config.upload.parallel)
         self.beats = Beats(self.clock.boot)
-        self.journal.aside = self.turns.left
 
     @property
     def doubts(self) -> Doubts:
@@ -183,8 +180,8 @@ class Runtime:
         return float(upload.reply_seconds) + size / upload.slowest_bytes_per_second
 
     def asked(self, call: Callable[[], Exchange]) -> Exchange:
-        """Ask Jira something harmless, as ``connection.asked``, while others have the turn."""
-        with self.turns.left(), self.timings.timed("question"):
+        """Ask Jira something harmless, as ``connection.asked``."""
+        with self.timings.timed("question"):
             return connection.asked(call, self.stopping)
 
     def busy(self) -> set[str]:

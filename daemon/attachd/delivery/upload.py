@@ -74,8 +74,7 @@ def _paid(runtime: Runtime, batch: Sequence[Row]) -> bool:
 def _pay(runtime: Runtime, size: int, ended: threading.Event) -> None:
     """Wait until *size* bytes more may be sent, or until the service *ended*."""
     if wait := runtime.bandwidth.charge(size, runtime.config.upload.max_bytes_per_second, runtime.clock.boot()):
-        with runtime.turns.left():
-            ended.wait(wait)
+        ended.wait(wait)
 
 
 def _piece_bytes(runtime: Runtime) -> int:
@@ -127,8 +126,7 @@ def _send(runtime: Runtime, client: Client, loaded: Sequence[Loaded]) -> list[Ro
 
 
 def _is_ours(runtime: Runtime) -> bool:
-    with runtime.turns.left():
-        return runtime.guard.look().there
+    return runtime.guard.look().there
 
 
 def _set_aside_written(runtime: Runtime, loaded: Sequence[Loaded]) -> bool:
@@ -214,7 +212,7 @@ def _exchange(runtime: Runtime, client: Client, batch: Sequence[Row], body: mult
         runtime.progress[row.id] = lambda: body.sent
     try:
         patient = runtime.beats.busy(reply_seconds, lambda: body.sent)
-        with runtime.turns.left(), runtime.timings.timed("upload"), patient:
+        with runtime.timings.timed("upload"), patient:
             answer = runtime.site.hear(jira_connection.connected(upload, runtime.stopping))
     finally:
         for row in batch:
@@ -267,8 +265,7 @@ def _with_checksum(runtime: Runtime, file: Loaded, fate: Fate) -> Fate:
         if rows.one(connection, file.row.id).sha256 is not None:
             return fate
     try:
-        with runtime.turns.left():
-            sha256 = multipart.checksum(file.part)
+        sha256 = multipart.checksum(file.part)
     except (multipart.Changed, OSError) as error:
         return NotDelivered(str(error))
     with runtime.journal.transaction() as connection:

@@ -100,10 +100,9 @@ def _carry_durably(runtime: Runtime, row_ids: Collection[int]) -> list[Carried]:
     """Move them as a group. If the group cannot be synchronised, each is moved alone: then it is one file's trouble."""
     try:
         # Its folders are closed before the journal is written: a person who sees a file in done may unmount where it came from.
-        with move.Group(runtime.turns.left) as group:
+        with move.Group() as group:
             results = _carry_all(runtime, row_ids, group)
-            with runtime.turns.left():
-                group.sync()
+            group.sync()
             return results
     except OSError as error:
         if len(row_ids) > 1:
@@ -189,8 +188,7 @@ def _postponed(runtime: Runtime, row: Row, error: OSError, trials: Trials) -> Po
     """Say why one file waits. A share that is away is asked once for all files of its folder."""
     root = targets.root(runtime, row)
     if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
-        with runtime.turns.left():
-            trials.demand(root, targets.root_name(row))
+        trials.demand(root, targets.root_name(row))
     reason = permissions.explain(error, runtime.guard.inbox, row.path, root, row.target or targets.wanted(row))
     return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 
@@ -231,8 +229,7 @@ def _aim_and_move(
         if errors.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
             raise
         root = targets.root(runtime, row)
-        with runtime.turns.left():
-            trials.demand(root, targets.root_name(row))
+        trials.demand(root, targets.root_name(row))
         target = row.target or path or targets.wanted(row)
         return row, move.Stuck(
             permissions.explain(error, runtime.guard.inbox, row.path, root, target), refuses_name=True

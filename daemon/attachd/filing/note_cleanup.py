@@ -1,4 +1,4 @@
-"""The notes beside failed files go when these are taken away: whoever moved the file back has read it."""
+"""Remove the note of a failed file once a person has taken the file away, and so has read the note."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Looked:
 def drop_notes(runtime: Runtime) -> None:
     """Remove the notes of failed files that have been taken away.
 
-    A note goes only when the very file that it describes has left ``failed``, and only if it is still ours.
+    It removes a note only after the very file that it describes has left ``failed``, and only if nobody has changed the note.
     """
     root = runtime.config.folders.failed
     try:
@@ -44,7 +44,7 @@ def drop_notes(runtime: Runtime) -> None:
 
 
 def _changes(root: Path, name: str) -> tuple[int, ...] | None:
-    """The mtimes of a tree's folders: they change when a file is taken out of one. None for what cannot be listed."""
+    """Return the mtimes of a tree's folders, which change when a file is taken out. None if it cannot be listed."""
     try:
         return tuple(folders.mtimes(root, os.fsencode(name)))
     except OSError:
@@ -52,7 +52,7 @@ def _changes(root: Path, name: str) -> tuple[int, ...] | None:
 
 
 def _has_left(root: Path, target: bytes) -> bool:
-    """Whether nothing lies at a path any more; not where something bars the way: what is behind it comes back."""
+    """Return True if nothing lies at a path. False if the folder cannot be opened, because its files may come back."""
     above, name = folders.divide(target)
     try:
         with folders.folder(root, above) as folder:

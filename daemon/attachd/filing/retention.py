@@ -1,11 +1,11 @@
-"""Deletes by age what Jira holds, and forgets what has been finished for long: ``[retention]``.
+"""Delete old files that Jira holds, and forget old rows: ``[retention]``.
 
-Only what Jira has just been found to hold is deleted: the attachment was read and has the content that was sent, and the file
-must still read so too. A failed file goes only where the same content is on its issue by now. Everything else is kept, and
-said; where Jira hands no contents out to our credentials, that is everything.
+attachd deletes a file only after it has read the attachment and then the file, and both have the content that was sent. It
+deletes a failed file only if the same content is on its issue by now. It keeps everything else and logs why. If Jira does not
+let our account read contents, it keeps everything.
 
-Age is told by the journal's time: a clock that is set ahead makes nothing old. That a file is not there proves nothing: done and
-failed may be mounts that are away.
+Age counts in the journal's time, so setting the clock ahead makes nothing old. A missing file proves nothing, because done and
+failed can be mounts that are away.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ log = structlog.get_logger()
 DAY = 86_400.0
 #: How long after the start nothing is asked: the files that wait come first.
 FIRST_SECONDS = 60.0
-#: Between two files, in seconds: Jira is asked about each, and there is no hurry.
+#: The pause between two files, in seconds: each costs a request to Jira, and there is no hurry.
 PACE_SECONDS = 1.0
-#: How long nothing is asked where nothing was due, or where Jira did not answer.
+#: The pause after nothing was due, or after Jira did not answer, in seconds.
 REST_SECONDS = 600.0
-#: How often the history is gone through once more.
+#: How often attachd goes through the history.
 HISTORY_SECONDS = DAY
-#: So many rows are forgotten at once.
+#: Rows that one step forgets at most.
 _FORGOTTEN_AT_ONCE = 200
-#: A slow disk reads so many bytes a second; a file is read twice before it goes.
+#: Bytes that a slow disk reads in a second; a file is read twice before it is deleted.
 _SLOW_BYTES = 1_000_000
 
 
@@ -67,19 +67,19 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class Lacks:
-    """It does not, or that cannot be found out of this file."""
+    """Jira does not hold the file, or attachd cannot find out."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Nothing can be found out now, of any file."""
+    """attachd can find out nothing now, about any file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Jira does not hand contents out to us: no file can be compared."""
+    """Jira does not let our account read contents, so no file can be compared."""
 
 
 Answer = Holds | Lacks | Silent | Closed
@@ -112,7 +112,7 @@ def shelves(runtime: Runtime, now: float) -> list[Shelf]:
 
 
 def enabled(runtime: Runtime) -> bool:
-    """Whether anything is ever to be deleted or forgotten."""
+    """Return True if the configuration lets anything be deleted or forgotten."""
     kept = runtime.config.retention
     return bool(kept.done_days or kept.failed_days or kept.history_days)
 
@@ -149,7 +149,7 @@ def step(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
 
 
 def _next(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
-    if not pause.current(runtime).looks or not _is_anything_old(runtime) or not met():
+    if not pause.current(runtime).looks or not _is_due(runtime) or not met():
         return False
     now = runtime.clock.now()
     for shelf in shelves(runtime, now):
@@ -164,8 +164,8 @@ def _next(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
     return not runtime.config.retention.dry_run and _forget(runtime, now)
 
 
-def _is_anything_old(runtime: Runtime) -> bool:
-    """Whether anything is old enough, so that Jira is not met for nothing."""
+def _is_due(runtime: Runtime) -> bool:
+    """Return True if a file is old enough: otherwise there is no need to contact Jira."""
     kept, now = runtime.config.retention, runtime.clock.now()
     days = min(days for days in (kept.done_days, kept.failed_days, kept.history_days) if days)
     with runtime.journal.transaction_for_reading() as connection:
@@ -176,7 +176,7 @@ def _is_anything_old(runtime: Runtime) -> bool:
 
 
 def _judge(runtime: Runtime, client: Client, shelf: Shelf, row: Row) -> bool:
-    """Find out whether Jira holds it, and act on that; False where that is not to be found out of any file now."""
+    """Find out whether Jira holds the file, and act on that. False if attachd can find out nothing about any file now."""
     answer = _ask(runtime, client, row)
     if isinstance(answer, Silent):
         return False
@@ -190,7 +190,7 @@ def _judge(runtime: Runtime, client: Client, shelf: Shelf, row: Row) -> bool:
         log.warning("file.kept", **file, reason=f"it is older than {shelf.days} days, but {answer.reason}")
     else:
         try:
-            with runtime.turns.left(), runtime.beats.busy(60 + 2 * row.size / _SLOW_BYTES, lambda: 0):
+            with runtime.beats.busy(60 + 2 * row.size / _SLOW_BYTES, lambda: 0):
                 values = _act(runtime, shelf, row, file)
         except OSError as error:
             log.warning("file.not_deleted", **file, reason=str(error))
@@ -204,7 +204,7 @@ def _judge(runtime: Runtime, client: Client, shelf: Shelf, row: Row) -> bool:
 
 
 def _act(runtime: Runtime, shelf: Shelf, row: Row, file: dict[str, str]) -> dict[str, object]:
-    """Delete it, or say that it would be deleted; returns what the row says then. What is not as it was sent stays."""
+    """Delete the file, or log that it would be deleted, and return the row's new values. A file that was changed stays."""
     assert row.target is not None
     identity = Identity(row.size, row.mtime_ns, None, row.sha256)
     if runtime.config.retention.dry_run:
@@ -224,7 +224,7 @@ def _act(runtime: Runtime, shelf: Shelf, row: Row, file: dict[str, str]) -> dict
 
 
 def _tell_closed(runtime: Runtime, *, closed: bool) -> None:
-    """Say once that nothing is deleted because nothing can be compared, and remember it for ``check`` and the next start."""
+    """Log once that nothing is deleted because nothing can be compared, and note it for ``check`` and the next start."""
     with runtime.journal.transaction_for_reading() as connection:
         known = bool(database.get(connection, CLOSED))
     if known != closed:
@@ -243,7 +243,7 @@ def _ask(runtime: Runtime, client: Client, row: Row) -> Answer:
 
 
 def _is_attached(runtime: Runtime, client: Client, row: Row) -> Answer:
-    """Data Center leaves the id out of its answer; the address that was asked names it."""
+    """Ask for one attachment. Data Center leaves the id out of its answer, so it is taken from the question."""
     answer = runtime.site.hear(runtime.asked(lambda: client.attachment(runtime.site.version, row.attachment or "")))
     told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
     there = attachments.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
@@ -255,7 +255,7 @@ def _is_attached(runtime: Runtime, client: Client, row: Row) -> Answer:
 
 
 def _compared(runtime: Runtime, client: Client, row: Row, there: attachments.Attachment) -> Answer:
-    """Read an attachment again: it may have been taken away or replaced since it was last read."""
+    """Read an attachment again: it may have been removed or replaced since it was last read."""
     match reconcile.read(runtime, client, there, again=True):
         case Digest(sha256) if sha256 == row.sha256:
             return Holds()
@@ -271,20 +271,20 @@ def _compared(runtime: Runtime, client: Client, row: Row, there: attachments.Att
             assert_never(other)
 
 
-#: What ``meta`` calls that nothing can be compared, and why nothing is deleted then.
+#: The key in ``meta`` for: nothing can be compared, and so nothing is deleted.
 CLOSED = "retention.closed"
 NOT_COMPARED = "Jira does not hand contents out to this account, so that nothing can be compared; nothing is deleted"
 
 
 def _not_shown(answer: Exchange, reason: str) -> Lacks | Silent:
-    """One attachment or issue that is not to be seen is no trouble of the site's; what is no answer of Jira's is."""
+    """Judge an answer without an attachment: it concerns this file if Jira itself says 403 or 404, else all files."""
     if isinstance(answer, Reply) and answer.status in (403, 404) and answer.is_jira:
         return Lacks(f"{reason} ({answer.status})")
     return Silent()
 
 
 def _is_on_issue(runtime: Runtime, client: Client, row: Row) -> Answer:
-    """A failed file was not attached by us; by its content it shows whether somebody else has done so."""
+    """Find out by its content whether a person has attached a failed file, which attachd did not attach."""
     if not row.size:
         return Lacks("it is empty, and any empty file would be taken for it")
     answer = runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version, row.issue)))
@@ -301,7 +301,7 @@ def _is_on_issue(runtime: Runtime, client: Client, row: Row) -> Answer:
 
 
 def _forget(runtime: Runtime, now: float) -> bool:
-    """Forget some of what has been finished for long; one whose file is still to be deleted, or taken back, is kept."""
+    """Forget some rows that were finished long ago, except those whose file may still be deleted or taken back."""
     days, boot = runtime.config.retention.history_days, runtime.clock.boot()
     course = runtime.memory(_Course)
     if not days or boot < course.forget_at:
@@ -325,7 +325,10 @@ def _forget(runtime: Runtime, now: float) -> bool:
 
 
 def _may_go(runtime: Runtime, row: Row) -> bool:
-    """What lies in failed is known by its row when it is moved back; above all what may be attached, wherever it is."""
+    """Return True if the row is no longer needed.
+
+    It identifies a failed file that is moved back, above all one that may be attached.
+    """
     if row.target is None or row.state is State.WITHDRAWN:
         return True
     if row.state is State.DONE:
@@ -336,14 +339,14 @@ def _may_go(runtime: Runtime, row: Row) -> bool:
 
 
 def _is_settled(runtime: Runtime, row: Row) -> bool:
-    """Whether a file that came back has taken over that a failed one may be attached, and has its own verdict."""
+    """Return True if a file that came back took over the doubt of this failed one, and has its own verdict."""
     with runtime.journal.transaction_for_reading() as connection:
         heir = rows.find(connection, row.heir) if row.heir is not None else None
     return heir is not None and heir.state in (State.DONE, State.FAILED)
 
 
 def _is_gone(root: Path, target: bytes) -> bool:
-    """Whether a file was taken out: not where the whole folder is empty, as one is whose mount is away."""
+    """Return True if a person took the file out. An empty folder proves nothing, because its mount may be away."""
     above, name = fs_folders.divide(target)
     try:
         with os.scandir(root) as listed:

@@ -1,7 +1,7 @@
-"""Failed files go back into the inbox under their own names: journalled, moved, made durable, and only then their notes go.
+"""Take failed files back into the inbox under their own names. The steps: write the intent, move, sync, remove the notes.
 
-Each step can be repeated. Whoever comes next ends what a process that died has begun: the same verb, another one, or the service
-before it scans. One process at a time does so.
+Each step can be repeated. If a process dies, the next one completes what it began: a verb, or the service before it scans. Only
+one process at a time does this.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from attachd.share import locks, notes, paths
 
 log = structlog.get_logger()
 
-#: Its lock in the state folder: only one process at a time takes files back.
+#: The lock file in the state folder that lets only one process at a time take files back.
 LOCK = "retry.lock"
 _POLL_SECONDS = 0.02
-#: How many files are moved for one sync of their folders.
+#: Files that are moved for one sync of their folders.
 AT_ONCE = 100
 
 
-#: After a journal was lost, say.
+#: For example after a journal was lost.
 _NOT_IN_JOURNAL = "the journal does not know this file; move it back into its issue's folder in the inbox by hand"
 
 
@@ -48,9 +48,9 @@ _NOT_IN_JOURNAL = "the journal does not know this file; move it back into its is
 
 
 def named(config: Config, journal: Journal, given: Sequence[bytes], cwd: bytes) -> list[Row | Left]:
-    """The failed files that these paths name: a file, its note, a folder of them, or the path that it had in the inbox.
+    """Return the failed files that these paths name: a file, its note, a folder, or the path that a file had in the inbox.
 
-    Each once, because a shell's pattern names notes and files alike.
+    Each file is returned once, although a shell's pattern names both notes and files.
     """
     found = itertools.chain.from_iterable(_named(config, journal, path, cwd) for path in given)
     seen: dict[int | bytes, Row | Left] = {}
@@ -77,13 +77,13 @@ def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[R
 
 
 def of_issue(config: Config, journal: Journal, key: str) -> list[Row]:
-    """The failed files of one issue, or ("") all of them, that still lie in failed."""
+    """Return the failed files of one issue, or of all for "", that still lie in failed."""
     keys = {key, lookup.issue_of(journal, key)}
     return [row for row in lying_there(config, lookup.failed(journal)) if not key or keys & {row.folder_key, row.issue}]
 
 
 def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:
-    """Those that nobody has taken out of failed since."""
+    """Return those that still lie in failed."""
     root = bytes(config.folders.failed)
     return (row for row in found if row.target is not None and os.path.lexists(os.path.join(root, row.target)))
 
@@ -94,10 +94,10 @@ def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:
 def retry(
     config: Config, state: Path, chosen: Sequence[Row], *, not_attached: bool = False, clock: Clock | None = None
 ) -> Iterator[Returned | Left]:
-    """Take these files back, a group at a time; yields what became of each once that is durable.
+    """Take these files back, a group at a time, and yield what became of each once that is durable.
 
-    Begins with what an earlier process left half done. *not_attached*: a person has looked, and says that they are not in
-    their issues.
+    First complete what an earlier process began. *not_attached*: a person has looked, and says that the files are not in their
+    issues.
     """
     router = intake_router.of(config)
     ended: dict[int, Returned | Left] = {}
@@ -118,7 +118,7 @@ def retry(
 
 
 def end_what_was_begun(config: Config, journal: Journal) -> None:
-    """End what a ``retry`` that died has begun; nothing where one is at work. For the service, before it scans."""
+    """Complete what a ``retry`` that died began, unless one is running. For the service, before it scans."""
     with journal.transaction_for_reading() as connection:
         begun = retries.unfinished(connection)
     if not begun:
@@ -136,7 +136,7 @@ def end_what_was_begun(config: Config, journal: Journal) -> None:
 
 @contextmanager
 def _alone(state: Path, seconds: float = 60.0) -> Iterator[bool]:
-    """Keep other processes, and threads, out; False where one does not come to an end."""
+    """Keep other processes and threads out. False if another one does not end in time."""
     until = time.monotonic() + seconds
     taken = _take(state)
     while isinstance(taken, locks.Holder) and time.monotonic() < until:
@@ -173,9 +173,9 @@ def _end_all(config: Config, state: Path) -> list[Returned | Left]:
 def _group(
     config: Config, state: Path, router: intake_router.Router, chosen: Sequence[Row], judged: Clock | None
 ) -> list[Returned | Left]:
-    """Write down what is to be moved where, all at once, and move it. What an earlier run could not end goes on from there.
+    """Write down all intents at once, and move the files. Intents that an earlier run could not complete continue.
 
-    *judged*: by this clock a person says now that none of them is in its issue.
+    *judged*: a person says now, by this clock, that none of the files is in its issue.
     """
     with database.changing(state) as connection:
         begun = retries.unfinished(connection) if connection is not None else []
@@ -203,7 +203,7 @@ def _group(
 
 
 def _latest_at_jira(connection: sqlite3.Connection, clock: Clock) -> float:
-    """The latest that it may be now by Jira's clock: as the service measured that in this boot, or by our own."""
+    """Return the latest time that Jira's clock can show now, as the service measured it in this boot, or by our own clock."""
     text = database.get(connection, "site.time")
     measured = Kept(*json.loads(text)).latest(clock.boot_id(), clock.boot()) if text else None
     return clock.wall() + ASSUMED_SLACK_SECONDS if measured is None else measured
@@ -212,7 +212,7 @@ def _latest_at_jira(connection: sqlite3.Connection, clock: Clock) -> float:
 def _intend(
     config: Config, router: intake_router.Router, row: Row, promised: Collection[bytes]
 ) -> retries.Intent | Left:
-    """Choose the name, and see what is to be moved."""
+    """Choose the name, and look at what lies in failed."""
     assert row.target is not None
     goal = wanted(row, router)
     if isinstance(goal, intake_router.Unrouted):
@@ -232,7 +232,7 @@ def _intend(
 def _free(
     config: Config, source: bytes, goal: bytes, identity: recognition.Identity, promised: Collection[bytes]
 ) -> bytes:
-    """Choose its own name, or the first that is free: or that of a copy of it, of the same time, that an earlier run left."""
+    """Choose its own name, or the first free one, or the name of a copy with the same time that an earlier run left."""
     inbox = config.folders.inbox
     for name in _names(inbox, goal, promised):
         if name in promised:
@@ -260,7 +260,7 @@ def _names(inbox: Path, goal: bytes, promised: Collection[bytes]) -> Iterator[by
 
 
 def _carry_out(config: Config, state: Path, begun: Sequence[tuple[Row, retries.Intent]]) -> list[Returned | Left]:
-    """Move what was written down, make it durable, and write down that it is done. What cannot be concluded stays written."""
+    """Move the files of the intents, sync, and end the intents. An intent that cannot be completed stays."""
     group = move.Group()
     results: list[Returned | Left] = []
     for row, intent in begun:
@@ -280,8 +280,9 @@ def _carry_out(config: Config, state: Path, begun: Sequence[tuple[Row, retries.I
 def _conclude(
     config: Config, state: Path, begun: Sequence[tuple[Row, retries.Intent]], results: Sequence[Returned | Left]
 ) -> None:
-    """Remove the notes of files that are durably back, and end the intents. A note that cannot be removed now is left to the
-    service; an intent whose original is set aside is left to the next.
+    """Remove the notes of files that are durably back, and end the intents.
+
+    The service removes a note that cannot be removed now. The next run completes an intent whose original is set aside.
     """
     gone, over = [], []
     for (row, intent), result in zip(begun, results, strict=True):
@@ -302,7 +303,7 @@ def _conclude(
 
 
 def _is_half_done(config: Config, intent: retries.Intent) -> bool:
-    """Whether the file stands at both ends, or is set aside; also where that cannot be known."""
+    """Return True if the file lies at both ends or is set aside, or if that cannot be known."""
     identity = recognition.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
     inbox, failed = config.folders.inbox, config.folders.failed
     try:
@@ -316,7 +317,7 @@ def _is_half_done(config: Config, intent: retries.Intent) -> bool:
 
 
 def in_words(result: Returned | Left) -> str:
-    """Say what became of one file."""
+    """Return what became of one file, as a sentence."""
     if isinstance(result, Left):
         return f"{printable(result.name)}: left where it is: {result.reason}."
     said = f"{printable(result.row.target or b'')}: back in the inbox as {printable(result.path)}"

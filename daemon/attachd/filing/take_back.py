@@ -1,4 +1,4 @@
-"""One file goes back from failed into the inbox: resumable wherever it was cut off."""
+"""Take one file back from failed into the inbox, or continue where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from attachd.journal import database, retries
 from attachd.journal.rows import Row
 from attachd.share import inbox_marker
 
-#: How many names are tried before whatever is free is taken.
+#: Names that are tried in their order; then any free one will do.
 _NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """It lies in the inbox again, durably; *wanted* is its own path there, where something else may have lain."""
+    """It lies in the inbox again, durably, at *path*. *wanted* is its own path, which something else may have."""
 
     row: Row
     path: bytes
@@ -37,7 +37,7 @@ class Left:
 
 
 def wanted(row: Row, router: intake_router.Router) -> bytes | intake_router.Unrouted:
-    """The path that the file had in the inbox; below the bare key where its folder means another issue by now, or none."""
+    """Return the path that the file had in the inbox, or one below the key alone if its folder no longer means that issue."""
     folder, _, rest = row.path.partition(b"/")
     if router.route(folder) == intake_router.Routed(row.folder_key):
         return row.path
@@ -47,7 +47,7 @@ def wanted(row: Row, router: intake_router.Router) -> bytes | intake_router.Unro
 
 
 def identity_of(failed: Path, target: bytes) -> recognition.Identity | str:
-    """What lies there now, whatever somebody has done to it since it failed: that is what is to be tried again."""
+    """Describe what lies there now: that is what attachd tries again, even if a person has changed it since."""
     above, name = folders.divide(target)
     with folders.folder_if_there(failed, above) as folder:
         status = recognition.status_of(folder, name) if folder is not None else None
@@ -76,7 +76,7 @@ class TakeBack:
         self._state, self._row, self._group = state, row, group
 
     def take(self, intent: retries.Intent) -> Returned | Left:
-        """Move it to the name that was chosen, or to another that is free by now. Raises OSError."""
+        """Move the file to the chosen name, or to another one if that is taken. Raises OSError."""
         for _ in range(_NAMES):
             outcome = self._move(intent)
             if outcome is not move.Outcome.TAKEN:
@@ -187,7 +187,7 @@ class TakeBack:
                 assert_never(outcome)
 
     def _arrived(self, intent: retries.Intent) -> bool:
-        """Whether the copy was seen since: intake has taken it up, or a person has moved it within the inbox."""
+        """Return True if the copy is known: intake has seen it, or a person has moved it within the inbox."""
         # What is moved to done between the first two is in the journal by the third.
         return self._taken_up(intent) or self._lies_elsewhere(intent) or self._taken_up(intent)
 
@@ -196,7 +196,7 @@ class TakeBack:
             return connection is not None and retries.taken_up(connection, intent)
 
     def _lies_elsewhere(self, intent: retries.Intent) -> bool:
-        """Whether a file of this content and time, as a copy has, lies anywhere in the inbox. Walks through all of it."""
+        """Return True if a file with the content and the time of the copy lies anywhere in the inbox. Walks through all of it."""
         if intent.sha256 is None:
             return False
         alike = (
@@ -207,7 +207,7 @@ class TakeBack:
         return any(sum_of(self._inbox, path) == intent.sha256 for path in alike)
 
     def _doubt(self) -> None:
-        """Its copy is nowhere to be found: somebody may have moved it on, and it may be attached by now."""
+        """Record that the copy is missing: a person may have moved it, and it may be attached by now."""
         with database.changing(self._state) as connection:
             if connection is not None:
                 retries.doubt(connection, self._row.id)

@@ -1,4 +1,4 @@
-"""Where files with a verdict go: names that nothing has, promised in the journal before any file moves."""
+"""Choose where files with a verdict go: free names, which the journal promises before any file moves."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from attachd.model import State
 
 
 def aimed(runtime: Runtime, row_ids: Collection[int], group: move.Group) -> list[Row]:
-    """The rows as they are now, with the names that they are to have: chosen one by one, and written down all at once.
+    """Choose names for these rows one by one, write them down all at once, and return the rows as they are then.
 
-    A row that gets none here, because it cannot be chosen or another worker was faster, gets it when its turn comes.
+    A row may get none here, because none can be chosen or another worker was faster. It gets one when its turn comes.
     """
     with runtime.journal.transaction_for_reading() as connection:
         current = [row for row in rows.many(connection, row_ids) if row.state in (State.ATTACHED, State.REFUSED)]
@@ -43,7 +43,7 @@ def aimed(runtime: Runtime, row_ids: Collection[int], group: move.Group) -> list
 
 
 def _named(connection: sqlite3.Connection, aims: Mapping[int, dict[str, Any]]) -> set[int]:
-    """Write down these names, without those that are promised to another by now. Returns whose were written."""
+    """Write down these names, except those that another row was promised meanwhile. Return the rows whose names were written."""
     with suppress(sqlite3.IntegrityError):
         rows.change_many(connection, aims)
         return set(aims)
@@ -60,24 +60,24 @@ def _roots(runtime: Runtime) -> dict[str, Path]:
 
 
 def root_name(row: Row) -> str:
-    """By its verdict: ``done`` or ``failed``."""
+    """Return ``done`` or ``failed``, as the verdict says."""
     return "done" if row.state is State.ATTACHED else "failed"
 
 
 def root(runtime: Runtime, row: Row) -> Path:
-    """The folder of that name."""
+    """Return the path of the folder to which the row's verdict sends its file."""
     return _roots(runtime)[root_name(row)]
 
 
 def wanted(row: Row) -> bytes:
-    """Where its verdict puts a file: under the bare canonical key, the tree below the folder kept."""
+    """Return where the verdict puts a file: below the key alone, with the tree below the folder as it was."""
     return row.folder_key.encode() + b"/" + row.path.partition(b"/")[2]
 
 
 def targeted(runtime: Runtime, row: Row) -> Row:
     """Choose the name, and make it durable before the file moves.
 
-    A name that was chosen before a crash, and has since been given to a file that is filed there, is chosen again.
+    If the name was chosen before a crash, and another file has been filed under it since, choose again.
     """
     if row.target is not None:
         with runtime.journal.transaction_for_reading() as connection:
@@ -87,12 +87,12 @@ def targeted(runtime: Runtime, row: Row) -> Row:
 
 
 def retarget(runtime: Runtime, row: Row) -> Row:
-    """Choose another name, as durably: another file has the one that it had."""
+    """Choose another name durably, because something else has the first one."""
     return aim_at(runtime, row, wanted(row))
 
 
 def aim_at(runtime: Runtime, row: Row, path: bytes) -> Row:
-    """Choose *path*, or the next number of it that is free, as durably. Raises OSError where it cannot be looked for."""
+    """Choose *path*, or the next number of it that is free, durably. Raises OSError if a folder cannot be read."""
     name = root_name(row)
 
     def promised(target: bytes) -> bool:
@@ -113,7 +113,7 @@ def _aim(root: str, target: bytes) -> dict[str, Any]:
 
 
 def change(runtime: Runtime, row: Row, values: dict[str, Any]) -> Row:
-    """Set columns of one row, durably; returns it as it is then."""
+    """Set columns of one row durably, and return the row as it is then."""
     with runtime.journal.transaction() as connection:
         rows.change(connection, row.id, values)
         return rows.one(connection, row.id)

@@ -1,4 +1,4 @@
-"""A file moves to another device: a copy that is proven and durable before anybody sees it under its name."""
+"""Copy a file to another device: the copy is checked and durable before it gets its name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from attachd.fs import free_names, recognition, rename, sides
 from attachd.fs.sides import Side
 from attachd.fs.sources import Source
+from attachd.fs.whole_file import write_all
 
 _PURPOSE = b"copy"
 
 #: Answers of a file system that has no modes or times of its own (FAT, some shares).
 _INAPPLICABLE = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
-#: Temporary copies that this process is writing (folder's device, inode, name): all others are left from a crash.
+#: Temporary copies that this process is writing (folder's device, inode, name); a crash has left all others.
 _writing: set[tuple[int, int, bytes]] = set()
 _writing_lock = threading.Lock()
 
@@ -89,9 +90,7 @@ def _pour(source: int, written: int) -> bytes:
     os.lseek(source, 0, os.SEEK_SET)
     while chunk := _read(source):
         digest.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(written, rest) :]
+        write_all(written, chunk)
     return digest.digest()
 
 

@@ -7,13 +7,13 @@ import os
 import re
 from contextlib import suppress
 
-#: Kinds to which other machines may write. A refused lease there says nothing about who writes (fcntl(2), F_SETLEASE).
+#: Kinds to which other machines may write. A refused lease there says nothing about writers (fcntl(2), F_SETLEASE).
 SHARED = re.compile(
     r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|pvfs2|smb[23]|smbfs|vboxsf"
     r"|virtiofs|vmhgfs|fuse(\..*)?"
 )
 
-#: Kinds whose ctime is no more than their mtime, or whatever a program in user space says: both can be set by anybody.
+#: Kinds whose ctime is their mtime, or what a program in user space says: any program can set both.
 _WITHOUT_CTIME = re.compile(r"vfat|msdos|exfat|hfs|fuse(blk)?(\..*)?")
 
 UNKNOWN = "unknown"
@@ -25,7 +25,7 @@ def is_shared(kind: str) -> bool:
 
 
 def has_ctime(kind: str) -> bool:
-    """Return True if every write to a file of this kind of file system changes a ctime that nobody can set back."""
+    """Return True if every write to a file of this kind of file system changes a ctime that no program can set back."""
     return _WITHOUT_CTIME.fullmatch(kind) is None
 
 
@@ -35,7 +35,7 @@ def kind(file: int) -> str:
 
 
 def mount_id(file: int) -> int:
-    """Return the id of the mount that an open file lies on; 0 where /proc does not tell."""
+    """Return the id of the mount that an open file lies on, or 0 if /proc does not say."""
     with suppress(OSError, ValueError), open(f"/proc/self/fdinfo/{file}", encoding="ascii") as lines:
         return next((int(line.split()[1]) for line in lines if line.startswith("mnt_id:")), 0)
     return 0
@@ -43,7 +43,7 @@ def mount_id(file: int) -> int:
 
 @functools.lru_cache(64)
 def _kind(mount: int, device: int) -> str:
-    """*device* is part of the key because the kernel gives the id of a mount that went to another one."""
+    """*device* is part of the key, because the kernel gives the id of an earlier mount to another one."""
     del device
     with suppress(OSError, ValueError), open("/proc/self/mountinfo", "rb") as lines:
         for line in lines:

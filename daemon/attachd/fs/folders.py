@@ -1,4 +1,4 @@
-"""Folders below a root, reached one component at a time, so that no symlink leads out of it."""
+"""Open folders below a root one component at a time, so that no symlink leads out of it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-# What is moved is not reported before it is durable; many moves share the price of one synchronisation.
+# A move is reported only after it is durable; many moves share one sync.
 
-#: Folders kept open at once; before one more is, those that have gathered are synchronised.
+#: Folders that are open at once; before one more is opened, all of them are synced.
 _MOST = 64
 
 
 class Dirty:
-    """The folders that a group of moves has changed. What was moved is durable only when ``sync`` has returned.
+    """The folders that a group of moves has changed. The moves are durable only after ``sync`` has returned.
 
-    A name is durable when its folder was synchronised, not the file alone (fsync(2)). Folders are held open: one that
-    is renamed or unmounted meanwhile is still synchronised, or says that it cannot be.
+    A name is durable after a sync of its folder, not of the file alone (fsync(2)). The folders stay open, so that a renamed or
+    unmounted one is still synced, or raises an error.
     """
 
     def __init__(self) -> None:
-        """Begin a group in which nothing was changed."""
         self._folders: dict[tuple[int, int], int] = {}
         self._failed: OSError | None = None
 
     def touch(self, folder: int) -> bool:
-        """Remember a folder after it was changed (not before: it may be synchronised at once, and should that fail, ``sync``
-        says so: it is no matter of this folder). True if it was not remembered yet. Raises OSError.
+        """Remember a folder after it was changed. Return True if it was not remembered yet. Raises OSError.
+
+        Not before the change, because the folders may be synced at once. If that fails, only ``sync`` raises.
         """
         status = os.fstat(folder)
         identity = (status.st_dev, status.st_ino)
@@ -38,11 +38,11 @@ class Dirty:
             return False
         if len(self._folders) >= _MOST:
             self._sync()
-        self._folders[identity] = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        self._folders[identity] = os.open(b".", FOLDER, dir_fd=folder)
         return True
 
     def sync(self) -> None:
-        """Synchronise each folder once and begin anew. Raises OSError, and ever after: nothing of the group counts as durable."""
+        """Fsync every changed folder. After one failure every later call raises too, because the group may not be durable."""
         self._sync()
         if self._failed is not None:
             raise self._failed
@@ -61,12 +61,12 @@ class Dirty:
             os.close(self._folders.popitem()[1])
 
     def __del__(self) -> None:
-        """Let go of the folders of a group that was given up."""
+        """Close the folders of a group that was abandoned."""
         self._forget()
 
 
 def synchronise(folder: int) -> None:
-    """Make the names in a folder durable, where the file system can (fsync(2): EINVAL). Raises OSError."""
+    """Make the names in a folder durable, if the file system can (fsync(2): EINVAL). Raises OSError."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -74,17 +74,20 @@ def synchronise(folder: int) -> None:
             raise
 
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: To open a folder that the configuration names; its path may lead through symlinks.
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: To open a folder below it, whose name other users choose.
+SUBFOLDER = FOLDER | os.O_NOFOLLOW
 
-#: Deeper trees are not looked into by ``mtimes``: each level holds a descriptor.
+#: The deepest level that ``mtimes`` reads: each level needs a descriptor.
 DEPTH = 64
 
-#: Errors of a walk that mean: there is nothing under this path. A symlink in place of a folder gives ENOTDIR or ELOOP.
+#: Errors that mean: nothing lies under this path. A symlink in place of a folder gives ENOTDIR or ELOOP.
 NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def split(relative: bytes) -> list[bytes]:
-    """Take a relative path apart; empty for the root itself. Raises OSError for one that could lead out of its root."""
+    """Split a relative path; empty for the root itself. Raises OSError if it could lead out of its root."""
     parts = [part for part in relative.split(b"/") if part not in (b"", b".")]
     if relative.startswith(b"/") or b".." in parts or b"\0" in relative:
         raise OSError(errno.EINVAL, "not a path below a folder", relative)
@@ -118,7 +121,7 @@ def folder(
 
 def opened(root: Path, relative: bytes, *, create: bool = False, passing: Callable[[int], object] | None = None) -> int:
     """As ``folder``; the descriptor is the caller's to close."""
-    here = os.open(root, _FOLDER)
+    here = os.open(root, FOLDER)
     try:
         for part in split(relative):
             if passing:
@@ -135,39 +138,36 @@ def opened(root: Path, relative: bytes, *, create: bool = False, passing: Callab
 
 
 class Held:
-    """Folders that are opened once for many files, and held until the context ends: whatever happens to their names."""
+    """Folders that are opened once for many files, and stay open until the context ends, whatever happens to their names."""
 
-    #: How many are held; where more are wanted, the one that was asked for longest ago makes room.
+    #: How many are open at most; then the least recently used one is closed.
     MOST = 32
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._open: dict[tuple[Path, bytes], int] = {}
 
     def __enter__(self) -> Self:
-        """Hold what is asked for from now on."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of all."""
         while self._open:
             os.close(self._open.popitem()[1])
 
     def folder(self, root: Path, relative: bytes, *, create: bool = False) -> int:
-        """As ``folder``; good until ``MOST`` others were asked for since. Raises OSError."""
+        """As ``folder``; the descriptor is valid until ``MOST`` others have been asked for. Raises OSError."""
         found = self._open.pop((root, relative), None)
         if found is None:
             if len(self._open) >= self.MOST:
                 os.close(self._open.pop(next(iter(self._open))))
             found = opened(root, relative, create=create)
-        # At the end of the line: a number of a descriptor that is in use must not be given to another folder.
+        # Last in the order: the number of a descriptor in use must not be given to another folder.
         self._open[root, relative] = found
         return found
 
 
 @contextmanager
 def folder_if_there(root: Path, relative: bytes) -> Iterator[int | None]:
-    """As ``folder``, but None where there is no such folder. Raises OSError where the root itself is missing."""
+    """As ``folder``, but None if there is no such folder. Raises OSError if the root itself is missing."""
     with ExitStack() as stack:
         try:
             here = stack.enter_context(folder(root, relative))
@@ -181,17 +181,17 @@ def folder_if_there(root: Path, relative: bytes) -> Iterator[int | None]:
 
 def _enter(above: int, part: bytes, *, create: bool) -> int:
     try:
-        return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+        return os.open(part, SUBFOLDER, dir_fd=above)
     except FileNotFoundError:
         if not create:
             raise
     try:
         os.mkdir(part, 0o777, dir_fd=above)
     except FileExistsError:
-        pass  # Somebody made it in between; what it is shows when it is opened.
+        pass  # Another process made it in between; opening it shows what it is.
     else:
         synchronise(above)
-    return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+    return os.open(part, SUBFOLDER, dir_fd=above)
 
 
 def mtimes(root: Path, relative: bytes) -> Iterator[int]:
@@ -205,7 +205,7 @@ def _mtimes(here: int, depth: int) -> Iterator[int]:
     with os.scandir(here) as listing:
         names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     for name in names if depth else ():
-        below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+        below = os.open(name, SUBFOLDER, dir_fd=here)
         try:
             yield from _mtimes(below, depth - 1)
         finally:

@@ -1,4 +1,4 @@
-"""Names that are free: ``report.pdf``, ``report (2).pdf``, and never longer than a file system takes."""
+"""Choose free names: ``report.pdf``, ``report (2).pdf``, never longer than a file system takes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from attachd.fs import recognition
 #: Bytes of one name on every Linux file system (NAME_MAX, limits.h).
 NAME_MAX = 255
 
-#: So many names are tried in their order; where all are taken, the number that comes next is searched for.
+#: Names that are tried in their order; if all are taken, a search finds the next free number.
 IN_ORDER = 20
 
-#: Bytes of the longest ending that is kept when a name is shortened; what is longer is no extension.
+#: Bytes of the longest extension; a shortened name keeps it.
 _LONGEST_EXTENSION = 32
 
 
@@ -62,8 +62,8 @@ class Series:
     def free(self, taken: Callable[[bytes], bool]) -> bytes:
         """Return a name that is not *taken*: the first of the first ``IN_ORDER``, else one at the end of those that are.
 
-        Many files of one name would be looked at by each that follows: their end is found by doubling a number, and then by
-        halving, which costs as many looks as the number has bits.
+        Otherwise each of many files with one name would look at all before it. Doubling a number and then halving the step
+        finds the end with as many looks as the number has bits.
         """
         numbers = range(1, IN_ORDER + 1)
         first = next((number for number in numbers if not taken(self.name(number))), None)
@@ -85,19 +85,19 @@ def numbered(name: bytes) -> Iterator[bytes]:
     return map(Series.of(name).name, itertools.count(1))
 
 
-#: What FAT, NTFS and Windows servers take in no name; "%" itself they take.
+#: Characters that FAT, NTFS and Windows servers refuse in a name; they accept "%" itself.
 _REFUSED = frozenset(b'"*:<>?|\\') | frozenset(range(32)) | {127}
-#: Names of devices, which a Windows server takes with no ending either.
+#: Names of devices, which a Windows server refuses with any extension.
 _DEVICE = re.compile(rb"(con|prn|aux|nul|com\d|lpt\d)(\.|\Z)", re.IGNORECASE)
-#: Some file systems take less than ``NAME_MAX`` (an encrypted one 143 bytes).
+#: Some file systems take fewer bytes than ``NAME_MAX`` (an encrypted one 143).
 _SHORT = 100
 
 
 def fitting(path: bytes, ident: str) -> Iterator[bytes]:
-    """Yield other forms of a path, for a file system that refuses its names: each is taken by more file systems.
+    """Yield other forms of a path for a file system that refuses its names; more file systems accept each next form.
 
-    What is refused is written as in a URL (``%3A``), then all that is not ASCII; then names are cut. The last form is
-    *ident* with the ending, if that is plain.
+    Refused characters are written as in a URL (``%3A``), then all that are not ASCII, then names are cut. The last form is
+    *ident*, with the extension if that is plain.
     """
     parts, seen = fs_folders.split(path), {path}
     key, *below = parts
@@ -124,7 +124,7 @@ def _escaped(name: bytes, *, ascii_only: bool) -> bytes:
 
 
 def _escape(text: bytes, refused: set[int]) -> bytes:
-    """Escape these bytes, and those that are no UTF-8."""
+    """Escape these bytes, and those that are not UTF-8."""
     found = text.decode("utf-8", "surrogateescape")
     undecodable = {index for index, letter in enumerate(found) if "\udc80" <= letter <= "\udcff"}
     encoded = (letter.encode("utf-8", "surrogateescape") for letter in found)
@@ -147,27 +147,26 @@ def hidden(purpose: bytes, name: bytes) -> bytes:
 
 
 def choose(root: Path, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
-    """Return a free path for *wanted* below the root (``Series.free``), its folders numbered too where something bars the way.
+    """Return a free path for *wanted* below the root (``Series.free``); folders get numbers too if something bars the way.
 
-    Everything that is not a real folder bars a folder, and everything bars a file; symlinks are never followed. A path
-    that was *promised* to another file counts as taken. What is free now may be taken a moment later: only a rename that
-    does not replace decides. Raises OSError.
+    Anything but a real folder bars a folder, and anything bars a file; symlinks are never followed. A path that was *promised*
+    to another file counts as taken. A free path may be taken a moment later: only a rename that does not replace decides.
+    Raises OSError.
     """
     with fs_folders.Held() as held:
         return Chooser(root, held).choose(wanted, promised)
 
 
 class Chooser:
-    """Chooses paths below one root for a group of files: into which folders they go is looked at once."""
+    """Chooses paths below one root for a group of files; it looks at each folder once."""
 
     def __init__(self, root: Path, held: fs_folders.Held) -> None:
-        """Make one for a group, whose folders are *held*."""
         self._root, self._held = root, held
         self._chosen: dict[bytes, list[bytes]] = {}
         self._absent: set[bytes] = set()
 
     def choose(self, wanted: bytes, promised: Callable[[bytes], bool] = lambda _: False) -> bytes:
-        """As ``choose``, of what was promised to nobody else of the group either, if *promised* knows that."""
+        """As ``choose``. *promised* must also know what was promised to other files of the group."""
         above, name = fs_folders.divide(wanted)
         if above not in self._chosen:
             self._chosen[above] = self._folders(above)

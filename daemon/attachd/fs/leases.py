@@ -1,4 +1,4 @@
-"""Whether anybody has a file open for writing, as a read lease tells (fcntl(2), F_SETLEASE)."""
+"""Ask the kernel, by a read lease, whether a program has a file open for writing (fcntl(2), F_SETLEASE)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import errno
 import fcntl
 from enum import Enum, auto
 
-#: What is said of a file that somebody has open; also after that it waits for the next look.
+#: Why a file waits that a program has open; it waits for the next look even after that.
 STILL_OPEN = "a program still has it open for writing"
 
 
 class Writer(Enum):
-    """Whether anybody has a file open for writing at this moment."""
+    """The answer: whether a program has the file open for writing at this moment."""
 
     NOBODY = auto()  #: proven, writable mappings included
     SOMEBODY = auto()
@@ -19,15 +19,15 @@ class Writer(Enum):
 
 
 def writer(descriptor: int, *, network: bool = False) -> Writer:
-    """Ask whether anybody has the file open for writing at this moment.
+    """Ask whether a program has the file open for writing at this moment.
 
-    A read lease is granted only to a file that nobody writes (fcntl(2), F_SETLEASE): not by another hard link, a
-    duplicate or a writable mapping either. It is given back at once: held for longer, it would let every program that opens
-    the file wait for /proc/sys/fs/lease-break-time. Refused for files of other users without CAP_LEASE, and by file systems
-    without leases. SIGIO must be ignored: a writer that comes in between would end the process.
+    The kernel grants a read lease only if no program can write to the file, by another hard link, a duplicate or a writable
+    mapping either (fcntl(2), F_SETLEASE). It is returned at once: while it is held, every program that opens the file for
+    writing waits, up to /proc/sys/fs/lease-break-time. The kernel refuses it for files of other users without CAP_LEASE, and on
+    file systems without leases. SIGIO must be ignored, or a writer that comes in between would end the process.
 
-    On a *network* file system neither answer proves anything: NFS and SMB clients also refuse a lease where the server
-    has delegated nothing to them (nfs4_setlease and cifs_setlease in Linux), and others know only this machine's writers.
+    On a *network* file system neither answer proves anything. NFS and SMB clients also refuse a lease if the server has
+    delegated nothing to them (nfs4_setlease and cifs_setlease in Linux), and others know only this machine's writers.
     """
     if network:
         return Writer.UNKNOWN

@@ -1,4 +1,4 @@
-"""How a file is known again, before and after it was moved."""
+"""Recognise a file before and after it was moved."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 from attachd.fs import folders
 from attachd.model import signed64
 
-#: O_NOFOLLOW against symlinks; O_NONBLOCK because opening a FIFO would wait for its writer (open(2)).
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: For names that other users choose. O_NOFOLLOW: they may be symlinks. O_NONBLOCK: opening a FIFO would wait for its other
+#: end (open(2)).
+UNTRUSTED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ = os.O_RDONLY | UNTRUSTED
 
 #: Bytes read at once.
 CHUNK = 1 << 20
@@ -21,11 +23,11 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How a file is known again. *inode* is (device, inode) while it may be trusted: same boot, same mount.
+    """What identifies a file. *inode* is (device, inode) while that can be trusted: in the same boot, on the same mount.
 
-    Where that says nothing (a restart, another device), size and *sha256* decide; without that too, size and time.
-    *ctime_ns* is the one under which its content was last known to be *sha256*: under another one it is read. ``UNREAD``
-    never proves anything; None asks for no proof, because whatever has this inode, size and time is meant.
+    If that says nothing (after a restart, on another device), size and *sha256* decide; without a checksum, size and time.
+    Under *ctime_ns* its content was last known to be *sha256*: under another ctime the file is read. ``UNREAD`` never proves
+    anything. None asks for no proof: any file with this inode, size and time is meant.
     """
 
     size: int
@@ -35,12 +37,12 @@ class Identity:
     ctime_ns: int | None = None
 
 
-#: The ctime of what has to be read before it counts as the same.
+#: A ctime for a file that must be read before it counts as the same.
 UNREAD = -1
 
 
 class Found(Enum):
-    """What is at a path."""
+    """What lies at a path."""
 
     OURS = auto()  #: the very file
     CHANGED = auto()  #: the very file, and its content was exchanged under the same size and time
@@ -50,7 +52,7 @@ class Found(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One file at one moment: enough to tell directly afterwards, without reading, whether it is still this one."""
+    """One file at one moment: enough to decide right afterwards, without reading, whether it is still the same."""
 
     inode: tuple[int, int]
     size: int
@@ -59,7 +61,7 @@ class Pin:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Pin:
-        """Take what a stat said."""
+        """Make a pin of a stat's result."""
         inode = signed64(status.st_dev), signed64(status.st_ino)
         return cls(inode, status.st_size, signed64(status.st_mtime_ns), signed64(status.st_ctime_ns))
 

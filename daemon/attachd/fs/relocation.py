@@ -1,7 +1,7 @@
-"""A file goes back to another device: never under two names that people see, and resumable wherever it was cut off.
+"""Take a file back to another device: people never see it under two names, and an interrupted run can be resumed.
 
-The copy is made under a hidden name. The original is set aside, which shows whether somebody else took it; then the copy gets
-its name, durably, and only then the original goes. What stands where tells how far an earlier run came.
+The copy is made under a hidden name. Then the original is set aside, which shows whether a person took it meanwhile. Then the
+copy gets its name durably, and only then the original is deleted. The names that exist show how far an earlier run came.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attachd.fs.sources import Source
 
 _ASIDE, _COPY = b"aside", b"back"
 
-#: Hidden names that are tried: something that is not ours under one of them stays.
+#: Hidden names that are tried; a file that is not ours keeps its name.
 _NAMES = 20
 
 
@@ -36,10 +36,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Both ends.
+    """Both ends of the way back.
 
-    *sha256* is what an earlier run read; *read* is told what this one has, to be journalled before anything is copied. *arrived*
-    says whether intake has taken the copy up since.
+    *sha256* is what an earlier run read. *read* is called with what this run reads, to write it into the journal before anything
+    is copied. *arrived* returns True if intake has seen the copy since.
     """
 
     failed: Path
@@ -70,7 +70,7 @@ class _Ends:
         return next((name for name in self._hidden() if _digest(self.there, name) == digest), None)
 
     def free(self) -> bytes:
-        """Choose a hidden name that nothing has. Raises OSError where each has something."""
+        """Choose a hidden name that nothing has. Raises OSError if all are taken."""
         found = next((name for name in self._hidden() if recognition.status_of(self.there, name) is None), None)
         if found is None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
@@ -81,7 +81,7 @@ class _Ends:
 
 
 def relocate(job: Job) -> Outcome:
-    """Move the file, or go on with that. Raises OSError."""
+    """Move the file, or continue an earlier run. Raises OSError."""
     above, name = folders.divide(job.target)
     within, original = folders.divide(job.source)
     with folders.folder(job.failed, within) as here, folders.folder(job.inbox, above, create=True) as there:
@@ -94,7 +94,7 @@ def relocate(job: Job) -> Outcome:
 
 
 def begun(failed: Path, source: bytes) -> bool:
-    """Whether an earlier run has set the original aside. Raises OSError where that cannot be known."""
+    """Return True if an earlier run has set the original aside. Raises OSError if that cannot be known."""
     above, name = folders.divide(source)
     with folders.folder_if_there(failed, above) as here:
         return here is not None and recognition.status_of(here, free_names.hidden(_ASIDE, name)) is not None
@@ -111,7 +111,7 @@ def _begin(job: Job, ends: _Ends) -> Outcome:
 
 
 def _copy(job: Job, ends: _Ends, source: Source) -> bytes | None:
-    """Have a whole copy under a hidden name, durably, and say under which; None if the original changed meanwhile."""
+    """Make a whole, durable copy under a hidden name, and return that name. None if the original changed meanwhile."""
     try:
         digest = source.digest()
     except sources.Disturbed:
@@ -128,7 +128,7 @@ def _copy(job: Job, ends: _Ends, source: Source) -> bytes | None:
 
 
 def _discard(job: Job, ends: _Ends) -> None:
-    """Remove what an earlier run has copied, or begun to copy, of a file that somebody took since."""
+    """Remove the whole or half copy that an earlier run made of a file that a person has taken since."""
     cross_device.discard(ends.there, ends.free())
     hidden = ends.find(job.sha256) if job.sha256 is not None else None
     if hidden is not None:
@@ -136,7 +136,7 @@ def _discard(job: Job, ends: _Ends) -> None:
 
 
 def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
-    """Set the original aside, and give the copy its name. Whoever takes the original away before that has it."""
+    """Set the original aside, and give the copy its name. If a person takes the original before that, they have it."""
     try:
         rename.rename(ends.here, ends.original, ends.here, ends.aside, rename.Reserving())
     except OSError as error:
@@ -174,7 +174,7 @@ def _finish(ends: _Ends) -> Outcome:
 
 
 def _resume(job: Job, ends: _Ends) -> Outcome:
-    """An earlier run set the original aside and died: its copy has its name already, or gets it now."""
+    """Continue an earlier run that set the original aside and died: its copy has its name already, or gets it now."""
     digest = _digest(ends.here, ends.aside)
     if digest is not None and digest == job.sha256:
         hidden = ends.find(digest)

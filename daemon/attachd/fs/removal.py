@@ -1,4 +1,4 @@
-"""Takes our file out of a folder, and gives back what turned out to be somebody else's."""
+"""Remove our file from a folder, and put back what turns out to be another file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PURPOSE = b"gone"
 def put_back(folder: int, name: bytes, inbox: Path, source: bytes, dirty: Dirty) -> bytes:
     """Move whatever is under *name* to the first free path for *source* in the inbox, and return that. Raises OSError.
 
-    Its own name, if nobody has taken it meanwhile: there a person expects it.
+    That is its own name unless something has taken it meanwhile: a person expects it there.
     """
     while True:
         free = free_names.choose(inbox, source)
@@ -38,9 +38,9 @@ def remove(
 ) -> None:
     """Remove our file from the inbox, and nothing else. Raises OSError.
 
-    There is no unlink by inode: it is renamed aside first, and what was renamed is looked at before it is lost. What
-    somebody put under this name a moment ago is put back, and so is what was written to the file since it was copied:
-    it is read, unless it is the *held* one, and nobody has touched that since.
+    There is no unlink by inode. So the file is renamed aside first, and examined before it is lost: a file that a person put
+    there a moment ago goes back, and so does ours if a program wrote to it since it was copied. To find that out it is read,
+    unless it is the *held* file and undisturbed.
     """
     name = folders.divide(source)[1]
     aside = free_names.hidden(_PURPOSE, name)
@@ -61,7 +61,7 @@ def _is(folder: int, name: bytes, held: Source) -> bool:
 
 
 def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed: bool, dirty: Dirty) -> None:
-    """Deal with what ``remove`` set aside, perhaps before a crash: ours goes if it is *filed*, all else is put back."""
+    """Deal with what ``remove`` set aside, perhaps before a crash: delete our file if it is *filed*, put back anything else."""
     aside = free_names.hidden(_PURPOSE, folders.divide(source)[1])
     found, _ = recognition.examine(folder, aside, identity, copied=True)
     if found is Found.OURS and filed:
@@ -71,13 +71,10 @@ def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed
         put_back(folder, aside, inbox, source, dirty)
 
 
-# Deletes a file that was filed, and nothing else that may lie under its name by now.
-
-
 def clear(root: Path, target: bytes, identity: Identity) -> Found:
-    """Delete the file if it is the very one, durably; says what lay there. Repeat it after a crash. Raises OSError.
+    """Delete a filed file durably if it is the very one, and return what lay there. Repeat it after a crash. Raises OSError.
 
-    What somebody put under the name, be it at the last moment, stays.
+    Another file that a person put under the name stays, even if that happened at the last moment.
     """
     above, name = folders.divide(target)
     with folders.folder_if_there(root, above) as folder:

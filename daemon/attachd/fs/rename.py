@@ -1,4 +1,4 @@
-"""Renames that never replace a file, also where the file system cannot promise it."""
+"""Rename without ever replacing a file, even if the file system cannot promise that."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _UNABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
-#: Errors that say that the new name, or a folder on the way to it, is taken by something else.
+#: Errors that mean: something else has the new name, or that of a folder on the way to it.
 IN_THE_WAY = frozenset(code for code, reach in errors.MOVES.items() if reach is errors.Reach.WAY)
 
 
 @dataclass(frozen=True, slots=True)
 class Reserving:
-    """How a name is reserved where renames always replace.
+    """How a name is reserved on a file system whose renames always replace.
 
-    *reserved* is told (device, inode) of an empty file at the target before it is renamed over; *resumed* is what an
-    earlier run was told, so that its reservation is recognised.
+    *reserved* is called with (device, inode) of an empty file at the target before the rename replaces it. *resumed* is what an
+    earlier run was called with, so that its reservation is recognised.
     """
 
     reserved: Callable[[int, int], None] | None = None
@@ -38,7 +38,7 @@ class Reserving:
 def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
     """Rename at once or raise OSError: EEXIST where anything has the new name, EINVAL or ENOSYS where it cannot be.
 
-    By ctypes, because Python has no renameat2(2). The one place that tests replace: their fakes cannot see it.
+    It uses ctypes, because Python has no renameat2(2). Tests replace this function, because fakes of os cannot see the call.
     """
     if not hasattr(_LIBC, "renameat2"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -72,7 +72,7 @@ def _rename_over_reservation(from_folder: int, name: bytes, to_folder: int, new:
     try:
         if reserving.reserved:
             reserving.reserved(*reservation)
-        # Who writes into the reservation between this look and the rename loses that; nothing narrower exists on NFS.
+        # A program that writes into the reservation between this look and the rename loses that; NFS has nothing narrower.
         if not is_reservation(to_folder, new, reservation):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
         os.rename(name, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
@@ -91,7 +91,7 @@ def _reserve(folder: int, name: bytes) -> tuple[int, int]:
 
 
 def is_reservation(folder: int, name: bytes, reservation: tuple[int, int]) -> bool:
-    """Say whether the name still is the empty file that was reserved."""
+    """Return True if the name is still the empty file that was reserved."""
     status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode) or status.st_size:
         return False

@@ -1,6 +1,6 @@
-"""Notices that an open file was written to, or its times set, even if all of that happened between two looks.
+"""Notice that an open file was written to, or its times set, even if all of that happened between two looks.
 
-By inotify(7), on the file itself. It does not notice a store to memory that was mapped before, nor what another machine
+It uses inotify(7) on the file itself, which notices neither a store to memory that was mapped before, nor what another machine
 does to a file on a share.
 """
 
@@ -37,16 +37,16 @@ class Wire:
 
     @property
     def tripped(self) -> bool:
-        """Whether the file was written to, or its times or mode were set, since the wire was made or armed again."""
+        """Return True if the file was written to, or its times or mode were set, since the wire was made or armed again."""
         return self._wires.has_tripped(self._number)
 
     def rearm(self) -> None:
-        """Forget what happened so far: what the file holds is about to be read."""
+        """Forget what happened so far, because the file is about to be read."""
         self._wires.rearm(self._number)
 
 
 class _Wires:
-    """All wires of this process. Their inotify instance is kept open: closing one waits for milliseconds in the kernel."""
+    """All wires of this process. Their inotify instance stays open, because closing one takes the kernel milliseconds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -100,7 +100,7 @@ _wires = _Wires()
 
 @contextmanager
 def stretched(file: int) -> Iterator[Wire | None]:
-    """Watch an open file; None where the kernel grants no watch, so that nothing is known."""
+    """Watch an open file; None if the kernel grants no watch, so that nothing is known."""
     number = _wires.add(file)
     try:
         yield None if number is None else Wire(_wires, number)

@@ -22,7 +22,7 @@ from attachd.intake.files import Found, Seen
 from attachd.intake.gates import Marker
 from attachd.intake.identity import Rival
 from attachd.intake.truncation import Endings
-from attachd.journal import admission, identity, rows
+from attachd.journal import admission, identity, moved_issues, rows
 from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
 from attachd.journal.rows import EVERY, Row
@@ -230,7 +230,7 @@ class Admitting:
                     settled[row.id] = lacks
 
     def _claim(self, connection: sqlite3.Connection, doubt: Doubt, sha256: bytes) -> admission.Claim | None:
-        keys = identity.keys_of(connection, self._key)
+        keys = moved_issues.keys_of(connection, self._key)
         return claim(doubt, sha256, keys, self._has_left)
 
     def _has_left(self, failed: Row) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from attachd.fs import folders
 from attachd.intake import inotify, mounts
 from attachd.intake.inotify import CANARY, Watch
 from attachd.intake.mounts import Mount
@@ -80,8 +81,6 @@ PROVE_SECONDS = 600.0
 
 #: In so many scans files must have been found of which no event told, before a mount is called deaf.
 _SCANS_UNTIL_DEAF = 2
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _REFUSED = "the kernel grants no instance of inotify (sysctl fs.inotify.max_user_instances)"
 _EXHAUSTED = "the kernel grants no more watches (sysctl fs.inotify.max_user_watches)"
@@ -258,7 +257,7 @@ class Coverage:
         path = os.path.join(mount.point, os.fsencode(inbox_marker.FOLDER)) if own else mount.point
         top = path[len(self._root) + 1 :].partition(b"/")[0]
         try:
-            nest = os.open(path, _FOLDER)
+            nest = os.open(path, folders.SUBFOLDER)
         except OSError:
             yield None
             return

@@ -13,7 +13,7 @@ from attachd.intake import files
 from attachd.intake.examine import Free, Network, as_it_is, examine, is_closed, lies_there, status_at
 from attachd.intake.files import Entry, fingerprint
 from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, where
-from attachd.journal import admission, identity, rows
+from attachd.journal import admission, identity, moved_issues, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.share.inbox_marker import Guard
@@ -41,7 +41,7 @@ def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate],
         if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
             evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
     with journal.transaction_for_reading() as connection:
-        evidence.keys = identity.keys(connection, key)
+        evidence.keys = moved_issues.keys_of(connection, key)
         wanted = _candidates(connection, evidence.keys, [each.entry for each in found], guard.epoch)
     suspects = {row.id: row for rows in wanted.values() for row in rows}
     evidence.lost = {row.id: row for row in suspects.values() if _is_away(guard, row, network)}
@@ -57,7 +57,7 @@ def rivals(
 ) -> dict[int, list[Rival]]:
     """Find the rows that were sent to this issue and whose own file may be a new one of these *sizes*, by size."""
     with journal.transaction_for_reading() as connection:
-        sent = identity.sent(connection, identity.keys(connection, key), sizes)
+        sent = identity.sent(connection, moved_issues.keys_of(connection, key), sizes)
     found: dict[int, list[Rival]] = {}
     for row in sent:
         if (place := whereabouts(guard, row, network)) is not Where.HERE:
@@ -144,7 +144,7 @@ def departing(
         return [
             row
             for row in current
-            if not any((key, row.size) in unsettled for key in identity.keys(connection, row.folder_key))
+            if not any((key, row.size) in unsettled for key in moved_issues.keys_of(connection, row.folder_key))
             and (not row.at_path or (may_count(row, moment, apart) and lies_there(guard.inbox, row.path) is False))
         ]
 

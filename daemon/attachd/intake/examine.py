@@ -6,7 +6,6 @@ A settled file must be readable now and movable afterwards; else it is blocked, 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -16,15 +15,12 @@ from pathlib import Path
 import structlog
 
 from attachd import errors
-from attachd.fs import folders, leases, permissions, relocation
+from attachd.fs import folders, leases, permissions, recognition, relocation
 from attachd.intake import gates
 from attachd.intake.files import Entry, fingerprint
 from attachd.model import Fingerprint
 
 log = structlog.get_logger()
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ def examine(
         reason = permissions.bar(folder, name, inbox, above)
         if reason:
             return Bar(reason)
-        descriptor = os.open(name, _READ, dir_fd=folder)
+        descriptor = os.open(name, recognition.READ, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return Moving()
@@ -88,10 +84,8 @@ def _examine_open(descriptor: int, print_: Fingerprint, gate: Gate, *, checksum:
         return passed
     if not checksum:
         return Free(lacks=passed.lacks)
-    digest = hashlib.sha256()
-    while chunk := os.read(descriptor, _CHUNK):
-        digest.update(chunk)
-    return Free(digest.digest(), passed.lacks) if _is(os.fstat(descriptor), print_) else Moving()
+    digest = recognition.digest_from(descriptor)
+    return Free(digest, passed.lacks) if _is(os.fstat(descriptor), print_) else Moving()
 
 
 def is_closed(descriptor: int) -> gates.Go | gates.Wait:
@@ -113,7 +107,7 @@ def anew(inbox: Path, entry: Entry) -> Entry:
     above, name = folders.divide(entry.path)
     try:
         with folders.folder(inbox, above) as folder:
-            descriptor = os.open(name, _READ, dir_fd=folder)
+            descriptor = os.open(name, recognition.READ, dir_fd=folder)
     except OSError:
         return entry
     try:

@@ -24,7 +24,6 @@ DEPTH = 32
 #: So many folders that lie too deep are named; what lies in others is counted with the last of these.
 MOST_NAMED = 20
 TOO_DEEP = f"it lies deeper than {DEPTH} folders; move what is in it directly into the issue's folder"
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Hidden = Callable[[bytes, bool], str | None]
 #: Is told of each folder that is open and about to be listed; says why nothing of it may be taken, None where it may.
@@ -65,7 +64,7 @@ class Walk:
     def below(self, parent: int, path: bytes, depth: int = 0) -> Iterator[Entry]:
         """Yield the regular files of the folder *path*, whose name is looked up in the descriptor *parent*."""
         try:
-            folder = os.open(path.rpartition(b"/")[2], FOLDER, dir_fd=parent)
+            folder = os.open(path.rpartition(b"/")[2], fs_folders.SUBFOLDER, dir_fd=parent)
         except OSError as error:
             self.troubles.append((path, why(error)))
             return

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
+from attachd.fs import folders
 from attachd.intake import evidence, examine, listing_cache, mounts, router
 from attachd.intake import files as intake_files
 from attachd.intake.coverage import Coverage
@@ -28,7 +28,6 @@ from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
 from attachd.share.inbox_marker import Guard
-from attachd.turns import Turns
 
 # How long scanning takes, as far as it is work and not a wait for a file system that does not answer.
 
@@ -55,10 +54,6 @@ class Effort:
         now = self._clock.boot()
         self._spent += min(now - self._last, _LONGEST_STEP)
         self._last = now
-
-    def waited(self) -> None:
-        """What passed since the last step was no work: others had their turn."""
-        self._last = self._clock.boot()
 
     def each(self, things: Iterable[_T]) -> Iterator[_T]:
         """The same *things*, each a step."""
@@ -110,11 +105,10 @@ class Visiting:
         guard: Guard,
         coverage: Coverage | None,
         beat: Callable[[], None],
-        turns: Turns,
     ) -> None:
         """Make one for the life of the process; the arguments are those of ``scanning.Scanner``."""
         self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
-        self._coverage, self._beat, self._turns, self.effort = coverage, beat, turns, Effort(clock)
+        self._coverage, self._beat, self.effort = coverage, beat, Effort(clock)
         self._router = router.of(config)
         self._endings, self._left_alone = Endings(), LeftAlone()
         self._nested = Nested(journal)
@@ -173,7 +167,7 @@ class Visiting:
         self._beat()
         began = self._clock.wall()
         try:
-            folder = os.open(name, intake_files.FOLDER, dir_fd=inbox)
+            folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
         except OSError:
             return None
         try:
@@ -245,10 +239,8 @@ class Visiting:
         files = known = new = 0
         for entries in _chunks(self.effort.each(walk.below(inbox, name))):
             self._beat()
-            with self._turn():
-                recognised = settling.recognise(entries)
-            with self._turn():
-                seen = settling.settle(recognised)
+            recognised = settling.recognise(entries)
+            seen = settling.settle(recognised)
             files += seen.known
             known += seen.rows - seen.undecided
             new += seen.new
@@ -260,14 +252,6 @@ class Visiting:
         for below, reason in self.hiding.broken.items():
             hold_back(self._journal, below, reason, self._moment())
         return files, known
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Work in turn; to wait for it is no effort."""
-        self.effort.step()
-        with self._turns.taken():
-            self.effort.waited()
-            yield
 
     def _network(self, path: bytes) -> bool:
         return self._coverage is not None and self._coverage.shared(path)

@@ -10,6 +10,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from attachd import errors, gitignore
+from attachd.fs import recognition
 from attachd.fs.leases import Writer, writer
 from attachd.gitignore import Brackets, NoPattern, Pattern
 from attachd.intake import ignore_patterns
@@ -28,7 +29,6 @@ LONGEST_LINE = 1024
 _REMEMBERED = 8
 #: Characters of a line that a sentence shows.
 _SHOWN = 60
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read(folder: int, *, network: bool = False) -> Patterns | Broken | Unread | 
     On a *network* file system nothing tells whether it is being written.
     """
     try:
-        descriptor = os.open(NAME, _OPEN, dir_fd=folder)
+        descriptor = os.open(NAME, recognition.READ, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None

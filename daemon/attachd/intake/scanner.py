@@ -23,12 +23,11 @@ from attachd.intake.coverage import Coverage
 from attachd.intake.folder_scan import Report, Visiting
 from attachd.intake.inotify import INBOX
 from attachd.intake.listing_cache import Folder, Listing
-from attachd.journal import admission, database, identity, rows
+from attachd.journal import admission, database, identity, moved_issues, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
 from attachd.share.inbox_marker import Guard, Mount, Sight
-from attachd.turns import Turns
 
 log = structlog.get_logger()
 
@@ -47,14 +46,13 @@ class Scanner:
         guard: Guard,
         coverage: Coverage | None = None,
         beat: Callable[[], None] = lambda: None,
-        turns: Turns | None = None,
     ) -> None:
         """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged.
 
-        *beat* is called whenever it got on; files are looked at in its *turns* with other threads.
+        *beat* is called whenever it got on.
         """
         self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
-        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step, turns or Turns())
+        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step)
         self._beat, self.effort, self._rescan_seconds = beat, self._visiting.effort, config.settle.rescan_seconds
         self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
         # Nothing that was found on another mount or in another term counts.
@@ -180,7 +178,7 @@ class Scanner:
         sighted = self._visiting.sighted(gone) if gone else set[int]()
         with self._journal.transaction(durable=False) as connection:
             for row in gone:
-                if row.id in sighted or blind & identity.keys(connection, row.folder_key):
+                if row.id in sighted or blind & moved_issues.keys_of(connection, row.folder_key):
                     continue
                 if rows.find(connection, row.id) == row:
                     admission.depart(connection, row, moment)

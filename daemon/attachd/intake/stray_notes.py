@@ -18,7 +18,7 @@ import structlog
 
 from attachd.fs import folders, recognition
 from attachd.intake.files import Entry
-from attachd.journal import identity, rows
+from attachd.journal import identity, moved_issues, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
@@ -173,7 +173,7 @@ def _described(connection: sqlite3.Connection, ident: str) -> Row | None:
 
 
 def _same_issue(connection: sqlite3.Connection, row: Row, key: str) -> bool:
-    return bool(identity.keys_of(connection, key) & {row.folder_key, row.issue})
+    return bool(moved_issues.keys_of(connection, key) & {row.folder_key, row.issue})
 
 
 def _came_into(connection: sqlite3.Connection, described: Row, note: bytes) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The journal copied while it is in use, and put back. What is put back is old: nothing that it calls unfinished is believed."""
+"""Copy the journal while it is in use, and put a copy back. A copy is old, so nothing that it calls unfinished is believed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from attachd.errors import Mistake, Problem
 from attachd.journal import contested, database, terms, timeline
 from attachd.journal.database import FILE_NAME
 
-#: What the journal that was there before is called after ``restore``; a later one gets a number behind it.
+#: The name of the earlier journal after ``restore``; the next one gets a number.
 BEFORE = f"{FILE_NAME}.before-restore"
 _FRESH = f"{FILE_NAME}.restoring"
-#: What is added to a refusal that may be out of date.
+#: Added to the reason of a refusal that may be out of date.
 MAY_BE = "it may have been attached since: look at the issue before you move it back"
 #: SQLite's own files beside a database (sqlite.org/tempfiles.html); they belong to it under any name.
 _BESIDE = ("-wal", "-shm")
@@ -26,8 +26,8 @@ _BESIDE = ("-wal", "-shm")
 def backup(folder: Path, target: Path) -> int:
     """Copy the journal in *folder* to the new file *target* (0600), as it is at one moment, while the service works.
 
-    On disk when this returns, whole; where it fails there is no *target*. Returns its bytes. Raises ``FileNotFoundError`` where
-    there is no journal, and ``errors.Mistake`` where *target* is there already or cannot be written.
+    When this returns, the copy is whole and on disk; if it fails there is no *target*. Return its bytes. Raises
+    ``FileNotFoundError`` if there is no journal, and ``errors.Mistake`` if *target* exists or cannot be written.
     """
     journal = database.open_for_reading(folder)
     if journal is None:
@@ -58,14 +58,14 @@ def backup(folder: Path, target: Path) -> int:
 
 
 def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
-    """Put the copy *source* in the place of the journal in *folder*, on which no service may work.
+    """Put the copy *source* in the place of the journal in *folder*. No service may use that journal.
 
-    The journal that was there is kept beside it. In the new one every unfinished file is in doubt, with or without a row: it may
-    have been attached since the copy was made, so it is looked up in Jira before anything is sent. Dies this in between, there
-    is no journal, and the next start knows that one was lost, which means the same.
+    The earlier journal is kept beside it. In the new one every unfinished file is in doubt, with or without a row: it may have
+    been attached since the copy was made, so attachd looks it up in Jira before it sends anything. After a crash in between
+    there is no journal, and the next start notices that one was lost, which means the same.
 
-    *source* is what ``checked`` has found to be whole. Returns how many unfinished files it knows, and where the earlier journal
-    is. Raises ``errors.Mistake`` for one of a later version.
+    ``checked`` has found *source* to be whole. Return how many unfinished files it knows, and where the earlier journal is.
+    Raises ``errors.Mistake`` for a later version.
     """
     fresh, current = folder / _FRESH, folder / FILE_NAME
     _remove(fresh)
@@ -83,7 +83,7 @@ def restore(folder: Path, source: Path) -> tuple[int, Path | None]:
 
 
 def checked(source: Path) -> str | None:
-    """See that a copy is a whole journal; the id of its inbox, None where it does not say. Raises ``errors.Mistake`` (1)."""
+    """Check that a copy is a whole journal, and return the id of its inbox, or None. Raises ``errors.Mistake`` (1)."""
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             found = copy.execute("PRAGMA quick_check").fetchone()[0]
@@ -99,8 +99,8 @@ def checked(source: Path) -> str | None:
 
 
 def _last_id(current: Path) -> int:
-    """The highest id that the journal which is there has given; 0 where there is none, or it cannot be read."""
-    # Not read-only: only who may write takes SQLite's files beside it away again.
+    """Return the highest id that the current journal has given; 0 if there is none, or it cannot be read."""
+    # Not read-only: only a writer removes SQLite's files beside it again.
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"{current.as_uri()}?mode=rw", uri=True)) as old:
         return int((old.execute("SELECT seq FROM sqlite_sequence WHERE name = 'file'").fetchone() or (0,))[0])
     return 0
@@ -122,7 +122,7 @@ def _prepare(source: Path, fresh: Path, last_id: int) -> int:
                 "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'file'", (last_id,)
             ).rowcount:
                 connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('file', ?)", (last_id,))
-        # All of it in the one file that is renamed: SQLite does not tell of a WAL that it could not fold in, as on a full disk.
+        # Only one file is renamed. SQLite reports no error if it cannot fold the WAL in, for example on a full disk.
         journal.rows("PRAGMA journal_mode = DELETE")
     finally:
         journal.close()
@@ -133,11 +133,11 @@ def _prepare(source: Path, fresh: Path, last_id: int) -> int:
 
 
 def doubt(connection: sqlite3.Connection, now: float) -> int:
-    """Believe nothing of a journal that is older than what was sent since: whatever may have been sent is looked up first.
+    """Put every unfinished file of an old journal in doubt, and return how many there are.
 
-    A file may have been attached since it was last changed. What was in doubt is looked up as often as if its last attempt
-    were of this moment, for another's may be. What has lost its path is found again as a new file, if it is there. What was
-    refused and lies in the inbox still goes to failed, as one that may be attached. Returns how many files are unfinished.
+    Any of them may have been attached since the copy was made. Files in doubt get all their looks again. A file that lost its
+    path is found as a new one, if it exists. A refused file that still lies in the inbox goes to failed, as one that may be
+    attached.
     """
     connection.execute("UPDATE file SET state = 'READY', due = 0, wait = 0 WHERE state = 'SENDING' AND sha256 IS NULL")
     connection.execute(
@@ -168,7 +168,7 @@ def doubt(connection: sqlite3.Connection, now: float) -> int:
 
 
 def _put_aside(folder: Path, current: Path) -> Path | None:
-    """Rename the journal that is there, with what SQLite has beside it and would take for the new one's; None if none is."""
+    """Rename the current journal, if any, with SQLite's files beside it, which SQLite would take for the new one's."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"{current.as_uri()}?mode=rw", uri=True)) as old:
         old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     there = [suffix for suffix in ("", *_BESIDE) if current.with_name(current.name + suffix).exists()]
@@ -190,7 +190,7 @@ def _free(folder: Path) -> Path:
 
 
 def _remove(fresh: Path) -> None:
-    """Whatever was begun: with SQLite's files, and the copy that a migration keeps."""
+    """Remove an unfinished journal, SQLite's files beside it, and the copy that a migration keeps."""
     for path in fresh.parent.glob(f"{fresh.name}*"):
         path.unlink()
 

@@ -45,12 +45,6 @@ def knows(connection: sqlite3.Connection, issue: str) -> bool:
     return connection.execute(f"{sent} UNION ALL {unsent} LIMIT 1", {"issue": issue}).fetchone() is not None
 
 
-def issue_of(connection: sqlite3.Connection, key: str) -> str:
-    """The key under which an issue is known to be reached; the same one unless it was moved."""
-    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (key,)).fetchone()
-    return str(found[0]) if found else key
-
-
 def pause(connection: sqlite3.Connection, issue: str, now: float, seconds: float | None) -> Pause:
     """Pause one issue ("": everything) until ``resume``, or for so many seconds. An earlier one by hand is replaced."""
     earlier = pauses.find(connection, Scope.OPERATOR, issue)

@@ -13,8 +13,8 @@ import shutil
 import sqlite3
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +31,15 @@ FILE_NAME = "journal.db"
 
 
 class Journal:
-    """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock.
-
-    ``aside``: within what context a commit waits for the disk. It ends when the journal's lock is free again. ``clock`` is the
-    machine's.
-    """
+    """One open journal. Threads share it; ``transaction`` and ``rows`` take its lock."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """Wrap an open *connection* to *path*; use ``open_journal`` or ``open_for_reading``."""
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
-        self.aside: Callable[[], AbstractContextManager[object]] = nullcontext
         self.clock = Clock()
-        #: Why nothing can be written down, as SQLite says it, and since when by the wall clock; None while what is written is
-        #: durable.
+        #: SQLite's reason why nothing can be written, and since when (wall clock); None while transactions are durable.
         self.failing: tuple[str, float] | None = None
         self._data_version = int(self.value("PRAGMA data_version"))
 
@@ -53,28 +47,27 @@ class Journal:
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Change the journal: everything within is durable when this returns, or nothing of it is.
 
-        Not *durable*, it survives the process, and a power cut only from the next durable one on: for what a look at the
-        inbox would find out again. The order in which transactions come to the disk is kept.
+        If not *durable*, it survives the end of the process, but a power cut only after the next durable one: enough for what
+        a scan would find out again. Transactions reach the disk in their order.
 
         ``BEGIN IMMEDIATE``, because a deferred transaction that reads first and writes later fails at once when another
         process wrote in between (https://sqlite.org/lang_transaction.html).
         """
-        with ExitStack() as waiting, self._lock:
+        with self._lock:
             if durable:
-                yield from self._within_transaction(lambda: waiting.enter_context(self.aside()))
+                yield from self._within_transaction()
                 return
-            # In WAL mode NORMAL only leaves out the synchronisation at each commit (sqlite.org/pragma.html).
+            # In WAL mode NORMAL only omits the sync at each commit (sqlite.org/pragma.html).
             self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
                 yield from self._within_transaction()
             finally:
                 self._connection.execute("PRAGMA synchronous = FULL")
 
-    def _within_transaction(self, before_commit: Callable[[], object] = lambda: None) -> Iterator[sqlite3.Connection]:
+    def _within_transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
-            before_commit()
             self._connection.execute("COMMIT")
             self.failing = None
         except BaseException as error:
@@ -85,33 +78,33 @@ class Journal:
             raise
 
     def note(self, error: sqlite3.OperationalError) -> None:
-        """Remember that its disk fails, if it does; the next transaction that is durable makes it forgotten."""
+        """Remember that the journal's disk fails, if *error* says so. The next durable transaction forgets it."""
         if errors.disk_fails(error) and self.failing is None:
             self.failing = str(error), self.clock.wall()
 
     @contextmanager
     def transaction_for_reading(self) -> Iterator[sqlite3.Connection]:
-        """Read several things; works on a journal that was opened for reading."""
+        """Read several things; also works on a journal that was opened for reading."""
         with self._lock:
             yield self._connection
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
-        """Read; the list is complete, so that no snapshot stays open (an open one lets the WAL grow without end)."""
+        """Read the complete list: a snapshot that stays open would let the WAL grow without end."""
         with self._lock:
             return self._connection.execute(sql, parameters).fetchall()
 
     def value(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
-        """Read the first column of the first row; None where there is none."""
+        """Read the first column of the first row, or None."""
         found = self.rows(sql, parameters)
         return found[0][0] if found else None
 
     def timeline(self) -> Timeline:
-        """Read how the journal's time goes with the wall clock's: what people are shown is in the latter."""
+        """Read how to convert the journal's times to the wall clock's, which people are shown."""
         with self._lock:
             return timeline.read(self._connection, self.clock)
 
     def changed_by_others(self) -> bool:
-        """Whether another process has written to it since this was asked last; reads a counter, and writes nothing.
+        """Return True if another process has written to it since the last call. Reads a counter, and writes nothing.
 
         See https://sqlite.org/pragma.html#pragma_data_version.
         """
@@ -119,18 +112,18 @@ class Journal:
         return self._data_version != before
 
     def reserve(self) -> None:
-        """Keep room for the index of its log; to be called now and then. A full disk takes none of what there is already."""
+        """Keep room for the index of the write-ahead log. Call it now and then; a full disk cannot take the room back."""
         with self._lock, suppress(OSError):
             shared_memory.reserve(self.path)
 
     def close(self) -> None:
-        """Close it; the last connection also folds the WAL back into the file."""
+        """Close the journal; the last connection also folds the WAL back into the file."""
         with self._lock:
             self._connection.close()
 
 
 def get(connection: sqlite3.Connection, key: str) -> Any:
-    """Read one of the journal's own facts (site, inbox id, epoch ...); None where it is not known."""
+    """Read one of the journal's own facts (site, inbox id, epoch ...), or None."""
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return row[0] if row else None
 
@@ -143,23 +136,23 @@ def put(connection: sqlite3.Connection, key: str, value: str | float) -> None:
 
 
 def increment(connection: sqlite3.Connection, key: str, by: int = 1) -> int:
-    """Count *key* up and return it; it begins at 0."""
+    """Increment *key*, which begins at 0, and return it."""
     put(connection, key, (get(connection, key) or 0) + by)
     return int(get(connection, key))
 
 
 def open_journal(folder: Path) -> Journal:
-    """Open the journal in *folder*, creating the folder (0700) and it where they are missing.
+    """Open the journal in *folder*, and create the folder (0700) and the journal if they are missing.
 
-    Raises ``errors.Mistake``: 78 for a journal of a later version, and where it is damaged or may not be written; 75 where
-    the disk is full or fails.
+    Raises ``errors.Mistake``: 78 if the journal is of a later version, is damaged or may not be written; 75 if the disk is full
+    or fails.
     """
     make_folder(folder)
     return open_at(folder / FILE_NAME)
 
 
 def make_folder(folder: Path) -> None:
-    """Make the journal's folder (0700) where it is missing. Raises ``errors.Mistake`` (78; 75 where the disk fails)."""
+    """Make the journal's folder (0700) if it is missing. Raises ``errors.Mistake`` (78; 75 if the disk fails)."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -167,7 +160,7 @@ def make_folder(folder: Path) -> None:
 
 
 def open_at(path: Path) -> Journal:
-    """Open the journal in the file *path*, as ``open_journal``; its folder is there."""
+    """Open the journal in the file *path*, as ``open_journal``; its folder must exist."""
     try:
         if not shared_memory.is_safe(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -182,10 +175,10 @@ def open_at(path: Path) -> Journal:
 
 
 def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
-    """Open it without changing anything, also beside a running daemon; None where there is no journal, or only the empty
-    file of one whose making was cut short.
+    """Open the journal without changing anything, also beside a running daemon. None if there is none, or only the empty file
+    that a crash left.
 
-    One of an earlier version is refused (``errors.Mistake``) unless *older*: of that only the table ``meta`` can be relied on.
+    Raises ``errors.Mistake`` for an earlier version unless *older*: of such a journal only the table ``meta`` can be relied on.
     """
     path = folder / FILE_NAME
     if not path.exists():
@@ -207,9 +200,9 @@ def open_for_reading(folder: Path, *, older: bool = False) -> Journal | None:
 
 @contextmanager
 def changing(folder: Path) -> Iterator[sqlite3.Connection | None]:
-    """One transaction of a verb, beside a running daemon or without one; None where there is no journal.
+    """Begin one transaction of a verb, beside a running daemon or without one; None if there is no journal.
 
-    Raises ``errors.Mistake`` where it cannot be written: by this user, on a full disk, or because it is of another version.
+    Raises ``errors.Mistake`` if the journal cannot be written: by this user, on a full disk, or because of its version.
     """
     reading = open_for_reading(folder)
     if reading is None:
@@ -227,11 +220,11 @@ def changing(folder: Path) -> Iterator[sqlite3.Connection | None]:
 
 
 def _connect_beside(path: Path, mode: str) -> sqlite3.Connection:
-    """As a verb, beside a running daemon or without one; a full disk keeps nobody from reading."""
+    """Connect as a verb, beside a running daemon or without one. Reading works on a full disk."""
     if shared_memory.is_safe(path):
         return _connect(f"file:{urllib.parse.quote(str(path))}?mode={mode}")
-    # Nobody has it open. Alone, SQLite keeps the index in its own memory (sqlite.org/wal.html, "Use of WAL Without
-    # Shared-Memory"); for that it has to lock the file, and so to open it for writing.
+    # No other process has it open. SQLite then keeps the index in its own memory (sqlite.org/wal.html, "Use of WAL Without
+    # Shared-Memory"), for which it has to lock the file, and so to open it for writing.
     connection = _connect(f"file:{urllib.parse.quote(str(path))}?mode=rw")
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     return connection
@@ -240,15 +233,17 @@ def _connect_beside(path: Path, mode: str) -> sqlite3.Connection:
 def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
     connection.row_factory = sqlite3.Row
-    # Each statement that fires a trigger can be undone by itself, and for that would open a file in /var/tmp, which takes longer
-    # than the statement and may be full (sqlite.org/tempfiles.html, "Statement Journal Files").
+    # To undo a statement that fires a trigger, SQLite would open a file in /var/tmp, which takes longer than the statement and
+    # may be full (sqlite.org/tempfiles.html, "Statement Journal Files").
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 
 def _version_if_made(connection: sqlite3.Connection) -> int:
-    """The version; 0 too where the making was cut short at its first page: a rollback journal writes that, before there is a WAL,
-    and who only reads cannot roll it back (sqlite.org/rescode.html, SQLITE_READONLY_ROLLBACK).
+    """Return the version, or 0 if a crash cut the making short at its first page.
+
+    SQLite writes that page with a rollback journal, before there is a WAL, and a reader cannot roll it back
+    (sqlite.org/rescode.html, SQLITE_READONLY_ROLLBACK).
     """
     try:
         return _version(connection)
@@ -292,7 +287,7 @@ def _keep_copy(path: Path, connection: sqlite3.Connection, version: int) -> None
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on disk."""
+    """Sync a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -323,7 +318,7 @@ def _outdated(path: Path, version: int) -> errors.Mistake:
 
 
 def unusable(path: Path, error: Exception) -> errors.Mistake:
-    """What is said where the journal cannot be read or written: 75 where that passes by itself, else 78."""
+    """Explain that the journal cannot be read or written: 75 if that can pass by itself, else 78."""
     return errors.Mistake(
         errors.Problem(
             str(path),

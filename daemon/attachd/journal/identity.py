@@ -1,4 +1,4 @@
-"""Which rows a file may be: by its path, its inode, its content, and what notes say of it."""
+"""Find the rows that a file may be: by its path, its inode, its content, and what notes say about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attachd.model import Fingerprint
 
 
 def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[bytes, rows.Row]:
-    """The unfinished rows of what lies at *paths* (at most some thousands)."""
+    """Return the unfinished rows of what lies at *paths* (a few thousand at most)."""
     wanted = rows.filled(paths)
     found = connection.execute(
         rows.SELECT + f"WHERE path IN ({rows.marks(wanted)}) AND generation = 0 AND finished_at IS NULL", wanted
@@ -21,10 +21,10 @@ def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[byt
 def at_inodes(
     connection: sqlite3.Connection, prints: Collection[Fingerprint], epoch: int
 ) -> dict[tuple[int, int, int, int], list[rows.Row]]:
-    """Unfinished rows that had one of these inodes, with its size and mtime, in this epoch: a file may have been renamed.
+    """Return unfinished rows that had one of these inodes, with its size and mtime, in this epoch: the file may be renamed.
 
-    By device, inode, size and mtime. Also those whose path holds other content now: files are renamed over each other, as
-    logs are.
+    The keys are device, inode, size and mtime. Rows whose path holds other content now are included, because programs rename
+    files over each other, as logs are rotated.
     """
     wanted = {content(print_) for print_ in prints}
     inodes = rows.filled([print_.ino for print_ in prints])
@@ -40,16 +40,8 @@ def at_inodes(
 
 
 def content(print_: Fingerprint) -> tuple[int, int, int, int]:
-    """What stays of a file that is renamed: device, inode, size and mtime."""
+    """Return what a rename does not change: device, inode, size and mtime."""
     return print_.dev, print_.ino, print_.size, print_.mtime_ns
-
-
-def keys(connection: sqlite3.Connection, folder_key: str) -> frozenset[str]:
-    """All keys under which the issue of this one is known: those of before it was moved, too."""
-    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (folder_key,)).fetchone()
-    issue = found[0] if found else folder_key
-    former = connection.execute("SELECT folder_key FROM moved WHERE issue = ?", (issue,))
-    return frozenset({folder_key, issue, *(record[0] for record in former)})
 
 
 #: What was sent, or is being sent, and is not finished; with the indexes of it.
@@ -59,9 +51,9 @@ _EVER_DOUBTFUL = f"INDEXED BY file_ever_doubtful WHERE {_TO_BE_SENT_AGAIN}"
 
 
 def sent(connection: sqlite3.Connection, keys: Collection[str], sizes: Collection[int]) -> list[rows.Row]:
-    """Unfinished rows of one issue, known under these keys, whose bytes may have left, of these sizes.
+    """Return the unfinished rows of one issue, of these sizes, whose bytes may have left. *keys* are all keys of the issue.
 
-    Only their SHA-256 tells whether a file is theirs.
+    Only their SHA-256 shows whether a file is theirs.
     """
     some, some_keys = rows.filled(sizes), rows.filled(keys)
     within = f"folder_key IN ({rows.marks(some_keys)}) AND size IN ({rows.marks(some)})"
@@ -74,7 +66,7 @@ def sent(connection: sqlite3.Connection, keys: Collection[str], sizes: Collectio
 
 
 def departed(connection: sqlite3.Connection) -> list[rows.Row]:
-    """Sent rows, not being sent just now, whose file is not at their path as far as is known."""
+    """Return rows that were sent, are not being sent now, and whose file is not known to be at their path."""
     elsewhere = "(generation <> 0 OR missing > 0)"
     found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {elsewhere} AND state <> 'SENDING'").fetchall()
     again = connection.execute(f"{rows.SELECT}{_EVER_DOUBTFUL} AND {elsewhere}")
@@ -82,15 +74,15 @@ def departed(connection: sqlite3.Connection) -> list[rows.Row]:
 
 
 def unsettled_sizes(connection: sqlite3.Connection) -> set[tuple[str, int]]:
-    """Key and size of each file that has not settled, or is blocked: whose it is was not found out yet."""
+    """Return key and size of each file that has not settled or is blocked: nobody knows yet which row it is."""
     return set(map(tuple, connection.execute("SELECT DISTINCT folder_key, size FROM file WHERE state = 'SEEN'")))
 
 
 def uncertain(connection: sqlite3.Connection, size: int) -> list[rows.Row]:
-    """Failed rows of this size whose content may be attached all the same, the newest first.
+    """Return failed rows of this size whose content may be attached all the same, the newest first.
 
-    Of every issue and site: one issue may be known under two keys, and one site under two addresses. Without those whose
-    doubt another row has taken over, unless that was withdrawn before it was settled.
+    They are of every issue and site, because an issue can have two keys and a site two addresses. Rows whose doubt another row
+    took over are left out, unless that one was withdrawn before it was settled.
     """
     found = connection.execute(
         rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND size = ? AND (heir IS NULL OR EXISTS"
@@ -124,21 +116,8 @@ def hear(connection: sqlite3.Connection, said: Collection[tuple[int, bytes]]) ->
     connection.executemany("INSERT OR IGNORE INTO hearsay (size, sha256) VALUES (?, ?)", said)
 
 
-def issue_of(connection: sqlite3.Connection, key: str) -> str:
-    """The key under which an issue is known to be reached; the same one unless it was moved."""
-    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (key,)).fetchone()
-    return str(found[0]) if found else key
-
-
-def keys_of(connection: sqlite3.Connection, key: str) -> frozenset[str]:
-    """All keys under which an issue is known to be reached."""
-    issue = issue_of(connection, key)
-    others = connection.execute("SELECT folder_key FROM moved WHERE issue = ?", (issue,))
-    return frozenset({key, issue, *(record[0] for record in others)})
-
-
 def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
-    """Where below failed the files of this issue were put that have the size and the time of this one."""
+    """Return where below failed the files of this row's issue lie that have its size and time."""
     found = connection.execute(
         "SELECT target FROM file WHERE state = 'FAILED' AND folder_key = ? AND size = ? AND mtime_ns = ? AND target IS NOT NULL",
         (row.folder_key, row.size, row.mtime_ns),
@@ -147,7 +126,7 @@ def failed_alike(connection: sqlite3.Connection, row: rows.Row) -> list[bytes]:
 
 
 def still_at_path(connection: sqlite3.Connection, row_id: int) -> rows.Row | None:
-    """The row as it is now, if it is still unfinished and what lies (or lay) at its path."""
+    """Return the row as it is now, or None if it is finished or its path holds other content."""
     found = connection.execute(
         rows.SELECT + "WHERE id = ? AND generation = 0 AND finished_at IS NULL", (row_id,)
     ).fetchone()

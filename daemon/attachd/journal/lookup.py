@@ -1,6 +1,6 @@
-"""What people ask of one file: where it stands, what is before it, and what became of what lay there. Reads only.
+"""Answer what people ask about files: where one stands, what is before it, and what became of it. Reads only.
 
-Times are the wall clock's, for people: what is read here is not written back, nor compared with the journal's ``now``.
+Times are the wall clock's, for people: write nothing of this back, and compare nothing with the journal's ``now``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attachd.journal import by_hand, contested, database, pauses, rows
+from attachd.journal import contested, database, moved_issues, pauses, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
@@ -23,38 +23,38 @@ FILED = (
 
 
 def at_path(journal: Journal, path: bytes) -> Row | None:
-    """The unfinished row of what lies at a path below the inbox."""
+    """Return the unfinished row of what lies at a path below the inbox."""
     return _first(journal, "WHERE path = ? AND generation = 0 AND finished_at IS NULL", path)
 
 
 def last_at_path(journal: Journal, path: bytes) -> Row | None:
-    """The newest row of what has ever lain at a path below the inbox."""
+    """Return the newest row of anything that ever lay at a path below the inbox."""
     return _first(journal, "WHERE path = ? ORDER BY id DESC LIMIT 1", path)
 
 
 def filed(journal: Journal, root: str, target: bytes) -> Row | None:
-    """The newest row that was filed, or is on its way, under this path below done or failed."""
+    """Return the newest row that was filed, or is on its way, to this path below done or failed."""
     return _first(journal, f"WHERE id = (SELECT max(id) FROM ({FILED}))", root, target, root, target)
 
 
 def noted(journal: Journal, note: bytes) -> Row | None:
-    """The row whose note lies under this path below failed."""
+    """Return the row whose note lies at this path below failed."""
     return _first(journal, "WHERE note = ? ORDER BY id DESC LIMIT 1", note)
 
 
 def ahead(journal: Journal, row: Row) -> int:
-    """How many files of the same issue come before this one."""
+    """Return how many files of the same issue come before this one."""
     before = "SELECT count(*) FROM file WHERE state = 'READY' AND issue = ? AND id < ?"
     return int(journal.value(before, (row.issue, row.id)))
 
 
 def contested_in(journal: Journal, issue: str) -> Row | None:
-    """A file of this issue that Jira refused, without a verdict yet: the others wait for that."""
+    """Return a file of this issue with a contested refusal: the other files wait for its verdict."""
     return _first(journal, "WHERE contested IS NOT NULL AND state = 'READY' AND issue = ? ORDER BY id LIMIT 1", issue)
 
 
 def twin_in_doubt(journal: Journal, row: Row) -> Row | None:
-    """A file in doubt of the same issue, stored name and size: the two could not be told apart."""
+    """Return a file in doubt with the same issue, stored name and size: attachd could not tell the two apart."""
     twins = "WHERE state = 'DOUBTFUL' AND issue = ? AND name = ? AND size = ? AND id <> ? LIMIT 1"
     return _first(journal, twins, row.issue, row.name, row.size, row.id)
 
@@ -66,26 +66,26 @@ def has_accepted(journal: Journal, row: Row) -> bool:
 
 
 def every_pause(journal: Journal) -> list[Pause]:
-    """Return all pauses that are remembered, also those that no longer hold anything."""
+    """Return all pauses that the journal holds, those that have ended included."""
     line = journal.timeline()
     with journal.transaction_for_reading() as connection:
         return [line.pause(each) for each in pauses.read(connection)]
 
 
 def issue_of(journal: Journal, key: str) -> str:
-    """The key under which an issue is known to be reached."""
+    """Return the key under which an issue is reached, as far as the journal knows."""
     with journal.transaction_for_reading() as connection:
-        return by_hand.issue_of(connection, key)
+        return moved_issues.issue_of(connection, key)
 
 
 def fact(journal: Journal, key: str) -> object:
-    """One of the journal's own facts; None where it is not known."""
+    """Return one of the journal's own facts, or None."""
     with journal.transaction_for_reading() as connection:
         return database.get(connection, key)
 
 
 def failed(journal: Journal, below: bytes = b"") -> list[Row]:
-    """Failed rows that were filed below a folder of failed, the newest for each path, in the order of the paths."""
+    """Return the failed rows below a folder of failed, the newest for each path, in the order of the paths."""
     prefix = below + b"/" if below else b""
     return select(
         journal,
@@ -96,7 +96,7 @@ def failed(journal: Journal, below: bytes = b"") -> list[Row]:
 
 
 def history(journal: Journal, key: str, only: Word | None, limit: int, *, since: float | None = None) -> list[Row]:
-    """All files, the newest first; or those of one issue under any of its keys, in one state, dropped or decided *since*."""
+    """Return files, the newest first: all, or those of one issue under any key, in one state, dropped or decided *since*."""
     conditions, parameters = ["1"], list[object]()
     if key:
         conditions.append("(folder_key IN (?, ?) OR issue IN (?, ?))")
@@ -117,7 +117,7 @@ def history(journal: Journal, key: str, only: Word | None, limit: int, *, since:
 
 
 def issues_accepted(journal: Journal, key: str) -> list[str]:
-    """The issues that have accepted files, or (*key*) this one, under whichever of its keys."""
+    """Return the issues that have accepted files; with *key* only this issue, under any of its keys."""
     found = [
         row[0] for row in journal.rows("SELECT DISTINCT issue FROM file WHERE attachment IS NOT NULL ORDER BY issue")
     ]
@@ -129,17 +129,17 @@ def issues_accepted(journal: Journal, key: str) -> list[str]:
 
 
 def accepted(journal: Journal, issue: str) -> list[Row]:
-    """The files that an issue has accepted, in the order in which they were."""
+    """Return the files that an issue has accepted, in that order."""
     return select(journal, "WHERE attachment IS NOT NULL AND issue = ? ORDER BY verdict_at, id", (issue,))
 
 
 def by_id(journal: Journal, row_id: int) -> Row | None:
-    """One row; None where it was forgotten."""
+    """Return one row, or None if it was forgotten."""
     return _first(journal, "WHERE id = ?", row_id)
 
 
 def search(journal: Journal, wanted: str, limit: int) -> list[Row]:
-    """Files whose path, issue, attachment or id contains *wanted*, capital or not, the newest first. Reads the whole history."""
+    """Return the newest files whose path, issue, attachment or id contains *wanted* in any case. Reads the whole history."""
     ident = wanted[1:] if wanted[:1] in "Ff" and wanted[1:].isdigit() else ""
     return select(
         journal,
@@ -150,7 +150,7 @@ def search(journal: Journal, wanted: str, limit: int) -> list[Row]:
 
 
 def select(journal: Journal, rest: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
-    """The rows that *rest*, the end of a SELECT, chooses."""
+    """Return the rows that *rest*, the end of a SELECT, chooses."""
     line = journal.timeline()
     return [line.row(rows.from_sql(record)) for record in journal.rows(rows.SELECT + rest, parameters)]
 
@@ -166,13 +166,13 @@ def _first(journal: Journal, rest: str, *parameters: object) -> Row | None:
 
 
 def waiting_in(journal: Journal, issues: Sequence[str]) -> int:
-    """How many files of these issues could be sent if their turn came."""
+    """Return how many files of these issues wait for their turn."""
     marks = rows.marks(issues)
     return int(journal.value(f"SELECT count(*) FROM file WHERE state = 'READY' AND issue IN ({marks})", issues))
 
 
 def sending(journal: Journal) -> list[Row]:
-    """What is being sent."""
+    """Return the files that are being sent."""
     return select(journal, "WHERE state = 'SENDING' ORDER BY attempt LIMIT 100")
 
 
@@ -201,7 +201,7 @@ def troubled(journal: Journal, limit: int = 20) -> list[Row]:
 
 
 def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, Row | None]:
-    """How many files have waited since before *moment*, and the one that was seen first."""
+    """Return how many files have waited since before *moment*, and the one that was seen first."""
     unfinished = "FROM file WHERE finished_at IS NULL AND seen_at <= ?"
     count = connection.execute(f"SELECT count(*) {unfinished}", (moment,)).fetchone()[0]
     if not count:
@@ -213,13 +213,13 @@ def waiting_since(connection: sqlite3.Connection, moment: float) -> tuple[int, R
 
 
 def blocked_before(journal: Journal, moment: float, limit: int) -> list[Row]:
-    """Files that have been blocked since before *moment*, the longest first."""
+    """Return the files that have been blocked since before *moment*, the longest first."""
     which, moment = "blocked IS NOT NULL AND finished_at IS NULL AND since <= ?", journal.timeline().kept(moment)
     return select(journal, f"INDEXED BY file_blocked WHERE {which} ORDER BY since LIMIT ?", (moment, limit))
 
 
 def oldest_waiting(journal: Journal) -> float | None:
-    """When the file was seen that has waited for longest; None where nothing waits. Reads an index, however long the history."""
+    """Return when the file was seen that has waited longest, or None. Fast, however long the history is."""
     first = "SELECT min(id) FROM file INDEXED BY file_inode WHERE finished_at IS NULL"
     oldest: float | None = journal.value(f"SELECT seen_at FROM file WHERE id = ({first})")
     return None if oldest is None else journal.timeline().shown(oldest)
@@ -227,7 +227,7 @@ def oldest_waiting(journal: Journal) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What waits for its turn to be sent to one issue; ``oldest`` is when the first of it was seen."""
+    """The files that wait for their turn to be sent to one issue, the first of them seen at ``oldest``."""
 
     issue: str
     files: int
@@ -235,7 +235,7 @@ class Queue:
 
 
 def queues(journal: Journal, limit: int) -> list[Queue]:
-    """The issues for which files could be sent, the longest queue first."""
+    """Return the issues with waiting files, the longest queue first."""
     first = "WHERE state = 'READY' AND issue = queued.issue ORDER BY epoch, id LIMIT 1"
     oldest = f"SELECT seen_at FROM file INDEXED BY file_ready {first}"
     found = journal.rows(
@@ -248,12 +248,12 @@ def queues(journal: Journal, limit: int) -> list[Queue]:
 
 
 def settling(journal: Journal, limit: int) -> list[Row]:
-    """Files that have to be unchanged for a while before they are sent, and that nothing else holds; the next first."""
+    """Return the files that only have to stay unchanged for a while, the next one first."""
     which = "INDEXED BY file_seen WHERE state = 'SEEN' AND reason IS NULL AND lacks IS NULL AND blocked IS NULL"
     return select(journal, f"{which} ORDER BY quiet_boot, id LIMIT ?", (limit,))
 
 
 def first_in(journal: Journal, issue: str, limit: int) -> list[Row]:
-    """The files of one issue whose turn comes next."""
+    """Return the files of one issue whose turn comes next."""
     which = "INDEXED BY file_ready WHERE state = 'READY' AND issue = ?"
     return select(journal, f"{which} ORDER BY epoch, id LIMIT ?", (issue, limit))

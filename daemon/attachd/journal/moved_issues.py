@@ -21,6 +21,19 @@ def merge_issue(
     )
 
 
+def issue_of(connection: sqlite3.Connection, key: str) -> str:
+    """Return the key under which an issue is reached, as far as the journal knows; *key* itself unless it was moved."""
+    found = connection.execute("SELECT issue FROM moved WHERE folder_key = ?", (key,)).fetchone()
+    return str(found[0]) if found else key
+
+
+def keys_of(connection: sqlite3.Connection, key: str) -> frozenset[str]:
+    """Return all keys of the issue that *key* leads to, those from before it was moved included."""
+    issue = issue_of(connection, key)
+    former = connection.execute("SELECT folder_key FROM moved WHERE issue = ?", (issue,))
+    return frozenset({key, issue, *(record[0] for record in former)})
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """The key *folder_key* leads to the issue that is reached as *issue*; *issue_id* is Jira's number of it, "" if not known."""

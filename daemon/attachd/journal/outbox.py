@@ -1,7 +1,7 @@
-"""What hooks are to be told: an outbox in the journal, written in the transaction of what it tells of.
+"""The outbox of the hooks: events in the journal, each written in the transaction of what it reports.
 
-Each target has a cursor of its own: the last event that it has certainly been told. So each is told everything at least once,
-in order, also across restarts, and one that is down holds up no other.
+Each target has a cursor of its own: the last event that it has certainly received. So each target gets every event at least
+once, in order, also across restarts, and a target that is down holds up no other.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from attachd.journal.rows import Row
 from attachd.journal.timeline import Timeline
 
 _ON = "hooks"
-#: What is older than this many events is forgotten, whoever has not been told of it.
+#: The newest events that are kept, even if a target has not received the older ones.
 MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: *row* is the file that it is about, as it is now, or *about* says what it is about."""
+    """Something that happened: to the file of *row*, as it is now, or to what *about* describes."""
 
     id: int
     kind: str
@@ -41,7 +41,7 @@ def shown(event: Event, line: Timeline) -> Event:
 
 
 def begin(journal: Journal, targets: Sequence[str]) -> None:
-    """Write events for these targets from now on; one that is new is told what happens from now on. None: write none."""
+    """Write events for these targets from now on, or none. A new target gets only what happens from now on."""
     with journal.transaction() as connection:
         if not targets:
             connection.execute("DELETE FROM meta WHERE key = ? OR key LIKE 'hooks.%'", (_ON,))
@@ -63,19 +63,19 @@ def begin(journal: Journal, targets: Sequence[str]) -> None:
 
 
 def put(connection: sqlite3.Connection, kind: str, now: float, about: Mapping[str, Any]) -> None:
-    """Something happened that is about no single file; nothing is written where there are no hooks."""
+    """Write an event that concerns no single file, if there are hooks."""
     if database.get(connection, _ON):
         connection.execute("INSERT INTO event (kind, at, about) VALUES (?, ?, ?)", (kind, now, json.dumps(about)))
 
 
 def put_pause(connection: sqlite3.Connection, kind: str, pause: Pause, now: float) -> None:
-    """A pause began or ended."""
+    """Write the event that a pause began or ended."""
     about = {"scope": str(pause.scope), "subject": pause.subject, "kind": pause.kind, "reason": pause.reason}
     put(connection, kind, now, about | {"since": pause.since, "ends_by": str(pause.cure)})
 
 
 def after(journal: Journal, target: str, limit: int) -> list[Event]:
-    """What a target has not been told yet, the first first."""
+    """Return the events that a target has not received yet, in order."""
     with journal.transaction_for_reading() as connection:
         cursor = database.get(connection, _cursor(target)) or 0
         found = connection.execute(
@@ -87,7 +87,7 @@ def after(journal: Journal, target: str, limit: int) -> list[Event]:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A *target* that was not told of so many events, the first of which happened *since* then."""
+    """A *target* that has not received so many events, the first of them at *since*."""
 
     target: str
     events: int
@@ -95,7 +95,7 @@ class Behind:
 
 
 def behind(connection: sqlite3.Connection) -> list[Behind]:
-    """The targets that have not been told everything, by name."""
+    """Return the targets that have not received every event, by name."""
     found = connection.execute(
         "SELECT substr(meta.key, 7), count(*), min(event.at) FROM meta JOIN event ON event.id > meta.value"
         " WHERE meta.key LIKE 'hooks.%' GROUP BY meta.key"
@@ -104,14 +104,14 @@ def behind(connection: sqlite3.Connection) -> list[Behind]:
 
 
 def told(journal: Journal, target: str, event: int) -> None:
-    """The target was told everything up to this event; what all have been told is forgotten."""
+    """Record that the target received every event up to this one, and forget what all targets have received."""
     with journal.transaction(durable=False) as connection:
         database.put(connection, _cursor(target), event)
         _forget(connection)
 
 
 def trim(connection: sqlite3.Connection) -> None:
-    """Forget what is too much, whoever has not been told of it."""
+    """Forget all but the newest ``MOST`` events, even if a target has not received them."""
     connection.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (MOST,))
 
 

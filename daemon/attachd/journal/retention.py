@@ -1,6 +1,6 @@
-"""The journal's side of retention: a walk along what was finished, oldest first, that goes on where it was.
+"""The journal's side of retention: walks along the finished rows, oldest first, that continue where they stopped.
 
-Each walk has a place in ``meta``; once in ``ROUND_SECONDS`` it begins anew, so that what was kept is looked at again.
+Each walk keeps its place in ``meta``. Every ``ROUND_SECONDS`` it starts again, and so returns to the files that were kept.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from attachd.journal import database, rows
 from attachd.model import State
 
-#: A walk begins anew so often.
+#: How often a walk starts again.
 ROUND_SECONDS = 30 * 86_400.0
-#: So many rows are passed over at once.
+#: Rows that one step of a walk passes at most.
 _CHUNK = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """One walk: for rows of this state that were finished before *until* (seconds since the epoch)."""
+    """A walk along the rows of this state that were finished before *until* (seconds since the epoch)."""
 
     name: str
     state: State
@@ -29,14 +29,14 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What a walk has come to: a row whose file is to be judged, or none; *more*: it has not come to its end."""
+    """Where a walk has come to: a row to judge, or None; *more* unless it has reached its end."""
 
     row: rows.Row | None
     more: bool
 
 
 def find(connection: sqlite3.Connection, walk: Walk, now: float) -> Next:
-    """Go on along a walk, past some rows at the most. What is filed under one name is its latest row's."""
+    """Take the next step of a walk. A file belongs to the latest row that was filed under its name; earlier rows are passed."""
     begun = database.get(connection, f"{walk.name}.begun")
     if begun is None or not 0.0 <= now - float(begun) < ROUND_SECONDS:
         database.put(connection, f"{walk.name}.begun", now)
@@ -58,7 +58,7 @@ def find(connection: sqlite3.Connection, walk: Walk, now: float) -> Next:
 
 
 def _is_superseded(connection: sqlite3.Connection, row: rows.Row) -> bool:
-    """Whether a later file was filed under the same name, after somebody had taken this one out."""
+    """Return True if a later file was filed under the same name, after a person had taken this one out."""
     later = connection.execute(
         "SELECT 1 FROM file WHERE target = ? AND root = ? AND id > ? AND finished_at IS NOT NULL LIMIT 1",
         (row.target, row.root, row.id),
@@ -67,7 +67,7 @@ def _is_superseded(connection: sqlite3.Connection, row: rows.Row) -> bool:
 
 
 def passed(connection: sqlite3.Connection, walk: Walk, row: rows.Row) -> None:
-    """Go on behind this row."""
+    """Continue the walk behind this row."""
     assert row.finished_at is not None
     _set(connection, walk.name, (row.finished_at, row.id))
 
@@ -85,7 +85,7 @@ def _set(connection: sqlite3.Connection, name: str, place: tuple[float, int]) ->
 def finished_before(
     connection: sqlite3.Connection, until: float, after: tuple[float, int], limit: int
 ) -> list[rows.Row]:
-    """Rows that were finished before *until*, the oldest first, from those behind *after* (when finished, and the id)."""
+    """Return rows that were finished before *until*, the oldest first. *after* (finished_at, id) is the last one not wanted."""
     found = connection.execute(
         rows.SELECT + "WHERE finished_at IS NOT NULL AND finished_at < ? AND (finished_at, id) > (?, ?)"
         " ORDER BY finished_at, id LIMIT ?",
@@ -101,7 +101,7 @@ def forget(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How much was put into ``done`` within *days*, and how much in it is older than its time."""
+    """The files and bytes that came into ``done`` within *days*."""
 
     days: float
     files: int
@@ -109,7 +109,7 @@ class Growth:
 
 
 def growth(connection: sqlite3.Connection, now: float, days: float) -> Growth | None:
-    """What came into ``done`` in the last *days*, or since the first file if that is later; None before the first day is over."""
+    """Return what came into ``done`` in the last *days*, or since the first file. None until a day has passed since that file."""
     first = connection.execute("SELECT min(finished_at) FROM file WHERE finished_at IS NOT NULL").fetchone()[0]
     if first is None or now - first < 86_400.0:
         return None
@@ -122,7 +122,7 @@ def growth(connection: sqlite3.Connection, now: float, days: float) -> Growth | 
 
 
 def overdue(connection: sqlite3.Connection, state: State, until: float) -> tuple[int, int]:
-    """How many files lie where their verdict put them since before *until*, and their bytes."""
+    """Return how many files of this state have been filed since before *until*, and their bytes."""
     found = connection.execute(
         "SELECT count(*), coalesce(sum(size), 0) FROM file"
         " WHERE finished_at IS NOT NULL AND finished_at < ? AND state = ? AND target IS NOT NULL",

@@ -1,4 +1,4 @@
-"""What ``retry`` is about to take back from failed: each intent is durable before its file moves, and goes when it is done."""
+"""What ``retry`` takes back from failed: each intent is durable before its file moves, and is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Intent(NamedTuple):
 
     @property
     def reservation(self) -> tuple[int, int] | None:
-        """The (device, inode) of the empty file that holds the name, where there is one."""
+        """Return (device, inode) of the empty file that reserves the name, or None."""
         if self.reserved_dev is None or self.reserved_ino is None:
             return None
         return self.reserved_dev, self.reserved_ino
@@ -36,8 +36,8 @@ _COLUMNS = ", ".join(Intent._fields)
 
 
 def begin(connection: sqlite3.Connection, intents: Iterable[Intent]) -> list[Intent]:
-    """Write down what is about to be taken back, and return that. Raises ``sqlite3.IntegrityError`` for a file or a name
-    that is on its way.
+    """Write down the intents, and return them as written. Raises ``sqlite3.IntegrityError`` if a file or a name of them is on
+    its way already.
     """
     marks = ", ".join("?" * len(Intent._fields))
     newest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'file'").fetchone()
@@ -47,13 +47,13 @@ def begin(connection: sqlite3.Connection, intents: Iterable[Intent]) -> list[Int
 
 
 def unfinished(connection: sqlite3.Connection) -> list[Intent]:
-    """All intents, the oldest first: outside of ``retry`` those that a dead process left."""
+    """Return all intents, the oldest first. While no ``retry`` runs, a process that died has left them."""
     found = connection.execute(f"SELECT {_COLUMNS} FROM retry ORDER BY since, file")
     return [Intent(*record) for record in found]
 
 
 def aimed_at(connection: sqlite3.Connection, targets: Collection[bytes]) -> list[Intent]:
-    """The intents that lead to one of these paths below the inbox."""
+    """Return the intents whose target is one of these paths below the inbox."""
     if connection.execute("SELECT 1 FROM retry LIMIT 1").fetchone() is None:
         return []
     some = rows.filled(targets)
@@ -62,7 +62,7 @@ def aimed_at(connection: sqlite3.Connection, targets: Collection[bytes]) -> list
 
 
 def change(connection: sqlite3.Connection, intent: Intent) -> None:
-    """Write down another name, a reservation or a checksum."""
+    """Write down another name, reservation or checksum of an intent."""
     values = (intent.target, intent.sha256, intent.reserved_dev, intent.reserved_ino, intent.file)
     connection.execute(
         "UPDATE retry SET target = ?, sha256 = ?, reserved_dev = ?, reserved_ino = ? WHERE file = ?", values
@@ -70,12 +70,12 @@ def change(connection: sqlite3.Connection, intent: Intent) -> None:
 
 
 def end(connection: sqlite3.Connection, file_ids: Collection[int]) -> None:
-    """These are done, or given up."""
+    """Delete the intents of these files: they are done, or given up."""
     connection.executemany("DELETE FROM retry WHERE file = ?", [(file_id,) for file_id in file_ids])
 
 
 def taken_up(connection: sqlite3.Connection, intent: Intent) -> bool:
-    """Whether intake has seen, since the intent, a file of this size at the target, or one of its content anywhere."""
+    """Return True if intake has since seen a file of this size at the target, or with this content anywhere."""
     found = connection.execute(
         "SELECT 1 FROM file WHERE id > ? AND size = ? AND (path = ? OR sha256 = ?) LIMIT 1",
         (intent.newest, intent.size, intent.target, intent.sha256),
@@ -84,14 +84,15 @@ def taken_up(connection: sqlite3.Connection, intent: Intent) -> bool:
 
 
 def forget_notes(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
-    """The notes of these files are gone: nobody has to look for them any more."""
+    """Forget the notes of these files, which are gone."""
     connection.executemany("UPDATE file SET note = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])
 
 
 def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], judged_at: float | None) -> None:
-    """``retry`` takes these files back; *judged_at*: a person says that none of them was in its issue then, by Jira's clock.
+    """Record that ``retry`` takes these files back.
 
-    Without that the command says nothing about their attachments, as a person does who moves a file back by hand.
+    With *judged_at* (Jira's clock), a person states that no issue held its file then. Without it nothing is known about
+    attachments, as when a person moves a file back by hand.
     """
     connection.executemany("UPDATE file SET returned = 'retry' WHERE id = ?", [(row_id,) for row_id in row_ids])
     if judged_at is not None:
@@ -100,5 +101,5 @@ def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], judged_at
 
 
 def doubt(connection: sqlite3.Connection, row_id: int) -> None:
-    """A failed file may be attached after all: it is looked for before it is sent again."""
+    """Record that a failed file may be attached: attachd looks for it before it sends it again."""
     connection.execute("UPDATE file SET may_be_attached = 1 WHERE id = ? AND sha256 IS NOT NULL", (row_id,))

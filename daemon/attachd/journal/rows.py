@@ -22,7 +22,7 @@ class Proof(StrEnum):
 class Row(NamedTuple):
     """A row of the table ``file``; ``schema.sql`` explains each column.
 
-    A tuple, because rows are made and compared several times for each file: that takes a fifth of what a dataclass takes.
+    A tuple, because attachd makes and compares rows several times for each file: a dataclass takes five times as long.
     """
 
     id: int
@@ -92,42 +92,42 @@ class Row(NamedTuple):
 
     @property
     def ident(self) -> str:
-        """The one id of this file in logs, notes and history."""
+        """Return the id of this file in logs, notes and history."""
         return f"F{self.id}"
 
     @property
     def remark(self) -> str | None:
-        """What is to be known about it besides where it stands."""
+        """Return what else people should know about the file, or None: a missing end, a person's judgement."""
         said = [end_missing(self.lacks) if self.lacks else "", judgement(self.judged)]
         return "; ".join(filter(None, said)) or None
 
     @property
     def said(self) -> str | None:
-        """Why it stands as it does, and the remark, in one sentence; None where there is nothing to say."""
+        """Return the reason of its state and the remark in one sentence, or None."""
         return "; ".join(filter(None, (self.blocked or self.reason, self.remark))) or None
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What the file looked like when it was last observed."""
+        """Return what the file looked like when it was last observed."""
         return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.dev, self.ino)
 
     @property
     def at_path(self) -> bool:
-        """Whether this row is what lies at its path (and not a content that was there before)."""
+        """Return True if this row describes what lies at its path, and not an earlier content."""
         return self.generation == 0
 
     @property
     def ever_doubtful(self) -> bool:
-        """Whether an earlier attempt may still come to light: it is looked for before each further one."""
+        """Return True if an earlier attempt may still come to light: attachd looks for it before each further attempt."""
         return self.doubt_attempt is not None
 
 
-#: What ``judged`` says of all attachments that a person may have looked at.
+#: In ``judged``: all attachments of the issue.
 EVERY = "*"
 
 
 def judgement(judged: str | None) -> str:
-    """Say what a person found out about the attachments that might have been this file; "" where nobody has."""
+    """Say what a person found out about the attachments that might be this file, or ""."""
     ids = (judged or "").split()
     if EVERY in ids:
         return "a person found that it was not attached (retry --not-attached)"
@@ -136,7 +136,7 @@ def judgement(judged: str | None) -> str:
 
 
 def end_missing(lacks: str) -> str:
-    """Say that the file has no end, in the words for what it *lacks*."""
+    """Say that the file has no end; *lacks* names the missing part."""
     return f"its end is missing ({lacks})"
 
 
@@ -158,7 +158,7 @@ def from_sql(record: sqlite3.Row) -> Row:
 
 
 def changed(row: Row, values: Mapping[str, Any]) -> Row:
-    """The row with these columns; what ``_replace`` does, at a third of its price for so many columns."""
+    """Return the row with these columns: ``_replace`` in a third of its time."""
     now = list(row)
     for name, value in values.items():
         now[_POSITIONS[name]] = value
@@ -166,41 +166,41 @@ def changed(row: Row, values: Mapping[str, Any]) -> Row:
 
 
 def find(connection: sqlite3.Connection, row_id: int) -> Row | None:
-    """Read one row as it is now; None where it was forgotten (a file that was only SEEN)."""
+    """Read one row as it is now, or None if it was forgotten (a file that was only SEEN)."""
     record = connection.execute(SELECT + "WHERE id = ?", (row_id,)).fetchone()
     return from_sql(record) if record else None
 
 
 def one(connection: sqlite3.Connection, row_id: int) -> Row:
-    """Read one row as it is now. Raises ``LookupError`` where there is none."""
+    """Read one row as it is now. Raises ``LookupError`` if there is none."""
     row = find(connection, row_id)
     if row is None:
         raise LookupError(f"no file F{row_id} in the journal")
     return row
 
 
-#: Rows that one statement reads or changes: older SQLite binds 999 values at the most (sqlite.org/limits.html), and with CASE a
-#: row costs more the more of them there are.
+#: Rows that one statement reads or changes. Older SQLite binds at most 999 values (sqlite.org/limits.html), and the time for a
+#: row grows with the number of rows in a CASE.
 AT_ONCE = 60
 
 
-#: For so many values statements are made; fewer are filled up with NULL, which nothing equals. A statement that was prepared
-#: before costs a third of one that was not, and a connection remembers 128 of them.
+#: Statements are made for these numbers of values; NULL, which equals nothing, fills the rest. A connection remembers 128
+#: prepared statements, and running one again takes a third of the time.
 _LENGTHS = (1, 4, 16, AT_ONCE, 250)
 
 
 def filled(values: Collection[Any]) -> list[Any]:
-    """These values, and as many NULLs as make the list one of a usual length."""
+    """Return these values, followed by NULLs up to the next usual length."""
     return [*values, *[None] * (next((most for most in _LENGTHS if len(values) <= most), len(values)) - len(values))]
 
 
 def marks(bound: Sequence[Any]) -> str:
-    """A question mark for each of the values that are bound within ``IN (...)``."""
+    """Return a question mark for each value in ``IN (...)``."""
     return ",".join("?" * len(bound))
 
 
 def many(connection: sqlite3.Connection, row_ids: Iterable[int]) -> list[Row]:
-    """Read rows as they are now, in the order of their ids; those that were forgotten are left out."""
+    """Read rows as they are now, in the order of their ids, without those that were forgotten."""
     ids, found = sorted(row_ids), list[Row]()
     for start in range(0, len(ids), AT_ONCE):
         some = filled(ids[start : start + AT_ONCE])
@@ -209,15 +209,15 @@ def many(connection: sqlite3.Connection, row_ids: Iterable[int]) -> list[Row]:
 
 
 def change(connection: sqlite3.Connection, row_id: int, values: Mapping[str, Any]) -> None:
-    """Set columns of one row. The triggers and CHECKs of the schema refuse what must not be."""
+    """Set columns of one row. Raises ``sqlite3.IntegrityError`` for what the schema's triggers and CHECKs forbid."""
     change_many(connection, {row_id: values})
 
 
 def change_many(connection: sqlite3.Connection, changes: Mapping[int, Mapping[str, Any]]) -> None:
     """Set columns of rows, by their ids; rows that get the same columns share a statement.
 
-    Each statement opens all the indexes that it may concern, which costs more than changing one row. Raises ``LookupError``
-    where a row is not there, and ``sqlite3.IntegrityError`` as ``change`` does: then nothing of that statement is done.
+    Each statement opens all indexes that it may concern, which takes longer than changing one row. Raises ``LookupError`` if a
+    row is missing, and ``sqlite3.IntegrityError`` as ``change`` does. Then nothing of that statement is done.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for row_id, values in changes.items():
@@ -230,9 +230,9 @@ def change_many(connection: sqlite3.Connection, changes: Mapping[int, Mapping[st
 
 
 def _update(names: Sequence[str], changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, list[Any]]:
-    """One statement for all: columns that are the same in all rows are bound once, the others by each row's id.
+    """Build one statement for all rows: it binds a column once if all rows get the same value, else by each row's id.
 
-    With CASE: UPDATE FROM is younger than the SQLite of some systems.
+    It uses CASE, because the SQLite of some systems has no UPDATE FROM.
     """
     ids, sets, bound = filled(changes), list[str](), list[Any]()
     for name in names:
@@ -247,7 +247,7 @@ def _update(names: Sequence[str], changes: Mapping[int, Mapping[str, Any]]) -> t
 
 
 def change_if_same(connection: sqlite3.Connection, row: Row, values: Mapping[str, Any]) -> bool:
-    """Change a row only if nobody has since it was read; False if somebody has, and then nothing is written."""
+    """Change a row if it is the same as when it was read. Return False, and write nothing, if it is not."""
     if find(connection, row.id) != row:
         return False
     change(connection, row.id, values)

@@ -1,6 +1,6 @@
-"""Which Jira the journal works with, and what was begun at another one: after ``jira.url`` was changed.
+"""Change the Jira that the journal works with, after ``jira.url`` was changed.
 
-What was never stored anywhere goes along to the new address. What may have been can only be looked up where it was sent.
+Files that were stored nowhere go to the new address. Files in doubt can only be looked up where they were sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from attachd.model import Scope
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """Files that may have arrived at another *site* than the one that is configured now, since then."""
+    """Files that may have arrived at a *site* other than the configured one, the first of them at *since*."""
 
     site: str
     files: int
@@ -22,7 +22,7 @@ class Elsewhere:
 
 
 def elsewhere(connection: sqlite3.Connection, site: str) -> list[Elsewhere]:
-    """What waits for another site than *site*, the longest first; reads the index of what is in doubt."""
+    """Return what waits for a site other than *site*, the longest first."""
     found = connection.execute(
         "SELECT site, count(*), min(since) AS first FROM file WHERE state = 'DOUBTFUL' AND site <> ? GROUP BY site"
         " ORDER BY first, site",
@@ -32,7 +32,7 @@ def elsewhere(connection: sqlite3.Connection, site: str) -> list[Elsewhere]:
 
 
 def change(connection: sqlite3.Connection, site: str, now: float) -> None:
-    """Work with *site* from now on: ids, keys, pauses and refusals of the earlier one mean nothing here."""
+    """Work with *site* from now on. Forget the ids, keys, pauses and refusals of the earlier one, which mean nothing here."""
     known = database.get(connection, "site")
     database.put(connection, "site", site)
     if known in (None, site):
@@ -55,9 +55,10 @@ def change(connection: sqlite3.Connection, site: str, now: float) -> None:
 
 
 def adopt(connection: sqlite3.Connection, site: str) -> int:
-    """Both addresses are those of the same Jira: what was begun at the other one is looked up at *site*. Returns how many.
+    """Look up at *site* what was begun at another address, because both are the same Jira. Return the number of files.
 
-    Its history goes along, so that no attachment is credited twice; where both have one of the same id they were two sites.
+    The history goes along, so that no attachment is credited twice. Attachments with the same id at both addresses stay: they
+    show that these were two sites.
     """
     others = {each.site for each in elsewhere(connection, site)}
     others |= {database.get(connection, "site") or site} - {site}
@@ -69,7 +70,7 @@ def adopt(connection: sqlite3.Connection, site: str) -> int:
 
 
 def adopt_site(connection: sqlite3.Connection, site: str) -> int:
-    """What was begun under another address is looked up at *site* at once: both are the same Jira. Returns how many files."""
+    """Do the same as ``adopt``, and let the lookups be due at once."""
     files = adopt(connection, site)
     connection.execute("UPDATE file SET due = 0, wait = 0 WHERE state = 'DOUBTFUL'")
     return files

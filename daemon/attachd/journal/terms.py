@@ -1,7 +1,7 @@
-"""The term in which a journal works with its inbox, as journal and marker both say it: a journal without the marker's is old.
+"""The term in which a journal works with its inbox. Journal and marker both name it; a journal with another term is old.
 
 A term begins in three durable steps: the journal says which one begins (``announce``), the marker says it, the journal says
-that it has begun (``begin``). A death in between leaves one of both, and either is ours.
+that it has begun (``begin``). After a crash in between the marker names one of the two terms, and both are ours.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _BEGUN, _ANNOUNCED, _PLACE = "term", "term.announced", "inbox.place"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a journal knows of its inbox: its id, the term that has begun and the one that was to, the last attempt, and which
-    folder of which file system it is (``guard.place``).
+    """What a journal knows about its inbox: its id, the term that has begun, the announced term, the last attempt, and the
+    folder and file system (``inbox_marker.place_of``).
     """
 
     inbox: str | None = None
@@ -33,7 +33,7 @@ class Known:
 
 
 def known(journal: Journal) -> Known:
-    """Read it; everything is empty in a journal that is new."""
+    """Read what the journal knows; all fields are empty in a new one."""
     with journal.transaction_for_reading() as connection:
         facts = {key: database.get(connection, key) for key in ("inbox", _BEGUN, _ANNOUNCED, "attempt", _PLACE)}
     inbox = facts["inbox"]
@@ -47,17 +47,17 @@ def known(journal: Journal) -> Known:
 
 
 def announce(connection: sqlite3.Connection, term: str) -> None:
-    """Say which term begins next, before the marker says it."""
+    """Write down the term that begins next, before the marker says it."""
     database.put(connection, _ANNOUNCED, term)
 
 
 def begin(connection: sqlite3.Connection, term: str, place: str) -> None:
-    """Say that the marker says so, in the folder that is known by *place*."""
+    """Write down that the marker names the new term, in the folder that *place* identifies."""
     database.put(connection, _PLACE, place)
     database.put(connection, _BEGUN, term)
     database.put(connection, _ANNOUNCED, "")
 
 
 def forget(connection: sqlite3.Connection) -> None:
-    """Know of no term: whatever the marker says, another journal may have worked since."""
+    """Forget the term: whatever the marker says, another journal may have worked since."""
     connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (_BEGUN, _ANNOUNCED))

@@ -1,10 +1,10 @@
-"""The journal's time, and how the wall clock goes with it.
+"""Convert between the journal's time and the wall clock.
 
-Whatever the journal compares is in its own time, which goes on with CLOCK_BOOTTIME: a wall clock that somebody sets neither ends
-nor prolongs a wait. Within one boot it goes on across restarts to the second. From one boot to the next the wall clock is
-the only witness of how long the machine was off, and is believed up to half a day; it may be wrong by years until it is set.
+The journal compares times of its own, which go on with CLOCK_BOOTTIME. So setting the wall clock neither ends nor prolongs a
+wait. Within one boot the journal's time continues across restarts to the second. Between two boots only the wall clock shows
+how long the machine was off. It is believed up to half a day, because it can be wrong by years until it is set.
 
-People read the wall clock. Each stretch of time (one boot) knows how far the wall clock is ahead of the journal's time.
+People read the wall clock. Each stretch of time (one boot) records how far the wall clock is ahead of the journal's time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from attachd.journal import rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 
-#: For how long a machine that was off is believed to have been off, in seconds.
+#: The longest time between two boots that is believed, in seconds.
 LONGEST_OFF_SECONDS = 12 * 3600.0
-#: How often it is written down how late it is, in seconds: so much of what has passed may be missed after a power cut.
+#: How often the service writes down the time, in seconds. After a power cut so much of the time may be missing.
 MARK_SECONDS = 3600.0
-#: A wall clock that has moved by less was not set.
+#: If the wall clock has moved by less, nobody has set it.
 SET_SECONDS = 1.0
 
 #: The columns of a row that people read; ``sent_at`` and ``doubt_at`` are in the server's time, and ``suspect_at`` in the files'.
@@ -46,7 +46,7 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Both times at one moment, and how they went together before. Pure."""
+    """Both times at one moment, and the stretches before it. Pure."""
 
     now: float
     wall: float
@@ -78,7 +78,7 @@ class Timeline:
 
 
 def read(connection: sqlite3.Connection, clock: Clock) -> Timeline:
-    """Read how late it is, also beside the service or without one. Writes nothing."""
+    """Read both times; works beside the service or without it, and writes nothing."""
     known, wall = _known(connection), clock.wall()
     if not known:
         return Timeline(wall, wall)
@@ -86,22 +86,22 @@ def read(connection: sqlite3.Connection, clock: Clock) -> Timeline:
     now = _now(last, clock, wall)
     if not _is_this_boot(last, clock):
         return Timeline(now, wall, [*known, _begun(now, wall, clock)])
-    # Only what was set is another one: what people read must not flicker.
+    # A small difference does not count, or the times that people read would flicker.
     ahead = last.ahead if abs(wall - now - last.ahead) < SET_SECONDS else float(round(wall - now))
     return Timeline(now, wall, [*known[:-1], last._replace(ahead=ahead)])
 
 
 def begin(connection: sqlite3.Connection, clock: Clock) -> None:
-    """Have *clock* go on with the journal's time, as the service does at its start."""
+    """Let *clock* continue the journal's time, as the service does when it starts."""
     known, wall = _known(connection), clock.wall()
     if known and _is_this_boot(known[-1], clock):
         clock.go_on(known[-1].offset)
         return
-    # Nothing that was finished lies ahead, whatever an earlier version, or the last hour, took for the time.
+    # No file was finished in the future, whatever an earlier version, or the hour before a power cut, took for the time.
     finished = connection.execute("SELECT max(finished_at) FROM file WHERE finished_at IS NOT NULL").fetchone()[0]
     now = max(finished or 0.0, _now(known[-1], clock, wall) if known else wall)
     stretch = _begun(now, wall, clock)
-    # Two that show the same are one.
+    # Two stretches that show the same times are one.
     if len(known) > 1 and known[-1].ahead == known[-2].ahead:
         connection.execute("DELETE FROM stretch WHERE began = ?", (known[-1].began,))
     connection.execute("INSERT OR REPLACE INTO stretch VALUES (?, ?, ?, ?, ?)", stretch)
@@ -109,13 +109,13 @@ def begin(connection: sqlite3.Connection, clock: Clock) -> None:
 
 
 def due(connection: sqlite3.Connection, clock: Clock) -> bool:
-    """Return True if ``mark`` has anything to write down."""
+    """Return True if ``mark`` has something to write down."""
     known = _known(connection)
     return bool(known) and (clock.now() - known[-1].marked >= MARK_SECONDS or bool(_set_by(known[-1], clock)))
 
 
 def mark(connection: sqlite3.Connection, clock: Clock) -> float:
-    """Write down how late it is. Return by how many seconds the wall clock was set since that was done last; 0 if it was not."""
+    """Write down the time. Return by how many seconds the wall clock was set since the last mark; 0 if it was not set."""
     last, now = _known(connection)[-1], clock.now()
     moved = _set_by(last, clock)
     ahead = float(round(last.ahead + moved)) if moved else last.ahead
@@ -138,7 +138,7 @@ def _begun(now: float, wall: float, clock: Clock) -> Stretch:
 
 
 def _whole(ahead: float) -> float:
-    """Less than a second is none: nobody reads it."""
+    """Round to seconds; less than one is 0, because people are shown none."""
     return float(round(ahead)) if abs(ahead) >= SET_SECONDS else 0.0
 
 

@@ -1,7 +1,7 @@
-"""What a log line says: an event and its keys, without secrets, in exactly one line.
+"""Make a log line of an event and its keys: without secrets, in exactly one line.
 
-Everything that reaches a line passes ``_plain``. File names are the droppers' to choose, so neither a line break nor an
-escape sequence in one may forge a record or reach a terminal.
+Everything in a line passes ``_plain``. People who drop files choose their names, so a line break or an escape sequence in a
+name must neither forge a record nor reach a terminal.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from attachd import model
 from attachd.logs import redact
 
 MASK = "********"
-#: Longer texts and lists are cut: one warning of a library must not fill the journal.
+#: Longer texts and lists are cut: one warning of a library must not fill the log.
 MAXIMUM_CHARACTERS = 4_096
 MAXIMUM_TRACEBACK = 32_768
 MAXIMUM_ENTRIES = 100
-#: A shorter secret would blacken half of every line.
+#: Masking a shorter secret would hide half of every line.
 MINIMUM_SECRET = 4
-#: How many of the secrets that replace one another are masked: those in use, and those that a late line may still tell.
+#: How many secrets that replace one another are masked: those in use, and those that a late line may still contain.
 PASSING = 32
 
 _SECRET_KEY = re.compile(
     r"(?:.*[_-])?(?:authorization|cookies?|credentials?|passphrase|passwd|password|secrets?|token|api[_-]?key)",
     re.IGNORECASE,
 )
-#: A scheme and what follows it, unless that is a word of a sentence about the scheme.
+#: A scheme and the word behind it, unless that belongs to a sentence about the scheme.
 _SCHEME = re.compile(
     r"\b(bearer|basic)(\s+|\s*:\s*)(?!(?:access|auth|authentication|authorization|realm|tokens?)(?![\w+/.~-]))[^\s\"',;]+",
     re.IGNORECASE,
@@ -52,18 +52,18 @@ Render = Callable[[Fields], str]
 
 _lasting: set[str] = set()
 _passing: deque[str] = deque(maxlen=PASSING)
-#: The longest first, so that none is left over around a shorter one.
+#: The longest first, so that nothing is left of one around a shorter one.
 _hidden: tuple[str, ...] = ()
 
 
 def hide(secret: str) -> None:
-    """Mask *secret* from now on wherever it turns up, as it is or as a URL, a header, ``repr`` or JSON write it."""
+    """Mask *secret* in every line from now on: as it is, and as a URL, a header, ``repr`` or JSON write it."""
     _lasting.add(secret)
     _mask()
 
 
 def hide_for_now(secret: str) -> None:
-    """Mask a *secret* that will be replaced by others: the last ``PASSING`` of them are, so that they do not gather."""
+    """Mask a *secret* that others will replace: only the last ``PASSING`` of them are masked."""
     _passing.append(secret)
     _mask()
 
@@ -81,7 +81,7 @@ def _forms(secret: str) -> set[str]:
 
 
 class Lines:
-    """Makes one line of each event. It never raises: what cannot be shown is said to be so."""
+    """Makes one line of each event. Never raises: if an event cannot be shown, the line says so."""
 
     def __init__(self, render: Render, file_names: bool = True) -> None:
         """Use *render* for the format; without *file_names* the names of files are left out."""
@@ -89,7 +89,7 @@ class Lines:
         self._file_names = file_names
 
     def __call__(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-        """Be the last processor of structlog."""
+        """Make the line; this is structlog's last processor."""
         try:
             return self.line(method, event)
         except Exception as error:  # noqa: BLE001 A value that cannot be shown must not fail an upload.
@@ -112,7 +112,7 @@ class Lines:
 
 @functools.lru_cache
 def _level(method: str) -> str:
-    """What structlog calls the level of the method that was called."""
+    """Return structlog's name for the level of a method."""
     return str(structlog.processors.add_log_level(None, method, {})["level"])
 
 
@@ -120,7 +120,7 @@ def _level(method: str) -> str:
 
 
 def _may_be_shown(told: Mapping[str, Any]) -> bool:
-    """Whether ``_plain`` would leave everything as it is. True of nearly all lines, and told at a fifth of its price."""
+    """Return True if ``_plain`` would change nothing: so for nearly all lines, in a fifth of its time."""
     texts: list[str] = []
     for key, value in told.items():
         if _is_secret(key):
@@ -135,7 +135,7 @@ def _may_be_shown(told: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any, *, file_names: bool) -> Any:
-    """Reduce *value* to what JSON knows, with secrets and, if asked for, file names taken out."""
+    """Reduce *value* to the types of JSON, without secrets and, if configured, without file names."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping):
@@ -151,7 +151,7 @@ def _plain(value: Any, *, file_names: bool) -> Any:
 
 @functools.lru_cache(1024)
 def _key(key: str) -> str:
-    """A key as it is shown: most are our own words, the same ones in each line."""
+    """Return a key as it is shown; most keys recur in every line."""
     return _text(key)
 
 
@@ -184,7 +184,7 @@ def _text(text: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
 
 
 def _encodable(text: str) -> str:
-    r"""Show the bytes of a name that is not UTF-8 as ``\x..``; they came as surrogates."""
+    r"""Show the bytes of a name that is not UTF-8, which are surrogates in the text, as ``\x..``."""
     if text.isascii():
         return text
     try:
@@ -198,7 +198,7 @@ def _encodable(text: str) -> str:
 def _masked(text: str) -> str:
     for secret in _hidden:
         text = text.replace(secret, MASK)
-    # Nearly no text has one of these words, and looking for them is a tenth of what the expression costs.
+    # Few texts have one of these words, and the search for them takes a tenth of the expression's time.
     lower = text.lower()
     return _SCHEME.sub(rf"\1\2{MASK}", text) if "bearer" in lower or "basic" in lower else text
 
@@ -211,7 +211,7 @@ def _has_secret(text: str) -> bool:
 
 
 def _exception(exc_info: Any) -> BaseException | None:
-    """Find the exception that *exc_info* means, in any of the forms that logging knows."""
+    """Return the exception that *exc_info* means, in any form that logging knows."""
     if isinstance(exc_info, BaseException):
         return exc_info
     found: BaseException | None = (exc_info if isinstance(exc_info, tuple) else sys.exc_info())[1] if exc_info else None
@@ -219,7 +219,7 @@ def _exception(exc_info: Any) -> BaseException | None:
 
 
 def _traceback(error: BaseException, *, messages: bool) -> str:
-    """Format without the locals of frames; without *messages* also without what an exception says of a file."""
+    """Format a traceback without locals; without *messages* also without the words of exceptions."""
     if messages:
         return "".join(traceback.format_exception(error)).rstrip()
     return f"{_frames(error.__traceback__)}{type(error).__qualname__}"
@@ -237,24 +237,24 @@ PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
-#: ``json.dumps`` would make an encoder for each line.
+#: Made once: ``json.dumps`` makes an encoder for each call.
 _JSON = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def json_line(fields: Fields) -> str:
-    """Render an object that any JSON reader takes, with the time in UTC."""
+    """Render a JSON object with the time in UTC."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
     return _one_line(_JSON({"timestamp": f"{now}Z", **fields}))
 
 
 def journal_line(fields: Fields) -> str:
-    """Render for journald, which adds the time itself and takes the priority from the prefix."""
+    """Render for journald, which adds the time and reads the priority from the prefix."""
     level, event, *rest = fields.items()
     return _one_line(f"<{PRIORITIES[level[1]]}>{' '.join([event[1], *(f'{k}={_value(v)}' for k, v in rest)])}")
 
 
 def console_line(fields: Fields, *, colours: bool) -> str:
-    """Render for a terminal; a traceback alone takes more than one line, each of them indented."""
+    """Render for a terminal. Only a traceback takes further lines, which are indented."""
     (_, level), (_, event), *rest = ((key, value) for key, value in fields.items() if key != "exception")
     paint = _paint if colours else _plainly
     time = paint("2", f"{datetime.datetime.now().astimezone():%H:%M:%S}")

@@ -1,8 +1,8 @@
-"""Where log lines go: through a bounded queue and one thread, so that nobody waits for whoever reads the log.
+"""Write log lines through a bounded queue and one thread, so that no thread waits for the reader of the log.
 
-A pipe whose reader stalls blocks the writer, and one whose reader is gone raises in it; neither may happen to an
-upload. Lines are lost only where they cannot be written: while the reader stalls and the queue is full, or once it is
-gone.
+A pipe blocks its writer while the reader stalls, and raises in it once the reader is gone. Neither may happen to an upload.
+Lines are lost only if they cannot be written: while the reader stalls and the queue is full, or after it has gone.
+docs/design/decisions/own-log-pipe.md says why this is not the standard library's QueueListener.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
-#: What is kept in memory for a reader that stalls.
+#: Bytes that are kept for a reader that stalls.
 CAPACITY_BYTES = 4 * 1024 * 1024
 #: How long to wait for a full pipe before looking again.
 _POLL_MILLISECONDS = 1000
-#: How long lines are gathered: to wake a thread for each takes the interpreter from those who work.
+#: How long lines are gathered: waking a thread for each line would take the interpreter from the workers.
 _GATHER_SECONDS = 0.005
-#: Lines in one write. Where one fails, all of it count as lost.
+#: Lines in one write. If the write fails, all of them count as lost.
 _AT_ONCE = 50
 
 Sink = Callable[[bytes], None]
@@ -31,7 +31,7 @@ class Pipe:
     """Writes lines in the order in which they were put. No method raises or waits for the reader without a limit."""
 
     def __init__(self, sink: Sink, notice: Callable[[int], bytes]) -> None:
-        """Write to *sink*; *notice* makes the line that says how many were dropped, as soon as one gets through."""
+        """Write to *sink*. *notice* makes the line that says how many were dropped, once a line gets through."""
         self._sink = sink
         self._notice = notice
         self._changed = threading.Condition()
@@ -44,7 +44,7 @@ class Pipe:
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Have *line* written, or count it where the queue is full."""
+        """Queue *line*, or count it as dropped if the queue is full."""
         with self._changed:
             if self._closed or self._size + len(line) > CAPACITY_BYTES:
                 self._dropped += 1
@@ -54,12 +54,12 @@ class Pipe:
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all that was put is written, at most *seconds*; tell whether it was."""
+        """Wait at most *seconds* until all lines are written. False if they are not."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._lines and not self._writing, seconds)
 
     def close(self, seconds: float) -> bool:
-        """Write what there is within *seconds* and end the thread; tell whether it ended, or the reader holds it."""
+        """Write the queued lines and end the thread within *seconds*. False if a stalled reader keeps the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -76,7 +76,7 @@ class Pipe:
             self._done(0 if told else lost)
 
     def _take(self) -> tuple[list[bytes], int]:
-        """Wait for lines and take them all, with the number of those that were dropped after them; none is the end."""
+        """Wait for lines and take them all, with the number of lines dropped after them. No lines mean the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._closed)
             closed = self._closed
@@ -104,13 +104,13 @@ class Pipe:
 
 
 def _blocks(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Lines that are written at once: a system call for each would be most of what a line costs."""
+    """Yield the lines of each write: a system call for each line would take most of a line's time."""
     for start in range(0, len(lines), _AT_ONCE):
         yield lines[start : start + _AT_ONCE]
 
 
 def descriptor_sink(descriptor: int) -> Sink:
-    """Write whole lines to *descriptor*, whether or not somebody made it non-blocking."""
+    """Return a sink that writes whole lines to *descriptor*, even if a program made it non-blocking."""
 
     def write(line: bytes) -> None:
         rest = memoryview(line)
@@ -124,7 +124,7 @@ def descriptor_sink(descriptor: int) -> Sink:
 
 
 def stream_sink(stream: TextIO) -> Sink:
-    """Write to a stream that has no descriptor."""
+    """Return a sink that writes to a stream without a descriptor."""
 
     def write(line: bytes) -> None:
         stream.write(line.decode())

@@ -1,4 +1,4 @@
-"""Log lines without names that people chose (``log.file_names = false``), be they values or quoted in sentences."""
+"""Remove the names that people chose from log lines (``log.file_names = false``): as values and within sentences."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 from attachd import model
 from attachd.jira.filenames import stored_name, stored_path
 
-#: Keys whose values are names of files; ``folder`` is one where it is a folder of the inbox, and not a mount.
+#: Keys whose values are names of files; ``folder`` is one too, unless it is an absolute path.
 KEYS = frozenset({"file", "path", "target", "name", "was"})
 _ISSUE = re.compile(r"[A-Z][A-Z0-9_]*-[1-9][0-9]*|[0-9]+", re.ASCII)
 HIDDEN = "-"
 
 
 def hidden(key: str, value: Any) -> bool:
-    """Whether the value of this key is a name."""
+    """Return True if the value of this key is a name."""
     return key in KEYS or (key == "folder" and not str(value).startswith("/"))
 
 
 def told(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """*fields* without names, also in the sentences beside them: those of Jira and of the system quote them."""
+    """Return *fields* without names, also in the sentences beside them: Jira and the system quote names."""
     shown = {key: HIDDEN if hidden(key, value) else value for key, value in fields.items()}
     names = {name for key, value in fields.items() if hidden(key, value) for name in _names(value)}
     if not names:
         return shown
-    # The longest first, so that none is left over around a shorter one; whole words only, as "a" may be a name.
+    # The longest first, so that nothing is left of one around a shorter one. Whole words only, because "a" may be a name.
     either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     pattern = re.compile(rf"(?<!\w)(?:{either})(?!\w)")
     return {key: pattern.sub(HIDDEN, value) if _is_sentence(key, value) else value for key, value in shown.items()}
@@ -39,7 +39,7 @@ def _is_sentence(key: str, value: Any) -> bool:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """A path, each part of it but an issue's key, and what its parts are called together when they are attached."""
+    """Yield a path, each part of it except an issue's key, and the name under which its parts are attached."""
     text = model.printable(value) if isinstance(value, bytes) else str(value)
     first, *parts = text.strip("/").split("/")
     if not _ISSUE.fullmatch(first):

@@ -1,10 +1,10 @@
-"""Structured logs on stderr, for a terminal, for journald or as JSON, without secrets.
+"""Set up structured logs on stderr: for a terminal, for journald or as JSON, without secrets.
 
 Log events, not prose: ``structlog.get_logger().info("file.attached", file=name, issue=key, attachment=id)``. Loggers
-may be made when a module is imported: they look at the configuration only when they are used.
+can be made when a module is imported: they look at the configuration only when they are used.
 
-A call never raises and never waits for the reader of the log. Libraries that use the standard ``logging`` come out in
-the same form, from WARNING up: httpx and httpcore tell every request and its cookies below that.
+A call never raises, and never waits for the reader of the log. Records of libraries that use the standard ``logging`` appear
+in the same form from WARNING up; below that, httpx and httpcore log every request with its cookies.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from attachd.logs.lines import hide, hide_for_now
 
 __all__ = ["close", "configure", "flush", "hide", "hide_for_now", "report_crashes", "set_level"]
 
-#: How long the end of the process waits for a reader that stalls.
+#: How long the process waits at its end for a reader that stalls.
 FLUSH_SECONDS = 2.0
 
-#: What ``configure`` and ``report_crashes`` set up, to be undone.
+#: These undo what ``configure`` and ``report_crashes`` set up.
 _undo = ExitStack()
 _undo_hooks = ExitStack()
 _pipe: logs_pipe.Pipe | None = None
 
 
 def configure(settings: config.Log, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
-    """Send the logs of the whole process to *stream* (stderr), in the form that suits it; undone by ``close``.
+    """Send the logs of the whole process to *stream* (stderr), in the form that suits it; ``close`` undoes that.
 
-    What was logged before the process ends is written, unless the reader stalls for ``FLUSH_SECONDS``.
+    Everything that was logged is written before the process ends, unless the reader stalls for ``FLUSH_SECONDS``.
     """
     global _pipe
     _undo.close()
@@ -57,18 +57,18 @@ def configure(settings: config.Log, stream: TextIO | None = None, environ: Mappi
 
 
 def set_level(level: str) -> None:
-    """Log from *level* on, from now on."""
+    """Log only events of *level* and above from now on."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Wait until what was logged is written, at most *seconds*; needed only before ``os._exit``."""
+    """Wait at most *seconds* until everything is written. Only needed before ``os._exit``."""
     if _pipe:
         _pipe.flush(seconds)
 
 
 def close() -> None:
-    """Write what is left and undo ``configure`` and ``report_crashes``, for tests and for a process that goes on."""
+    """Write what is left, and undo ``configure`` and ``report_crashes``: for tests, and for a process that continues."""
     global _pipe
     _undo_hooks.close()
     _undo.close()
@@ -94,7 +94,7 @@ def _format(wanted: str, descriptor: int | None, environ: Mapping[str, str]) -> 
 
 
 def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
-    """Compare as systemd.exec(5) says: the variable also reaches programs whose stderr was redirected since."""
+    """Return True if stderr is systemd's stream. A program with a redirected stderr has the variable too (systemd.exec(5))."""
     status = os.fstat(descriptor)
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
@@ -109,7 +109,7 @@ def _render(name: str, environ: Mapping[str, str]) -> logs_lines.Render:
 
 
 def _open(stream: TextIO | None, descriptor: int | None, notice: Callable[[int], bytes]) -> logs_pipe.Pipe:
-    """Write to a duplicate: were stderr closed, its number would be given to the next file that is opened."""
+    """Write to a duplicate: if stderr is closed, the next file that is opened gets its number."""
     if stream and descriptor is None:
         pipe = logs_pipe.Pipe(logs_pipe.stream_sink(stream), notice)
         _undo.callback(pipe.close, FLUSH_SECONDS)
@@ -134,14 +134,14 @@ def _take_structlog(lines: logs_lines.Lines, level: str, pipe: logs_pipe.Pipe) -
 
 
 class _Output:
-    """What structlog hands finished lines to, under the name of their level."""
+    """Takes finished lines from structlog, under the name of their level."""
 
     def __init__(self, put: Callable[[bytes], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = put
 
 
 def _take_logging() -> None:
-    """Take over the standard ``logging`` and ``warnings``; the root's level keeps what is below WARNING away."""
+    """Take over the standard ``logging`` and ``warnings``; the root's level keeps out records below WARNING."""
     root, handler, level = logging.getLogger(), Foreign(), logging.getLogger().level
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
@@ -152,10 +152,10 @@ def _take_logging() -> None:
 
 
 class Foreign(logging.Handler):
-    """Passes the records of libraries on."""
+    """Hands the records of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log the record as an event; a message that does not fit its arguments is shown without them."""
+        """Log the record as an event; if the message does not fit its arguments, without them."""
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 Arguments are any objects; logging must not fail an upload.
@@ -169,7 +169,7 @@ class Foreign(logging.Handler):
 
 
 def report_crashes(on_crash: Callable[[], None]) -> None:
-    """Log what nobody caught. The main thread's ends the process as ever; another's calls *on_crash* in that thread."""
+    """Log uncaught exceptions. In the main thread they end the process as usual; in another, that thread calls *on_crash*."""
 
     def in_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_type is SystemExit:

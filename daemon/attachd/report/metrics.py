@@ -6,7 +6,6 @@ Everything is read when it is asked for: from the journal, whose counters go on 
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from attachd import __version__, errors
 from attachd.config.loader import instance
 from attachd.delivery import runtime
 from attachd.delivery.runtime import Runtime
+from attachd.fs.whole_file import write_whole
 from attachd.journal import counts, lookup
 from attachd.model import Word
 from attachd.report import health
@@ -49,17 +49,10 @@ def write(runtime: Runtime, scanned_at: float | None) -> None:
     folder = runtime.config.metrics.textfile
     assert folder is not None
     name = instance(runtime.config.file)
-    target = folder / (f"attachd-{name}.prom" if name else "attachd.prom")
-    # The collector reads *.prom alone.
-    fresh = target.with_suffix(f".{os.getpid()}")
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(text(runtime, scanned_at, name))
-        fresh.replace(target)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
+    # The collector reads *.prom alone, so not the file while it is written, whose name ends otherwise.
+    target = f"attachd-{name}.prom" if name else "attachd.prom"
+    content = text(runtime, scanned_at, name)
+    write_whole(folder, target.encode(), content, replace=True, mode=0o644, exact=True, durable=False)
 
 
 def loop(runtime: Runtime, scanned_at: Callable[[], float | None]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from attachd.fs.whole_file import write_whole
 
 if TYPE_CHECKING:
     from attachd.delivery.runtime import Runtime
@@ -21,7 +21,8 @@ class Progress:
         """Remove what a process left that was killed."""
         self._runtime, self._path = runtime, state / FILE_NAME
         self._before = frozenset[int]()
-        self._path.unlink(missing_ok=True)
+        for left in state.glob(f"*{FILE_NAME}*"):
+            left.unlink(missing_ok=True)
 
     def step(self) -> None:
         """Write how far those are that were under way at the last step too; remove the file when there are none."""
@@ -30,7 +31,8 @@ class Progress:
         self._before = frozenset(under_way)
         try:
             if lasting:
-                self._write({f"F{number}": sent for number, sent in lasting.items()})
+                content = json.dumps({f"F{number}": sent for number, sent in lasting.items()}).encode()
+                write_whole(self._path.parent, FILE_NAME.encode(), content, replace=True, mode=0o666, durable=False)
             else:
                 self._path.unlink(missing_ok=True)
         except OSError:
@@ -40,11 +42,6 @@ class Progress:
     def now(self) -> dict[int, int]:
         """How many bytes of each request have left, by the row of each of its files."""
         return {number: sent() for number, sent in [*self._runtime.progress.items()]}
-
-    def _write(self, progress: Mapping[str, int]) -> None:
-        fresh = self._path.with_suffix(".part")
-        fresh.write_text(json.dumps(progress), "utf-8")
-        os.replace(fresh, self._path)
 
 
 def read(state: Path) -> dict[str, int]:

@@ -74,7 +74,7 @@ class TokenFile:
             file.truncate()
             os.fsync(file.fileno())
         os.rename(self._next, self.path)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(self._folder, folders.FOLDER)
         try:
             folders.synchronise(folder)
         finally:

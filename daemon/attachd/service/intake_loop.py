@@ -91,7 +91,7 @@ class Intaking:
     def _new_scanner(self) -> Scanner:
         runtime = self._runtime
         place = runtime.journal, runtime.config, runtime.clock, runtime.guard, self.coverage
-        return Scanner(*place, beat=self._go_on, turns=runtime.turns)
+        return Scanner(*place, beat=self._go_on)
 
     def step(self) -> None:
         """Scan what is due, then wait until something is. A scan does not hold up the end of the service.

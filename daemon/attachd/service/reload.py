@@ -144,4 +144,4 @@ def _write(journal: Journal, outcome: Outcome) -> None:
     except sqlite3.OperationalError as error:
         if not errors.disk_fails(error):
             raise
-        log.error("journal.full", reason=str(error), remedy="make room on the disk of the state folder, or mend it")
+        log.error("journal.full", reason=str(error), remedy=errors.JOURNAL_DISK_REMEDY)

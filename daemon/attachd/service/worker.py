@@ -38,10 +38,9 @@ SECRET_SECONDS = 2.0
 def step(runtime: Runtime, client: Client) -> bool:
     """Do the next thing; False if there was nothing to do. Raises what is neither the world's nor the user's fault."""
     try:
-        with runtime.turns.taken():
-            # Whichever worker met the full disk, and however little there is to write: try until it is over.
-            runtime.adopting = runtime.adopting or runtime.journal.failing is not None
-            done = _next(runtime, client)
+        # Whichever worker met the full disk, and however little there is to write: try until it is over.
+        runtime.adopting = runtime.adopting or runtime.journal.failing is not None
+        done = _next(runtime, client)
         journal_disk.over(runtime)
         return done
     except sqlite3.OperationalError as error:

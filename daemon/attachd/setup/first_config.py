@@ -12,6 +12,7 @@ from pathlib import Path
 from attachd import config as config_
 from attachd.config import loader
 from attachd.errors import Mistake, Problem
+from attachd.fs.whole_file import write_whole
 from attachd.setup.sign_in import Signed, Wanted
 
 _FIRST = """\
@@ -142,22 +143,8 @@ def _is_empty(place: Place, path: Path) -> bool:
 
 
 def _create(path: Path, text: str, mode: int, *, empty: bool = False) -> None:
-    """Write a file that is not there, or is an *empty* one; whole or not at all. Raises FileExistsError otherwise."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(
-            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w", encoding="utf-8"
-        ) as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if empty:
-            fresh.replace(path)
-        else:
-            os.link(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    """Write a file that is not there, or is an *empty* one. Raises FileExistsError otherwise."""
+    write_whole(path.parent, os.fsencode(path.name), text.encode(), replace=empty, mode=mode, exact=True)
 
 
 def usual() -> list[Path]:

@@ -6,14 +6,13 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
+from attachd.fs.whole_file import write_whole
 from attachd.setup import units
 
 _SYSTEM = Path("/etc/systemd/system")
@@ -219,23 +218,10 @@ def _write(step: Write) -> str:
     if os.path.lexists(step.path) and (step.kept or not _says_something_else(step)):
         return "kept"
     step.path.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(dir=step.path.parent, prefix=".attachd-")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(step.text)
-            os.fchmod(file.fileno(), step.mode)
-            file.flush()
-            os.fsync(file.fileno())
-        if step.group is not None:
-            shutil.chown(fresh, group=step.group)
-        if os.path.lexists(step.path):
-            os.rename(fresh, step.path)
-            return "replaced"
-        os.link(fresh, step.path)  # over nothing that came meanwhile
-        return "wrote"
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(fresh)
+    # Where nothing lies now, nothing that comes meanwhile is replaced.
+    there, name = os.path.lexists(step.path), os.fsencode(step.path.name)
+    write_whole(step.path.parent, name, step.text.encode(), replace=there, mode=step.mode, exact=True, group=step.group)
+    return "replaced" if there else "wrote"
 
 
 def _remove(path: Path) -> None:

@@ -16,12 +16,13 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from attachd.fs import filesystems, folders, recognition
+from attachd.fs.whole_file import write_whole
 
 FOLDER = ".attachd"
 MARKER = "id"
@@ -106,27 +107,9 @@ def write_marker(inbox: Path, marker: Marker) -> None:
     """Write the marker, atomically and durably, making ``.attachd`` where it is missing. Raises ``OSError``."""
     content = json.dumps({"inbox": marker.inbox, "state": marker.state, "term": marker.term}) + "\n"
     with opened(inbox, create=True) as folder:
-        _write(folder, MARKER, content, durable=True)
+        write_whole(folder, MARKER.encode(), content.encode(), replace=True, mode=0o644)
     with folders.folder(inbox, b"") as above:
-        os.fsync(above)
-
-
-def _write(folder: int, name: str, content: str, *, durable: bool) -> None:
-    fresh = f"{name}.{secrets.token_hex(4)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        with open(os.open(fresh, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(fresh, dir_fd=folder)
-        raise
-    if durable:
-        os.fsync(folder)
+        folders.synchronise(above)
 
 
 def read_attempt(inbox: Path, term: str) -> int:
@@ -141,8 +124,9 @@ def read_attempt(inbox: Path, term: str) -> int:
 
 def write_attempt(inbox: Path, term: str, attempt: int) -> None:
     """Note how far the journal of *term* has come. Not synchronised: an older note finds out less. Raises ``OSError``."""
+    content = json.dumps({"term": term, "attempt": attempt}) + "\n"
     with opened(inbox) as folder:
-        _write(folder, ATTEMPT, json.dumps({"term": term, "attempt": attempt}) + "\n", durable=False)
+        write_whole(folder, ATTEMPT.encode(), content.encode(), replace=True, mode=0o644, durable=False)
 
 
 def new_id() -> str:

@@ -15,6 +15,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from attachd.fs import recognition
+
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _WRITE_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 #: More than any text in a lock file has.
@@ -115,9 +117,9 @@ def holder(path: Path, *, folder: int | None = None) -> Holder | None:
 
 
 def _open(path: Path, flags: int, folder: int | None) -> int:
-    """``O_NONBLOCK``: to open a FIFO would wait for its other end (open(2))."""
-    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path if folder is None else path.name, flags, 0o644, dir_fd=folder)
+    """Open the lock file, which must be a regular file: other users may have put anything there. Raises OSError."""
+    name = path if folder is None else path.name
+    descriptor = os.open(name, flags | recognition.UNTRUSTED, 0o644, dir_fd=folder)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)

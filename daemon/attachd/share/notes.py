@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from attachd.fs import folders, free_names, recognition, rename
+from attachd.fs import folders, free_names, recognition, rename, whole_file
 
 WHY, LINK, _EXTENSION = b".why", b".link", b".txt"
 
@@ -198,19 +198,8 @@ def _candidates(folder: int, names: free_names.Series) -> Iterator[bytes]:
 def prepared(folder: int, hidden: bytes, content: bytes) -> Iterator[bytes]:
     """Write a text under a dot-name, durably, for as long as the context lasts, and yield that name. Raises OSError."""
     temporary = free(folder, hidden, content)
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
-    try:
-        try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
+    with whole_file.prepared(folder, temporary, content, mode=0o666):
         yield temporary
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
 
 
 def free(folder: int, hidden: bytes, content: bytes) -> bytes:

@@ -38,7 +38,7 @@ from starlette.routing import Route
 from attachd import errors, text
 from attachd.errors import Mistake
 from attachd.filing import retry as filing_retry
-from attachd.journal import by_hand, terms
+from attachd.journal import by_hand, moved_issues, terms
 from attachd.report import health, metrics, pauses
 from attachd.report.health import Condition, Severity
 from attachd.service.engine import Engine
@@ -191,7 +191,7 @@ class Page:
     def _resume(self, form: dict[str, str]) -> list[str]:
         key, now = form.get("issue", ""), self._runtime.clock.now()
         with self._runtime.journal.transaction() as connection:
-            done = by_hand.resume(connection, by_hand.issue_of(connection, key) if key else "", now)
+            done = by_hand.resume(connection, moved_issues.issue_of(connection, key) if key else "", now)
         self._runtime.bell.ring_all()
         log.info("page.resumed", issue=key)
         self._engine.note_by_hand(tell=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+from attachd.fs.whole_file import write_whole
 
 FILE_NAME = "web-token"
 
@@ -15,22 +16,13 @@ def made(state: Path) -> str:
     found = read(state)
     while found is None:
         # Not over one that is there: a page that is open goes on. One that a full disk has left empty is none.
-        _make(state)
+        with suppress(FileExistsError):
+            content = f"{secrets.token_urlsafe(32)}\n".encode()
+            write_whole(state, FILE_NAME.encode(), content, replace=False, mode=0o600)
         found = read(state)
         if found is None:
             (state / FILE_NAME).unlink(missing_ok=True)
     return found
-
-
-def _make(state: Path) -> None:
-    fresh = state / f"{FILE_NAME}.{os.getpid()}"
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-        with suppress(FileExistsError):
-            os.link(fresh, state / FILE_NAME)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def read(state: Path) -> str | None:

@@ -5,6 +5,7 @@ Each is an edit of a copy of the program. A bug that nothing catches says that t
 
 from __future__ import annotations
 
+import ast
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,132 +20,259 @@ PACKAGE = Path(__file__).resolve().parents[3] / "daemon" / "attachd"
 MOST = 240
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
-    """One bug: what a text of a file is exchanged for, and where it has to show."""
+#: Where each behaviour stands: its module and function, or the module alone if several functions say it. A move changes one
+#: line here, and nothing in ``SEEDS``.
+PLACES = {
+    "a file that was being sent when the process died": "delivery.outcome:orphaned",
+    "an upload in doubt that is not found": "delivery.outcome:not_found",
+    "sending again what was in doubt": "delivery.upload:send",
+    "the exchange of one request": "delivery.upload:_send",
+    "the checksums before the end of a body": "delivery.upload:_send.before_end",
+    "whether an attachment fits a file": "delivery.attribution:fit",
+    "whether an attachment's content fits a file": "delivery.attribution:_matched",
+    "the journal's durability": "journal.database",
+    "the rows that were being sent": "journal.doubt:orphans",
+    "a new file after the journal was lost": "journal.admission:_suspect_at",
+    "a request that Jira declines": "jira.verdict:_declined",
+    "a request that Jira accepts": "jira.verdict:_success",
+    "the header that signs in": "jira.auth:Credentials.header",
+    "whether the inbox is there": "share.inbox_marker:Guard._look",
+    "whether a file is a note": "share.notes:is_note",
+    "writing a note once": "share.notes:_write_once",
+    "the sync of a folder": "fs.folders:synchronise",
+    "the copy to another device": "fs.cross_device:copy",
+    "whether a file that was sent is still the same": "intake.identity:_judge_sent",
+    "telling a webhook": "hooks.dispatcher:step",
+}
 
-    name: str
-    file: str
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A text of a place that is exchanged for another."""
+
+    place: str
     old: str
     new: str
+
+    @property
+    def file(self) -> str:
+        """Return the path of the place's module, below the package."""
+        return f"{PLACES[self.place].partition(':')[0].replace('.', '/')}.py"
+
+    def apply(self, package: Path) -> None:
+        """Edit the copy of the program in *package*. Raises ``AssertionError`` if the place does not hold the text."""
+        file, function = package / self.file, PLACES[self.place].partition(":")[2]
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+        first, last = _lines_of(function, "".join(lines)) if function else (0, len(lines))
+        text = "".join(lines[first:last])
+        assert self.old in text, f"{PLACES[self.place]} no longer holds {self.old!r}"
+        file.write_text("".join([*lines[:first], text.replace(self.old, self.new), *lines[last:]]), "utf-8")
+
+
+def _lines_of(function: str, source: str) -> tuple[int, int]:
+    """Return the slice of the lines that hold a function, which may be nested in a class or in another function."""
+    found: ast.AST = ast.parse(source)
+    for name in function.split("."):
+        parts = (each for each in ast.walk(found) if isinstance(each, ast.FunctionDef | ast.ClassDef))
+        part = next((each for each in parts if each.name == name and each is not found), None)
+        assert part is not None, f"there is no {function}"
+        found = part
+    assert isinstance(found, ast.FunctionDef)
+    return found.lineno - 1, found.end_lineno or found.lineno
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """One bug: what is edited, and in which life it has to show."""
+
+    name: str
+    #: Several where one rule alone does not keep the bug out.
+    edits: tuple[Edit, ...]
     workload: str
     #: "never": without a death; "kill" or "cut", in one of the windows of ``_window``.
     how: str = "kill"
     window: str = "sending"
-    #: Further edits (file, old, new): what two rules forbid is no bug before both are gone.
-    more: tuple[tuple[str, str, str], ...] = ()
 
 
 SEEDS = (
-    Seed("no look after a restart", "delivery/outcome.py", "    if row.sha256 is None:\n", "    if True:\n", "one"),
     Seed(
-        "marked as attached before it is sent", "delivery/upload.py",
-        "    answer = _exchange(runtime, client, batch, body)\n",
-        "    sooner = {row.id: outcome.attached(Stored(f'X{row.id}', row.name), 1.0) for row in batch}\n"
-        "    with runtime.journal.transaction() as connection:\n        rows.change_many(connection, sooner)\n"
-        "    answer = _exchange(runtime, client, batch, body)\n",
+        "no look after a restart",
+        (Edit("a file that was being sent when the process died", "    if row.sha256 is None:\n", "    if True:\n"),),
         "one",
     ),
     Seed(
-        "moved before it is sent", "delivery/upload.py",
-        "    answer = _exchange(runtime, client, batch, body)\n",
-        "    for row in batch:\n        to = runtime.config.folders.done / row.path.decode()\n"
-        "        to.parent.mkdir(parents=True, exist_ok=True)\n        (runtime.guard.inbox / row.path.decode()).rename(to)\n"
-        "    answer = _exchange(runtime, client, batch, body)\n",
+        "marked as attached before it is sent",
+        (Edit(
+            "the exchange of one request",
+            "    answer = _exchange(runtime, client, batch, body)\n",
+            "    sooner = {row.id: outcome.attached(Stored(f'X{row.id}', row.name), 1.0) for row in batch}\n"
+            "    with runtime.journal.transaction() as connection:\n        rows.change_many(connection, sooner)\n"
+            "    answer = _exchange(runtime, client, batch, body)\n",
+        ),),
         "one",
     ),
-    Seed("NORMAL instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = NORMAL", "one", "cut"),
-    Seed("OFF instead of FULL", "journal/database.py", "synchronous = FULL", "synchronous = OFF", "one", "cut"),
     Seed(
-        "a name given by Jira is not looked for", "delivery/attribution.py",
-        "return Fit.RENAMED if attempt and (after or attachment.created is None) else None", "return None", "renamed", "never",
+        "moved before it is sent",
+        (Edit(
+            "the exchange of one request",
+            "    answer = _exchange(runtime, client, batch, body)\n",
+            "    for row in batch:\n        to = runtime.config.folders.done / row.path.decode()\n"
+            "        to.parent.mkdir(parents=True, exist_ok=True)\n        (runtime.guard.inbox / row.path.decode()).rename(to)\n"
+            "    answer = _exchange(runtime, client, batch, body)\n",
+        ),),
+        "one",
     ),
     Seed(
-        "a half-stored request is sent again", "jira/verdict.py",
-        'InDoubt(f"Jira declined the request ({reply.status}: {words})", brief=True, share=share)',
-        'NotDelivered(f"Jira declined the request ({reply.status}: {words})")', "half", "never",
+        "NORMAL instead of FULL",
+        (Edit("the journal's durability", "synchronous = FULL", "synchronous = NORMAL"),), "one", "cut",
     ),
     Seed(
-        "the fate lost to a fault of the account", "jira/verdict.py",
-        "        return Judgement(tuple(_pair(stored, files)), fault)\n",
-        '        return Judgement(tuple(_pair(stored, files))) if not fault else _all(NotDelivered("no"), files, fault)\n',
+        "OFF instead of FULL",
+        (Edit("the journal's durability", "synchronous = FULL", "synchronous = OFF"),), "one", "cut",
+    ),
+    Seed(
+        "a name given by Jira is not looked for",
+        (Edit(
+            "whether an attachment fits a file",
+            "return Fit.RENAMED if attempt and (after or attachment.created is None) else None", "return None",
+        ),),
+        "renamed", "never",
+    ),
+    Seed(
+        "a half-stored request is sent again",
+        (Edit(
+            "a request that Jira declines",
+            'InDoubt(f"Jira declined the request ({reply.status}: {words})", brief=True, share=share)',
+            'NotDelivered(f"Jira declined the request ({reply.status}: {words})")',
+        ),),
+        "half", "never",
+    ),
+    Seed(
+        "the fate lost to a fault of the account",
+        (Edit(
+            "a request that Jira accepts",
+            "        return Judgement(tuple(_pair(stored, files)), fault)\n",
+            '        return Judgement(tuple(_pair(stored, files))) if not fault else _all(NotDelivered("no"), files, fault)\n',
+        ),),
         "login", "never",
     ),
     Seed(
-        "an inbox that is not mounted read as empty", "share/inbox_marker.py",
-        "        if marker is None:\n            return Sight(\n",
-        "        if marker is None:\n            return Sight(True, mount=mount)\n            return Sight(\n",
-        "unmounted", "kill", "sending",
-        # Since what comes while the service starts is claimed, a lock that cannot be taken there forbids it too.
-        more=(("share/inbox_marker.py", "if self._claim and (reason :=", "if False and self._claim and (reason :="),),
+        "an inbox that is not mounted read as empty",
+        (
+            Edit(
+                "whether the inbox is there",
+                "        if marker is None:\n            return Sight(\n",
+                "        if marker is None:\n            return Sight(True, mount=mount)\n            return Sight(\n",
+            ),
+            # The service claims what comes while it starts: a lock that cannot be taken there forbids it too.
+            Edit("whether the inbox is there", "if self._claim and (reason :=", "if False and self._claim and (reason :="),
+        ),
+        "unmounted",
     ),
     Seed(
-        "folders not synchronised", "fs/folders.py",
-        "        os.fsync(folder)\n", "        pass\n", "apart", "cut", "filing",
+        "folders not synchronised",
+        (Edit("the sync of a folder", "        os.fsync(folder)\n", "        pass\n"),), "apart", "cut", "filing",
     ),
     Seed(
-        "a copy to another device not synchronised", "fs/cross_device.py",
-        "        os.fsync(written)\n", "", "devices", "cut", "removing",
+        "a copy to another device not synchronised",
+        (Edit("the copy to another device", "        os.fsync(written)\n", ""),), "devices", "cut", "removing",
     ),
     Seed(
-        "an answer that names nothing taken for success", "jira/verdict.py",
-        "    return _all(InDoubt(reason, nonsense=reply.status == 200 and not reply.is_cut), files, fault)\n",
-        "    return Judgement(tuple(Stored(f'X{id(reply)}', file.name) for file in files))\n", "page", "never",
+        "an answer that names nothing taken for success",
+        (Edit(
+            "a request that Jira accepts",
+            "    return _all(InDoubt(reason, nonsense=reply.status == 200 and not reply.is_cut), files, fault)\n",
+            "    return Judgement(tuple(Stored(f'X{id(reply)}', file.name) for file in files))\n",
+        ),),
+        "page", "never",
     ),
     Seed(
-        "looked for by name alone", "delivery/attribution.py",
-        "    if attachment.size != row.size or ", "    if ", "namesake", "never",
-        more=(("delivery/attribution.py", "(content, Digest) and content.sha256 == row.sha256:", "(content, Digest):"),),
+        "looked for by name alone",
+        (
+            Edit("whether an attachment fits a file", "    if attachment.size != row.size or ", "    if "),
+            Edit(
+                "whether an attachment's content fits a file",
+                "(content, Digest) and content.sha256 == row.sha256:", "(content, Digest):",
+            ),
+        ),
+        "namesake", "never",
     ),
     Seed(
-        "a streamed file without its checksum before the end", "delivery/upload.py",
-        "            queue.checksums(connection, batch, sums)\n", "            pass\n", "large",
+        "a streamed file without its checksum before the end",
+        (Edit(
+            "the checksums before the end of a body",
+            "            queue.checksums(connection, batch, sums)\n", "            pass\n",
+        ),),
+        "large",
     ),
     Seed(
-        "size and time as proof of the content", "intake/identity.py",
-        "    return Look.ADOPT if sums[row.path] == row.sha256 else Look.REPLACED\n", "    return Look.ADOPT\n",
-        "replaced", "kill", "sending",
+        "size and time as proof of the content",
+        (Edit(
+            "whether a file that was sent is still the same",
+            "    return Look.ADOPT if sums[row.path] == row.sha256 else Look.REPLACED\n", "    return Look.ADOPT\n",
+        ),),
+        "replaced",
     ),
     Seed(
-        "one look for an upload in doubt", "delivery/outcome.py",
-        "    if not is_last_look(row, doubts, fresh=fresh):\n", "    if False:\n", "late", "never",
-        more=(("delivery/upload.py", "if first.ever_doubtful and not is_still_missing", "if False and not is_still_missing"),),
+        "one look for an upload in doubt",
+        (
+            Edit(
+                "an upload in doubt that is not found",
+                "    if not is_last_look(row, doubts, fresh=fresh):\n", "    if False:\n",
+            ),
+            Edit(
+                "sending again what was in doubt",
+                "if first.ever_doubtful and not is_still_missing", "if False and not is_still_missing",
+            ),
+        ),
+        "late", "never",
     ),
     Seed(
-        "the token in a line of the log", "jira/auth.py",
-        '            return f"Bearer {token}"\n        return "Basic "',
-        '            return f"Bearer {token}"\n        print(self._user, token)\n        return "Basic "', "one", "never",
+        "the token in a line of the log",
+        (Edit(
+            "the header that signs in",
+            '            return f"Bearer {token}"\n        return "Basic "',
+            '            return f"Bearer {token}"\n        print(self._user, token)\n        return "Basic "',
+        ),),
+        "one", "never",
     ),
     Seed(
-        "a lost journal forgotten", "journal/admission.py",
-        "return 0.0 if suspect else None", "return None", "lost", "kill", "filing",
+        "a lost journal forgotten",
+        (Edit("a new file after the journal was lost", "return 0.0 if suspect else None", "return None"),),
+        "lost", "kill", "filing",
     ),
     Seed(
-        "a note that came back taken for a file", "share/notes.py",
-        "    line = _FIRST_LINE.match(first_bytes)\n", "    line = None\n", "returned", "never",
+        "a note that came back taken for a file",
+        (Edit("whether a file is a note", "    line = _FIRST_LINE.match(first_bytes)\n", "    line = None\n"),),
+        "returned", "never",
     ),
     Seed(
-        "an event taken for told before it is", "hooks/dispatcher.py",
-        "    told, reason = target.tell(waiting, ended)\n",
-        "    events.told(runtime.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
+        "an event taken for told before it is",
+        (Edit(
+            "telling a webhook",
+            "    told, reason = target.tell(waiting, ended)\n",
+            "    outbox.told(runtime.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
+        ),),
         "hooked", "kill", "filing",
     ),
     Seed(
-        "a note of our own not known again", "share/notes.py",
-        "            if _ident_of(folder, name) == ident:\n", "            if False:\n", "linked", "kill", "filing",
+        "a note of our own not known again",
+        (Edit("writing a note once", "            if _ident_of(folder, name) == ident:\n", "            if False:\n"),),
+        "linked", "kill", "filing",
     ),
-    Seed("what was being sent forgotten", "journal/doubt.py", "WHERE state = 'SENDING'\")]", "WHERE 0\")]", "one"),
+    Seed(
+        "what was being sent forgotten",
+        (Edit("the rows that were being sent", "WHERE state = 'SENDING'\")]", "WHERE 0\")]"),), "one",
+    ),
 )  # fmt: skip
 
 
 def planted(seed: Seed, folder: Path) -> Path:
-    """Copy the program into *folder* with the bug in it; the folder. Raises ``AssertionError`` where its text is not there."""
-    shutil.copytree(PACKAGE, folder / "attachd", ignore=shutil.ignore_patterns("__pycache__"))
-    for name, old, new in ((seed.file, seed.old, seed.new), *seed.more):
-        file = folder / "attachd" / name
-        text = file.read_text("utf-8")
-        assert old in text, f"{seed.name}: {name} does not have {old!r} any more"
-        file.write_text(text.replace(old, new), "utf-8")
+    """Copy the program into *folder* with the bug in it; the folder. Raises ``AssertionError`` if a text is not there."""
+    package = folder / "attachd"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for edit in seed.edits:
+        edit.apply(package)
     return folder
 
 
