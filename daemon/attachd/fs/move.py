@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -80,10 +80,8 @@ class Group(folders.Held):
     for this very group, so that no earlier run can have left anything of their move.
     """
 
-    def __init__(self, aside: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
-        """Begin with no folder. A file that may have to be copied, which takes long, is moved within *aside*."""
+    def __init__(self) -> None:
         super().__init__()
-        self.aside = aside
         self.dirty = Dirty()
         self.fresh: set[int] = set()
         self.kinds: dict[int, str] = {}
@@ -115,14 +113,13 @@ def move(
     job = Job(inbox, source, root, target, identity, group.dirty, rename.Reserving(reserved, reservation))
     if fresh and (moved := _move_plainly(job, group)):
         return moved
-    with group.aside():
-        try:
-            return _persist(job)
-        except OSError as error:
-            if error.errno not in permissions.PERSONAL:
-                raise
-            refuses_name = errors.reach(error) is errors.Reach.NAME
-            return Stuck(permissions.explain(error, inbox, source, root, target), refuses_name)
+    try:
+        return _persist(job)
+    except OSError as error:
+        if error.errno not in permissions.PERSONAL:
+            raise
+        refuses_name = errors.reach(error) is errors.Reach.NAME
+        return Stuck(permissions.explain(error, inbox, source, root, target), refuses_name)
 
 
 def _persist(job: Job) -> Outcome | Stuck:
