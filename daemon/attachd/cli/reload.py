@@ -37,7 +37,7 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None, a
             if not service_reload.is_by(journal, running.pid):
                 what = f"process {running.pid} on this machine is not `attachd run`."
                 raise Mistake(Problem("", what, "Its configuration counts until it ends."), exit_code=1)
-            outcome = _asked(journal, running.pid)
+            outcome = _ask(journal, running.pid)
         finally:
             journal.close()
         if outcome.problems:
@@ -48,7 +48,7 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None, a
         _tell(outcome)
 
 
-def _asked(journal: Journal, process: int) -> Outcome:
+def _ask(journal: Journal, process: int) -> Outcome:
     before, until = service_reload.last(journal), time.monotonic() + PATIENCE_SECONDS
     try:
         os.kill(process, signal.SIGHUP)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ class Verifier:
 
     def issue(self, issue: str, rows: Sequence[Row]) -> Iterator[Compared]:
         """Compare all files of one issue with one listing of it."""
-        answer = self._asked(lambda: self._asker.listing(self._version, issue))
+        answer = self._ask(lambda: self._asker.listing(self._version, issue))
         if isinstance(answer, Broken):
             yield from (Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}") for row in rows)
             return
@@ -71,7 +70,7 @@ class Verifier:
     def _compared(self, row: Row, there: Attachment | None) -> Compared:
         if there is None:
             # A listing may leave the field out, or parts of it: the attachment itself is asked for.
-            answer = self._asked(lambda: self._asker.attachment(self._version, row.attachment or ""))
+            answer = self._ask(lambda: self._asker.attachment(self._version, row.attachment or ""))
             if isinstance(answer, Broken):
                 return Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}")
             if answer.status == 404:
@@ -100,14 +99,14 @@ class Verifier:
             return Compared(row, Result.SAME)
         return Compared(row, Result.DIFFERS, f"the content of attachment {row.attachment} is another than was sent")
 
-    def _asked(self, call: Callable[[], Exchange]) -> Exchange:
-        answer = connection.asked(call, threading.Event())
+    def _ask(self, call: Callable[[], Exchange]) -> Exchange:
+        answer = connection.ask(call)
         for _ in range(_TRIES):
             if not isinstance(answer, Reply) or answer.status not in (429, 503):
                 break
             wait = rate_limits.retry_after(answer)
             self._wait(min(_USUAL_WAIT if wait is None else wait, _LONGEST_WAIT))
-            answer = connection.asked(call, threading.Event())
+            answer = connection.ask(call)
         return answer
 
 
@@ -146,12 +145,12 @@ def _version(config: Config, asker: client.Client) -> str:
     """Which API the site speaks, and that it knows us. Raises ``errors.Mistake``."""
     version: str | Fault = {"cloud": "3", "datacenter": "2"}.get(config.jira.deployment, "")
     for asked in () if version else ("2", "3"):
-        version = site_info.deployment(connection.asked(lambda: asker.server_info(asked), threading.Event()))  # noqa: B023
+        version = site_info.deployment(connection.ask(lambda: asker.server_info(asked)))  # noqa: B023
         if isinstance(version, str):
             break
     if isinstance(version, str) and config.jira.auth.kind != "anonymous":
         number = version
-        who = site_info.who(connection.asked(lambda: asker.myself(number), threading.Event()))
+        who = site_info.who(connection.ask(lambda: asker.myself(number)))
         if isinstance(who, Fault) and who.kind != "scope":
             version = who
     match version:

@@ -1,4 +1,4 @@
-"""Connections to Jira as the configuration describes them, and questions that are asked again where no answer came."""
+"""Connections to Jira as the configuration describes them, and questions that are repeated while no answer comes."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def tls_context(config: Config) -> ssl.SSLContext:
 
 
 class Stopped(Exception):
-    """The service is stopping: the call gives up between two tries."""
+    """The service is stopping: the call gives up between two attempts."""
 
 
-def asked(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
-    """Ask Jira something harmless, up to three times where no answer came. Raises ``Stopped``."""
-    return _tries(call, lambda outcome: _broke(outcome) or _overloaded(outcome), 3, stopping)
+def ask(call: Callable[[], Exchange], stopping: threading.Event | None = None) -> Exchange:
+    """Ask Jira something harmless, up to three times while no answer comes. Raises ``Stopped`` once *stopping* is set."""
+    return _tries(call, lambda outcome: _broke(outcome) or _overloaded(outcome), 3, stopping or threading.Event())
 
 
-def connected(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
-    """Send a file, a second time only where no connection came about and so nothing was sent."""
+def send(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
+    """Send a file, and a second time only if no connection was made, because nothing was sent then."""
     try:
         return _tries(call, lambda outcome: _broke(outcome) and outcome.stage is Stage.CONNECTING, 2, stopping)
     except Stopped:

@@ -283,7 +283,7 @@ class OAuth:
 
     def _fetched(self, keys: Keys) -> tuple[Granted, float] | Fault:
         if keys.refresh_token is None:
-            return self._asked(keys, None)
+            return self._request(keys, None)
         with self._safe.locked():
             return self._exchanged(keys, keys.refresh_token)
 
@@ -296,7 +296,7 @@ class OAuth:
         refresh = current(seed, self._safe.read())
         self._hide(refresh)
         self._safe.make_room()
-        found = self._asked(keys, refresh)
+        found = self._request(keys, refresh)
         if isinstance(found, Fault) or found[0].refresh in (None, refresh):
             return found
         self._unwritten = Kept(found[0].refresh or "", digest(seed))
@@ -304,7 +304,7 @@ class OAuth:
         self._unwritten = None
         return found
 
-    def _asked(self, keys: Keys, refresh: str | None) -> tuple[Granted, float] | Fault:
+    def _request(self, keys: Keys, refresh: str | None) -> tuple[Granted, float] | Fault:
         began = self._boot()
         outcome = self._ask(form(self._application, keys.client_secret, refresh))
         found = read(outcome, self._application, [*keys.all, *([refresh] if refresh else [])])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from attachd.config import Config, addresses
 from attachd.delivery import site as site_
 from attachd.intake import router as intake_router
 from attachd.jira import auth, client, connection, oauth, site_info
+from attachd.jira.connection import ask
 from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database
 from attachd.model import Fault, Scope, printable
@@ -92,7 +92,7 @@ def rights(config: Config, asker: client.Client, known: site_.Site) -> Iterator[
 
 
 def _rights(project: str, asker: client.Client, version: str) -> Finding:
-    answer = asked(lambda: asker.permissions(version, project=project))
+    answer = ask(lambda: asker.permissions(version, project=project))
     what, where = (f"rights {project}", project) if project else ("rights", "any project")
     lacking = _lacking(answer)
     if lacking is None:
@@ -138,13 +138,13 @@ def issues(config: Config, asker: client.Client, known: site_.Site, *, told: boo
 
 
 def _issue(shown: str, key: str, asker: client.Client, version: str, *, told: bool) -> Finding:
-    answer = asked(lambda: asker.issue(version, key))
+    answer = ask(lambda: asker.issue(version, key))
     if not isinstance(answer, Reply) or answer.status != 200:
         remedy = "correct the folder's name, or the account's rights"
         return Finding(shown, "warning", f"{key}: {_said(answer)}", remedy)
     detail = _described(key, answer.json)
     # Of one issue Jira may say less than of its project: it may be closed, or secured.
-    lacking = _lacking(asked(lambda: asker.permissions(version, issue=key))) if told else None
+    lacking = _lacking(ask(lambda: asker.permissions(version, issue=key))) if told else None
     if lacking:
         return Finding(shown, "warning", f"{detail}; the account may not {lacking} it, says Jira", _GIVE)
     return Finding(shown, "ok", detail)
@@ -165,11 +165,6 @@ def _line(text: str) -> str:
 
 def _said(answer: Exchange) -> str:
     return "; ".join(answer.words) or f"it answers {answer.status}" if isinstance(answer, Reply) else answer.error
-
-
-def asked(call: Callable[[], Exchange]) -> Exchange:
-    """What a question comes to, asked as the service asks it; nobody ends it meanwhile."""
-    return connection.asked(call, threading.Event())
 
 
 # --- Jira -------------------------------------------------------------------------------------------------------
@@ -200,10 +195,10 @@ def _would_use_up(config: Config, state: Path) -> bool:
 
 def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) -> Iterator[Finding]:
     known = site_.Site(config.jira.url, config.jira.deployment, clock)
-    answer = known.hear(asked(lambda: asker.server_info(known.version or "2")))
+    answer = known.hear(ask(lambda: asker.server_info(known.version or "2")))
     version = site_info.deployment(answer)
     if isinstance(version, Fault) and not known.version and isinstance(answer, Reply):
-        answer = known.hear(asked(lambda: asker.server_info("3")))
+        answer = known.hear(ask(lambda: asker.server_info("3")))
         version = site_info.deployment(answer)
     if isinstance(version, Fault):
         # The gateway answers nobody who is not signed in.
@@ -217,7 +212,7 @@ def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) ->
     known.version = known.version or version
     account = list(_account(config, asker, known)) if signed else []
     yield from account
-    yield _limits(site_info.limits(asked(lambda: asker.attachment_meta(known.version)), clock.boot()))
+    yield _limits(site_info.limits(ask(lambda: asker.attachment_meta(known.version)), clock.boot()))
     if signed and not any(finding.result == "failed" for finding in account):
         found: list[Finding] = []
         if config.jira.auth.kind != "anonymous":
@@ -243,7 +238,7 @@ def _skew(seconds: float) -> Finding:
 def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
     if config.jira.auth.kind == "anonymous":
         return
-    answer = asked(lambda: asker.myself(known.version))
+    answer = ask(lambda: asker.myself(known.version))
     who = site_info.who(answer)
     if isinstance(who, Fault):
         yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))
@@ -257,7 +252,7 @@ def _token_remedy(config: Config, fault: Fault) -> str:
     kind = config.jira.auth.kind
     if fault.kind == "refused" and auth.may_be_needed(config.jira.url, kind):
         with closing(connection.asking_client(config, config.jira.url, connection.NOBODY)) as stranger:
-            where = auth.address(asked(stranger.tenant_info)) or f"{auth.ADDRESS}CLOUD-ID"
+            where = auth.address(ask(stranger.tenant_info)) or f"{auth.ADDRESS}CLOUD-ID"
         return f"{auth.hint(kind, where)}; otherwise make a new one"
     return "" if fault.kind.startswith("token") else "check jira.auth: kind, user and token"
 

@@ -6,7 +6,6 @@ Nothing is written here. Each question to Jira is one of those that ``check`` as
 from __future__ import annotations
 
 import re
-import threading
 import urllib.parse
 from collections.abc import Mapping
 from contextlib import closing
@@ -93,7 +92,7 @@ def kind_of_site(wanted: Wanted) -> bool | Fault:
 
 
 def _once(asker: client.Client, version: str) -> Exchange:
-    return connection.asked(lambda: asker.server_info(version), threading.Event())
+    return connection.ask(lambda: asker.server_info(version))
 
 
 def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
@@ -118,13 +117,13 @@ def _at_gateway(wanted: Wanted) -> Wanted | None:
     if not auth.may_be_needed(wanted.url, wanted.kind):
         return None
     with closing(_asker(wanted, connection.NOBODY)) as stranger:
-        where = auth.address(connection.asked(stranger.tenant_info, threading.Event()))
+        where = auth.address(connection.ask(stranger.tenant_info))
     return replace(wanted, url=where) if where else None
 
 
 def _who(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
     with closing(_asker(wanted, _identity(wanted, secrets, cloud=cloud))) as asker:
-        account = site_info.who(connection.asked(lambda: asker.myself("3" if cloud else "2"), threading.Event()))
+        account = site_info.who(connection.ask(lambda: asker.myself("3" if cloud else "2")))
     return account if isinstance(account, Fault) else Known(wanted, cloud, account)
 
 
