@@ -128,19 +128,10 @@ def _forget_old(runtime: Runtime) -> None:
 
 
 def deployment(runtime: Runtime, client: Client, known: str) -> str | Fault:
-    """Ask what the site is. Both kinds have version 2 of the API; where something hides that, 3 is asked too.
-
-    *known* is the version where that is not in question.
-    """
-    site = runtime.site
-    found: str | Fault = ""
-    for version in [known] if known else ["2", "3"]:
-        answer = site.hear(runtime.ask(lambda: client.server_info(version)))  # noqa: B023
-        found = site_info.deployment(answer)
-        _remember_pages(runtime, site_info.pages(answer))
-        if isinstance(found, str) or not isinstance(answer, Reply) or answer.status >= 500 or answer.status == 429:
-            break
-    return found
+    """Ask which API the site speaks, and remember its clock and where its pages are. *known* is the version if it is certain."""
+    found = site_info.discover(client, known, lambda call: runtime.site.hear(runtime.ask(call)))
+    _remember_pages(runtime, site_info.pages(found.answer))
+    return found.api
 
 
 def _remember_pages(runtime: Runtime, pages: str | None) -> None:

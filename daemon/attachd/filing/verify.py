@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
 
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
@@ -142,24 +141,17 @@ def verify(
 
 
 def _version(config: Config, asker: client.Client) -> str:
-    """Which API the site speaks, and that it knows us. Raises ``errors.Mistake``."""
-    version: str | Fault = {"cloud": "3", "datacenter": "2"}.get(config.jira.deployment, "")
-    for asked in () if version else ("2", "3"):
-        version = site_info.deployment(connection.ask(lambda: asker.server_info(asked)))  # noqa: B023
-        if isinstance(version, str):
-            break
-    if isinstance(version, str) and config.jira.auth.kind != "anonymous":
-        number = version
-        who = site_info.who(connection.ask(lambda: asker.myself(number)))
+    """Return the version of the API that the site speaks, once Jira accepts the account. Raises ``errors.Mistake`` (1)."""
+    version = site_info.CONFIGURED.get(config.jira.deployment) or site_info.discover(asker).api
+    if isinstance(version, Fault):
+        raise _cannot_ask(config, version)
+    if config.jira.auth.kind != "anonymous":
+        who = site_info.who(connection.ask(lambda: asker.myself(version)))
         if isinstance(who, Fault) and who.kind != "scope":
-            version = who
-    match version:
-        case str():
-            return version
-        case Fault():
-            problem = Problem(
-                config.jira.url, f"{version.reason.removesuffix('.')}.", "`attachd check` says what to do."
-            )
-            raise Mistake(problem, exit_code=1)
-        case _:
-            assert_never(version)
+            raise _cannot_ask(config, who)
+    return version
+
+
+def _cannot_ask(config: Config, fault: Fault) -> Mistake:
+    reason = f"{fault.reason.removesuffix('.')}."
+    return Mistake(Problem(config.jira.url, reason, "`attachd check` says what to do."), exit_code=1)

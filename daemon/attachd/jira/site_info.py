@@ -1,14 +1,43 @@
-"""What Jira's answers say of the site: which API it speaks, who we are there, and its limits. Pure."""
+"""Which API a site speaks, who we are there, and its limits; read from Jira's answers. Only ``discover`` asks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from attachd.jira import attachments as jira_attachments
-from attachd.jira import rate_limits, verdict
+from attachd.jira import client, connection, rate_limits, verdict
 from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.model import Cure, Fault, Scope
+
+#: The version of the API that a configured ``jira.deployment`` means; none for ``auto``.
+CONFIGURED = {"cloud": "3", "datacenter": "2"}
+#: Asks Jira one question, as ``connection.ask`` does.
+Ask = Callable[[Callable[[], Exchange]], Exchange]
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Which API a site speaks ("3" on Cloud, else "2"), or why attachd cannot know; *answer* is the reply that says so."""
+
+    api: str | Fault
+    answer: Exchange
+
+
+def discover(asker: client.Client, known: str = "", ask: Ask = connection.ask) -> Discovery:
+    """Ask the site which API it speaks. *known* is the version if the configuration names it.
+
+    Both kinds of Jira answer at version 2. Where a proxy or gateway hides that path, version 3 is asked too. A site that
+    does not answer, that fails (5xx) or that asks attachd to wait (429) is not asked a second question.
+    """
+    answer = ask(lambda: asker.server_info(known or "2"))
+    api = deployment(answer)
+    hidden = isinstance(api, Fault) and isinstance(answer, Reply) and answer.status < 500 and answer.status != 429
+    if hidden and not known:
+        answer = ask(lambda: asker.server_info("3"))
+        api = deployment(answer)
+    return Discovery(api, answer)
 
 
 @dataclass(frozen=True, slots=True)

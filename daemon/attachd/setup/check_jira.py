@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from attachd import text
 from attachd.clock import Clock
 from attachd.config import Config, addresses
-from attachd.delivery import site as site_
 from attachd.intake import router as intake_router
 from attachd.jira import auth, client, connection, oauth, site_info
 from attachd.jira.connection import ask
@@ -85,10 +84,10 @@ def _name(shown: Mapping[str, Any], part: str) -> str:
 # --- What the account may do --------------------------------------------------------------------------------------
 
 
-def rights(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+def rights(config: Config, asker: client.Client, api: str) -> Iterator[Finding]:
     """Whether the account may see and attach in the projects that are served, or, where all are, in any at all."""
     for project in config.folders.projects[:_MOST] or ("",):
-        yield _rights(project, asker, known.version)
+        yield _rights(project, asker, api)
 
 
 def _rights(project: str, asker: client.Client, version: str) -> Finding:
@@ -118,7 +117,7 @@ def _lacking(answer: Exchange) -> str | None:
 # --- What the folders mean ----------------------------------------------------------------------------------------
 
 
-def issues(config: Config, asker: client.Client, known: site_.Site, *, told: bool) -> Iterator[Finding]:
+def issues(config: Config, asker: client.Client, api: str, *, told: bool) -> Iterator[Finding]:
     """The folders of the inbox and the issues that they mean; a wrong one is better seen now than in failed.
 
     *told*: Jira tells what the account may do, so that it is asked of each issue too.
@@ -134,7 +133,7 @@ def issues(config: Config, asker: client.Client, known: site_.Site, *, told: boo
         if isinstance(routed, intake_router.Unrouted):
             yield Finding(shown, "warning", routed.reason)
         else:
-            yield _issue(shown, routed.key, asker, known.version, told=told)
+            yield _issue(shown, routed.key, asker, api, told=told)
 
 
 def _issue(shown: str, key: str, asker: client.Client, version: str, *, told: bool) -> Finding:
@@ -194,32 +193,30 @@ def _would_use_up(config: Config, state: Path) -> bool:
 
 
 def _ask(config: Config, asker: client.Client, clock: Clock, *, signed: bool) -> Iterator[Finding]:
-    known = site_.Site(config.jira.url, config.jira.deployment, clock)
-    answer = known.hear(ask(lambda: asker.server_info(known.version or "2")))
-    version = site_info.deployment(answer)
-    if isinstance(version, Fault) and not known.version and isinstance(answer, Reply):
-        answer = known.hear(ask(lambda: asker.server_info("3")))
-        version = site_info.deployment(answer)
-    if isinstance(version, Fault):
-        # The gateway answers nobody who is not signed in.
-        if signed or version.scope is not Scope.ACCOUNT:
-            yield _unmet(config, version)
+    configured = site_info.CONFIGURED.get(config.jira.deployment, "")
+    found = site_info.discover(asker, configured)
+    if isinstance(found.api, Fault):
+        # Atlassian's gateway answers no request without credentials.
+        if signed or found.api.scope is not Scope.ACCOUNT:
+            yield _unmet(config, found.api)
         return
-    yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if version == '3' else 'Data Center'}")
+    yield Finding("jira.url", "ok", f"{config.jira.url} is Jira {'Cloud' if found.api == '3' else 'Data Center'}")
     yield certificate(config, asker.certificate(), clock.wall())
-    if isinstance(answer, Reply) and answer.date is not None:
-        yield _skew(answer.date - clock.wall())
-    known.version = known.version or version
-    account = list(_account(config, asker, known)) if signed else []
+    if isinstance(found.answer, Reply) and found.answer.date is not None:
+        yield _skew(found.answer.date - clock.wall())
+    yield from _with_api(config, asker, configured or found.api, clock, signed=signed)
+
+
+def _with_api(config: Config, asker: client.Client, api: str, clock: Clock, *, signed: bool) -> Iterator[Finding]:
+    """What can be asked once the version of the API is known: account, limits, permissions and issues."""
+    account = list(_account(config, asker, api)) if signed else []
     yield from account
-    yield _limits(site_info.limits(ask(lambda: asker.attachment_meta(known.version)), clock.boot()))
-    if signed and not any(finding.result == "failed" for finding in account):
-        found: list[Finding] = []
-        if config.jira.auth.kind != "anonymous":
-            found = list(rights(config, asker, known))
-        yield from found
-        told = any(each.remedy != ASK for each in found)
-        yield from issues(config, asker, known, told=told)
+    yield _limits(site_info.limits(ask(lambda: asker.attachment_meta(api)), clock.boot()))
+    if not signed or any(finding.result == "failed" for finding in account):
+        return
+    permitted = list(rights(config, asker, api)) if config.jira.auth.kind != "anonymous" else []
+    yield from permitted
+    yield from issues(config, asker, api, told=any(each.remedy != ASK for each in permitted))
 
 
 def _unmet(config: Config, fault: Fault) -> Finding:
@@ -235,10 +232,10 @@ def _skew(seconds: float) -> Finding:
     return Finding("clock", "warning", f"differs from Jira's by {seconds:.0f} s", "set this machine's clock (NTP)")
 
 
-def _account(config: Config, asker: client.Client, known: site_.Site) -> Iterator[Finding]:
+def _account(config: Config, asker: client.Client, api: str) -> Iterator[Finding]:
     if config.jira.auth.kind == "anonymous":
         return
-    answer = ask(lambda: asker.myself(known.version))
+    answer = ask(lambda: asker.myself(api))
     who = site_info.who(answer)
     if isinstance(who, Fault):
         yield Finding("jira.auth", "failed", who.reason, _token_remedy(config, who))

@@ -17,7 +17,6 @@ from attachd import config
 from attachd.clock import Clock
 from attachd.config import addresses
 from attachd.jira import auth, client, connection, oauth, site_info
-from attachd.jira.reply import Exchange
 from attachd.model import Fault, Scope
 from attachd.service import start
 
@@ -80,19 +79,10 @@ def address(text: str) -> str:
 
 
 def kind_of_site(wanted: Wanted) -> bool | Fault:
-    """Whether it is Jira Cloud, or why that cannot be known."""
+    """Return True for Jira Cloud, False for Data Center, or why neither can be known."""
     with closing(_asker(wanted, connection.NOBODY)) as asker:
-        found: str | Fault = ""
-        for version in ("2", "3"):
-            found = site_info.deployment(_once(asker, version))
-            if isinstance(found, str):
-                return found == "3"
-    assert isinstance(found, Fault)
-    return found
-
-
-def _once(asker: client.Client, version: str) -> Exchange:
-    return connection.ask(lambda: asker.server_info(version))
+        api = site_info.discover(asker).api
+    return api if isinstance(api, Fault) else api == "3"
 
 
 def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
