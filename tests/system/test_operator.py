@@ -325,7 +325,7 @@ OPERATORS = (["pause"], ["resume"], ["why", "x"], ["history"], ["retry", "--all"
 def test_without_a_journal_every_verb_says_so_and_makes_none(place: Place) -> None:
     for words in OPERATORS:
         told = refused(place, *words, code=1)
-        assert told == f"attachd: {place.state}: has no journal yet. `attachd run` or `attachd once` makes one.\n"
+        assert told == f"attachd: {place.state}: has no journal yet. `attachd run` or `attachd once` creates it.\n"
     assert not place.state.exists()
 
 

@@ -30,8 +30,8 @@ def backup(
     The journal is what says which files were attached. The files are not in it, and neither is the token.
     """
     target = target.absolute()
-    with common.mistakes_told():
-        _, state = common.prepared(config, instance, check_token=False)
+    with common.session(config, instance) as session:
+        state = session.state
         if not target.parent.is_dir():
             reason = "is no folder" if target.parent.exists() else "is not there"
             what = f"cannot be written: {target.parent} {reason}."
@@ -57,9 +57,9 @@ def restore(
     Every file in the inbox is then looked up in Jira before it is sent: it may have been attached since the copy was made.
     """
     source = source.absolute()
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        _is_of(source, settings.folders.inbox)
+    with common.session(config, instance) as session:
+        state = session.state
+        _is_of(source, session.config.folders.inbox)
         try:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

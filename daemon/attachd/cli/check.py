@@ -23,9 +23,8 @@ def check(
     as_json: common.AsJson = False,
 ) -> None:
     """Check configuration, folders, locks, credentials and limits. Ends 1 if anything failed."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance)
-        findings = setup_check.inspect(settings, state, os.environ, offline=offline)
+    with common.session(config, instance, check_token=True) as session:
+        findings = setup_check.inspect(session.config, session.state, os.environ, offline=offline)
     if as_json:
         common.print_json([asdict(finding) for finding in findings])
     else:

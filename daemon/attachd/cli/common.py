@@ -1,4 +1,4 @@
-"""What all verbs share: which configuration, as whom, and how a mistake is told."""
+"""What all verbs share: options, the configuration and journal they work with, and how their mistakes are printed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import json
 import os
 import pwd
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from attachd import config
+from attachd.clock import Clock
 from attachd.config import Config, credentials
 from attachd.errors import Mistake, Problem
 from attachd.intake import router as intake_router
-from attachd.journal import database
+from attachd.journal import database, timeline
 from attachd.journal.database import Journal
 from attachd.model import printable
 from attachd.share import paths
@@ -54,8 +57,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs in
 
 
 @contextmanager
-def mistakes_told() -> Iterator[None]:
-    """End with a user's mistake printed, one line for each problem, and its exit code."""
+def mistakes_printed() -> Iterator[None]:
+    """Print a user's mistake, one line for each problem, and end with its exit code."""
     try:
         yield
     except Mistake as mistake:
@@ -104,6 +107,42 @@ def prepared(file: Path | None, instance: str | None, *, check_token: bool = Tru
     return config.load(where, check_token=check_token), state
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a verb works with: its configuration and the state folder."""
+
+    config: Config
+    state: Path
+
+    def issue(self, given: str | None) -> str:
+        """Return the key that ``--issue`` names, or "" if it is not given. Raises ``errors.Mistake`` (2)."""
+        return issue_key(self.config, given) if given is not None else ""
+
+    @contextmanager
+    def reading(self) -> Iterator[Journal]:
+        """Open the journal for reading. Raises ``errors.Mistake`` (1) if there is none yet."""
+        journal = database.open_for_reading(self.state)
+        if journal is None:
+            raise no_journal(self.state)
+        with closing(journal):
+            yield journal
+
+    @contextmanager
+    def changing(self) -> Iterator[tuple[sqlite3.Connection, timeline.Timeline]]:
+        """Change the journal in one transaction, beside a running daemon or without one. Raises ``errors.Mistake``."""
+        with database.changing(self.state) as connection:
+            if connection is None:
+                raise no_journal(self.state)
+            yield connection, timeline.read(connection, Clock())
+
+
+@contextmanager
+def session(file: Path | None, instance: str | None, *, check_token: bool = False) -> Iterator[Session]:
+    """Begin a verb: find its configuration, act as the owner of the state folder, and print the user's mistakes."""
+    with mistakes_printed():
+        yield Session(*prepared(file, instance, check_token=check_token))
+
+
 _NOT_FOR_ROOT = re.compile("names a credential|neither root's nor the service's")
 
 
@@ -139,17 +178,9 @@ def print_json(found: Any) -> None:
 
 
 def no_journal(state: Path) -> Mistake:
-    """There is nothing to work on yet."""
-    remedy = "`attachd run` or `attachd once` makes one."
+    """Return the mistake of a verb that needs a journal before the first start."""
+    remedy = "`attachd run` or `attachd once` creates it."
     return Mistake(Problem(str(state), "has no journal yet.", remedy), exit_code=1)
-
-
-def open_existing(state: Path) -> Journal:
-    """Open the journal for reading. Raises ``errors.Mistake`` (1) where there is none yet."""
-    journal = database.open_for_reading(state)
-    if journal is None:
-        raise no_journal(state)
-    return journal
 
 
 # Times as people write them on a command line: a length, or a moment in the past.

@@ -81,7 +81,7 @@ def demo(
     from attachd.standin import Standin
 
     if folder is not None:
-        with common.mistakes_told():
+        with common.mistakes_printed():
             _is_ours(folder)
     with Signals() as signals, _home(folder) as home, _jira(Standin, home, port) as jira:
         listen = f"127.0.0.1:{_free_port(8437 if port else 0)}"
@@ -119,7 +119,7 @@ def _is_ours(folder: Path) -> None:
 @contextmanager
 def _home(folder: Path | None) -> Iterator[Path]:
     """The folder of the demo; a temporary one goes at the end, unless files of the user's lie in it."""
-    with common.mistakes_told():
+    with common.mistakes_printed():
         try:
             home = (folder or Path(tempfile.mkdtemp(prefix="attachd-demo-"))).absolute()
             home.mkdir(parents=True, exist_ok=True)

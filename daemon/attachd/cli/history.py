@@ -12,7 +12,6 @@ import typer
 
 from attachd import text
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.journal import lookup
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
@@ -70,16 +69,12 @@ def history(
     as_json: common.AsJson = False,
 ) -> None:
     """List files and what became of them, the newest first."""
-    with common.mistakes_told():
-        settings, folder = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
+    with common.session(config, instance) as session:
+        key = session.issue(issue)
         moment = common.since(since, "--since", time.time()) if since is not None else None
-        journal = open_existing(folder)
-        try:
-            most = limit or (_EVERYTHING if as_json else _MOST)
+        most = limit or (_EVERYTHING if as_json else _MOST)
+        with session.reading() as journal:
             found = lookup.history(journal, key, state, most + 1, since=moment)
-        finally:
-            journal.close()
     found, more = found[:most], len(found) > most
     if as_json:
         # One file in a line: there may be a million, and indenting takes ten times as long.

@@ -92,7 +92,7 @@ def init(
 
     Asks for what is not given as an option, on a terminal; elsewhere all that is needed has to be given.
     """
-    with common.mistakes_told():
+    with common.mistakes_printed():
         place = first_config.place(config, instance, folder)
         first_config.is_free(place)
         whose = "a service of the system" if place.system else "yourself"

@@ -198,7 +198,7 @@ def install(
     """
     # Loaded here: the service itself, and every other verb, starts without.
 
-    with common.mistakes_told():
+    with common.mistakes_printed():
         install_service(config, instance, user=user, dry_run=dry_run, refresh=refresh, as_json=as_json)
 
 
@@ -214,5 +214,5 @@ def uninstall(
     Configuration, token, journal, folders and the user stay.
     """
 
-    with common.mistakes_told():
+    with common.mistakes_printed():
         uninstall_service(config, instance, user=user, dry_run=dry_run, as_json=as_json)

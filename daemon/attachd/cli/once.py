@@ -50,7 +50,7 @@ def once(
         engine = run.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
         clock = engine.runtime.clock
         began += clock.now() - clock.boot()
-        with common.mistakes_told(), run.journal_named(engine.held.state):
+        with common.mistakes_printed(), run.journal_named(engine.held.state):
             with bars or nullcontext():
                 reason = _wait_for_verdicts(
                     engine, signals, wait, (lambda: bars.step(engine.runtime, began)) if bars else lambda: None

@@ -9,8 +9,7 @@ import typer
 
 from attachd import text
 from attachd.cli import common
-from attachd.clock import Clock
-from attachd.journal import by_hand, database, sites, timeline
+from attachd.journal import by_hand, sites
 from attachd.journal.by_hand import Resumed
 from attachd.report import pauses as report_pauses
 from attachd.report import status
@@ -33,14 +32,10 @@ def pause(
 
     What is being sent at this moment is sent to its end. Files may still be dropped; they wait.
     """
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
+    with common.session(config, instance) as session:
+        key, state = session.issue(issue), session.state
         seconds = common.length(length, "--for") if length is not None else None
-        with database.changing(state) as connection:
-            if connection is None:
-                raise common.no_journal(state)
-            times = timeline.read(connection, Clock())
+        with session.changing() as (connection, times):
             subject = by_hand.issue_of(connection, key) if key else ""
             made, known = (
                 by_hand.pause(connection, subject, times.now, seconds),
@@ -75,13 +70,9 @@ def resume(
 
     With --issue, what was learned about the issue is forgotten too: that it was moved, or could not be seen any more.
     """
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
-        with database.changing(state) as connection:
-            if connection is None:
-                raise common.no_journal(state)
-            times = timeline.read(connection, Clock())
+    with common.session(config, instance) as session:
+        key, state, settings = session.issue(issue), session.state, session.config
+        with session.changing() as (connection, times):
             adopted = sites.adopt_site(connection, settings.jira.url) if adopt_site else 0
             done = by_hand.resume(connection, by_hand.issue_of(connection, key) if key else "", times.now)
     done = by_hand.shown(done, times)

@@ -6,10 +6,10 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 from attachd.cli import common
 from attachd.errors import Mistake, Problem
-from attachd.journal import database
 from attachd.journal.database import Journal
 from attachd.service import reload as service_reload
 from attachd.service.reload import Outcome
@@ -24,28 +24,30 @@ def reload(config: common.ConfigFile = None, instance: common.Instance = None, a
 
     Where it is wrong the service goes on with the old one, and this ends with 78. Keys that need a restart are named.
     """
-    with common.mistakes_told():
-        _, state = common.prepared(config, instance, check_token=False)
-        running = locks.holder(state / "lock")
-        if running is None or running.host != socket.gethostname():
-            where = f"it runs on {running.host}." if running else f"nothing runs with the state folder {state}."
-            raise Mistake(Problem("", where, "A configuration is read when the service starts."), exit_code=1)
-        journal = database.open_for_reading(state)
-        if journal is None:
-            raise common.no_journal(state)
-        try:
+    with common.session(config, instance) as session:
+        running = _running(session.state)
+        with session.reading() as journal:
             if not service_reload.is_by(journal, running.pid):
                 what = f"process {running.pid} on this machine is not `attachd run`."
-                raise Mistake(Problem("", what, "Its configuration counts until it ends."), exit_code=1)
+                raise Mistake(Problem("", what, "Only `attachd run` can reload its configuration."), exit_code=1)
             outcome = _ask(journal, running.pid)
-        finally:
-            journal.close()
         if outcome.problems:
             raise Mistake(*(Problem("", problem) for problem in outcome.problems))
     if as_json:
         common.print_json({"changed": list(outcome.changed), "restart": list(outcome.restart)})
     else:
         _tell(outcome)
+
+
+def _running(state: Path) -> locks.Holder:
+    """Return the process on this machine that uses the state folder. Raises ``errors.Mistake`` (1)."""
+    running = locks.holder(state / "lock")
+    if running is None:
+        what = f"attachd is not running with the state folder {state}."
+        raise Mistake(Problem("", what, "It reads the configuration when it starts."), exit_code=1)
+    if running.host != socket.gethostname():
+        raise Mistake(Problem("", f"attachd runs on {running.host}.", "Run `attachd reload` there."), exit_code=1)
+    return running
 
 
 def _ask(journal: Journal, process: int) -> Outcome:

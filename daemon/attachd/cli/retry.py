@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
 from attachd.filing import retry as filing_retry
@@ -45,20 +44,17 @@ def retry(
     One that may be attached is looked for in its issue before it is sent. Where Jira does not hand its content out, it fails
     again for each attachment that may be it, unless you say --not-attached. Ends 1 if any could not be taken back.
     """
-    with common.mistakes_told():
+    with common.mistakes_printed():
         _exactly_one(bool(paths), issue is not None, everything)
         if not_attached and not paths:
-            what = "--not-attached is said of files that you have looked for: give their paths."
+            what = "--not-attached needs the paths of the files that you have looked for in Jira."
             raise Mistake(Problem("retry", what), exit_code=2)
-        settings, state = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
+    with common.session(config, instance) as session:
+        settings, state, key = session.config, session.state, session.issue(issue)
         os.umask(0o007)
-        journal = open_existing(state)
-        try:
+        with session.reading() as journal:
             _inbox_is_there(settings, state, journal)
             chosen = _chosen(settings, journal, paths or (), key)
-        finally:
-            journal.close()
         results = _all(settings, state, chosen, tell=not as_json, not_attached=not_attached)
     failed = any(isinstance(result, Left) for result in results)
     if as_json:

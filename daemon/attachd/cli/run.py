@@ -151,7 +151,7 @@ def started(
     log_above: Bars | None = None,
 ) -> Engine:
     """Everything started, the log first. Ends the process in words where it cannot be."""
-    with common.mistakes_told():
+    with common.mistakes_printed():
         try:
             settings, state = common.prepared(file, instance)
         except Mistake as mistake:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
 from attachd.journal.database import Journal
@@ -28,16 +27,12 @@ def status(
     ] = False,
 ) -> None:
     """Show what waits, what is being sent, what is paused and until when, and the last verdicts."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        journal = open_existing(state)
-        try:
-            if watch:
-                _watch(settings, state, journal, as_json)
-                return
-            found = report_status.collect(settings, state, journal, time.time())
-        finally:
-            journal.close()
+    with common.session(config, instance) as session, session.reading() as journal:
+        settings, state = session.config, session.state
+        if watch:
+            _watch(settings, state, journal, as_json)
+            return
+        found = report_status.collect(settings, state, journal, time.time())
     if as_json:
         common.print_json(found)
     else:

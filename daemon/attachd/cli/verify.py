@@ -12,7 +12,6 @@ import typer
 
 from attachd import text
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.clock import Clock
 from attachd.filing import verify as filing_verify
 from attachd.filing.verify import Compared, Result
@@ -30,16 +29,12 @@ def verify(
     as_json: common.AsJson = False,
 ) -> None:
     """Compare what was attached with what Jira holds now: what was deleted, renamed or differs. Ends 1 if anything was."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance)
-        key = common.issue_key(settings, issue) if issue is not None else ""
-        journal = open_existing(state)
-        try:
-            who = start.make_credentials(settings, os.environ, state, Clock())
-            found = filing_verify.verify(settings, who, journal, key, content=content, wait=time.sleep)
+    with common.session(config, instance, check_token=True) as session:
+        key = session.issue(issue)
+        with session.reading() as journal:
+            who = start.make_credentials(session.config, os.environ, session.state, Clock())
+            found = filing_verify.verify(session.config, who, journal, key, content=content, wait=time.sleep)
             counts, wrong = _gather(found, tell=not as_json)
-        finally:
-            journal.close()
     if as_json:
         common.print_json(described(counts, wrong))
     else:

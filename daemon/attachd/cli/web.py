@@ -12,8 +12,8 @@ from attachd.web import token
 
 def web(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
     """Print the address of the web page, with its token: who has it may see everything, and press the buttons."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
+    with common.session(config, instance) as session:
+        settings, state = session.config, session.state
         listen = settings.web.listen
         if listen is None:
             remedy = f'Write [web] and listen = "127.0.0.1:8437" into {settings.file}, and restart attachd.'

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.clock import Clock
 from attachd.model import printable
 from attachd.report import why as report_why
@@ -29,16 +28,12 @@ def why(
     as_json: common.AsJson = False,
 ) -> None:
     """Say what holds a file, since when, and what comes next. Ends 1 where nothing is known of it."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        journal = open_existing(state)
-        try:
-            world = why_lookup.circumstances(settings, state, journal, Clock())
-            named = why_lookup.path_of(settings, journal, path)
-            found = why_lookup.Locator(settings, journal).about(named, paths.here())
-            some = list(itertools.islice(found, MOST + 1))
-        finally:
-            journal.close()
+    with common.session(config, instance) as session, session.reading() as journal:
+        settings = session.config
+        world = why_lookup.circumstances(settings, session.state, journal, Clock())
+        named = why_lookup.path_of(settings, journal, path)
+        found = why_lookup.Locator(settings, journal).about(named, paths.here())
+        some = list(itertools.islice(found, MOST + 1))
     answers = [(name, report_why.explain(printable(name), situation, world)) for name, situation in some[:MOST]]
     if as_json:
         common.print_json([described(printable(name), answer) for name, answer in answers])
