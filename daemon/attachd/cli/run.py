@@ -217,7 +217,7 @@ def _tell_crash(crashed: BaseException, state: Path) -> int:
         log.critical("service.crashed", exc_info=crashed)
         return 1
     for problem in mistake.problems:
-        log.critical("journal.unusable", reason=f"{problem.where}: {problem.what}", remedy=problem.remedy)
+        log.critical("journal.unusable", reason=f"{problem.where} {problem.what}", remedy=problem.remedy)
     return mistake.exit_code
 
 
