@@ -123,7 +123,7 @@ def test_why_tells_the_life_of_a_file(place: Place, jira: Jira) -> None:
     place.configure(jira.url, "[doubt]\nlooks_seconds = [0.2, 600]")
     assert place.run("once").returncode == 0
     place.drop("TEST-1/a.txt", b"a")
-    down = "but attachd is not running, and nothing will happen before it is started.\n"
+    down = "but attachd is not running. Start it to send the files.\n"
     assert said(place, "why", "TEST-1/a.txt").endswith(f"TEST-1/a.txt has not been noticed yet; {down}")
 
     with running(place):
@@ -275,7 +275,7 @@ def test_failed_files_come_back_and_are_attached(place: Place, jira: Jira) -> No
     place.drop("TEST-1/other/big.bin", b"y" * 100)
     assert place.run("once").returncode == 3
     jira.tell("set", {"upload_limit": 5000})
-    waits = "attachd is not running, and nothing will happen before it is started.\n"
+    waits = "attachd is not running. Start it to send the files.\n"
 
     assert said(place, "retry", "TEST-1/big.bin", "nothing", code=1) == (
         f"nothing: left where it is: attachd knows no failed file of this name.\n"
@@ -314,7 +314,7 @@ def test_retry_wants_to_know_which(tried: Place) -> None:
     for words in ([], ["--all", "x"], ["--all", "--issue", "TEST-1"]):
         ended = tried.run("retry", *words)
         assert ended.returncode == 2
-        assert ended.stderr == "attachd: retry: say which files: either their paths, or --issue KEY, or --all.\n"
+        assert ended.stderr == "attachd: retry needs exactly one of PATH, --issue KEY and --all.\n"
 
 
 # --- Given wrongly ----------------------------------------------------------------------------------------------
@@ -351,13 +351,13 @@ def test_a_key_that_is_none_is_a_usage_error(tried: Place) -> None:
     wrong = [("pause", key) for key in ("nonsense", "", "../x", "TEST-1\nTEST-2", b"caf\xe9")]
     for verb, key in [*wrong, ("resume", "TEST-"), ("history", "RUN-2026-11-22"), ("retry", "10042")]:
         told = refused(tried, verb, "--issue", os.fsdecode(key))
-        assert told.startswith("attachd: --issue: '")
+        assert told.startswith("attachd: --issue needs an issue key or an alias, but got '")
         assert told.endswith("' is no issue key, and no alias of one. Give a key such as TEST-123.\n")
 
 
 def test_a_length_that_is_none_is_a_usage_error(tried: Place) -> None:
     for length in ("abc", "9999d", b"\xff"):
-        assert refused(tried, "pause", "--for", os.fsdecode(length)).startswith("attachd: --for: '")
+        assert refused(tried, "pause", "--for", os.fsdecode(length)).startswith("attachd: --for ")
     assert "paused" not in said(tried, "status").split()
 
 
