@@ -54,7 +54,7 @@ def restore(
 ) -> None:
     """Replace the journal with a copy from `attachd backup`. Stop the service first.
 
-    Files may have been attached since the copy was made, so attachd looks each file up in Jira before it sends it.
+    attachd then looks up each file in Jira before it sends it, because it may have been attached since the backup.
     """
     source = source.absolute()
     with common.session(config, instance) as session:
@@ -77,7 +77,7 @@ def restore(
         common.print_json({"state": str(state), "unfinished": unfinished, "kept": kept_as})
         return
     files = "1 unfinished file" if unfinished == 1 else f"{unfinished} unfinished files"
-    print(f"Restored the journal in {state}. It has {files}; attachd looks each one up in Jira before it sends it.")
+    print(f"Restored the journal in {state} with {files}. attachd looks up each file in Jira before it sends it.")
     print("This journal does not know the files that were attached after the backup. They are in done.")
     if kept is not None:
         print(f"The previous journal is now {kept}.")

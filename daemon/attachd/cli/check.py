@@ -22,7 +22,10 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Do not connect to Jira.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Test the whole setup: configuration, folders, permissions, Jira login and limits. Exit code 1 if a test fails."""
+    """Test the whole setup: configuration, folders, permissions, Jira login and limits.
+
+    Exit code 1 if a test fails.
+    """
     with common.session(config, instance, check_token=True) as session:
         findings = setup_check.inspect(session.config, session.state, os.environ, offline=offline)
     if as_json:

@@ -174,7 +174,7 @@ def _print_next(aim: Aim, settings: Config) -> None:
     print(f"To remove the service: attachd uninstall{words}")
 
 
-User = Annotated[bool, typer.Option("--user", help="Install a service for your own user, without root.")]
+User = Annotated[bool, typer.Option("--user", help="The service of your own user, without root.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the steps without taking them.")]
 Refresh = Annotated[
     bool,
@@ -190,10 +190,10 @@ def install(
     refresh: Refresh = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Install a systemd service: user, group for people who drop files, folders and unit. Does not start it.
+    """Install a systemd service: user, group for people who drop files, folders and unit.
 
-    Writes a sample configuration if there is none. Never replaces a configuration or a token, and replaces other
-    files only with `--refresh`.
+    Does not start the service. Writes a sample configuration if there is none.
+    Never replaces a configuration or a token, and other files only with `--refresh`.
     """
     with common.mistakes_printed():
         install_service(config, instance, user=user, dry_run=dry_run, refresh=refresh, as_json=as_json)

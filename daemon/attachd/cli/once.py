@@ -39,8 +39,9 @@ def once(
 ) -> None:
     """Attach what is in the inbox, wait for the results, and end.
 
-    Exit code 0: everything is attached, or the inbox is empty. 3: some files failed. 4: some files still wait, are in doubt,
-    or cannot be read.
+    Exit code 0: everything is attached, or the inbox is empty.
+    3: some files failed.
+    4: some files still wait, are in doubt, or cannot be read.
     """
     # Taken before anything is sent: a result may arrive before the engine's start returns.
     began = Clock().boot()

@@ -43,8 +43,10 @@ def retry(
 ) -> None:
     """Move failed files back into the inbox under their own names, to try them again.
 
-    attachd looks in the issue first for a file that may be attached already. If Jira does not show the content, the file
-    fails again, unless you give --not-attached. Exit code 1 if a file cannot be moved back.
+    attachd looks in the issue first for a file that may be attached already.
+    If Jira does not show the content, the file fails again, unless you give --not-attached.
+
+    Exit code 1 if a file cannot be moved back.
     """
     with common.mistakes_printed():
         _exactly_one(bool(paths), issue is not None, everything)

@@ -49,7 +49,8 @@ _FILING_SECONDS = 30.0
 AdoptInbox = Annotated[
     bool,
     typer.Option(
-        "--adopt-inbox", help="Take over an inbox whose marker is missing or foreign, and write a new marker."
+        "--adopt-inbox",
+        help="Take over an inbox whose marker is missing or names another journal, and write a new marker.",
     ),
 ]
 AdoptSite = Annotated[

@@ -28,7 +28,10 @@ def verify(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Compare attached files with Jira: which were deleted, renamed or changed. Exit code 1 if any was."""
+    """Compare attached files with Jira, and list those that were deleted, renamed or changed.
+
+    Exit code 1 if there are any.
+    """
     with common.session(config, instance, check_token=True) as session:
         key = session.issue(issue)
         with session.reading() as journal:

@@ -11,7 +11,10 @@ from attachd.web import token
 
 
 def web(config: common.ConfigFile = None, instance: common.Instance = None, as_json: common.AsJson = False) -> None:
-    """Print the address of the web page with its token. Anyone who has it may see everything and press the buttons."""
+    """Print the address of the web page with its token.
+
+    Anyone who has this address may see everything and press the buttons.
+    """
     with common.session(config, instance) as session:
         settings, state = session.config, session.state
         listen = settings.web.listen

@@ -27,7 +27,10 @@ def why(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Explain why a file waits or failed, since when, and what comes next. Exit code 1 for an unknown file."""
+    """Explain why a file waits or failed, since when, and what comes next.
+
+    Exit code 1 if attachd knows nothing of the file.
+    """
     with common.session(config, instance) as session, session.reading() as journal:
         settings = session.config
         world = why_lookup.circumstances(settings, session.state, journal, Clock())

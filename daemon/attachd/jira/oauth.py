@@ -27,18 +27,18 @@ from attachd.model import Cure, Fault, Scope
 # Secrets go into the body of the request, never into its address, and never into the words that are told: some
 # servers repeat in an error what they were asked with.
 
-#: How long an access token counts as good where the endpoint does not say; a 401 tells if it was less.
+#: The lifetime of an access token if the endpoint does not say, in seconds. A 401 shows if it was shorter.
 USUAL_SECONDS = 3600.0
 #: How long before its end an access token is replaced, so that no request begins with one that is just ending.
 MARGIN_SECONDS = 120.0
-#: What fits into a header as it is (RFC 6750, 2.1, and what servers really give).
+#: Texts that fit into a header as they are (RFC 6750, 2.1, and what servers really send).
 _TOKEN = re.compile(r"[!-~]+")
 _MASK = "********"
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """As which application tokens are asked for, and where."""
+    """The OAuth application, and its token endpoint."""
 
     token_url: str
     client_id: str
@@ -47,14 +47,14 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What the configured sources hold. Without a refresh token the application acts for itself (client credentials)."""
+    """The secrets of the configured sources. Without a refresh token the application acts for itself (client credentials)."""
 
     client_secret: str = field(repr=False)
     refresh_token: str | None = field(repr=False, default=None)
 
     @property
     def all(self) -> list[str]:
-        """Every secret of them."""
+        """Every secret here."""
         return [key for key in (self.client_secret, self.refresh_token) if key]
 
 
@@ -68,7 +68,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """An access token, for how many seconds it is good, and the refresh token that is good from now on, if there is one."""
+    """An access token with its lifetime in seconds, and the next refresh token, if there is one."""
 
     access: str = field(repr=False)
     seconds: float
@@ -76,12 +76,12 @@ class Granted:
 
 
 def digest(seed: str) -> str:
-    """What is remembered of a configured refresh token: enough to see that another one was put there, and no more."""
+    """Return a digest of a configured refresh token, to notice a new one."""
     return hashlib.sha256(b"attachd refresh token\0" + seed.encode()).hexdigest()
 
 
 def current(seed: str, kept: Kept | None) -> str:
-    """The refresh token to use: what the configured one has become; or itself, where somebody put another one there."""
+    """Return the refresh token to use: the successor of the configured one, or the configured one if it is new."""
     return kept.token if kept is not None and kept.seed == digest(seed) else seed
 
 
@@ -95,7 +95,7 @@ def form(application: Application, secret: str, refresh: str | None) -> dict[str
 
 
 def good_seconds(granted: Granted) -> float:
-    """How long an access token is used: less than it is good, and never less than half of that."""
+    """Return how long to use an access token: shorter than its lifetime, and at least half of it."""
     return max(granted.seconds - MARGIN_SECONDS, granted.seconds / 2)
 
 
@@ -142,7 +142,7 @@ def _granted(answer: dict[str, Any]) -> Granted | None:
 
 
 def _seconds(told: Any) -> float:
-    """Some servers write the number as a text."""
+    """Return a number, which some servers write as a text."""
     try:
         seconds = float(told)
     except (TypeError, ValueError, OverflowError):
@@ -176,24 +176,24 @@ def _declined(reply: Reply, answer: dict[str, Any], where: str) -> Fault:
 
 
 def _fault(kind: str, reason: str, wait: float | None = None) -> Fault:
-    """No access token is the account's trouble and no file's: nothing moves, and each probe asks again."""
+    """Return the fault of a missing access token, which concerns the account: uploads stop, and each probe asks again."""
     return Fault(Scope.ACCOUNT, kind, reason, wait=wait, cure=Cure.PROBE)
 
 
 class Safe(Protocol):
-    """Where the refresh token survives this process. Everything raises ``OSError`` where the disk does not play along."""
+    """Keeps the refresh token beyond this process. Every method raises ``OSError`` if the disk fails."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold off every other process that would ask for a token."""
+        """Exclude other processes that would request a token."""
 
     def read(self) -> Kept | None:
-        """What was written last; None if nothing was."""
+        """Return what was written last, or None."""
 
     def make_room(self) -> None:
-        """Make sure that ``write`` will find room: after the answer it would be too late."""
+        """Reserve space for ``write``, because after the answer it would be too late."""
 
     def write(self, kept: Kept) -> None:
-        """Replace it as a whole; durable when this returns."""
+        """Replace the token completely and durably."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class _Access:
 
 
 class OAuth:
-    """The ``Authorization`` header's value from a token endpoint; shared by all workers, of whom one at a time asks."""
+    """The ``Authorization`` header's value from a token endpoint; shared by all workers, one of which asks at a time."""
 
     anonymous = False
 
@@ -226,11 +226,11 @@ class OAuth:
 
     @property
     def generation(self) -> int:
-        """How many access tokens there have been: what was answered to an earlier one may have been due to that."""
+        """The number of access tokens so far: an answer to an earlier one may be due to that token."""
         return self._generation
 
     def header(self) -> str | Fault:
-        """The header's value, from a new access token where the last one is about to end; or why there is none."""
+        """Return the header's value, with a new access token if the last one expires soon; or why there is none."""
         asked = self._asked_for
         with self._lock:
             if self._access is not None and self._boot() < self._access.until:
@@ -238,7 +238,7 @@ class OAuth:
             return self._renewed(asked)
 
     def renew(self, refused: str) -> str | Fault:
-        """The header to use instead of *refused*, which drew a 401: another worker may have fetched it meanwhile."""
+        """Return the header to use after a 401 for *refused*. Another worker may have fetched it meanwhile."""
         asked = self._asked_for
         with self._lock:
             if self._access is not None and self._access.header != refused:
@@ -246,7 +246,7 @@ class OAuth:
             return self._renewed(asked)
 
     def reload(self) -> bool:
-        """Read what is configured again; True if it is something else now. Raises ``errors.Mistake``."""
+        """Read the secrets again, and return True if they have changed. Raises ``errors.Mistake``."""
         with self._lock:
             fresh = self._read()
             changed, self._keys = fresh != self._keys, fresh
@@ -255,7 +255,7 @@ class OAuth:
             return changed
 
     def _renewed(self, asked: int) -> str | Fault:
-        """Ask, unless somebody did since the count was *asked*: who waited meanwhile hears the same answer."""
+        """Request a token, unless another worker did so after *asked*; waiting workers get the same answer."""
         if self._failed is None or self._asked_for == asked:
             self._access, self._failed = None, None
             found = self._outcome()
@@ -289,10 +289,10 @@ class OAuth:
 
     def _exchanged(self, keys: Keys, seed: str) -> tuple[Granted, float] | Fault:
         if self._unwritten is not None:
-            # An earlier answer that could not be written: it alone knows the token that is good now.
+            # An earlier answer that could not be written contains the only valid token.
             self._safe.write(self._unwritten)
             self._unwritten = None
-        # Read anew each time: another process may have used the one that we knew.
+        # Read it every time: another process may have used the known one.
         refresh = current(seed, self._safe.read())
         self._hide(refresh)
         self._safe.make_room()
@@ -325,5 +325,5 @@ def _unkept(error: OSError) -> Fault:
     return Fault(Scope.ACCOUNT, "token-unkept", reason, cure=Cure.PROBE)
 
 
-#: Who we are to Jira.
+#: The credentials of a client.
 Identity = auth.Credentials | OAuth
