@@ -181,7 +181,7 @@ def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_
     assert (untried.result, untried.detail) == ("warning", "cannot test permissions: No space left on device")
     assert alone.result == inheriting.result == "ok"
     assert without.result == "warning"
-    assert "can be changed by them alone" in without.detail
+    assert "may not change folders that they create" in without.detail
     assert without.remedy.startswith(f"setfacl -R -m u:nobody:rwX,d:u:nobody:rwX {inbox} ")
     assert "umask 002" in without.remedy
     assert list(inbox.iterdir()) == []

@@ -243,7 +243,7 @@ def test_a_program_below_a_home_is_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["install", "--instance", "../x"], 2, "is no instance's name"),
+        (["install", "--instance", "../x"], 2, "is not a name of an instance"),
         (["install", "--user", "--instance", "x"], 2, "combined with --user"),
         (["uninstall", "--instance", "x", "-c", "y"], 2, "combined with -c"),
         (["install", "-c", "/home/me/config.toml", "--dry-run"], 1, "in a home"),
@@ -334,7 +334,7 @@ def test_a_dry_run_shows_the_plan_also_where_something_is_in_the_way(tmp_path: P
 
     assert ended.returncode == 1
     assert "would: write" in ended.stdout
-    assert ended.stderr.startswith(f"attachd: {home}/.config/systemd/user/attachd.service: ")
+    assert ended.stderr.startswith(f"attachd: {home}/.config/systemd/user/attachd.service already exists")
     assert (home / ".config/systemd/user/attachd.service").read_text() == "# mine\n"
 
 

@@ -408,7 +408,7 @@ def test_another_address_takes_along_what_was_never_stored_and_resume_the_rest(p
 def test_status_without_a_journal_says_so_and_makes_none(untried: Place, words: list[str]) -> None:
     said = refused(untried, *words, code=1)
 
-    assert said == f"attachd: {untried.state}: has no journal yet. `attachd run` or `attachd once` creates it.\n"
+    assert said == f"attachd: {untried.state} has no journal yet. `attachd run` or `attachd once` creates it.\n"
 
 
 def test_status_tells_how_it_stands_with_the_daemon_up_and_down(place: Place) -> None:

@@ -65,7 +65,9 @@ def retry(
         common.print_json([described(result) for result in results])
     elif not results:
         print(
-            f"{settings.folders.failed} contains no file of {key}." if key else f"{settings.folders.failed} is empty."
+            f"attachd knows no failed file of {key}."
+            if key
+            else f"attachd knows no failed file in {settings.folders.failed}."
         )
     elif locks.holder(state / "lock") is None:
         print("attachd is not running. Start it to send the files.")

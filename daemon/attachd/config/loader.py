@@ -62,7 +62,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise errors.Mistake(_unreadable(path, error)) from None
     if mode & stat.S_IWOTH and stat.S_ISREG(mode):
-        # Whoever can write the file chooses where the token goes, and which command prints it.
+        # A user who can write the file chooses where the token goes, and which command prints it.
         what = f"can be changed by every user of this machine (mode {stat.S_IMODE(mode):04o})."
         raise errors.Mistake(errors.Problem(str(path), what, f"chmod o-w {path}"))
     try:

@@ -90,5 +90,5 @@ def address(answer: Exchange) -> str | None:
 def hint(kind: str, where: str) -> str:
     """Return a hint at the address that may accept the token."""
     if kind == "oauth2":
-        return f'access tokens of OAuth are good only at jira.url = "{where}"'
-    return f'if it is an API token with scopes, it is good only at jira.url = "{where}"'
+        return f'OAuth access tokens work only with jira.url = "{where}"'
+    return f'an API token with scopes works only with jira.url = "{where}"'

@@ -1,9 +1,9 @@
-"""OAuth 2.0: an access token that is replaced ahead of its end, and the refresh token that dies with each use.
+"""OAuth 2.0: an access token that is replaced before it expires, and a refresh token that each use replaces.
 
-A refresh kills the token that it was made with. So the new one is on disk, synchronised, before the access token that
-came with it is used, and only one process asks at a time. If we die between the endpoint's answer and the disk, the new
-token is lost: the next refresh draws ``invalid_grant``, and the pause says that a new one has to be configured. That one
-wins over what is on disk, of which is known which configured one it descends from.
+A refresh invalidates the refresh token that it uses. So attachd writes the new one to disk, synchronised, before it uses the
+access token, and only one process asks at a time. If attachd dies between the endpoint's answer and the disk, the new token
+is lost. The next refresh gets ``invalid_grant``, and the pause asks for a new token in the configuration. A new configured
+token wins over the one on disk, which is stored with a digest of the configured token that it descends from.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from attachd.jira.rate_limits import retry_after
 from attachd.jira.reply import Broken, Exchange, Reply, legible
 from attachd.model import Cure, Fault, Scope
 
-# What is asked of a token endpoint, and what its answer means (RFC 6749). Nothing here sends anything.
-# Secrets go into the body of the request, never into its address, and never into the words that are told: some
-# servers repeat in an error what they were asked with.
+# The request to a token endpoint, and the meaning of its answer (RFC 6749). Nothing here sends anything.
+# Secrets go into the body of the request, never into its address or into a message, because some servers repeat them in
+# an error.
 
 #: The lifetime of an access token if the endpoint does not say, in seconds. A 401 shows if it was shorter.
 USUAL_SECONDS = 3600.0
@@ -113,14 +113,14 @@ def read(outcome: Exchange, application: Application, secrets: Iterable[str]) ->
 def _read(outcome: Exchange, application: Application) -> Granted | Fault:
     where = application.token_url
     if isinstance(outcome, Broken):
-        remedy = "check jira.ca_file and the machine's clock" if outcome.certificate else "it is tried again"
+        remedy = "check jira.ca_file and the machine's clock" if outcome.certificate else "attachd tries again"
         return _fault("token-unreachable", f"the token endpoint {where} cannot be reached ({outcome.error}); {remedy}")
     answer = outcome.json if isinstance(outcome.json, dict) else {}
     if outcome.status == 200:
         granted = _granted(answer)
         return granted or _fault("token-endpoint", f"{where} answers 200 without an access token; {_CHECK_URL}")
     if outcome.status == 429 or outcome.status >= 500:
-        reason = f"the token endpoint {where} answers {outcome.status}; it is tried again"
+        reason = f"the token endpoint {where} answers {outcome.status}; attachd tries again"
         return _fault("token-unreachable", reason, retry_after(outcome))
     if 300 <= outcome.status < 400:
         to = legible(outcome.header("location"), 200) or "nowhere"
@@ -141,10 +141,10 @@ def _granted(answer: dict[str, Any]) -> Granted | None:
     return Granted(access, _seconds(answer.get("expires_in")), refresh if usable else None)
 
 
-def _seconds(told: Any) -> float:
+def _seconds(given: Any) -> float:
     """Return a number, which some servers write as a text."""
     try:
-        seconds = float(told)
+        seconds = float(given)
     except (TypeError, ValueError, OverflowError):
         return USUAL_SECONDS
     return seconds if math.isfinite(seconds) and seconds > 0 else USUAL_SECONDS
@@ -153,14 +153,14 @@ def _seconds(told: Any) -> float:
 #: What to do about each error of RFC 6749, 5.2, and about ``access_denied``, which is Atlassian's for a wrong client.
 _REMEDIES = {
     "invalid_grant": (
-        "the refresh token is not good any more; authorise the application anew, and put the new refresh token "
-        "where jira.auth.token says: it is taken up without a restart"
+        "the refresh token is no longer valid; authorise the application again, and put the new refresh token "
+        "where jira.auth.token says; no restart is needed"
     ),
-    "invalid_client": "the client is not accepted; check jira.auth.client_id, and put the right secret where "
-    "jira.auth.client_secret says: it is taken up without a restart",
-    "unauthorized_client": "the application may not get tokens in this way, or the refresh token is another "
-    "application's; check jira.auth.client_id, and put new secrets where client_secret and token say",
-    "invalid_scope": "the scope is not granted; check jira.auth.scope and what the application may do",
+    "invalid_client": "the endpoint does not accept the client; check jira.auth.client_id, and put the right secret where "
+    "jira.auth.client_secret says; no restart is needed",
+    "unauthorized_client": "the application may not request tokens in this way, or the refresh token belongs to another "
+    "application; check jira.auth.client_id, and put new secrets where client_secret and token say",
+    "invalid_scope": "the endpoint does not grant the scope; check jira.auth.scope and the scopes of the application",
 }
 _REMEDIES["access_denied"] = _REMEDIES["invalid_client"]
 
@@ -319,8 +319,8 @@ class OAuth:
 def _unkept(error: OSError) -> Fault:
     where = f" ({error.filename})" if error.filename else ""
     reason = (
-        f"the refresh token cannot be kept in the state folder{where}: {error.strerror}; nothing is sent before it is "
-        "written: make room there, and check the folder's owner and mode"
+        f"the refresh token cannot be written to the state folder{where}: {error.strerror}; attachd sends nothing until "
+        "it is: make room there, and check the folder's owner and mode"
     )
     return Fault(Scope.ACCOUNT, "token-unkept", reason, cure=Cure.PROBE)
 

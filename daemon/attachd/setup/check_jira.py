@@ -248,7 +248,7 @@ def _token_remedy(config: Config, fault: Fault) -> str:
     if fault.kind == "refused" and auth.may_be_needed(config.jira.url, kind):
         with closing(connection.asking_client(config, config.jira.url, connection.NOBODY)) as stranger:
             where = auth.address(ask(stranger.tenant_info)) or f"{auth.ADDRESS}CLOUD-ID"
-        return f"{auth.hint(kind, where)}; otherwise create a new one"
+        return f"{auth.hint(kind, where)}; otherwise create a new token"
     return "" if fault.kind.startswith("token") else "check jira.auth: kind, user and token"
 
 

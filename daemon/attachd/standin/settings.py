@@ -34,7 +34,7 @@ class Settings:
     access_tokens: dict[str, float] = field(default_factory=dict)  #: those given, and when each ends; {} ends them all
     echo_tokens: bool = False  #: a refused refresh repeats the secrets that it was asked with
 
-    #: Wrong credentials make an anonymous caller, who sees no issue (404); otherwise they draw a 401 everywhere.
+    #: Wrong credentials make the caller anonymous, and issues invisible (404); otherwise they get a 401 everywhere.
     anonymous_fallthrough: bool = True
     auto_issues: bool = False  #: every well-formed key exists as soon as it is asked for
     projects: set[str] = field(default_factory=set)  #: where ``auto_issues`` counts; empty: everywhere

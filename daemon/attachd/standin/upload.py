@@ -305,14 +305,14 @@ def _settled(x: Exchange, issue: Issue, intake: Intake) -> Response:
 def _refused_by_content(x: Exchange, issue: Issue, parts: list[Part]) -> Response | None:
     store = x.store
     if len(parts) > store.files_per_request:
-        return shapes.refusal(413, f"A request may have {store.files_per_request} files at the most.")
+        return shapes.refusal(413, f"A request may have {store.files_per_request} files at most.")
     if any(part.too_large for part in parts):
         return shapes.refusal(
             413 if store.cloud else 404,
             f"The file exceeds its maximum permitted size of {store.upload_limit} bytes.",
         )
     if len(store.of_issue(issue)) + len(parts) > store.attachment_limit:
-        return shapes.refusal(413, f"An issue may have {store.attachment_limit} attachments at the most.")
+        return shapes.refusal(413, f"An issue may have {store.attachment_limit} attachments at most.")
     return None
 
 
