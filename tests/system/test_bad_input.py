@@ -175,7 +175,7 @@ SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
     ),
     "token readable by others": (
         lambda place: (place.home / "token").chmod(0o644),
-        ["jira.auth.token names ", "which others can read or change (mode 0644)", "chmod 0600 "],
+        ["jira.auth.token names ", "which other users can read or change (mode 0644)", "chmod 0600 "],
     ),
     "token missing": (
         lambda place: (place.home / "token").unlink(),
@@ -194,7 +194,7 @@ SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
             "upload.parallel must be at least 1. It is 0.",
             "upload.paralel is not a key that attachd knows.",
             "batch.max_files must be a whole number without quotes or unit. It is true or false.",
-            "hooks.events: 'done' is no event.",
+            "hooks.events lists 'done', which is not an event.",
         ],
     ),
 }

@@ -205,9 +205,9 @@ def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira, reques
         (b"E-mail address", "demo@example.com"),
         (b"API token", TOKEN),
         (b"Projects", ""),
-        (b"last day", "tomorrow"),
+        (b"Last day", "tomorrow"),
         (b"not a date", ""),
-        (b"last day", ""),
+        (b"Last day", ""),
         (b"Folder", f"{home.home}/drop"),
     ]:
         wait_until(lambda question=question: reads(question), 20)  # type: ignore[misc]
@@ -215,7 +215,7 @@ def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira, reques
         if question == b"API token":
             # What is typed before the echo is off is thrown away (getpass: TCSAFLUSH).
             wait_until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO, 20)
-        if answer or question in (b"Projects", b"last day"):
+        if answer or question in (b"Projects", b"Last day"):
             os.write(ours, f"{answer}\n".encode())
     wait_until(lambda: reads(b"All tests passed."), 20)
     wait_until(lambda: process.poll() is not None)
