@@ -265,7 +265,7 @@ def test_a_token_and_folders_that_are_missing_are_told_together(untried: Place, 
 
     words = refused(untried, verb)
 
-    assert [line.partition(": ")[2].partition(": ")[0] for line in words.splitlines()][1:] == [
+    assert [line.partition(": ")[2].partition(" ")[0] for line in words.splitlines()][1:] == [
         "folders.inbox",
         "folders.done",
     ]
