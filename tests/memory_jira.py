@@ -230,7 +230,7 @@ class MemoryJira(httpx.BaseTransport):
         if issue in self.forbidden:
             return self._reply(403, _error("You do not have permission to create attachments for this issue."))
         if len(self.on(issue)) + len(files) > self.most:
-            return self._reply(413, _error("An issue may have that many attachments at the most."))
+            return self._reply(413, _error("An issue may have that many attachments at most."))
         if any(len(content) > self.limit for _, content in files):
             return self._reply(413, _error("too large"))
         return None

@@ -17,7 +17,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that the user has to change: where it stands (and in which *file*), what is wrong, and what to do about it."""
+    """One thing that the user has to change: *what* is wrong with *where*, in which *file*, and what to do.
+
+    *what* goes on where *where* ends, as in "folders.inbox" and "is missing.". Without *where* it is a whole sentence.
+    """
 
     where: str
     what: str
@@ -25,8 +28,8 @@ class Problem:
     file: str = ""
 
     def __str__(self) -> str:
-        """One line for people, beginning as a compiler's does: the file, the place in it, what is wrong."""
-        line = ": ".join(filter(None, (self.file, self.where, self.what)))
+        """Return one line for people that begins with the file, as the line of a compiler does."""
+        line = ": ".join(filter(None, (self.file, f"{self.where} {self.what}".lstrip())))
         return f"{line} {self.remedy}" if self.remedy else line
 
 

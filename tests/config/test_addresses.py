@@ -100,7 +100,7 @@ def test_the_key_is_named(tmp_path: Path) -> None:
     assert told.value.exit_code == 78
     (problem,) = told.value.problems
     assert problem.where == "jira.url"
-    assert problem.what.startswith("names no possible host")
+    assert problem.what.startswith("has an impossible host name")
 
 
 @pytest.mark.parametrize("kind", ["empty label", "label of 64", "bad punycode", "dot in front"])

@@ -275,8 +275,8 @@ def test_a_verb_that_does_not_speak_to_jira_needs_no_token(tmp_path: Path) -> No
     [
         (None, "does not exist."),
         (b"[folders]\n\ninbox = 'caf\xe9'\n", "is not UTF-8: line 3 has the byte 0xe9."),
-        (b"a = " + b"1" * 5000, "cannot be read as TOML: it has a number with too many digits"),
-        (b"a = " + b"[" * 5000, "lists nested too deeply"),
+        (b"a = " + b"1" * 5000, "a number is too long"),
+        (b"a = " + b"[" * 5000, "lists are nested too deeply"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path, content: bytes | None, what: str) -> None:
@@ -300,15 +300,15 @@ def test_a_folder_in_place_of_the_file_is_said_to_be_one(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "place", "what"),
     [
-        ("[folders]\ninbox = /srv", "line 2, column 9", "a value is missing or not understood"),
-        ("[folders]\ninbox =", "end of the file", "a value is missing or not understood"),
+        ("[folders]\ninbox = /srv", "line 2, column 9", "a value is missing or is not TOML"),
+        ("[folders]\ninbox =", "end of the file", "a value is missing or is not TOML"),
         ("[folders]\nnumeric_ids = True", "line 2, column 15", "yes and no are true and false"),
-        ("[settle]\nquiet_seconds = 2 s", "line 2, column 19", "something follows a value in the same line"),
-        ("[folders]\ninbox", "end of the file", "a key has no “=”"),
-        ("[folders\ninbox = 1", "line 1, column 9", "a table's name in [brackets] does not end"),
-        ('[folders]\ninbox = "a', "end of the file", "a text in quotes does not end"),
-        ("[folders]\n[folders]", "line 2, column 9", "a table is given twice"),
-        ("[log]\nlevel = 1\nlevel = 2\n", "line 3, column 10", "a key is given twice"),
+        ("[settle]\nquiet_seconds = 2 s", "line 2, column 19", "something follows a value on the same line"),
+        ("[folders]\ninbox", "end of the file", "a key needs “=”"),
+        ("[folders\ninbox = 1", "line 1, column 9", "a table's name in [brackets] is not closed"),
+        ('[folders]\ninbox = "a', "end of the file", "a text in quotes is not closed"),
+        ("[folders]\n[folders]", "line 2, column 9", "a table stands twice"),
+        ("[log]\nlevel = 1\nlevel = 2\n", "line 3, column 10", "a key stands twice"),
         ('[folders]\ninbox = "C:\\q"', "line 2, column 14", "begins an escape"),
         ('[folders]\ninbox = "a\nb"', "line 2, column 11", "a line break or control character"),
         ("= 1", "line 1, column 1", "Invalid statement"),
@@ -317,7 +317,7 @@ def test_a_folder_in_place_of_the_file_is_said_to_be_one(tmp_path: Path) -> None
 def test_a_syntax_error_says_where_it_is(text: str, place: str, what: str) -> None:
     (problem,) = problems(text)
 
-    assert problem.where == f"/srv/attachd/config.toml, {place}"
+    assert problem.file == f"/srv/attachd/config.toml, {place}"
     assert what in problem.what
     assert "(at" not in problem.what
 
@@ -423,6 +423,6 @@ def test_somebody_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyP
         loader.home({"HOME": ""})
 
     assert told.value.exit_code == 1
-    assert str(told.value).startswith("$HOME: is not set")
+    assert str(told.value).startswith("$HOME is not set")
     assert loader.home({"HOME": "/home/robot"}) == Path("/home/robot")
     assert loader.of_user({"HOME": "/home/robot", "XDG_CONFIG_HOME": "relative"}) == Path("/home/robot/.config")

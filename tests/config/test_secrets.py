@@ -58,7 +58,7 @@ def test_a_file_of_the_service_alone_is_read(tmp_path: Path, mode: int) -> None:
 def test_a_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
     found = problem(token(tmp_path, mode))
 
-    assert found.what == f"names {tmp_path}/token, which others can read or change (mode {mode:04o})."
+    assert found.what == f"names {tmp_path}/token, which other users can read or change (mode {mode:04o})."
     assert f"chmod 0600 {tmp_path}/token" in found.remedy
 
 
@@ -67,7 +67,7 @@ def test_a_group_may_read_only_if_the_service_is_in_it_or_it_is_roots(tmp_path: 
     source = token(tmp_path, 0o640)
     os.chown(tmp_path / "token", -1, STRANGER)
 
-    assert f"group {STRANGER}, which is neither root's nor the service's" in problem(source).what
+    assert f"group {STRANGER} can read" in problem(source).what
     os.chmod(tmp_path / "token", 0o600)
     assert read(source) == WORD
 
@@ -108,7 +108,7 @@ def test_a_folder_a_fifo_and_a_device_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
 
     for path in (tmp_path, tmp_path / "fifo", Path("/dev/null")):
-        assert problem(TokenSource(file=path)).what == f"names {path}, which is no plain file."
+        assert problem(TokenSource(file=path)).what == f"names {path}, which is not a regular file."
 
 
 def test_a_file_that_is_no_token_is_not_read_as_one(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_an_empty_secret_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_what_does_not_fit_into_a_header_is_refused(tmp_path: Path, wrong: bytes) -> None:
     found = problem(token(tmp_path, content=wrong.replace(b"%s", WORD.encode())))
 
-    assert found.what == "contains a line break, a control character or one that is not ASCII."
+    assert found.what == "contains a line break, a control character or a character that is not ASCII."
 
 
 # --- A variable, a credential -----------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_a_symlink_out_of_the_credentials_is_no_credential(tmp_path: Path) -> No
     (tmp_path / "credentials/token").symlink_to("../token")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
 
-    assert "others can read" in problem(TokenSource(credential="token"), environ=environ).what
+    assert "other users can read" in problem(TokenSource(credential="token"), environ=environ).what
 
 
 def test_a_credential_has_to_exist_in_a_unit_that_has_it(tmp_path: Path) -> None:
@@ -211,13 +211,13 @@ def test_a_command_that_fails_is_told_with_its_status_and_its_first_complaint() 
 
     what = problem(python(code)).what
 
-    assert what.endswith(r"which ends with exit status 3 and says “locked \x1b”.")
+    assert what.endswith(r"which ended with exit status 3 and said “locked \x1b”.")
 
 
 def test_a_complaint_that_contains_the_secret_is_not_repeated() -> None:
     code = f"import sys; print('{WORD}'); print('bad: {WORD}', file=sys.stderr); sys.exit(1)"
 
-    assert problem(python(code)).what.endswith("which ends with exit status 1.")
+    assert problem(python(code)).what.endswith("which ended with exit status 1.")
 
 
 def test_a_command_that_was_killed_is_told() -> None:
@@ -282,22 +282,22 @@ def refused(source: Any, base: Path, **environ: str) -> Problem:
 @pytest.mark.parametrize(
     ("source", "where", "what"),
     [
-        (WORD, "jira.auth.token", "must not stand in the configuration itself."),
-        ("", "jira.auth.token", "must not stand in the configuration itself."),
-        ({}, "jira.auth.token", "needs exactly one of file, env, credential, command and keyring; found none."),
+        (WORD, "jira.auth.token", "must not be in the configuration itself."),
+        ("", "jira.auth.token", "must not be in the configuration itself."),
+        ({}, "jira.auth.token", "needs exactly one of file, env, credential, command and keyring, but has none."),
         ({"file": "token", "env": "T"}, "jira.auth.token", "needs exactly one of"),
         ({"file": ""}, "jira.auth.token.file", "is empty."),
         ({"file": "none"}, "jira.auth.token", "names a file that cannot be read: No such file or directory."),
-        ({"env": ""}, "jira.auth.token.env", "is no variable's name."),
-        ({"env": "A=B"}, "jira.auth.token.env", "is no variable's name."),
+        ({"env": ""}, "jira.auth.token.env", "is not the name of a variable."),
+        ({"env": "A=B"}, "jira.auth.token.env", "is not the name of a variable."),
         ({"env": "T"}, "jira.auth.token", "names a variable that is not set."),
-        ({"credential": "../token"}, "jira.auth.token.credential", "is no credential's name."),
-        ({"credential": ".."}, "jira.auth.token.credential", "is no credential's name."),
-        ({"credential": ""}, "jira.auth.token.credential", "is no credential's name."),
+        ({"credential": "../token"}, "jira.auth.token.credential", "is not a credential name."),
+        ({"credential": ".."}, "jira.auth.token.credential", "is not a credential name."),
+        ({"credential": ""}, "jira.auth.token.credential", "is not a credential name."),
         ({"credential": "token"}, "jira.auth.token", "names a credential, but $CREDENTIALS_DIRECTORY is not set."),
         ({"command": []}, "jira.auth.token.command", "is empty."),
         ({"command": ["pass", ""]}, "jira.auth.token.command", "is empty."),
-        ({"command": "pass show"}, "jira.auth.token.command", "is a text."),
+        ({"command": "pass show"}, "jira.auth.token.command", "must be a list"),
     ],
 )
 def test_a_source_is_checked_when_the_configuration_is_loaded(
@@ -408,5 +408,5 @@ def test_a_keyring_that_does_not_tell_is_a_mistake_with_what_to_do(ring: Ring, l
 def test_without_its_package_the_keyring_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
 
-    with pytest.raises(Mistake, match="pip install keyring"):
+    with pytest.raises(Mistake, match="Install it: pip install keyring"):
         from_ring("attachd")

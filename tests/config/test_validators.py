@@ -44,27 +44,27 @@ def test_the_head_is_valid() -> None:
 @pytest.mark.parametrize(
     ("table", "line", "what", "remedy"),
     [
-        ("settle", 'quiet_seconds = "2"', "is a text.", "a number, without quotes and without a unit."),
-        ("settle", "quiet_seconds = true", "is true or false.", "a number, without quotes and without a unit."),
+        ("settle", 'quiet_seconds = "2"', "is a text.", "a number without quotes or unit."),
+        ("settle", "quiet_seconds = true", "is true or false.", "a number without quotes or unit."),
         ("settle", "quiet_seconds = -0.5", "is -0.5.", "at least 0."),
         ("settle", "quiet_seconds = 604801", "is 604801.", "at most 604800."),
         ("settle", "quiet_seconds = nan", "is nan.", "a finite number."),
         ("settle", "quiet_seconds = inf", "is inf.", "a finite number."),
         ("settle", "rescan_seconds = 0", "is 0.", "more than 0."),
-        ("settle", 'ignore = "*.bak"', "is a text.", "a list, as in [1, 2]."),
+        ("settle", 'ignore = "*.bak"', "is a text.", 'a list of patterns, for example ["*.bak", "drafts/"].'),
         ("settle", 'ignore = ["a", 2]', "entry 2 is a number.", "a text in quotes."),
         ("upload", "parallel = 0", "is 0.", "at least 1."),
         ("upload", "parallel = 65", "is 65.", "at most 64."),
-        ("upload", "parallel = 4.0", "is a number.", "a whole number, without quotes and without a unit."),
-        ("upload", "parallel = 4.5", "is a number.", "a whole number, without quotes and without a unit."),
-        ("upload", 'parallel = "many"', "is a text.", "a whole number, without quotes and without a unit."),
+        ("upload", "parallel = 4.0", "is a number.", "a whole number without quotes or unit."),
+        ("upload", "parallel = 4.5", "is a number.", "a whole number without quotes or unit."),
+        ("upload", 'parallel = "many"', "is a text.", "a whole number without quotes or unit."),
         ("upload", "slowest_bytes_per_second = 0", "is 0.", "more than 0."),
-        ("upload", "max_bytes_per_second = 500", "is 500, with which no upload gets on.", "at least 4096 bytes"),
+        ("upload", "max_bytes_per_second = 500", "is 500, too slow for any upload.", "at least 4096 bytes"),
         ("batch", "max_files = 0", "is 0.", "at least 1."),
         ("batch", f"max_bytes = {2**80}", f"is {2**80}.", "at most 1099511627776."),
-        ("doubt", "looks_seconds = 5", "is a number.", "a list, as in [1, 2]."),
+        ("doubt", "looks_seconds = 5", "is a number.", "a list of seconds, for example [5.0, 30.0, 120.0]."),
         ("doubt", "looks_seconds = [0]", "entry 1 is 0.", "more than 0."),
-        ("doubt", 'looks_seconds = [5, "30"]', "entry 2 is a text.", "a number, without quotes and without a unit."),
+        ("doubt", 'looks_seconds = [5, "30"]', "entry 2 is a text.", "a number without quotes or unit."),
         ("doubt", "give_up_hours = 0", "is 0.", "more than 0."),
         ("limits", "issue_files_per_hour = -1", "is -1.", "at least 0."),
         ("log", 'level = "INFO"', "is “INFO”.", "'debug', 'info', 'warning' or 'error'."),
@@ -75,7 +75,7 @@ def test_the_head_is_valid() -> None:
         ("log", "file_names = 0", "is a number.", "true or false, without quotes."),
         ("aliases", "Invoices = 12", "is a number.", "a text in quotes."),
         ("jira.auth", 'kind = "ldap"', "is a text.", "'basic', 'bearer', 'oauth2' or 'anonymous'."),
-        ("jira.auth", 'token_expires = "2027-03-01"', "is a text.", "a date without quotes, as in 2027-03-01."),
+        ("jira.auth", 'token_expires = "2027-03-01"', "is a text.", "a date without quotes, for example 2027-03-01."),
         ("jira.auth", "token_expires = 2027-03-01T00:00:00", "is something else.", "a date without quotes"),
         ("jira.auth", "user = 5", "is a number.", "a text in quotes."),
         ("jira.auth", "token = 5", "is a number.", "a table."),
@@ -85,16 +85,17 @@ def test_a_wrong_type_or_number_is_told_in_plain_words(table: str, line: str, wh
     found = problem(tables(**{table.replace(".", "__"): line}))
 
     assert found.where == f"{table}.{line.split(' = ')[0]}"
-    assert found.what == what
-    assert found.remedy.startswith(f"It must be {remedy}")
+    entry, _, value = what.rpartition("is ")
+    assert found.what.startswith(f"{entry}must be {remedy}")
+    assert found.remedy == f"It is {value}"
 
 
 @pytest.mark.parametrize(
     ("line", "where", "what"),
     [
-        ("settle = 5", "settle", "is a number."),
-        ("folder = 5", "folder", "is a number."),
-        ("aliases = []", "aliases", "is a list."),
+        ("settle = 5", "settle", "must be a table."),
+        ("folder = 5", "folder", "must be tables that each begin with [[folder]]."),
+        ("aliases = []", "aliases", "must be a table of names and texts."),
     ],
 )
 def test_a_table_has_to_be_one(line: str, where: str, what: str) -> None:
@@ -109,8 +110,8 @@ def test_a_table_has_to_be_one(line: str, where: str, what: str) -> None:
     [
         ("settle", "quiet_second", "Did you mean “settle.quiet_seconds”?"),
         ("settle", "Quiet-Seconds", "Did you mean “settle.quiet_seconds”?"),
-        ("settle", "parallel", "“parallel” belongs into [upload]."),
-        ("jira.auth", "url", "“url” belongs into [jira]."),
+        ("settle", "parallel", "“parallel” belongs in [upload]."),
+        ("jira.auth", "url", "“url” belongs in [jira]."),
         ("jira.auth", "usr", "Did you mean “jira.auth.user”?"),
         ("upload", "xyz", "Known here: parallel, connect_seconds"),
         ("upload", '"odd key"', "Known here: parallel, connect_seconds"),
@@ -128,7 +129,7 @@ def test_an_unknown_key_is_told_with_the_one_that_was_meant(table: str, key: str
 
 def test_an_unknown_table_is_told_with_the_one_that_was_meant() -> None:
     assert problem(tables(uploads="")).remedy == "Did you mean “upload”?"
-    assert problem(tables(auth="")).remedy == "“auth” belongs into [jira]."
+    assert problem(tables(auth="")).remedy == "“auth” belongs in [jira]."
     assert problem(tables(settle__batch="")).remedy == "[batch] is a table of its own."
 
 
@@ -216,10 +217,10 @@ def test_a_path_has_to_be_one(path: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "what"),
     [
-        ("[A-Z", "is no regular expression: unterminated character set"),
-        ("(a", "is no regular expression: missing ), unterminated subpattern"),
-        (".*", "also accepts '', which is no issue key."),
-        ("[^/]+", "also accepts '.', which is no issue key."),
+        ("[A-Z", "is not a regular expression: unterminated character set"),
+        ("(a", "is not a regular expression: missing ), unterminated subpattern"),
+        (".*", "also accepts '', which is not an issue key."),
+        ("[^/]+", "also accepts '.', which is not an issue key."),
         ("[A-Z]+( [A-Z]+)?-[0-9]+", "also accepts 'A B-1'"),
         ("[A-Z/]+-[0-9]+", "also accepts 'A/B-1'"),
     ],
@@ -240,7 +241,7 @@ def test_a_key_pattern_that_goes_on_trying_is_refused(pattern: str) -> None:
     found = problem(tables(folders=f"inbox = 'inbox'\nkey_pattern = '{pattern}'"))
 
     assert found.where == "folders.key_pattern"
-    assert found.what.startswith("takes too long to see that “")
+    assert found.what.startswith("takes too long to reject “")
 
 
 @pytest.mark.parametrize("pattern", ["[A-Z]+-[0-9]+", "(TEST|FIN)-[1-9][0-9]{0,4}", r"\w+-\d+"])
@@ -255,30 +256,30 @@ def test_a_key_pattern_may_be_narrower_or_wider(pattern: str) -> None:
     [
         ("test", "Write “TEST”."),
         (" TEST", "Write “TEST”."),
-        ("TEST-1", "Write the part of an issue's key before “-”."),
-        ("", "Write the part of an issue's key before “-”."),
-        ("TÄST", "Write the part of an issue's key before “-”."),
+        ("TEST-1", "Write the part of an issue key before “-”."),
+        ("", "Write the part of an issue key before “-”."),
+        ("TÄST", "Write the part of an issue key before “-”."),
     ],
 )
 def test_a_project_has_to_be_a_key(project: str, remedy: str) -> None:
     found = problem(tables(folders=f"inbox = 'inbox'\nprojects = ['FIN', '{project}']"))
 
     assert found.where == "folders.projects"
-    assert found.what.startswith(repr(project))
+    assert found.what.startswith(f"lists {project!r}")
     assert found.remedy == remedy
 
 
 @pytest.mark.parametrize(
     ("alias", "where", "what"),
     [
-        ("Invoices = 'FIN'", "aliases.Invoices", "leads to 'FIN', which is no issue key."),
-        ("Invoices = 'fin-12'", "aliases.Invoices", "leads to 'fin-12', which is no issue key."),
-        ("'In voices' = '../x'", 'aliases."In voices"', "leads to '../x', which is no issue key."),
-        ("Invoices = '10012'", "aliases.Invoices", "leads to '10012', which is no issue key."),
-        ('Invoices = "FIN-12\\n"', "aliases.Invoices", "leads to 'FIN-12\\n', which is no issue key."),
-        ("'a/b' = 'FIN-12'", "aliases", "'a/b' cannot be a folder's name."),
-        ("'' = 'FIN-12'", "aliases", "'' cannot be a folder's name."),
-        ("'..' = 'FIN-12'", "aliases", "'..' cannot be a folder's name."),
+        ("Invoices = 'FIN'", "aliases.Invoices", "points to 'FIN', which is not an issue key."),
+        ("Invoices = 'fin-12'", "aliases.Invoices", "points to 'fin-12', which is not an issue key."),
+        ("'In voices' = '../x'", 'aliases."In voices"', "points to '../x', which is not an issue key."),
+        ("Invoices = '10012'", "aliases.Invoices", "points to '10012', which is not an issue key."),
+        ('Invoices = "FIN-12\\n"', "aliases.Invoices", "points to 'FIN-12\\n', which is not an issue key."),
+        ("'a/b' = 'FIN-12'", "aliases", "has 'a/b', which cannot be a folder name."),
+        ("'' = 'FIN-12'", "aliases", "has '', which cannot be a folder name."),
+        ("'..' = 'FIN-12'", "aliases", "has '..', which cannot be a folder name."),
     ],
 )
 def test_an_alias_leads_from_a_folder_to_an_issue(alias: str, where: str, what: str) -> None:
@@ -313,7 +314,7 @@ def test_an_ignore_pattern_has_to_be_one(pattern: str) -> None:
     found = problem(tables(settle=f"ignore = ['*.bak', '{pattern}']"))
 
     assert found.where == "settle.ignore"
-    assert found.what == f"{pattern!r} is no pattern."
+    assert found.what == f"lists {pattern!r}, which is not a pattern."
     assert ".gitignore" in found.remedy
 
 
@@ -341,14 +342,14 @@ def test_looks_come_one_after_the_other(looks: str, what: str) -> None:
         ("jira.example.com", "does not begin with “https://”."),
         ("ftp://jira.example.com", "does not begin with “https://”."),
         ("", "does not begin with “https://”."),
-        ("https://", "names no host."),
-        ("https:///jira", "names no host."),
-        ("https://jira.example.com:99999", "is no address"),
-        ("https://jira.example.com:x", "is no address"),
-        ("https://jira.example.com:0", "is no address"),
-        ("https://[::1", "is no address"),
-        ("https://me:word@jira.example.com", "contains a user's name or a password."),
-        ("https://me@jira.example.com", "contains a user's name or a password."),
+        ("https://", "has no host."),
+        ("https:///jira", "has no host."),
+        ("https://jira.example.com:99999", "is not an address"),
+        ("https://jira.example.com:x", "is not an address"),
+        ("https://jira.example.com:0", "is not an address"),
+        ("https://[::1", "is not an address"),
+        ("https://me:word@jira.example.com", "contains a user name or a password."),
+        ("https://me@jira.example.com", "contains a user name or a password."),
         ("https://jira.example.com/?a=b", "has a query"),
         ("https://jira.example.com/#x", "has a query"),
         ("https://jira.example.com?", "has a query"),
@@ -358,11 +359,11 @@ def test_looks_come_one_after_the_other(looks: str, what: str) -> None:
         ("https://jira.example.com\\t", "contains a space, a backslash or a control character."),
         ("https://jira.example.com/browse/TEST-1", "is the address of a page (“/browse”)."),
         ("https://jira.example.com/jira/rest/api/2", "is the address of a page (“/rest”)."),
-        ("http://jira.example.com", "is http: "),
-        ("http://127.0.0.1.example.com", "is http: "),
-        ("http://128.0.0.1", "is http: "),
-        ("http://localhost.example.com", "is http: "),
-        ("http://[::2]", "is http: "),
+        ("http://jira.example.com", "is http, so "),
+        ("http://127.0.0.1.example.com", "is http, so "),
+        ("http://128.0.0.1", "is http, so "),
+        ("http://localhost.example.com", "is http, so "),
+        ("http://[::2]", "is http, so "),
     ],
 )
 def test_the_url_is_the_address_of_a_site(url: str, what: str) -> None:
@@ -378,9 +379,9 @@ def test_the_url_is_the_address_of_a_site(url: str, what: str) -> None:
     [
         ("proxy.example.com:3128", "does not begin"),
         ("socks5://proxy.example.com", "does not begin"),
-        ("http://me:word@proxy.example.com", "contains a user's name or a password."),
+        ("http://me:word@proxy.example.com", "contains a user name or a password."),
         ("http://proxy.example.com/x", "has a path."),
-        ("http://", "names no host."),
+        ("http://", "has no host."),
     ],
 )
 def test_the_proxy_is_the_address_of_one(proxy: str, what: str) -> None:
@@ -406,19 +407,23 @@ def test_a_proxy_is_taken(proxy: str) -> None:
         ("kind = 'basic'\nuser = ''", "jira.auth.user", 'is missing; kind = "basic" needs it.'),
         ("kind = 'basic'\nuser = 'a:b'", "jira.auth.user", "contains “:” or a control character"),
         ("kind = 'bearer'", "jira.auth.token", 'is missing; kind = "bearer" needs it.'),
-        ("kind = 'anonymous'\ntoken = { env = 'JIRA_TOKEN' }", "jira.auth.token", "is given, but"),
+        ("kind = 'anonymous'\ntoken = { env = 'JIRA_TOKEN' }", "jira.auth.token", "is set, but"),
         ("kind = 'oauth2'", "jira.auth.client_id", 'is missing; kind = "oauth2" needs it.'),
         ("kind = 'oauth2'", "jira.auth.client_secret", 'is missing; kind = "oauth2" needs it.'),
         ("kind = 'oauth2'\nclient_id = ''", "jira.auth.client_id", "is empty, or contains a space"),
         ("kind = 'oauth2'\nclient_id = 'a b'", "jira.auth.client_id", "is empty, or contains a space"),
-        ("kind = 'oauth2'\nscope = 'a  b'", "jira.auth.scope", "is no list of scopes."),
-        ("kind = 'oauth2'\nscope = ''", "jira.auth.scope", "is no list of scopes."),
+        ("kind = 'oauth2'\nscope = 'a  b'", "jira.auth.scope", "is not a list of scopes."),
+        ("kind = 'oauth2'\nscope = ''", "jira.auth.scope", "is not a list of scopes."),
         ("kind = 'oauth2'\ntoken_url = 'auth.example.com'", "jira.auth.token_url", "does not begin with"),
-        ("kind = 'oauth2'\ntoken_url = 'http://auth.example.com/t'", "jira.auth.token_url", "is http: the client's"),
-        ("kind = 'oauth2'\ntoken_url = 'https://me:x@example.com'", "jira.auth.token_url", "contains a user's name"),
-        ("kind = 'basic'\nclient_id = 'x'", "jira.auth.client_id", 'is given, but kind = "basic" has no use for it.'),
-        ("kind = 'bearer'\nscope = 'x'", "jira.auth.scope", 'is given, but kind = "bearer" has no use for it.'),
-        ("client_secret = { env = 'JIRA_TOKEN' }", "jira.auth.client_secret", 'is given, but kind = "basic" has no'),
+        (
+            "kind = 'oauth2'\ntoken_url = 'http://auth.example.com/t'",
+            "jira.auth.token_url",
+            "is http, so the network could read the client",
+        ),
+        ("kind = 'oauth2'\ntoken_url = 'https://me:x@example.com'", "jira.auth.token_url", "contains a user name"),
+        ("kind = 'basic'\nclient_id = 'x'", "jira.auth.client_id", 'is set, but kind = "basic" does not use it.'),
+        ("kind = 'bearer'\nscope = 'x'", "jira.auth.scope", 'is set, but kind = "bearer" does not use it.'),
+        ("client_secret = { env = 'JIRA_TOKEN' }", "jira.auth.client_secret", 'is set, but kind = "basic" does not'),
     ],
 )
 def test_each_kind_of_signing_in_needs_its_own_keys(auth: str, where: str, what: str) -> None:
@@ -442,8 +447,10 @@ def test_a_file_that_is_named_has_to_be_there(tmp_path: Path, key: str) -> None:
     (tmp_path / "folder").mkdir()
     text = f'url = "https://jira.example.com"\n{key} = '
 
-    assert problem(tables(jira=f'{text} "none.pem"'), tmp_path).what == f"{tmp_path}/none.pem does not exist."
-    assert problem(tables(jira=f'{text} "folder"'), tmp_path).what == f"{tmp_path}/folder is no file."
+    assert (
+        problem(tables(jira=f'{text} "none.pem"'), tmp_path).what == f"names {tmp_path}/none.pem, which does not exist."
+    )
+    assert problem(tables(jira=f'{text} "folder"'), tmp_path).what == f"names {tmp_path}/folder, which is not a file."
 
 
 def test_files_that_are_there_are_taken(tmp_path: Path) -> None:
@@ -462,7 +469,7 @@ def test_a_file_that_this_user_may_not_read_is_told(tmp_path: Path, monkeypatch:
 
     (found,) = validators.readable(file)
 
-    assert found.what == f"{file} cannot be read by this user."
+    assert found.what == f"names {file}, which this user may not read."
     assert found.remedy
 
 
@@ -498,23 +505,27 @@ def test_limits_let_something_through(line: str, where: str, what: str) -> None:
 def test_a_suffix_is_the_end_of_a_name(suffix: str) -> None:
     found = problem(tables(settle=f'ready_suffix = "{suffix}"'))
 
-    assert (found.where, found.what) == ("settle.ready_suffix", "cannot be the end of a file's name.")
+    assert (found.where, found.what) == ("settle.ready_suffix", "cannot be the end of a file name.")
 
 
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
         ("[[folder]]\nquiet_seconds = 1.0", "folder[1].match", "is missing."),
-        ("[[folder]]\nmatch = 'a'\n[[folder]]\nmatch = 'a/b'", "folder[2].match", "fits no folder's name."),
-        ("[[folder]]\nmatch = ''", "folder[1].match", "fits no folder's name."),
+        ("[[folder]]\nmatch = 'a'\n[[folder]]\nmatch = 'a/b'", "folder[2].match", "matches no folder name."),
+        ("[[folder]]\nmatch = ''", "folder[1].match", "matches no folder name."),
         (
             "[[folder]]\nmatch = 'a'\nrescan_seconds = 1.0",
             "folder[1].rescan_seconds",
             "is not a key that attachd knows.",
         ),
         ("[[folder]]\nmatch = 'a'\nmin_byte = 1", "folder[1].min_byte", "is not a key that attachd knows."),
-        ("[[folder]]\nmatch = 'a'\nquiet_seconds = '1'", "folder[1].quiet_seconds", "is a text."),
-        ("[[folder]]\nmatch = 'a'\nignore = ['!']", "folder[1].ignore", "'!' is no pattern."),
+        (
+            "[[folder]]\nmatch = 'a'\nquiet_seconds = '1'",
+            "folder[1].quiet_seconds",
+            "must be a number without quotes or unit.",
+        ),
+        ("[[folder]]\nmatch = 'a'\nignore = ['!']", "folder[1].ignore", "lists '!', which is not a pattern."),
         (
             "[settle]\nmax_bytes = 5\n[[folder]]\nmatch = 'a'\nmin_bytes = 6",
             "folder",
@@ -531,7 +542,7 @@ def test_a_table_for_folders_is_checked_like_any_other(text: str, where: str, wh
 
 def test_a_key_of_settle_that_is_none_of_a_folder_is_told() -> None:
     text = "[[folder]]\nmatch = 'a'\n"
-    assert problem(f"{tables()}\n{text}rescan_seconds = 1.0").remedy == "“rescan_seconds” belongs into [settle]."
+    assert problem(f"{tables()}\n{text}rescan_seconds = 1.0").remedy == "“rescan_seconds” belongs in [settle]."
     assert problem(f"{tables()}\n{text}quiet_second = 1.0").remedy == "Did you mean “folder.quiet_seconds”?"
 
 
@@ -554,15 +565,19 @@ def test_a_socket_counts_from_the_configuration_as_every_path_does() -> None:
 @pytest.mark.parametrize(
     ("bad", "what"),
     [
-        *((f"unix:/{'x' * 100}", "socket"), ("unix:", "socket"), ("8437", "neither")),
+        *((f"unix:/{'x' * 100}", "absolute path"), ("unix:", "absolute path"), ("8437", "neither")),
         *(("http://127.0.0.1:80", "neither"), ("127.0.0.1", "neither"), ("127.0.0.1:0", "neither"), ("", "neither")),
         *(
             ("127.0.0.1:80/x", "neither"),
             ("127.0.0.1:99999", "neither"),
             ("me@127.0.0.1:80", "neither"),
         ),
-        *(("0.0.0.0:80", "no address of this machine"), ("[::]:80", "no address"), ("10.1.2.3:80", "no address")),
-        ("jira.example.com:80", "no address of this machine"),
+        *(
+            ("0.0.0.0:80", "not a loopback address"),
+            ("[::]:80", "not a loopback address"),
+            ("10.1.2.3:80", "not a loopback address"),
+        ),
+        ("jira.example.com:80", "not a loopback address"),
     ],
 )
 def test_where_the_page_may_not_be(bad: str, what: str) -> None:
@@ -603,11 +618,11 @@ def test_who_can_be_told(good: str) -> None:
         ("url = 'http://hooks.example.com/not-a-secret'", "hooks.url", "is http"),
         ("url = 'hooks.example.com'", "hooks.url", "does not begin with"),
         ("proxy = 'http://user:not-a-secret@proxy.example.com'", "hooks.proxy", "contains a user"),
-        ("command = ['attachd-hook']", "hooks.command", "names no program by its full path"),
-        ("command = []", "hooks.command", "names no program"),
-        ("command = ['/x', '']", "hooks.command", "names no program"),
-        ("events = ['done']", "hooks.events", "'done' is no event."),
-        ("secret = 'not-a-secret'", "hooks.secret", "must not stand in the configuration itself."),
+        ("command = ['attachd-hook']", "hooks.command", "must begin with the full path of a program"),
+        ("command = []", "hooks.command", "must begin with the full path"),
+        ("command = ['/x', '']", "hooks.command", "must begin with the full path"),
+        ("events = ['done']", "hooks.events", "lists 'done', which is not an event."),
+        ("secret = 'not-a-secret'", "hooks.secret", "must not be in the configuration itself."),
     ],
 )
 def test_who_cannot_be_told(bad: str, where: str, what: str) -> None:
@@ -657,7 +672,7 @@ def test_allow_http_is_not_for_the_clients_secret() -> None:
     (found,) = caught.value.problems
     assert (found.where, found.what) == (
         "jira.url",
-        'is http, and kind = "oauth2" would send the client\'s secret there.',
+        'is http, so kind = "oauth2" would send the client secret in the clear.',
     )
     elsewhere = parsed_oauth("http://jira.example.com", "allow_http = true", "token_url = 'https://id.example.com'")
     assert elsewhere.jira.token_url == "https://id.example.com"
@@ -669,7 +684,7 @@ def test_a_clients_secret_in_the_configuration_is_refused_without_repeating_it()
         config.parse(tables(jira__auth=auth), base=Path("/srv"), environ={})
 
     found = next(p for p in caught.value.problems if p.where == "jira.auth.client_secret")
-    assert found.what == "must not stand in the configuration itself."
+    assert found.what == "must not be in the configuration itself."
     assert 'client_secret = { file = "client-secret" }' in found.remedy
     assert "not-a-secret" not in str(caught.value)
 
@@ -682,7 +697,7 @@ def test_a_clients_secret_in_the_configuration_is_refused_without_repeating_it()
     [
         ("done_days = 60\nhistory_days = 40", "less than done_days = 60"),
         ("failed_days = 60\nhistory_days = 40", "less than failed_days = 60"),
-        ("history_days = 30", "tells an outage from a refusal"),
+        ("history_days = 30", "tell an outage from a refusal"),
     ],
 )
 def test_a_history_that_is_too_short_to_be_used_is_refused(line: str, what: str) -> None:

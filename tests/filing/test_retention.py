@@ -365,7 +365,7 @@ def test_check_says_how_fast_done_grows_and_what_is_older_than_its_time(
 
     said = told(w)
 
-    assert said["growth"].startswith("ok: 2 files, 7.0 MiB a week into done; ")
+    assert said["growth"].startswith("ok: done grows by 2 files (7.0 MiB) a week; ")
     assert said["retention"] == "ok: 0 files (0 bytes) in failed are older than 30 days"
     w.clock.advance(25 * DAY)
     with w.runtime.journal.transaction_for_reading() as connection:

@@ -322,7 +322,7 @@ def test_a_dead_refresh_token_waits_for_a_new_one_and_needs_no_restart(world: Wi
     world.settle(hours=1.0)
     assert world.pauses() == {"account:token-refused"}
     assert "403 invalid_grant" in world.reasons()
-    assert "put the new refresh token where jira.auth.token says: it is taken up without a restart" in world.reasons()
+    assert "put the new refresh token where jira.auth.token says; no restart is needed" in world.reasons()
     assert SEED not in world.reasons()
     assert SECRET not in world.reasons()
     assert world.states() == ["READY"]
@@ -573,9 +573,9 @@ def test_a_missing_scope_pauses_and_is_named(world: Wired, jira: Standin) -> Non
         (
             "https://x.atlassian.net",
             "basic",
-            'if it is an API token with scopes, it is good only at jira.url = "https://api',
+            'an API token with scopes works only with jira.url = "https://api',
         ),
-        ("https://x.atlassian.net", "oauth2", 'access tokens of OAuth are good only at jira.url = "https://api'),
+        ("https://x.atlassian.net", "oauth2", 'OAuth access tokens work only with jira.url = "https://api'),
         ("https://x.atlassian.net", "bearer", ""),
         ("https://jira.example.com", "oauth2", ""),
         ("https://api.atlassian.com/ex/jira/1", "oauth2", ""),

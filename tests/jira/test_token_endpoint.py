@@ -68,8 +68,8 @@ def test_tokens(body: Any, expected: Granted) -> None:
         (reply(302, b"", location="/login"), "token-endpoint", "redirects to /login; check jira.auth.token_url"),
         (reply(404, b"<html>"), "token-endpoint", "answers 404 with a web page"),
         (reply(404, {"message": "no"}), "token-endpoint", "answers 404 with no error of OAuth"),
-        (reply(429, {}), "token-unreachable", "answers 429; it is tried again"),
-        (reply(503, b"<html>"), "token-unreachable", "answers 503; it is tried again"),
+        (reply(429, {}), "token-unreachable", "answers 429; attachd tries again"),
+        (reply(503, b"<html>"), "token-unreachable", "answers 503; attachd tries again"),
         (Broken(Stage.CONNECTING, "ConnectError: refused"), "token-unreachable", "cannot be reached (ConnectError"),
         (Broken(Stage.CONNECTING, "x", certificate=True), "token-unreachable", "check jira.ca_file"),
         (
@@ -88,7 +88,7 @@ def test_tokens(body: Any, expected: Granted) -> None:
             "put the right secret where jira.auth.client_secret",
         ),
         (reply(401, {"error": "access_denied"}), "token-refused", "put the right secret where jira.auth.client_secret"),
-        (reply(403, {"error": "unauthorized_client"}), "token-refused", "refresh token is another application's"),
+        (reply(403, {"error": "unauthorized_client"}), "token-refused", "refresh token belongs to another application"),
         (reply(400, {"error": "invalid_scope"}), "token-refused", "check jira.auth.scope"),
         (
             reply(400, {"error": "odd", "error_description": "Why?"}),

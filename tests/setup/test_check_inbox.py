@@ -43,8 +43,11 @@ def test_a_share_is_named_with_what_follows(inbox: Path, monkeypatch: pytest.Mon
     ((mount, reason),) = check_filesystem.events(inbox)
 
     assert mount == str(inbox)
-    assert reason == "nfs4: of what other machines do there, no event tells; it is looked through every 5 s"
-    assert check_filesystem.leases(inbox) == "on a network file system it cannot be told who writes a file"
+    assert reason == "nfs4: of what other machines do there, no event tells; attachd scans it every 5 s"
+    assert (
+        check_filesystem.leases(inbox)
+        == "cannot tell on a network file system whether a program is still writing a file"
+    )
 
 
 def test_a_file_system_without_events_is_found_out(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +82,7 @@ def test_without_the_right_to_it_other_users_files_are_not_told_of(inbox: Path) 
     with nobody(inbox):
         said = check_filesystem.leases(inbox)
 
-    assert said == "of other users' files it is not told who writes them (no right CAP_LEASE)"
+    assert said == "cannot tell whether other users are still writing their files (CAP_LEASE is missing)"
 
 
 # --- Locks --------------------------------------------------------------------------------------------------------
@@ -175,10 +178,10 @@ def test_folders_of_other_droppers_that_could_not_be_emptied_are_told_with_what_
         with nobody(inbox, 0o2770):
             untried = check_inbox.droppers(found)
 
-    assert (untried.result, untried.detail) == ("warning", "it cannot be tried: No space left on device")
+    assert (untried.result, untried.detail) == ("warning", "cannot test permissions: No space left on device")
     assert alone.result == inheriting.result == "ok"
     assert without.result == "warning"
-    assert "can be changed by them alone" in without.detail
+    assert "may not change folders that they create" in without.detail
     assert without.remedy.startswith(f"setfacl -R -m u:nobody:rwX,d:u:nobody:rwX {inbox} ")
     assert "umask 002" in without.remedy
     assert list(inbox.iterdir()) == []

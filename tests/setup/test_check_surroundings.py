@@ -54,7 +54,7 @@ def test_files_in_the_inbox_itself_are_named_and_attachd_s_own_are_not(tmp_path:
 
     (found,) = check_inbox.loose(settings(tmp_path))
     assert found.result == "warning"
-    assert found.detail.startswith("\\x1b[31m, a.txt, b.txt and 3 more: in no issue's folder")
+    assert found.detail.startswith("\\x1b[31m, a.txt, b.txt and 3 more: not in an issue folder")
 
 
 # --- The page ---------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_a_page_that_answers_is_fine_and_another_program_is_not(tmp_path: Path) 
     with answering(404) as listen:
         (found,) = page(tmp_path, listen, running=True)
     assert found.result == "warning"
-    assert "something else is there, which says 404" in found.detail
+    assert "another program answers there with status 404" in found.detail
 
 
 @pytest.mark.parametrize("where", ["port", "socket"])
@@ -116,7 +116,7 @@ def test_while_nothing_runs_the_address_is_tried_and_left_free(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("web.sock", ""), ("nowhere/web.sock", "is not there"), ("file", "no socket"), ("/run/attachd/web.sock", "")],
+    [("web.sock", ""), ("nowhere/web.sock", "is missing"), ("file", "not a socket"), ("/run/attachd/web.sock", "")],
 )
 def test_while_nothing_runs_the_socket_s_folder_is_looked_at(tmp_path: Path, path: str, said: str) -> None:
     (tmp_path / "file").touch()
@@ -132,7 +132,7 @@ def test_a_socket_at_which_somebody_else_answers_is_not_free(tmp_path: Path) -> 
         other.bind(str(tmp_path / "web.sock"))
         other.listen()
         (found,) = page(tmp_path, f"unix:{tmp_path}/web.sock", running=False)
-    assert "another process listens there" in found.detail
+    assert "another process is listening there" in found.detail
 
     assert [each.result for each in page(tmp_path, f"unix:{tmp_path}/web.sock", running=False)] == ["ok"]
 
@@ -216,7 +216,7 @@ def test_a_file_that_was_tried_again_names_the_later_one(w: World) -> None:
     newest, oldest = (line for line in screen.getvalue().splitlines() if "a.txt" in line)
     assert "attached" in newest
     assert "later" not in newest
-    assert "(a later file of this name: F2)" in oldest
+    assert "(newer file of this name: F2)" in oldest
 
 
 def test_what_jira_calls_a_file_cannot_steer_the_terminal(w: World) -> None:

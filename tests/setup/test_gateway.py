@@ -129,7 +129,7 @@ def test_check_names_the_address_and_that_is_the_right_one(
 
     expected = f"{GATEWAY}{jira.store.cloud_id}"
     assert found["jira.auth"].result == "failed"
-    assert f'is good only at jira.url = "{expected}"' in found["jira.auth"].remedy.replace("are good", "is good")
+    assert f'only with jira.url = "{expected}"' in found["jira.auth"].remedy
     found, heads = check(tmp_path, jira, certificate, expected, auth)
     assert found["jira.auth"].result == "ok", found
     asked_for_tokens = b"CONNECT auth.atlassian.com:443 HTTP/1.1" in heads

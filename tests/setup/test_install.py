@@ -215,7 +215,7 @@ def test_a_drop_in_takes_its_folder_along_only_where_that_is_empty(tmp_path: Pat
 
 
 def test_a_command_that_fails_says_what_it_said() -> None:
-    with pytest.raises(Mistake, match=r"ended with 2: .*/does/not/exist"):
+    with pytest.raises(Mistake, match=r"ended with exit status 2: .*/does/not/exist"):
         setup_steps.take(Run(("ls", "/does/not/exist")))
     assert setup_steps.take(Run(("ls", "/does/not/exist"), may_fail=True)) == "failed"
     with pytest.raises(Mistake, match="no systemd"):
@@ -230,23 +230,23 @@ def test_a_program_that_others_can_change_is_refused(tmp_path: Path) -> None:
     problem = setup_steps.misplaced(command, [Path("/usr")])
 
     assert problem is not None
-    assert "can be changed by others than root" in str(problem)
+    assert "can be changed by users other than root" in str(problem)
 
 
 def test_a_program_below_a_home_is_refused() -> None:
     problem = setup_steps.misplaced(Path("/usr/bin/env"), [Path("/home/me/attachd")])
 
     assert problem is not None
-    assert "below a home" in str(problem)
+    assert "in a home" in str(problem)
 
 
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["install", "--instance", "../x"], 2, "is no instance's name"),
-        (["install", "--user", "--instance", "x"], 2, "together with --user"),
-        (["uninstall", "--instance", "x", "-c", "y"], 2, "together with -c"),
-        (["install", "-c", "/home/me/config.toml", "--dry-run"], 1, "below a home"),
+        (["install", "--instance", "../x"], 2, "is not a name of an instance"),
+        (["install", "--user", "--instance", "x"], 2, "combined with --user"),
+        (["uninstall", "--instance", "x", "-c", "y"], 2, "combined with -c"),
+        (["install", "-c", "/home/me/config.toml", "--dry-run"], 1, "in a home"),
         (["install", "-c", "/etc/attachd/lab.toml", "--dry-run"], 2, "Give --instance lab"),
     ],
 )
@@ -334,7 +334,7 @@ def test_a_dry_run_shows_the_plan_also_where_something_is_in_the_way(tmp_path: P
 
     assert ended.returncode == 1
     assert "would: write" in ended.stdout
-    assert ended.stderr.startswith(f"attachd: {home}/.config/systemd/user/attachd.service: ")
+    assert ended.stderr.startswith(f"attachd: {home}/.config/systemd/user/attachd.service already exists")
     assert (home / ".config/systemd/user/attachd.service").read_text() == "# mine\n"
 
 

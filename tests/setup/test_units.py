@@ -15,7 +15,7 @@ UNITS = ROOT / "systemd"
 SERVICE, TEMPLATE = UNITS / "attachd.service", UNITS / "attachd@.service"
 #: Apart from its first lines, the template is the service with these words in other places.
 OF_INSTANCES = (
-    ("issue that the folder names\n", "issue that the folder names (%i)\n"),
+    ("issue that the folder is named after\n", "issue that the folder is named after (%i)\n"),
     ("RequiresMountsFor=/srv/attachd\n", "RequiresMountsFor=/srv/attachd/%i\n"),
     ("-c /etc/attachd/config.toml\n", "--instance %i\n"),
     ("# /var/lib/attachd, for", "# /var/lib/attachd/NAME, for"),

@@ -109,7 +109,7 @@ def test_without_any_configuration_the_places_that_were_looked_at_are_told(tmp_p
 
     assert ended.returncode == 78, ended.stderr
     assert ended.stdout == ""
-    assert ended.stderr.startswith("attachd: No configuration found; looked at ")
+    assert ended.stderr.startswith("attachd: No configuration found. attachd searched: ")
     for place in (tmp_path / ".config/attachd/config.toml", SYSTEM_FILE):
         assert str(place) in ended.stderr
     assert list(tmp_path.iterdir()) == []
@@ -151,50 +151,50 @@ SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
     ),
     "unknown key": (
         more("[upload]\nparalel = 3"),
-        ["upload.paralel: is not a key that attachd knows. Did you mean “upload.parallel”?"],
+        ["upload.paralel is not a key that attachd knows. Did you mean “upload.parallel”?"],
     ),
     "key of another table": (
         more("[upload]\nquiet_seconds = 3.0"),
-        ["upload.quiet_seconds: is not a key that attachd knows. “quiet_seconds” belongs into [settle]."],
+        ["upload.quiet_seconds is not a key that attachd knows. “quiet_seconds” belongs in [settle]."],
     ),
     "a page for everybody": (
         more('[web]\nlisten = "0.0.0.0:8437"'),
-        ["web.listen: is no address of this machine alone: everybody on the way could read the page's token."],
+        ["web.listen is not a loopback address, so the network could read the page's token."],
     ),
     "http to a public host": (
         lambda place: place.configure("http://jira.example.com"),
-        ["jira.url: is http: the token and every file could be read on the way. Write https"],
+        ["jira.url is http, so the network could read the token and every file. Write https"],
     ),
     "inbox inside done": (
         folders('inbox = "done/inbox"\ndone = "done"\nfailed = "failed"\nstate = "state"'),
-        ["folders.done: contains folders.inbox"],
+        ["folders.done contains folders.inbox"],
     ),
     "state inside the inbox": (
         folders('inbox = "inbox"\nstate = "inbox/state"'),
-        ["folders.state: lies inside folders.inbox", "Put it where nobody drops files."],
+        ["folders.state lies inside folders.inbox", "Choose a folder outside inbox, done and failed."],
     ),
     "token readable by others": (
         lambda place: (place.home / "token").chmod(0o644),
-        ["jira.auth.token: names ", "which others can read or change (mode 0644)", "chmod 0600 "],
+        ["jira.auth.token names ", "which other users can read or change (mode 0644)", "chmod 0600 "],
     ),
     "token missing": (
         lambda place: (place.home / "token").unlink(),
-        ["jira.auth.token: names a file that cannot be read: No such file or directory."],
+        ["jira.auth.token names a file that cannot be read: No such file or directory."],
     ),
-    "token empty": (lambda place: (place.home / "token").write_text("\n"), ["jira.auth.token: is empty."]),
+    "token empty": (lambda place: (place.home / "token").write_text("\n"), ["jira.auth.token is empty."]),
     "a key and the token": (
         _two,
-        ["jira.auth.token: names ", "upload.paralel: is not a key that attachd knows."],
+        ["jira.auth.token names ", "upload.paralel is not a key that attachd knows."],
     ),
     "several at once": (
         _several,
         [
-            "folders.done: is the same folder as folders.inbox",
-            "jira.url: is http",
-            "upload.parallel: is 0. It must be at least 1.",
-            "upload.paralel: is not a key that attachd knows.",
-            "batch.max_files: is true or false. It must be a whole number, without quotes and without a unit.",
-            "hooks.events: 'done' is no event.",
+            "folders.done is the same folder as folders.inbox",
+            "jira.url is http",
+            "upload.parallel must be at least 1. It is 0.",
+            "upload.paralel is not a key that attachd knows.",
+            "batch.max_files must be a whole number without quotes or unit. It is true or false.",
+            "hooks.events lists 'done', which is not an event.",
         ],
     ),
 }
@@ -235,7 +235,7 @@ def test_a_token_that_the_service_may_not_read_is_told(untried: Place, verb: str
     ended = untried.run(verb, preexec_fn=_give_up_reading_everything)
 
     assert ended.returncode == 78, ended.stderr
-    said = "jira.auth.token: names a file that cannot be read: Permission denied."
+    said = "jira.auth.token names a file that cannot be read: Permission denied."
     assert ended.stderr.startswith(f"attachd: {untried.config}: {said}")
     assert "standin-token" not in ended.stderr
     assert not untried.state.exists()
@@ -251,7 +251,9 @@ def test_a_missing_folder_that_no_journal_knows_is_a_mistake(untried: Place, ver
 
     words = refused(untried, verb)
 
-    assert words.startswith(f"attachd: folders.{name}: the folder {folder} does not exist. Make it (mkdir {folder}), ")
+    assert words.startswith(
+        f"attachd: folders.{name} names {folder}, which does not exist. Create it (mkdir {folder}), "
+    )
     assert len(words.splitlines()) == 1
 
 
@@ -263,11 +265,11 @@ def test_a_token_and_folders_that_are_missing_are_told_together(untried: Place, 
 
     words = refused(untried, verb)
 
-    assert [line.partition(": ")[2].partition(": ")[0] for line in words.splitlines()][1:] == [
+    assert [line.partition(": ")[2].partition(" ")[0] for line in words.splitlines()][1:] == [
         "folders.inbox",
         "folders.done",
     ]
-    assert "jira.auth.token: names a file that cannot be read: No such file" in words
+    assert "jira.auth.token names a file that cannot be read: No such file" in words
     assert not untried.state.exists()
 
 
@@ -311,7 +313,7 @@ def test_a_wrong_verb_or_option_is_a_usage_error(tmp_path: Path, words: list[str
 
 
 def test_a_file_and_an_instance_are_a_contradiction(untried: Place) -> None:
-    assert "--instance: cannot be given together with -c." in refused(untried, "run", "--instance", "x", code=2)
+    assert "--instance cannot be combined with -c." in refused(untried, "run", "--instance", "x", code=2)
 
 
 def test_the_version_is_told() -> None:
@@ -370,7 +372,7 @@ def test_a_journal_of_a_later_version_is_left_alone(place: Place, verb: str) -> 
     ended = place.run(verb)
 
     assert ended.returncode == 78, ended.stdout + ended.stderr
-    assert ended.stderr.startswith(f"attachd: {place.state}/journal.db: is of version 99, written by a later attachd;")
+    assert ended.stderr.startswith(f"attachd: {place.state}/journal.db is of version 99, written by a later attachd;")
     assert len(ended.stderr.splitlines()) == 1
     assert (place.state / "journal.db").read_bytes() == before
 
@@ -406,7 +408,7 @@ def test_another_address_takes_along_what_was_never_stored_and_resume_the_rest(p
 def test_status_without_a_journal_says_so_and_makes_none(untried: Place, words: list[str]) -> None:
     said = refused(untried, *words, code=1)
 
-    assert said == f"attachd: {untried.state}: has no journal yet. `attachd run` or `attachd once` makes one.\n"
+    assert said == f"attachd: {untried.state} has no journal yet. `attachd run` or `attachd once` creates it.\n"
 
 
 def test_status_tells_how_it_stands_with_the_daemon_up_and_down(place: Place) -> None:

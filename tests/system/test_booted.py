@@ -278,7 +278,7 @@ def test_the_page_on_a_socket_is_for_the_group_and_goes_with_the_service(m: Mach
     ]
     # Root hands itself the token, which the unit alone is handed otherwise.
     checked = m.run("/opt/attachd/bin/attachd", "check", check=False)
-    assert "ok       jira.auth: Jira knows us as 712020:" in checked
+    assert "ok       jira.auth: Jira knows attachd as 712020:" in checked
     assert "web.listen: unix:/run/attachd/web.sock answers" in checked
     assert m.code("runuser", "-u", "attachd", "--", "/opt/attachd/bin/attachd", "check") == 78
     connect = "import socket; socket.socket(socket.AF_UNIX).connect('/run/attachd/web.sock')"

@@ -56,7 +56,7 @@ def test_by_options_a_file_is_attached_a_moment_later(home: Home, jira: Jira) ->
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "is Jira Cloud." in ended.stdout
-    assert "All is well." in ended.stdout
+    assert "All tests passed." in ended.stdout
     assert TOKEN not in ended.stdout + ended.stderr + home.config.read_text()
     token = home.config.parent / "token"
     assert (token.read_text(), stat.S_IMODE(token.stat().st_mode)) == (f"{TOKEN}\n", 0o600)
@@ -71,7 +71,7 @@ def test_an_application_that_acts_for_itself_is_set_up(home: Home, jira: Jira) -
     words = ("--url", jira.url, "--kind", "oauth2", "--client-id", "standin-client", "--client-secret-file", "-")
     drop = ("--folder", str(home.home / "drop"), "--token-url", f"{jira.url}/oauth/token")
     wrong = home.init(*words, *drop, token="wrong")
-    assert (wrong.returncode, "Compare the id and the secret" in wrong.stderr) == (1, True)
+    assert (wrong.returncode, "Compare id and secret" in wrong.stderr) == (1, True)
     assert not home.config.parent.exists()
 
     ended = home.init(*words, *drop, token="not-a-client-secret")
@@ -98,7 +98,7 @@ def test_a_refresh_token_is_left_for_the_service(home: Home, jira: Jira) -> None
     ended = home.init(*given, *words, token=refresh)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "The refresh token is not tried" in ended.stdout
+    assert "init does not test the refresh token" in ended.stdout
     assert not [each for each in jira.ask("requests") if each["path"].endswith("/token")]
     assert refresh not in ended.stdout + ended.stderr + home.config.read_text()
     (home.home / "drop/inbox/TEST-1").mkdir()
@@ -122,7 +122,7 @@ def test_a_scoped_token_leads_to_the_gateway(home: Home, jira: Jira) -> None:
 
     # The address of the stand-in does not end as those of Jira Cloud do, so that its gateway is not asked for.
     assert ended.returncode == 1
-    assert "Make an API token" in ended.stderr
+    assert "Create an API token" in ended.stderr
     assert not home.config.exists()
 
 
@@ -133,12 +133,12 @@ def test_nothing_is_replaced(home: Home) -> None:
     ended = home.by_options()
 
     assert ended.returncode == 1
-    assert "is there already; init replaces nothing." in ended.stderr
+    assert "already exists, and init replaces nothing." in ended.stderr
     assert home.config.read_text() == "mine"
     assert os.listdir(home.config.parent) == ["config.toml"]
     home.config.unlink()
     (home.config.parent / "token").write_text("mine")
-    assert "is there already; init replaces nothing." in home.by_options().stderr
+    assert "already exists, and init replaces nothing." in home.by_options().stderr
     assert os.listdir(home.config.parent) == ["token"]
 
 
@@ -146,18 +146,18 @@ def test_nothing_is_replaced(home: Home) -> None:
     ("words", "token", "said"),
     [
         (("--token-file", "-"), "wrong", "Jira does not accept the account or its token"),
-        (("--url", "http://127.0.0.1:1"), TOKEN, "Correct the address, or see to the network."),
+        (("--url", "http://127.0.0.1:1"), TOKEN, "Check the address, the proxy and the network."),
         (("--url", "ftp://x.example.com"), TOKEN, "does not begin with"),
         (("--projects", "test"), TOKEN, "Write “TEST”."),
-        (("--token-expires", "soon"), TOKEN, "write it as in 2027-03-01"),
+        (("--token-expires", "soon"), TOKEN, "Write it like 2027-03-01"),
         (("--user", "a:b"), TOKEN, "contains “:”"),
-        (("--kind", "digest"), TOKEN, "Choose basic, bearer or oauth2."),
-        (("--kind", "oauth2"), TOKEN, "--client-id: is not given"),
+        (("--kind", "digest"), TOKEN, "must be basic, bearer or oauth2."),
+        (("--kind", "oauth2"), TOKEN, "--client-id is missing"),
         (("--kind", "oauth2", "--client-id", "a b"), TOKEN, "contains a space"),
         (("--kind", "oauth2", "--client-id", "a", "--client-secret-file", "-"), TOKEN, "cannot both come from stdin"),
-        (("--client-id", "a"), TOKEN, "the kind is basic. Give --kind oauth2"),
+        (("--client-id", "a"), TOKEN, "are only for oauth2. Give --kind oauth2"),
         (("--token-file", "/nonexistent"), TOKEN, "cannot be read"),
-        (("--token-file", "-"), "two words", "holds no token"),
+        (("--token-file", "-"), "two words", "contains no token"),
         (("--ca-file", "/nonexistent"), TOKEN, "jira.ca_file"),
     ],
 )
@@ -177,7 +177,7 @@ def test_without_a_terminal_what_is_missing_is_named(home: Home) -> None:
     ended = home.init()
 
     assert ended.returncode == 2
-    assert "--url: is not given, and there is no terminal to ask on." in ended.stderr
+    assert "--url is missing, and there is no terminal to ask on." in ended.stderr
 
 
 def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira, request: pytest.FixtureRequest) -> None:
@@ -201,13 +201,13 @@ def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira, reques
         (b"Address of your Jira", jira.url),
         (b"E-mail address", "demo@example.com"),
         (b"API token", "wrong-token"),
-        (b"Make an API token", ""),
+        (b"Create an API token", ""),
         (b"E-mail address", "demo@example.com"),
         (b"API token", TOKEN),
         (b"Projects", ""),
-        (b"last day", "tomorrow"),
-        (b"no day", ""),
-        (b"last day", ""),
+        (b"Last day", "tomorrow"),
+        (b"not a date", ""),
+        (b"Last day", ""),
         (b"Folder", f"{home.home}/drop"),
     ]:
         wait_until(lambda question=question: reads(question), 20)  # type: ignore[misc]
@@ -215,9 +215,9 @@ def test_on_a_terminal_it_asks_and_shows_no_token(home: Home, jira: Jira, reques
         if question == b"API token":
             # What is typed before the echo is off is thrown away (getpass: TCSAFLUSH).
             wait_until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO, 20)
-        if answer or question in (b"Projects", b"last day"):
+        if answer or question in (b"Projects", b"Last day"):
             os.write(ours, f"{answer}\n".encode())
-    wait_until(lambda: reads(b"All is well."), 20)
+    wait_until(lambda: reads(b"All tests passed."), 20)
     wait_until(lambda: process.poll() is not None)
     os.close(ours)
 

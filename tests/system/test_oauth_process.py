@@ -114,7 +114,7 @@ def test_client_credentials_attach(place: Place, jira: Jira) -> None:
     checked, ended = place.run("check"), place.run("once")
 
     assert checked.returncode == 0, checked.stdout
-    assert "ok       jira.auth: Jira knows us as 712020:" in checked.stdout
+    assert "ok       jira.auth: Jira knows attachd as 712020:" in checked.stdout
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert not (place.state / "oauth.json").exists()
 
@@ -155,7 +155,7 @@ def test_a_check_beside_the_service_costs_it_nothing(signed: Place, jira: Jira, 
             wait_until(lambda number=number: len(signed.files(signed.done)) == number + 1)  # type: ignore[misc]
             checked = signed.run("check")
             assert checked.returncode == 0, checked.stdout
-            assert "ok       jira.auth: Jira knows us as 712020:" in checked.stdout
+            assert "ok       jira.auth: Jira knows attachd as 712020:" in checked.stdout
             # The next file draws a 401, and the service refreshes with what the check left for it.
             jira.tell("set", {"access_tokens": {}})
 

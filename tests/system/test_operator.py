@@ -83,7 +83,7 @@ def test_a_running_daemon_heeds_pause_and_resume_within_moments(place: Place, ji
 
 def test_an_issue_is_paused_by_the_name_of_its_folder(tried: Place, jira: Jira) -> None:
     paused = said(tried, "pause", "--issue", "test-1 Printer jams", "--for", "2h")
-    assert "No file for TEST-1 is known yet; if one should be, compare the key.\n" in paused
+    assert "attachd has seen no file for TEST-1 yet. Is the key correct?\n" in paused
     tried.drop("TEST-1/a.txt", b"a")
     tried.drop("TEST-2/b.txt", b"b")
 
@@ -206,7 +206,7 @@ def test_why_tells_only_so_many_files_of_a_folder(tried: Place) -> None:
 # --- history ----------------------------------------------------------------------------------------------------
 
 
-HINT = "--limit N shows more, --issue, --state and --since choose"
+HINT = "--limit N shows more; --issue, --state and --since filter"
 
 
 def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
@@ -261,7 +261,7 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
         tried.drop(f"TEST-3/{number}.txt", b"%d" % number)
     assert tried.run("once").returncode == 0
     assert len(json.loads(said(tried, "history", "--json"))) == 52
-    assert said(tried, "history").endswith(f"There are more than these 50 files; {HINT}.\n")
+    assert said(tried, "history").endswith(f"There are more than these 50 files. {HINT}.\n")
     assert len(said(tried, "history", "--limit", "50").splitlines()) == 51
 
 
@@ -275,7 +275,7 @@ def test_failed_files_come_back_and_are_attached(place: Place, jira: Jira) -> No
     place.drop("TEST-1/other/big.bin", b"y" * 100)
     assert place.run("once").returncode == 3
     jira.tell("set", {"upload_limit": 5000})
-    waits = "attachd is not running, and nothing will happen before it is started.\n"
+    waits = "attachd is not running. Start it to send the files.\n"
 
     assert said(place, "retry", "TEST-1/big.bin", "nothing", code=1) == (
         f"nothing: left where it is: attachd knows no failed file of this name.\n"
@@ -292,7 +292,7 @@ def test_failed_files_come_back_and_are_attached(place: Place, jira: Jira) -> No
     assert place.files(place.failed) == place.files(place.inbox) == {}
     assert len(jira.attachments()) == 4
     assert [row["word"] for row in json.loads(said(place, "status", "--json"))["last"]] == ["attached"] * 4
-    assert said(place, "retry", "--all") == f"Nothing lies in {place.failed}.\n"
+    assert said(place, "retry", "--all") == f"attachd knows no failed file in {place.failed}.\n"
 
 
 def test_retry_moves_nothing_into_a_folder_that_is_not_the_inbox(place: Place, jira: Jira) -> None:
@@ -314,7 +314,7 @@ def test_retry_wants_to_know_which(tried: Place) -> None:
     for words in ([], ["--all", "x"], ["--all", "--issue", "TEST-1"]):
         ended = tried.run("retry", *words)
         assert ended.returncode == 2
-        assert ended.stderr == "attachd: retry: say which files: either their paths, or --issue KEY, or --all.\n"
+        assert ended.stderr == "attachd: retry needs exactly one of PATH, --issue KEY and --all.\n"
 
 
 # --- Given wrongly ----------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ OPERATORS = (["pause"], ["resume"], ["why", "x"], ["history"], ["retry", "--all"
 def test_without_a_journal_every_verb_says_so_and_makes_none(place: Place) -> None:
     for words in OPERATORS:
         told = refused(place, *words, code=1)
-        assert told == f"attachd: {place.state}: has no journal yet. `attachd run` or `attachd once` makes one.\n"
+        assert told == f"attachd: {place.state} has no journal yet. `attachd run` or `attachd once` creates it.\n"
     assert not place.state.exists()
 
 
@@ -351,13 +351,13 @@ def test_a_key_that_is_none_is_a_usage_error(tried: Place) -> None:
     wrong = [("pause", key) for key in ("nonsense", "", "../x", "TEST-1\nTEST-2", b"caf\xe9")]
     for verb, key in [*wrong, ("resume", "TEST-"), ("history", "RUN-2026-11-22"), ("retry", "10042")]:
         told = refused(tried, verb, "--issue", os.fsdecode(key))
-        assert told.startswith("attachd: --issue: '")
-        assert told.endswith("' is no issue key, and no alias of one. Give a key such as TEST-123.\n")
+        assert told.startswith("attachd: --issue needs an issue key or an alias, but got '")
+        assert told.endswith("'. Give a key such as TEST-123.\n")
 
 
 def test_a_length_that_is_none_is_a_usage_error(tried: Place) -> None:
     for length in ("abc", "9999d", b"\xff"):
-        assert refused(tried, "pause", "--for", os.fsdecode(length)).startswith("attachd: --for: '")
+        assert refused(tried, "pause", "--for", os.fsdecode(length)).startswith("attachd: --for ")
     assert "paused" not in said(tried, "status").split()
 
 

@@ -84,7 +84,7 @@ def _on_a_terminal(place: Place) -> None:
     assert "NOPE-1/b.txt" in shown
     shown = on_terminal(place.command("check", "--offline"))
     assert "\x1b[33mwarning" in shown
-    assert "loose: in no issue's folder" in shown
+    assert "loose: not in an issue folder" in shown
     assert re.search(r"\d+ checks: \d+ ok, \d+ warnings, 0 failed\.", shown)
 
 
@@ -121,6 +121,6 @@ def _others(place: Place, listen: str) -> None:
     assert valid("why", place.run("why", "--json", str(place.inbox)).stdout)
     assert valid("why", place.run("why", "--json", str(place.failed)).stdout)
     checked = {each["what"]: each["detail"] for each in valid("check", place.run("check", "--json").stdout)}
-    assert {"tls", "jira.proxy", "jira.auth", "rights", "limits", "clock"} <= set(checked)
+    assert {"tls", "jira.proxy", "jira.auth", "permissions", "limits", "clock"} <= set(checked)
     assert valid("web", place.run("web", "--json").stdout)["address"].startswith(f"http://{listen}/")
     assert valid("verify", place.run("verify", "--json").stdout)["compared"] >= 1

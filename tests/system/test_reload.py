@@ -95,15 +95,13 @@ def test_what_needs_a_restart_is_named_and_stays_as_it_was(
     place.drop("TEST-1/a.txt", b"a")
 
     wait_until(lambda: (place.done / "TEST-1" / "a.txt").exists())
-    assert told == (
-        "Taken up: settle.ignore.\nStays as it was until attachd is restarted: folders.done, upload.parallel.\n"
-    )
+    assert told == ("Taken up: settle.ignore.\nNeeds a restart of attachd: folders.done, upload.parallel.\n")
     assert "config.needs_restart" in logged(place)
     assert not list((place.home / "other").iterdir())
 
 
 def test_the_level_of_the_log_changes_at_once(place: Place, jira: Jira, daemon: subprocess.Popen[bytes]) -> None:
-    assert reloaded(place) == "Nothing in the configuration has changed.\n"
+    assert reloaded(place) == "The configuration has not changed.\n"
 
     place.configure(jira.url, '[log]\nlevel = "debug"')
     reloaded(place)
@@ -115,7 +113,7 @@ def test_the_level_of_the_log_changes_at_once(place: Place, jira: Jira, daemon: 
 def test_nothing_is_reloaded_where_nothing_runs(place: Place, jira: Jira) -> None:
     assert place.run("once").returncode == 0
 
-    assert "nothing runs with" in reloaded(place, code=1)
+    assert "not running with" in reloaded(place, code=1)
 
 
 def test_an_upload_goes_on_while_the_configuration_is_read_anew(tmp_path: Path, place: Place, jira: Jira) -> None:

@@ -42,7 +42,7 @@ def test_what_is_there_is_the_same_also_by_its_content(place: Place, attached: d
     assert said(place, "verify") == "4 files compared: 4 same.\n"
     assert said(place, "verify", "--content") == "4 files compared: 4 same.\n"
     assert said(place, "verify", "--issue", "test-1") == "2 files compared: 2 same.\n"
-    assert said(place, "verify", "--issue", "TEST-9") == "Nothing has been attached to TEST-9.\n"
+    assert said(place, "verify", "--issue", "TEST-9") == "No file has been attached to TEST-9 yet.\n"
 
 
 def test_what_was_deleted_is_told_with_the_daemon_up_and_down(

@@ -1,4 +1,4 @@
-"""``backup`` and ``restore``: the journal, carried away and put back."""
+"""``backup`` and ``restore`` of the journal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from attachd.journal import backup as journal_backup
 from attachd.service import start
 from attachd.share import inbox_marker
 
-Target = Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")]
-Source = Annotated[Path, typer.Argument(metavar="FILE", help="A file that `attachd backup` has made.")]
+Target = Annotated[Path, typer.Argument(metavar="FILE", help="The new file.")]
+Source = Annotated[Path, typer.Argument(metavar="FILE", help="A file from `attachd backup`.")]
 
 
 def backup(
@@ -25,17 +25,17 @@ def backup(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Copy the journal, as it is at this moment, to a file; the service may go on working.
+    """Copy the journal to a file, while the service runs or not.
 
-    The journal is what says which files were attached. The files are not in it, and neither is the token.
+    The journal says which files were attached. It contains neither the files nor the token.
     """
     target = target.absolute()
-    with common.mistakes_told():
-        _, state = common.prepared(config, instance, check_token=False)
+    with common.session(config, instance) as session:
+        state = session.state
         if not target.parent.is_dir():
-            reason = "is no folder" if target.parent.exists() else "is not there"
+            reason = "is not a folder" if target.parent.exists() else "does not exist"
             what = f"cannot be written: {target.parent} {reason}."
-            raise Mistake(Problem(str(target), what, "Make that folder, or name another."), exit_code=1)
+            raise Mistake(Problem(str(target), what, "Create that folder, or name another."), exit_code=1)
         try:
             size = journal_backup.backup(state, target)
         except FileNotFoundError:
@@ -43,7 +43,7 @@ def backup(
     if as_json:
         common.print_json({"file": str(target), "bytes": size, "state": str(state)})
     else:
-        print(f"{target}: {text.size(size)}, the journal of {state}.")
+        print(f"Wrote {target} ({text.size(size)}): the journal of {state}.")
 
 
 def restore(
@@ -52,21 +52,22 @@ def restore(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Put a copy in the place of the journal, while the service is stopped.
+    """Replace the journal with a copy from `attachd backup`. Stop the service first.
 
-    Every file in the inbox is then looked up in Jira before it is sent: it may have been attached since the copy was made.
+    attachd then looks up each file in Jira before it sends it, because it may have been attached since the backup.
     """
     source = source.absolute()
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        _is_of(source, settings.folders.inbox)
+    with common.session(config, instance) as session:
+        state = session.state
+        _is_of(source, session.config.folders.inbox)
         try:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise Mistake(Problem(str(state), f"cannot be made: {error}.", "Make it."), exit_code=1) from error
+            what = f"cannot be created: {error.strerror}."
+            raise Mistake(Problem(str(state), what, "Create it by hand."), exit_code=1) from error
         lock = start.take_state(state)
         try:
-            # Between two renames it must not be torn off by a terminal that is closed.
+            # A terminal that closes must not end the process between two renames.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             unfinished, kept = journal_backup.restore(state, source)
         finally:
@@ -75,20 +76,17 @@ def restore(
         kept_as = str(kept) if kept is not None else None
         common.print_json({"state": str(state), "unfinished": unfinished, "kept": kept_as})
         return
-    files = "1 unfinished file, which" if unfinished == 1 else f"{unfinished} unfinished files, each of which"
-    print(f"Restored into {state}: {files} is looked up in Jira before it is sent.")
-    print("What was attached since the copy was made lies in done; this journal knows nothing of it.")
+    files = "1 unfinished file" if unfinished == 1 else f"{unfinished} unfinished files"
+    print(f"Restored the journal in {state} with {files}. attachd looks up each file in Jira before it sends it.")
+    print("This journal does not know the files that were attached after the backup. They are in done.")
     if kept is not None:
-        print(f"The journal that was there is kept as {kept}.")
+        print(f"The previous journal is now {kept}.")
 
 
 def _is_of(source: Path, inbox: Path) -> None:
-    """See that a copy is not that of another inbox's journal: with it everything would wait. Raises ``errors.Mistake`` (1)."""
+    """Refuse the journal of another inbox, with which every file would wait. Raises ``errors.Mistake`` (1)."""
     known, marker = journal_backup.checked(source), inbox_marker.read_marker(inbox)
     if known and marker and marker.inbox != known:
-        what = f"is a copy of another inbox's journal than that of {inbox}."
-        remedy = (
-            f"Name another copy; or if this is the one, move {inbox}/{inbox_marker.FOLDER} away and start "
-            "with --adopt-inbox."
-        )
+        what = f"is the journal of another inbox, not of {inbox}."
+        remedy = f"Name another backup. If it is the right one, move {inbox}/{inbox_marker.FOLDER} away and use --adopt-inbox."
         raise Mistake(Problem(str(source), what, remedy), exit_code=1)

@@ -1,4 +1,4 @@
-"""``check``: everything that can be found out before it goes wrong, a line each with what to do."""
+"""``check``: tests the whole setup, and prints a line for each finding with what to do."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ from attachd.setup.finding import Finding
 def check(
     config: common.ConfigFile = None,
     instance: common.Instance = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask Jira.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not connect to Jira.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Check configuration, folders, locks, credentials and limits. Ends 1 if anything failed."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance)
-        findings = setup_check.inspect(settings, state, os.environ, offline=offline)
+    """Test the whole setup: configuration, folders, permissions, Jira login and limits.
+
+    Exit code 1 if a test fails.
+    """
+    with common.session(config, instance, check_token=True) as session:
+        findings = setup_check.inspect(session.config, session.state, os.environ, offline=offline)
     if as_json:
         common.print_json([asdict(finding) for finding in findings])
     else:
-        tell(findings)
+        show(findings)
         print(summary(findings))
     if any(finding.result == "failed" for finding in findings):
         raise typer.Exit(1)
 
 
-def tell(findings: Sequence[Finding]) -> None:
-    """Print them: a line for each or, on a terminal, a table with what to do below what is wrong."""
+def show(findings: Sequence[Finding]) -> None:
+    """Print a line for each finding or, on a terminal, a table with what to do below each problem."""
     if not sys.stdout.isatty():
         for finding in findings:
             print(f"{finding.result:<8} {finding.what}: {finding.detail}" + _remedy(" -> ", finding))
         return
-    # Only a terminal needs what draws.
+    # Only a terminal needs the module that draws.
     from attachd.cli import terminal
 
     drawn = terminal.empty_table("", "result", "", "", header=False)
@@ -55,7 +57,7 @@ def _remedy(arrow: str, finding: Finding) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """How many were tried, and with what result."""
+    """Return how many tests ran, and with what result."""
     counts = Counter(finding.result for finding in findings)
     failed, warnings = counts["failed"], counts["warning"]
     said = [f"{counts['ok']} ok", f"{warnings} warning{'s' if warnings != 1 else ''}", f"{failed} failed"]

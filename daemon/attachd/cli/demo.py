@@ -1,4 +1,4 @@
-"""``demo``: everything at once on one machine, to drop a file and watch."""
+"""``demo``: a stand-in Jira, an inbox and the daemon on one machine, to drop a file and watch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from attachd.share import locks
 if TYPE_CHECKING:
     from attachd.standin import Standin
 
-#: The settings of the demo: quick, because the only writers are a person and a file manager.
+#: The settings of the demo. Waits are short, because only a person and a file manager write there.
 _CONFIG = """\
 # The configuration of `attachd demo`; sample-config.toml explains every key.
 [folders]
@@ -68,25 +68,25 @@ def demo(
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--folder", help="Where inbox, done and failed go; a temporary folder if not given.", show_default=False
+            "--folder", help="Folder for inbox, done and failed. Default: a temporary one.", show_default=False
         ),
     ] = None,
     port: Annotated[
         int,
-        typer.Option("--port", help="Port of the stand-in Jira; 0: of both pages any that is free.", min=0, max=65535),
+        typer.Option("--port", help="Port of the stand-in Jira. 0: any free port for both pages.", min=0, max=65535),
     ] = 8436,
 ) -> None:
-    """Run a stand-in Jira with a web page, an inbox and the daemon: drop a file and watch."""
-    # Nothing of it is loaded for the other verbs.
+    """Run a stand-in Jira, an inbox and the daemon: drop a file and watch what happens."""
+    # No other verb loads the stand-in.
     from attachd.standin import Standin
 
     if folder is not None:
-        with common.mistakes_told():
+        with common.mistakes_printed():
             _is_ours(folder)
     with Signals() as signals, _home(folder) as home, _jira(Standin, home, port) as jira:
         listen = f"127.0.0.1:{_free_port(8437 if port else 0)}"
         config = _prepare(home, jira.url, listen)
-        # Our own interpreter, module and file.
+        # S603: our own interpreter, module and file.
         daemon = subprocess.Popen([sys.executable, "-m", "attachd", "run", "-c", config])  # noqa: S603
         try:
             _explain(home, jira.url, web.address(listen, home / "state"), config)
@@ -97,35 +97,44 @@ def demo(
             daemon.terminate()
             code = daemon.wait()
     if not stopped:
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
-        again = f"; start again with --folder {shlex.quote(str(home))}" if home.exists() else ""
-        print(f"attachd: the daemon of the demo {how}, so that the demo ends{again}.", file=sys.stderr)
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        again = f" To go on, start it with --folder {shlex.quote(str(home))}." if home.exists() else ""
+        print(f"attachd: the demo ends because its daemon {how}.{again}", file=sys.stderr)
         raise typer.Exit(1)
 
 
 def _is_ours(folder: Path) -> None:
-    """See that a folder is empty, or an earlier demo's that has ended. Raises ``errors.Mistake`` (1)."""
+    """Check that a folder is empty or belongs to an earlier demo that has ended. Raises ``errors.Mistake`` (1)."""
     config = folder / "config.toml"
     if folder.is_dir() and any(folder.iterdir()):
         first = _CONFIG.partition("\n")[0]
         if not config.is_file() or not config.read_text("utf-8", "replace").startswith(first):
-            remedy = "Name an empty one, or one that is still to be made."
-            raise Mistake(Problem("--folder", f"{folder} holds files, and no demo.", remedy), exit_code=1)
+            remedy = "Name an empty or a new folder."
+            raise Mistake(
+                Problem("--folder", f"names {folder}, which contains files and is not a demo.", remedy), exit_code=1
+            )
         holder = locks.holder(folder / "state" / "lock")
         if holder is not None:
-            raise Mistake(Problem("--folder", f"a demo runs in {folder} already ({holder})."), exit_code=1)
+            raise Mistake(
+                Problem(
+                    "--folder",
+                    f"names {folder}, where a demo is already running ({holder}).",
+                    "Stop it, or name another folder.",
+                ),
+                exit_code=1,
+            )
 
 
 @contextmanager
 def _home(folder: Path | None) -> Iterator[Path]:
-    """The folder of the demo; a temporary one goes at the end, unless files of the user's lie in it."""
-    with common.mistakes_told():
+    """Make the folder of the demo. Remove a temporary one at the end, unless it contains the user's files."""
+    with common.mistakes_printed():
         try:
             home = (folder or Path(tempfile.mkdtemp(prefix="attachd-demo-"))).absolute()
             home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            what = f"no folder for the demo can be made: {error.strerror or error}."
-            raise Mistake(Problem("--folder", what, "Name one in which you may write."), exit_code=1) from error
+            what = f"cannot be created: {error.strerror or error}."
+            raise Mistake(Problem("--folder", what, "Name a folder in which you may write."), exit_code=1) from error
     try:
         yield home
     finally:
@@ -140,7 +149,7 @@ def _home(folder: Path | None) -> Iterator[Path]:
 
 
 def _jira(make: type[Standin], home: Path, port: int) -> Standin:
-    """The stand-in; on another port if the usual one is taken."""
+    """Start the stand-in, on another port if the usual one is in use."""
     jira = make(home / "jira", port, issues=list(_ISSUES))
     try:
         jira.start()
@@ -154,7 +163,7 @@ def _jira(make: type[Standin], home: Path, port: int) -> Standin:
 
 
 def _free_port(wanted: int) -> int:
-    """The port if nobody has it, else any that is free."""
+    """Return the wanted port, or any free one if it is in use."""
     for port in (wanted, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -177,7 +186,7 @@ def _prepare(home: Path, url: str, listen: str) -> Path:
 
 
 def _drop_first_file(home: Path) -> None:
-    """Write it beside the inbox and rename it in, as a careful sender would."""
+    """Write a file beside the inbox and rename it into a folder, as a careful sender does."""
     hidden = home / _FIRST_NAME
     hidden.write_text(_FIRST_FILE, "utf-8")
     hidden.rename(home / "inbox" / "DEMO-1" / _FIRST_NAME)
@@ -186,12 +195,12 @@ def _drop_first_file(home: Path) -> None:
 def _explain(home: Path, url: str, page: str, config: Path) -> None:
     print(
         f"""
-attachd demo: a stand-in for Jira, an inbox, and the daemon. Ctrl-C ends it.
+attachd demo: a stand-in Jira, an inbox and the daemon. Ctrl-C ends it.
 
   1. Open the issues in a browser:   {url}/
   2. Drop a file into a folder:      cp FILE {home}/inbox/DEMO-1/
-                                     (a folder is an issue: DEMO-1, DEMO-2, DEMO-3; any other key does not exist)
-  3. See what becomes of it:         {page}
+                                     (a folder is an issue; only DEMO-1, DEMO-2 and DEMO-3 exist)
+  3. Follow it here:                 {page}
                                      {shlex.quote(os.path.normpath(os.path.abspath(sys.argv[0])))} status -c {config}
                                      ls {home}/done/DEMO-1 {home}/failed
 """,

@@ -1,4 +1,4 @@
-"""``history``: what became of every file, the newest first."""
+"""``history``: every file and its result, newest first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 
 from attachd import text
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.journal import lookup
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
@@ -20,11 +19,11 @@ from attachd.model import State, Word, printable, word
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: A checksum is cut off in the table; ``--json`` has all of it.
+#: How many digits of a checksum the table shows; ``--json`` has all of them.
 _DIGITS = 12
-#: How many files are listed where nobody says how many: of people a screen or two, of programs all.
+#: How many files are listed without --limit: for people one or two screens, for programs all.
 _MOST, _EVERYTHING = 50, 2**62
-#: From so many columns on, checksums and more have room beside the rest.
+#: A terminal of this width has room for checksums and more.
 _WIDE = 160
 _HEADINGS = (
     "seen",
@@ -50,7 +49,7 @@ def history(
         typer.Option(
             "--since",
             metavar="TIME",
-            help="Only what was dropped or got its verdict since: 2h, 7d, 2026-11-22 or 2026-11-22T08:30.",
+            help="Only files dropped or finished since then: 2h, 7d, 2026-11-22 or 2026-11-22T08:30.",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +60,7 @@ def history(
             metavar="N",
             min=1,
             max=10**9,
-            help="At most so many; 50, and all with --json.",
+            help="At most N files. Default: 50, or all with --json.",
             show_default=False,
         ),
     ] = None,
@@ -69,23 +68,19 @@ def history(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """List files and what became of them, the newest first."""
-    with common.mistakes_told():
-        settings, folder = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
+    """List files and their results, newest first."""
+    with common.session(config, instance) as session:
+        key = session.issue(issue)
         moment = common.since(since, "--since", time.time()) if since is not None else None
-        journal = open_existing(folder)
-        try:
-            most = limit or (_EVERYTHING if as_json else _MOST)
+        most = limit or (_EVERYTHING if as_json else _MOST)
+        with session.reading() as journal:
             found = lookup.history(journal, key, state, most + 1, since=moment)
-        finally:
-            journal.close()
     found, more = found[:most], len(found) > most
     if as_json:
-        # One file in a line: there may be a million, and indenting takes ten times as long.
+        # One file per line: there may be a million, and indenting takes ten times as long.
         print("[" + ",\n ".join(json.dumps(described(row)) for row in found) + "]")
     elif found and sys.stdout.isatty():
-        # Only a terminal needs what draws.
+        # Only a terminal needs the module that draws.
         from attachd.cli import terminal
 
         draw(found, time.time(), terminal.wide_console())
@@ -93,11 +88,11 @@ def history(
         for line in table(found, time.time()):
             print(line)
     if more and not as_json and limit is None:
-        print(f"There are more than these {most} files; --limit N shows more, --issue, --state and --since choose.")
+        print(f"There are more than these {most} files. --limit N shows more; --issue, --state and --since filter.")
 
 
 def described(row: Row) -> dict[str, Any]:
-    """One file as it is printed with ``--json``; times are seconds since the epoch."""
+    """Return one file as ``--json`` prints it. Times are seconds since the epoch."""
     return {
         "id": row.ident,
         "file": printable(row.path),
@@ -119,7 +114,7 @@ def described(row: Row) -> dict[str, Any]:
 
 
 def table(found: Sequence[Row], now: float) -> Iterator[str]:
-    """Aligned columns without colour; what nobody has is left out. Nothing but the last column may be long."""
+    """Yield aligned columns without colour. Columns without any value are left out; only the last may be long."""
     if not found:
         yield "No files."
         return
@@ -131,11 +126,11 @@ def table(found: Sequence[Row], now: float) -> Iterator[str]:
 
 
 def draw(found: Sequence[Row], now: float, console: Console) -> None:
-    """On a terminal: in colour, each column broken into lines where it is too long; with checksums where there is room."""
+    """Draw a coloured table on a terminal. Long cells wrap, and a wide terminal shows checksums."""
     from attachd.cli import terminal
 
     more = ("seen", "size", "sha256") if console.width >= _WIDE else ()
-    drawn = terminal.empty_table("", "when", "state", "id", "issue", "file", "what became of it", *more)
+    drawn = terminal.empty_table("", "when", "state", "id", "issue", "file", "outcome", *more)
     newest: dict[bytes, str] = {}
     for row in found:
         newer = newest.setdefault(row.path, row.ident)
@@ -155,7 +150,7 @@ def draw(found: Sequence[Row], now: float, console: Console) -> None:
 
 
 def became(row: Row, later: str = "") -> str:
-    """What there is to say of a file beside its state; *later* is the id of a newer one at the same path."""
+    """Return what to say of a file beside its state. *later* is the id of a newer file at the same path."""
     parts = [f"attachment {row.attachment}"] if row.attachment else []
     stored_as = printable((row.stored_as or "").encode())
     if stored_as and stored_as != printable(row.path.rpartition(b"/")[2]):
@@ -163,7 +158,7 @@ def became(row: Row, later: str = "") -> str:
     if row.said:
         parts.append(row.said)
     if later and row.state is State.FAILED:
-        parts.append(f"(a later file of this name: {later})")
+        parts.append(f"(newer file of this name: {later})")
     if row.tries > 1:
         parts.append(f"(tried {row.tries} times)")
     return " ".join(parts)

@@ -1,4 +1,4 @@
-"""``init``: asks for what only a person knows, finds out the rest, tries it, and writes it down; each question is an option."""
+"""``init``: asks for what only a person knows, finds out the rest, tries it and writes it. Each question is an option."""
 
 from __future__ import annotations
 
@@ -20,83 +20,89 @@ from attachd.setup.sign_in import Wanted
 
 def init(
     url: Annotated[
-        str | None, typer.Option("--url", help="The site, such as your-domain.atlassian.net.", show_default=False)
+        str | None,
+        typer.Option("--url", help="Address of your Jira, for example your-domain.atlassian.net.", show_default=False),
     ] = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="The account's e-mail address (Jira Cloud).", show_default=False)
+        str | None, typer.Option("--user", help="E-mail address of the account (Jira Cloud).", show_default=False)
     ] = None,
     token_file: Annotated[
         str | None,
         typer.Option(
             "--token-file",
             metavar="FILE",
-            help="Take the token (oauth2: the first refresh token) from this file; - is stdin.",
+            help="Read the token (oauth2: the first refresh token) from this file. -: stdin.",
             show_default=False,
         ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", help="basic, bearer or oauth2; basic on Cloud, bearer elsewhere.", show_default=False),
+        typer.Option(
+            "--kind",
+            help="basic, bearer or oauth2. Default: basic on Cloud, bearer on Data Center.",
+            show_default=False,
+        ),
     ] = None,
     client_id: Annotated[
-        str | None, typer.Option("--client-id", help="The application's id (oauth2).", show_default=False)
+        str | None, typer.Option("--client-id", help="Client id of the application (oauth2).", show_default=False)
     ] = None,
     client_secret_file: Annotated[
         str | None,
         typer.Option(
             "--client-secret-file",
             metavar="FILE",
-            help="Take the application's secret from this file (oauth2); - is stdin.",
+            help="Read the client secret from this file (oauth2). -: stdin.",
             show_default=False,
         ),
     ] = None,
     scope: Annotated[
         str | None,
-        typer.Option(
-            "--scope", help="What to ask for (oauth2 on Data Center); WRITE if not given.", show_default=False
-        ),
+        typer.Option("--scope", help="Scope (oauth2 on Data Center). Default: WRITE.", show_default=False),
     ] = None,
     token_url: Annotated[
         str | None,
         typer.Option(
             "--token-url",
-            help="Where access tokens are asked for (oauth2), if that is not Atlassian or Jira itself.",
+            help="Token endpoint (oauth2), if not that of Atlassian or of Jira itself.",
             show_default=False,
         ),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="Where inbox, done and failed go.", show_default=False)
+        Path | None, typer.Option("--folder", help="Folder for inbox, done and failed.", show_default=False)
     ] = None,
     projects: Annotated[
         str | None,
         typer.Option(
-            "--projects", metavar="KEYS", help="Only these projects, as in TEST,FIN; '' is all.", show_default=False
+            "--projects",
+            metavar="KEYS",
+            help="Only these projects, for example TEST,FIN. '': all projects.",
+            show_default=False,
         ),
     ] = None,
     token_expires: Annotated[
         str | None,
         typer.Option(
-            "--token-expires", metavar="DAY", help="The token's last day, as in 2027-03-01.", show_default=False
+            "--token-expires", metavar="DAY", help="Last day of the token, for example 2027-03-01.", show_default=False
         ),
     ] = None,
     ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", help="Certificates to trust.", show_default=False)
+        Path | None, typer.Option("--ca-file", help="PEM file of certificates to trust.", show_default=False)
     ] = None,
     proxy: Annotated[
-        str | None, typer.Option("--proxy", help="The proxy on the way to Jira.", show_default=False)
+        str | None, typer.Option("--proxy", help="Proxy for connections to Jira.", show_default=False)
     ] = None,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
 ) -> None:
-    """Set attachd up: ask for site, account and token, try them, and write a configuration.
+    """Set up attachd: ask for site, account and token, try them, and write a configuration.
 
-    Asks for what is not given as an option, on a terminal; elsewhere all that is needed has to be given.
+    On a terminal it asks for every option that is missing. Elsewhere, give all that are needed.
     """
-    with common.mistakes_told():
+    with common.mistakes_printed():
         place = first_config.place(config, instance, folder)
         first_config.is_free(place)
-        whose = "a service of the system" if place.system else "yourself"
-        print(f"This sets up attachd for {whose}: {place.file}, and folders in {place.folder}.")
+        whose = "the system service" if place.system else "your own user"
+        print(f"This sets up attachd for {whose}: configuration {place.file}, folders in {place.folder}.")
         ask = questions.Asking(sys.stdin.isatty() and sys.stdout.isatty())
         wanted = Wanted(
             "",
@@ -111,11 +117,11 @@ def init(
         wanted, cloud = questions.site(ask, wanted, url)
         signed = questions.signed(ask, wanted, cloud, token_file, client_secret_file)
         served = ask.text(
-            "Projects that may receive files, as in TEST,FIN (empty: all)", projects, default="", check=_projects
+            "Projects that may receive files, for example TEST,FIN (empty: all)", projects, default="", check=_projects
         )
         whose = "token" if signed.secrets.token else "client secret"
         last_day = ask.text(
-            f"The {whose}'s last day, as in 2027-03-01 (empty: not known)",
+            f"Last day of the {whose}, for example 2027-03-01 (empty: unknown)",
             token_expires,
             default="",
             check=_day,
@@ -127,7 +133,7 @@ def init(
         _go_on(place)
 
 
-# --- What is an answer ---------------------------------------------------------------------------------------------
+# --- Valid answers -------------------------------------------------------------------------------------------------
 
 
 def _projects(text: str) -> str:
@@ -142,36 +148,36 @@ def _day(text: str) -> str:
     try:
         datetime.date.fromisoformat(text or "2027-03-01")
     except ValueError:
-        return "This is no day: write it as in 2027-03-01."
+        return "is not a date. Write it like 2027-03-01."
     return ""
 
 
 def _path(text: str) -> str:
-    return "" if text.strip() else "Name a folder."
+    return "" if text.strip() else "is empty."
 
 
 def _go_on(place: first_config.Place) -> None:
-    """Check all of it, and say what comes next. Ends 1 where something failed."""
+    """Check the whole setup, and say what comes next. Exit code 1 if a test fails."""
     c = "" if place.file in first_config.usual() else f" -c {place.file}"
     if place.system:
         named = f" --instance {place.file.stem}" if place.file.name != loader.FILE_NAME else ""
         unit = f"attachd@{place.file.stem}" if named else "attachd"
-        print(f"\nNext: attachd install{named}, which makes user, folders and unit, then systemctl enable --now {unit}")
+        print(f"\nNext: `attachd install{named}` creates user, folders and unit; then systemctl enable --now {unit}")
         return
     settings, state = common.prepared(place.file, None)
     findings = list(check.inspect(settings, state, os.environ, offline=False))
     wrong = [finding for finding in findings if finding.result != "ok"]
-    cli_check.tell(wrong)
+    cli_check.show(wrong)
     if any(finding.result == "failed" for finding in wrong):
-        print(f"\nNext: see to what failed, then attachd check{c}")
+        print(f"\nNext: correct what failed, then run attachd check{c}")
         raise typer.Exit(1)
-    # That all projects are served may be meant; what is said of Jira and the account is to be looked at.
+    # Serving all projects may be intended, but a warning about Jira or the account needs a look.
     doubtful = any(finding.what.startswith("jira") for finding in wrong)
-    verdict = "Nothing failed, but see above." if doubtful else "All is well."
+    verdict = "Nothing failed, but read the warnings above." if doubtful else "All tests passed."
     inbox = settings.folders.inbox
     print(
-        f"\n{verdict} Put a file into a folder that is named like an issue, such as {inbox}/TEST-123/, and then\n"
-        f"  attachd once{c}           attaches what is there, and ends\n"
-        f"  attachd run{c}            does so until Ctrl-C\n"
-        f"  attachd install --user{c} makes a service of yours that does so from now on"
+        f"\n{verdict} Put a file into a folder named like an issue, for example {inbox}/TEST-123/. Then run\n"
+        f"  attachd once{c}           to attach it now, or\n"
+        f"  attachd run{c}            to attach files until you press Ctrl-C, or\n"
+        f"  attachd install --user{c} to set up your own service"
     )

@@ -1,4 +1,4 @@
-"""What ``install`` and ``uninstall`` do: for which service, its steps taken and told, and what is left to do by hand."""
+"""``install`` and ``uninstall``: choose the service, take and print the steps, and say what is left to do by hand."""
 
 from __future__ import annotations
 
@@ -24,71 +24,69 @@ from attachd.setup.steps import Aim, Remove, Run, Step, Write
 def install_service(
     file: Path | None, instance: str | None, *, user: bool, dry_run: bool, refresh: bool, as_json: bool
 ) -> None:
-    """Make the service. Raises ``errors.Mistake``."""
-    with _rights_told():
+    """Install the service. Raises ``errors.Mistake``."""
+    with _permissions_explained():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
         prefixes = Path(sys.prefix), Path(sys.base_prefix)
         misplaced = None if user else setup_steps.misplaced(aim.command, prefixes)
         settings = _settings(aim)
         steps = setup_steps.for_user(aim, settings) if user else setup_steps.for_system(aim, settings, _is_ours)
         problems = [*([misplaced] if misplaced else []), *([] if refresh else setup_steps.conflicts(steps))]
-        # What would be done is shown also where something is in the way.
+        # --dry-run prints the steps even if something is in the way.
         if dry_run or not problems:
             _take(steps, dry_run=dry_run, as_json=as_json)
         if problems:
             raise Mistake(*problems, exit_code=1)
         if not dry_run and not as_json:
-            _tell_next(aim, settings)
+            _print_next(aim, settings)
 
 
 def uninstall_service(file: Path | None, instance: str | None, *, user: bool, dry_run: bool, as_json: bool) -> None:
-    """Undo it. Raises ``errors.Mistake``."""
-    with _rights_told():
+    """Remove the service. Raises ``errors.Mistake``."""
+    with _permissions_explained():
         aim = _aim(file, instance, user=user, dry_run=dry_run)
         _take(setup_steps.undone(aim, setup_steps.installed() - {aim.service}), dry_run=dry_run, as_json=as_json)
     if not dry_run and not as_json:
-        kept = (
-            "Configuration, token, journal, folders and the user are still there; remove them by hand if you are sure."
-        )
+        kept = "Configuration, token, journal, folders and the user remain. Remove them by hand if you no longer need them."
         print(f"\n{kept}")
 
 
 @contextmanager
-def _rights_told() -> Iterator[None]:
-    """What `--dry-run` may not look at, as another user than root."""
+def _permissions_explained() -> Iterator[None]:
+    """Turn a PermissionError into a mistake: `--dry-run` without root may not look at every file."""
     try:
         yield
     except PermissionError as error:
-        problem = Problem(str(error.filename), "may not be looked at by this user.", "Use sudo.")
+        problem = Problem(str(error.filename), "cannot be read by this user.", "Use sudo.")
         raise Mistake(problem, exit_code=1) from error
 
 
 def _aim(file: Path | None, instance: str | None, *, user: bool, dry_run: bool) -> Aim:
-    """Which service. Raises ``errors.Mistake``."""
+    """Return the service that the options mean. Raises ``errors.Mistake``."""
     command = Path(sys.executable).with_name("attachd")
     if user:
         if instance:
-            raise Mistake(Problem("--instance", "cannot be given together with --user.", "Use -c FILE."), exit_code=2)
+            raise Mistake(Problem("--instance", "cannot be combined with --user.", "Use -c FILE."), exit_code=2)
         home = loader.home(os.environ)
         return Aim(command, (file or home / ".config/attachd/config.toml").absolute(), home=home)
     if os.geteuid() != 0 and not dry_run:
-        what = "needs root: it makes a user, folders and units."
-        raise Mistake(Problem("install", what, "Use sudo; or --user, or --dry-run."), exit_code=1)
+        what = "needs root, because it creates a user, folders and units."
+        raise Mistake(Problem("install", what, "Use sudo, --user or --dry-run."), exit_code=1)
     if file and instance:
-        raise Mistake(Problem("--instance", "cannot be given together with -c.", "Give one of them."), exit_code=2)
+        raise Mistake(Problem("--instance", "cannot be combined with -c.", "Give one of them."), exit_code=2)
     chosen = loader.of_instance(instance) if instance else file or loader.SYSTEM_FOLDER / loader.FILE_NAME
     if units.in_home(chosen.absolute()):
-        what = "lies below a home, of which the service sees nothing."
-        raise Mistake(Problem(str(chosen), what, f"Put it into {loader.SYSTEM_FOLDER}; or use --user."), exit_code=1)
+        what = "is in a home, which the service cannot see."
+        raise Mistake(Problem(str(chosen), what, f"Put it in {loader.SYSTEM_FOLDER}, or use --user."), exit_code=1)
     if not instance and chosen.absolute().parent == loader.SYSTEM_FOLDER and chosen.name != loader.FILE_NAME:
-        what = f"would be the configuration of the instance {chosen.stem}."
-        remedy = f"Give --instance {chosen.stem}, or put it elsewhere."
+        what = f"is the configuration of the instance {chosen.stem}."
+        remedy = f"Give --instance {chosen.stem}, or put the file elsewhere."
         raise Mistake(Problem(str(chosen), what, remedy), exit_code=2)
     return Aim(command, chosen.absolute(), instance)
 
 
 def _settings(aim: Aim) -> Config:
-    """The configuration that is there, or the one that is begun. Raises ``errors.Mistake``."""
+    """Return the existing configuration, or the sample that install will write. Raises ``errors.Mistake``."""
     if aim.file.exists():
         return configuration.load(aim.file, check_token=False)
     inbox = aim.home / "attachd" / "inbox" if aim.home else None
@@ -98,7 +96,7 @@ def _settings(aim: Aim) -> Config:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is the service's, or nobody's yet; below folders of root's, as systemd-tmpfiles wants it."""
+    """Return True if a folder is the service's or missing, and all above it are root's, as systemd-tmpfiles requires."""
     above_it = all(_owner(above) in (0, None) for above in folder.parents)
     return above_it and _owner(folder) in (None, _service_user())
 
@@ -126,13 +124,13 @@ def _take(steps: Sequence[Step], *, dry_run: bool, as_json: bool) -> None:
             if not as_json:
                 print(f"{done:8} {setup_steps.subject(step)}" if done else f"would: {_described(step)}")
     finally:
-        # Also what was done before a step that failed.
+        # Print the steps before one that failed, too.
         if as_json:
             common.print_json({"dry_run": dry_run, "steps": taken})
 
 
 def _for_programs(step: Step, done: str | None) -> dict[str, Any]:
-    """One step as it is printed with ``--json``; *done* is None where it was not taken."""
+    """Return one step as ``--json`` prints it. *done* is None if it was not taken."""
     action = {Write: "write", Run: "run", setup_steps.Folder: "make", Remove: "remove"}[type(step)]
     text = step.text if isinstance(step, Write) else None
     return {"action": action, "subject": setup_steps.subject(step), "text": text, "done": done}
@@ -141,44 +139,46 @@ def _for_programs(step: Step, done: str | None) -> dict[str, Any]:
 def _described(step: Step) -> str:
     match step:
         case Write(path=path, kept=True):
-            return f"write {path} (if it is not there)"
+            return f"write {path} (unless it exists)"
         case Write(path=path, text=text):
             return f"write {path}" + "".join(f"\n    {line}".rstrip() for line in text.splitlines())
         case setup_steps.Folder(path=path):
-            return f"make {path}"
+            return f"create {path}"
         case Remove(path=path):
-            return f"remove {path} (if it is there)"
+            return f"remove {path} (if it exists)"
         case Run(words=words):
             return f"run {' '.join(words)}"
 
 
-def _tell_next(aim: Aim, settings: Config) -> None:
-    """What is left to do, by hand."""
+def _print_next(aim: Aim, settings: Config) -> None:
+    """Print what is left to do by hand."""
     others = [] if aim.home else [each for each in units.needed(settings) if not _is_ours(each.path)]
     if others:
-        print("\nNot only root has a say where these folders lie, so they were left to you. What attachd needs there:")
+        print(
+            "\nattachd did not create these folders, because users other than root own the path. Create them like this:"
+        )
         print(*(f"    {command}" for each in others for command in each.commands), sep="\n")
     if not aim.home and len(units.roots(settings)) > 1:
         print(
-            "\ninbox, done and failed have no folder of their own in common: each move is a copy. Put them below one."
+            "\ninbox, done and failed have no parent folder of their own, so each move is a copy. Put them in one folder."
         )
     secrets = [aim.file.with_name("token")] if aim.home else units.credential_files(settings, aim.instance)
-    into = f" and the token into {secrets[0]}" if secrets else ""
-    print(f"\nNext: put site and account into {aim.file}{into}; then")
+    into = f" and the token in {secrets[0]}" if secrets else ""
+    print(f"\nNext: put site and account in {aim.file}{into}. Then run")
     print(f"    {aim.systemctl} enable --now {aim.service}")
     if aim.home:
-        print("    loginctl enable-linger     (so that it runs while you are not signed in)")
+        print("    loginctl enable-linger     (so that it also runs while you are signed out)")
     else:
-        print(f"Whoever may drop files into {settings.folders.inbox}: usermod -aG attachd-drop SOMEBODY")
+        print(f"To let a user drop files into {settings.folders.inbox}: usermod -aG attachd-drop USER")
     words = f" --instance {aim.instance}" if aim.instance else " --user" if aim.home else ""
-    print(f"`attachd uninstall{words}` undoes this.")
+    print(f"To remove the service: attachd uninstall{words}")
 
 
-User = Annotated[bool, typer.Option("--user", help="A service of your own, without root.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
+User = Annotated[bool, typer.Option("--user", help="The service of your own user, without root.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the steps without taking them.")]
 Refresh = Annotated[
     bool,
-    typer.Option("--refresh", help="Replace units that are there: after an upgrade, or when the folders have changed."),
+    typer.Option("--refresh", help="Replace existing units, after an upgrade or a change of folders."),
 ]
 
 
@@ -190,15 +190,12 @@ def install(
     refresh: Refresh = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Make a service of systemd: its user, the group of those who drop files, folders, unit; starts nothing.
+    """Install a systemd service: user, group for people who drop files, folders and unit.
 
-    A configuration that is not there yet is begun from the sample.
-
-    No file is replaced without `--refresh`, and no configuration or token ever.
+    Does not start the service. Writes a sample configuration if there is none.
+    Never replaces a configuration or a token, and other files only with `--refresh`.
     """
-    # Loaded here: the service itself, and every other verb, starts without.
-
-    with common.mistakes_told():
+    with common.mistakes_printed():
         install_service(config, instance, user=user, dry_run=dry_run, refresh=refresh, as_json=as_json)
 
 
@@ -209,10 +206,9 @@ def uninstall(
     dry_run: DryRun = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Stop the service and take away what `install` has made, but for what is anybody's data.
+    """Stop the service and remove everything `install` created, except your data.
 
-    Configuration, token, journal, folders and the user stay.
+    Configuration, token, journal, folders and the user remain.
     """
-
-    with common.mistakes_told():
+    with common.mistakes_printed():
         uninstall_service(config, instance, user=user, dry_run=dry_run, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The command ``attachd``: its verbs, each in the file of its family."""
+"""The command ``attachd`` and its verbs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 import attachd
 from attachd.cli import common
 
-#: The verbs in the order in which `--help` shows them, by what they are for. Each is in the file of its name, or of its opposite.
+#: The verbs in the order of `--help`. Each is in the file of its name, or of its opposite.
 VERBS = {
     "The service": ("run", "once", "reload"),
     "See": ("status", "why", "history", "check", "verify", "web"),
@@ -23,7 +23,7 @@ VERBS = {
 _BESIDE = {"resume": "pause", "uninstall": "install", "restore": "backup"}
 
 
-def _tell_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"attachd {attachd.__version__}")
         raise typer.Exit
@@ -34,20 +34,20 @@ def _root(
     config: common.ConfigFile = None,
     instance: common.Instance = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", callback=_tell_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     del version
-    # What stands before the verb counts as if it stood after it; the same option there wins.
+    # An option before the verb counts as if it stood after it. The same option after the verb wins.
     before = {"config": config, "instance": instance}
     context.default_map = {verb: before for verbs in VERBS.values() for verb in verbs}
 
 
 def application(wanted: Collection[str] = ()) -> typer.Typer:
-    """The command with those of its verbs that are *wanted*, or with all: one verb starts in two thirds of the time."""
+    """Return the command with the *wanted* verbs, or with all. With one verb it starts in two thirds of the time."""
     app = typer.Typer(
         name="attachd",
-        help="A folder is a Jira issue: what is dropped into inbox/TEST-123/ is attached to TEST-123, exactly once.",
+        help="Attach files to Jira issues: attachd attaches a file in inbox/TEST-123/ to TEST-123, exactly once.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,13 +62,13 @@ def application(wanted: Collection[str] = ()) -> typer.Typer:
 
 
 def chosen(words: Sequence[str]) -> typer.Typer:
-    """The command with what a command line asks for: one verb, or all where it names none first."""
+    """Return the command with the verb that begins the command line, or with all verbs."""
     known = {verb for verbs in VERBS.values() for verb in verbs}
     return application([word for word in words[:1] if word in known])
 
 
 def main(app: Callable[[], object] | None = None) -> None:
-    """Run the command line, and end with its code. A user's mistake is told in words; a bug ends with its traceback."""
-    # A writer that opens a file in the moment in which a lease is held on it would end the process (fcntl(2), F_SETLEASE).
+    """Run the command line and end with its exit code. A user's mistake is one sentence; a bug has its traceback."""
+    # SIGIO would end the process when a writer opens a file while attachd has a lease on it (fcntl(2), F_SETLEASE).
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     (app or chosen(sys.argv[1:]))()

@@ -1,4 +1,4 @@
-"""``once``: takes what is there, waits for the verdicts, and says what they are."""
+"""``once``: attaches what is in the inbox, waits for the results, and prints them."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ def once(
     config: common.ConfigFile = None,
     instance: common.Instance = None,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="S", min=0, help="End after so many seconds without progress.")
+        float, typer.Option("--wait", metavar="S", min=0, help="End after S seconds without progress.")
     ] = 300.0,
     adopt_inbox: run.AdoptInbox = False,
     adopt_site: run.AdoptSite = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Take what is in the inbox, wait for the verdicts, and end.
+    """Attach what is in the inbox, wait for the results, and end.
 
-    Ends 0 when all is attached or there was nothing to do, 3 when some failed, 4 when some still wait, are in doubt, or cannot be
-    looked at.
+    Exit code 0: everything is attached, or the inbox is empty.
+    3: some files failed.
+    4: some files still wait, are in doubt, or cannot be read.
     """
-    # Before anything is sent: a verdict may be there before the engine's start has returned.
+    # Taken before anything is sent: a result may arrive before the engine's start returns.
     began = Clock().boot()
     with Signals() as signals:
-        # On a terminal somebody watches: bars instead of a line for each file.
+        # A person watches a terminal: show bars instead of a line for each file.
         bars = _bars() if os.isatty(2) else None
         engine = run.started(signals, config, instance, adopt_inbox, adopt_site, log_above=bars)
         clock = engine.runtime.clock
         began += clock.now() - clock.boot()
-        with common.mistakes_told(), run.journal_named(engine.held.state):
+        with common.mistakes_printed(), run.journal_named(engine.held.state):
             with bars or nullcontext():
                 reason = _wait_for_verdicts(
                     engine, signals, wait, (lambda: bars.step(engine.runtime, began)) if bars else lambda: None
@@ -59,14 +60,14 @@ def once(
 
 
 def _bars() -> Bars:
-    # Loaded where it is drawn.
+    # Loaded only here: other verbs start without it.
     from attachd.cli import terminal
 
     return terminal.Bars()
 
 
 def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: Callable[[], None]) -> str:
-    """Wait until all is decided; returns why it ends before that, "" if it does not. *draw* is called meanwhile."""
+    """Wait until every file has its result. Return why the wait ended early, or "". Call *draw* meanwhile."""
     progress, since, asked, told = None, time.monotonic(), 0.0, False
     while not signals.wait(0.05 if engine.intake.scanned.is_set() else 0.01):
         if not engine.intake.scanned.is_set():
@@ -76,7 +77,7 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
         draw()
         if not told:
             told = True
-            _tell_settling(engine)
+            _log_settling(engine)
         standing = counts.standing(engine.runtime.journal)
         if standing.left == standing.stuck:
             return ""
@@ -90,15 +91,15 @@ def _wait_for_verdicts(engine: Engine, signals: Signals, patience: float, draw: 
             progress, since = now, time.monotonic()
         elif reason := _in_vain(engine, standing, time.monotonic() - since, patience):
             return reason
-    return "it was told to stop"
+    return "a signal stopped it"
 
 
-#: How many files that still settle are named.
+#: How many files that still settle are listed by name.
 _MOST_SETTLING = 20
 
 
 def _paused(engine: Engine, standing: counts.Standing) -> str:
-    """Why nothing that is left can be sent now, "" if something can."""
+    """Return why no remaining file can be sent now, or "" if one can."""
     journal, now = engine.runtime.journal, engine.runtime.clock.wall()
     if journal.failing and (stopped := health.stopping(health.of_runtime(engine.runtime))):
         return stopped[0]
@@ -107,7 +108,7 @@ def _paused(engine: Engine, standing: counts.Standing) -> str:
         for p in counts.active_pauses(journal, now)
         if p.scope in (Scope.ACCOUNT, Scope.SITE) or (p.scope is Scope.OPERATOR and not p.subject)
     ]
-    # One whose next probe is due is not looked at before that was made.
+    # A pause whose next probe is due may end at once, so it does not count.
     wide = [p for p in wide if p.cure is Cure.HAND or p.until > now]
     if wide:
         return wide[0].reason
@@ -118,20 +119,20 @@ def _paused(engine: Engine, standing: counts.Standing) -> str:
 
 
 def _in_vain(engine: Engine, standing: counts.Standing, seconds: float, patience: float) -> str:
-    """Why it is no use to wait on, where nothing has changed for so many *seconds*; "" where it is."""
+    """Return why further waiting is useless after *seconds* without progress, or "" if it is not."""
     journal = engine.runtime.journal
     issues = [each.issue for each in pauses.suspects(journal, engine.runtime.config.jira.url)]
     if issues and standing.left == standing.stuck + lookup.waiting_in(journal, issues):
-        return "so many issues are refused alike that attachd's account is suspected"
+        return "several issues were refused with the same error, so attachd's account may have lost access"
     with journal.transaction_for_reading() as connection:
         others = sites.elsewhere(connection, engine.runtime.site.url)
     if others and standing.left == standing.stuck + sum(each.files for each in others):
-        return f"what waits may have arrived at {others[0].site}, and jira.url is another one now"
+        return f"the waiting files may already be at {others[0].site}, but jira.url has changed since"
     return f"nothing has changed for {patience:g} seconds" if seconds > patience else ""
 
 
-def _tell_settling(engine: Engine) -> None:
-    """Say what a person who watches would otherwise wait for in silence."""
+def _log_settling(engine: Engine) -> None:
+    """Log what attachd waits for, so that a person at the terminal knows."""
     settling = counts.standing(engine.runtime.journal).settling
     if settling:
         settle = engine.runtime.config.settle
@@ -140,12 +141,12 @@ def _tell_settling(engine: Engine) -> None:
             files=settling,
             seconds=settle.quiet_seconds,
             seconds_unproven=settle.quiet_seconds_unproven,
-            reason="a file is sent when nobody has it open and it has been unchanged so long",
+            reason="attachd sends a file once no program has it open and it has not changed for so long",
         )
 
 
 def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = False) -> int:
-    """Print what became of the files, and choose the exit code."""
+    """Print the results, and return the exit code."""
     journal, there = engine.runtime.journal, engine.runtime.guard.sight.there
     found = _result(journal, began, reason)
     if as_json:
@@ -157,7 +158,7 @@ def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = Fals
 
 
 def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
-    """What ``once`` prints with ``--json``: how many files came to what, and which of them need a look."""
+    """Return what ``once`` prints with ``--json``: how many files have which result, and which need attention."""
     strays = counts.strays(journal)
     return {
         "attached": counts.attached_since(journal, began),
@@ -170,7 +171,7 @@ def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
         ],
         "not_listed": counts.troubles(journal),
         "waits": [_named(row, row.said) for row in lookup.troubled(journal)]
-        + [_named(row, "it has to be unchanged for a while") for row in lookup.settling(journal, _MOST_SETTLING)],
+        + [_named(row, "it is still settling") for row in lookup.settling(journal, _MOST_SETTLING)],
         "ended_early": reason or None,
     }
 

@@ -1,4 +1,4 @@
-"""``pause`` and ``resume``: an administrator's hand on what is sent, with the daemon up or down."""
+"""``pause`` and ``resume``: an administrator stops and restarts uploads, while the daemon runs or not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import typer
 
 from attachd import text
 from attachd.cli import common
-from attachd.clock import Clock
-from attachd.journal import by_hand, database, moved_issues, sites, timeline
+from attachd.journal import by_hand, moved_issues, sites
 from attachd.journal.by_hand import Resumed
 from attachd.report import pauses as report_pauses
 from attachd.report import status
@@ -18,7 +17,7 @@ from attachd.share import locks
 
 For = Annotated[
     str | None,
-    typer.Option("--for", metavar="TIME", help="End by itself after 90s, 30m, 2h or 3d.", show_default=False),
+    typer.Option("--for", metavar="TIME", help="End the pause after 90s, 30m, 2h or 3d.", show_default=False),
 ]
 
 
@@ -29,18 +28,14 @@ def pause(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Send nothing, or nothing to one issue, until `attachd resume`.
+    """Stop uploads, to all issues or to one, until `attachd resume`.
 
-    What is being sent at this moment is sent to its end. Files may still be dropped; they wait.
+    Uploads that have begun finish. People can still drop files; the files wait.
     """
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
+    with common.session(config, instance) as session:
+        key, state = session.issue(issue), session.state
         seconds = common.length(length, "--for") if length is not None else None
-        with database.changing(state) as connection:
-            if connection is None:
-                raise common.no_journal(state)
-            times = timeline.read(connection, Clock())
+        with session.changing() as (connection, times):
             subject = moved_issues.issue_of(connection, key) if key else ""
             made, known = (
                 by_hand.pause(connection, subject, times.now, seconds),
@@ -52,14 +47,14 @@ def pause(
         return
     print(report_pauses.paused_in_words(made, times.wall))
     if not known:
-        print(f"No file for {subject} is known yet; if one should be, compare the key.")
+        print(f"attachd has seen no file for {subject} yet. Is the key correct?")
     print(_daemon(state))
 
 
 AdoptSite = Annotated[
     bool,
     typer.Option(
-        "--adopt-site", help="jira.url was changed, and both are the same Jira: look up there what may have arrived."
+        "--adopt-site", help="jira.url has changed but is the same Jira: look there for files that may have arrived."
     ),
 ]
 
@@ -71,17 +66,13 @@ def resume(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """End every pause, by hand or not, or those of one issue. What Jira asked attachd to wait is still waited.
+    """End all pauses, or one issue's. Waits that Jira asked for (429) remain.
 
-    With --issue, what was learned about the issue is forgotten too: that it was moved, or could not be seen any more.
+    With --issue, attachd also forgets that the issue was moved or no longer visible.
     """
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
-        with database.changing(state) as connection:
-            if connection is None:
-                raise common.no_journal(state)
-            times = timeline.read(connection, Clock())
+    with common.session(config, instance) as session:
+        key, state, settings = session.issue(issue), session.state, session.config
+        with session.changing() as (connection, times):
             adopted = sites.adopt_site(connection, settings.jira.url) if adopt_site else 0
             done = by_hand.resume(connection, moved_issues.issue_of(connection, key) if key else "", times.now)
     done = by_hand.shown(done, times)
@@ -89,7 +80,7 @@ def resume(
         common.print_json(described(done, running=locks.holder(state / "lock") is not None) | {"adopted": adopted})
         return
     if adopt_site:
-        print(f"{text.files(adopted)} of another jira.url: looked up at {settings.jira.url} now.")
+        print(f"{text.files(adopted)} of another jira.url: attachd now looks for them at {settings.jira.url}.")
     for line in report_pauses.resumed_in_words(done, key, times.wall):
         print(line)
     if adopted or done != Resumed((), (), (), 0, 0):
@@ -97,7 +88,7 @@ def resume(
 
 
 def described(done: Resumed, *, running: bool) -> dict[str, Any]:
-    """What ``resume`` did, as it is printed with ``--json``."""
+    """Return what ``resume`` did, as ``--json`` prints it."""
     pauses = {"ended": done.ended, "tried": done.tried, "kept": done.kept}
     lists = {name: [status.pause(each) for each in found] for name, found in pauses.items()}
     counts = {"believed": done.believed, "again": done.again, "forgotten": list(done.forgotten)}
@@ -107,5 +98,5 @@ def described(done: Resumed, *, running: bool) -> dict[str, Any]:
 def _daemon(state: Path) -> str:
     running = locks.holder(state / "lock")
     if running:
-        return f"attachd is running (process {running.pid} on {running.host}), and heeds this within a second or two."
-    return "attachd is not running: this takes effect when it is started."
+        return f"attachd is running (process {running.pid} on {running.host}) and follows within two seconds."
+    return "attachd is not running. This takes effect when it starts."

@@ -1,4 +1,4 @@
-"""``retry``: failed files go back into the inbox."""
+"""``retry``: moves failed files back into the inbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
 from attachd.filing import retry as filing_retry
@@ -28,61 +27,62 @@ from attachd.share import paths as share_paths
 def retry(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH", help="Failed files, or folders of them.", show_default=False),
+        typer.Argument(metavar="PATH", help="Failed files, or folders of failed files.", show_default=False),
     ] = None,
     issue: common.Issue = None,
-    everything: Annotated[bool, typer.Option("--all", help="All files that have failed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All failed files.")] = False,
     not_attached: Annotated[
         bool,
-        typer.Option("--not-attached", help="You have looked: these files are not in their issues. Only with PATH."),
+        typer.Option(
+            "--not-attached", help="You have checked in Jira that these files are not attached. Only with PATH."
+        ),
     ] = False,
     config: common.ConfigFile = None,
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Take failed files back into the inbox, under their own names, to be tried again.
+    """Move failed files back into the inbox under their own names, to try them again.
 
-    One that may be attached is looked for in its issue before it is sent. Where Jira does not hand its content out, it fails
-    again for each attachment that may be it, unless you say --not-attached. Ends 1 if any could not be taken back.
+    attachd looks in the issue first for a file that may be attached already.
+    If Jira does not show the content, the file fails again, unless you give --not-attached.
+
+    Exit code 1 if a file cannot be moved back.
     """
-    with common.mistakes_told():
+    with common.mistakes_printed():
         _exactly_one(bool(paths), issue is not None, everything)
         if not_attached and not paths:
-            what = "--not-attached is said of files that you have looked for: give their paths."
-            raise Mistake(Problem("retry", what), exit_code=2)
-        settings, state = common.prepared(config, instance, check_token=False)
-        key = common.issue_key(settings, issue) if issue is not None else ""
+            what = "needs the paths of the files that you have looked for in Jira."
+            raise Mistake(Problem("--not-attached", what), exit_code=2)
+    with common.session(config, instance) as session:
+        settings, state, key = session.config, session.state, session.issue(issue)
         os.umask(0o007)
-        journal = open_existing(state)
-        try:
+        with session.reading() as journal:
             _inbox_is_there(settings, state, journal)
             chosen = _chosen(settings, journal, paths or (), key)
-        finally:
-            journal.close()
         results = _all(settings, state, chosen, tell=not as_json, not_attached=not_attached)
     failed = any(isinstance(result, Left) for result in results)
     if as_json:
         common.print_json([described(result) for result in results])
     elif not results:
         print(
-            f"No file of {key} lies in {settings.folders.failed}."
+            f"attachd knows no failed file of {key}."
             if key
-            else f"Nothing lies in {settings.folders.failed}."
+            else f"attachd knows no failed file in {settings.folders.failed}."
         )
     elif locks.holder(state / "lock") is None:
-        print("attachd is not running, and nothing will happen before it is started.")
+        print("attachd is not running. Start it to send the files.")
     if failed:
         raise typer.Exit(1)
 
 
 def _exactly_one(*given: bool) -> None:
     if sum(given) != 1:
-        what = "say which files: either their paths, or --issue KEY, or --all."
+        what = "needs exactly one of PATH, --issue KEY and --all."
         raise Mistake(Problem("retry", what), exit_code=2)
 
 
 def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
-    """Nothing is moved into a folder that only looks like the inbox, because that is not mounted."""
+    """Refuse a folder that only looks like the inbox, because the inbox is not mounted."""
     sight = share_paths.sight(settings, state, terms.known(journal))
     if not sight.there:
         raise Mistake(Problem("", f"{sight.reason}.", "Nothing was moved."), exit_code=1)
@@ -98,7 +98,7 @@ def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) 
 def _all(
     settings: Config, state: Path, chosen: Sequence[Row | Left], *, tell: bool, not_attached: bool
 ) -> list[Returned | Left]:
-    """Take back what was chosen, and say what became of each as soon as that is durable."""
+    """Move the chosen files back, and print the result of each as soon as it is durable."""
     results: list[Returned | Left] = []
     unknown = [each for each in chosen if isinstance(each, Left)]
     known = [each for each in chosen if isinstance(each, Row)]
@@ -110,7 +110,7 @@ def _all(
 
 
 def described(result: Returned | Left) -> dict[str, Any]:
-    """What became of one file, as it is printed with ``--json``."""
+    """Return the result of one file as ``--json`` prints it."""
     if isinstance(result, Left):
         return {"file": printable(result.name), "returned": None, "reason": result.reason, "may_be_attached": None}
     return {

@@ -1,4 +1,4 @@
-"""``run``: the service itself, and how it starts and ends, for ``once`` too."""
+"""``run``: the service, and how it starts and ends; ``once`` uses the same start and end."""
 
 from __future__ import annotations
 
@@ -36,27 +36,26 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: How often the main thread looks whether the others get on, and tells the service manager, in seconds.
+#: How often the main thread checks the other threads and reports to the service manager, in seconds.
 STATUS_SECONDS = 5.0
-#: How often it looks whether people are to be told of something, and what is to be given up.
+#: How often it reminds people of lasting problems, and looks for files to give up, in seconds.
 REMIND_SECONDS = 60.0
-#: How often it looks whether another process (`pause`, `resume`) has written to the journal.
+#: How often it looks whether another process (`pause`, `resume`) has written to the journal, in seconds.
 LISTEN_SECONDS = 1.0
 
-#: What the end may take besides the uploads' time: files are moved, and the journal is closed.
+#: Time to move files and close the journal at the end, besides the time for uploads, in seconds.
 _FILING_SECONDS = 30.0
 
 AdoptInbox = Annotated[
     bool,
     typer.Option(
-        "--adopt-inbox", help="Take over an inbox whose marker is missing or another's: writes it anew, once."
+        "--adopt-inbox",
+        help="Take over an inbox whose marker is missing or names another journal, and write a new marker.",
     ),
 ]
 AdoptSite = Annotated[
     bool,
-    typer.Option(
-        "--adopt-site", help="Go on with files that were begun under another jira.url: both are the same site."
-    ),
+    typer.Option("--adopt-site", help="Continue files of another jira.url, because it is the same site."),
 ]
 
 
@@ -66,8 +65,8 @@ def run(
     adopt_inbox: AdoptInbox = False,
     adopt_site: AdoptSite = False,
 ) -> None:
-    """Run the service in the foreground, until SIGTERM."""
-    # In a terminal SIGHUP says that this is closed.
+    """Run the service in the foreground until SIGTERM."""
+    # In a terminal, SIGHUP means that the terminal was closed.
     with Signals(reloads=not os.isatty(0)) as signals:
         engine = started(signals, config, instance, adopt_inbox, adopt_site)
         reload.announce(engine.runtime.journal)
@@ -85,7 +84,7 @@ def run(
 
 @contextmanager
 def _page(engine: Engine) -> Iterator[None]:
-    """Serve the web page meanwhile, where the configuration has one; nothing of it is loaded where it has none."""
+    """Serve the web page while the service runs. Without web.listen, nothing of it is loaded."""
     if not engine.runtime.config.web.listen:
         yield
         return
@@ -100,7 +99,7 @@ def _page(engine: Engine) -> Iterator[None]:
 
 
 def _watch(engine: Engine, signals: Signals) -> None:
-    """What the main thread does until it is told to stop, or another thread has crashed."""
+    """Do the main thread's work until a signal stops the service or another thread crashes."""
     told = reminded = -REMIND_SECONDS
     told_live: object = (frozenset(), None)
     liveness, progress = Liveness(engine.runtime.beats), Progress(engine.runtime, engine.held.state)
@@ -126,7 +125,7 @@ def _watch(engine: Engine, signals: Signals) -> None:
 
 @contextmanager
 def journal_named(state: Path) -> Iterator[None]:
-    """End in words where the journal cannot be used, before or instead of anything that could wait for it."""
+    """Turn an unusable journal into a mistake with a remedy, so that nothing waits for it."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -136,7 +135,7 @@ def journal_named(state: Path) -> Iterator[None]:
 
 
 def _unusable(error: BaseException, state: Path) -> Mistake | None:
-    """What is to be done about a disk that fails (75, to be tried again), or a journal that is damaged (78); None for a bug."""
+    """Return the mistake for a failing disk (75, try again) or a damaged journal (78); None for a bug."""
     if isinstance(error, sqlite3.DatabaseError) and (errors.disk_fails(error) or errors.is_damage(error)):
         return database.unusable(state / database.FILE_NAME, error)
     return None
@@ -150,8 +149,8 @@ def started(
     adopt_site: bool,
     log_above: Bars | None = None,
 ) -> Engine:
-    """Everything started, the log first. Ends the process in words where it cannot be."""
-    with common.mistakes_told():
+    """Start everything, the log first. If that fails, print why and end the process."""
+    with common.mistakes_printed():
         try:
             settings, state = common.prepared(file, instance)
         except Mistake as mistake:
@@ -170,7 +169,7 @@ def started(
 
 
 def _with_folders(mistake: Mistake, file: common.ConfigFile, instance: common.Instance) -> Mistake:
-    """All that is wrong at once: where only the token cannot be used, missing folders are told too."""
+    """Return all mistakes at once: missing folders too if only the token is unusable."""
     try:
         settings, state = common.prepared(file, instance, check_token=False)
         missing = start.missing_folders(settings, state)
@@ -183,46 +182,47 @@ def _configure_log(settings: Log, bars: Bars | None) -> None:
     if bars is None:
         setup.configure(settings)
         return
-    # The bars count what the lines of each file would say.
+    # The bars show what the log lines of each file would say.
     level = "warning" if settings.level == "info" else settings.level
     form = "console" if settings.format == "auto" else settings.format
     setup.configure(settings.model_copy(update={"level": level, "format": form}), cast(TextIO, bars.log))
 
 
 def end(engine: Engine, conclude: Callable[[], int] = lambda: 0) -> None:
-    """Stop the threads and leave, with the exit code that is concluded then. A thread that crashed ends the process with its
-    traceback and status 1.
+    """Stop the threads and exit with the code that *conclude* returns.
+
+    If a thread has crashed, the process ends with its traceback and status 1.
     """
     seconds = 0.0 if engine.crashed else engine.runtime.config.limits.stop_seconds
-    # However soon the service manager would lose patience: uploads have their time, and what they reach is filed.
+    # Ask the service manager for the time that uploads and filing need.
     watchdog.send(stopping=True)
-    watchdog.send(status="lets uploads end", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
+    watchdog.send(status="waiting for uploads to finish", extend_timeout_usec=int((seconds + _FILING_SECONDS) * 1e6))
     log.info("service.stopping", seconds=seconds)
     ended = engine.stop(seconds)
     code, crashed = conclude(), engine.crashed
     if crashed is not None:
-        code = _tell_crash(crashed, engine.held.state)
+        code = _log_crash(crashed, engine.held.state)
     log.info("service.stopped", drained=ended)
     if ended:
         engine.held.release()
     setup.flush()
     sys.stdout.flush()
-    # A thread that hangs in a system call must not keep the process: what it was doing is in the journal.
+    # A thread that hangs in a system call must not keep the process alive. The journal knows what it was doing.
     os._exit(code) if not ended else sys.exit(code)
 
 
-def _tell_crash(crashed: BaseException, state: Path) -> int:
-    """Say what ended the service; the exit code. A journal that is damaged stays so at the next start."""
+def _log_crash(crashed: BaseException, state: Path) -> int:
+    """Log what ended the service, and return the exit code. A damaged journal is still damaged at the next start."""
     if (mistake := _unusable(crashed, state)) is None:
         log.critical("service.crashed", exc_info=crashed)
         return 1
     for problem in mistake.problems:
-        log.critical("journal.unusable", reason=f"{problem.where}: {problem.what}", remedy=problem.remedy)
+        log.critical("journal.unusable", reason=f"{problem.where} {problem.what}", remedy=problem.remedy)
     return mistake.exit_code
 
 
 def _note_live(engine: Engine, hangs: Sequence[Hang], before: object) -> object:
-    """Have other processes know what hangs, and why the page is not served, where that has changed. Returns what they know."""
+    """Record for other processes what hangs and why there is no page, if that has changed. Return what is recorded."""
     page = engine.runtime.page_trouble
     now = frozenset((hang.loop, hang.degraded) for hang in hangs), page
     if now != before:
@@ -233,7 +233,7 @@ def _note_live(engine: Engine, hangs: Sequence[Hang], before: object) -> object:
 
 
 def _status_line(engine: Engine) -> str:
-    """How it stands; also where the journal cannot be read, for which the workers wait."""
+    """Return one line for the service manager, even if the journal cannot be read."""
     try:
         return "; ".join(_standing(engine))
     except sqlite3.OperationalError as error:

@@ -1,4 +1,4 @@
-"""``status``: how it stands, for people and for programs, with the daemon up or down."""
+"""``status``: files, uploads and pauses, for people and for programs, while the daemon runs or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
 from attachd.journal.database import Journal
@@ -24,20 +23,16 @@ def status(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Draw it anew every second; with --json a line for each change.")
+        bool, typer.Option("--watch", "-w", help="Update every second. With --json: a line for each change.")
     ] = False,
 ) -> None:
-    """Show what waits, what is being sent, what is paused and until when, and the last verdicts."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        journal = open_existing(state)
-        try:
-            if watch:
-                _watch(settings, state, journal, as_json)
-                return
-            found = report_status.collect(settings, state, journal, time.time())
-        finally:
-            journal.close()
+    """Show waiting files, running uploads, pauses and the latest results."""
+    with common.session(config, instance) as session, session.reading() as journal:
+        settings, state = session.config, session.state
+        if watch:
+            _watch(settings, state, journal, as_json)
+            return
+        found = report_status.collect(settings, state, journal, time.time())
     if as_json:
         common.print_json(found)
     else:
@@ -46,7 +41,7 @@ def status(
 
 
 def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> None:
-    # Only who watches loads what draws.
+    # Only --watch needs the module that draws.
     from attachd.cli import terminal
 
     survey = terminal.Survey(settings, state, journal)
@@ -54,7 +49,7 @@ def _watch(settings: Config, state: Path, journal: Journal, as_json: bool) -> No
         if as_json:
             terminal.print_changes(survey, lambda line: print(line, flush=True))
         elif not sys.stdout.isatty():
-            remedy = "Leave it out, or ask for --json: a line for each change."
-            raise Mistake(Problem("--watch", "draws on a terminal, and this is none.", remedy), exit_code=2)
+            remedy = "Leave it out, or add --json for a line at each change."
+            raise Mistake(Problem("--watch", "needs a terminal.", remedy), exit_code=2)
         else:
             terminal.watch(survey, terminal.wide_console())

@@ -1,4 +1,4 @@
-"""Standard streams as the process is given them: closed, full, cut off, or of an encoding that lacks a character."""
+"""Standard streams that may be closed, full or cut off, or whose encoding may lack a character."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
-#: What a verb ends with whose output could not be written, as any operation that failed.
+#: Exit code of a verb whose output cannot be written.
 FAILED = 1
 
 
 class Unwritable(Exception):
-    """What was printed cannot be written; *reason* is the system's, "" where the reader has gone."""
+    """The output cannot be written. *reason* is the system's, or "" if the reader closed the pipe."""
 
     def __init__(self, error: OSError) -> None:
-        """Keep what the system said."""
         super().__init__(error.strerror)
         self.reason = "" if error.errno == errno.EPIPE else error.strerror or str(error)
 
 
 def prepare() -> None:
-    """Have all three streams, and a folder to stand in, whatever the process was given."""
+    """Make sure that all three streams and the working folder are usable."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         _have(number, mode)
     sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8")
-    sys.stdout = _stream(1, sys.stdout, _Told(1, "w", closefd=False))
-    sys.stderr = _stream(2, sys.stderr, _Untold(2, "w", closefd=False))
+    sys.stdout = _stream(1, sys.stdout, _Failing(1, "w", closefd=False))
+    sys.stderr = _stream(2, sys.stderr, _Silent(2, "w", closefd=False))
     try:
         os.getcwd()
     except FileNotFoundError:
-        # It was removed. Nothing can lie below it, and nothing is found by a path that counts from it.
+        # The working folder was removed, so no relative path can exist.
         os.chdir("/")
 
 
 def run(act: Callable[[], object]) -> None:
-    """Do it, and end with its exit code where that is not 0; output that cannot be written is told once, without a traceback."""
+    """Call *act* and end with its exit code. If its output cannot be written, say so once, without a traceback."""
     code: object = 0
     try:
         try:
@@ -56,9 +55,9 @@ def run(act: Callable[[], object]) -> None:
 
 
 def _have(number: int, mode: int) -> None:
-    """Open what is closed: the next file that is opened, be it the journal, would be taken for the stream.
+    """Open a closed stream, so that the next file, even the journal, does not get its number.
 
-    A closed stdout fails when it is written to, as it should.
+    A closed stdout still fails on writing.
     """
     try:
         os.fstat(number)
@@ -70,7 +69,7 @@ def _have(number: int, mode: int) -> None:
 
 
 def _leave(number: int) -> None:
-    """Let whatever is still to be written go nowhere."""
+    """Discard what is still to be written."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(nowhere, number)
     os.close(nowhere)
@@ -79,7 +78,7 @@ def _leave(number: int) -> None:
 
 
 def _stream(number: int, given: TextIO | None, raw: io.FileIO) -> TextIO:
-    """In the encoding that it had; what that lacks is shown as ``\\x..``, and no name ends a verb."""
+    """Return a stream in the same encoding. Characters that it lacks appear as ``\\x..``, so that no file name ends a verb."""
     if given is not None:
         with suppress(OSError, ValueError):
             given.flush()
@@ -88,8 +87,8 @@ def _stream(number: int, given: TextIO | None, raw: io.FileIO) -> TextIO:
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=by_line)
 
 
-class _Told(io.FileIO):
-    """What cannot be written ends the verb."""
+class _Failing(io.FileIO):
+    """A stream whose write error ends the verb."""
 
     def write(self, content: Any, /) -> int:
         try:
@@ -98,8 +97,8 @@ class _Told(io.FileIO):
             raise Unwritable(error) from error
 
 
-class _Untold(io.FileIO):
-    """What cannot be written is lost: there is nobody to tell, and a service goes on."""
+class _Silent(io.FileIO):
+    """A stream that ignores write errors: nobody reads them, and a service goes on."""
 
     def write(self, content: Any, /) -> int:
         try:

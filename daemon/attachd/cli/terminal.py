@@ -1,4 +1,4 @@
-"""``status --watch``: the same, drawn anew every second, with a bar for each upload that takes long."""
+"""What verbs draw on a terminal: the bars of ``once``, tables, and ``status --watch``."""
 
 from __future__ import annotations
 
@@ -35,42 +35,40 @@ from attachd.model import printable
 from attachd.report import status, status_text
 from attachd.text import clock, span
 
-# The bars of ``once`` on a terminal: how many files have their verdict, how far long uploads are. The log runs above.
+# The bars of ``once``: how many files have a result, and the progress of long uploads. The log runs above them.
 
-#: How often it is drawn, in seconds.
+#: How often the bars are drawn, in seconds.
 _EVERY = 0.25
-#: A name longer than this is cut in its middle.
+#: A longer name is shortened in its middle.
 _LONGEST = 40
 
 
 class Log(io.TextIOBase):
-    """A stream for the log that writes above what is drawn."""
+    """A stream for the log that writes above the bars."""
 
     def __init__(self, console: Console) -> None:
-        """Write to *console*."""
         super().__init__()
         self._console = console
 
     def write(self, text: str) -> int:
-        """Write whole lines, as they are: file names are no markup."""
+        """Write whole lines as they are, because file names are not markup."""
         self._console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=True)
         return len(text)
 
 
 class Speed(ProgressColumn):
-    """How fast an upload is, in the units in which sizes are said everywhere."""
+    """The speed of an upload, in the same units as all sizes."""
 
     def render(self, task: Task) -> Text:
-        """Nothing while that is not known."""
+        """Return the speed, or nothing while it is unknown."""
         speed = task.finished_speed or task.speed
         return Text(f"{attachd_text.size(speed)}/s" if speed else "", "progress.data.speed")
 
 
 class Bars:
-    """Drawn on stderr from ``start`` to the end of the context; ``step`` brings them up to date."""
+    """Bars on stderr while the context is open; ``step`` updates them."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Draw on *stream*, stderr if not given."""
         self._console = Console(file=stream or sys.stderr)
         self.log = Log(self._console)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[said]}"))
@@ -82,17 +80,16 @@ class Bars:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Begin to draw."""
         self._stack.enter_context(self._files)
-        self._total = self._files.add_task("files", total=None, said="looking through the inbox")
+        self._total = self._files.add_task("files", total=None, said="scanning the inbox")
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take everything away: the result is printed instead."""
+        # Remove the bars: the result takes their place.
         self._stack.close()
 
     def step(self, runtime: Runtime, began: float) -> None:
-        """Draw how it stands, a few times a second at the most; *began*: since when verdicts count."""
+        """Draw the present state, at most a few times a second. Results count from *began*."""
         if time.monotonic() - self._drawn_at < _EVERY:
             return
         self._drawn_at = time.monotonic()
@@ -127,10 +124,9 @@ def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
 
 
-# Tables on a terminal: states in colour, and nothing cut off. What is piped on is aligned text, which each verb makes
-# itself.
+# Tables on a terminal: states in colour, and nothing cut off. For a pipe each verb prints aligned text itself.
 
-#: The colour of a word for people, and of a result of ``check``.
+#: The colours of states and of results of ``check``.
 COLOURS = {
     "attached": "green",
     "failed": "red",
@@ -140,12 +136,12 @@ COLOURS = {
     "ok": "green",
     "warning": "yellow",
 }
-#: These are never broken into lines.
+#: Columns that never wrap.
 _WHOLE = ("state", "since", "when", "id", "size", "seen", "sha256", "result")
 
 
 def empty_table(title: str, *columns: str, header: bool = True) -> Table:
-    """An empty table; whatever does not fit into a line of the terminal is broken within its column."""
+    """Return an empty table whose long cells wrap within their column."""
     made = Table(
         title=title or None, title_justify="left", title_style="bold", box=None, header_style="dim",
         show_header=header, expand=False, pad_edge=False, padding=(0, 2, 0, 0),
@@ -156,32 +152,31 @@ def empty_table(title: str, *columns: str, header: bool = True) -> Table:
 
 
 def coloured(word: str) -> Text:
-    """A word in its colour; any other as it is."""
+    """Return a word in its colour, if it has one."""
     return Text(word, COLOURS.get(word, ""))
 
 
 def wide_console() -> Console:
-    """The terminal."""
+    """Return the terminal."""
     return Console(highlight=False, markup=False, emoji=False)
 
 
-#: How often it is drawn anew, in seconds.
+#: How often ``--watch`` updates, in seconds.
 EVERY = 1.0
-#: After how many looks an inbox is asked again whose file system did not answer: each question holds a thread.
+#: How many updates to skip after the inbox's file system did not answer, because each question holds a thread.
 _ASK_AGAIN = 30
-#: Lines of each part; what is more is counted.
+#: How many lines each part shows; the rest is counted.
 _MOST = 15
 
 
 class Survey:
-    """Collects again and again; an inbox that does not answer is not asked each time."""
+    """Collects the status repeatedly, and skips an inbox that does not answer."""
 
     def __init__(self, settings: Config, state: Path, journal: Journal) -> None:
-        """Survey what *journal* says."""
         self._settings, self._state, self._journal, self._silent = settings, state, journal, 0
 
     def step(self, now: float) -> dict[str, Any]:
-        """What ``status`` knows now."""
+        """Return what ``status`` knows now."""
         look = self._silent % _ASK_AGAIN == 0
         found = status.collect(self._settings, self._state, self._journal, now, look=look, trial=False)
         self._silent = self._silent + 1 if found["inbox_there"] is None else 0
@@ -189,7 +184,7 @@ class Survey:
 
 
 def watch(survey: Survey, console: Console, wait: Callable[[float], None] = time.sleep) -> None:
-    """Draw until the user interrupts it."""
+    """Draw until the user presses Ctrl-C."""
     bars = _bars(console)
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         while True:
@@ -199,7 +194,7 @@ def watch(survey: Survey, console: Console, wait: Callable[[float], None] = time
 
 
 def print_changes(survey: Survey, out: Callable[[str], None], wait: Callable[[float], None] = time.sleep) -> None:
-    """One JSON object a line, each time that something has changed besides the age of the oldest file."""
+    """Print one JSON object per line whenever something changes, except for the age of the oldest file."""
     before: dict[str, Any] = {}
     while True:
         found = survey.step(time.time())
@@ -219,7 +214,7 @@ def _bars(console: Console) -> Progress:
 
 
 def picture(found: dict[str, Any], now: float, bars: Progress, height: int) -> RenderableType:
-    """What is drawn, most pressing first, in so many lines at the most that it fits."""
+    """Return the picture, most urgent first, in as many lines as fit."""
     most = max(3, min(_MOST, (height - 14) // 3))
     head = [Text(line) for line in status_text.heading(found, now)]
     alarms = [Text(status_text.condition_in_words(each), "bold red") for each in status_text.others(found)]
@@ -231,9 +226,9 @@ def picture(found: dict[str, Any], now: float, bars: Progress, height: int) -> R
     _draw(bars, found["sending"])
     parts: list[RenderableType] = [*head, *alarms[:most], Text("")]
     parts += [bars, Text("")] if found["sending"] else []
-    parts += list(_queue(found["queue"], now, most)) + list(_files("Waiting, and why", found["waiting_for"], now, most))
-    parts += list(_files("Last verdicts", found["last"], now, most))
-    return Group(*parts, Text("Ctrl-C ends this.", "dim"))
+    parts += list(_queue(found["queue"], now, most)) + list(_files("Waiting", found["waiting_for"], now, most))
+    parts += list(_files("Recent", found["last"], now, most))
+    return Group(*parts, Text("Press Ctrl-C to end.", "dim"))
 
 
 def _draw(bars: Progress, sending: list[dict[str, Any]]) -> None:
@@ -250,7 +245,7 @@ def _draw(bars: Progress, sending: list[dict[str, Any]]) -> None:
 def _queue(queue: list[dict[str, Any]], now: float, most: int) -> Iterator[RenderableType]:
     if not queue:
         return
-    table = empty_table("Queue", "issue", "files", "first waits for")
+    table = empty_table("Queue", "issue", "files", "oldest")
     for each in queue[:most]:
         table.add_row(each["issue"], str(each["files"]), span(now - each["oldest"]))
     yield table

@@ -1,4 +1,4 @@
-"""``why``: what holds a file, in one sentence for everybody."""
+"""``why``: says in one sentence why a file waits or failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from attachd.cli import common
-from attachd.cli.common import open_existing
 from attachd.clock import Clock
 from attachd.model import printable
 from attachd.report import why as report_why
@@ -16,7 +15,7 @@ from attachd.report import why_lookup
 from attachd.report.why_waiting import Answer
 from attachd.share import paths
 
-#: How many files of a folder are told of.
+#: How many files of a folder are explained.
 MOST = 50
 
 
@@ -28,17 +27,16 @@ def why(
     instance: common.Instance = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Say what holds a file, since when, and what comes next. Ends 1 where nothing is known of it."""
-    with common.mistakes_told():
-        settings, state = common.prepared(config, instance, check_token=False)
-        journal = open_existing(state)
-        try:
-            world = why_lookup.circumstances(settings, state, journal, Clock())
-            named = why_lookup.path_of(settings, journal, path)
-            found = why_lookup.Locator(settings, journal).about(named, paths.here())
-            some = list(itertools.islice(found, MOST + 1))
-        finally:
-            journal.close()
+    """Explain why a file waits or failed, since when, and what comes next.
+
+    Exit code 1 if attachd knows nothing of the file.
+    """
+    with common.session(config, instance) as session, session.reading() as journal:
+        settings = session.config
+        world = why_lookup.circumstances(settings, session.state, journal, Clock())
+        named = why_lookup.path_of(settings, journal, path)
+        found = why_lookup.Locator(settings, journal).about(named, paths.here())
+        some = list(itertools.islice(found, MOST + 1))
     answers = [(name, report_why.explain(printable(name), situation, world)) for name, situation in some[:MOST]]
     if as_json:
         common.print_json([described(printable(name), answer) for name, answer in answers])
@@ -46,13 +44,13 @@ def why(
         for _, answer in answers:
             print(answer.sentence)
         if len(some) > MOST:
-            print(f"There are more than {MOST} files; ask about one of them, or about a folder in it.")
+            print(f"There are more than {MOST} files. Ask about one file, or about a smaller folder.")
     if not any(answer.known for _, answer in answers):
         raise typer.Exit(1)
 
 
 def described(path: str, answer: Answer) -> dict[str, Any]:
-    """One answer as it is printed with ``--json``; times are seconds since the epoch."""
+    """Return one answer as ``--json`` prints it. Times are seconds since the epoch."""
     row = answer.row
     return {
         "path": path,

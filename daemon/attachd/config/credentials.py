@@ -1,4 +1,4 @@
-"""Credentials as the units hand them over: of which names, from which files; and read by root where no unit does."""
+"""systemd credentials: their names, their files, and how root reads them for a verb that no unit started."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from attachd.config.secrets import Handed
 
 
 def names(config: Config) -> list[str]:
-    """The credentials that a configuration names."""
+    """Return the names of the credentials in a configuration."""
     sources = (config.jira.auth.token, config.jira.auth.client_secret, config.hooks.secret)
     return [source.credential for source in sources if source is not None and source.credential is not None]
 
 
 def file(name: str, instance: str | None) -> Path:
-    """Where an administrator puts the secret that a credential hands over."""
+    """Return the file in which the administrator puts the secret of a credential."""
     return loader.SYSTEM_FOLDER / (f"{instance}.{name}" if instance else name)
 
 
 def read_by_root(config: Config) -> None:
-    """Read the credentials that the unit of this configuration would be handed, for a verb that root runs by itself.
+    """Read the credentials that systemd would pass to the unit of this configuration, for a verb that root runs by hand.
 
-    Nothing for another user than root, nor where systemd has handed something over. And nothing for a configuration that
-    does not lie in /etc/attachd, or that others than root can change: it would say where root's secrets are sent.
+    Does nothing for other users, or if systemd passed credentials. Does nothing either for a configuration outside
+    /etc/attachd or one that other users can change, because that file decides where root's secrets go.
     """
     if os.geteuid() != 0 or os.environ.get("CREDENTIALS_DIRECTORY") or not _is_roots(config.file):
         return
@@ -41,7 +41,7 @@ def _is_roots(where: Path) -> bool:
 
 
 def _only_roots(status: os.stat_result) -> bool:
-    """Whether nobody else can put something in its place; in a folder with the sticky bit others can move only their own."""
+    """Return True if only root can replace it. In a folder with the sticky bit, other users can move only their own files."""
     return status.st_uid == 0 and (not status.st_mode & 0o022 or bool(status.st_mode & stat.S_ISVTX))
 
 

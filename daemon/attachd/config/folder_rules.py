@@ -1,4 +1,4 @@
-"""Which rules hold in a folder of the inbox: those of ``[settle]``, changed by the ``[[folder]]`` that fits it best."""
+"""The rules of a folder of the inbox: ``[settle]``, changed by the ``[[folder]]`` that fits it best."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from attachd.config.schema import Config, Folder, Settle
 
-#: Folders whose rules are remembered.
+#: How many folders' rules are cached.
 _REMEMBERED = 4096
 
 
@@ -17,15 +17,14 @@ class Rulebook:
     """Finds the rules of a folder. Threads share it."""
 
     def __init__(self, config: Config) -> None:
-        """Take what a configuration says."""
         self._rules = [(each.match, _merged(config.settle, each)) for each in config.folder]
         self._default = config.settle
         self.of = functools.lru_cache(_REMEMBERED)(self._of)
 
     def _of(self, folder: bytes, key: str) -> Settle:
-        """The rules of a folder by its name as written, and by the *key* of its issue ("" for none); case is no matter.
+        """Return the rules of a folder by its name and the *key* of its issue ("" for none), whatever their case.
 
-        The longest pattern that fits wins, of several the first.
+        The longest pattern that fits wins; of several equally long ones, the first.
         """
         names = [_plain(folder.decode("utf-8", "surrogateescape")), _plain(key)]
         fitting = [(match, rules) for match, rules in self._rules if _fits(match, names)]

@@ -1,4 +1,4 @@
-"""From a file to a valid configuration, or to everything that is wrong with it at once."""
+"""From a file to a valid configuration, or to all of its mistakes at once."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ FILE_NAME = "config.toml"
 def load(path: Path, *, environ: Mapping[str, str] = os.environ, check_token: bool = True) -> Config:
     """Read the file at *path*. Raises ``errors.Mistake`` (78) with every problem that it has.
 
-    Without *check_token* the token's source is not looked at, for verbs that do not speak to Jira: a systemd
-    credential, for one, can be read by the service alone.
+    Verbs that do not speak to Jira pass ``check_token=False``: only the service can read, for example, a systemd credential.
     """
     path = path.absolute()
     return parse(_text(path), base=path.parent, environ=environ, file=path, check_token=check_token)
@@ -44,14 +43,14 @@ def parse(
     file: Path | None = None,
     check_token: bool = True,
 ) -> Config:
-    """Make a configuration of TOML text or of the tables themselves; relative paths count from *base*."""
-    told = str(file) if file else ""
+    """Return the configuration in TOML text or in tables; relative paths count from *base*."""
+    shown = str(file) if file else ""
     file = file or base / FILE_NAME
     tables = dict(source) if isinstance(source, Mapping) else _tables(source, file)
     try:
         valid = Tables.model_validate(tables, context=Context(base, environ, check_token))
     except pydantic.ValidationError as error:
-        raise errors.Mistake(*messages.problems(error, told)) from None
+        raise errors.Mistake(*messages.problems(error, shown)) from None
     return Config.model_construct(file=file, **dict(valid))
 
 
@@ -63,7 +62,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise errors.Mistake(_unreadable(path, error)) from None
     if mode & stat.S_IWOTH and stat.S_ISREG(mode):
-        # Who writes it says where the token is sent to, and which command gives it.
+        # A user who can write the file chooses where the token goes, and which command prints it.
         what = f"can be changed by every user of this machine (mode {stat.S_IMODE(mode):04o})."
         raise errors.Mistake(errors.Problem(str(path), what, f"chmod o-w {path}"))
     try:
@@ -77,9 +76,9 @@ def _text(path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError) -> errors.Problem:
     remedies = {
-        FileNotFoundError: "Copy sample-config.toml there; it shows every key.",
-        PermissionError: "Let this user read it, or run attachd as the user of the service.",
-        IsADirectoryError: f"Name the file in it, as in {path / FILE_NAME}.",
+        FileNotFoundError: "`attachd init` writes one. sample-config.toml shows every key.",
+        PermissionError: "Let this user read it, or run attachd as the service's user.",
+        IsADirectoryError: f"Name the file in it, for example {path / FILE_NAME}.",
     }
     reason = "does not exist." if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}."
     return errors.Problem(str(path), reason, remedies.get(type(error), "Correct the path."))
@@ -91,35 +90,35 @@ def _tables(text: str, file: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise errors.Mistake(_syntax(str(error), file)) from None
     except (ValueError, RecursionError):
-        # Integers of thousands of digits, and lists within lists within lists.
-        what = "cannot be read as TOML: it has a number with too many digits, or lists nested too deeply."
+        # Integers of thousands of digits, or lists within lists within lists.
+        what = "is not TOML that attachd can read: a number is too long, or lists are nested too deeply."
         raise errors.Mistake(errors.Problem(str(file), what)) from None
 
 
 def _syntax(message: str, file: Path) -> errors.Problem:
-    """Put the place first; tomllib appends it to its message, which never quotes more than a character or a key."""
+    """Put the place first. tomllib appends it to its message, which quotes at most a character or a key."""
     at = re.fullmatch(
         r"(?s)(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", message
     )
     what = at["what"] if at else message
     place = f"line {at['line']}, column {at['column']}" if at and at["line"] else "end of the file"
     plain = next((words for start, words in _SYNTAX.items() if what.startswith(start)), f"{what}.")
-    return errors.Problem(f"{file}, {place}", plain, "TOML is described at https://toml.io.")
+    return errors.Problem("", plain, "https://toml.io describes the syntax.", f"{file}, {place}")
 
 
 _SYNTAX: Mapping[str, str] = {
-    "Invalid value": "a value is missing or not understood; texts need quotes, yes and no are true and false.",
-    "Expected newline or end of document": "something follows a value in the same line; texts need quotes.",
-    "Expected '='": "a key has no “=” and value after it.",
-    "Expected ']'": "a table's name in [brackets] does not end.",
-    "Unterminated string": "a text in quotes does not end.",
-    "Unclosed": "a list or an inline table does not end.",
-    "Cannot overwrite a value": "a key is given twice, or as a value and as a table.",
-    "Cannot declare": "a table is given twice.",
-    "Cannot mutate": "a table in {braces} is complete; nothing can be added to it.",
-    "Unescaped '\\'": "a “\\” in double quotes begins an escape; write “\\\\”, or use 'single quotes'.",
-    "Illegal character": "a line break or control character stands where none may be.",
-    "Found invalid character": "a line break or control character stands where none may be.",
+    "Invalid value": "a value is missing or is not TOML. Texts need quotes; yes and no are true and false.",
+    "Expected newline or end of document": "something follows a value on the same line. Texts need quotes.",
+    "Expected '='": "a key needs “=” and a value after it.",
+    "Expected ']'": "a table's name in [brackets] is not closed.",
+    "Unterminated string": "a text in quotes is not closed.",
+    "Unclosed": "a list or an inline table is not closed.",
+    "Cannot overwrite a value": "a key stands twice, or as a value and as a table.",
+    "Cannot declare": "a table stands twice.",
+    "Cannot mutate": "a table in {braces} is complete. Add its keys inside the braces.",
+    "Unescaped '\\'": "a “\\” in double quotes begins an escape. Write “\\\\”, or use 'single quotes'.",
+    "Illegal character": "a line break or control character is not allowed here.",
+    "Found invalid character": "a line break or control character is not allowed here.",
 }
 
 
@@ -127,20 +126,20 @@ _SYNTAX: Mapping[str, str] = {
 
 
 def find(argument: Path | None, instance: str | None, environ: Mapping[str, str]) -> Path:
-    """Say which file counts: the one that was named, else the first that exists where one may be.
+    """Return the configuration file: the named one, else the first that exists in the usual places.
 
-    Raises ``errors.Mistake``: 78 naming every place where none was found, 2 where what was asked for makes no sense.
+    Raises ``errors.Mistake``: 78 with every place that was searched, 2 for options that contradict each other.
     """
     if argument and instance:
-        raise _usage("--instance", "cannot be given together with -c.", "Give one of them.")
+        raise _usage("--instance", "cannot be combined with -c.", "Give one of them.")
     places = list(_places(argument, instance, environ))
     for place in places:
         if _exists(place):
             return place
     looked = ", ".join(map(str, places))
-    remedy = "Correct the name; or `attachd init` makes one there." if argument or instance else ""
-    remedy = remedy or "`attachd init` makes one; or name a file with -c FILE."
-    raise errors.Mistake(errors.Problem("", f"No configuration found; looked at {looked}.", remedy))
+    remedy = "Correct the name, or let `attachd init` write one there." if argument or instance else ""
+    remedy = remedy or "Run `attachd init` to write one, or name a file with -c FILE."
+    raise errors.Mistake(errors.Problem("", f"No configuration found. attachd searched: {looked}.", remedy))
 
 
 def _places(argument: Path | None, instance: str | None, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -156,32 +155,34 @@ def _places(argument: Path | None, instance: str | None, environ: Mapping[str, s
 
 
 def of_instance(name: str) -> Path:
-    """The configuration that an instance's name stands for. Raises ``errors.Mistake`` (2)."""
+    """Return the configuration file of an instance. Raises ``errors.Mistake`` (2)."""
     if not re.fullmatch(r"[A-Za-z0-9_@:-][A-Za-z0-9_.@:-]*", name):
-        raise _usage("--instance", f"{name!r} is no instance's name.", f"It stands for {SYSTEM_FOLDER}/NAME.toml.")
+        raise _usage(
+            "--instance", f"{name!r} is not a name of an instance.", f"Give the NAME of {SYSTEM_FOLDER}/NAME.toml."
+        )
     return SYSTEM_FOLDER / f"{name}.toml"
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """The user's home: $HOME, or what the system knows. Raises ``errors.Mistake`` (1) for a user who has none."""
+    """Return the user's home from $HOME or the user database. Raises ``errors.Mistake`` (1) for a user without one."""
     if (given := environ.get("HOME", "")).startswith("/"):
         return Path(given)
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
-        what = "is not set, and the system knows no home of this user."
-        raise errors.Mistake(errors.Problem("$HOME", what, "Set it to a folder of yours."), exit_code=1) from None
+        what = "is not set, and this user has no home in the user database."
+        raise errors.Mistake(errors.Problem("$HOME", what, "Set it to a folder that is yours."), exit_code=1) from None
 
 
 def of_user(environ: Mapping[str, str]) -> Path:
-    """The folder of the user's own configurations. Raises ``errors.Mistake`` (1)."""
-    # XDG says that a relative one is to be ignored.
+    """Return the folder of the user's own configurations. Raises ``errors.Mistake`` (1)."""
+    # The XDG Base Directory Specification asks programs to ignore a relative path.
     given = environ.get("XDG_CONFIG_HOME", "")
     return Path(given) if given.startswith("/") else home(environ) / ".config"
 
 
 def _of_user(environ: Mapping[str, str]) -> Iterator[Path]:
-    """XDG says that a relative $XDG_CONFIG_HOME is to be ignored."""
+    # The XDG Base Directory Specification asks programs to ignore a relative $XDG_CONFIG_HOME.
     home = environ.get("XDG_CONFIG_HOME", "")
     if not home.startswith("/"):
         home = os.path.join(environ.get("HOME", ""), ".config")
@@ -190,7 +191,7 @@ def _of_user(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _exists(path: Path) -> bool:
-    """A file behind a folder that this user may not enter counts as there: reading it then says what is wrong."""
+    """Return True if the file exists, or if this user may not look: reading it then says what is wrong."""
     try:
         path.stat()
     except PermissionError:
@@ -205,5 +206,5 @@ def _usage(where: str, what: str, remedy: str) -> errors.Mistake:
 
 
 def instance(config: Path) -> str:
-    """What tells this instance from others on the machine: the name of its configuration, "" for the usual one."""
+    """Return what distinguishes this instance on the machine: the name of its configuration, or "" for config.toml."""
     return "" if config.stem == "config" else config.stem

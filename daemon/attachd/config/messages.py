@@ -1,4 +1,4 @@
-"""What pydantic found, in words for the person who wrote the file. Values that may be secret are never repeated."""
+"""What pydantic found, in words for the person who wrote the file. No value that may be secret is repeated."""
 
 from __future__ import annotations
 
@@ -20,21 +20,32 @@ _Loc = Sequence[int | str]
 #: What pydantic calls an error, and what the value has to be.
 _MUST_BE: Mapping[str, str] = {
     "bool_type": "true or false, without quotes",
-    "date_type": "a date without quotes, as in 2027-03-01",
+    "date_type": "a date without quotes, for example 2027-03-01",
     "dict_type": "a table of names and texts",
     "finite_number": "a finite number",
-    "float_type": "a number, without quotes and without a unit",
+    "float_type": "a number without quotes or unit",
     "greater_than": "more than {gt:.15g}",
     "greater_than_equal": "at least {ge:.15g}",
     "int_from_float": "a whole number",
-    "int_type": "a whole number, without quotes and without a unit",
+    "int_type": "a whole number without quotes or unit",
     "less_than": "less than {lt:.15g}",
     "less_than_equal": "at most {le:.15g}",
     "literal_error": "{expected}",
     "model_type": "a table",
     "path_type": "a path in quotes",
     "string_type": "a text in quotes",
-    "tuple_type": "a list, as in [1, 2]",
+    "tuple_type": "a list in [brackets]",
+}
+#: What a list holds, by its key.
+_LISTS: Mapping[str, str] = {
+    "folders.projects": 'a list of project keys, for example ["TEST", "SUP"]',
+    "settle.ignore": 'a list of patterns, for example ["*.bak", "drafts/"]',
+    "doubt.looks_seconds": "a list of seconds, for example [5.0, 30.0, 120.0]",
+    "folder": "tables that each begin with [[folder]]",
+    "web.hosts": 'a list of host names, for example ["drop.example.com"]',
+    "hooks.command": 'a list of a program and its arguments, for example ["/usr/local/bin/attachd-hook"]',
+    "hooks.events": 'a list of events, for example ["failed", "stuck"]',
+    "jira.auth.token.command": 'a list of a program and its arguments, for example ["pass", "show", "jira"]',
 }
 _KINDS = (
     (bool, "true or false"),
@@ -46,7 +57,7 @@ _KINDS = (
 )
 #: What is shorter is quoted.
 _SHORT = 40
-#: A consequence of another error, which is told itself.
+#: A consequence of another error, which has a line of its own.
 _CONSEQUENCE = "default_factory_not_called"
 
 
@@ -78,11 +89,13 @@ def _theirs(details: ErrorDetails) -> errors.Problem:
     if details["type"] == "extra_forbidden":
         return errors.Problem(key(loc), "is not a key that attachd knows.", _nearest(loc))
     must_be = _MUST_BE.get(details["type"], "of another kind").format_map(details.get("ctx", {}))
-    return errors.Problem(key(loc), f"{_entry(loc)}is {_found(details)}.", f"It must be {must_be}.")
+    if details["type"] == "tuple_type":
+        must_be = _LISTS.get(key(loc), must_be)
+    return errors.Problem(key(loc), f"{_entry(loc)}must be {must_be}.", f"It is {_found(details)}.")
 
 
 def _found(details: ErrorDetails) -> str:
-    """Say what stands there: the value where it cannot be a secret, else of what kind it is."""
+    """Return the value, or only its kind if it may be a secret."""
     value = details["input"]
     if details["type"].startswith(("greater", "less", "finite")) and len(str(value)) < _SHORT:
         return str(value)
@@ -96,9 +109,9 @@ def _entry(loc: _Loc) -> str:
 
 
 def key(loc: _Loc) -> str:
-    """Write a place as TOML does: tables and key with dots between them, quoted where they have to be.
+    """Write a place as TOML does: tables and key with dots between them, in quotes where TOML asks for them.
 
-    Of several tables of one name (``[[folder]]``) it is told which one: ``folder[2].match``, counted from 1.
+    Several tables of one name (``[[folder]]``) have their number, counted from 1: ``folder[2].match``.
     """
     written = ""
     for step, following in zip(loc, [*loc[1:], 0], strict=True):
@@ -111,13 +124,11 @@ def key(loc: _Loc) -> str:
 
 
 def _nearest(loc: _Loc) -> str:
-    """Point to the key that was probably meant: one of that table by its spelling, or of that name in another table."""
+    """Return a hint at the key that was probably meant: a similar one in that table, or the same one in another table."""
     *above, name = (step for step in loc if isinstance(step, str))
     elsewhere = next((path for path in _all_keys(Tables) if path[-1] == name), None)
     if elsewhere:
-        return (
-            f"“{name}” belongs into [{key(elsewhere[:-1])}]." if elsewhere[1:] else f"[{name}] is a table of its own."
-        )
+        return f"“{name}” belongs in [{key(elsewhere[:-1])}]." if elsewhere[1:] else f"[{name}] is a table of its own."
     known = _keys_of(above)
     if close := difflib.get_close_matches(name.lower().replace("-", "_"), known, 1):
         return f"Did you mean “{key([*above, *close])}”?"

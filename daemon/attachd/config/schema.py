@@ -1,7 +1,6 @@
-"""Every key of the configuration with its type, its range and its default; the names are those of the TOML file.
+"""Every key of the configuration with its type, range and default. The names are those of the TOML file.
 
-The cross-checks within a table run where all of its own keys are of the right type, so that one wrong key does not
-hide what is wrong elsewhere.
+The checks across a table run once all of its own keys have the right type, so that one wrong key does not hide other mistakes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pydantic import Field
 from attachd.config import addresses, secrets, validators
 from attachd.config.table import AbsolutePath, Context, Table, Texts, complain
 
-#: An upper bound for what is certainly a slip of the finger.
+#: Upper bounds: a larger number is certainly a typo.
 _DAY = 86_400.0
 _TEBIBYTE = 2**40
 
@@ -28,7 +27,7 @@ Hours = Annotated[float, Field(gt=0, le=24 * 365)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
 Bytes = Annotated[int, Field(ge=0, le=_TEBIBYTE)]
 PositiveBytes = Annotated[int, Field(gt=0, le=_TEBIBYTE)]
-#: Files are years old; what is older than a century is a slip of the finger.
+#: Files may be years old; more than a century is certainly a typo.
 Age = Annotated[float, Field(ge=0, le=36_500 * _DAY)]
 Suffix = Annotated[str, pydantic.AfterValidator(lambda text: _checked(validators.suffix, text))]
 Patterns = Annotated[Texts, pydantic.AfterValidator(lambda patterns: _checked(validators.ignore, patterns))]
@@ -43,7 +42,7 @@ def _checked(check: Any, value: Any) -> Any:
 
 
 class Folders(Table):
-    """Where files come from and go to."""
+    """Where files come from and where they go."""
 
     inbox: AbsolutePath
     done: AbsolutePath = Field(default_factory=lambda data: data["inbox"].parent / "done")
@@ -65,7 +64,7 @@ class Folders(Table):
 
 
 class Auth(Table):
-    """As whom the files are attached."""
+    """Which account attaches the files."""
 
     kind: Literal["basic", "bearer", "oauth2", "anonymous"] = "basic"
     user: str | None = None
@@ -85,7 +84,7 @@ class Auth(Table):
 
 
 class Jira(Table):
-    """Which Jira, and how it is reached; ``url`` is without a slash at its end."""
+    """Which Jira, and how to reach it. ``url`` has no slash at its end."""
 
     url: Url
     deployment: Literal["auto", "cloud", "datacenter"] = "auto"
@@ -100,7 +99,7 @@ class Jira(Table):
     ] = None
     proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(addresses.proxy, url))] = None
     allow_http: bool = False
-    # No Auth(), whose complaints would stand for all others: what is missing there is found out at its place.
+    # Not Auth(): its complaints would hide all others. The check of the table finds what is missing there.
     auth: Auth = Field(default_factory=dict, validate_default=True)
 
     @pydantic.model_validator(mode="after")
@@ -112,12 +111,12 @@ class Jira(Table):
 
     @property
     def token_url(self) -> str:
-        """Where access tokens are asked for."""
+        """The endpoint that issues access tokens."""
         return self.auth.token_url or addresses.usual_token_url(self.url, self.deployment)
 
 
 class Settle(Table):
-    """When a file counts as finished."""
+    """When a file counts as complete."""
 
     quiet_seconds: Seconds = 2.0
     quiet_seconds_unproven: Seconds = 30.0
@@ -138,12 +137,12 @@ class Settle(Table):
 
     @property
     def bounds(self) -> validators.Bounds:
-        """What is the least and the most that is taken."""
+        """The smallest and largest size, and the lowest and highest age, that attachd takes."""
         return self.min_bytes, self.max_bytes, self.min_age_seconds, self.max_age_seconds
 
 
 class Folder(Table):
-    """What is different from ``[settle]`` in the folders that *match*: a pattern for their names or their issues' keys."""
+    """What differs from ``[settle]`` in the folders that *match*, a pattern for their names or their issue keys."""
 
     match: Annotated[str, pydantic.AfterValidator(lambda pattern: _checked(validators.match, pattern))]
     quiet_seconds: Seconds | None = None
@@ -158,12 +157,12 @@ class Folder(Table):
     ignore: Patterns | None = None
 
     def overrides(self) -> dict[str, Any]:
-        """The keys of ``[settle]`` that are given, with their values."""
+        """The keys of ``[settle]`` that are set here, with their values."""
         return self.model_dump(exclude={"match"}, exclude_none=True)
 
 
 class Upload(Table):
-    """How files are sent."""
+    """How attachd uploads files."""
 
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     connect_seconds: TimeOut = 10.0
@@ -176,14 +175,14 @@ class Upload(Table):
 
 
 class Batch(Table):
-    """How many small files share a request at the most."""
+    """How many small files may share a request."""
 
     max_files: Annotated[int, Field(ge=1, le=1000)] = 60
     max_bytes: PositiveBytes = 33_554_432
 
 
 class Doubt(Table):
-    """When an issue is looked at after an upload whose outcome is unknown."""
+    """When attachd looks for an upload in its issue if the outcome is unknown."""
 
     looks_seconds: Annotated[
         tuple[PositiveSeconds, ...],
@@ -194,13 +193,13 @@ class Doubt(Table):
 
 
 class Fuse(Table):
-    """How long a refusal is held back while nothing shows that the account is in order."""
+    """How long a refusal waits while nothing proves that the account works."""
 
     hold_minutes: Minutes = 2.0
 
 
 class Limits(Table):
-    """When people are told, and what stops a mistake from growing."""
+    """When attachd warns people, and what keeps a mistake small."""
 
     warn_after_minutes: Minutes = 60.0
     remind_hours: Hours = 24.0
@@ -210,7 +209,7 @@ class Limits(Table):
 
 
 class Retention(Table):
-    """How long what is finished is kept; 0 keeps it."""
+    """How long attachd keeps finished files and their history; 0 is for ever."""
 
     done_days: Days = 0
     failed_days: Days = 0
@@ -232,13 +231,13 @@ class Log(Table):
 
 
 def _socket(text: Any, info: pydantic.ValidationInfo) -> Any:
-    """A socket's relative path counts from the configuration file, as every path does."""
+    """Make the path of a socket absolute; like every path, it counts from the configuration file."""
     path = text.removeprefix("unix:") if isinstance(text, str) and text.startswith("unix:") else ""
     return f"unix:{info.context.base / path}" if path and isinstance(info.context, Context) else text
 
 
 class Web(Table):
-    """A page on a unix socket or a loopback port; *hosts* are the names under which a proxy serves it."""
+    """A web page on a unix socket or a loopback port. *hosts* are the names under which a proxy serves it."""
 
     listen: Annotated[
         str | None,
@@ -257,7 +256,7 @@ class Metrics(Table):
 
 
 class Hooks(Table):
-    """Who is told of verdicts and pauses."""
+    """What receives events of verdicts and pauses."""
 
     url: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(addresses.hook_url, url))] = None
     proxy: Annotated[str | None, pydantic.AfterValidator(lambda url: _checked(addresses.proxy, url))] = None
@@ -309,6 +308,6 @@ class Tables(Table):
 
 
 class Config(Tables):
-    """A configuration that was found valid, with the file that it came from."""
+    """A valid configuration, with the file that it came from."""
 
     file: Path

@@ -1,7 +1,7 @@
 """Where the token comes from, and the one value that holds it.
 
-A secret never stands in the configuration, an error, a log line or a command line: every message here says where it was
-looked for, none says what was found.
+A secret never appears in the configuration, an error, a log line or a command line. Every message here says where attachd
+looked, and none says what it found.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import pydantic
 from attachd import errors, model
 from attachd.config.table import AbsolutePath, Context, Table, Texts, complain
 
-# Credentials that root has read for this process, which systemd has not started and handed nothing.
+# Credentials that root has read for a process that systemd did not start.
 
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """What the *file* of a credential holds, or why it could not be read."""
+    """The content of a credential's *file*, or why it cannot be read."""
 
     file: Path
     content: bytes = field(default=b"", repr=False)
@@ -36,9 +36,9 @@ class Handed:
 #: By the credential's name.
 known: dict[str, Handed] = {}
 
-#: How long a command may take to print the secret.
+#: How long a command may take to print the secret, in seconds.
 COMMAND_SECONDS = 30.0
-#: More than any token is long; what is longer is another file.
+#: Longer than any token: a larger file is not a token.
 MAXIMUM_BYTES = 65_536
 _KEY = "jira.auth.token"
 _MASK = "********"
@@ -51,7 +51,6 @@ class Secret:
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
-        """Hold *text*."""
         self._text = text
 
     def reveal(self) -> str:
@@ -99,13 +98,13 @@ def refuse_literal(value: Any, info: pydantic.ValidationInfo) -> Any:
     if isinstance(value, str):
         key = info.field_name or "token"
         remedy = _ELSEWHERE.format(key=key, file=key.replace("_", "-"))
-        complain([errors.Problem("", "must not stand in the configuration itself.", remedy)])
+        complain([errors.Problem("", "must not be in the configuration itself.", remedy)])
     return value
 
 
 _ELSEWHERE = (
-    'Write it to a file that only the service can read (mode 0600), name that file: {key} = {{ file = "{file}" }}, '
-    "and make a new one where others may have read this one."
+    'Put it in a file with mode 0600, and write {key} = {{ file = "{file}" }}. '
+    "Create a new secret if other people could read this one."
 )
 
 
@@ -114,14 +113,20 @@ def _wrong_choice(source: TokenSource) -> Iterator[errors.Problem]:
     if len(given) != 1:
         found = " and ".join(given) or "none"
         yield errors.Problem(
-            "", f"needs exactly one of file, env, credential, command and keyring; found {found}.", "Keep one."
+            "", f"needs exactly one of file, env, credential, command and keyring, but has {found}.", "Keep one."
         )
     elif source.command is not None and not (source.command and all(source.command)):
-        yield errors.Problem("command", "is empty.", 'Write program and words, as in ["pass", "show", "jira"].')
+        yield errors.Problem(
+            "command", "is empty.", 'Write a program and its arguments, for example ["pass", "show", "jira"].'
+        )
     elif source.credential is not None and not re.fullmatch(r"(?!\.\.?$)[^/\0]+", source.credential):
-        yield errors.Problem("credential", "is no credential's name.", "Write the name that stands in LoadCredential=.")
+        yield errors.Problem(
+            "credential", "is not a credential name.", "Write the name from LoadCredential= in the unit."
+        )
     elif source.env is not None and not re.fullmatch(r"[^=\0]+", source.env):
-        yield errors.Problem("env", "is no variable's name.", 'Write it without “$”, as in { env = "JIRA_TOKEN" }.')
+        yield errors.Problem(
+            "env", "is not the name of a variable.", 'Write it without “$”, for example { env = "JIRA_TOKEN" }.'
+        )
 
 
 def _unreadable(source: TokenSource, context: Context) -> Iterator[errors.Problem]:
@@ -132,9 +137,9 @@ def _unreadable(source: TokenSource, context: Context) -> Iterator[errors.Proble
 
 
 def read(source: TokenSource, *, environ: Mapping[str, str], base: Path, where: str = _KEY) -> Secret:
-    """Read the secret anew from its *source*; a relative file counts from *base*.
+    """Read the secret from its *source* again; a relative file counts from *base*.
 
-    Raises ``errors.Mistake`` that says at the key *where* what is wrong and what to do, and never what was read.
+    Raises ``errors.Mistake`` for the key *where*. It never contains what was read.
     """
     try:
         return Secret(_clean(_raw(source, environ, base)))
@@ -160,14 +165,14 @@ def _raw(source: TokenSource, environ: Mapping[str, str], base: Path) -> bytes:
 
 
 def _clean(raw: bytes) -> str:
-    """Take the line end away that editors add; what is left must fit into a header as it is."""
+    """Remove the line end that editors add, and check that the rest fits into a header as it is."""
     text = raw.decode("latin-1").rstrip(" \t\r\n")
     if not text:
-        raise _unusable("is empty.", "Put the token there, as one line.")
+        raise _unusable("is empty.", "Put the token there as one line.")
     if not _VISIBLE.fullmatch(text):
         raise _unusable(
-            "contains a line break, a control character or one that is not ASCII.",
-            "Put the token there alone, as one line of plain text without a byte order mark.",
+            "contains a line break, a control character or a character that is not ASCII.",
+            "Put only the token there, as one line of plain text without a byte order mark.",
         )
     return text
 
@@ -188,12 +193,12 @@ def _from_credential(name: str, environ: Mapping[str, str]) -> bytes:
     if name not in known:
         raise _unusable(
             "names a credential, but $CREDENTIALS_DIRECTORY is not set.",
-            "Credentials exist only inside a systemd unit with LoadCredential=NAME:PATH; and for root, where the "
-            "configuration lies in /etc/attachd and only root can change it.",
+            "Only a systemd unit with LoadCredential= has credentials, or root if /etc/attachd holds the "
+            "configuration and only root can change it.",
         )
     found = known[name]
     if found.error:
-        raise _unusable(f"names a credential, whose file {found.file} cannot be read: {found.error}.", _CREATE)
+        raise _unusable(f"names a credential whose file {found.file} cannot be read: {found.error}.", _CREATE)
     return _sized(found.file, found.content)
 
 
@@ -201,19 +206,19 @@ def _from_file(path: Path, environ: Mapping[str, str]) -> bytes:
     try:
         content = _read(path, environ)
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "it has no possible name"
+        reason = (error.strerror if isinstance(error, OSError) else None) or "its name is impossible"
         raise _unusable(f"names a file that cannot be read: {reason}.", _CREATE) from None
     return _sized(path, content)
 
 
 def _sized(path: Path, content: bytes) -> bytes:
     if len(content) > MAXIMUM_BYTES:
-        raise _unusable(f"names {path}, which is too large to hold a token.", "Name the file that holds it alone.")
+        raise _unusable(f"names {path}, which is too large for a token.", "Name the file that holds only the token.")
     return content
 
 
 def _read(path: Path, environ: Mapping[str, str]) -> bytes:
-    # Non-blocking, because a FIFO would wait for a writer.
+    # Non-blocking: opening a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         _refuse_open_file(path, os.fstat(descriptor), environ)
@@ -222,25 +227,29 @@ def _read(path: Path, environ: Mapping[str, str]) -> bytes:
         os.close(descriptor)
 
 
-#: The name is not repeated where there is no such file: now and then it is the token itself.
+#: Does not repeat the name of a missing file, because people sometimes paste the token there.
 _CREATE = (
-    "Make it with the token as its only line, owned by the service's user, mode 0600; or correct the path, "
-    "which counts from the configuration file if it is relative."
+    "Create it with the token as its only line, owned by the service's user, mode 0600. "
+    "A relative path counts from the configuration file."
 )
-_CLOSE = "It must be 0600, or 0640 with root's or the service's group: chmod 0600 {path}"
+_CLOSE = "Its mode must be 0600, or 0640 with root's or the service's group: chmod 0600 {path}"
 
 
 def _refuse_open_file(path: Path, status: os.stat_result, environ: Mapping[str, str]) -> None:
-    """Refuse what is no plain file, and what others can read or change."""
+    """Refuse a file that is not regular, or that other users can read or change."""
     if not stat.S_ISREG(status.st_mode):
-        raise _unusable(f"names {path}, which is no plain file.", "Name a file that holds the token as its only line.")
+        raise _unusable(
+            f"names {path}, which is not a regular file.", "Name a file that holds the token as its only line."
+        )
     if _is_credential(path, environ):
         return
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o027:
-        raise _unusable(f"names {path}, which others can read or change (mode {mode:04o}).", _CLOSE.format(path=path))
+        raise _unusable(
+            f"names {path}, which other users can read or change (mode {mode:04o}).", _CLOSE.format(path=path)
+        )
     if mode & 0o040 and status.st_gid not in _groups():
-        group = f"group {status.st_gid}, which is neither root's nor the service's, can read (mode {mode:04o})"
+        group = f"group {status.st_gid} can read (mode {mode:04o}). That group is neither root's nor the service's"
         raise _unusable(f"names {path}, which {group}.", _CLOSE.format(path=path))
 
 
@@ -249,22 +258,24 @@ def _groups() -> set[int]:
 
 
 def _is_credential(path: Path, environ: Mapping[str, str]) -> bool:
-    """Tell whether systemd made the file: it guards the folder as a whole, the modes within differ by its version."""
+    """Return True if systemd made the file. It protects the whole folder, and its modes inside differ by version."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
     return bool(folder) and os.path.realpath(path).startswith(os.path.realpath(folder or "") + "/")
 
 
-#: Under which user's name the secret stands in the keyring, whose service's name the configuration gives.
+#: The user name of the secret in the keyring; the configuration names the service.
 KEYRING_USER = "token"
 
 
 def _from_keyring(service: str) -> bytes:
-    """Ask the desktop's keyring, by the package that is installed for this alone (https://pypi.org/project/keyring/)."""
+    """Ask the desktop's keyring through the optional package keyring (https://pypi.org/project/keyring/)."""
     try:
         import keyring
         import keyring.errors
     except ImportError:
-        raise _unusable("needs the package keyring, which is not installed.", "pip install keyring") from None
+        raise _unusable(
+            "needs the package keyring, which is not installed.", "Install it: pip install keyring"
+        ) from None
     put_there = f"Put it there as the service's user: keyring set {service} {KEYRING_USER}"
     try:
         found = keyring.get_password(service, KEYRING_USER)
@@ -276,7 +287,7 @@ def _from_keyring(service: str) -> bytes:
 
 
 def _from_command(words: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
-    """Run the command without a shell, in a session of its own, so that a time-out ends all that it started."""
+    """Run the command without a shell, in a session of its own, so that a timeout ends everything it started."""
     try:
         process = subprocess.Popen(  # noqa: S603
             words,
@@ -296,7 +307,7 @@ def _from_command(words: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
     return output
 
 
-_TRY_IT = "Run it by hand as the service's user, with the service's environment."
+_TRY_IT = "Try it by hand as the service's user, with the service's environment."
 
 
 def _finish(process: subprocess.Popen[bytes], name: str) -> tuple[bytes, bytes]:
@@ -310,9 +321,9 @@ def _finish(process: subprocess.Popen[bytes], name: str) -> tuple[bytes, bytes]:
 
 
 def _failed(name: str, status: int, output: bytes, complaint: bytes) -> str:
-    """Name the exit status and the first line of stderr, unless what was printed as the secret is in it."""
+    """Return the exit status and the first line of stderr, unless that line contains the secret."""
     first = next(iter(complaint.strip().splitlines()), b"")[:200]
     secret = output.strip()
-    said = f" and says “{model.printable(first)}”" if first and not (secret and secret in first) else ""
-    how = f"ends with exit status {status}" if status > 0 else f"was ended by signal {-status}"
+    said = f" and said “{model.printable(first)}”" if first and not (secret and secret in first) else ""
+    how = f"ended with exit status {status}" if status > 0 else f"was ended by signal {-status}"
     return f"names the command {name!r}, which {how}{said}."

@@ -1,4 +1,4 @@
-"""What every table of the configuration is made of: strict, frozen, without unknown keys, its paths absolute."""
+"""The base of every table of the configuration: strict, frozen, without unknown keys, with absolute paths."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic_core import PydanticCustomError
 
 from attachd.errors import Problem
 
-#: The type of the errors by which our own checks hand over their ``Problem``s; ``messages.py`` unpacks them.
+#: The type of pydantic error that carries the ``Problem``s of our own checks; ``messages.py`` unpacks them.
 PROBLEMS = "problems"
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a value is judged with besides itself: the folder that relative paths count from, and the environment."""
+    """What a check knows besides the value: the folder that relative paths count from, and the environment."""
 
     base: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
@@ -27,7 +27,7 @@ class Context:
 
 
 class Table(pydantic.BaseModel):
-    """A table of the configuration. Values are of the type that TOML gave them: ``"5"`` and ``5.0`` are no ``5``."""
+    """A table of the configuration. Values keep their TOML type: ``"5"`` and ``5.0`` are not ``5``."""
 
     model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
@@ -35,7 +35,7 @@ class Table(pydantic.BaseModel):
 
 
 def complain(problems: Iterable[Problem]) -> None:
-    """Fail the validation where there is any problem; each ``where`` counts from the value that is judged."""
+    """Fail the validation if there is any problem. Each ``where`` counts from the value that is checked."""
     found = tuple(problems)
     if found:
         raise PydanticCustomError(PROBLEMS, "see the problems", {PROBLEMS: found})
@@ -50,9 +50,9 @@ def _absolute(value: Any, info: pydantic.ValidationInfo) -> Any:
 
 def _bad_path(value: str) -> Iterable[Problem]:
     if not value.strip():
-        yield Problem("", "is empty.", "Give a path, or leave the key out if it is optional.")
+        yield Problem("", "is empty.", "Give a path, or remove the key if it is optional.")
     elif value.startswith("~"):
-        yield Problem("", "begins with “~”, which means nothing to a service.", "Write the path in full.")
+        yield Problem("", "begins with “~”, but a service has no home.", "Write the full path.")
     elif not value.isprintable():
         yield Problem("", "contains control characters.", "Write “\\” as “\\\\”, or use 'single quotes'.")
 

@@ -42,7 +42,7 @@ def account_fault(runtime: Runtime, client: Client) -> Fault | None:
     """Ask who we are; None while the account is alive (or anonymous, which nothing can prove)."""
     if runtime.credentials.anonymous:
         return None
-    found = site_info.who(runtime.site.hear(runtime.asked(lambda: client.myself(runtime.site.version))))
+    found = site_info.who(runtime.site.hear(runtime.ask(lambda: client.myself(runtime.site.version))))
     # A token without the scope for that question proves nothing: only witnesses can speak for it.
     return found if isinstance(found, Fault) and found.kind != "scope" else None
 

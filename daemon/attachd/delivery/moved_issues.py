@@ -78,7 +78,7 @@ def heard(runtime: Runtime, client: Client, issue: str, said: Named) -> str:
         return f"Jira answered with {said.key} when asked for {issue}; it is asked again before that is believed"
     if boot - claim.since < APART_SECONDS:
         return f"Jira answers with {said.key} when asked for {issue}; it is asked again before that is believed"
-    answer = runtime.site.hear(runtime.asked(lambda: client.issue(runtime.site.version, said.key)))
+    answer = runtime.site.hear(runtime.ask(lambda: client.issue(runtime.site.version, said.key)))
     if not said.issue_id or named(answer) != said:
         return f"Jira answers with {said.key} when asked for {issue}, but {said.key} does not lead to the same issue"
     with runtime.journal.transaction() as connection:
@@ -121,7 +121,7 @@ def recheck(runtime: Runtime, client: Client, met: Callable[[], bool]) -> bool:
         return True
     each = due[0]
     runtime.memory(_Asked).rechecked[each.folder_key] = runtime.clock.boot()
-    said = named(runtime.site.hear(runtime.asked(lambda: client.issue(runtime.site.version, each.folder_key))))
+    said = named(runtime.site.hear(runtime.ask(lambda: client.issue(runtime.site.version, each.folder_key))))
     if said is None:
         return True  # No answer is no contradiction; what was proven holds until Jira says otherwise.
     with runtime.journal.transaction() as connection:

@@ -44,7 +44,7 @@ def chosen(issues: Sequence[str], issue: str) -> list[str]:
 
 def ask(runtime: Runtime, client: Client, issue: str) -> Exchange:
     """Ask for the listing of an issue, which shows that it is there."""
-    return runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version or "2", issue)))
+    return runtime.site.hear(runtime.ask(lambda: client.listing(runtime.site.version or "2", issue)))
 
 
 def visible(answer: Exchange) -> bool:
@@ -128,10 +128,10 @@ def introduce(runtime: Runtime, client: Client) -> Fault | None:
 
 def _account(runtime: Runtime, client: Client, version: str) -> str | Fault:
     """Ask twice who we are: each file that is sent is looked for under that account."""
-    first = site_info.who(runtime.site.hear(runtime.asked(lambda: client.myself(version))))
+    first = site_info.who(runtime.site.hear(runtime.ask(lambda: client.myself(version))))
     if isinstance(first, Fault):
         return first
-    second = site_info.who(runtime.site.hear(runtime.asked(lambda: client.myself(version))))
+    second = site_info.who(runtime.site.hear(runtime.ask(lambda: client.myself(version))))
     if isinstance(second, Fault) or first == second:
         return second
     reason = f"Jira says that we are {first}, and then {second}; it is asked again"
@@ -147,19 +147,10 @@ def _forget_old(runtime: Runtime) -> None:
 
 
 def deployment(runtime: Runtime, client: Client, known: str) -> str | Fault:
-    """Ask what the site is. Both kinds have version 2 of the API; where something hides that, 3 is asked too.
-
-    *known* is the version where that is not in question.
-    """
-    site = runtime.site
-    found: str | Fault = ""
-    for version in [known] if known else ["2", "3"]:
-        answer = site.hear(runtime.asked(lambda: client.server_info(version)))  # noqa: B023
-        found = site_info.deployment(answer)
-        _remember_pages(runtime, site_info.pages(answer))
-        if isinstance(found, str) or not isinstance(answer, Reply) or answer.status >= 500 or answer.status == 429:
-            break
-    return found
+    """Ask which API the site speaks, and remember its clock and where its pages are. *known* is the version if it is certain."""
+    found = site_info.discover(client, known, lambda call: runtime.site.hear(runtime.ask(call)))
+    _remember_pages(runtime, site_info.pages(found.answer))
+    return found.api
 
 
 def _remember_pages(runtime: Runtime, pages: str | None) -> None:
@@ -196,7 +187,7 @@ def _ask(runtime: Runtime, client: Client, held: Pause) -> Fault | None:
         # Nothing says who we are, or that is not in doubt: what we may see is.
         still = replace(_as_fault(held), wait=None)
         return still if alive(runtime, client) is False else None
-    account = site_info.who(site.hear(runtime.asked(lambda: client.myself(site.version or "2"))))
+    account = site_info.who(site.hear(runtime.ask(lambda: client.myself(site.version or "2"))))
     if isinstance(account, Fault):
         return _as(account, held)
     if site.account(account) != site.author:
@@ -232,7 +223,7 @@ def limits(runtime: Runtime, client: Client, *, fresh: bool) -> site_info.Limits
 
 
 def _limits(runtime: Runtime, client: Client) -> site_info.Limits | None:
-    outcome = runtime.site.hear(runtime.asked(lambda: client.attachment_meta(runtime.site.version)))
+    outcome = runtime.site.hear(runtime.ask(lambda: client.attachment_meta(runtime.site.version)))
     known = site_info.limits(outcome, runtime.clock.boot())
     if known is None and isinstance(outcome, Reply):
         return site_info.Limits(True, None, runtime.clock.boot())

@@ -76,7 +76,7 @@ def look(runtime: Runtime, client: Client, issue: str) -> None:
 def ask(runtime: Runtime, client: Client, issue: str) -> Seen | Unsure | Exchange:
     """Ask Jira for an issue's attachments; the raw outcome where it is not usable."""
     attempt = _last_attempt(runtime)
-    outcome_ = runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version, issue)))
+    outcome_ = runtime.site.hear(runtime.ask(lambda: client.listing(runtime.site.version, issue)))
     if isinstance(outcome_, Reply):
         runtime.pacer.heed("", rate_limits.pace(outcome_), runtime.clock.boot())
     if not isinstance(outcome_, Reply) or outcome_.status != 200:
@@ -109,7 +109,7 @@ def _is_old(runtime: Runtime, client: Client, issue: str, shown: attachments.Lis
         return False
     for attachment in missing[:_ASKED_ABOUT]:
         number = attachment
-        answer = runtime.site.hear(runtime.asked(lambda: client.attachment(runtime.site.version, number)))  # noqa: B023
+        answer = runtime.site.hear(runtime.ask(lambda: client.attachment(runtime.site.version, number)))  # noqa: B023
         if isinstance(answer, Reply) and answer.status in (403, 404):
             runtime.site.deleted.add(attachment)
         else:
@@ -170,7 +170,7 @@ def _checked(runtime: Runtime, client: Client, row: Row, finding: Finding) -> Fi
     with runtime.journal.transaction_for_reading() as connection:
         elsewhere = doubt.in_doubt_elsewhere(connection, row)
     for issue in elsewhere:
-        answer = runtime.site.hear(runtime.asked(lambda: client.issue(runtime.site.version, issue)))  # noqa: B023
+        answer = runtime.site.hear(runtime.ask(lambda: client.issue(runtime.site.version, issue)))  # noqa: B023
         if isinstance(answer, Reply) and answer.status in (403, 404):
             continue
         said = moved_issues.named(answer)

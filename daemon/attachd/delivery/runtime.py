@@ -179,10 +179,10 @@ class Runtime:
         upload = self.config.upload
         return float(upload.reply_seconds) + size / upload.slowest_bytes_per_second
 
-    def asked(self, call: Callable[[], Exchange]) -> Exchange:
-        """Ask Jira something harmless, as ``connection.asked``."""
+    def ask(self, call: Callable[[], Exchange]) -> Exchange:
+        """Ask Jira something harmless, as ``connection.ask``."""
         with self.timings.timed("question"):
-            return connection.asked(call, self.stopping)
+            return connection.ask(call, self.stopping)
 
     def busy(self) -> set[str]:
         """The issues that are being served."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from attachd.clock import Clock
 from attachd.delivery.server_clock import ServerTime
 from attachd.jira.reply import Exchange, Reply
-from attachd.jira.site_info import Limits
+from attachd.jira.site_info import CONFIGURED, Limits
 
 #: How old the limits may be before a file is refused for them, in seconds.
 LIMITS_SECONDS = 60.0
@@ -43,7 +43,7 @@ class Site:
         """*deployment* is the configuration's: auto, cloud or datacenter; *skew* is that of ``ServerTime``."""
         self.url = url
         self.pages = url
-        self.configured = {"cloud": "3", "datacenter": "2"}.get(deployment, "")
+        self.configured = CONFIGURED.get(deployment, "")
         self.version = self.configured
         self.author: str | None = None
         self._signature: str | None = None

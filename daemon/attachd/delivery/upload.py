@@ -213,7 +213,7 @@ def _exchange(runtime: Runtime, client: Client, batch: Sequence[Row], body: mult
     try:
         patient = runtime.beats.busy(reply_seconds, lambda: body.sent)
         with runtime.timings.timed("upload"), patient:
-            answer = runtime.site.hear(jira_connection.connected(upload, runtime.stopping))
+            answer = runtime.site.hear(jira_connection.send(upload, runtime.stopping))
     finally:
         for row in batch:
             runtime.progress.pop(row.id, None)

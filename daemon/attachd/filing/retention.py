@@ -244,7 +244,7 @@ def _ask(runtime: Runtime, client: Client, row: Row) -> Answer:
 
 def _is_attached(runtime: Runtime, client: Client, row: Row) -> Answer:
     """Ask for one attachment. Data Center leaves the id out of its answer, so it is taken from the question."""
-    answer = runtime.site.hear(runtime.asked(lambda: client.attachment(runtime.site.version, row.attachment or "")))
+    answer = runtime.site.hear(runtime.ask(lambda: client.attachment(runtime.site.version, row.attachment or "")))
     told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
     there = attachments.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
     if there is None:
@@ -287,7 +287,7 @@ def _is_on_issue(runtime: Runtime, client: Client, row: Row) -> Answer:
     """Find out by its content whether a person has attached a failed file, which attachd did not attach."""
     if not row.size:
         return Lacks("it is empty, and any empty file would be taken for it")
-    answer = runtime.site.hear(runtime.asked(lambda: client.listing(runtime.site.version, row.issue)))
+    answer = runtime.site.hear(runtime.ask(lambda: client.listing(runtime.site.version, row.issue)))
     if not isinstance(answer, Reply) or answer.status != 200:
         return _not_shown(answer, f"Jira does not show {row.issue}")
     parsed = attachments.parse_listing(answer.json)

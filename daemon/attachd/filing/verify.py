@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
 
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
@@ -55,7 +53,7 @@ class Verifier:
 
     def issue(self, issue: str, rows: Sequence[Row]) -> Iterator[Compared]:
         """Compare all files of one issue with one listing of it."""
-        answer = self._asked(lambda: self._asker.listing(self._version, issue))
+        answer = self._ask(lambda: self._asker.listing(self._version, issue))
         if isinstance(answer, Broken):
             yield from (Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}") for row in rows)
             return
@@ -71,7 +69,7 @@ class Verifier:
     def _compared(self, row: Row, there: Attachment | None) -> Compared:
         if there is None:
             # A listing may leave the field out, or parts of it: the attachment itself is asked for.
-            answer = self._asked(lambda: self._asker.attachment(self._version, row.attachment or ""))
+            answer = self._ask(lambda: self._asker.attachment(self._version, row.attachment or ""))
             if isinstance(answer, Broken):
                 return Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}")
             if answer.status == 404:
@@ -100,14 +98,14 @@ class Verifier:
             return Compared(row, Result.SAME)
         return Compared(row, Result.DIFFERS, f"the content of attachment {row.attachment} is another than was sent")
 
-    def _asked(self, call: Callable[[], Exchange]) -> Exchange:
-        answer = connection.asked(call, threading.Event())
+    def _ask(self, call: Callable[[], Exchange]) -> Exchange:
+        answer = connection.ask(call)
         for _ in range(_TRIES):
             if not isinstance(answer, Reply) or answer.status not in (429, 503):
                 break
             wait = rate_limits.retry_after(answer)
             self._wait(min(_USUAL_WAIT if wait is None else wait, _LONGEST_WAIT))
-            answer = connection.asked(call, threading.Event())
+            answer = connection.ask(call)
         return answer
 
 
@@ -143,24 +141,17 @@ def verify(
 
 
 def _version(config: Config, asker: client.Client) -> str:
-    """Which API the site speaks, and that it knows us. Raises ``errors.Mistake``."""
-    version: str | Fault = {"cloud": "3", "datacenter": "2"}.get(config.jira.deployment, "")
-    for asked in () if version else ("2", "3"):
-        version = site_info.deployment(connection.asked(lambda: asker.server_info(asked), threading.Event()))  # noqa: B023
-        if isinstance(version, str):
-            break
-    if isinstance(version, str) and config.jira.auth.kind != "anonymous":
-        number = version
-        who = site_info.who(connection.asked(lambda: asker.myself(number), threading.Event()))
+    """Return the version of the API that the site speaks, once Jira accepts the account. Raises ``errors.Mistake`` (1)."""
+    version = site_info.CONFIGURED.get(config.jira.deployment) or site_info.discover(asker).api
+    if isinstance(version, Fault):
+        raise _cannot_ask(config, version)
+    if config.jira.auth.kind != "anonymous":
+        who = site_info.who(connection.ask(lambda: asker.myself(version)))
         if isinstance(who, Fault) and who.kind != "scope":
-            version = who
-    match version:
-        case str():
-            return version
-        case Fault():
-            problem = Problem(
-                config.jira.url, f"{version.reason.removesuffix('.')}.", "`attachd check` says what to do."
-            )
-            raise Mistake(problem, exit_code=1)
-        case _:
-            assert_never(version)
+            raise _cannot_ask(config, who)
+    return version
+
+
+def _cannot_ask(config: Config, fault: Fault) -> Mistake:
+    reason = f"{fault.reason.removesuffix('.')}."
+    return Mistake(Problem(config.jira.url, reason, "`attachd check` says what to do."), exit_code=1)

@@ -106,7 +106,7 @@ class Comment:
 
 def _named(client: Client, issue: str) -> set[str] | str:
     """The files that comments of an issue name already; why that cannot be known."""
-    answer = connection.asked(lambda: client.comments(issue), threading.Event())
+    answer = connection.ask(lambda: client.comments(issue))
     if isinstance(answer, Reply) and answer.status in (403, 404):
         return set()
     if not isinstance(answer, Reply) or answer.status != 200 or not isinstance(answer.json, dict):

@@ -134,7 +134,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.ASCII)
     except re.error as error:
-        problem = Problem("folders.key_pattern", f"{pattern!r} is not a regular expression: {error}.")
+        problem = Problem("folders.key_pattern", f"is not a regular expression: {error}.")
         raise Mistake(problem) from error
 
 

@@ -1,4 +1,4 @@
-"""Jira over HTTP, and nothing else: requests out, fates and faults back."""
+"""Jira over HTTP: sends requests, and returns fates and faults."""
 
 from attachd.imports import without
 

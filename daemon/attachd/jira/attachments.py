@@ -1,4 +1,4 @@
-"""What an issue holds, as far as Jira tells us: the attachments in its ``attachment`` field."""
+"""Reads the attachments in the ``attachment`` field of an issue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One attachment. ``created`` in seconds since the epoch; it and ``author`` are None where Jira leaves them out."""
+    """One attachment. ``created`` in seconds since the epoch; ``created`` and ``author`` are None if Jira leaves them out."""
 
     id: str
     name: str
@@ -30,7 +30,7 @@ class Listing:
 
 
 def parse_listing(issue: Any) -> Listing | None:
-    """Read ``GET issue/{key}?fields=attachment``; None where it proves nothing.
+    """Read ``GET issue/{key}?fields=attachment``; None if it proves nothing.
 
     A missing ``attachment`` field is not an empty list (JRA-27637), and an entry without id, name or size spoils all.
     """
@@ -46,14 +46,14 @@ def parse_listing(issue: Any) -> Listing | None:
 
 
 def parse_attachments(answer: Any) -> Sequence[Attachment] | None:
-    """Read the answer to an upload: a list, or one object as the Data Center document has it; None where it is neither."""
+    """Read the answer to an upload: a list, or one object as the Data Center document has it; None if it is neither."""
     entries = answer if isinstance(answer, list) else [answer]
     found = [parse_attachment(entry) for entry in entries]
     return [a for a in found if a] if found and all(found) else None
 
 
 def parse_attachment(entry: Any) -> Attachment | None:
-    """Read one attachment; None where id, name or size is missing. The id is text or a number, depending on the call."""
+    """Read one attachment; None if id, name or size is missing. The id is text or a number, depending on the call."""
     if not isinstance(entry, dict):
         return None
     identity, name, size = text(entry.get("id")), entry.get("filename"), entry.get("size")
@@ -63,7 +63,7 @@ def parse_attachment(entry: Any) -> Attachment | None:
 
 
 def account_id(user: Any) -> str | None:
-    """Who a user is: ``accountId`` on Cloud, ``key`` or ``name`` on Data Center; None for nobody."""
+    """Return the id of a user: ``accountId`` on Cloud, ``key`` or ``name`` on Data Center; None without one."""
     if not isinstance(user, dict):
         return None
     return next((said for field in ("accountId", "key", "name") if (said := text(user.get(field)))), None)
@@ -91,10 +91,10 @@ def _parse_iso(text: str) -> float | None:
 
 
 def text(value: Any) -> str:
-    """An id as text; "" where it is none."""
+    """Return an id as text, or "" if it is not an id."""
     return _valid(str(value)) if type(value) in (int, str) else ""
 
 
 def _valid(text: str) -> str:
-    """Without half characters: JSON can spell them, the journal cannot hold them."""
+    """Return the text without lone surrogates, which JSON allows and the journal does not."""
     return text.encode("utf-8", "replace").decode()

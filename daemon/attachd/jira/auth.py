@@ -1,4 +1,4 @@
-"""Who we are to Jira: the header that each request carries, from a token that may change while we run."""
+"""The header that signs each request, from a token that may change while attachd runs."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Credentials:
     """
 
     def __init__(self, kind: str, user: str, read: Callable[[], str] | None) -> None:
-        """*read* returns the token, and raises ``errors.Mistake`` where it cannot be had."""
+        """*read* returns the token, or raises ``errors.Mistake``."""
         self._kind = kind
         self._user = user
         self._read = read
         self._lock = threading.Lock()
         self._token: str | None = None
-        #: Changes with the token: an answer to a request that carried another one says nothing about this one.
+        #: Changes with the token: an answer to a request with another token says nothing about this one.
         self.generation = 0
 
     @property
     def anonymous(self) -> bool:
-        """Whether requests carry no credentials at all."""
+        """Return True if requests have no credentials."""
         return self._read is None
 
     def header(self) -> str | None:
-        """The header's value, None for anonymous. Raises ``errors.Mistake`` where the token cannot be read."""
+        """Return the header's value, None for anonymous. Raises ``errors.Mistake`` if the token cannot be read."""
         if self._read is None:
             return None
         with self._lock:
@@ -48,7 +48,7 @@ class Credentials:
         return "Basic " + base64.b64encode(f"{self._user}:{token}".encode()).decode()
 
     def reload(self) -> bool:
-        """Read the token again; True if it is another one now. Raises ``errors.Mistake``; the old one is kept then."""
+        """Read the token again, and return True if it has changed. Raises ``errors.Mistake`` and keeps the old one."""
         if self._read is None:
             return False
         fresh = self._read()
@@ -59,36 +59,36 @@ class Credentials:
         return changed
 
     def renew(self, refused: str) -> None:
-        """Say that there is no other header than *refused*: a token that somebody made is good or it is not."""
+        """Return None: unlike OAuth, a fixed token has no other header than *refused*."""
 
 
 def unreadable(mistake: Mistake) -> Fault:
-    """The token cannot be read: that is the account's trouble, and no file's."""
+    """Return the fault of an unreadable token, which concerns the account and no single file."""
     return Fault(Scope.ACCOUNT, "token", f"the token cannot be read: {mistake}", cure=Cure.PROBE)
 
 
-# Atlassian's gateway: the one address of a site on Jira Cloud at which tokens with scopes are good.
-# At the site's own address they draw the same 401 as a token that has ended (Atlassian, "Manage API tokens").
+# Atlassian's gateway: the only address of a Jira Cloud site that accepts tokens with scopes. The site's own address answers
+# them with the same 401 as an expired token (Atlassian, "Manage API tokens").
 
 ADDRESS = "https://api.atlassian.com/ex/jira/"
 _CLOUD_ID = re.compile(r"[0-9A-Fa-f-]{8,64}")
 
 
 def may_be_needed(url: str, kind: str) -> bool:
-    """Whether a 401 from the site at *url* may only mean that the token belongs to the gateway."""
+    """Return True if a 401 from the site at *url* may only mean that the token belongs to the gateway."""
     host = urllib.parse.urlsplit(url).hostname or ""
     return kind in ("basic", "oauth2") and host.endswith(".atlassian.net")
 
 
 def address(answer: Exchange) -> str | None:
-    """The site's address at the gateway, from its ``_edge/tenant_info``; None where that does not tell."""
+    """Return the site's address at the gateway from its ``_edge/tenant_info``, or None."""
     told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
     cloud_id = told.get("cloudId") if isinstance(told, dict) else None
     return ADDRESS + cloud_id if isinstance(cloud_id, str) and _CLOUD_ID.fullmatch(cloud_id) else None
 
 
 def hint(kind: str, where: str) -> str:
-    """Say at which address the token may be good."""
+    """Return a hint at the address that may accept the token."""
     if kind == "oauth2":
-        return f'access tokens of OAuth are good only at jira.url = "{where}"'
-    return f'if it is an API token with scopes, it is good only at jira.url = "{where}"'
+        return f'OAuth access tokens work only with jira.url = "{where}"'
+    return f'an API token with scopes works only with jira.url = "{where}"'

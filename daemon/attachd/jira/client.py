@@ -1,4 +1,4 @@
-"""The calls of Jira's REST API that we make, each returning what it came to; nothing is judged here.
+"""The calls of Jira's REST API. Each returns its exchange; other modules judge it.
 
 Cloud has them under ``/rest/api/3``, Data Center under ``/rest/api/2`` only; a base path of the site (``/jira``,
 ``/ex/jira/{cloudId}``) is kept.
@@ -25,7 +25,7 @@ from attachd.jira.oauth import Identity
 from attachd.jira.reply import Broken, Exchange, Reply, Stage, legible
 from attachd.model import Fault
 
-#: Exceptions that prove that nothing was sent (docs/design/delivery.md, "could not connect").
+#: Exceptions that prove that nothing was sent (docs/design/delivery.md).
 _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -34,7 +34,7 @@ _NEVER_SENT = (
     httpx.UnsupportedProtocol,
     httpx.InvalidURL,
 )
-#: What OpenSSL calls a certificate that one of both sides did not accept (or, in an alert, did not get).
+#: How OpenSSL names a certificate that one side refused (or, in an alert, missed).
 _CERTIFICATE = re.compile("CERTIFICATE|UNKNOWN_CA")
 
 
@@ -53,21 +53,20 @@ class Client:
         self._http = transport.client(wire, user_agent)
 
     def close(self) -> None:
-        """Close the connection."""
         self._http.close()
 
     def upload(self, version: str, issue: str, body: multipart.Body, reply_seconds: float) -> Exchange:
-        """``POST issue/{key}/attachments``; *reply_seconds* is what the reply may take after the last byte."""
+        """``POST issue/{key}/attachments``; *reply_seconds* is the time for the reply after the last byte."""
         headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
         url = f"{self._url}/rest/api/{version}/issue/{quote(issue, safe='')}/attachments"
         return self._exchange("POST", url, reply_seconds, headers=headers, body=body)
 
     def listing(self, version: str, issue: str) -> Exchange:
-        """``GET issue/{key}?fields=attachment``: whether the issue is there, its key now, and what it holds."""
+        """``GET issue/{key}?fields=attachment``: whether the issue exists, its present key, and its attachments."""
         return self._field(version, issue, "attachment")
 
     def issue(self, version: str, issue: str) -> Exchange:
-        """``GET issue/{key}?fields=summary``: what people call it, and its key now."""
+        """``GET issue/{key}?fields=summary``: its summary and its present key."""
         return self._field(version, issue, "summary")
 
     def permissions(self, version: str, *, project: str = "", issue: str = "") -> Exchange:
@@ -80,7 +79,7 @@ class Client:
         return self._exchange("GET", f"{self._url}/rest/api/{version}/mypermissions?{asked}", self._timeouts.reply)
 
     def certificate(self) -> Mapping[str, Any] | None:
-        """What the site shows for itself, as ``ssl.SSLSocket.getpeercert`` has it; None without TLS, or an answer."""
+        """Return the site's certificate as ``ssl.SSLSocket.getpeercert`` does; None without TLS or an answer."""
         try:
             self._deadline.start(self._timeouts.reply)
             url = f"{self._url}/rest/api/2/serverInfo"
@@ -93,11 +92,11 @@ class Client:
             self._deadline.clear()
 
     def myself(self, version: str) -> Exchange:
-        """``GET myself``: the only call that is never anonymous, so that 401 means the credentials are bad."""
+        """``GET myself``: the only call that is never anonymous, so that 401 means wrong credentials."""
         return self._exchange("GET", f"{self._url}/rest/api/{version}/myself", self._timeouts.reply)
 
     def server_info(self, version: str = "2") -> Exchange:
-        """``GET serverInfo``: Cloud or not, and its clock; answers anybody. Version 2 is there on both."""
+        """``GET serverInfo``: Cloud or not, and its clock. It needs no credentials. Both kinds have version 2."""
         return self._exchange("GET", f"{self._url}/rest/api/{version}/serverInfo", self._timeouts.reply)
 
     def attachment_meta(self, version: str) -> Exchange:
@@ -121,12 +120,12 @@ class Client:
         return self._exchange("POST", url, self._timeouts.reply, headers=headers, content=content)
 
     def comments(self, issue: str) -> Exchange:
-        """``GET issue/{key}/comment``: the last comments, the newest first."""
+        """``GET issue/{key}/comment``: the latest comments, newest first."""
         url = f"{self._url}/rest/api/2/issue/{quote(issue, safe='')}/comment?orderBy=-created&maxResults=100"
         return self._exchange("GET", url, self._timeouts.reply)
 
     def tenant_info(self) -> Exchange:
-        """``GET _edge/tenant_info`` of a site on Jira Cloud: its cloud id; answers anybody."""
+        """``GET _edge/tenant_info`` of a site on Jira Cloud: its cloud id. It needs no credentials."""
         return self._exchange("GET", f"{self._url}/_edge/tenant_info", self._timeouts.reply)
 
     def grant(self, form: Mapping[str, str]) -> Exchange:
@@ -138,7 +137,7 @@ class Client:
     def content(
         self, version: str, attachment: Attachment, reply_seconds: float, stopping: threading.Event | None = None
     ) -> Content:
-        """Read what Jira holds under an attachment, in pieces, and return its SHA-256 or why it cannot be had.
+        """Read the content of an attachment in pieces, and return its SHA-256, or why it cannot be read.
 
         Ends early once the service is *stopping*.
 
@@ -188,9 +187,9 @@ class Client:
         self, method: str, url: str, reply_seconds: float, *, headers: Mapping[str, str] | None = None,
         body: multipart.Body | None = None, content: bytes | None = None,
     ) -> Exchange:  # fmt: skip
-        """Make one request, and once more where another access token may help.
+        """Make one request, and repeat it once if another access token may help.
 
-        What the world answers is returned; ``errors.Mistake`` of the token and bugs are raised.
+        Returns what the network and Jira answer. Raises ``errors.Mistake`` for an unreadable token.
         """
         authorization = self._credentials.header()
         if isinstance(authorization, Fault):
@@ -210,7 +209,7 @@ class Client:
         self, method: str, url: str, reply_seconds: float, headers: Mapping[str, str], body: multipart.Body | None,
         content: bytes | None,
     ) -> Exchange:  # fmt: skip
-        # All that is read before a body begins is a proxy's answer to CONNECT.
+        # Everything read before the body begins is a proxy's answer to CONNECT.
         self._deadline.start(reply_seconds if body is None else self._timeouts.connect)
         sent = _marked(body, self._deadline, reply_seconds) if body else content
         try:
@@ -233,7 +232,7 @@ class Client:
         limits = httpx.Timeout(
             connect=self._timeouts.connect, write=self._timeouts.stall, read=reply_seconds, pool=self._timeouts.connect
         )
-        # A session that Jira begins would outlive the token that it was begun with: the account would look alive.
+        # A session cookie would outlive its token, and a dead account would look alive.
         self._http.cookies.clear()
         try:
             request = self._http.build_request(method, url, headers=headers, content=content, timeout=limits)
@@ -248,15 +247,15 @@ def _signed(headers: Mapping[str, str], authorization: str | None) -> Mapping[st
 
 
 def _unsigned(fault: Fault) -> Broken:
-    """Nothing was sent, or what was sent was declined with a 401, which stores nothing: there is no access token."""
+    """Return the outcome without an access token: nothing was sent, or only a request that a 401 refused."""
     return Broken(Stage.CONNECTING, fault.reason, fault=fault)
 
 
 def _unaccepted(outcome: Exchange, body: multipart.Body | None) -> bool:
-    """Whether Jira did not take us for who we are, and nothing was stored, so that the request may be made again.
+    """Return True if Jira did not accept the credentials and stored nothing, so that the request may be repeated.
 
-    An anonymous caller is told that the issue is not there. Whether that is so is asked again too, but not an upload:
-    of that only a 401 proves that nothing was stored.
+    Jira tells an anonymous caller that an issue does not exist, so such a question is repeated too. An upload is not:
+    only a 401 proves that nothing was stored.
     """
     if not isinstance(outcome, Reply) or verdict.denied_login(outcome):
         return False
@@ -264,13 +263,13 @@ def _unaccepted(outcome: Exchange, body: multipart.Body | None) -> bool:
 
 
 def _marked(body: multipart.Body, deadline: transport.Deadline, reply_seconds: float) -> Iterator[bytes]:
-    """Pass the body on; the reply's time begins when it is first read for, be it that the body's end was never taken."""
+    """Pass the body on. The time for the reply begins at its first read, even if the body was not read to its end."""
     deadline.arm(reply_seconds)
     yield from body
 
 
 def _read(response: httpx.Response, body: multipart.Body | None) -> Reply:
-    """Read the answer's body as far as it comes: the status line alone already decides most."""
+    """Read the answer's body as far as it arrives. The status line alone decides most cases."""
     chunks: list[bytes] = []
     size, whole = 0, True
     try:
@@ -288,7 +287,7 @@ def _read(response: httpx.Response, body: multipart.Body | None) -> Reply:
 
 
 def _broken(error: Exception, body: multipart.Body | None) -> Broken:
-    """Say how far a request came. httpx's class alone does not tell: a ReadError comes with and without a commit."""
+    """Return how far a request came. The exception alone does not tell: a ReadError may come before or after a commit."""
     text = legible(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     return Broken(_stage(error, body), text, certificate=_is_certificate(error),
                   timed_out=isinstance(error, httpx.TimeoutException))  # fmt: skip
@@ -301,7 +300,7 @@ def _stage(error: Exception, body: multipart.Body | None) -> Stage:
 
 
 def _is_certificate(error: BaseException | None) -> bool:
-    """Whether one side did not accept the other's certificate. Other errors of TLS are those of any connection."""
+    """Return True if one side refused the other's certificate. Other TLS errors are like those of any connection."""
     while error is not None:
         if isinstance(error, ssl.SSLError) and _CERTIFICATE.search(error.reason or ""):
             return True

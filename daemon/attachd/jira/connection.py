@@ -1,4 +1,4 @@
-"""Connections to Jira as the configuration describes them, and questions that are asked again where no answer came."""
+"""Connections to Jira as the configuration describes them, and questions that are repeated while no answer comes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attachd.jira import auth, client, oauth, transport
 from attachd.jira.reply import Broken, Exchange, Reply, Stage
 
 USER_AGENT = f"attachd/{__version__}"
-#: How long the reply to a question without a file may take, where the configuration gives uploads more.
+#: The most time for the reply to a question, in seconds, even if the configuration gives uploads more.
 QUESTION_SECONDS = 30.0
 #: Sends no credentials at all.
 NOBODY = auth.Credentials("anonymous", "", None)
@@ -43,27 +43,29 @@ def _client(
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
-    """The TLS context that all clients share. Raises ``errors.Mistake`` where the configured files cannot be used."""
+    """Return the TLS context that all clients share. Raises ``errors.Mistake`` if the configured files are unusable."""
     jira = config.jira
     files = (jira.ca_file, jira.client_cert_file, jira.client_key_file)
     try:
         return transport.Tls(*(str(file) if file else None for file in files)).context()
     except (OSError, ssl.SSLError) as error:
         where = "jira.client_cert_file" if jira.client_cert_file else "jira.ca_file"
-        raise Mistake(Problem(where, f"cannot be used: {error}.", "It must hold certificates in PEM form.")) from error
+        raise Mistake(
+            Problem(where, f"cannot be used: {error}.", "It must contain certificates in PEM format.")
+        ) from error
 
 
 class Stopped(Exception):
-    """The service is stopping: the call gives up between two tries."""
+    """The service is stopping: the call gives up between two attempts."""
 
 
-def asked(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
-    """Ask Jira something harmless, up to three times where no answer came. Raises ``Stopped``."""
-    return _tries(call, lambda outcome: _broke(outcome) or _overloaded(outcome), 3, stopping)
+def ask(call: Callable[[], Exchange], stopping: threading.Event | None = None) -> Exchange:
+    """Ask Jira something harmless, up to three times while no answer comes. Raises ``Stopped`` once *stopping* is set."""
+    return _tries(call, lambda outcome: _broke(outcome) or _overloaded(outcome), 3, stopping or threading.Event())
 
 
-def connected(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
-    """Send a file, a second time only where no connection came about and so nothing was sent."""
+def send(call: Callable[[], Exchange], stopping: threading.Event) -> Exchange:
+    """Send a file, and a second time only if no connection was made, because nothing was sent then."""
     try:
         return _tries(call, lambda outcome: _broke(outcome) and outcome.stage is Stage.CONNECTING, 2, stopping)
     except Stopped:
@@ -71,7 +73,7 @@ def connected(call: Callable[[], Exchange], stopping: threading.Event) -> Exchan
 
 
 def _broke(outcome: Exchange) -> TypeGuard[Broken]:
-    """Whether the network failed; not where there is no access token, since asking for one again at once is no help."""
+    """Return True if the network failed. Without an access token, asking again at once does not help."""
     return isinstance(outcome, Broken) and outcome.fault is None
 
 

@@ -1,4 +1,4 @@
-"""What an attachment contains, as far as Jira lets us read it."""
+"""What is known of an attachment's content, if Jira shows it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from attachd.jira.reply import Reply
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """It was read whole; *sha256* is its checksum."""
+    """The content was read completely; *sha256* is its checksum."""
 
     sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Our credentials do not open it, and asking again will not change that soon.
+    """The credentials do not open the content, and asking again will not help soon.
 
     ``everywhere``: that is so for every attachment of the site, as where only browsers that logged in are served.
     """
@@ -28,14 +28,14 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """No answer that says anything: an outage, a limit. It is worth asking again."""
+    """An outage or a limit, so it is worth asking again."""
 
     reason: str
 
 
 Content = Digest | Unreadable | NotYet
 
-#: Statuses that pass: a time-out, a rate limit. Those of 500 and above pass too.
+#: Temporary statuses: a timeout, a rate limit. Those of 500 and above are temporary too.
 _PASSING = (408, 425, 429)
 
 
@@ -52,7 +52,7 @@ def withheld(reply: Reply, *, cloud: bool) -> Content:
         return Unreadable(f"{said} and did not accept the account", everywhere=True)
     if 300 <= reply.status < 400:
         return Unreadable(f"{said}, a redirect to a login", everywhere=True)
-    # A 404 may be about this one alone: it may have been deleted since it was listed.
+    # A 404 may concern only this attachment, which may have been deleted since.
     return Unreadable(said, everywhere=reply.status != 404)
 
 

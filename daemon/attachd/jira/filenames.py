@@ -1,4 +1,4 @@
-"""The names under which files are attached: such as Jira stores unchanged, so that they are recognised afterwards.
+"""The names of attached files: names that Jira stores unchanged, so that attachd recognises them afterwards.
 
 What Jira declines, trims or decodes is in Apache Commons FileUpload (``ParameterParser``) and in the list of characters
 that classic Jira forbids; a name beyond a part header's 512 bytes is refused (CVE-2025-48976).
@@ -13,16 +13,16 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-#: Bytes of a stored name in UTF-8.
+#: The longest stored name, in bytes of UTF-8.
 LONGEST = 240
 
-#: Bytes of the longest ending that is kept when a name is shortened; what is longer is no extension.
+#: The longest extension that a shortened name keeps, in bytes.
 _LONGEST_EXTENSION = 32
 
-#: Bytes of the checksum in a name that was cut.
+#: The length of the checksum in a shortened name, in bytes.
 _MARK_BYTES = 5
 
-#: What a file is called whose own name comes to nothing.
+#: The name of a file whose own name has no usable character.
 UNNAMED = "unnamed"
 
 #: Forbidden by Jira; C0, DEL, C1; line and paragraph separator; bidirectional controls (UAX #9), which disguise
@@ -31,10 +31,10 @@ _UNWANTED = re.compile(
     '["\\\\/:?*<>|\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]'
 )
 
-#: Trimmed like white space: it is as invisible, and some trim it.
+#: Trimmed like white space, because it is invisible and some programs trim it.
 _INVISIBLE = "\u200b\ufeff"
 
-#: Belongs to the character before it: marks, joiners and variation selectors (Cf, Mn), skin tones.
+#: Characters that belong to the one before: marks, joiners and variation selectors (Cf, Mn), skin tones.
 _EXTENDING = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
 
 
@@ -80,7 +80,7 @@ def _text(name: bytes) -> str:
 
 
 def _trimmed(name: str) -> str:
-    """Strip both ends; what is then empty, or a path in its own right, gets a name."""
+    """Strip both ends. Replace an empty result or a special path."""
     while name != (stripped := name.strip().strip(_INVISIBLE)):
         name = stripped
     return name if name.strip(".") else UNNAMED

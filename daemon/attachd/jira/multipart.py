@@ -1,4 +1,4 @@
-"""The body of an upload: multipart/form-data as Jira reads it, of a true length, from descriptors that are held.
+"""The body of an upload: multipart/form-data as Jira reads it, with its exact length, from open descriptors.
 
 Written by ourselves for three reasons: Jira wants a Content-Length (chunked bodies draw 411), the file name as raw UTF-8
 without ``filename*`` (500 on Data Center), and only who makes the body knows whether its closing boundary was ever
@@ -21,20 +21,19 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 
-# SHA-256 beside the sending of a large file: both take about as long, and each can have a processor of its own.
+# SHA-256 while sending a large file: both take about as long, and each can use its own processor.
 
 
 class Beside:
-    """Digests one file after the other in a thread, which is at most one piece behind; hashlib lets others run meanwhile."""
+    """Digests one file after the other in a thread that is at most one piece behind. hashlib releases the GIL."""
 
     def __init__(self) -> None:
-        """Start no thread before there is something to digest."""
+        # The thread starts with the first piece.
         self._digest = hashlib.sha256()
         self._pool: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
 
     def __enter__(self) -> Self:
-        """Digest until the context ends."""
         return self
 
     def __exit__(
@@ -47,9 +46,9 @@ class Beside:
             self._pool.shutdown(wait=False)
 
     def update(self, piece: bytes) -> None:
-        """Digest *piece* as well; returns at once, or when the piece before it is done."""
+        """Digest *piece* too. Returns at once, or when the previous piece is done."""
         if self._pool is None:
-            # Only who sends large files needs it.
+            # Only large files need it.
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="digest")
@@ -57,11 +56,11 @@ class Beside:
         try:
             self._last = self._pool.submit(self._digest.update, piece)
         except RuntimeError:
-            # No thread can be started (a limit of processes, or the end of the program): one after the other, then.
+            # No thread can start (a process limit, or the end of the program), so digest here.
             self._digest.update(piece)
 
     def conclude(self) -> bytes:
-        """The SHA-256 of all that was given since the last conclusion."""
+        """Return the SHA-256 of everything since the last call."""
         self._wait()
         digest, self._digest, self._last = self._digest.digest(), hashlib.sha256(), None
         return digest
@@ -71,27 +70,27 @@ class Beside:
             self._last.result()
 
 
-#: Bodies up to this many bytes are made as one buffer, checksums first.
+#: Up to this size, in bytes, a body is one buffer, and its checksums are known first.
 BUFFERED_BYTES = 4 * 1024 * 1024
-#: What is read at once from a larger file, digested and sent; smaller pieces cost more for being handed over.
+#: The piece of a larger file that is read, digested and sent at once, in bytes; smaller pieces cost more.
 READ_BYTES = 512 * 1024
 
 _UNKNOWN = "application/octet-stream"
-#: What ``mimetypes`` calls an encoding is what the bytes are: nobody unpacks them on the way.
+#: The types of compressed files, which ``mimetypes`` calls encodings.
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
 class Changed(Exception):
-    """The file is no longer what was claimed: it shrank, grew or was written to while it was being sent."""
+    """The file shrank, grew or was written during the upload."""
 
 
 class Cut(Exception):
-    """It may not be sent on: what was sent so far ends before its closing boundary, and so was not delivered."""
+    """The upload must stop. It has no closing boundary yet, so Jira stores nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a body: an open descriptor, the stored name, and what was claimed of it."""
+    """One file of a body: an open descriptor, the stored name, and the status at the claim."""
 
     descriptor: int
     name: str
@@ -101,7 +100,7 @@ class Part:
 
 
 class Body:
-    """Parts as a request body; each ``iter`` makes it anew from byte 0.
+    """Parts as a request body; each ``iter`` begins again at byte 0.
 
     ``length`` is the exact Content-Length. ``begun`` is true once anything of it was asked for, ``exhausted`` once a
     closing boundary may have been handed over (for one buffer: with the first write). ``checksums`` holds the SHA-256 of
@@ -143,17 +142,17 @@ class Body:
 
     @property
     def content_type(self) -> str:
-        """The header that goes with it."""
+        """The value of the Content-Type header."""
         return f"multipart/form-data; boundary={self.boundary}"
 
     @property
     def buffered(self) -> bool:
-        """Whether the body is one buffer, so that its checksums are known before anything is sent."""
+        """True if the body is one buffer, so that its checksums are known before the upload."""
         return self._buffer is not None
 
     @property
     def handed_over(self) -> bool:
-        """Whether the connection took all of it, and did not leave off because an answer was there."""
+        """True if the connection took the whole body, and did not stop for an early answer."""
         return self.sent == self.length
 
     def __iter__(self) -> Iterator[bytes]:
@@ -179,7 +178,7 @@ class Body:
                 for chunk in read_claimed(part, self._read_bytes):
                     self._pay(len(chunk))
                     if self._cut():
-                        raise Cut("the service was stopped while the file was being sent")
+                        raise Cut("the service stopped during the upload")
                     self._permit()
                     digest.update(chunk)
                     yield chunk
@@ -209,8 +208,8 @@ class Body:
 
 
 def content_type(name: str) -> str:
-    """Guess from a file's name what it is, as it is: a compressed text is no text."""
-    # Two endings tell everything (.tar.gz); the whole name would be read as a URL, which one that begins "data:" may be.
+    """Guess the type of a file from its name. A compressed text is not a text."""
+    # Two extensions are enough (.tar.gz). ``mimetypes`` would read the whole name as a URL, for example "data:...".
     stem, *endings = name.rsplit(".", 2)
     return _of_endings(".".join(["file" if stem else "", *endings]))
 
@@ -222,26 +221,26 @@ def _of_endings(name: str) -> str:
 
 
 def read_claimed(part: Part, read_bytes: int = READ_BYTES) -> Iterator[bytes]:
-    """Read exactly the claimed size from byte 0, whatever the file has become. Raises ``Changed`` where it is shorter."""
+    """Read exactly the claimed size from byte 0, even if the file has grown. Raises ``Changed`` if it is shorter."""
     position = 0
     while position < part.size:
         chunk = os.pread(part.descriptor, min(read_bytes, part.size - position), position)
         if not chunk:
-            raise Changed(f"it has shrunk to {position} bytes while {part.size} were being sent")
+            raise Changed(f"it shrank from {part.size} to {position} bytes during the upload")
         position += len(chunk)
         yield chunk
 
 
 def assert_unchanged(part: Part, sha256: bytes) -> None:
-    """Raise ``Changed`` if the open file is not what was claimed any more, or not what was read of it (*sha256*).
+    """Raise ``Changed`` if the open file no longer matches the claim or its checksum (*sha256*).
 
     Where only ctime changed it is read once more: that is a new mode or name, or a write whose time was put back.
     """
     now = os.fstat(part.descriptor)
     if (now.st_size, now.st_mtime_ns) != (part.size, part.mtime_ns):
-        raise Changed("it was written to while it was being sent")
+        raise Changed("it was changed during the upload")
     if now.st_ctime_ns != part.ctime_ns and _sha256(part) != sha256:
-        raise Changed("it was written to while it was being sent, and its time put back")
+        raise Changed("it was changed during the upload, and its time was set back")
 
 
 def checksum(part: Part) -> bytes:

@@ -1,9 +1,9 @@
-"""OAuth 2.0: an access token that is replaced ahead of its end, and the refresh token that dies with each use.
+"""OAuth 2.0: an access token that is replaced before it expires, and a refresh token that each use replaces.
 
-A refresh kills the token that it was made with. So the new one is on disk, synchronised, before the access token that
-came with it is used, and only one process asks at a time. If we die between the endpoint's answer and the disk, the new
-token is lost: the next refresh draws ``invalid_grant``, and the pause says that a new one has to be configured. That one
-wins over what is on disk, of which is known which configured one it descends from.
+A refresh invalidates the refresh token that it uses. So attachd writes the new one to disk, synchronised, before it uses the
+access token, and only one process asks at a time. If attachd dies between the endpoint's answer and the disk, the new token
+is lost. The next refresh gets ``invalid_grant``, and the pause asks for a new token in the configuration. A new configured
+token wins over the one on disk, which is stored with a digest of the configured token that it descends from.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from attachd.jira.rate_limits import retry_after
 from attachd.jira.reply import Broken, Exchange, Reply, legible
 from attachd.model import Cure, Fault, Scope
 
-# What is asked of a token endpoint, and what its answer means (RFC 6749). Nothing here sends anything.
-# Secrets go into the body of the request, never into its address, and never into the words that are told: some
-# servers repeat in an error what they were asked with.
+# The request to a token endpoint, and the meaning of its answer (RFC 6749). Nothing here sends anything.
+# Secrets go into the body of the request, never into its address or into a message, because some servers repeat them in
+# an error.
 
-#: How long an access token counts as good where the endpoint does not say; a 401 tells if it was less.
+#: The lifetime of an access token if the endpoint does not say, in seconds. A 401 shows if it was shorter.
 USUAL_SECONDS = 3600.0
 #: How long before its end an access token is replaced, so that no request begins with one that is just ending.
 MARGIN_SECONDS = 120.0
-#: What fits into a header as it is (RFC 6750, 2.1, and what servers really give).
+#: Texts that fit into a header as they are (RFC 6750, 2.1, and what servers really send).
 _TOKEN = re.compile(r"[!-~]+")
 _MASK = "********"
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """As which application tokens are asked for, and where."""
+    """The OAuth application, and its token endpoint."""
 
     token_url: str
     client_id: str
@@ -47,14 +47,14 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What the configured sources hold. Without a refresh token the application acts for itself (client credentials)."""
+    """The secrets of the configured sources. Without a refresh token the application acts for itself (client credentials)."""
 
     client_secret: str = field(repr=False)
     refresh_token: str | None = field(repr=False, default=None)
 
     @property
     def all(self) -> list[str]:
-        """Every secret of them."""
+        """Every secret here."""
         return [key for key in (self.client_secret, self.refresh_token) if key]
 
 
@@ -68,7 +68,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """An access token, for how many seconds it is good, and the refresh token that is good from now on, if there is one."""
+    """An access token with its lifetime in seconds, and the next refresh token, if there is one."""
 
     access: str = field(repr=False)
     seconds: float
@@ -76,12 +76,12 @@ class Granted:
 
 
 def digest(seed: str) -> str:
-    """What is remembered of a configured refresh token: enough to see that another one was put there, and no more."""
+    """Return a digest of a configured refresh token, to notice a new one."""
     return hashlib.sha256(b"attachd refresh token\0" + seed.encode()).hexdigest()
 
 
 def current(seed: str, kept: Kept | None) -> str:
-    """The refresh token to use: what the configured one has become; or itself, where somebody put another one there."""
+    """Return the refresh token to use: the successor of the configured one, or the configured one if it is new."""
     return kept.token if kept is not None and kept.seed == digest(seed) else seed
 
 
@@ -95,7 +95,7 @@ def form(application: Application, secret: str, refresh: str | None) -> dict[str
 
 
 def good_seconds(granted: Granted) -> float:
-    """How long an access token is used: less than it is good, and never less than half of that."""
+    """Return how long to use an access token: shorter than its lifetime, and at least half of it."""
     return max(granted.seconds - MARGIN_SECONDS, granted.seconds / 2)
 
 
@@ -113,14 +113,14 @@ def read(outcome: Exchange, application: Application, secrets: Iterable[str]) ->
 def _read(outcome: Exchange, application: Application) -> Granted | Fault:
     where = application.token_url
     if isinstance(outcome, Broken):
-        remedy = "check jira.ca_file and the machine's clock" if outcome.certificate else "it is tried again"
+        remedy = "check jira.ca_file and the machine's clock" if outcome.certificate else "attachd tries again"
         return _fault("token-unreachable", f"the token endpoint {where} cannot be reached ({outcome.error}); {remedy}")
     answer = outcome.json if isinstance(outcome.json, dict) else {}
     if outcome.status == 200:
         granted = _granted(answer)
         return granted or _fault("token-endpoint", f"{where} answers 200 without an access token; {_CHECK_URL}")
     if outcome.status == 429 or outcome.status >= 500:
-        reason = f"the token endpoint {where} answers {outcome.status}; it is tried again"
+        reason = f"the token endpoint {where} answers {outcome.status}; attachd tries again"
         return _fault("token-unreachable", reason, retry_after(outcome))
     if 300 <= outcome.status < 400:
         to = legible(outcome.header("location"), 200) or "nowhere"
@@ -141,10 +141,10 @@ def _granted(answer: dict[str, Any]) -> Granted | None:
     return Granted(access, _seconds(answer.get("expires_in")), refresh if usable else None)
 
 
-def _seconds(told: Any) -> float:
-    """Some servers write the number as a text."""
+def _seconds(given: Any) -> float:
+    """Return a number, which some servers write as a text."""
     try:
-        seconds = float(told)
+        seconds = float(given)
     except (TypeError, ValueError, OverflowError):
         return USUAL_SECONDS
     return seconds if math.isfinite(seconds) and seconds > 0 else USUAL_SECONDS
@@ -153,14 +153,14 @@ def _seconds(told: Any) -> float:
 #: What to do about each error of RFC 6749, 5.2, and about ``access_denied``, which is Atlassian's for a wrong client.
 _REMEDIES = {
     "invalid_grant": (
-        "the refresh token is not good any more; authorise the application anew, and put the new refresh token "
-        "where jira.auth.token says: it is taken up without a restart"
+        "the refresh token is no longer valid; authorise the application again, and put the new refresh token "
+        "where jira.auth.token says; no restart is needed"
     ),
-    "invalid_client": "the client is not accepted; check jira.auth.client_id, and put the right secret where "
-    "jira.auth.client_secret says: it is taken up without a restart",
-    "unauthorized_client": "the application may not get tokens in this way, or the refresh token is another "
-    "application's; check jira.auth.client_id, and put new secrets where client_secret and token say",
-    "invalid_scope": "the scope is not granted; check jira.auth.scope and what the application may do",
+    "invalid_client": "the endpoint does not accept the client; check jira.auth.client_id, and put the right secret where "
+    "jira.auth.client_secret says; no restart is needed",
+    "unauthorized_client": "the application may not request tokens in this way, or the refresh token belongs to another "
+    "application; check jira.auth.client_id, and put new secrets where client_secret and token say",
+    "invalid_scope": "the endpoint does not grant the scope; check jira.auth.scope and the scopes of the application",
 }
 _REMEDIES["access_denied"] = _REMEDIES["invalid_client"]
 
@@ -176,24 +176,24 @@ def _declined(reply: Reply, answer: dict[str, Any], where: str) -> Fault:
 
 
 def _fault(kind: str, reason: str, wait: float | None = None) -> Fault:
-    """No access token is the account's trouble and no file's: nothing moves, and each probe asks again."""
+    """Return the fault of a missing access token, which concerns the account: uploads stop, and each probe asks again."""
     return Fault(Scope.ACCOUNT, kind, reason, wait=wait, cure=Cure.PROBE)
 
 
 class Safe(Protocol):
-    """Where the refresh token survives this process. Everything raises ``OSError`` where the disk does not play along."""
+    """Keeps the refresh token beyond this process. Every method raises ``OSError`` if the disk fails."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold off every other process that would ask for a token."""
+        """Exclude other processes that would request a token."""
 
     def read(self) -> Kept | None:
-        """What was written last; None if nothing was."""
+        """Return what was written last, or None."""
 
     def make_room(self) -> None:
-        """Make sure that ``write`` will find room: after the answer it would be too late."""
+        """Reserve space for ``write``, because after the answer it would be too late."""
 
     def write(self, kept: Kept) -> None:
-        """Replace it as a whole; durable when this returns."""
+        """Replace the token completely and durably."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class _Access:
 
 
 class OAuth:
-    """The ``Authorization`` header's value from a token endpoint; shared by all workers, of whom one at a time asks."""
+    """The ``Authorization`` header's value from a token endpoint; shared by all workers, one of which asks at a time."""
 
     anonymous = False
 
@@ -226,11 +226,11 @@ class OAuth:
 
     @property
     def generation(self) -> int:
-        """How many access tokens there have been: what was answered to an earlier one may have been due to that."""
+        """The number of access tokens so far: an answer to an earlier one may be due to that token."""
         return self._generation
 
     def header(self) -> str | Fault:
-        """The header's value, from a new access token where the last one is about to end; or why there is none."""
+        """Return the header's value, with a new access token if the last one expires soon; or why there is none."""
         asked = self._asked_for
         with self._lock:
             if self._access is not None and self._boot() < self._access.until:
@@ -238,7 +238,7 @@ class OAuth:
             return self._renewed(asked)
 
     def renew(self, refused: str) -> str | Fault:
-        """The header to use instead of *refused*, which drew a 401: another worker may have fetched it meanwhile."""
+        """Return the header to use after a 401 for *refused*. Another worker may have fetched it meanwhile."""
         asked = self._asked_for
         with self._lock:
             if self._access is not None and self._access.header != refused:
@@ -246,7 +246,7 @@ class OAuth:
             return self._renewed(asked)
 
     def reload(self) -> bool:
-        """Read what is configured again; True if it is something else now. Raises ``errors.Mistake``."""
+        """Read the secrets again, and return True if they have changed. Raises ``errors.Mistake``."""
         with self._lock:
             fresh = self._read()
             changed, self._keys = fresh != self._keys, fresh
@@ -255,7 +255,7 @@ class OAuth:
             return changed
 
     def _renewed(self, asked: int) -> str | Fault:
-        """Ask, unless somebody did since the count was *asked*: who waited meanwhile hears the same answer."""
+        """Request a token, unless another worker did so after *asked*; waiting workers get the same answer."""
         if self._failed is None or self._asked_for == asked:
             self._access, self._failed = None, None
             found = self._outcome()
@@ -283,20 +283,20 @@ class OAuth:
 
     def _fetched(self, keys: Keys) -> tuple[Granted, float] | Fault:
         if keys.refresh_token is None:
-            return self._asked(keys, None)
+            return self._request(keys, None)
         with self._safe.locked():
             return self._exchanged(keys, keys.refresh_token)
 
     def _exchanged(self, keys: Keys, seed: str) -> tuple[Granted, float] | Fault:
         if self._unwritten is not None:
-            # An earlier answer that could not be written: it alone knows the token that is good now.
+            # An earlier answer that could not be written contains the only valid token.
             self._safe.write(self._unwritten)
             self._unwritten = None
-        # Read anew each time: another process may have used the one that we knew.
+        # Read it every time: another process may have used the known one.
         refresh = current(seed, self._safe.read())
         self._hide(refresh)
         self._safe.make_room()
-        found = self._asked(keys, refresh)
+        found = self._request(keys, refresh)
         if isinstance(found, Fault) or found[0].refresh in (None, refresh):
             return found
         self._unwritten = Kept(found[0].refresh or "", digest(seed))
@@ -304,7 +304,7 @@ class OAuth:
         self._unwritten = None
         return found
 
-    def _asked(self, keys: Keys, refresh: str | None) -> tuple[Granted, float] | Fault:
+    def _request(self, keys: Keys, refresh: str | None) -> tuple[Granted, float] | Fault:
         began = self._boot()
         outcome = self._ask(form(self._application, keys.client_secret, refresh))
         found = read(outcome, self._application, [*keys.all, *([refresh] if refresh else [])])
@@ -319,11 +319,11 @@ class OAuth:
 def _unkept(error: OSError) -> Fault:
     where = f" ({error.filename})" if error.filename else ""
     reason = (
-        f"the refresh token cannot be kept in the state folder{where}: {error.strerror}; nothing is sent before it is "
-        "written: make room there, and check the folder's owner and mode"
+        f"the refresh token cannot be written to the state folder{where}: {error.strerror}; attachd sends nothing until "
+        "it is: make room there, and check the folder's owner and mode"
     )
     return Fault(Scope.ACCOUNT, "token-unkept", reason, cure=Cure.PROBE)
 
 
-#: Who we are to Jira.
+#: The credentials of a client.
 Identity = auth.Credentials | OAuth

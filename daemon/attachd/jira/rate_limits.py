@@ -1,4 +1,4 @@
-"""What Jira asks us to wait, read from its headers."""
+"""Reads from Jira's headers how long to wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attachd.jira.reply import Reply, parse_date
 
 
 def retry_after(reply: Reply) -> float | None:
-    """``Retry-After`` in seconds, from either form; None where there is none or it makes no sense.
+    """``Retry-After`` in seconds, from either form; None if it is missing or invalid.
 
     A date counts against the reply's own ``Date``, not against our clock. Headers that begin with ``Beta-`` are
     announcements and are never obeyed (Atlassian, "Rate limiting"); 0 is what Data Center says when tokens are left.
@@ -27,7 +27,7 @@ def retry_after(reply: Reply) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a reply says about the requests to come.
+    """What a reply says about the next requests.
 
     ``near``: Cloud says that less than a fifth of a limit is left. ``dry_seconds``: on Data Center no token of the
     account's bucket is left, and there is another after so many seconds.
@@ -37,7 +37,7 @@ class Pace:
     dry_seconds: float = 0.0
 
 
-#: A longer wait for the next token than this is left to the 429 that says so.
+#: The longest wait for the next token; for a longer one, a 429 gives the time.
 _LONGEST_DRY_SECONDS = 300.0
 
 

@@ -1,4 +1,4 @@
-"""What a request came to, before anybody judges it: a reply, or the place where it broke."""
+"""The outcome of a request before it is judged: a reply, or the stage at which it broke."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from attachd.model import Fault
 
-#: How many of a server's messages are repeated, and how many characters of each: they go into the journal and to people.
+#: How many messages of a server are kept, and how many characters of each.
 MESSAGES = 10
 MESSAGE_CHARACTERS = 500
 
@@ -34,12 +34,12 @@ class Reply:
     abandoned: bool = False
 
     def header(self, name: str) -> str:
-        """One header, "" where it is missing."""
+        """Return a header, or ""."""
         return self.headers.get(name.lower(), "")
 
     @property
     def json(self) -> Any:
-        """The body as JSON; None where it is none (an HTML page, cut, or empty although labelled JSON)."""
+        """The body as JSON; None if it is not JSON (an HTML page, or a cut or empty body)."""
         if not self.whole or len(self.body) == 0:
             return None
         try:
@@ -49,7 +49,7 @@ class Reply:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What Jira says in its own error shapes, each message once; empty where the answer is not Jira's JSON.
+        """What Jira says in its own error shapes, each message once; empty if the answer is not Jira's JSON.
 
         The shapes that occur are in Jira's REST documentation ("Status codes") and in what gateways answer.
         """
@@ -66,18 +66,18 @@ class Reply:
 
     @property
     def is_jira(self) -> bool:
-        """Whether the body is Jira's own error JSON, so that it was Jira that answered and not a proxy."""
+        """True if the body is Jira's own error JSON, so that Jira answered and not a proxy."""
         body = self.json
         return isinstance(body, dict) and bool(body.keys() & {"errorMessages", "errors", "errorMessage"})
 
     @property
     def is_page(self) -> bool:
-        """Whether it is a web page, whole or not: a login, or a proxy's error; never Jira's JSON."""
+        """True for a web page, complete or not: a login, or a proxy's error."""
         return "html" in self.header("content-type").lower() or self.body.lstrip()[:1] == b"<"
 
     @property
     def is_cut(self) -> bool:
-        """Whether its end is missing, and with it what would tell whether Jira spoke."""
+        """True if the end of the body is missing, so that nobody can tell whether Jira answered."""
         return not self.whole and not self.is_page
 
     @property
@@ -96,7 +96,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """No status line came. ``ours`` is set where the cause lies on this machine: the file changed or cannot be read.
+    """No status line arrived. ``ours`` is set if the cause is on this machine: the file changed or cannot be read.
 
     ``timed_out`` tells that nothing spoke against the connection but the time that it took.
     ``fault`` is set where nothing was sent because there is no access token to send it with.
@@ -114,7 +114,7 @@ Exchange = Reply | Broken
 
 
 def parse_date(text: str) -> float | None:
-    """Read an HTTP date; None where it is missing or none. One without a zone is in GMT too (RFC 9110, 5.6.7)."""
+    """Read an HTTP date; None if it is missing or invalid. Without a zone it is GMT too (RFC 9110, 5.6.7)."""
     try:
         moment = email.utils.parsedate_to_datetime(text) if text else None
         if moment is not None and moment.tzinfo is None:

@@ -1,21 +1,50 @@
-"""What Jira's answers say of the site: which API it speaks, who we are there, and its limits. Pure."""
+"""Which API a site speaks, who we are there, and its limits; read from Jira's answers. Only ``discover`` asks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from attachd.jira import attachments as jira_attachments
-from attachd.jira import rate_limits, verdict
+from attachd.jira import client, connection, rate_limits, verdict
 from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.model import Cure, Fault, Scope
+
+#: The version of the API that a configured ``jira.deployment`` means; none for ``auto``.
+CONFIGURED = {"cloud": "3", "datacenter": "2"}
+#: Asks Jira one question, as ``connection.ask`` does.
+Ask = Callable[[Callable[[], Exchange]], Exchange]
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Which API a site speaks ("3" on Cloud, else "2"), or why attachd cannot know; *answer* is the reply that says so."""
+
+    api: str | Fault
+    answer: Exchange
+
+
+def discover(asker: client.Client, known: str = "", ask: Ask = connection.ask) -> Discovery:
+    """Ask the site which API it speaks. *known* is the version if the configuration names it.
+
+    Both kinds of Jira answer at version 2. Where a proxy or gateway hides that path, version 3 is asked too. A site that
+    does not answer, that fails (5xx) or that asks attachd to wait (429) is not asked a second question.
+    """
+    answer = ask(lambda: asker.server_info(known or "2"))
+    api = deployment(answer)
+    hidden = isinstance(api, Fault) and isinstance(answer, Reply) and answer.status < 500 and answer.status != 429
+    if hidden and not known:
+        answer = ask(lambda: asker.server_info("3"))
+        api = deployment(answer)
+    return Discovery(api, answer)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``GET attachment/meta``: whether files may be attached at all, and the largest size (None: unknown).
 
-    ``twice``: two answers were heard, and this is what both of them allow.
+    ``twice``: this combines two answers.
     """
 
     enabled: bool
@@ -35,7 +64,7 @@ def deployment(outcome: Exchange) -> str | Fault:
 
 
 def pages(outcome: Exchange) -> str | None:
-    """Read from ``serverInfo`` where people see the site: not where its API is, if that is reached over a gateway or a proxy."""
+    """Read from ``serverInfo`` the address of the site for people, which may differ from that of its API."""
     answer = outcome.json if isinstance(outcome, Reply) and outcome.status == 200 else None
     base = answer.get("baseUrl") if isinstance(answer, dict) else None
     if not isinstance(base, str) or not base.isprintable() or " " in base:
@@ -44,7 +73,7 @@ def pages(outcome: Exchange) -> str | None:
 
 
 def who(outcome: Exchange) -> str | Fault:
-    """Read ``myself``: our account id there, or what is wrong."""
+    """Read ``myself``: the id of attachd's account, or what is wrong."""
     if isinstance(outcome, Broken):
         return verdict.unreachable(outcome)
     if outcome.status == 200 and not verdict.failed_login(outcome):
@@ -62,7 +91,7 @@ def _account(reply: Reply) -> Fault:
 
 
 def not_jira(reply: Reply) -> Fault:
-    """What an unexpected answer to a harmless question says about the world."""
+    """Return the fault that an unexpected answer to a harmless question shows."""
     if reply.status == 429:
         return verdict.throttled(reply, "")
     refused = reply.status == 401 or (reply.status == 403 and reply.is_jira)
@@ -79,13 +108,13 @@ def not_jira(reply: Reply) -> Fault:
 
 
 def wider(one: Limits, other: Limits) -> Limits:
-    """What two answers together do not deny. Pure."""
+    """Return the wider limits of two answers. Pure."""
     largest = None if one.largest is None or other.largest is None else max(one.largest, other.largest)
     return Limits(one.enabled or other.enabled, largest, max(one.at, other.at), twice=True)
 
 
 def limits(outcome: Exchange, boot: float) -> Limits | None:
-    """Read ``attachment/meta``; None where it tells nothing (it may be closed to us: that is no reason to wait)."""
+    """Read ``attachment/meta``; None if it says nothing, as for an account that may not read it."""
     answer: Any = outcome.json if isinstance(outcome, Reply) and outcome.status == 200 else None
     if not isinstance(answer, dict) or not isinstance(answer.get("enabled"), bool):
         return None

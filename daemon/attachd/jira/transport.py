@@ -1,4 +1,4 @@
-"""httpx, set up so that it does what a careful client needs, and the one place that knows its private parts.
+"""httpx with the limits that a careful client needs. Only this module uses its private parts.
 
 A client belongs to one thread: a shared one answers with spurious errors when threads outnumber its connections
 (httpcore issue 1110). The TLS context is shared, because making one costs more than a request.
@@ -17,21 +17,21 @@ from typing import Any
 import httpcore
 import httpx
 
-#: Below every server's idle limit (Tomcat 20 s, nginx 75 s): a connection that the server is just closing is not reused.
+#: Below the idle limit of every server (Tomcat 20 s, nginx 75 s), so that no closing connection is reused, in seconds.
 KEEPALIVE_SECONDS = 3.0
-#: No answer of Jira's that we read is larger: 2,000 attachments make about 2 MiB.
+#: The longest answer to read, in bytes: 2,000 attachments make about 2 MiB.
 REPLY_BYTES = 32 * 1024 * 1024
-#: What is sent between two looks for an answer. Over TLS one write has the stall time-out for so much.
+#: How many bytes to send before looking for an answer. Over TLS, the stall timeout applies to each such write.
 WRITE_BYTES = 256 * 1024
-#: More than this before the request is complete is an answer, whatever it looks like.
+#: More bytes than this before the request is complete are an answer, whatever they contain.
 INTERIM_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 
-#: 1xx but 101 is not the answer yet: the request goes on, and the answer comes after it (RFC 9110, 15.2).
+#: 1xx except 101 is interim: the answer follows (RFC 9110, 15.2).
 _INTERIM = rb"HTTP/1\.[01] 1(?!01)\d\d"
 _BEGINS_INTERIM = re.compile(_INTERIM)
 _WHOLE_INTERIM = re.compile(_INTERIM + rb"[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
-#: "HTTP/1.1 413": what must be there to tell.
+#: "HTTP/1.1 413": the shortest beginning that shows the status.
 _TELLING_BYTES = 12
 
 
@@ -61,27 +61,26 @@ class Tls:
 
 
 class Deadline:
-    """When what is read must be complete (``time.monotonic``)."""
+    """The time by which the reply must be complete (``time.monotonic``)."""
 
     def __init__(self) -> None:
-        """Start without one."""
         self._at: float | None = None
         self._armed: float | None = None
 
     def start(self, seconds: float) -> None:
-        """Give all reads together *seconds* from now."""
+        """Allow all reads together *seconds* from now."""
         self._at, self._armed = time.monotonic() + seconds, None
 
     def arm(self, seconds: float) -> None:
-        """Give all reads together *seconds* from the first one on: nothing is read before the last byte has left."""
+        """Allow all reads together *seconds* from the first read, which follows the last byte sent."""
         self._at, self._armed = None, seconds
 
     def clear(self) -> None:
-        """Let reads take as long as their own time-out says."""
+        """Remove the deadline, so that each read has its own timeout."""
         self._at = self._armed = None
 
     def shorten(self, timeout: float | None) -> float | None:
-        """The time-out of one read. Raises ``httpcore.ReadTimeout`` when there is nothing left of it."""
+        """Return the timeout of one read. Raises ``httpcore.ReadTimeout`` if no time is left."""
         if self._armed is not None:
             self.start(self._armed)
         if self._at is None:
@@ -93,7 +92,7 @@ class Deadline:
 
 
 def is_answer(early: bytes) -> bool:
-    """Whether what came while a request was being sent begins its answer, and is not interim or too short to tell."""
+    """Return True if these bytes begin the final answer, although the request is not complete yet."""
     position = 0
     while interim := _WHOLE_INTERIM.match(early, position):
         position = interim.end()
@@ -102,7 +101,7 @@ def is_answer(early: bytes) -> bool:
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection whose reads obey a total deadline, and whose writes end when the answer is there before their end.
+    """A connection whose reads obey a total deadline, and whose writes stop when an early answer arrives.
 
     httpx knows time-outs for one read only: a trickle never ends. And it looks for an answer only after the last byte: a
     server that declines a large file and reads no further would be a stall, its words lost.
@@ -114,7 +113,7 @@ class _Stream(httpcore.NetworkStream):
         self._early = b""
         self._failure: httpcore.ReadError | None = None
         self._socket = inner.get_extra_info("socket")
-        # httpcore's TLS within TLS, which cannot be left in the middle of a write.
+        # httpcore's TLS within TLS, which cannot stop in the middle of a write.
         self._nested = isinstance(inner.get_extra_info("ssl_object"), ssl.SSLObject)
         self._poll = select.poll()
 
@@ -128,7 +127,7 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.read(max_bytes, left)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of it. An answer that is there, or the peer's end, is a WriteError: httpcore reads what came then."""
+        """Send everything. An early answer, or a close by the peer, raises WriteError; httpcore then reads what arrived."""
         write = self._write_nested if self._nested else self._write
         left = memoryview(buffer)
         while left:
@@ -173,7 +172,7 @@ class _Stream(httpcore.NetworkStream):
         return found[0][1] if found else 0
 
     def _answered(self) -> bool:
-        """Read what has come, without waiting, and keep it. A ticket of TLS 1.3 makes readable what has no data."""
+        """Read and keep what has arrived, without waiting. A TLS 1.3 ticket makes the socket readable without data."""
         try:
             while piece := self._inner.read(_READ_BYTES, 0.0):
                 self._early += piece
@@ -182,7 +181,7 @@ class _Stream(httpcore.NetworkStream):
         except httpcore.ReadError as error:
             if isinstance(error.__cause__, BlockingIOError | ssl.SSLWantReadError | ssl.SSLWantWriteError):
                 return False
-            # Asked again, a connection does not say again why it ended.
+            # A second read of the connection would not say why it ended.
             self._failure = error
         return True
 
@@ -210,7 +209,7 @@ class _Backend(httpcore.NetworkBackend):
         try:
             stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
         except UnicodeError as error:
-            # A name that no name server can be asked for (Lib/encodings/idna.py): nothing has left.
+            # An impossible name for DNS (Lib/encodings/idna.py): nothing was sent.
             raise httpcore.ConnectError(f"{error}") from error
         return _Stream(stream, self._deadline)
 
@@ -219,17 +218,17 @@ class _Backend(httpcore.NetworkBackend):
 
 
 def transport(context: ssl.SSLContext, proxy: str | None, deadline: Deadline) -> httpx.HTTPTransport:
-    """Make the transport of one client: one connection, no environment, our deadline on its reads."""
+    """Make the transport of one client: one connection, no environment variables, a deadline on its reads."""
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
     through = _proxy(proxy, context) if proxy else None
     made = httpx.HTTPTransport(verify=context, trust_env=False, limits=limits, proxy=through)
-    # httpx passes no network backend on; httpcore's pools take one, and keep it under this name (httpcore 1.0.9).
+    # httpx does not accept a network backend. httpcore's pools do, and keep it under this name (httpcore 1.0.9).
     made._pool._network_backend = _Backend(deadline)  # noqa: SLF001
     return made
 
 
 def _proxy(url: str, context: ssl.SSLContext) -> httpx.Proxy:
-    # Without it a proxy that is itself spoken to in TLS is held against certifi's list, not the one we were given.
+    # Without this, a proxy with TLS would be checked against certifi's list, not against the configured one.
     return httpx.Proxy(url, ssl_context=context if httpx.URL(url).scheme == "https" else None)
 
 

@@ -214,13 +214,13 @@ def _all(fate: Fate, files: Sequence[Sent], fault: Fault | None = None) -> Judge
 
 
 def failed_login(reply: Reply) -> bool:
-    """Whether Jira says that it did not take us for who we are: ``X-Seraph-LoginReason`` other than OK."""
+    """Return True if Jira did not accept the credentials: ``X-Seraph-LoginReason`` other than OK."""
     reasons = {reason.strip().upper() for reason in reply.header("x-seraph-loginreason").split(",")}
     return not reasons <= {"OK", ""}
 
 
 def denied_login(reply: Reply) -> bool:
-    """Whether Jira says that it did not even look at our credentials, most often because it wants a CAPTCHA."""
+    """Return True if Jira did not even check the credentials, mostly because it wants a CAPTCHA."""
     return bool(reply.header("x-authentication-denied-reason"))
 
 

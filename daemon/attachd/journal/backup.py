@@ -93,7 +93,7 @@ def checked(source: Path) -> str | None:
     except sqlite3.Error as error:
         raise Mistake(_no_journal(source, str(error)), exit_code=1) from error
     if not whole:
-        why = "it is damaged" if found != "ok" else "it is another program's"
+        why = "it is damaged" if found != "ok" else "it belongs to another program"
         raise Mistake(_no_journal(source, why), exit_code=1)
     return str(inbox[0]) if inbox else None
 
@@ -196,6 +196,7 @@ def _remove(fresh: Path) -> None:
 
 
 def _no_journal(source: Path, why: str) -> Problem:
-    return Problem(
-        str(source), f"is no journal that can be restored: {why}.", "Name a file that `attachd backup` made."
-    )
+    remedy = "Name a file from `attachd backup`."
+    if not source.is_file():
+        return Problem(str(source), "is not a file." if source.exists() else "does not exist.", remedy)
+    return Problem(str(source), f"is not a journal that attachd can restore: {why}.", remedy)

@@ -130,8 +130,8 @@ def missing_folders(config: Config, state: Path) -> list[Problem]:
     for name in ("inbox", "done", "failed"):
         path: Path = getattr(config.folders, name)
         if not path.is_dir() and known.get(name) != str(path):
-            what = f"{path} is not a folder." if path.exists() else f"the folder {path} does not exist."
-            problems.append(Problem(f"folders.{name}", what, f"Make it (mkdir {path}), or correct the path."))
+            what = f"names {path}, which {'is not a folder' if path.exists() else 'does not exist'}."
+            problems.append(Problem(f"folders.{name}", what, f"Create it (mkdir {path}), or correct the path."))
     return problems
 
 
@@ -183,8 +183,8 @@ def _held(what: str, holder: locks.Holder) -> Mistake:
 
 
 def _no_folder(inbox: Path, error: OSError) -> Mistake:
-    what = f"{inbox / guard_.FOLDER} cannot be made, entered or written: {error.strerror}."
-    problem = Problem("folders.inbox", what, "attachd has to create, rename and delete files in the inbox.")
+    what = f"cannot be made, entered or written: {error.strerror}."
+    problem = Problem(str(inbox / guard_.FOLDER), what, "attachd has to create, rename and delete files in the inbox.")
     return Mistake(problem, exit_code=errors.exit_code(error, inbox))
 
 

@@ -1,4 +1,4 @@
-"""What ``check`` finds: each thing tried for real, as the service would do it."""
+"""What ``check`` tests, each thing for real, as the service would do it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from attachd.share import inbox_marker, locks, paths
 
 
 def inspect(config: Config, state: Path, environ: Mapping[str, str], *, offline: bool) -> list[Finding]:
-    """Try everything. The configuration itself was found valid before."""
+    """Test everything. The configuration itself is already valid."""
     findings = [Finding("configuration", "ok", str(config.file))]
     findings += _scope(config)
     findings += _state(state)
@@ -53,34 +53,36 @@ def _scope(config: Config) -> Iterator[Finding]:
         yield Finding(
             "folders.projects",
             "warning",
-            "files for every project are accepted",
-            'list the projects that are served, e.g. projects = ["TEST"]',
+            "attachd accepts files for every project",
+            'list the allowed projects, for example projects = ["TEST"]',
         )
     if config.jira.auth.kind == "anonymous":
-        yield Finding("jira.auth", "warning", "files are attached anonymously", "use a service account's token")
+        yield Finding(
+            "jira.auth", "warning", "attachd attaches files anonymously", "use the token of a service account"
+        )
 
 
 def _state(state: Path) -> Iterator[Finding]:
-    """What a start makes, opens and locks there, without making any of it."""
+    """Check what a start creates, opens and locks in the state folder, without creating anything."""
     there = next(each for each in (state, *state.parents) if each.exists())
-    remedy = f"let user {os.geteuid()} read and write there (owner, mode, mount), or name another folders.state"
+    remedy = f"let user {os.geteuid()} read and write there (owner, mode, mount), or set another folders.state"
     if not there.is_dir():
         yield Finding(
-            "folders.state", "failed", f"{there} is not a folder", "name another folders.state, or move it away"
+            "folders.state", "failed", f"{there} is not a folder", "set another folders.state, or move it away"
         )
     elif not os.access(there, os.W_OK | os.X_OK) and not disk.trouble(there):
-        yield Finding("folders.state", "failed", f"{there} may not be written to", remedy)
+        yield Finding("folders.state", "failed", f"{there} is not writable", remedy)
     elif there == state:
         for name in ("lock", database.FILE_NAME):
             file = state / name
             if os.path.lexists(file) and not (
                 file.is_file() and not file.is_symlink() and os.access(file, os.R_OK | os.W_OK)
             ):
-                yield Finding("folders.state", "failed", f"{file} is no file that may be written to", remedy)
+                yield Finding("folders.state", "failed", f"{file} is not a writable file", remedy)
 
 
 def _tls(config: Config) -> Iterator[Finding]:
-    """Whether the files can be used that the configuration names; Jira is not asked."""
+    """Check the certificate files of the configuration, without connecting to Jira."""
     try:
         connection.tls_context(config)
     except Mistake as mistake:
@@ -96,7 +98,7 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
         if where in missing:
             yield Finding(where, "failed", missing[where].what, missing[where].remedy)
         elif not path.is_dir():
-            yield Finding(where, "warning", f"{path} is not there now", "mount it; files wait until then")
+            yield Finding(where, "warning", f"{path} is missing now", "mount it; files wait until then")
         else:
             tried = _try_folder(where, path)
             usable[name] = tried.result == "ok"
@@ -114,7 +116,7 @@ def _folders(config: Config, state: Path) -> Iterator[Finding]:
 
 
 def _marker(config: Config, state: Path) -> Iterator[Finding]:
-    """Whether the inbox is the one that the journal knows; the journal of another inbox would hold everything up."""
+    """Check that the journal belongs to this inbox; with another journal every file would wait."""
     journal = database.open_for_reading(state, older=True)
     if journal is None:
         return
@@ -126,16 +128,16 @@ def _marker(config: Config, state: Path) -> Iterator[Finding]:
         return
     sight = paths.sight(config, state, known)
     if not sight.there:
-        remedy = f"mount it; or name another folders.state, if the journal in {state} is that of another inbox"
+        remedy = f"mount it, or set another folders.state if the journal in {state} belongs to another inbox"
         yield Finding("inbox marker", "failed", sight.reason, remedy)
     elif not known.knows(sight.term):
         reason = paths.worked_since(config.folders.inbox, inbox_marker.read_marker(config.folders.inbox))
-        remedy = "nothing has to be done: the next start looks every file in it up in Jira before it is sent"
+        remedy = "nothing to do: the next start looks up every file in Jira before it sends it"
         yield Finding("inbox marker", "warning", reason, remedy)
 
 
 def _try_folder(where: str, path: Path) -> Finding:
-    """List it, and create, rename and delete a file, as the service will."""
+    """List the folder, and create, rename and delete a file in it, as the service will."""
     trial = check_filesystem.fresh(path)
     renamed = trial.with_name(trial.name + "-renamed")
     try:
@@ -156,7 +158,7 @@ def _try_folder(where: str, path: Path) -> Finding:
 
 
 def _markers_folder(inbox: Path) -> Iterator[Finding]:
-    """Whether the inbox's marker can lie where it does. What is in the way of its lock, a start sets aside."""
+    """Check that the folder of the inbox's marker is usable. A start moves away what blocks its lock."""
     folder = inbox / inbox_marker.FOLDER
     if not os.path.lexists(folder):
         return
@@ -166,14 +168,14 @@ def _markers_folder(inbox: Path) -> Iterator[Finding]:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             with suppress(FileNotFoundError):
                 if not stat.S_ISREG(os.stat(inbox_marker.MARKER, dir_fd=opened, follow_symlinks=False).st_mode):
-                    raise OSError(errno.EINVAL, f"{inbox_marker.MARKER} is no file")
+                    raise OSError(errno.EINVAL, f"{inbox_marker.MARKER} is not a file")
     except OSError as error:
-        what = f"{folder} cannot be entered or written: {error.strerror}"
-        yield Finding("folders.inbox", "failed", what, "attachd has to create, rename and delete files in the inbox")
+        what = f"{folder} cannot be opened or written: {error.strerror}"
+        yield Finding("folders.inbox", "failed", what, "let the service create, rename and delete files in the inbox")
 
 
 def _try_rename(config: Config) -> Finding:
-    """Whether a move is one rename, and whether that refuses to replace a file."""
+    """Check that a move is one rename, and that it refuses to replace a file."""
     name = os.fsencode(check_filesystem.fresh(config.folders.inbox).name)
     inbox, done = config.folders.inbox, config.folders.done
     source, target = os.path.join(bytes(inbox), name), os.path.join(bytes(done), name)
@@ -183,7 +185,7 @@ def _try_rename(config: Config) -> Finding:
         rename.rename_noreplace(descriptors[0], name, descriptors[1], name)
     except OSError as error:
         detail = (
-            f"a move from inbox to done is not one rename ({error.strerror}): files are copied, compared and deleted"
+            f"inbox and done are not on one file system ({error.strerror}), so each move copies, compares and deletes"
         )
         return Finding("move", "warning", detail, "put done and failed on the inbox's file system")
     finally:
@@ -192,22 +194,22 @@ def _try_rename(config: Config) -> Finding:
                 os.unlink(path)
         for descriptor in descriptors:
             os.close(descriptor)
-    return Finding("move", "ok", "one rename, which never replaces a file")
+    return Finding("move", "ok", "one rename that never replaces a file")
 
 
 def _daemon(config: Config, state: Path) -> Iterator[Finding]:
     holder = locks.holder(state / "lock") if state.is_dir() else None
-    yield Finding("daemon", "ok", f"held by {holder}" if holder else "not running")
+    yield Finding("daemon", "ok", f"running as {holder}" if holder else "not running")
     if holder is None or _is_service(holder, state):
         yield from check_page.page(config, running=holder is not None)
 
 
-#: Conditions that are tried here for real.
+#: Conditions that ``check`` tests for real.
 _TRIED = {Kind.INBOX, Kind.TOKEN}
 
 
 def _conditions(config: Config, state: Path, events: Sequence[str]) -> Iterator[Finding]:
-    """What is not as it should be with the service, whether it runs or not; *events*: what was told of mounts without them."""
+    """Yield what is wrong with the service, whether it runs or not. *events*: what is already said of mounts."""
     journal = database.open_for_reading(state, older=True)
     if journal is None:
         if state.is_dir() and (said := disk.trouble(state)):
@@ -222,15 +224,15 @@ def _conditions(config: Config, state: Path, events: Sequence[str]) -> Iterator[
     finally:
         journal.close()
     for each in found:
-        told = each.kind == Kind.BLIND and any(detail.startswith(f"{each.subject}:") for detail in events)
-        if each.kind not in _TRIED and not told:
+        known = each.kind == Kind.BLIND and any(detail.startswith(f"{each.subject}:") for detail in events)
+        if each.kind not in _TRIED and not known:
             result: Literal["warning", "failed"] = "failed" if each.kind == Kind.DISK else "warning"
             what = f"paused {each.subject or each.scope}" if each.pause else str(each.kind)
             yield Finding(what, result, each.sentence, each.remedy)
 
 
 def _is_service(holder: locks.Holder, state: Path) -> bool:
-    """Whether who holds the state folder is `attachd run` on this machine: nobody else serves the page."""
+    """Return True if `attachd run` on this machine holds the state folder, because only that serves the page."""
     journal = database.open_for_reading(state, older=True) if holder.host == socket.gethostname() else None
     if journal is None:
         return False

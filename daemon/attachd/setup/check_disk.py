@@ -1,4 +1,4 @@
-"""How fast ``done`` grows, until when there is room for that, and what is older than it is to be kept: for ``check``."""
+"""What ``check`` says of disk space: how fast ``done`` grows, how long the space lasts, and what retention will delete."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from attachd.model import State
 from attachd.setup.finding import Finding
 
 _DAY = 86_400.0
-#: What came into ``done`` within so many days is what is expected to come.
+#: The growth of so many days is the forecast.
 _GROWTH_DAYS = 28.0
-#: With room for less than so many days somebody should know.
+#: With space for fewer days than this, ``check`` warns.
 _TIGHT_DAYS = 28.0
 
 
 class Old(NamedTuple):
-    """What lies in one of the folders for longer than *days*."""
+    """The files in one of the folders that are older than *days*."""
 
     name: str
     days: int
@@ -35,7 +35,7 @@ class Old(NamedTuple):
 
 
 def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
-    """Ask the journal, where there is one, and the disk."""
+    """Ask the journal, if there is one, and the disk."""
     try:
         grown, old, closed = _ask(config, state, clock)
     except Mistake as mistake:
@@ -48,11 +48,13 @@ def find(config: Config, state: Path, clock: Clock) -> Iterator[Finding]:
         if closed and each.files:
             yield Finding("retention", "warning", f"{what}. {filing_retention.NOT_COMPARED}", _COMPARE)
         else:
-            yield Finding("retention", "ok", f"{what}; each goes once Jira is found to have it" if each.files else what)
+            yield Finding(
+                "retention", "ok", f"{what}; attachd deletes each once it finds it in Jira" if each.files else what
+            )
 
 
-#: What an administrator can do where nothing can be compared.
-_COMPARE = "sign in with a user and a password, if the site lets these open attachments, or delete by hand"
+#: What an administrator can do if attachd cannot compare contents.
+_COMPARE = "use a user name and password if the site lets them open attachments, or delete by hand"
 
 
 def _ask(config: Config, state: Path, clock: Clock) -> tuple[retention.Growth | None, list[Old], bool]:
@@ -76,14 +78,14 @@ def _ask(config: Config, state: Path, clock: Clock) -> tuple[retention.Growth | 
 
 
 def growth(grown: retention.Growth, done: Path) -> Finding:
-    """What is expected to come, against the room there is."""
+    """Compare the forecast with the free space."""
     a_day = grown.bytes / grown.days
-    weekly = f"{grown.files / grown.days * 7:.0f} files, {text.size(a_day * 7)} a week into done"
+    weekly = f"done grows by {grown.files / grown.days * 7:.0f} files ({text.size(a_day * 7)}) a week"
     status = os.statvfs(done)
     free = status.f_bavail * status.f_frsize
     if not a_day or free / a_day > 3650:
         return Finding("growth", "ok", f"{weekly}; {text.size(free)} are free")
-    told = f"{weekly}; {text.size(free)} are free, enough for {free / a_day:.0f} days"
+    detail = f"{weekly}; {text.size(free)} are free, enough for {free / a_day:.0f} days"
     if free / a_day >= _TIGHT_DAYS:
-        return Finding("growth", "ok", told)
-    return Finding("growth", "warning", told, "make room, or delete by age what Jira has: retention.done_days")
+        return Finding("growth", "ok", detail)
+    return Finding("growth", "warning", detail, "make room, or let retention.done_days delete old files that Jira has")

@@ -1,4 +1,4 @@
-"""What ``check`` finds out about the inbox's file systems: events, leases, locks, and whose folders can be emptied."""
+"""What ``check`` tests of the inbox's file systems: events, leases, locks, and whether attachd can empty others' folders."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 
 
 def fresh(folder: Path) -> Path:
-    """A path for a trial in *folder*, at which nothing lies, and which intake never takes."""
+    """Return a new path for a test in *folder*, which intake ignores."""
     return folder / f".attachd-{secrets.token_hex(4)}"
 
 
 def events(inbox: Path) -> Iterator[tuple[str, str]]:
-    """The mounts under *inbox* and, in a sentence, why events do not tell everything there; "" where they do."""
+    """Yield each mount under *inbox* whose events are incomplete, with the reason; only *inbox* and "" if none is."""
     watch = Watch(Doorbell())
     found = Coverage(inbox, watch)
     found.begin(0.0)
@@ -39,13 +39,13 @@ def events(inbox: Path) -> Iterator[tuple[str, str]]:
     if not reasons:
         yield str(inbox), ""
     for mount, reason in reasons.items():
-        yield mount, f"{reason}; it is looked through every {mounts.POLL_SECONDS:g} s"
+        yield mount, f"{reason}; attachd scans it every {mounts.POLL_SECONDS:g} s"
 
 
 def leases(inbox: Path) -> str:
-    """Why it cannot be told of every file whether somebody writes it; "" where it can. Raises ``OSError``."""
+    """Return why attachd cannot tell for every file whether a program writes it, or "". Raises ``OSError``."""
     if mounts.below(inbox)[0].shared:
-        return "on a network file system it cannot be told who writes a file"
+        return "cannot tell on a network file system whether a program is still writing a file"
     trial = fresh(inbox)
     descriptor = os.open(trial, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -54,12 +54,14 @@ def leases(inbox: Path) -> str:
         os.close(descriptor)
         trial.unlink(missing_ok=True)
     if answer is not Writer.NOBODY:
-        return "the file system does not tell who writes a file (no leases)"
-    return "" if _may_lease() else "of other users' files it is not told who writes them (no right CAP_LEASE)"
+        return "cannot tell whether a program is still writing a file (the file system has no leases)"
+    return (
+        "" if _may_lease() else "cannot tell whether other users are still writing their files (CAP_LEASE is missing)"
+    )
 
 
 def locks(folder: Path) -> str:
-    """Why nothing can be locked in *folder*; "" where it can. Raises ``OSError`` where no file can be made there."""
+    """Return why nothing can be locked in *folder*, or "". Raises ``OSError`` if no file can be created there."""
     trial = fresh(folder)
     try:
         taken = locks_.take(trial, folder)
@@ -71,9 +73,9 @@ def locks(folder: Path) -> str:
 
 
 def droppers(inbox: Path) -> str:
-    """Why a folder that another user makes in the inbox, with the usual umask of 022, could not be emptied by us.
+    """Return why attachd could not empty a folder that another user makes in the inbox under umask 022.
 
-    "" where it could, where nobody else makes any, and where only the other machine knows.
+    "" if it could, if nobody else can make one, or if only the file server knows.
     """
     if os.geteuid() == 0 or not inbox.stat().st_mode & 0o022 or mounts.below(inbox)[0].shared:
         return ""
@@ -87,17 +89,17 @@ def droppers(inbox: Path) -> str:
     finally:
         trial.rmdir()
     mine = {os.getegid(), *os.getgroups()}
-    # Without setgid it would be of its maker's own group.
+    # Without setgid the folder would have its maker's own group.
     group = made.st_gid if made.st_mode & stat.S_ISGID else -1
     if rights(made.st_mode, acl, os.geteuid(), mine, group) & 0o7 == 0o7:
         return ""
-    return "what others drop may stay where it is: a folder that they make under umask 022 can be changed by them alone"
+    return "other users' files may stay in the inbox: attachd may not change folders that they create under umask 022"
 
 
 def rights(mode: int, acl: bytes, user: int, groups: Collection[int], group: int) -> int:
-    """What *user* in *groups* may do (rwx, as 0 to 7) with what is another user's and of *group*.
+    """Return what *user* in *groups* may do (rwx as 0 to 7) with a file of another user and of *group*.
 
-    *acl*: the extended attribute ``system.posix_acl_access`` (acl(5); linux/posix_acl_xattr.h), b"" where there is none.
+    *acl*: the extended attribute ``system.posix_acl_access`` (acl(5); linux/posix_acl_xattr.h), or b"".
     """
     entries = list(struct.iter_unpack("<HHI", acl[4:]))
     if not entries:

@@ -1,4 +1,4 @@
-"""What `check` finds of the page: whether it answers, and whether its address is free."""
+"""What `check` tests of the web page: whether it answers, or whether its address is free."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ _PAGE_SECONDS = 5.0
 _RUNTIME = Path("/run/attachd")
 
 
-# --- The page -----------------------------------------------------------------------------------------------------
-
-
 def page(config: Config, *, running: bool) -> Iterator[Finding]:
-    """Whether the page answers or, while nothing runs, whether it could be served at its address."""
+    """Check that the page answers or, while nothing runs, that its address is free."""
     listen = config.web.listen
     if listen is None:
         return
@@ -31,26 +28,26 @@ def page(config: Config, *, running: bool) -> Iterator[Finding]:
     if not reason:
         yield Finding("web.listen", "ok", f"{listen} {'answers' if running else 'is free'}")
     elif running:
-        remedy = "restart attachd if [web] was changed; otherwise its log says why (page.not_served)"
+        remedy = "restart attachd if [web] has changed; otherwise see page.not_served in its log"
         yield Finding("web.listen", "warning", f"{listen} does not answer: {reason}", remedy)
     else:
-        remedy = "choose another address, or end what has this one; files are attached all the same"
-        yield Finding("web.listen", "warning", f"{listen} cannot be served: {reason}", remedy)
+        remedy = "choose another address, or stop the program that uses this one; files are attached anyway"
+        yield Finding("web.listen", "warning", f"{listen} cannot be used: {reason}", remedy)
 
 
 def _silent(listen: str) -> str:
-    """Why the page does not answer; "" where it does."""
+    """Return why the page does not answer, or ""."""
     try:
         with closing(_connected(listen)) as connection:
             connection.request("GET", "/healthz")
             status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return "" if status in (200, 503) else f"something else is there, which says {status}"
+    return "" if status in (200, 503) else f"another program answers there with status {status}"
 
 
 def _connected(listen: str) -> http.client.HTTPConnection:
-    """A connection to a port, or to a socket at a path. Raises OSError."""
+    """Return a connection to a port, or to a socket at a path. Raises OSError."""
     if not listen.startswith("unix:"):
         return http.client.HTTPConnection(listen, timeout=_PAGE_SECONDS)
     connection = http.client.HTTPConnection("localhost", timeout=_PAGE_SECONDS)
@@ -65,7 +62,7 @@ def _connected(listen: str) -> http.client.HTTPConnection:
 
 
 def _taken(listen: str) -> str:
-    """Why nothing could listen there; "" where something could. Nothing is left behind."""
+    """Return why nothing can listen there, or "". Leaves nothing behind."""
     if listen.startswith("unix:"):
         return _unfit(Path(listen.removeprefix("unix:")))
     parts = urllib.parse.urlsplit(f"//{listen}")
@@ -82,14 +79,14 @@ def _taken(listen: str) -> str:
 def _unfit(path: Path) -> str:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            return "a file lies there that is no socket"
+            return "a file that is not a socket has this path"
         _connected(f"unix:{path}").close()
-        return "another process listens there"
+        return "another process is listening there"
     except (FileNotFoundError, ConnectionRefusedError):
         pass
     except OSError as error:
         return error.strerror or str(error)
-    # The units have systemd make that folder, and remove it with the service (RuntimeDirectory=, systemd.exec(5)).
+    # The units let systemd create that folder and remove it with the service (RuntimeDirectory=, systemd.exec(5)).
     if path.is_relative_to(_RUNTIME) or os.access(path.parent, os.W_OK | os.X_OK):
         return ""
-    return f"{path.parent} is not there, or cannot be written to"
+    return f"{path.parent} is missing or not writable"

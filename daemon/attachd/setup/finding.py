@@ -1,4 +1,4 @@
-"""What ``check`` prints: a line for each thing that was tried."""
+"""What ``check`` prints: one line for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``init`` writes: the first configuration, the secrets beside it, and the folders. Nothing is ever replaced."""
+"""What ``init`` writes: the first configuration, the secrets beside it, and the folders. It replaces nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIRST = """\
 # Made by `attachd init`. Every other key has its default; sample-config.toml explains them all.
 [folders]
 inbox = {inbox}
-# done and failed lie beside it.
+# done and failed are beside it.
 {state}projects = {projects}
 
 [jira]
@@ -31,29 +31,29 @@ kind = {kind}
 {account}{expires}"""
 
 
-#: The files of secrets, and with an underscore the keys that name them.
+#: The files of secrets. With an underscore, the keys that name them.
 SECRETS = ("token", "client-secret")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things go: the configuration, the token beside it, and the folders. *system*: of a service that root sets up."""
+    """Where the configuration, the token beside it and the folders go. *system*: for a service that root sets up."""
 
     file: Path
     folder: Path
     system: bool
 
     def secret(self, name: str) -> Path:
-        """The file of a secret, beside the configuration."""
+        """Return the file of a secret, beside the configuration."""
         return self.file.parent / (name if self.file.name == loader.FILE_NAME else f"{self.file.stem}.{name}")
 
     def source(self, name: str) -> Mapping[str, str]:
-        """How the configuration names it; systemd hands the system's to the service alone."""
+        """Return how the configuration names a secret. For a system service it is a systemd credential."""
         return {"credential": name} if self.system else {"file": self.secret(name).name}
 
 
 def place(file: Path | None, instance: str | None, folder: Path | None) -> Place:
-    """Where a first configuration goes: as root the system's, for anybody else one's own; the folders below it, or a home."""
+    """Return where a first configuration and its folders go: the system's for root, else the user's own."""
     root = os.geteuid() == 0
     if instance:
         file = loader.SYSTEM_FOLDER / f"{instance}.toml"
@@ -67,19 +67,19 @@ def place(file: Path | None, instance: str | None, folder: Path | None) -> Place
 
 
 def is_free(place: Place) -> None:
-    """See that the configuration would replace nothing. Raises ``errors.Mistake`` (1)."""
+    """Check that the configuration would replace nothing. Raises ``errors.Mistake`` (1)."""
     _are_free(place, [place.file])
 
 
 def _are_free(place: Place, paths: Iterable[Path]) -> None:
     for path in paths:
         if os.path.lexists(path) and not _is_empty(place, path):
-            remedy = "Change it by hand, or move it away first; `attachd check` tries what is there."
-            raise Mistake(Problem(str(path), "is there already; init replaces nothing.", remedy), exit_code=1)
+            remedy = "Change it by hand, or move it away first. `attachd check` tests it."
+            raise Mistake(Problem(str(path), "already exists, and init replaces nothing.", remedy), exit_code=1)
 
 
 def write(place: Place, signed: Signed, projects: Sequence[str], last_day: str) -> None:
-    """Write everything, the configuration last. Raises ``errors.Mistake`` (1), and 78 for what the configuration would refuse."""
+    """Write everything, the configuration last. Raises ``errors.Mistake``: 1, or 78 for an invalid configuration."""
     wanted, keys = signed.known.wanted, signed.secrets
     more = "".join(
         f"{name} = {_toml(str(value))}\n"
@@ -89,7 +89,7 @@ def write(place: Place, signed: Signed, projects: Sequence[str], last_day: str) 
     secrets = {name: text for name, text in zip(SECRETS, (keys.token, keys.client_secret), strict=True) if text}
     text = _FIRST.format(
         inbox=_toml(str(place.folder / "inbox")),
-        # The usual state folder belongs to the usual configuration: two inboxes cannot share one.
+        # The default state folder belongs to the default configuration: two inboxes cannot share one.
         state="" if place.file in usual() else f"state = {_toml(str(place.folder / 'state'))}\n",
         projects=json.dumps(projects),
         url=_toml(wanted.url),
@@ -99,7 +99,7 @@ def write(place: Place, signed: Signed, projects: Sequence[str], last_day: str) 
         account="".join(_account(place, wanted, secrets)),
         expires=f"token_expires = {last_day}\n" if last_day else "",
     )
-    # Whatever is wrong with it is said before anything is written.
+    # Find every mistake before anything is written.
     config_.parse(text, base=place.file.parent, check_token=False)
     _are_free(place, map(place.secret, secrets))
     try:
@@ -111,13 +111,13 @@ def write(place: Place, signed: Signed, projects: Sequence[str], last_day: str) 
         for name in ("inbox", "done", "failed") if not place.system else ():
             (place.folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = f"cannot be made: {error.strerror}."
-        raise Mistake(Problem(str(error.filename), what, "What was written before it stays."), exit_code=1) from error
+        what = f"cannot be created: {error.strerror}."
+        raise Mistake(Problem(str(error.filename), what, "The files written before it remain."), exit_code=1) from error
     print(f"\nWritten: {place.file}", *(f"Written: {place.secret(name)} (0600)" for name in secrets), sep="\n")
 
 
 def _account(place: Place, wanted: Wanted, secrets: Collection[str]) -> Iterator[str]:
-    """The lines of ``[jira.auth]`` that say who signs in, and where the secrets are."""
+    """Yield the lines of ``[jira.auth]`` for the account and its secrets."""
     for key, value in (
         ("user", wanted.user),
         ("client_id", wanted.client_id),
@@ -132,12 +132,12 @@ def _account(place: Place, wanted: Wanted, secrets: Collection[str]) -> Iterator
 
 
 def _toml(text: str) -> str:
-    """A basic string of TOML; JSON's escapes are among its own (https://toml.io/en/v1.0.0#string)."""
+    """Return a basic string of TOML, which allows JSON's escapes (https://toml.io/en/v1.0.0#string)."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _is_empty(place: Place, path: Path) -> bool:
-    """Whether it is a secret's file as `install` has made it, for somebody to fill in."""
+    """Return True if it is the empty file of a secret that `install` created."""
     is_secret = path in map(place.secret, SECRETS)
     return is_secret and place.system and not path.is_symlink() and path.stat().st_size == 0
 
@@ -148,7 +148,7 @@ def _create(path: Path, text: str, mode: int, *, empty: bool = False) -> None:
 
 
 def usual() -> list[Path]:
-    """The configurations that are found without being named."""
+    """Return the configurations that attachd finds without -c."""
     found = [loader.SYSTEM_FOLDER / loader.FILE_NAME]
     with suppress(Mistake):
         found.insert(0, loader.of_user(os.environ) / "attachd" / loader.FILE_NAME)

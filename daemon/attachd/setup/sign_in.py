@@ -1,12 +1,11 @@
-"""From what a person knows (an address, an e-mail address, a token) to what the configuration says: which Jira, where, as whom.
+"""From what a person knows (an address, an e-mail address, a token) to ``[jira]``: which Jira, where, with which account.
 
-Nothing is written here. Each question to Jira is one of those that ``check`` asks too.
+Writes nothing. ``check`` asks Jira the same questions.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 import urllib.parse
 from collections.abc import Mapping
 from contextlib import closing
@@ -18,17 +17,16 @@ from attachd import config
 from attachd.clock import Clock
 from attachd.config import addresses
 from attachd.jira import auth, client, connection, oauth, site_info
-from attachd.jira.reply import Exchange
 from attachd.model import Fault, Scope
 from attachd.service import start
 
-_NO_GATEWAY = "the site does not tell its address at Atlassian's gateway (/_edge/tenant_info); OAuth is good only there"
+_NO_GATEWAY = "OAuth needs Atlassian's gateway, but the site does not report its address there (/_edge/tenant_info)"
 _PAGE = re.compile(r"/(browse|secure|issues|projects|jira|login\.jsp|rest)(/.*)?\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How to reach a site and sign in: the keys of ``[jira]`` that a first configuration needs."""
+    """How to reach a site and sign in: the keys of ``[jira]`` for a first configuration."""
 
     url: str
     kind: str = ""
@@ -42,7 +40,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What signs in: a token and, for an application of OAuth, its secret; its token is the first refresh token."""
+    """The token and, for an OAuth application, the client secret. Its token is the first refresh token."""
 
     token: str = field(default="", repr=False)
     client_secret: str = field(default="", repr=False)
@@ -50,9 +48,9 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A site that answers, signed in: ``wanted`` with the address at which the token is good.
+    """A site that accepts the account. ``wanted`` has the address at which the token is valid.
 
-    ``account`` is "" where that was not tried.
+    ``account`` is "" if attachd did not sign in.
     """
 
     wanted: Wanted
@@ -61,9 +59,9 @@ class Known:
 
 
 def address(text: str) -> str:
-    """The address of a site from what people copy: a name, an address without https, that of a page. Pure.
+    """Return the address of a site from what people copy: a name, an address without https, or a page. Pure.
 
-    What is no address stays as it is: the configuration's own check says what is wrong with it.
+    Other text stays as it is; the configuration's own check says what is wrong with it.
     """
     text = text.strip()
     if re.fullmatch(r"[A-Za-z0-9-]+", text) and text != "localhost":
@@ -75,31 +73,22 @@ def address(text: str) -> str:
     except ValueError:
         return text
     if (parts.hostname or "").endswith(".atlassian.net"):
-        # Cloud has no base path: whatever follows is a page.
+        # Cloud has no base path, so a path is a page.
         return addresses.tidy(f"https://{parts.netloc}")
     return addresses.tidy(urllib.parse.urlunsplit((parts.scheme, parts.netloc, _PAGE.sub("", parts.path), "", "")))
 
 
 def kind_of_site(wanted: Wanted) -> bool | Fault:
-    """Whether it is Jira Cloud, or why that cannot be known."""
+    """Return True for Jira Cloud, False for Data Center, or why neither can be known."""
     with closing(_asker(wanted, connection.NOBODY)) as asker:
-        found: str | Fault = ""
-        for version in ("2", "3"):
-            found = site_info.deployment(_once(asker, version))
-            if isinstance(found, str):
-                return found == "3"
-    assert isinstance(found, Fault)
-    return found
-
-
-def _once(asker: client.Client, version: str) -> Exchange:
-    return connection.asked(lambda: asker.server_info(version), threading.Event())
+        api = site_info.discover(asker).api
+    return api if isinstance(api, Fault) else api == "3"
 
 
 def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
-    """Sign in at the site or, with a token that has scopes, at Atlassian's gateway; why not, where neither takes it.
+    """Sign in at the site or, with a scoped token, at Atlassian's gateway. Return the fault if neither accepts it.
 
-    A refresh token is not used: the next one would have no place yet that it is kept in.
+    Does not use a refresh token, because there is no place yet to keep the next one.
     """
     if wanted.kind == "oauth2" and secrets.token:
         needed = auth.may_be_needed(wanted.url, wanted.kind)
@@ -114,22 +103,22 @@ def sign_in(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
 
 
 def _at_gateway(wanted: Wanted) -> Wanted | None:
-    """The same account at Atlassian's gateway; None where that is not needed, or not known."""
+    """Return the same account at Atlassian's gateway; None if that is unnecessary or unknown."""
     if not auth.may_be_needed(wanted.url, wanted.kind):
         return None
     with closing(_asker(wanted, connection.NOBODY)) as stranger:
-        where = auth.address(connection.asked(stranger.tenant_info, threading.Event()))
+        where = auth.address(connection.ask(stranger.tenant_info))
     return replace(wanted, url=where) if where else None
 
 
 def _who(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> Known | Fault:
     with closing(_asker(wanted, _identity(wanted, secrets, cloud=cloud))) as asker:
-        account = site_info.who(connection.asked(lambda: asker.myself("3" if cloud else "2"), threading.Event()))
+        account = site_info.who(connection.ask(lambda: asker.myself("3" if cloud else "2")))
     return account if isinstance(account, Fault) else Known(wanted, cloud, account)
 
 
 def _identity(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> oauth.Identity:
-    """The credentials as the service will make them of the configuration, with secrets that lie nowhere yet."""
+    """Return the credentials that the service will have, with secrets that are not in a file yet."""
     names = ("kind", "user", "client_id", "scope", "token_url")
     table: dict[str, Any] = {name: getattr(wanted, name) for name in names}
     named = {"token": secrets.token, "client_secret": secrets.client_secret}
@@ -140,7 +129,7 @@ def _identity(wanted: Wanted, secrets: Secrets, *, cloud: bool) -> oauth.Identit
 
 
 def _settings(wanted: Wanted, account: Mapping[str, Any], *, cloud: bool, environ: Mapping[str, str]) -> config.Config:
-    """Raises ``errors.Mistake`` where the address, the proxy, the certificates or the account are none."""
+    """Return a configuration to connect with. Raises ``errors.Mistake`` for an invalid address, proxy, certificate or account."""
     way = {"ca_file": str(wanted.ca_file) if wanted.ca_file else None, "proxy": wanted.proxy}
     jira = {"url": wanted.url, "auth": account, "deployment": "cloud" if cloud else "datacenter"}
     jira |= {name: value for name, value in way.items() if value}
@@ -149,14 +138,14 @@ def _settings(wanted: Wanted, account: Mapping[str, Any], *, cloud: bool, enviro
 
 
 def _asker(wanted: Wanted, credentials: oauth.Identity) -> client.Client:
-    """A connection for questions. Raises ``errors.Mistake``."""
+    """Return a connection for questions. Raises ``errors.Mistake``."""
     settings = _settings(wanted, {"kind": "anonymous"}, cloud=False, environ={})
     return connection.asking_client(settings, wanted.url, credentials)
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A site that knows us, with the secrets that it knows us by."""
+    """A site that accepts the account, with the secrets of the account."""
 
     known: Known
     secrets: Secrets

@@ -1,4 +1,4 @@
-"""What `install` and `uninstall` do, as a list of steps that is known before the first of them is taken."""
+"""The steps of `install` and `uninstall`, as a list that is complete before the first step is taken."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DROP_IN = "10-attachd.conf"
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A file of this text. One that is there is left as it is (*kept*), or has to be the same unless all is refreshed."""
+    """A file with this text. An existing file stays (*kept*), or must have this text already unless --refresh is given."""
 
     path: Path
     text: str
@@ -33,7 +33,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A command; *may_fail*: there may be nothing for it to do."""
+    """A command. *may_fail*: it may have nothing to do."""
 
     words: tuple[str, ...]
     may_fail: bool = False
@@ -41,7 +41,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of the user's own."""
+    """A folder of the user."""
 
     path: Path
     mode: int = 0o700
@@ -49,7 +49,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """A file of ours; and its folder where nothing else lies there."""
+    """A file that attachd installed, and its folder if that is empty then."""
 
     path: Path
 
@@ -59,7 +59,7 @@ Step = Write | Run | Folder | Remove
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Which service: of the system, one site's (*instance*) or a user's own, whose home is *home*."""
+    """The service to install: the system's, an *instance* of it, or that of the user whose home is *home*."""
 
     command: Path
     file: Path
@@ -68,29 +68,29 @@ class Aim:
 
     @property
     def service(self) -> str:
-        """The name for systemctl."""
+        """The name of the service for systemctl."""
         return f"attachd@{self.instance}" if self.instance else "attachd"
 
     @property
     def systemctl(self) -> str:
-        """How an administrator calls it."""
+        """The systemctl command that controls the service."""
         return "systemctl --user" if self.home else "systemctl"
 
     @property
     def unit(self) -> Path:
-        """The unit's file."""
+        """The file of the unit."""
         if self.home:
             return self.home / ".config/systemd/user/attachd.service"
         return _SYSTEM / ("attachd@.service" if self.instance else "attachd.service")
 
     @property
     def drop_in(self) -> Path:
-        """The file with what the configuration changes."""
+        """The drop-in with what the configuration changes."""
         return _SYSTEM / f"{self.service}.service.d" / _DROP_IN
 
     @property
     def tmpfiles(self) -> Path:
-        """The file with its folders."""
+        """The tmpfiles.d file with its folders."""
         return _TMPFILES / (f"attachd-{self.instance}.conf" if self.instance else "attachd.conf")
 
 
@@ -116,7 +116,7 @@ def for_system(aim: Aim, config: Config, is_ours: Callable[[Path], bool]) -> lis
 
 
 def for_user(aim: Aim, config: Config) -> list[Step]:
-    """The steps to a user's own service."""
+    """Return the steps that install a user's own service."""
     folders = config.folders
     return [
         Folder(aim.file.parent),
@@ -129,7 +129,7 @@ def for_user(aim: Aim, config: Config) -> list[Step]:
 
 
 def undone(aim: Aim, others: Collection[str]) -> list[Step]:
-    """The steps back. What was configured, received and recorded stays, and what *others* (services' names) need too."""
+    """Return the steps that uninstall. Data and configuration stay, and so does what *others* (names of services) need."""
     if aim.home:
         return [
             Run(("systemctl", "--user", "disable", "--now", "attachd"), may_fail=True),
@@ -149,7 +149,7 @@ def undone(aim: Aim, others: Collection[str]) -> list[Step]:
 
 
 def installed() -> set[str]:
-    """The names of the system's services that are there: each has its file of folders, or, made by hand, is at least enabled."""
+    """Return the names of installed system services: each has a tmpfiles.d file, or is at least enabled."""
     made = {path.stem.replace("attachd-", "attachd@", 1) for path in _TMPFILES.glob("attachd*.conf")}
     enabled = {path.name.removesuffix(".service") for path in _SYSTEM.glob("*.wants/attachd*.service")}
     changed = {path.name.removesuffix(".service.d") for path in _SYSTEM.glob("attachd*.service.d")}
@@ -157,45 +157,45 @@ def installed() -> set[str]:
 
 
 def misplaced(command: Path, prefixes: Iterable[Path]) -> Problem | None:
-    """What speaks against a service of the system that runs this program, or None.
+    """Return why a system service cannot run this program, or None.
 
-    It runs what is root's alone to change, and nothing that lies below a home, of which it sees nothing. *prefixes* are those of
-    the environment and of its interpreter.
+    It runs only what root alone can change, and it cannot see homes. *prefixes* are those of the environment and of its
+    interpreter.
     """
-    remedy = "Install attachd as root where only root writes: python3 -m venv /opt/attachd (README)."
+    remedy = "Install attachd where only root can write: python3 -m venv /opt/attachd (see README)."
     for place in prefixes:
         if units.in_home(place) or units.in_home(place.resolve()):
-            return Problem(str(place), "lies below a home, of which the service sees nothing.", remedy)
+            return Problem(str(place), "is in a home, which the service cannot see.", remedy)
     if not command.exists():
-        return Problem(str(command), "is not there: attachd was not installed by pip.", remedy)
+        return Problem(str(command), "does not exist, because attachd was not installed by pip.", remedy)
     for place in (command, *command.parents):
         status = place.stat()
         if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o022:
-            return Problem(str(place), "can be changed by others than root.", remedy)
+            return Problem(str(place), "can be changed by users other than root.", remedy)
     return None
 
 
 def conflicts(steps: Sequence[Step]) -> list[Problem]:
-    """Files that are there and differ: somebody may have changed them. Raises ``OSError`` where one cannot be read."""
+    """Return existing files that differ, because somebody may have changed them. Raises ``OSError`` if one cannot be read."""
     return [
-        Problem(str(step.path), "is there already, and says something else.", "`--refresh` replaces it.")
+        Problem(str(step.path), "already exists with different content.", "`--refresh` replaces it.")
         for step in steps
-        if (isinstance(step, Write) and not step.kept and _says_something_else(step))
+        if (isinstance(step, Write) and not step.kept and _differs(step))
         or (isinstance(step, Remove) and step.path.exists() and not step.path.read_text().startswith(units.MADE))
     ]
 
 
-def _says_something_else(step: Write) -> bool:
+def _differs(step: Write) -> bool:
     return os.path.lexists(step.path) and (not step.path.exists() or step.path.read_text() != step.text)
 
 
 def subject(step: Step) -> str:
-    """What a step is about: a path, or a command."""
+    """Return the path or the command of a step."""
     return " ".join(step.words) if isinstance(step, Run) else str(step.path)
 
 
 def take(step: Step) -> str:
-    """Take one step; says what was done, in a word. Raises ``errors.Mistake``."""
+    """Take one step, and return the result in a word. Raises ``errors.Mistake``."""
     try:
         match step:
             case Write():
@@ -215,7 +215,7 @@ def take(step: Step) -> str:
 
 
 def _write(step: Write) -> str:
-    if os.path.lexists(step.path) and (step.kept or not _says_something_else(step)):
+    if os.path.lexists(step.path) and (step.kept or not _differs(step)):
         return "kept"
     step.path.parent.mkdir(parents=True, exist_ok=True)
     # Where nothing lies now, nothing that comes meanwhile is replaced.
@@ -233,15 +233,15 @@ def _remove(path: Path) -> None:
 def _run(step: Run) -> bool:
     if shutil.which(step.words[0]) is None:
         raise Mistake(
-            Problem(step.words[0], "is not here: this system has no systemd.", "Run `attachd run` by other means.")
+            Problem(step.words[0], "is missing, so this system has no systemd.", "Start `attachd run` in another way.")
         )
     done = subprocess.run(  # noqa: S603  commands of our own
         step.words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0 and not step.may_fail:
         said = (done.stderr or done.stdout).strip().splitlines()
-        what = f"ended with {done.returncode}: {said[-1] if said else 'it said nothing'}."
+        what = f"ended with exit status {done.returncode}: {said[-1] if said else 'no message'}."
         raise Mistake(
-            Problem(" ".join(step.words), what, "Put that right; `attachd install` goes on from there."), exit_code=1
+            Problem(" ".join(step.words), what, "Correct that, then run the same command again."), exit_code=1
         )
     return done.returncode == 0

@@ -1,4 +1,4 @@
-"""The files that systemd is given: those that are shipped, and what a configuration changes of them. Texts, and nothing else."""
+"""The texts of the units and other files for systemd, and what a configuration changes in them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pathlib import Path
 from attachd.config import Config
 from attachd.config import credentials as config_credentials
 
-#: What the shipped units say, and what stands in its place on a machine where that is elsewhere.
+#: Paths in the shipped units, which ``unit`` replaces with those of this machine.
 COMMAND, CONFIGURATION = "/opt/attachd/bin/attachd", "/etc/attachd/config.toml"
 USER_CONFIGURATION = "%E/attachd/config.toml"
-#: How a file begins that is made here.
+#: The first line of a generated file.
 MADE = "# Made by `attachd install` of the configuration"
 _FOLDERS, _STATE = Path("/srv/attachd"), Path("/var/lib/attachd")
-#: Where a service with ``ProtectHome=`` sees nothing.
+#: Folders that ``ProtectHome=`` hides from a service.
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-#: A folder so near to the root is everybody's; only below that many parts of a path lies one of the service's own.
+#: A path with fewer parts than this is shared by many programs, so it cannot be the service's own folder.
 _OWN_PARTS = 3
-#: Below these it is one part more: /var/lib is as little anybody's own as /home/me is attachd's.
+#: Below these folders one more part is necessary: /var/lib is shared too.
 _SHARED = (("var",), ("usr",), ("etc",), ("run",), ("opt",), ("media",), ("mnt",))
 
 
 def shipped(name: str) -> str:
-    """The text of a file of ``systemd/``, or of the sample configuration: from the package, or from the checkout."""
+    """Return the text of a file of ``systemd/``, or of the sample configuration, from the package or the checkout."""
     packed = importlib.resources.files("attachd").joinpath("shipped", name)
     if packed.is_file():
         return packed.read_text("utf-8")
@@ -37,7 +37,7 @@ def shipped(name: str) -> str:
 
 
 def unit(name: str, command: Path, configuration: Path | None = None) -> str:
-    """A shipped unit for a program, and a configuration, that lie where these do."""
+    """Return a shipped unit with these paths of the program and the configuration."""
     there = {COMMAND: _word(command)}
     if configuration is not None:
         there |= dict.fromkeys((USER_CONFIGURATION, CONFIGURATION), _word(configuration))
@@ -45,9 +45,9 @@ def unit(name: str, command: Path, configuration: Path | None = None) -> str:
 
 
 def sample(instance: str | None, inbox: Path | None = None) -> str:
-    """A first configuration: the sample, with the folders of this instance and the token that systemd hands over.
+    """Return the sample configuration with the folders of this instance and the token as a systemd credential.
 
-    With an *inbox* it is a user's own, whose token is a file.
+    With an *inbox* it is for a user's own service, whose token is a file.
     """
     text = shipped("sample-config.toml")
     if inbox is not None:
@@ -61,14 +61,14 @@ def sample(instance: str | None, inbox: Path | None = None) -> str:
 
 
 def in_home(path: Path) -> bool:
-    """Whether a hardened service would not see it."""
+    """Return True if a path is in a folder that the hardened service cannot see."""
     return any(path.is_relative_to(home) for home in _HOMES)
 
 
 def roots(config: Config) -> list[Path]:
-    """What the service has to write to: the common folder of inbox, done and failed, so that a move is a rename.
+    """Return the folders that the service must write to: the parent of inbox, done and failed, so that a move is a rename.
 
-    All three by themselves where that folder is not theirs alone; each move is then a copy.
+    If that parent is shared with other programs, return all three; each move is then a copy.
     """
     three = [config.folders.inbox, config.folders.done, config.folders.failed]
     common = Path(os.path.commonpath(three))
@@ -77,7 +77,7 @@ def roots(config: Config) -> list[Path]:
 
 
 def drop_in(config: Config, instance: str | None) -> str:
-    """What this configuration changes of the shipped unit; "" if nothing."""
+    """Return the drop-in with what this configuration changes in the shipped unit, or ""."""
     below = instance or ""
     paths = [path for path in roots(config) if not path.is_relative_to(_FOLDERS / below)]
     state = config.folders.state
@@ -86,7 +86,7 @@ def drop_in(config: Config, instance: str | None) -> str:
     credentials = [name for name in config_credentials.names(config) if name != "token"]
     if not paths and not credentials:
         return ""
-    lines = [f"{MADE}; `attachd install --refresh` makes it anew."]
+    lines = [f"{MADE}; `attachd install --refresh` updates it."]
     if paths:
         lines += ["", "[Unit]", *(f"RequiresMountsFor={_quoted(path)}" for path in paths)]
     lines += ["", "[Service]", *_writable(paths), *_handed_over(credentials, instance)]
@@ -97,28 +97,28 @@ def _writable(paths: Sequence[Path]) -> list[str]:
     homes = [path for path in paths if in_home(path)]
     lines = [f"ReadWritePaths={_quoted(path)}" for path in paths if path not in homes]
     if homes:
-        # ":ro": on systemd 247 and 252 ProtectHome=tmpfs alone leaves homes that can be written to, in memory.
+        # ":ro", because on systemd 247 and 252 ProtectHome=tmpfs alone leaves writable homes in memory.
         lines += ["ProtectHome=tmpfs", "TemporaryFileSystem=/home:ro /root:ro /run/user:ro"]
         lines += [f"BindPaths={_quoted(path)}" for path in homes]
     return lines
 
 
 def credential_files(config: Config, instance: str | None) -> list[Path]:
-    """Where the secrets are put that the unit hands over."""
+    """Return the files of the secrets that the unit passes to the service."""
     return [config_credentials.file(name, instance) for name in config_credentials.names(config)]
 
 
 def _handed_over(credentials: Sequence[str], instance: str | None) -> list[str]:
     lines = []
     for name in credentials:
-        # Where the file is missing, it is handed an empty line, and the service says so; see the unit.
+        # If the file is missing, the service receives an empty line and reports that; see the unit.
         lines += [f"LoadCredential={name}:{config_credentials.file(name, instance)}", f"SetCredential={name}:\\n"]
     return lines
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A folder, with the mode of its purpose; *inherited*: what is made in it is the service's to empty too."""
+    """A folder with its mode. *inherited*: the service may also empty folders that others create in it."""
 
     path: Path
     mode: str
@@ -127,14 +127,14 @@ class Needed:
 
     @property
     def lines(self) -> list[str]:
-        """For tmpfiles.d(5). The rights are for folders that somebody makes under umask 022."""
+        """Lines for tmpfiles.d(5). The ACLs are for folders that other users create under umask 022."""
         made = [f"d  {_quoted(self.path)} {self.mode} attachd {self.group} -"]
-        # Not rwX: systemd 252 ignores such a line without a word.
+        # Not rwX: systemd 252 silently ignores such a line.
         return made + ([f"a+ {_quoted(self.path)} - - - - {_rights('default:')}"] if self.inherited else [])
 
     @property
     def commands(self) -> list[str]:
-        """The same, by hand."""
+        """The same as shell commands."""
         quoted = shlex.quote(str(self.path))
         made = [f"install -d -m {self.mode} -o attachd -g {self.group} {quoted}"]
         return made + ([f"setfacl -m {_rights('d:')} {quoted}"] if self.inherited else [])
@@ -145,7 +145,7 @@ def _rights(which: str) -> str:
 
 
 def needed(config: Config) -> list[Needed]:
-    """The folders that files walk through, and that of the journal where systemd does not make it."""
+    """Return the folders of the files, and that of the journal if systemd does not create it."""
     own = config.folders
     found = [Needed(own.inbox, "2770", True), Needed(own.done, "2750", False), Needed(own.failed, "2770", True)]
     if own.state is not None and not own.state.is_relative_to(_STATE):
@@ -154,14 +154,14 @@ def needed(config: Config) -> list[Needed]:
 
 
 def tmpfiles(made: Iterable[Needed]) -> str:
-    """A file of tmpfiles.d(5) that makes these folders."""
-    lines = [f"{MADE}. No folder is ever emptied or removed.", ""]
+    """Return a tmpfiles.d(5) file that creates these folders."""
+    lines = [f"{MADE}. It never empties or removes a folder.", ""]
     lines += ["d  /etc/attachd 0750 root attachd -", *(line for each in made for line in each.lines)]
     return "\n".join(lines) + "\n"
 
 
 def _quoted(path: Path) -> str:
-    """As systemd.syntax(7) and tmpfiles.d(5) read it: ``%`` is doubled, and what has a blank, a quote or a colon is quoted."""
+    """Quote a path for systemd.syntax(7) and tmpfiles.d(5): double ``%``, and quote blanks, quotes and colons."""
     text = str(path).replace("%", "%%")
     if any(character in text for character in " \t\"'\\:"):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -169,5 +169,5 @@ def _quoted(path: Path) -> str:
 
 
 def _word(path: Path) -> str:
-    """As a word of a command line (systemd.service(5)): a ``$`` is doubled too."""
+    """Quote a path as a word of a command line (systemd.service(5)): double ``$`` too."""
     return _quoted(path).replace("$", "$$")

@@ -1,4 +1,4 @@
-"""A Jira for the demo and the tests, with a web page and faults on demand. Imports nothing of ours."""
+"""A stand-in Jira for the demo and the tests, with a web page and faults on demand. It imports nothing else of attachd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in as a process of its own, which outlives whatever is done to the daemon."""
+"""The stand-in as its own process, which survives tests that kill the daemon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attachd.standin.server import Standin
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the first line on stdout is the address."""
+    """Serve until SIGTERM or SIGINT. The first line on stdout is the address."""
     options = _parser().parse_args(arguments)
     awaited = {signal.SIGTERM, signal.SIGINT}
     # Before the server's thread begins, so that it inherits the mask and sigwait gets the signal.
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m attachd.standin", description=main.__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where attachments and the log are kept")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for attachments and the log")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--page", action=argparse.BooleanOptionalAction, default=True, help="serve the web page")
     parser.add_argument("--issue", action="append", default=[], metavar="KEY", help="an issue that exists (repeatable)")

@@ -1,4 +1,4 @@
-"""Who is asking, and what the account may do with an issue."""
+"""The caller of a request, and what the account may do with an issue."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from attachd.standin.store import Issue
 
 
 class Caller(enum.Enum):
-    """What the credentials of a request prove."""
+    """The caller that the credentials of a request prove."""
 
     KNOWN = "OK"
     WRONG = "AUTHENTICATED_FAILED"
     ANONYMOUS = ""
 
 
-#: The scope (of the classic ones) that a request needs where tokens have scopes; what is not here needs none.
+#: The classic scope that a request needs if tokens have scopes. Other requests need none.
 SCOPES = {
     "upload": "write:jira-work",
     "listing": "read:jira-work",
@@ -35,12 +35,12 @@ SCOPES = {
 
 
 def lacks_scope(settings: Settings, who: Caller, where: str) -> bool:
-    """Whether the gateway turns a request away because the token was not made for it."""
+    """Return True if the gateway refuses a request because the token lacks its scope."""
     return settings.scoped and who is Caller.KNOWN and where in SCOPES and SCOPES[where] not in settings.scopes
 
 
 def caller(settings: Settings, headers: Headers, *, gateway: bool) -> Caller:
-    """Judge the credentials: the account's name and token, the token as a bearer's, or an access token."""
+    """Check the credentials: user name and token, a bearer token, or an access token."""
     given = headers.get("authorization")
     if given is None:
         return Caller.ANONYMOUS
@@ -74,17 +74,17 @@ def identity_headers(settings: Settings, who: Caller) -> dict[str, str]:
 
 
 def concerned(issue: Issue, keys: set[str]) -> bool:
-    """Whether *keys* name the issue or its project."""
+    """Return True if *keys* contain the issue or its project."""
     return issue.key in keys or issue.key.rpartition("-")[0] in keys
 
 
 def visible(settings: Settings, who: Caller, issue: Issue | None) -> bool:
-    """Whether the caller may know that the issue exists."""
+    """Return True if the caller may know that the issue exists."""
     return issue is not None and who is Caller.KNOWN and not concerned(issue, settings.invisible)
 
 
 def granted(settings: Settings, who: Caller, issue: Issue | None, project: str = "") -> dict[str, bool]:
-    """List the permissions that there are, and whether the caller has them (on *issue* or in *project*, if one is named)."""
+    """List all permissions, and whether the caller has them (on *issue* or in *project*, if given)."""
     known = who is Caller.KNOWN
     read_only = concerned(issue, settings.read_only) if issue is not None else project in settings.read_only
     return {

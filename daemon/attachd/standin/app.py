@@ -1,4 +1,4 @@
-"""The stand-in as a web application: which path leads where, and what every request goes through."""
+"""The stand-in as a web application: its paths, and the steps of every request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attachd.standin.wire import wire_of
 
 Handler = Callable[[Exchange], Awaitable[Response]]
 
-#: Resources that answer anybody, whatever credentials came along.
+#: Resources that answer every caller, with any credentials.
 OPEN = ("serverInfo", "meta", "tenant", "token")
 
 
@@ -30,11 +30,11 @@ class Endpoint:
     """One REST resource as an ASGI application: logging, faults, authentication, then its handler."""
 
     def __init__(self, site: Site, where: str, handler: Handler) -> None:
-        """Call the resource *where* when faults are laid out for it."""
+        """Use the name *where* for the faults of this resource."""
         self._site, self._where, self._handler = site, where, handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take one request through its life."""
+        """Handle one request from its head to its log entry."""
         x = self._begun(HttpRequest(scope, receive))
         try:
             reply = await self._reply(x)
@@ -66,7 +66,7 @@ class Endpoint:
         return fault_actions.stamped(x, await fault_actions.on_reply(x, reply))
 
     async def _judged(self, x: Exchange) -> Response:
-        """Refuse what no resource is asked about; let the handler answer the rest."""
+        """Refuse what Jira refuses before any resource; let the handler answer the rest."""
         refusal, headers = self._refused(x)
         reply = refusal or await self._handler(x)
         if not x.record.complete:
@@ -87,7 +87,7 @@ class Endpoint:
         return (None if granted else shapes.refusal(429, "Rate limit exceeded.")), headers
 
     def _is_told(self, x: Exchange) -> bool:
-        """Whether wrong credentials draw a 401; the gateway never takes them for an anonymous caller."""
+        """Return True if wrong credentials get a 401. The gateway never treats them as anonymous."""
         return not x.store.anonymous_fallthrough or x.store.scoped or "/ex/jira/" in x.record.path
 
     def _end(self, x: Exchange) -> None:
@@ -97,7 +97,7 @@ class Endpoint:
 
 
 def application(site: Site, *, with_page: bool) -> Starlette:
-    """Put the stand-in together."""
+    """Build the application."""
     routes: list[BaseRoute] = [*control.routes(site), *page.downloads(site)]
     if with_page:
         routes += page.routes(site)
@@ -107,7 +107,7 @@ def application(site: Site, *, with_page: bool) -> Starlette:
     routes += [tenant, *tokens, gateway, *_rest(site)]
     if not site.store.base_path:
         return Starlette(routes=routes)
-    # Control, the page's files and the tenant's id are at the root as well, where a client without the path looks.
+    # Control, the page's files and the tenant's id are at the root too, for clients without the base path.
     outside = [*control.routes(site), tenant, *tokens, *page.signpost(site)]
     return Starlette(routes=[Mount(site.store.base_path, routes=routes), *outside])
 

@@ -1,4 +1,4 @@
-"""The stand-in's own switches over HTTP, for those who run it as a process of its own."""
+"""Settings and faults over HTTP, for a stand-in that runs as its own process."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def _changing(change: Callable[[dict[str, Any]], Awaitable[None]]) -> Callable[[HttpRequest], Awaitable[Response]]:
-    """Hand the JSON of a request to *change*; what it does not understand is a 400."""
+    """Pass the JSON of a request to *change*, and answer 400 to what it does not understand."""
 
     async def endpoint(request: HttpRequest) -> Response:
-        # A page in a browser can send this type only with the consent of the server, which is never given.
+        # A web page can send this type only with the server's consent (CORS), which the stand-in never gives.
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return JSONResponse({"error": "send application/json"}, 415)
         try:

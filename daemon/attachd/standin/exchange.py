@@ -1,4 +1,4 @@
-"""One request on its way through the stand-in, with all that its endpoint and its fault need to know."""
+"""One request in the stand-in, with everything that its endpoint and its fault need."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from attachd.standin.wire import Wire
 
 
 class Over(Exception):
-    """The exchange has ended without a reply in the ordinary way: it was cut, or all was said on the wire."""
+    """The exchange ended without an ordinary reply: it was cut, or a fault wrote to the connection itself."""
 
 
 class Struck(Exception):
-    """The fault strikes in the midst of the body."""
+    """The fault strikes in the middle of the body."""
 
 
 @dataclass
@@ -39,17 +39,16 @@ class Site:
     _due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Begin with no limit touched."""
         self.writes = IssueWrites(self.store)
         self.bucket = Bucket(self.store)
 
     @property
     def base(self) -> str:
-        """The address under which the REST paths stand."""
+        """The address below which the REST paths are."""
         return self.origin + self.store.base_path
 
     def later(self, delay: float, act: Callable[[], None]) -> None:
-        """Do something *delay* seconds from now, unless the server is stopped before."""
+        """Call something after *delay* seconds, unless the server stops first."""
         if self.store.own_clock:
             self._due.append((self.store.moment() + delay, act))
             return
@@ -62,14 +61,14 @@ class Site:
         self._later.add(handle)
 
     def forget_later(self) -> None:
-        """Drop what was to be done later, as the end of a process does."""
+        """Drop all delayed calls, as the end of a process does."""
         for handle in self._later:
             handle.cancel()
         self._later.clear()
         self._due.clear()
 
     def catch_up(self) -> None:
-        """Do what has become due on a clock that only its owner moves."""
+        """Make the delayed calls that are due on a clock that only its owner moves."""
         now = self.store.moment()
         due = sorted((entry for entry in self._due if entry[0] <= now), key=lambda entry: entry[0])
         for entry in due:
@@ -79,7 +78,7 @@ class Site:
 
 @dataclass
 class Exchange:
-    """One request, the connection it came on, what is logged of it, and what goes wrong with it."""
+    """One request with its connection, its log entry and its fault."""
 
     site: Site
     http: HttpRequest
@@ -90,24 +89,24 @@ class Exchange:
 
     @property
     def store(self) -> Store:
-        """What the site holds."""
+        """The store of the site."""
         return self.site.store
 
     @property
     def declared(self) -> int | None:
-        """How many bytes the client said it would send."""
+        """The number of bytes that the client announced."""
         length = self.http.headers.get("content-length", "")
         return int(length) if length.isdigit() else None
 
     @property
     def breaks_at(self) -> int | None:
-        """After how many bytes of the body the fault strikes, if it does so there: never after the closing boundary."""
+        """The number of body bytes after which the fault strikes, if it does; never after the closing boundary."""
         if self.fault is None or self.fault.kind not in ("reset", "close", "stall") or self.fault.point != "body":
             return None
         return min(self.fault.bytes or 0, max(0, (self.declared or 0) - len("-\r\n")))
 
     async def body(self) -> AsyncGenerator[bytes, None]:
-        """Read the body, counting; raise ``Struck`` where the fault strikes in its midst."""
+        """Read and count the body. Raises ``Struck`` if the fault strikes in the middle of it."""
         breaks_at = self.breaks_at
         async with aclosing(self._arriving()) as chunks:
             async for chunk in chunks:

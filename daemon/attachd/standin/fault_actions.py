@@ -1,4 +1,4 @@
-"""How each fault of ``faults.KINDS`` is acted out: at the head of a request, in its body, and in its answer."""
+"""What each fault of ``faults.KINDS`` does: at the head of a request, in its body, and in its answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Act = Callable[[Exchange, Fault, Response], Awaitable[Response]]
 
 
 async def at_head(x: Exchange) -> None:
-    """Act where a fault strikes before any of the body is read."""
+    """Apply a fault that strikes before the body is read."""
     fault = x.fault
     if fault is None:
         return
@@ -30,7 +30,7 @@ async def at_head(x: Exchange) -> None:
 
 
 async def in_body(x: Exchange) -> NoReturn:
-    """Act where a fault strikes in the midst of the body."""
+    """Apply a fault that strikes in the middle of the body."""
     fault = x.fault
     assert fault is not None
     if fault.kind == "stall":
@@ -40,14 +40,14 @@ async def in_body(x: Exchange) -> NoReturn:
 
 
 async def on_reply(x: Exchange, reply: Response) -> Response:
-    """Act on the *reply* that Jira would give, or let it pass."""
+    """Apply a fault to the *reply* that Jira would give, or send the reply as it is."""
     if x.fault is None or x.fault.kind not in _ACTS:
         return reply
     return await _ACTS[x.fault.kind](x, x.fault, reply)
 
 
 def cut(x: Exchange, fault: Fault) -> NoReturn:
-    """Cut the connection: orderly if the fault says "close"."""
+    """Cut the connection, with a FIN if the fault is "close"."""
     if fault.kind == "close":
         x.wire.close()
     else:
@@ -132,7 +132,7 @@ async def _trickle(x: Exchange, fault: Fault, reply: Response) -> Response:
 
 
 def _edited(change: Callable[[list[Any]], Any]) -> Act:
-    """Change the list of attachments in a good reply, be it an upload's or an issue's."""
+    """Change the list of attachments in a good reply to an upload or for an issue."""
 
     async def act(_x: Exchange, _fault: Fault, reply: Response) -> Response:
         if reply.status_code != 200:
@@ -153,7 +153,7 @@ def _replaced(reply: Response, body: bytes) -> Response:
 
 
 def _instead(make: Callable[[Fault], Response]) -> Act:
-    """Answer something else altogether."""
+    """Replace the whole answer."""
 
     async def act(_x: Exchange, fault: Fault, _reply: Response) -> Response:
         return make(fault)
@@ -162,7 +162,7 @@ def _instead(make: Callable[[Fault], Response]) -> Act:
 
 
 async def _empty(_x: Exchange, _fault: Fault, reply: Response) -> Response:
-    # Jira labels it as JSON all the same.
+    # Jira calls it JSON nevertheless.
     return Response(b"", 200, _seraph(reply), "application/json")
 
 
@@ -245,6 +245,6 @@ _ACTS: dict[str, Act] = {
 
 
 def stamped(x: Exchange, reply: Response) -> Response:
-    """Put the server's time on a reply, as everything between here and Jira does."""
+    """Add the server's time to a reply, as every server does."""
     reply.headers.setdefault("Date", x.store.http_date())
     return reply

@@ -1,4 +1,4 @@
-"""Faults on demand: which requests go wrong, how, and how often. How they are acted out is in ``acting``."""
+"""Faults on demand: which requests go wrong, how, and how often. ``fault_actions`` carries them out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS: Final = {
     "late": "U Not stored when the request ends (reset, or an answer of `status`), but `delay` seconds later.",
     "slow": "Waits `delay` seconds, then answers as usual, with `headers` besides.",
     "trickle": "Answers byte by byte, each after `delay` seconds, and closes.",
-    # A 200 that is no proof.
+    # A 200 that proves nothing.
     "html200": "200 with an HTML login page; nothing is stored.",
     "empty200": "200 with an empty body; nothing is stored.",
     "emptylist200": "200 with an empty list of attachments; nothing is stored.",
@@ -29,10 +29,10 @@ KINDS: Final = {
     "noids200": "200, stored; the attachments in the answer have no ids.",
     "wrongsize200": "200, stored; the sizes in the answer are one byte too large.",
     "login200": "200, stored, correct, but with X-Seraph-LoginReason: AUTHENTICATED_FAILED.",
-    # A 200 that is correct and unusual.
+    # A 200 that is correct but unusual.
     "object200": "U 200, stored; one object where a list is usual (of several files, the first).",
     "shuffle200": "200, stored; the attachments in another order than the parts.",
-    # Refusals of the usual sorts.
+    # Ordinary refusals.
     "captcha": "403, HTML, X-Authentication-Denied-Reason: CAPTCHA_CHALLENGE.",
     "unauthorized": "401 in Jira's JSON, X-Seraph-LoginReason: AUTHENTICATED_FAILED.",
     "scope": "401 of the gateway: the token lacks a scope.",
@@ -40,7 +40,7 @@ KINDS: Final = {
     "redirect": "302 to `location`.",
     "proxy413": "413 as a reverse proxy says it, in HTML.",
     "ratelimit": "429 with `reason` (jira-burst-based) and `retry_after` (1).",
-    # What becomes of the files.
+    # What happens to the files.
     "rename": "U Stored under `name` (STEM-renamed.EXT), and the answer says so.",
     "half": "U The first `count` files (half of them) are stored, then all are refused with `status` (400); "
     "None: with a reset.",
@@ -60,7 +60,7 @@ POINTS: Final = {
     "reply-before": "(stall) not stored, and never answered",
 }
 
-#: What a request is called when faults are laid out for it.
+#: The names of requests in faults.
 PLACES: Final = (
     "upload",
     "listing",
@@ -77,7 +77,7 @@ PLACES: Final = (
     "any",
 )
 
-#: In ``Fault.status``: what is usual for the kind. None means that there is no answer at all.
+#: In ``Fault.status``: the usual status of the kind. None means no answer at all.
 USUAL: Final = 0
 
 _STORES_NOTHING: Final = {
@@ -100,7 +100,7 @@ _POINTS_BEFORE_STORING: Final = {"accept", "headers", "body", "last-byte", "repl
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong ``times`` times (-1: for ever) with requests to ``where``, the first ``after`` excepted."""
+    """A fault of ``times`` requests (-1: all) to ``where``, after the first ``after`` requests."""
 
     kind: str
     where: str = "upload"
@@ -114,8 +114,8 @@ class Fault:
     content_type: str = "text/plain"
     delay: float | None = None
     bytes: int | None = None
-    name: str | None = None  #: under which files are stored, whatever the kind
-    commit: bool | None = None  #: whether files are stored, if not as usual for the kind
+    name: str | None = None  #: the name under which files are stored, for every kind
+    commit: bool | None = None  #: True or False: whether files are stored; None: as usual for the kind
     count: int | None = None
     early: bool = False
     stall: bool = False
@@ -124,7 +124,7 @@ class Fault:
     retry_after: str = "1"
 
     def __post_init__(self) -> None:
-        """Refuse a misspelt kind, point or place: such a fault would prove nothing."""
+        """Refuse a misspelt kind, point or place, because such a fault would never strike."""
         if self.kind not in KINDS or self.where not in PLACES or (self.point and self.point not in POINTS):
             raise ValueError(f"no such fault: {self.kind} {self.point} {self.where}".replace("  ", " "))
         if not self.point:
@@ -132,24 +132,24 @@ class Fault:
 
     @property
     def stores(self) -> bool:
-        """Whether the files of the request are stored before anything is answered."""
+        """Return True if the files of the request are stored before the answer."""
         if self.commit is not None:
             return self.commit
         cutting = self.kind in ("reset", "close", "stall")
         return not (self.kind in _STORES_NOTHING or (cutting and self.point in _POINTS_BEFORE_STORING))
 
     def concerns(self, where: str, issue: str | None) -> bool:
-        """Whether a request to *where* about *issue* is one of those that this fault counts."""
+        """Return True if this fault counts a request to *where* about *issue*."""
         return self.where in (where, "any") and (self.issue is None or self.issue.upper() == (issue or "").upper())
 
     @property
     def on_connection(self) -> bool:
-        """Whether it strikes before anything is known of the request."""
+        """Return True if the fault strikes before the request is known."""
         return self.point == "accept" and self.where == "any" and self.issue is None
 
 
 def from_json(values: dict[str, Any]) -> Fault:
-    """Make a fault of what came over HTTP; an unknown option is an error."""
+    """Return the fault that an HTTP request describes. An unknown option is an error."""
     known = {f.name for f in fields(Fault)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"no such option: {', '.join(unknown)}")
@@ -164,20 +164,19 @@ class _Pending:
 
 
 class Faults:
-    """The faults laid out for the requests to come. Any thread may add to them."""
+    """The faults for coming requests. Any thread may add to them."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self._pending: list[_Pending] = []
         self._lock = threading.Lock()
 
     def add(self, *faults: Fault) -> None:
-        """Lay out *faults*. Of several that fit a request, the one laid out first strikes."""
+        """Add *faults*. If several fit a request, the first one strikes."""
         with self._lock:
             self._pending += [_Pending(fault, fault.after, fault.times) for fault in faults]
 
     def clear(self) -> None:
-        """Take away all faults that have not struck yet."""
+        """Remove all faults that have not struck yet."""
         with self._lock:
             self._pending.clear()
 
@@ -187,11 +186,11 @@ class Faults:
             return [pending.fault for pending in self._pending]
 
     def take(self, where: str, issue: str | None) -> Fault | None:
-        """Tell what goes wrong with this request, and count it."""
+        """Return the fault of this request, and count the request."""
         return self._take(lambda fault: not fault.on_connection and fault.concerns(where, issue))
 
     def take_on_connection(self) -> Fault | None:
-        """Tell whether this connection is cut before anything is read from it, and count it."""
+        """Return the fault that cuts this connection before anything is read, and count the connection."""
         return self._take(lambda fault: fault.on_connection)
 
     def _take(self, fits: Callable[[Fault], bool]) -> Fault | None:

@@ -1,4 +1,4 @@
-"""The web page: for people who want to see what was attached. It only reads, and trusts nothing that was uploaded."""
+"""The web page for people who want to see attachments. It changes nothing, and trusts no uploaded content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attachd.standin import view
 from attachd.standin.exchange import Site
 from attachd.standin.rest import Download, download
 
-#: Another name in the Host header is a page elsewhere that had its name point here.
+#: Any other Host header comes from a page elsewhere whose name points to this machine (DNS rebinding).
 OWN_NAMES = ["127.0.0.1", "localhost"]
 OWN_NAMES_ONLY = [Middleware(TrustedHostMiddleware, allowed_hosts=OWN_NAMES, www_redirect=False)]
 
@@ -42,7 +42,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def downloads(site: Site) -> list[BaseRoute]:
-    """List the path below which stored files are, also where there is no page."""
+    """List the path of stored files, which exists without the page too."""
 
     async def endpoint(request: HttpRequest) -> Response:
         it = site.store.attachment(request.path_params["id"])
@@ -52,7 +52,7 @@ def downloads(site: Site) -> list[BaseRoute]:
 
 
 def signpost(site: Site) -> list[BaseRoute]:
-    """Lead from the root to where the page is."""
+    """Redirect from the root to the page."""
 
     async def endpoint(_request: HttpRequest) -> Response:
         return RedirectResponse(f"{site.store.base_path}/")
@@ -89,7 +89,7 @@ def _policy(request: HttpRequest) -> dict[str, str]:
 
 
 def _content(site: Site, key: str | None) -> str | None:
-    """Give what is inside the page: the overview, one issue, or nothing if there is no such issue."""
+    """Return the content of the page: the overview, one issue, or None if it does not exist."""
     if key is None:
         return view.overview(site.store)
     found = next((subject for subject in view.subjects(site.store) if subject.issue.key == key.upper()), None)

@@ -1,4 +1,4 @@
-"""Every REST endpoint but the upload: what Jira tells about issues, attachments, the account and itself."""
+"""Every REST endpoint except the upload: issues, attachments, the account, and the server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Download(Response):
 
 
 def download(it: Attachment) -> Download:
-    """Answer with an attachment for keeping: never shown in place, whatever it claims to be."""
+    """Answer with an attachment to save. The browser never shows it, whatever type it claims."""
     name = urllib.parse.quote(it.filename, safe="")
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "X-Content-Type-Options": "nosniff"}
     return Download(it.path, "application/octet-stream", headers)
@@ -72,7 +72,7 @@ async def meta(x: Exchange) -> Response:
 
 
 def _attachment(x: Exchange) -> Attachment | None:
-    """Find the attachment that a path names, if the caller may see its issue."""
+    """Return the attachment of a path, if the caller may see its issue."""
     it = x.store.attachment(x.http.path_params["id"])
     if it is None or not x.store.attachments_enabled or not visible(x.store, x.who, x.store.find_issue(it.issue)):
         return None
@@ -118,7 +118,7 @@ async def secure(x: Exchange) -> Response:
 
 
 async def myself(x: Exchange) -> Response:
-    """``GET myself``: the one resource that is never anonymous."""
+    """``GET myself``: the only resource that is never anonymous."""
     if x.who is not Caller.KNOWN:
         return shapes.refusal(401, shapes.NOT_LOGGED_IN)
     return JSONResponse(shapes.user(x.store, x.site.base))
@@ -158,5 +158,5 @@ async def permissions(x: Exchange) -> Response:
 
 
 async def unknown(x: Exchange) -> Response:
-    """Answer for every REST path that there is not."""
+    """Answer for every unknown REST path."""
     return JSONResponse({"message": f"null for uri: {x.http.url}", "status-code": 404}, 404)

@@ -1,4 +1,4 @@
-"""The stand-in as something to start and stop: a thread with an event loop, a listening socket, and its connections."""
+"""Starts and stops the stand-in: a thread with an event loop, a listening socket, and its connections."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from attachd.standin.faults import Faults
 from attachd.standin.store import Request, RequestLog, Store
 from attachd.standin.wire import Wire
 
-#: Seconds that an idle connection is kept: long, so that the client is the one who ends it.
+#: How long an idle connection stays open, in seconds: so long that the client closes it first.
 KEEP_ALIVE_SECONDS = 75
-#: Seconds that requests are given to notice that the server was stopped.
+#: How long requests may take to notice that the server has stopped, in seconds.
 STOP_SECONDS = 5.0
 _HOST = "127.0.0.1"
 
@@ -59,7 +59,7 @@ class Standin:
             user=user,
             token=token,
             auto_issues=auto_issues,
-            # Data Center says 401 to wrong credentials wherever they are sent.
+            # Data Center answers wrong credentials with 401 everywhere.
             anonymous_fallthrough=deployment == "Cloud",
         )
         for key in issues:
@@ -78,7 +78,7 @@ class Standin:
 
     @property
     def url(self) -> str:
-        """The address that a client is configured with."""
+        """The address for the configuration of a client."""
         return self._origin + self.store.base_path
 
     @property
@@ -87,7 +87,7 @@ class Standin:
 
     @property
     def requests(self) -> list[Request]:
-        """Every request so far, in the order in which they came."""
+        """Every request so far, in the order of arrival."""
         return self.log.all()
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class Standin:
         self.close()
 
     def start(self) -> None:
-        """Listen; connections are accepted when this returns."""
+        """Listen. Connections are accepted once this returns."""
         if self._thread is not None:
             return
         if self._reserved is None:
@@ -123,7 +123,7 @@ class Standin:
         ready.wait()
 
     def stop(self) -> None:
-        """Refuse and drop connections, as at the end of the server's process. The port stays ours, for ``start``."""
+        """Refuse and drop connections, as at the end of the server's process. Keep the port for ``start``."""
         if self._thread is None:
             return
         assert self._loop is not None
@@ -141,12 +141,12 @@ class Standin:
         self.start()
 
     def catch_up(self) -> None:
-        """Do what was put off until a time that the caller's clock has reached now."""
+        """Make the delayed calls that are due now by the caller's clock."""
         if self._site is not None:
             self._site.catch_up()
 
     def close(self) -> None:
-        """Stop, and let go of the port."""
+        """Stop, and release the port."""
         self.stop()
         if self._reserved is not None:
             self._reserved.close()
@@ -214,7 +214,7 @@ async def _drop(state: ServerState) -> None:
 
 
 def _bound(port: int) -> socket.socket:
-    """Take hold of a port without listening on it: connections to it are refused."""
+    """Bind a port without listening on it, so that connections are refused."""
     # Without the protocol's number asyncio leaves Nagle's algorithm on, which costs 40 ms a reply.
     reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

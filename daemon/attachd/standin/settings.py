@@ -1,4 +1,4 @@
-"""What a stand-in can be told to be. Everything here may be changed while it runs, but for addresses."""
+"""The settings of a stand-in. All except addresses may change while it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-#: Bytes a file may have where nobody changed the default: 1 GiB on Cloud, 10 MiB on Data Center.
+#: The default limit for a file in bytes: 1 GiB on Cloud, 10 MiB on Data Center.
 UPLOAD_LIMITS = {"Cloud": 1 << 30, "Server": 10 << 20}
 
 
@@ -34,7 +34,7 @@ class Settings:
     access_tokens: dict[str, float] = field(default_factory=dict)  #: those given, and when each ends; {} ends them all
     echo_tokens: bool = False  #: a refused refresh repeats the secrets that it was asked with
 
-    #: Wrong credentials make an anonymous caller, who sees no issue (404); otherwise they draw a 401 everywhere.
+    #: Wrong credentials make the caller anonymous, and issues invisible (404); otherwise they get a 401 everywhere.
     anonymous_fallthrough: bool = True
     auto_issues: bool = False  #: every well-formed key exists as soon as it is asked for
     projects: set[str] = field(default_factory=set)  #: where ``auto_issues`` counts; empty: everywhere
@@ -68,11 +68,11 @@ class Settings:
 
     @property
     def cloud(self) -> bool:
-        """Whether Cloud is played, rather than Data Center."""
+        """Return True for Cloud, False for Data Center."""
         return self.deployment == "Cloud"
 
     def configure(self, changes: dict[str, Any]) -> None:
-        """Set attributes by name, lists becoming sets; an unknown name is an error and changes nothing."""
+        """Set attributes by name, and turn lists into sets. An unknown name is an error and changes nothing."""
         known = {f.name for f in fields(Settings)}
         if unknown := sorted(set(changes) - known):
             raise ValueError(f"no such setting: {', '.join(unknown)}")
@@ -90,7 +90,7 @@ NEAR = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the tightest limit says: ``wait`` is 0 if the request is granted."""
+    """The answer of the tightest limit. ``wait`` is 0 if the request is granted."""
 
     limit: int
     remaining: int
@@ -98,7 +98,7 @@ class Grant:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Say it in Cloud's headers, but for those of a refusal."""
+        """Return it as Cloud's headers, except those of a refusal."""
         near = {"X-RateLimit-NearLimit": "true"} if self.remaining < NEAR * self.limit else {}
         return {"X-RateLimit-Limit": str(self.limit), "X-RateLimit-Remaining": str(self.remaining)} | near
 
@@ -107,7 +107,6 @@ class IssueWrites:
     """Cloud's limit on writes to one issue."""
 
     def __init__(self, settings: Settings) -> None:
-        """Start with no write seen."""
         self._settings = settings
         self._seen: dict[int, deque[float]] = {}
 
@@ -137,13 +136,12 @@ class Bucket:
     """Data Center's token bucket of one account."""
 
     def __init__(self, settings: Settings) -> None:
-        """Start full."""
         self._settings = settings
         self._tokens = math.inf
         self._at = 0.0
 
     def admit(self, now: float) -> tuple[bool, dict[str, str]]:
-        """Grant a request or not; the headers stand on either answer."""
+        """Grant or refuse a request. Both answers have the headers."""
         size, fill, interval = self._settings.bucket_size, self._settings.bucket_fill, self._settings.limit_scale
         self._tokens = min(size, self._tokens + (now - self._at) / interval * fill)
         self._at = now
@@ -160,7 +158,7 @@ class Bucket:
 
 
 def refusal_headers(reason: str, wait: float, now: float) -> dict[str, str]:
-    """Say in Cloud's headers that a request comes too early; *now* is the server's time since the epoch."""
+    """Return Cloud's headers for a request that comes too early. *now* is the server's time since the epoch."""
     reset = datetime.datetime.fromtimestamp(now + wait, datetime.UTC)
     return {
         "Retry-After": str(max(1, math.ceil(wait))),

@@ -23,7 +23,7 @@ from typing import Any
 
 from attachd.standin.settings import UPLOAD_LIMITS, Settings
 
-#: Requests remembered in memory; the log on disk has them all.
+#: How many requests are kept in memory; the log on disk has all.
 REQUESTS_KEPT = 200_000
 
 
@@ -84,10 +84,9 @@ class Request:
 
 
 class RequestLog:
-    """Every request in the order in which the heads arrived, for any thread to read and to wait on."""
+    """Every request in the order in which the heads arrived. Any thread may read it and wait for it."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._requests: deque[Request] = deque(maxlen=REQUESTS_KEPT)
         self._changed = threading.Condition()
 
@@ -98,7 +97,7 @@ class RequestLog:
             self._changed.notify_all()
 
     def touch(self) -> None:
-        """Wake those who wait: a request has changed."""
+        """Wake waiting threads, because a request has changed."""
         with self._changed:
             self._changed.notify_all()
 
@@ -108,7 +107,7 @@ class RequestLog:
             return list(self._requests)
 
     def wait(self, enough: Callable[[list[Request]], bool], seconds: float) -> bool:
-        """Wait until *enough* says so of the whole log; False if it never did."""
+        """Wait until *enough* accepts the whole log. Return False if it never does."""
         with self._changed:
             return self._changed.wait_for(lambda: enough(list(self._requests)), seconds)
 
@@ -137,10 +136,10 @@ class Store(Settings):
         self._keys: dict[str, int] = {}
         self._attachments: dict[str, Attachment] = {}
         self._on_issue: dict[str, dict[str, Attachment]] = {}
-        self.comments: dict[str, list[dict[str, Any]]] = {}  #: of each issue; forgotten with the process
-        self.heard: list[dict[str, Any]] = []  #: what was posted to the stand-in as to a webhook; forgotten too
+        self.comments: dict[str, list[dict[str, Any]]] = {}  #: by issue; in memory only
+        self.heard: list[dict[str, Any]] = []  #: posts to the stand-in as a webhook; in memory only
         self._last_issue, self._last_attachment = FIRST_ISSUE_ID - 1, FIRST_ATTACHMENT_ID - 1
-        self.version = 0  #: grows with everything that the web page could show
+        self.version = 0  #: grows with every change that the web page shows
         shutil.rmtree(self.incoming, ignore_errors=True)
         for directory in (self.incoming, self._files):
             directory.mkdir(parents=True, exist_ok=True)
@@ -185,7 +184,7 @@ class Store(Settings):
             os.truncate(self._log_path, len(whole) + 1)
 
     def _clean(self) -> None:
-        """Remove bytes that a process left behind which died before it could note them, or after it noted their end."""
+        """Remove bytes of a process that died before it logged them, or after it logged their end."""
         for path in self._files.iterdir():
             if path.name not in self._attachments:
                 path.unlink()
@@ -207,7 +206,7 @@ class Store(Settings):
     # --- issues --------------------------------------------------------------------------------------------------
 
     def add_issue(self, key: str, summary: str = "") -> Issue:
-        """Make the issue *key*, or give it another summary."""
+        """Create the issue *key*, or change its summary."""
         with self._lock:
             known = self._keys.get(key.upper())
             number = known if known is not None else self._last_issue + 1
@@ -223,7 +222,7 @@ class Store(Settings):
         return issue
 
     def move_issue(self, old: str, new: str) -> None:
-        """Give *old* the key *new*. The old key goes on leading to it; what both hold comes together."""
+        """Move *old* to the key *new*. The old key still leads to it, and attachments of both are merged."""
         with self._lock:
             if old.upper() not in self._keys:
                 self.add_issue(old)
@@ -244,7 +243,7 @@ class Store(Settings):
         self.version += 1
 
     def find_issue(self, key_or_id: str) -> Issue | None:
-        """Find an issue by key in any case, former key or number; make it where ``auto_issues`` says so."""
+        """Return an issue by key in any case, former key or number. Create it if ``auto_issues`` allows that."""
         with self._lock:
             if key_or_id.isascii() and key_or_id.isdigit():
                 return self._issues.get(int(key_or_id))
@@ -254,7 +253,7 @@ class Store(Settings):
             return self.add_issue(key_or_id.upper()) if self._springs_up(key_or_id.upper()) else None
 
     def has_project(self, project: str) -> bool:
-        """Whether an issue of *project* is there, or would be made."""
+        """Return True if *project* has an issue, or would get one."""
         with self._lock:
             return self._springs_up(f"{project}-1") or any(key.startswith(f"{project}-") for key in self._keys)
 
@@ -263,7 +262,7 @@ class Store(Settings):
         return self.auto_issues and KEY.fullmatch(key) is not None and (not self.projects or project in self.projects)
 
     def issues(self) -> list[Issue]:
-        """List the issues in the order in which they were made."""
+        """List the issues in the order of creation."""
         with self._lock:
             return [replace(issue) for issue in self._issues.values()]
 
@@ -271,32 +270,32 @@ class Store(Settings):
 
     @property
     def own_clock(self) -> bool:
-        """Whether time is told by whoever started this, and stands still until then."""
+        """Return True if the caller moves the clock."""
         return self._clock is not None
 
     def _now(self) -> float:
         return (self._clock or time.time)() + self.clock_skew
 
     def moment(self) -> float:
-        """Tell a time that only differences are made of."""
+        """Return a monotonic time."""
         return (self._clock or time.monotonic)()
 
     def now_ms(self) -> int:
-        """Tell this server's time in milliseconds since the epoch."""
+        """Return this server's time in milliseconds since the epoch."""
         return int(self._now() * 1000)
 
     def http_date(self) -> str:
-        """Tell the time as HTTP does: this server's, or that of the proxy in front of it."""
+        """Return the time of the Date header: this server's, or that of the proxy in front of it."""
         return email.utils.formatdate(self._now() + self.date_skew, usegmt=True)
 
     def set_aside(self, part: Part) -> Part:
-        """Give a part that is to be stored later bytes of its own."""
+        """Copy the bytes of a part that will be stored later."""
         path = self.incoming / os.urandom(12).hex()
         os.link(part.path, path)
         return replace(part, path=path)
 
     def prepare(self, issue: Issue, parts: Iterable[Part]) -> list[Attachment]:
-        """Give each of *parts* an id; nothing is stored yet."""
+        """Give each of *parts* an id without storing it."""
         with self._lock:
             prepared = []
             for part in parts:
@@ -334,7 +333,7 @@ class Store(Settings):
         self.version += 1
 
     def attach(self, key: str, filename: str, data: bytes, *, author: str = "", created: int = 0) -> Attachment:
-        """Put a file on an issue as if somebody else had done so; *created* in milliseconds since the epoch."""
+        """Attach a file as another user; *created* is in milliseconds since the epoch."""
         issue = self.find_issue(key) or self.add_issue(key)
         mime = mimetypes.guess_type(filename)[0] or "application/octet-stream"
         part = Part(self.incoming / os.urandom(8).hex(), filename, mime, len(data), hashlib.sha256(data).hexdigest())
@@ -347,7 +346,7 @@ class Store(Settings):
 
     @property
     def author(self) -> str:
-        """Who the account is in the answers: the account id on Cloud, the user name on Data Center."""
+        """The account in answers: its account id on Cloud, its user name on Data Center."""
         return self.account_id if self.cloud else self.user
 
     def attachments(self, key: str) -> list[Attachment]:
@@ -362,7 +361,7 @@ class Store(Settings):
             return list(self._on_issue.get(issue.key, {}).values())
 
     def shown_of(self, issue: Issue) -> list[Attachment]:
-        """List what is on *issue* as a replica shows it that lags behind."""
+        """List what is on *issue* as a lagging replica shows it."""
         latest = self.now_ms() - self.listing_lag * 1000
         return [it for it in self.of_issue(issue) if not self.listing_lag or it.created <= latest]
 
@@ -377,7 +376,7 @@ class Store(Settings):
             return self._attachments.get(attachment_id)
 
     def delete(self, attachment_id: str) -> None:
-        """Take an attachment away; its id is never given again."""
+        """Delete an attachment. Its id is never used again."""
         with self._lock:
             gone = self._forget(str(attachment_id))
             self.note("delete", id=gone.id)

@@ -1,4 +1,4 @@
-"""OAuth as the stand-in plays it: a token endpoint, access tokens that end, and refresh tokens that are good once."""
+"""OAuth of the stand-in: a token endpoint, access tokens that expire, and refresh tokens that work once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def token(x: Exchange) -> Response:
 
 
 def _refreshed(settings: Settings, form: Mapping[str, str]) -> Response:
-    """Exchange the one good refresh token; any other, an earlier one too, is refused as Atlassian does it."""
+    """Exchange the valid refresh token. Refuse any other, even an earlier one, as Atlassian does."""
     if not settings.refresh_token or not _same(form.get("refresh_token", ""), settings.refresh_token):
         words = "Unknown or invalid refresh token."
         if settings.echo_tokens:

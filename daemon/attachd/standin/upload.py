@@ -1,4 +1,4 @@
-"""``POST issue/{key}/attachments``: taking files in, and deciding what becomes of them."""
+"""``POST issue/{key}/attachments``: receives files, and decides what happens to them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ from attachd.standin.faults import Fault
 from attachd.standin.settings import refusal_headers
 from attachd.standin.store import Attachment, Issue, Part
 
-# A multipart body, taken in as it arrives: strict where Jira is strict, and no more in memory than one chunk.
+# A multipart body, read as it arrives: strict where Jira is strict, with at most one chunk in memory.
 
 #: Far above what is refused, so that the refusal is ours.
 _PARSER_HEADER_LIMIT = 1 << 16
 
 
 class Malformed(Exception):
-    """The body is not what Jira takes; ``status`` is what it answers, ``told`` whether in words."""
+    """Jira refuses the body with ``status``; ``told``: with a message."""
 
     def __init__(self, message: str, status: int = 500, *, told: bool = True) -> None:
-        """Say what is wrong."""
         super().__init__(message)
         self.status = status
         self.told = told
@@ -74,7 +73,7 @@ class Intake:
         )
 
     def feed(self, chunk: bytes) -> None:
-        """Take in the next bytes of the body."""
+        """Read the next bytes of the body."""
         if self.closed:
             return
         try:
@@ -83,7 +82,7 @@ class Intake:
             raise Malformed(f"Processing of multipart/form-data request failed. {error}") from error
 
     def discard(self) -> None:
-        """Forget the bytes of all parts; what was stored has its own link to them."""
+        """Delete the bytes of all parts. Stored files have their own links."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -153,7 +152,7 @@ class Intake:
 
 
 def _parameters(value: str) -> Iterator[tuple[str, str]]:
-    """Read parameters as Commons FileUpload does: no escape is undone, ``filename*`` is just another name."""
+    """Read parameters as Commons FileUpload does: keep escapes, and treat ``filename*`` as any other name."""
     for piece in _pieces(value)[1:]:
         name, _, text = piece.partition("=")
         text = text.strip()
@@ -178,7 +177,7 @@ def _pieces(value: str) -> list[str]:
 
 
 def _decoded(text: str) -> str:
-    """Decode the words of a name that look like ``=?utf-8?Q?...?=``, as FileUpload does whether meant so or not."""
+    """Decode words of a name that look like ``=?utf-8?Q?...?=``, as FileUpload always does."""
     return re.sub(r"(?<!\S)=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=(?!\S)", lambda word: _encoded_word(word.group()), text)
 
 
@@ -190,7 +189,7 @@ def _encoded_word(word: str) -> str:
 
 
 async def upload(x: Exchange) -> Response:
-    """Take the files of one request in: all or none of them, unless the settings or the fault say otherwise."""
+    """Store the files of one request, all or none, unless the settings or the fault say otherwise."""
     issue = x.store.find_issue(x.http.path_params["key"])
     reply = _refused_by_head(x, issue)
     if reply is not None or issue is None:
@@ -200,7 +199,7 @@ async def upload(x: Exchange) -> Response:
 
 
 async def _counted(x: Exchange) -> None:
-    """Read a body that is declined already: only how many files it has is of interest, for the record."""
+    """Read a body that is already refused, only to log how many files it has."""
     intake: Intake | None = None
     try:
         intake = _intake(x)
@@ -250,7 +249,7 @@ def _intake(x: Exchange) -> Intake:
 
 
 def _fed(x: Exchange, issue: Issue, intake: Intake, chunk: bytes) -> Response | None:
-    """Feed the next bytes in; the closing boundary settles the matter, whatever may follow it."""
+    """Read the next bytes. The closing boundary ends the body, whatever follows it."""
     try:
         intake.feed(chunk)
     except Malformed as error:
@@ -268,7 +267,7 @@ def _malformed(error: Malformed) -> Response:
 
 
 def _refused_by_head(x: Exchange, issue: Issue | None) -> Response | None:
-    """Judge what can be judged before the body, in the order in which Jira's filters stand."""
+    """Check what can be checked before the body, in the order of Jira's filters."""
     headers = x.http.headers
     if headers.get("x-atlassian-token") != "no-check" or headers.get("user-agent", "").startswith("Mozilla/"):
         return shapes.xsrf_refusal()
@@ -306,19 +305,19 @@ def _settled(x: Exchange, issue: Issue, intake: Intake) -> Response:
 def _refused_by_content(x: Exchange, issue: Issue, parts: list[Part]) -> Response | None:
     store = x.store
     if len(parts) > store.files_per_request:
-        return shapes.refusal(413, f"A request may have {store.files_per_request} files at the most.")
+        return shapes.refusal(413, f"A request may have {store.files_per_request} files at most.")
     if any(part.too_large for part in parts):
         return shapes.refusal(
             413 if store.cloud else 404,
             f"The file exceeds its maximum permitted size of {store.upload_limit} bytes.",
         )
     if len(store.of_issue(issue)) + len(parts) > store.attachment_limit:
-        return shapes.refusal(413, f"An issue may have {store.attachment_limit} attachments at the most.")
+        return shapes.refusal(413, f"An issue may have {store.attachment_limit} attachments at most.")
     return None
 
 
 def _stored(x: Exchange, issue: Issue, parts: list[Part]) -> list[Attachment]:
-    """Store the files as far as the fault lets them be; the answer speaks of all of them."""
+    """Store the files that the fault permits. The answer lists all of them."""
     fault = x.fault
     if fault is None:
         return _keep(x, issue, parts)
@@ -369,7 +368,7 @@ def _noted(x: Exchange, attachments: list[Attachment]) -> None:
 
 
 def _keep_arrived(x: Exchange, issue: Issue, intake: Intake) -> None:
-    """Where requests are not atomic, what has arrived whole stays, whatever becomes of the rest."""
+    """Keep complete files if requests are not atomic, whatever happens to the others."""
     if x.store.atomic:
         return
     whole = [part for part in intake.parts[: x.store.files_per_request] if part.whole and not part.too_large]

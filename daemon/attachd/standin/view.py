@@ -1,4 +1,4 @@
-"""The web page's HTML. Every text that came from outside goes through ``shown``."""
+"""The HTML of the web page. Every text from outside goes through ``shown``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 from attachd.standin.store import Attachment, Issue, Store
 
-# What the page shows of a file. Its name and its claimed type count for nothing: the bytes decide.
+# The preview of a file. Its bytes decide, not its name or its claimed type.
 
-#: Bytes looked at, and what the page shows of a text.
+#: How many bytes to read, and how many lines and columns of a text to show.
 LOOKED_AT = 4096
 LINES = 14
 COLUMNS = 120
-#: A picture of more bytes is not sent to the browser.
+#: The largest picture for the browser, in bytes.
 IMAGE_LIMIT = 32 << 20
-#: Previews remembered: a stored file never changes.
+#: How many previews to cache; a stored file never changes.
 REMEMBERED = 4096
 
 _SIGNATURES = (
@@ -35,7 +35,7 @@ _LAYOUT = "\n\r\t\f"
 
 @functools.lru_cache(REMEMBERED)
 def image_type(path: Path) -> str | None:
-    """Tell which kind of picture a file is, of those that cannot carry a script."""
+    """Return the MIME type of a picture that cannot contain a script, or None."""
     head = _head(path)
     if not head or path.stat().st_size > IMAGE_LIMIT:
         return None
@@ -46,7 +46,7 @@ def image_type(path: Path) -> str | None:
 
 @functools.lru_cache(REMEMBERED)
 def first_lines(path: Path) -> str:
-    """Give the first lines of a text; of anything else, nothing."""
+    """Return the first lines of a text, or "" for other content."""
     try:
         # The last character may have been cut in the middle.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(_head(path))
@@ -77,7 +77,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def shown(text: str, keep: str = "") -> str:
-    """Make a text harmless: escaped for HTML, and whatever cannot be seen (controls, bidi marks) made visible."""
+    """Escape a text for HTML, and make invisible characters (controls, bidi marks) visible."""
     return html.escape("".join(c if c.isprintable() or c in _JOINERS or c in keep else _spelt_out(c) for c in text))
 
 
@@ -86,7 +86,7 @@ def _spelt_out(character: str) -> str:
 
 
 def human(size: int) -> str:
-    """Say a size as people do."""
+    """Return a size for people."""
     if size < 1000:
         return f"{size} B"
     power = next((power for power in (1, 2, 3) if size < 999.5 * 1000**power), 4)
@@ -95,7 +95,7 @@ def human(size: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Say how many of something there are."""
+    """Return a number with its noun."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\u202f")
 
 
@@ -108,7 +108,7 @@ class Subject:
 
     @property
     def freshness(self) -> tuple[int, int]:
-        """Order issues by their newest attachment; those without any by their own age."""
+        """Sort key: the newest attachment, else the age of the issue."""
         return (int(self.files[0].id) if self.files else 0, self.issue.id)
 
 
@@ -125,7 +125,7 @@ def subjects(store: Store) -> list[Subject]:
 
 
 def document(store: Store, title: str, fragment: str, content: str) -> str:
-    """Put a page around *content*, which *fragment* is the address of."""
+    """Return the page around *content*; *fragment* is the address of *content*."""
     base = html.escape(store.base_path)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -142,7 +142,7 @@ def document(store: Store, title: str, fragment: str, content: str) -> str:
 <header class="top">
 <a class="brand" href="{base}/"><img src="{base}/__standin__/icon.svg" alt="" width="28" height="28">Stand-in Jira</a>
 <p class="live" role="status" hidden>live</p>
-<p class="note">Not Jira, but a stand-in for the demo and the tests. Everything stays on this machine.</p>
+<p class="note">This is not Jira, but a stand-in for demo and tests. Everything stays on this machine.</p>
 </header>
 <main data-fragment="{html.escape(fragment)}" data-version="{store.version}">
 {content}
@@ -176,8 +176,8 @@ def issue(store: Store, subject: Subject) -> str:
 
 
 def missing(key: str) -> str:
-    """Show that there is no such issue."""
-    heading = f'<h1>There is no issue <bdi class="key">{shown(key)}</bdi></h1>'
+    """Show that the issue does not exist."""
+    heading = f'<h1>Issue <bdi class="key">{shown(key)}</bdi> does not exist</h1>'
     return f'{heading}\n<p class="back"><a href="../">All issues</a></p>'
 
 
@@ -191,7 +191,7 @@ def _nothing(store: Store, keys: list[str]) -> str:
 <h1>No attachments yet</h1>
 <p>{_hint(store, key)}</p>
 <pre>cp report.pdf {shown(store.inbox)}/{shown(key)}/</pre>
-<p>It appears here as soon as it is attached.</p>
+<p>It appears here once attachd has attached it.</p>
 {also}
 </section>"""
 

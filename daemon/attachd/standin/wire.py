@@ -1,4 +1,4 @@
-"""The connection under a request: what HTTP frameworks hide, and what a stand-in needs to fail like the real thing."""
+"""The connection below a request, which HTTP frameworks hide, so that the stand-in can fail like a real server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-#: Seconds between two looks at whether the other side has gone.
+#: How often to check whether the client has gone, in seconds.
 LOOK_SECONDS = 0.02
-#: Seconds during which a closed connection still swallows what the client sends, so that it sees a FIN and no reset.
+#: How long a closed connection still reads what the client sends, in seconds, so that it sees a FIN and no reset.
 SWALLOW_SECONDS = 5.0
-#: Seconds that bytes are given to arrive before the reset that follows them.
+#: How long to wait before a reset, in seconds, so that the bytes before it arrive.
 ARRIVAL_SECONDS = 0.02
 
 _TCP_ESTABLISHED = 1
@@ -37,12 +37,12 @@ class Wire(H11Protocol):
     # --- asyncio's side ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless a fault strikes the bare connection."""
+        """Begin, unless a fault cuts the new connection."""
         super().connection_made(transport)
         self._strike(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in, or swallow them if the conversation is over."""
+        """Receive bytes, or discard them after the end."""
         if not self._severed:
             super().data_received(data)
 
@@ -60,7 +60,7 @@ class Wire(H11Protocol):
         self.transport.abort()
 
     def close(self) -> None:
-        """Cut the connection with a FIN, swallowing for a while what is still under way."""
+        """Cut the connection with a FIN, and discard for a while what still arrives."""
         self._sever()
         self.flow.resume_reading()
         if self.transport.can_write_eof() and not self.transport.is_closing():
@@ -97,13 +97,13 @@ class Wire(H11Protocol):
         self.flow.pause_reading()
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are; from now on uvicorn has no part in this reply."""
+        """Send bytes as they are. From now on uvicorn no longer handles this reply."""
         if not self.transport.is_closing():
             self.transport.write(data)
 
     @property
     def gone(self) -> bool:
-        """Whether the client has closed or lost the connection, also while nothing is read from it."""
+        """Return True if the client has closed or lost the connection, even while nothing is read from it."""
         if self.transport.is_closing():
             return True
         raw = self.transport.get_extra_info("socket")
@@ -121,7 +121,7 @@ class Wire(H11Protocol):
 
 
 def rendered(response: Response) -> tuple[bytes, bytes]:
-    """Give head and body of a reply as bytes, announcing that the connection ends with it."""
+    """Return head and body of a reply as bytes, with "Connection: close"."""
     try:
         phrase = http.HTTPStatus(response.status_code).phrase
     except ValueError:

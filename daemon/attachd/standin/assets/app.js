@@ -1,4 +1,4 @@
-// Keeps the page up to date. Without this script it is complete, but must be reloaded by hand.
+// Updates the page. Without this script the page is complete, but people must reload it by hand.
 "use strict";
 
 const EVERY_MS = 1000;
@@ -13,7 +13,7 @@ function replaceWith(html) {
   for (const node of next.querySelectorAll("[data-id]")) {
     const old = known.get(node.dataset.id);
     if (old) {
-      // A stored file never changes: keeping its node keeps its picture from flickering.
+      // A stored file never changes, so keep its node: a new one would make its picture flicker.
       old.classList.remove("new");
       node.replaceWith(old);
     } else {
