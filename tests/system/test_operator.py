@@ -67,7 +67,7 @@ def test_a_running_daemon_heeds_pause_and_resume_within_moments(place: Place, ji
 
     with running(place):
         told = said(place, "pause")
-        assert told.startswith("Nothing is sent to Jira until `attachd resume`.\nattachd is running (process ")
+        assert told.startswith("Paused everything until `attachd resume`.\nattachd is running (process ")
         wait_until(lambda: logged() == ["operator.paused"])
         place.drop("TEST-1/a.txt", b"a")
         wait_until(lambda: "1 waiting" in place.run("status").stdout)
@@ -123,8 +123,8 @@ def test_why_tells_the_life_of_a_file(place: Place, jira: Jira) -> None:
     place.configure(jira.url, "[doubt]\nlooks_seconds = [0.2, 600]")
     assert place.run("once").returncode == 0
     place.drop("TEST-1/a.txt", b"a")
-    down = "but attachd is not running, and nothing will happen before it is started.\n"
-    assert said(place, "why", "TEST-1/a.txt").endswith(f"TEST-1/a.txt has not been noticed yet; {down}")
+    down = "attachd is not running: nothing happens until it is started.\n"
+    assert said(place, "why", "TEST-1/a.txt").endswith(f"TEST-1/a.txt yet. {down}")
 
     with running(place):
         wait_until(lambda: " was attached to TEST-1 at " in place.run("why", "TEST-1/a.txt").stdout)
@@ -135,9 +135,9 @@ def test_why_tells_the_life_of_a_file(place: Place, jira: Jira) -> None:
         # Nothing else of the issue waits for that.
         jira.tell("faults", {"kind": "stall", "point": "reply-none", "delay": 3.0})
         place.drop("TEST-1/slow.txt", b"s")
-        wait_until(lambda: " is being sent to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
+        wait_until(lambda: " has been uploading to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
 
-    assert said(place, "why", "TEST-1/doubt.txt").endswith(f"sends it again only if it is not there; {down}")
+    assert said(place, "why", "TEST-1/doubt.txt").endswith(f"sends it again only if it is not there. {down}")
 
 
 def test_what_was_being_sent_when_the_service_died_is_in_doubt(place: Place, jira: Jira) -> None:
@@ -145,7 +145,7 @@ def test_what_was_being_sent_when_the_service_died_is_in_doubt(place: Place, jir
     place.drop("TEST-1/slow.txt", b"s")
     daemon = place.start(stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: " is being sent to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
+        wait_until(lambda: " has been uploading to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
     finally:
         daemon.kill()
         daemon.wait(20)
@@ -154,7 +154,7 @@ def test_what_was_being_sent_when_the_service_died_is_in_doubt(place: Place, jir
 
     assert (found["files"]["sending"], found["files"]["in-doubt"], found["sending"]) == (0, 1, [])
     assert [(row["file"], row["word"]) for row in found["waiting_for"]] == [("TEST-1/slow.txt", "in-doubt")]
-    assert "was being sent when attachd ended" in said(place, "status")
+    assert "was uploading when attachd ended" in said(place, "status")
 
 
 def test_why_tells_of_a_token_that_is_refused_and_of_a_file_that_failed(place: Place, jira: Jira) -> None:
@@ -167,8 +167,8 @@ def test_why_tells_of_a_token_that_is_refused_and_of_a_file_that_failed(place: P
     place.drop("TEST-1/b.txt", b"b")
     assert place.run("once", "--wait", "5").returncode == 4
     told = said(place, "why", "TEST-1/b.txt")
-    assert " waits, because Jira does not accept attachd's account since " in told
-    assert "when the token is changed or with `attachd resume`" in told
+    assert " is waiting because everything has been paused since " in told
+    assert "and when the token changes. `attachd resume` retries now" in told
 
 
 def test_why_in_json(tried: Place) -> None:
