@@ -5,10 +5,9 @@ import sys
 import time
 from pathlib import Path
 
+from jira import JIRA
 from watchdog.events import FileClosedEvent, FileSystemEventHandler
 from watchdog.observers import Observer
-
-from jira import JIRA
 
 inbox, done, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 jira = JIRA(server=url, basic_auth=("demo@example.com", "standin-token"), get_server_info=False)

@@ -236,7 +236,7 @@ def test_an_absent_inbox_is_told_for_every_name_in_it(w: World) -> None:
     w.scan()
     w.inbox.rename(w.home / "unmounted")
 
-    assert "cannot be opened (No such file or directory); is it mounted?" in told(w, "inbox/TEST-1/a.txt")
+    assert "cannot be opened (No such file or directory). Check that it is mounted" in told(w, "inbox/TEST-1/a.txt")
 
 
 # --- What is finished -------------------------------------------------------------------------------------------

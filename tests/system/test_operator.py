@@ -305,7 +305,7 @@ def test_retry_moves_nothing_into_a_folder_that_is_not_the_inbox(place: Place, j
     ended = place.run("retry", "--all")
 
     assert ended.returncode == 1
-    assert "carries no marker of attachd" in ended.stderr
+    assert "has no attachd marker" in ended.stderr
     assert list(place.inbox.iterdir()) == []
     assert b"TEST-1/big.bin" in place.files(place.failed)
 

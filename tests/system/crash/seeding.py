@@ -250,8 +250,8 @@ SEEDS = (
         "an event taken for told before it is",
         (Edit(
             "telling a webhook",
-            "    told, reason = target.tell(waiting, ended)\n",
-            "    outbox.told(runtime.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
+            "    count, reason = target.send(waiting, ended)\n",
+            "    outbox.told(runtime.journal, target.name, waiting[0].id)\n    count, reason = target.send(waiting, ended)\n",
         ),),
         "hooked", "kill", "filing",
     ),
