@@ -161,7 +161,9 @@ def test_why_tells_of_a_token_that_is_refused_and_of_a_file_that_failed(place: P
     place.drop("TEST-1/big.bin", b"x" * 100)
     jira.tell("set", {"upload_limit": 50})
     assert place.run("once").returncode == 3
-    assert "it has 100 bytes, and this Jira allows 50" in said(place, "why", "failed/TEST-1/big.bin", cwd=place.home)
+    assert "the file has 100 bytes, and this Jira allows 50" in said(
+        place, "why", "failed/TEST-1/big.bin", cwd=place.home
+    )
 
     (place.home / "token").write_text("wrong\n")
     place.drop("TEST-1/b.txt", b"b")
@@ -237,7 +239,7 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
         ["failed", "F2", "TEST-2", r"TEST-2/caf\xe9\n.bin"],
         ["attached", "F1", "TEST-1", "test-1/a.txt"],
     ]
-    assert "it has 100 bytes, and this Jira allows 50" in lines[0]
+    assert "the file has 100 bytes, and this Jira allows 50" in lines[0]
     assert "\x1b" not in "".join(lines)
     assert oldest["sha256"] == hashlib.sha256(b"a").hexdigest()
     assert oldest["target"] == "done/TEST-1/a.txt"
@@ -278,7 +280,7 @@ def test_failed_files_come_back_and_are_attached(place: Place, jira: Jira) -> No
     waits = "attachd is not running, and nothing will happen before it is started.\n"
 
     assert said(place, "retry", "TEST-1/big.bin", "nothing", code=1) == (
-        f"nothing: left where it is: attachd knows no failed file of this name.\n"
+        f"nothing: not moved: attachd knows no failed file of this name.\n"
         f"TEST-1/big.bin: back in the inbox as TEST-1/big.bin.\n{waits}"
     )
     assert said(place, "retry", "--issue", "test-2") == f"TEST-2/big.bin: back in the inbox as TEST-2/big.bin.\n{waits}"

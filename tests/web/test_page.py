@@ -277,7 +277,7 @@ def test_a_failed_file_is_tried_again(site: Site) -> None:
     site.w.jira.missing.add("TEST-1")
     site.w.drop("TEST-1/a.txt")
     site.w.settle()
-    assert "Jira does not know the issue" in site.words()
+    assert "the issue does not exist, or attachd may not see it" in site.words()
     site.w.jira.missing.clear()
 
     said = site.press_and_read("retry", id=site.w.row("TEST-1/a.txt").ident)
@@ -285,7 +285,7 @@ def test_a_failed_file_is_tried_again(site: Site) -> None:
     assert "back in the inbox as TEST-1/a.txt" in said
     site.w.settle()
     assert site.w.jira.names("TEST-1") == ["a.txt"]
-    assert "it is not there any more" in site.press_and_read("retry", id="F1")
+    assert "it is no longer there" in site.press_and_read("retry", id="F1")
     assert "no longer among the failed files" in site.press_and_read("retry", id="F99999999999999999999")
 
 

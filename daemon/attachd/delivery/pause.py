@@ -124,7 +124,7 @@ def _explained(runtime: Runtime, fault: Fault) -> Fault:
     if not auth.may_be_needed(jira.url, jira.auth.kind):
         return fault
     where = f"{auth.ADDRESS}CLOUD-ID"
-    return replace(fault, reason=f"{fault.reason}; {auth.hint(jira.auth.kind, where)} (`attachd check` names it)")
+    return replace(fault, reason=f"{fault.reason}. {auth.hint(jira.auth.kind, where)} (`attachd check` shows it)")
 
 
 def relieve(connection: sqlite3.Connection, issue: str, began: float, now: float) -> list[Pause]:

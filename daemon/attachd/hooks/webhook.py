@@ -87,6 +87,6 @@ def _key(config: Config) -> bytes:
 
 
 def signature(key: bytes, ident: str, timestamp: int, content: bytes) -> str:
-    """Return the HMAC-SHA256 of id, time and body, in version 1 of Standard Webhooks (standardwebhooks.com, "Signature scheme")."""
+    """Return the HMAC-SHA256 of id, time and body (standardwebhooks.com, "Signature scheme", version 1)."""
     signed = b".".join((ident.encode(), str(timestamp).encode(), content))
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

@@ -142,8 +142,8 @@ SEEDS = (
         "a half-stored request is sent again",
         (Edit(
             "a request that Jira declines",
-            'InDoubt(f"Jira declined the request ({reply.status}: {words})", brief=True, share=share)',
-            'NotDelivered(f"Jira declined the request ({reply.status}: {words})")',
+            'InDoubt(f"Jira refused the request ({reply.status}: {words})", brief=True, share=share)',
+            'NotDelivered(f"Jira refused the request ({reply.status}: {words})")',
         ),),
         "half", "never",
     ),
