@@ -56,12 +56,12 @@ def test_it_says_how_many_files_wait_and_since_when(w: World) -> None:
     ShareWriter(w.runtime).step()
 
     assert "attachd is running" in text(w)
-    assert "3 files in progress, the first since 2027-01-15" in text(w)
+    assert "In the inbox: 3 files, the oldest since 2027-01-15" in text(w)
     w.work()
     ShareWriter(w.runtime).step()
     assert "No files are waiting." in text(w)
     assert "3 files attached today" in text(w)
-    assert "3 files in progress" not in text(w)
+    assert "In the inbox: 3 files" not in text(w)
 
 
 def test_names_are_told_only_where_that_is_asked_for(w: World, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_text_is_whole_or_not_there(w: World, monkeypatch: pytest.MonkeyPatch)
     assert [line["event"] for line in lines] == ["status_file.not_written"]
     assert sorted(os.listdir(w.inbox)) == [".attachd", "TEST-1", "_STATUS.txt"]
     posting.step()
-    assert "1 file in progress" in text(w)
+    assert "In the inbox: 1 file" in text(w)
 
 
 @pytest.mark.parametrize("content", [b"mine", b"", b"attachd status file - of a crash"])

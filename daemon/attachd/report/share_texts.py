@@ -93,9 +93,9 @@ def _running(running: bool) -> list[str]:
 
 def _waiting(seen: Seen) -> Iterator[str]:
     waiting = seen.words.get(Word.WAITING, 0)
-    since = f", the first since {moment(seen.oldest)}" if seen.oldest is not None else ""
+    since = f", the oldest since {moment(seen.oldest)}" if seen.oldest is not None else ""
     left = sum(seen.words.values())
-    yield f"{files(left)} in progress{since}." if left else "No files are waiting."
+    yield f"In the inbox: {files(left)}{since}." if left else "No files are waiting."
     for word in (Word.SENDING, Word.IN_DOUBT, Word.BLOCKED):
         if seen.words.get(word):
             # The folder gets its text only if the file stays blocked.
@@ -127,7 +127,7 @@ def _elsewhere(seen: Seen) -> Iterator[str]:
 
 
 def _stray_place(stray: Stray) -> str:
-    return printable(stray.folder) or "here, in no folder"
+    return printable(stray.folder) or "directly in the inbox"
 
 
 def _named(row: Row, now: float) -> str:
