@@ -47,6 +47,11 @@ def capital(clause: str) -> str:
     return clause if clause.startswith("attachd") else f"{clause[:1].upper()}{clause[1:]}"
 
 
+def sentence(clause: str) -> str:
+    """Return the clause as a sentence with its full stop; "" stays ""."""
+    return f"{capital(clause).removesuffix('.')}." if clause else ""
+
+
 def moment(seconds: float) -> str:
     """A day and a time of day, as the clock on the wall of the machine shows it."""
     return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -15,7 +15,7 @@ from attachd.model import Word, printable
 from attachd.report import pauses as report_pauses
 from attachd.report.health import Condition, Kind, Severity
 from attachd.share import status_files
-from attachd.text import _time_of_day, capital, files, moment
+from attachd.text import _time_of_day, capital, files, moment, sentence
 
 #: Conditions that have a section of their own.
 _OWN_PARTS = {Kind.STRAYS, Kind.UNLISTED}
@@ -123,7 +123,8 @@ def _elsewhere(seen: Seen) -> Iterator[str]:
     if seen.attached_today:
         yield f"{files(seen.attached_today)} attached today"
     if seen.failed:
-        yield f"{files(seen.failed)} in the folder “failed”, each with a note that says why"
+        notes = "with a note" if seen.failed == 1 else "each with a note"
+        yield f"{files(seen.failed)} in the folder “failed”, {notes} that says why"
 
 
 def _stray_place(stray: Stray) -> str:
@@ -158,7 +159,7 @@ def _of_stray(stray: Stray) -> bytes:
     since = f"since {moment(stray.since)}"
     if stray.folder:
         what = f"{files(stray.files)} in this folder {_have(stray.files)} not been attached {since}:"
-        reason = f"{capital(stray.reason)}."
+        reason = sentence(stray.reason)
         remedy = "Rename the folder, or move its files to the right one. This text then disappears."
     else:
         what = f"{files(stray.files)} directly in the inbox {_have(stray.files)} not been attached {since}:"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.fs import folders, free_names, recognition, rename, whole_file
-from attachd.text import capital
+from attachd.text import sentence
 
 WHY, LINK, _EXTENSION = b".why", b".link", b".txt"
 
@@ -86,7 +86,7 @@ def render(
         f"File:   {_line(file)}",
         f"Issue:  {_line(issue)}",
         f"When:   {_line(when)}",
-        f"Reason: {capital(_line(reason))}",
+        f"Reason: {sentence(_line(reason))}",
         *_quoted(words),
         "",
         f"What to do: {_line(remedy)}",

@@ -106,7 +106,11 @@ def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
         # A refusal may wait for a person although nothing is paused.
         "resumable": any("“Resume”" in each["sentence"] for each in waiting),
         "strays": [
-            {"folder": printable(s.folder) or "the inbox itself", "files": text.files(s.files), "reason": s.reason}
+            {
+                "folder": printable(s.folder) or "the inbox itself",
+                "files": text.files(s.files),
+                "reason": text.sentence(s.reason),
+            }
             for s in strays[:MOST]
         ],
         "unlisted": list(journal_counts.troubles(journal).items())[:MOST],
@@ -233,7 +237,7 @@ def _verdict(runtime: Runtime, row: Row, now: float) -> dict[str, Any]:
         else "",
         "size": size(row.size),
         "when": clock(finished or row.seen_at, now),
-        "reason": row.said or "",
+        "reason": text.sentence(row.said or ""),
     }
 
 
@@ -244,10 +248,10 @@ def chart(runtime: Runtime, sums: Sums) -> dict[str, Any]:
     """Return the files and bytes that Jira accepted in each of the last hours, as bars with heights in percent."""
     bars = sums.of("hours", lambda: _bars(runtime))
     files, total = sum(bar["files"] for bar in bars), size(sum(bar["bytes"] for bar in bars))
-    title = f"Attached in the last {HOURS} hours: {text.files(files)}, {total}"
+    title = f"Attached in the last {HOURS} hours: {text.files(files)}, {total}."
     if files:
         most, heaviest = max(bar["files"] for bar in bars), max(bar["bytes"] for bar in bars)
-        title += f". At most {text.files(most)} and {size(heaviest)} in an hour"
+        title += f" At most {text.files(most)} and {size(heaviest)} in an hour."
     return {"bars": bars, "title": title}
 
 
