@@ -462,7 +462,7 @@ def test_a_loop_that_is_stuck_is_unhealthy(site: Site) -> None:
     answer = site.client.get("/healthz")
 
     assert answer.status_code == 503
-    assert "is stuck" in answer.text
+    assert "has been stuck for" in answer.text
 
 
 # --- Where it cannot be -----------------------------------------------------------------------------------------

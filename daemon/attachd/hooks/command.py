@@ -35,8 +35,8 @@ class Command:
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = outbox.shown(event, self._runtime.journal.timeline())
-        content = payload.encoded(told, loader.instance(self._runtime.config.file), self._runtime.site.page)
+        shown = outbox.shown(event, self._runtime.journal.timeline())
+        content = payload.encoded(shown, loader.instance(self._runtime.config.file), self._runtime.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}
         try:

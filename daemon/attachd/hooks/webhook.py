@@ -48,8 +48,8 @@ class Webhook:
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = outbox.shown(event, self._runtime.journal.timeline())
-        content = payload.encoded(told, loader.instance(self._runtime.config.file), self._runtime.site.page)
+        shown = outbox.shown(event, self._runtime.journal.timeline())
+        content = payload.encoded(shown, loader.instance(self._runtime.config.file), self._runtime.site.page)
         now = int(time.time())
         headers = {
             "Content-Type": "application/json",

@@ -68,7 +68,7 @@ class Claim(Protocol):
         """Return why the inbox is not ours to work with now, or ``""``. Takes a lost lock again; writes nothing else."""
 
     def recover(self) -> str:
-        """Make the inbox ours again where that is safe; return why not, or ``""``. Only between two scans."""
+        """Make the inbox ours again if that is safe; return why not, or ``""``. Only between two scans."""
 
     @property
     def term(self) -> str:

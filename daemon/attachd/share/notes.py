@@ -250,10 +250,10 @@ def remove_link(root: Path, beside: bytes, ident: str, sha256: bytes | None = No
 
 
 def remove(root: Path, relative: bytes, ident: str, sha256: bytes | None = None) -> bool:
-    """Remove a note whose first line still says *ident*, and nothing else; False where it does not. Raises OSError.
+    """Remove a note whose first line still says *ident*, and nothing else; False if it does not. Raises OSError.
 
-    With *sha256* only where nobody has written to it either: what a person added to a note is theirs. Only rows of an early
-    version lack it.
+    With *sha256* the whole note must be unchanged too, because a person's additions are never deleted. Only rows of an early
+    version have none.
     """
     above, name = folders.divide(relative)
     with folders.folder_if_there(root, above) as folder:

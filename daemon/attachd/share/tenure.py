@@ -268,7 +268,7 @@ class Tenure:
     # --- Taking it again ----------------------------------------------------------------------------------------------
 
     def recover(self) -> str:
-        """Make the inbox ours again where that is safe; return why not, or ``""`` if that is for the next look to say.
+        """Make the inbox ours again if that is safe; return why not, or ``""`` if the next look will tell.
 
         If the folder is provably the one that carried our marker, our own folder in it is repaired after a rename, a deletion or
         an exchange. Another attachd may have used it meanwhile, so everything is looked up first.
