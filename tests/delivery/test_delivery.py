@@ -108,7 +108,7 @@ def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: 
     w.jira.faults.append(cut())
     w.deliver()
     assert w.pauses() == set()
-    assert "Look at attachment" in w.files(w.failed)["TEST-1/a.txt.why.txt"].decode()
+    assert "A person must look at attachment" in w.files(w.failed)["TEST-1/a.txt.why.txt"].decode()
 
     w.drop("TEST-2/a.txt", b"content")
     w.jira.faults.append(cut())

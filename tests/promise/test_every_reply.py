@@ -168,7 +168,7 @@ MISSTORED = Line(
     "wrong size",
     faults=(Fault("wrongsize200"),),
     stand="failed",
-    says=r"Look at attachment 2\d+",
+    says=r"person must look at attachment 2\d+",
     folder_key="POST 1",
     stored=1,
     then="",

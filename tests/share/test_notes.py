@@ -48,7 +48,7 @@ def test_a_note_is_readable_on_windows() -> None:
         "File:   日本語.pdf",
         "Issue:  TEST-1",
         "When:   2026-11-22 10:31 UTC",
-        "Reason: Jira refused the file",
+        "Reason: Jira refused the file.",
         "",
         "Jira says:",
         "  The file is too large.",

@@ -86,7 +86,7 @@ def test_it_works_without_scripts_narrow_and_dark(browser: Browser, address: str
 
     page = opened(browser, address, problems, **options)
 
-    expect(page.locator("#live")).to_contain_text("the issue does not exist, or attachd may not see it")
+    expect(page.locator("#live")).to_contain_text("The issue does not exist, or attachd may not see it")
     width = page.locator("body").bounding_box()
     assert width
     assert width["width"] <= 360, "nothing is wider than the window"

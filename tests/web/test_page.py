@@ -277,7 +277,7 @@ def test_a_failed_file_is_tried_again(site: Site) -> None:
     site.w.jira.missing.add("TEST-1")
     site.w.drop("TEST-1/a.txt")
     site.w.settle()
-    assert "the issue does not exist, or attachd may not see it" in site.words()
+    assert "The issue does not exist, or attachd may not see it" in site.words()
     site.w.jira.missing.clear()
 
     said = site.press_and_read("retry", id=site.w.row("TEST-1/a.txt").ident)

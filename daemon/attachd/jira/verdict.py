@@ -135,7 +135,9 @@ def _credit(
 
 def _credited(match: Attachment, file: Sent, *, pairing_unknown: bool) -> Stored | Misstored:
     if match.size != file.size:
-        reason = f"Jira stored {match.size:,} of {file.size:,} bytes. Look at attachment {match.id}"
+        reason = (
+            f"Jira stored {match.size:,} bytes instead of {file.size:,}. A person must look at attachment {match.id}"
+        )
         return Misstored(match.id, match.name, reason)
     remark = (
         "pairing unknown: the attachment id may belong to another file of this size in the same request"
