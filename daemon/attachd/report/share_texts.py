@@ -26,7 +26,7 @@ MOST_FOLDERS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Overview:
     """What the journal says of all files at one moment; ``oldest`` is when the oldest waiting file was first seen.
 
     ``named`` are files by name, if names may be shown: uploading, waiting for more than their turn, finished last.
@@ -48,7 +48,7 @@ class Seen:
 # --- _STATUS.txt ------------------------------------------------------------------------------------------------
 
 
-def status(seen: Seen, *, running: bool) -> list[str]:
+def status(seen: Overview, *, running: bool) -> list[str]:
     """Return the lines of ``_STATUS.txt`` without the time of writing."""
     lines = _running(running)
     lines += ["", *_waiting(seen)]
@@ -91,7 +91,7 @@ def _running(running: bool) -> list[str]:
     return ["attachd is not running. Files that you put here are safe, and are attached once it runs again."]
 
 
-def _waiting(seen: Seen) -> Iterator[str]:
+def _waiting(seen: Overview) -> Iterator[str]:
     waiting = seen.words.get(Word.WAITING, 0)
     since = f", the oldest since {moment(seen.oldest)}" if seen.oldest is not None else ""
     left = sum(seen.words.values())
@@ -119,7 +119,7 @@ def _count(word: Word, count: int) -> str:
             return f"{files(count)} {'waits' if one else 'wait'}"
 
 
-def _elsewhere(seen: Seen) -> Iterator[str]:
+def _elsewhere(seen: Overview) -> Iterator[str]:
     if seen.attached_today:
         yield f"{files(seen.attached_today)} attached today"
     if seen.failed:
@@ -144,7 +144,7 @@ def _named(row: Row, now: float) -> str:
 # --- _WHY.txt ---------------------------------------------------------------------------------------------------
 
 
-def why(seen: Seen, warn_seconds: float) -> dict[bytes, bytes]:
+def why(seen: Overview, warn_seconds: float) -> dict[bytes, bytes]:
     """Return the text of ``_WHY.txt`` for each folder that should hold one ("" is the inbox itself)."""
     texts = {s.folder: _of_stray(s) for s in seen.strays if seen.now - s.since >= warn_seconds}
     by_folder: dict[bytes, list[Row]] = {}

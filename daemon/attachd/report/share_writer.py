@@ -19,7 +19,7 @@ from attachd.delivery.runtime import Runtime
 from attachd.journal import counts, database, lookup
 from attachd.model import printable
 from attachd.report import health, share_texts
-from attachd.report.share_texts import Seen
+from attachd.report.share_texts import Overview
 from attachd.share import status_files
 
 log = structlog.get_logger()
@@ -81,7 +81,7 @@ class ShareWriter:
 
     # --- _STATUS.txt --------------------------------------------------------------------------------------------
 
-    def _write_status(self, seen: Seen, mount: tuple[int, int], *, running: bool) -> None:
+    def _write_status(self, seen: Overview, mount: tuple[int, int], *, running: bool) -> None:
         if self._runtime.config.folders.share_status == "off":
             if self._status != "off" and self._try(status_files.STATUS, lambda: self._remove_status(mount)):
                 self._status = "off"
@@ -103,7 +103,7 @@ class ShareWriter:
 
     # --- _WHY.txt -----------------------------------------------------------------------------------------------
 
-    def _write_whys(self, seen: Seen, mount: tuple[int, int]) -> None:
+    def _write_whys(self, seen: Overview, mount: tuple[int, int]) -> None:
         wanted = share_texts.why(seen, self._runtime.config.limits.warn_after_minutes * 60)
         known = before = _read(self._runtime)
         for folder in known.keys() - wanted.keys():
@@ -160,7 +160,7 @@ def _path(folder: bytes) -> bytes:
     return b"/".join([folder, status_files.WHY]) if folder else status_files.WHY
 
 
-def gather(runtime: Runtime) -> Seen:
+def gather(runtime: Runtime) -> Overview:
     """Return what the journal says now. An index answers each question, however many files wait."""
     journal, now = runtime.reader, runtime.clock.wall()
     settings = runtime.config
@@ -170,7 +170,7 @@ def gather(runtime: Runtime) -> Seen:
     if settings.folders.share_status == "names":
         named = lookup.sending(journal), lookup.troubled(journal), counts.last_verdicts(journal)
     conditions = health.of_runtime(runtime)
-    return Seen(
+    return Overview(
         now=now,
         words=words,
         oldest=lookup.oldest_waiting(journal),

@@ -93,7 +93,7 @@ def _cause(found: Waiting, world: Circumstances) -> _Cause:
 
 
 def _before_sending(found: Waiting, world: Circumstances) -> _Cause | None:
-    """What holds a file that is not sent yet, settled or not."""
+    """Return what holds a file that is not sent yet, settled or not; None if nothing does."""
     if world.absent:
         return _Cause(f"is waiting because {clause(world.absent)}", "It goes on when the inbox is there again")
     if world.stopped:
@@ -112,7 +112,7 @@ _GOES_ON = "It goes on by itself when that is fixed"
 
 
 def _settling(row: Row, rules: Settle, world: Circumstances) -> _Cause:
-    """It must not change for a while; also say what holds it after that."""
+    """Say until when the file must not change, and what holds it after that."""
     settling = _until_settled(row, rules, world)
     pauses = report_pauses.holding(world.pauses, row.issue, world.now)
     if not pauses:
@@ -149,7 +149,7 @@ def _until_settled(row: Row, rules: Settle, world: Circumstances) -> _Cause:
 
 
 def _when_unproven(row: Row, rules: Settle, world: Circumstances) -> str:
-    """What comes next for a file that was quiet for long enough but may still be open."""
+    """Say what comes next for a file that was quiet for long enough but may still be open."""
     left = gates.settled_at(row, gates.quiet_needed(row.size, rules, Writer.UNKNOWN)) - world.boot
     latest = max(left, 0.0) + world.rescan
     return f"attachd takes it within {span(latest)}, once it is certain that no program has it open"

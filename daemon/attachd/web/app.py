@@ -66,7 +66,7 @@ _MOST_SAID = 100
 
 
 class Page:
-    """What the endpoints share."""
+    """The endpoints of the page, and what they share."""
 
     def __init__(self, engine: Engine, state: Path, gate: Gate, stopping: threading.Event) -> None:
         """Show what *engine* does; *stopping* ends the open connections."""
