@@ -115,7 +115,7 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DISK = NO_ROOM | {errno.EIO, errno.EROFS}
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: What to do when the disk of the journal takes nothing.
-JOURNAL_DISK_REMEDY = "make room on the disk of the state folder, or mend it"
+JOURNAL_DISK_REMEDY = "make room on the disk of the state folder, or repair it"
 #: What SQLite reports when the disk does not let it write: no room, an error or a quota, a read-only mount.
 _SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 

@@ -51,12 +51,12 @@ class Hang:
     @property
     def words(self) -> str:
         """As a clause that stays the same while it lasts."""
-        return f"{self.loop} {'waits for the file system' if self.degraded else 'is stuck'} ({self.where})"
+        return f"{self.loop} {'is waiting for the file system' if self.degraded else 'is stuck'} ({self.where})"
 
     def __str__(self) -> str:
         """As a sentence."""
-        what = "waits for the file system" if self.degraded else "is stuck"
-        return f"{self.loop} {what} since {self.seconds:.0f} s ({self.where})"
+        what = "has been waiting for the file system" if self.degraded else "has been stuck"
+        return f"{self.loop} {what} for {self.seconds:.0f} s ({self.where})"
 
 
 class Beats:

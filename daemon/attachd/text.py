@@ -33,8 +33,23 @@ def size(count: float) -> str:
 
 
 def files(count: int) -> str:
-    """So many files, in words."""
-    return "1 file" if count == 1 else f"{count} files"
+    """Return the number of files in words, with thousands separators."""
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
+def issues(count: int) -> str:
+    """Return the number of issues in words, with thousands separators."""
+    return "1 issue" if count == 1 else f"{count:,} issues"
+
+
+def capital(clause: str) -> str:
+    """Return the clause as the beginning of a sentence; the name of the program stays as it is written."""
+    return clause if clause.startswith("attachd") else f"{clause[:1].upper()}{clause[1:]}"
+
+
+def sentence(clause: str) -> str:
+    """Return the clause as a sentence with its full stop; "" stays ""."""
+    return f"{capital(clause).removesuffix('.')}." if clause else ""
 
 
 def moment(seconds: float) -> str:

@@ -108,7 +108,7 @@ def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: 
     w.jira.faults.append(cut())
     w.deliver()
     assert w.pauses() == set()
-    assert "a person must look at attachment" in w.files(w.failed)["TEST-1/a.txt.why.txt"].decode()
+    assert "A person must look at attachment" in w.files(w.failed)["TEST-1/a.txt.why.txt"].decode()
 
     w.drop("TEST-2/a.txt", b"content")
     w.jira.faults.append(cut())
@@ -117,7 +117,7 @@ def test_a_wrong_size_fails_one_file_and_with_a_second_issue_pauses_the_site(w: 
     assert w.pauses() == {"site:wrong-size"}
     (pause,) = w.runtime.journal.rows("SELECT wait, reason FROM pause")
     assert 3600.0 <= pause["wait"] < 3601.0
-    assert pause["reason"].startswith("files of more than one issue arrive in Jira with another size than was sent;")
+    assert pause["reason"].startswith("files of several issues arrive in Jira with the wrong size:")
     assert "TEST-2/a.txt" in w.files(w.failed)
 
 
@@ -621,7 +621,7 @@ def test_a_file_larger_than_the_limit_is_refused_before_a_byte_is_sent(w: World)
     w.deliver()
 
     assert w.jira.uploads == []
-    assert "it has 11 bytes, and this Jira allows 10" in (w.row("TEST-1/big.bin").reason or "")
+    assert "the file has 11 bytes, and this Jira allows 10" in (w.row("TEST-1/big.bin").reason or "")
 
 
 def test_disabled_attachments_hold_everything_up(w: World) -> None:

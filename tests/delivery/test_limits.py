@@ -192,7 +192,7 @@ def test_a_large_file_for_an_issue_that_does_not_exist_is_never_pushed(w: World)
 
     assert w.jira.uploads == []
     assert w.states() == ["FAILED"]
-    assert "does not know the issue" in (w.row("TEST-404/huge.bin").reason or "")
+    assert "the issue does not exist, or attachd may not see it" in (w.row("TEST-404/huge.bin").reason or "")
 
 
 def test_the_look_before_a_large_file_is_made_once_for_several(w: World) -> None:
@@ -258,7 +258,7 @@ def test_a_full_issue_is_said_to_be_full_and_not_the_file_to_be_large(w: World) 
 
     w.settle()
 
-    assert "most likely holds as many attachments as it may" in (w.row("TEST-1/a.txt").reason or "")
+    assert "most likely has as many attachments as Jira allows" in (w.row("TEST-1/a.txt").reason or "")
 
 
 # --- How fast ---------------------------------------------------------------------------------------------------

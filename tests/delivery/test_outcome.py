@@ -49,8 +49,8 @@ def test_what_lies_there_no_longer_has_nothing_to_wait_for() -> None:
 @pytest.mark.parametrize(
     ("candidates", "said", "kept"),
     [
-        (["70", "71"], "attachment 70, 71 may be this file; ", "70 71"),
-        ([], "an attachment in the issue may be this file; ", None),
+        (["70", "71"], "attachment 70, 71 may be this file. ", "70 71"),
+        ([], "an attachment of the issue may be this file. ", None),
     ],
 )
 def test_a_person_is_told_which_attachments_to_look_at(candidates: list[str], said: str, kept: str | None) -> None:
@@ -113,13 +113,13 @@ def test_the_first_doubtful_attempt_is_remembered() -> None:
 def test_a_file_whose_sender_died_before_the_end_of_its_body_was_not_delivered() -> None:
     found = outcome.orphaned(row(sha256=None), NOW, DOUBTS)
 
-    assert found == outcome.back(row(), NOW) | {"reason": "the program was ended before the file was sent whole"}
+    assert found == outcome.back(row(), NOW) | {"reason": "attachd was stopped before the upload was complete"}
 
 
 def test_a_file_whose_sender_died_later_is_in_doubt_and_not_to_blame() -> None:
     found = outcome.orphaned(row(), NOW, DOUBTS)
 
-    fate = InDoubt("the program was ended before Jira's answer was known")
+    fate = InDoubt("attachd was stopped before Jira answered")
     assert found == outcome.doubtful(row(), fate, NOW, DOUBTS, alone=False)
     assert found["rounds"] == 0
 
@@ -204,5 +204,5 @@ def test_an_issue_that_cannot_be_read_for_long_is_for_a_person() -> None:
     found = blind(NOW - 6 * 3600.0)
 
     assert found["state"] is State.REFUSED
-    assert found["reason"] == f"the issue's attachments could not be read for 6 hours (503); {outcome.PERSON}"
+    assert found["reason"] == f"the issue's attachments could not be read for 6 hours (503). {outcome.PERSON}"
     assert found["may_be_attached"] == 1

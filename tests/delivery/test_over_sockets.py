@@ -216,7 +216,11 @@ def test_a_disk_that_fails_in_the_midst_of_a_file_holds_that_file_alone(
     assert w.step()
 
     row = w.row("TEST-1/large.bin")
-    assert (row.state, row.blocked, w.pauses()) == ("SEEN", "it cannot be read: [Errno 5] Input/output error", set())
+    assert (row.state, row.blocked, w.pauses()) == (
+        "SEEN",
+        "attachd cannot read the file: [Errno 5] Input/output error",
+        set(),
+    )
 
     w.drop("TEST-1/other.txt", b"other")
     w.settle()

@@ -85,7 +85,7 @@ def test_what_is_old_and_in_jira_goes_and_what_is_younger_stays(w: Wired) -> Non
     assert logged.count("file.deleted") == 1
     row = w.row("TEST-1/old.txt")
     assert (row.state, row.target) == (State.DONE, None)
-    assert row.reason == "deleted from done after 31 days, as Jira has it"
+    assert row.reason == "deleted from done after 31 days, because Jira has it"
 
 
 def test_what_jira_does_not_have_any_more_is_kept_and_said(w: Wired) -> None:

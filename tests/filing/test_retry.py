@@ -119,7 +119,7 @@ def test_of_a_file_that_a_lost_journal_knew_it_says_what_to_do(w: World) -> None
     (left,) = retry(w, str(path))
 
     assert isinstance(left, Left)
-    assert left.reason.endswith("move it back into its issue's folder in the inbox by hand")
+    assert left.reason.endswith("Move it back into its issue folder in the inbox by hand")
     assert path.read_bytes() == b"x"
 
 
@@ -251,14 +251,14 @@ def test_what_is_no_file_any_more_is_left(w: World) -> None:
 
     (result,) = again(w, everything(w))
 
-    assert result == Left(b"TEST-1/report.pdf", "what lies there is no regular file")
+    assert result == Left(b"TEST-1/report.pdf", "it is not a regular file")
 
 
 def test_what_was_taken_away_meanwhile_is_left(w: World) -> None:
     row = fail(w)
     (w.failed / "TEST-1/report.pdf").unlink()
 
-    assert again(w, [row]) == [Left(b"TEST-1/report.pdf", "it is not there any more")]
+    assert again(w, [row]) == [Left(b"TEST-1/report.pdf", "it is no longer there")]
 
 
 def test_one_that_cannot_be_moved_does_not_stop_the_others(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,7 @@ def test_what_the_disk_does_not_confirm_keeps_its_note(w: World, monkeypatch: py
         patch.setattr(folders.Dirty, "sync", broken)
         (result,) = again(w, everything(w))
 
-    assert "the disk does not confirm that (Input/output error)" in in_words(result)
+    assert "the disk did not confirm that (Input/output error)" in in_words(result)
     assert list(w.files(w.failed)) == ["TEST-1/report.pdf.why.txt"]
 
 
@@ -338,7 +338,7 @@ def test_one_that_may_be_attached_is_looked_for_first(w: World) -> None:
     (result,) = again(w, everything(w))
     w.settle(hours=1)
 
-    assert in_words(result).endswith("; it may be attached already, so the issue is looked at before it is sent.")
+    assert in_words(result).endswith(". It may be attached already, so attachd looks at the issue before it sends it.")
     assert w.states() == ["FAILED", "DONE"]
     assert w.rows()[1].attachment == "99999"
     assert len(w.jira.uploads) == uploads

@@ -318,5 +318,5 @@ def test_two_at_once_take_it_back_once(w: World) -> None:
         thread.join(60.0)
 
     assert sum(isinstance(result, filing_take_back.Returned) for result in results) == 5
-    assert {r.reason for r in results if isinstance(r, filing_take_back.Left)} == {"it is not there any more"}
+    assert {r.reason for r in results if isinstance(r, filing_take_back.Left)} == {"it is no longer there"}
     assert len(w.files(w.inbox)) == 5

@@ -114,7 +114,7 @@ def test_an_attached_file_is_told_with_all_that_is_known(hooked: World, receiver
     told = json.loads(body)
     row = hooked.row("TEST-1/a.txt")
     assert told.pop("at") == row.verdict_at
-    assert told.pop("text") == "TEST-1/a.txt is attached to TEST-1."
+    assert told.pop("text") == "TEST-1/a.txt was attached to TEST-1."
     assert told == {
         "version": 1,
         "id": 1,
@@ -212,7 +212,7 @@ def test_what_is_not_taken_is_told_again_in_order_and_said_once(hooked: World, r
         hooked.deliver()
 
     with capture_logs() as lines:
-        assert tell(hooked) == [(False, f"it answered {status}")]
+        assert tell(hooked) == [(False, f"the receiver answered {status}")]
         tell(hooked, failures=1)
         tell(hooked, failures=2)
 
@@ -322,9 +322,9 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     w.drop("TEST-1/a.txt")
     w.deliver()
 
-    assert tell(w) == [(False, f"{program} ended with 3: no")]
+    assert tell(w) == [(False, f"{program} failed with exit status 3: no")]
     program.unlink()
-    assert tell(w) == [(False, f"{program} does not start: No such file or directory")]
+    assert tell(w) == [(False, f"{program} cannot start: No such file or directory")]
     w.end()
 
 
@@ -339,7 +339,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
 
     [(_, reason)] = tell(w)
 
-    assert "took more than 0.3 s" in reason
+    assert "was killed after 0.3 s" in reason
     child = (tmp_path / "child").read_text().strip()
     wait_until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text())
     w.end()

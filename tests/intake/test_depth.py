@@ -57,7 +57,7 @@ def test_the_deepest_folder_that_is_taken_and_the_one_below_it(w: World) -> None
     assert w.states() == ["DONE"]
     assert strays(w) == {nested(33): 1}
     assert told(w, f"{nested(33)}/out.txt").sentence.endswith(
-        "is left alone, because it lies deeper than 32 folders; move it directly into the issue's folder."
+        "is ignored, because it is deeper than 32 folders. Move it directly into the issue folder."
     )
     assert one(w, f"inbox/{nested(33)}") == TooDeep(32)
     assert one(w, f"inbox/{nested(40)}/x") != TooDeep(32)  # nothing lies there

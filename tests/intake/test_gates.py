@@ -91,7 +91,7 @@ def test_a_file_of_the_wrong_size_is_blocked_until_it_changes(small: World) -> N
     answer = told(small, "TEST-1/a.txt")
     assert answer.word is Word.BLOCKED
     since = text.clock(small.row("TEST-1/a.txt").since, small.clock.now())
-    assert f"cannot be taken since {since}: it is smaller than min_bytes = 3;" in answer.sentence
+    assert f"has been blocked since {since}: it is smaller than min_bytes = 3." in answer.sentence
     before = small.runtime.journal.value("SELECT total_changes()")
     small.scan()
     assert small.runtime.journal.value("SELECT total_changes()") == before
@@ -117,7 +117,7 @@ def test_a_young_file_waits_and_says_until_when(tmp_path: Path) -> None:
         w.drop("TEST-1/a.txt", mtime_ns=int(w.clock.time * 1e9))
         report = w.scan()
         assert report.settles == {b"TEST-1": w.clock.boot() + 60.0}
-        assert ": it is younger than min_age_seconds = 60; it is sent to TEST-1 at " in told(w, "TEST-1/a.txt").sentence
+        assert ": it is younger than min_age_seconds = 60. It is sent to TEST-1 at " in told(w, "TEST-1/a.txt").sentence
         (waiting,) = status.collect(w.runtime.config, w.home, w.runtime.journal, w.clock.time)["waiting_for"]
         assert waiting["next"] == w.clock.time + 60.0
         w.clock.advance(60.0)

@@ -192,9 +192,9 @@ def test_why_names_pattern_and_file(w: World) -> None:
     assert one(w, "inbox/TEST-1/a/raw") == Ignored("raw", Rule.LISTED, b"", file)
     assert (
         told(w, "TEST-1/a/x.log").sentence
-        == "TEST-1/a/x.log is left alone, because its name fits the pattern *.log of TEST-1/a/.attachdignore."
+        == "TEST-1/a/x.log is ignored: its name matches *.log in TEST-1/a/.attachdignore."
     )
-    assert "has not been noticed yet" in told(w, "TEST-1/a/z.txt").sentence
+    assert "has not seen" in told(w, "TEST-1/a/z.txt").sentence
 
 
 def test_what_is_left_alone_is_counted(w: World) -> None:
@@ -218,7 +218,7 @@ def test_what_is_left_alone_is_counted(w: World) -> None:
     w.restart()
     w.scan()
     assert counts.ignored(w.runtime.journal) == 0
-    assert "ignored    2 names are left alone by a pattern; `attachd why FOLDER` says by which" in status_text.lines(
+    assert "ignored    2 names match an ignore pattern; `attachd why FOLDER` says which" in status_text.lines(
         found, w.clock.now()
     )
 
@@ -262,7 +262,7 @@ def test_where_it_cannot_be_used_nothing_of_that_folder_is_taken(w: World, kind:
     assert one(w, "inbox/TEST-1/a/b/y.txt") == Undecided(b"TEST-1/a", f".attachdignore {reason}")
     answer = told(w, "TEST-1/a/x.txt")
     assert answer.word is Word.BLOCKED
-    assert answer.sentence.startswith(f"TEST-1/a/x.txt cannot be taken: TEST-1/a/.attachdignore {reason};")
+    assert answer.sentence.startswith(f"TEST-1/a/x.txt is blocked: TEST-1/a/.attachdignore {reason}.")
 
 
 def test_what_was_ready_is_held_back_until_it_is_mended(w: World) -> None:
@@ -331,7 +331,7 @@ def test_all_files_below_a_folder_have_a_limit_together(w: World, monkeypatch: p
     (held,) = left(w)
     assert told(w, held).word is Word.BLOCKED
     assert told(w, held).sentence == (
-        f"{held} cannot be taken: {held.removesuffix('/y.txt')} was not looked into, because .attachdignore makes the files "
+        f"{held} is blocked: attachd cannot list {held.removesuffix('/y.txt')}: .attachdignore makes the files "
         "of this name below TEST-1 larger than 10 bytes together; nothing of this folder is taken until it is mended."
     )
 
@@ -402,8 +402,8 @@ def test_control_characters_of_a_line_do_not_reach_the_terminal(w: World) -> Non
     w.drop("TEST-1/a\x1b[2J.txt")
     w.drop(os.fsdecode(b"TEST-1/a.\xff"))
 
-    assert r"fits the pattern a\x1b* of" in told(w, "TEST-1/a\x1b[2J.txt").sentence
-    assert r"fits the pattern *.\xff of" in told(w, os.fsdecode(b"TEST-1/a.\xff")).sentence
+    assert r"matches a\x1b* in" in told(w, "TEST-1/a\x1b[2J.txt").sentence
+    assert r"matches *.\xff in" in told(w, os.fsdecode(b"TEST-1/a.\xff")).sentence
 
 
 def test_short_reads_do_not_cut_a_file_off(w: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -511,7 +511,7 @@ def test_the_two_causes_of_a_413_are_told() -> None:
 
     assert isinstance(fate, Refused)
     assert "larger than Jira allows" in fate.reason
-    assert "as many attachments as it may" in fate.reason
+    assert "or the issue is full" in fate.reason
 
 
 @pytest.mark.parametrize("status", [400, 413])
@@ -529,11 +529,11 @@ def test_a_declined_batch_is_halved(status: int, count: int, half: int) -> None:
         ({"errorMessages": ["One.", "Two."], "errors": {}, "status": 400}, "One.; Two."),
         ({"errorMessages": [], "errors": {"file": "Too large."}}, "Too large."),
         ({"errors": ["Odd."]}, "Odd."),
-        ({"errors": "odd"}, "no further words"),
+        ({"errors": "odd"}, "no explanation"),
         ({"errorMessage": "Single."}, "Single."),
         ({"errorMessages": ["Same."], "errorMessage": "Same.", "message": "Same."}, "Same."),
-        ({"errorMessages": []}, "no further words"),
-        ({"errorMessages": None, "errors": None}, "no further words"),
+        ({"errorMessages": []}, "no explanation"),
+        ({"errorMessages": None, "errors": None}, "no explanation"),
         ({"errorMessages": ["two\nlines\x1b[31m\x00"]}, "two lines [31m"),
         ({"errorMessages": [{"code": 5}]}, "{'code': 5}"),
         ({"errorMessages": ["cut \ud83d"]}, "cut"),
@@ -542,7 +542,7 @@ def test_a_declined_batch_is_halved(status: int, count: int, half: int) -> None:
 def test_jiras_words_in_every_shape(body: Any, words: str) -> None:
     (fate,) = judge(reply(400, body), ONE, ISSUE).fates
 
-    assert fate == Refused(f"Jira refused it (400: {words})")
+    assert fate == Refused(f"Jira refused the file (400: {words})")
 
 
 def test_jiras_words_end_somewhere() -> None:

@@ -392,7 +392,7 @@ def test_since_when() -> None:
 def test_a_pause_is_told_with_what_ends_it() -> None:
     made = Pause(Scope.OPERATOR, "TEST-1", "by-hand", "paused by hand", Cure.HAND, 0.0, 0.0, 0.0, 1)
 
-    assert words.paused_in_words(made, 0.0) == "Nothing is sent to TEST-1 until `attachd resume --issue TEST-1`."
+    assert words.paused_in_words(made, 0.0) == "Paused TEST-1 until `attachd resume --issue TEST-1`."
 
 
 def test_what_was_resumed_is_told_in_words() -> None:
@@ -412,10 +412,10 @@ def test_what_was_resumed_is_told_in_words() -> None:
     assert told[:3] == [
         "Ended: the pause by hand",
         "Ended: the pause of TEST-1 by hand",
-        "Tried again now: the pause of the account: the token was refused",
+        "Trying now: the pause of the account: the token was refused",
     ]
-    assert "refusal of 1 file, held" in told[3]
-    assert told[4] == "Tried again now: 2 files that Jira had refused."
+    assert "refusal of 1 file" in told[3]
+    assert told[4] == "Trying now: 2 files that Jira had refused."
     assert told[5].endswith(": the pause of issue TEST-9: Jira's write limit. Jira itself asked for this wait.")
     assert list(words.resumed_in_words(Resumed((), (), (), 0, 0), "", 0.0)) == ["Nothing was paused."]
 

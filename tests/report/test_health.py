@@ -137,24 +137,23 @@ CASES: dict[str, Case] = {
     },
     "fuse": Case(_fuse, "NO-1, NO-2, NO-3", "paused: account, fuse", holds=False),
     Kind.DISK: Case(_disk, "the disk of the state folder", "paused: site, journal-disk"),
-    Kind.INBOX: Case(_inbox, "carries no marker", "the inbox is not there"),
+    Kind.INBOX: Case(_inbox, "has no attachd marker", "the inbox is not there"),
     Kind.HANG: Case(_hang, "MainThread is stuck", "stopped: hang", holds=False),
     Kind.ELSEWHERE: Case(_elsewhere, f"may have arrived at {OTHER}", "degraded: other-site", holds=False),
     Kind.UNLISTED: Case(_unlisted, "permission denied", "degraded: not-listed", holds=False),
     Kind.STRAYS: Case(_stray, "no key", "warning: no-issue", "warning", holds=False),
     Kind.BLIND: Case(_blind, "/srv/share: no events", "warning: blind", "warning", holds=False),
-    Kind.TOKEN: Case(_token, "the token ends in 3 days", "warning: token", "warning", holds=False),
+    Kind.TOKEN: Case(_token, "the token expires in 3 days", "warning: token", "warning", holds=False),
     Kind.PAGE: Case(
-        _page, "the web page is not served at 127.0.0.1:8123: its port is taken", "warning: page", "warning", holds=False
+        _page, "the web page is not available at 127.0.0.1:8123: its port is taken", "warning: page", "warning", holds=False
     ),
-    Kind.HOOK: Case(_hook, "the hook webhook was not told", "warning: hook", "warning", holds=False),
+    Kind.HOOK: Case(_hook, "the hook webhook has received nothing", "warning: hook", "warning", holds=False),
 }  # fmt: skip
 #: What a place may say in other words.
 OTHERWISE: Mapping[tuple[str, str], str] = {
-    ("pause of operator", "status line"): "reason of operator",
     ("pause of operator", "status"): "reason of operator",
     ("pause of operator", "status --json"): "reason of operator",
-    ("pause of operator TEST-1", "status line"): "reason of operator",
+    ("pause of operator TEST-1", "status line"): "paused by hand: TEST-1",
     ("pause of operator TEST-1", "status"): "reason of operator",
     ("pause of operator TEST-1", "status --json"): "reason of operator",
     (Kind.INBOX, "status line"): "the inbox is not there",
@@ -234,9 +233,9 @@ def test_why_says_what_holds_a_file(own: World, kind: str, seen: bool, monkeypat
         )
         answer = why.explain(os.fsdecode(name), found, around)
 
-    says = "TEST-1 is paused by hand" if kind == "pause of operator TEST-1" else case.says
+    says = "TEST-1 has been paused by hand" if kind == "pause of operator TEST-1" else case.says
     assert says in answer.sentence
-    assert "has not been noticed yet" not in answer.sentence
+    assert "has not seen" not in answer.sentence
 
 
 def test_no_kind_is_forgotten_here() -> None:

@@ -65,10 +65,10 @@ def test_later_days_never_forget_what_was_told(first: int, later: int) -> None:
 @pytest.mark.parametrize(
     ("left", "expected"),
     [
-        (97, "the token ends in 97 days (2027-03-01)"),
-        (1, "the token ends tomorrow (2027-03-01)"),
-        (0, "the token ends today (2027-03-01)"),
-        (-2, "the token has ended on 2027-03-01, by jira.auth.token_expires"),
+        (97, "the token expires in 97 days (2027-03-01)"),
+        (1, "the token expires tomorrow (2027-03-01)"),
+        (0, "the token expires today (2027-03-01)"),
+        (-2, "the token expired on 2027-03-01 (jira.auth.token_expires)"),
     ],
 )
 def test_in_words(left: int, expected: str) -> None:
@@ -102,7 +102,7 @@ def told(w: World) -> list[dict[str, Any]]:
 def test_it_is_told_once_also_across_restarts(w: World) -> None:
     (line,) = told(w)
     assert (line["event"], line["log_level"]) == ("token.expiring", "warning")
-    assert "ends in 10 days" in line["reason"]
+    assert "expires in 10 days" in line["reason"]
     assert "jira.auth.token_expires" in line["remedy"]
 
     w.restart()
@@ -138,7 +138,7 @@ def test_status_says_it_in_one_line(w: World) -> None:
 
     assert found["token_expires"] == str(last_day(w))
     assert [line for line in lines if line.startswith("token ")] == [
-        f"token      the token ends in 10 days ({last_day(w)})"
+        f"token      the token expires in 10 days ({last_day(w)})"
     ]
 
 

@@ -14,6 +14,7 @@ from attachd.journal.pauses import Pause
 from attachd.journal.rows import Proof, Row
 from attachd.model import Cure, Scope, State, Word
 from attachd.report import why
+from attachd.report.circumstances import Circumstances, Waiting
 from attachd.report.why import (
     ComingBack,
     Dragged,
@@ -30,11 +31,11 @@ from attachd.report.why import (
     Unreachable,
     Unseen,
 )
-from attachd.report.why_waiting import Answer, Circumstances, Waiting
+from attachd.report.why_waiting import Answer
 
 NOW = 1_800_000_000.0
 NAME = "inbox/TEST-1/a.txt"
-DOWN = "; but attachd is not running, and nothing will happen before it is started."
+DOWN = " attachd is not running: nothing happens until it is started."
 
 WORLD = Circumstances(
     now=NOW,
@@ -97,98 +98,101 @@ WAITS: dict[str, tuple[Waiting, str]] = {
     "settling": (
         Waiting(row(SEEN, quiet_boot=999.0)),
         (
-            "is waited for until it is closed and nobody has changed it for 2 s (30 s where the system does not tell); it is "
-            f"sent to TEST-1 at {at(1)} at the earliest"
+            "is still settling: attachd waits until no program has it open and it has not changed for 2 s (30 "
+            f"s if it cannot tell). It is sent to TEST-1 at {at(1)} at the earliest"
         ),
     ),
     "empty": (
         Waiting(row(SEEN, size=0)),
-        f"is waited for 1 min for its content, because it is empty; it is sent to TEST-1 at {at(50)} at the earliest",
+        f"is empty: attachd waits 1 min for its content. It is sent to TEST-1 at {at(50)} at the earliest",
     ),
     "settled": (
         Waiting(row(SEEN, quiet_boot=0.0)),
-        "has been unchanged for 2 s; attachd takes it within 30 s, as soon as it is certain that no program has it open",
+        ("has not changed for 2 s. attachd takes it within 30 s, once it is certain that no program has it open"),
     ),
     "settled, but where only time tells": (
         Waiting(row(SEEN)),
-        "has been unchanged for 2 s; attachd takes it within 50 s, as soon as it is certain that no program has it open",
+        ("has not changed for 2 s. attachd takes it within 50 s, once it is certain that no program has it open"),
     ),
     "still open": (
         Waiting(row(SEEN, reason="a program still has it open for writing")),
-        f"waits since {at(-60)}: a program still has it open for writing; it is sent to TEST-1 when that is over",
+        (
+            f"has been waiting since {at(-60)}: a program still has it open for writing. It is sent to TEST-1 "
+            "when that is over"
+        ),
     ),
     "without its end": (
         Waiting(row(SEEN, lacks="a PDF ends with %%EOF", due=NOW + 600)),
         (
-            f"waits since {at(-60)}: its end is missing (a PDF ends with %%EOF); it is sent as it is at {at(600)}, unless it is "
-            "completed before"
+            f"has been waiting since {at(-60)}: its end is missing (a PDF ends with %%EOF). It is sent as it is "
+            f"at {at(600)}, unless it is completed before"
         ),
     ),
     "sent without its end": (
         Waiting(row(READY, lacks="a PDF ends with %%EOF")),
-        (
-            "is the next file for TEST-1; it is sent as soon as a transfer is free; its end is missing (a PDF ends with %%EOF)"
-        ),
+        ("is next for TEST-1. It is sent as soon as an upload is free. Its end is missing (a PDF ends with %%EOF)"),
     ),
     "settling since an earlier process": (
         Waiting(row(SEEN, epoch=6)),
         (
-            "is waited for until it is closed and nobody has changed it for 2 s (30 s where the system does not tell); it is "
-            "then sent to TEST-1"
+            "is still settling: attachd waits until no program has it open and it has not changed for 2 s (30 "
+            "s if it cannot tell). It is then sent to TEST-1"
         ),
     ),
     "blocked": (
         Waiting(row(SEEN, blocked="it cannot be read (chmod g+r).")),
         (
-            f"cannot be taken since {at(-60)}: it cannot be read (chmod g+r); attachd looks again every 30 s, and takes it by "
-            "itself once that "
-            "is put right"
+            f"has been blocked since {at(-60)}: it cannot be read (chmod g+r). attachd checks it every 30 s and "
+            "takes it once that is fixed"
         ),
     ),
     "gone": (
         Waiting(row(READY), gone=True),
-        "is not at its place any more; with its next looks at the inbox, attachd finds out whether it was moved or taken away",
+        ("is no longer where it was dropped. The next scans of the inbox find out whether it was moved or taken away"),
     ),
-    "next": (Waiting(row(READY)), "is the next file for TEST-1; it is sent as soon as a transfer is free"),
+    "next": (Waiting(row(READY)), "is next for TEST-1. It is sent as soon as an upload is free"),
     "one before it": (
         Waiting(row(READY), ahead=1),
-        "waits for its turn: 1 file for TEST-1 before it; they are sent one after the other",
+        "is waiting for its turn: 1 file for TEST-1 comes first",
     ),
     "its turn, tried before": (
         Waiting(row(READY, tries=2, reason="Jira answered 503."), ahead=12),
         (
-            "waits for its turn (tried 2 times; the last answer was: Jira answered 503): 12 files for TEST-1 before it; they are "
-            "sent one after the other"
+            "is waiting for its turn: 12 files for TEST-1 come first. It was tried 2 times. The last answer "
+            "was: Jira answered 503"
         ),
     ),
     "moved issue": (
         Waiting(row(READY, issue="NEW-5")),
-        "is the next file for TEST-1 (which is NEW-5 now); it is sent as soon as a transfer is free",
+        "is next for TEST-1 (now NEW-5). It is sent as soon as an upload is free",
     ),
     "its own wait": (
         Waiting(row(READY, due=NOW + 90, reason="the connection broke")),
-        f"waits until {at(90)}, because the connection broke; it is then sent to TEST-1",
+        f"is waiting until {at(90)}: the connection broke. It is then sent to TEST-1",
     ),
     "after a restart": (
         Waiting(row(READY, epoch=6)),
-        "waits to be looked at once more before it is sent; within 30 s",
+        "is checked once more before it is sent. That happens within 30 s",
     ),
     "behind a refused one": (
         Waiting(row(READY), barred_by=OTHER),
-        "waits, because Jira refused TEST-1/other.txt, which goes to the same issue; it is sent when that is settled",
+        (
+            "is waiting because Jira refused TEST-1/other.txt, which goes to the same issue. It is sent once "
+            "that is settled"
+        ),
     ),
     "behind a twin in doubt": (
         Waiting(row(READY), twin=OTHER),
         (
-            "waits, because it is not known yet whether TEST-1/other.txt has arrived, and the two have the same name and size; "
-            "it is sent when that is known"
+            "is waiting because TEST-1/other.txt has the same name and size and may have arrived. It is sent "
+            "once that is known"
         ),
     ),
     "refused, not asked about yet": (
         Waiting(row(READY, contested=404, contested_at=NOW - 5, reason="no such issue")),
         (
-            f"was refused by Jira at {at(-5)} (no such issue); attachd is finding out whether that is about this file or about "
-            "its own account"
+            f"was refused by Jira at {at(-5)} (no such issue). attachd is finding out whether the file or the "
+            "account is the cause"
         ),
     ),
     "held": (
@@ -197,8 +201,8 @@ WAITS: dict[str, tuple[Waiting, str]] = {
             held_issues=1,
         ),
         (
-            f"was refused by Jira at {at(-5)} (no such issue); as that may be the fault of attachd's account, it stays until "
-            f"another file is accepted, or until {at(55)}, and fails then"
+            f"was refused by Jira at {at(-5)} (no such issue). The account may be the cause, so the file is "
+            f"held. It fails once Jira accepts another file, or at {at(55)}"
         ),
     ),
     "fuse": (
@@ -207,8 +211,9 @@ WAITS: dict[str, tuple[Waiting, str]] = {
             held_issues=3,
         ),
         (
-            f"was refused by Jira at {at(-5)} (no); as 3 issues are refused alike, attachd's account is suspected, and nothing "
-            "fails for it: check what the account may see, then say `attachd resume`"
+            f"was refused by Jira at {at(-5)} (no). 3 issues were refused with the same error, so the account "
+            "may have lost access. Refused files are held. Check what the account may see, then run `attachd "
+            "resume`"
         ),
     ),
     "held for a day": (
@@ -217,13 +222,17 @@ WAITS: dict[str, tuple[Waiting, str]] = {
             by_day=True,
         ),
         (
-            f"was refused by Jira at {at(-5)} (not allowed); as a right may have been lost by mistake, it stays, is tried again "
-            f"at {at(3600)} or with `attachd resume`, and fails after {at(86395)}"
+            f"was refused by Jira at {at(-5)} (not allowed). The account may have lost its permission by "
+            f"mistake, so the file is held. attachd tries again at {at(3600)}, or on `attachd resume`. The file "
+            f"fails after {at(86395)}"
         ),
     ),
     "confirmed": (
         Waiting(row(READY, contested=404, contested_at=NOW - 5, proof=Proof.OPERATOR, reason="no")),
-        f"was refused by Jira at {at(-5)} (no); `attachd resume` has confirmed that, so it goes to the folder failed in a moment",
+        (
+            f"was refused by Jira at {at(-5)} (no). `attachd resume` confirmed that, so the file goes to the "
+            "folder failed"
+        ),
     ),
 }
 
@@ -243,20 +252,20 @@ def test_what_waits_is_told_with_what_comes_next(case: str) -> None:
 def test_without_the_daemon_no_time_is_promised() -> None:
     told = explained(Waiting(row(SEEN)), running=False).sentence
 
-    until = "until it is closed and nobody has changed it for 2 s (30 s where the system does not tell)"
-    assert told == f"{NAME} is waited for {until}; it is then sent to TEST-1{DOWN}"
-    assert explained(Waiting(row(READY)), running=False).sentence == f"{NAME} is the next file for TEST-1{DOWN}"
+    until = "attachd waits until no program has it open and it has not changed for 2 s (30 s if it cannot tell)"
+    assert told == f"{NAME} is still settling: {until}. It is then sent to TEST-1.{DOWN}"
+    assert explained(Waiting(row(READY)), running=False).sentence == f"{NAME} is next for TEST-1.{DOWN}"
 
 
 def test_an_inbox_that_is_absent_holds_everything() -> None:
     for found in (Waiting(row(SEEN)), Waiting(row(READY), gone=True)):
         told = explained(found, absent="the inbox is not mounted").sentence
         assert told == (
-            f"{NAME} waits, because the inbox is not mounted; it goes on by itself when the inbox is there again."
+            f"{NAME} is waiting because the inbox is not mounted. It goes on when the inbox is there again."
         )
     assert (
         explained(Unseen("TEST-1", 1), absent="the inbox is gone").sentence
-        == f"{NAME} waits, because the inbox is gone."
+        == f"{NAME} is waiting because the inbox is gone."
     )
 
 
@@ -265,48 +274,45 @@ def test_an_inbox_that_is_absent_holds_everything() -> None:
 PAUSES: dict[str, tuple[Pause, str]] = {
     "operator": (
         pause(Scope.OPERATOR, cure=Cure.HAND),
-        f"everything is paused by hand since {at(-60)}; it goes on with `attachd resume`",
+        f"everything has been paused by hand since {at(-60)}. `attachd resume` ends the pause",
     ),
     "operator, for a time": (
         pause(Scope.OPERATOR, cure=Cure.TIME),
-        f"everything is paused by hand since {at(-60)}; it goes on at {at(60)}",
+        f"everything has been paused by hand since {at(-60)}. attachd goes on at {at(60)}",
     ),
     "operator, issue": (
         pause(Scope.OPERATOR, "TEST-1", Cure.HAND),
-        f"TEST-1 is paused by hand since {at(-60)}; it goes on with `attachd resume --issue TEST-1`",
+        f"TEST-1 has been paused by hand since {at(-60)}. `attachd resume --issue TEST-1` ends the pause",
     ),
     "account": (
         pause(Scope.ACCOUNT),
         (
-            f"Jira does not accept attachd's account since {at(-60)} (the reason); attachd tries again at {at(60)}, when the "
-            "token is changed or with `attachd resume`, and then goes on by itself"
+            f"everything has been paused since {at(-60)}: the reason. attachd tries again at {at(60)}, and when "
+            "the token changes. `attachd resume` retries now"
         ),
     ),
     "site": (
         pause(Scope.SITE),
         (
-            f"nothing can be sent to Jira since {at(-60)} (the reason); attachd tries again at {at(60)} or with "
-            "`attachd resume`, and then goes on by itself"
+            f"everything has been paused since {at(-60)}: the reason. attachd tries again at {at(60)}. `attachd "
+            "resume` retries now"
         ),
     ),
     "site, due": (
         pause(Scope.SITE, until=-1.0),
-        (
-            f"nothing can be sent to Jira since {at(-60)} (the reason); attachd tries again at once or with `attachd resume`, "
-            "and then goes on by itself"
-        ),
+        (f"everything has been paused since {at(-60)}: the reason. attachd tries again at once"),
     ),
     "endpoint": (
         pause(Scope.ENDPOINT, cure=Cure.TIME),
-        f"Jira takes no attachments since {at(-60)} (the reason); it goes on at {at(60)}",
+        f"uploads have been paused since {at(-60)}: the reason. attachd goes on at {at(60)}",
     ),
     "project": (
         pause(Scope.PROJECT, "TEST", Cure.TIME),
-        f"nothing can be attached in the project TEST since {at(-60)} (the reason); it goes on at {at(60)}",
+        f"project TEST has been paused since {at(-60)}: the reason. attachd goes on at {at(60)}",
     ),
     "issue": (
         pause(Scope.ISSUE, "TEST-1", Cure.TIME),
-        f"nothing can be attached to TEST-1 since {at(-60)} (the reason); it goes on at {at(60)}",
+        f"TEST-1 has been paused since {at(-60)}: the reason. attachd goes on at {at(60)}",
     ),
 }
 
@@ -317,7 +323,7 @@ def test_a_pause_is_told_with_what_ends_it(case: str) -> None:
 
     answer = explained(Waiting(row(READY), ahead=3), pauses=(held,))
 
-    assert answer.sentence == f"{NAME} waits, because {expected}."
+    assert answer.sentence == f"{NAME} is waiting because {expected}."
     assert answer.since == held.since
 
 
@@ -325,8 +331,8 @@ def test_the_widest_pause_is_told() -> None:
     told = [pause(Scope.ISSUE, "TEST-1"), pause(Scope.SITE), pause(Scope.OPERATOR, cure=Cure.HAND)]
 
     assert "by hand" in explained(Waiting(row(READY)), pauses=told).sentence
-    assert "to Jira" in explained(Waiting(row(READY)), pauses=told[:2]).sentence
-    assert "to TEST-1" in explained(Waiting(row(READY)), pauses=told[:1]).sentence
+    assert "because everything has been" in explained(Waiting(row(READY)), pauses=told[:2]).sentence
+    assert "because TEST-1 has been" in explained(Waiting(row(READY)), pauses=told[:1]).sentence
 
 
 def test_two_pauses_are_both_told_and_it_goes_on_with_the_later() -> None:
@@ -336,8 +342,8 @@ def test_two_pauses_are_both_told_and_it_goes_on_with_the_later() -> None:
     answer = explained(Waiting(row(READY)), pauses=(narrow, wide))
 
     assert answer.sentence == (
-        f"{NAME} waits, because everything is paused by hand since {at(-60)}; it goes on at {at(180)}; besides, "
-        f"TEST-1 is paused by hand since {at(-60)}, and it goes on at {at(7200)}."
+        f"{NAME} is waiting because everything has been paused by hand since {at(-60)}. attachd goes on at {at(180)}. "
+        f"Besides, TEST-1 has been paused by hand since {at(-60)}. attachd goes on at {at(7200)}."
     )
     assert answer.next == NOW + 7200
     endless = pause(Scope.OPERATOR, "TEST-1", Cure.HAND)
@@ -349,7 +355,7 @@ def test_two_pauses_are_both_told_and_it_goes_on_with_the_later() -> None:
     [pause(Scope.ISSUE, "TEST-2"), pause(Scope.PROJECT, "OTHER"), pause(Scope.SITE, cure=Cure.TIME, until=-1.0)],
 )
 def test_a_pause_that_does_not_concern_it_is_not_told(other: Pause) -> None:
-    assert "is the next file" in explained(Waiting(row(READY)), pauses=(other,)).sentence
+    assert "is next for" in explained(Waiting(row(READY)), pauses=(other,)).sentence
 
 
 def test_an_attached_file_that_lacked_its_end_says_so() -> None:
@@ -359,15 +365,15 @@ def test_an_attached_file_that_lacked_its_end_says_so() -> None:
 
     told = explained(Finished(done, there=False)).sentence
 
-    assert told.endswith("it has been taken out of /done since; its end is missing (a PDF ends with %%EOF).")
+    assert told.endswith("It is no longer in /done. Its end is missing (a PDF ends with %%EOF).")
 
 
 def test_a_file_that_settles_is_told_of_the_pause_behind() -> None:
     told = explained(Waiting(row(SEEN, size=0)), pauses=(pause(Scope.OPERATOR, cure=Cure.HAND),)).sentence
 
     assert told == (
-        f"{NAME} is waited for 1 min for its content, because it is empty; after that it waits, because everything is paused by "
-        f"hand since {at(-60)}; it goes on with `attachd resume`."
+        f"{NAME} is empty: attachd waits 1 min for its content. After that it waits because everything has been paused by "
+        f"hand since {at(-60)}. `attachd resume` ends the pause."
     )
 
 
@@ -381,34 +387,39 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
         Waiting(row(SENDING, tries=1)),
         {},
         Word.SENDING,
-        f"is being sent to TEST-1 since {at(-60)} (2.0 KiB).",
+        f"has been uploading to TEST-1 since {at(-60)} (2.0 KiB).",
     ),
     "sending again": (
         Waiting(row(SENDING, tries=3)),
         {},
         Word.SENDING,
-        f"is being sent to TEST-1 since {at(-60)} (2.0 KiB, for the 3. time).",
+        f"has been uploading to TEST-1 since {at(-60)} (2.0 KiB, attempt 3).",
     ),
     "cut by the end of the daemon": (
         Waiting(row(SENDING)),
         {"running": False},
         Word.SENDING,
-        f"was being sent when attachd ended, and not whole yet; nothing of it is attached, and it is sent anew{DOWN}",
+        (
+            f"was uploading when attachd ended, and was not complete. Nothing of it is attached, so it is sent "
+            f"again.{DOWN}"
+        ),
     ),
     "sent when the daemon ended": (
         Waiting(row(SENDING, sha256=b"x" * 32)),
         {"running": False},
         Word.SENDING,
-        f"was being sent when attachd ended, and may have arrived; the issue is looked at before anything is sent again{DOWN}",
+        (
+            f"was uploading when attachd ended, and may have arrived. attachd looks at the issue before it "
+            f"sends anything again.{DOWN}"
+        ),
     ),
     "in doubt": (
         Waiting(row(DOUBTFUL, reason="the connection broke", looks=1, due=NOW + 30)),
         {},
         Word.IN_DOUBT,
         (
-            f"may or may not have arrived in TEST-1 (the connection broke); attachd looks at the issue at {at(30)} "
-            "(look 2 of 3), "
-            "and sends it again only if it is not there."
+            f"may have arrived in TEST-1 (the connection broke). attachd looks at the issue at {at(30)} (look 2 "
+            "of 3), and sends it again only if it is not there."
         ),
     ),
     "in doubt, one look settles it": (
@@ -416,8 +427,8 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
         {},
         Word.IN_DOUBT,
         (
-            "may or may not have arrived in TEST-1 (declined); attachd looks at the issue as soon as it can (look 1 of 1), and "
-            "sends it again only if it is not there."
+            "may have arrived in TEST-1 (declined). attachd looks at the issue as soon as it can (look 1 of "
+            "1), and sends it again only if it is not there."
         ),
     ),
     "in doubt, and blind": (
@@ -425,9 +436,8 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
         {},
         Word.IN_DOUBT,
         (
-            f"may or may not have arrived in TEST-1 (broke); attachd looks at the issue at {at(30)} (look 1 of 3; "
-            "it could not be "
-            f"read since {at(-300)}), and sends it again only if it is not there."
+            f"may have arrived in TEST-1 (broke). attachd looks at the issue at {at(30)} (look 1 of 3), and "
+            f"sends it again only if it is not there. The issue has been unreadable since {at(-300)}."
         ),
     ),
     "in doubt, and the site is down": (
@@ -435,8 +445,9 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
         {"pauses": (pause(Scope.SITE),)},
         Word.IN_DOUBT,
         (
-            "may or may not have arrived in TEST-1 (broke); the issue has to be looked at first, but nothing can be sent to Jira "
-            f"since {at(-60)} (the reason); attachd tries again at {at(60)} or with `attachd resume`, and then goes on by itself."
+            "may have arrived in TEST-1 (broke). attachd must look at the issue first, and cannot: everything "
+            f"has been paused since {at(-60)}: the reason. attachd tries again at {at(60)}. `attachd resume` "
+            "retries now."
         ),
     ),
     "in doubt, paused by hand": (
@@ -444,23 +455,23 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
         {"pauses": (pause(Scope.OPERATOR, cure=Cure.HAND),)},
         Word.IN_DOUBT,
         (
-            f"may or may not have arrived in TEST-1 (broke); attachd looks at the issue at {at(5)} (look 1 of 3), and sends it "
-            "again only if it is not there."
+            f"may have arrived in TEST-1 (broke). attachd looks at the issue at {at(5)} (look 1 of 3), and "
+            "sends it again only if it is not there."
         ),
     ),
     "attached": (
         Waiting(row(ATTACHED, attachment="10001", verdict_at=NOW - 9)),
         {},
         Word.ATTACHED,
-        f"is attached to TEST-1 since {at(-9)}, as attachment 10001; it is about to be moved to /done.",
+        f"was attached to TEST-1 at {at(-9)}, as attachment 10001. It is about to be moved to /done.",
     ),
     "attached, not to be moved": (
         Waiting(row(ATTACHED, attachment="10001", verdict_at=NOW - 9, blocked="the folder is read-only", due=NOW + 15)),
         {},
         Word.BLOCKED,
         (
-            f"is attached to TEST-1 since {at(-9)}, as attachment 10001; it could not be moved to /done yet: the folder is "
-            f"read-only, and is tried again at {at(15)}."
+            f"was attached to TEST-1 at {at(-9)}, as attachment 10001. It cannot be moved to /done yet: the "
+            f"folder is read-only. attachd tries again at {at(15)}."
         ),
     ),
     "attached, inbox absent": (
@@ -468,15 +479,15 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
         {"absent": "it is not mounted"},
         Word.ATTACHED,
         (
-            f"is attached to TEST-1 since {at(-9)}, as attachment 10001; it is moved to /done when the inbox is there again, "
-            "because it is not mounted."
+            f"was attached to TEST-1 at {at(-9)}, as attachment 10001. It cannot be moved to /done yet: it is "
+            "not mounted."
         ),
     ),
     "refused": (
         Waiting(row(REFUSED, reason="it is too large", verdict_at=NOW - 9)),
         {},
         Word.FAILED,
-        f"was refused for TEST-1 at {at(-9)}: it is too large; it is about to be moved to /failed.",
+        f"was refused for TEST-1 at {at(-9)}: it is too large. It is about to be moved to /failed.",
     ),
 }
 
@@ -508,38 +519,39 @@ FINISHED: dict[str, tuple[Finished, Word, str]] = {
     "done": (
         Finished(done(), True),
         Word.ATTACHED,
-        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001, and lies in /done/TEST-1/a.txt.",
+        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001. It is now in /done/TEST-1/a.txt.",
     ),
     "done, taken out": (
         Finished(done(), False),
         Word.ATTACHED,
-        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001; it has been taken out of /done since.",
+        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001. It is no longer in /done.",
     ),
     "done, never moved": (
         Finished(done(target=None, root=None, reason="file gone"), False),
         Word.ATTACHED,
-        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001; file gone.",
+        f"{NAME} was attached to TEST-1 at {at(-9)}, as attachment 10001. File gone.",
     ),
     "failed": (
         Finished(failed(), True),
         Word.FAILED,
         (
-            f"{NAME} was refused for TEST-1 at {at(-9)}: it is too large; to try again, put that right first, then move "
-            "/failed/TEST-1/a (2).txt back into /inbox/TEST-1, or have `attachd retry` do it."
+            f"{NAME} was refused for TEST-1 at {at(-9)}: it is too large. To try again, fix that first. Then "
+            "move /failed/TEST-1/a (2).txt back into /inbox/TEST-1, or run `attachd retry`."
         ),
     ),
     "failed in doubt": (
         Finished(failed(may_be_attached=1, reason="no answer"), True),
         Word.FAILED,
         (
-            f"{NAME} was refused for TEST-1 at {at(-9)}: no answer; to try again, look at the issue first, because it may be "
-            "attached all the same, then move /failed/TEST-1/a (2).txt back into /inbox/TEST-1, or have `attachd retry` do it."
+            f"{NAME} was refused for TEST-1 at {at(-9)}: no answer. To try again, look at the issue first, "
+            "because the file may be attached. Then move /failed/TEST-1/a (2).txt back into /inbox/TEST-1, or "
+            "run `attachd retry`."
         ),
     ),
     "failed, taken out": (
         Finished(failed(), False),
         Word.FAILED,
-        f"{NAME} was refused for TEST-1 at {at(-9)}: it is too large; it has been taken out of /failed since.",
+        f"{NAME} was refused for TEST-1 at {at(-9)}: it is too large. It is no longer in /failed.",
     ),
     "failed, never moved": (
         Finished(failed(target=None, root=None), False),
@@ -550,9 +562,8 @@ FINISHED: dict[str, tuple[Finished, Word, str]] = {
         Finished(failed(), False, note=True),
         Word.FAILED,
         (
-            f"{NAME} says why TEST-1/a (2).txt failed; that file was refused for TEST-1 at {at(-9)}: it is too "
-            "large; it has been "
-            "taken out of /failed since."
+            f"{NAME} says why TEST-1/a (2).txt failed. That file was refused for TEST-1 at {at(-9)}: it is too "
+            "large. It is no longer in /failed."
         ),
     ),
     "withdrawn": (
@@ -587,93 +598,86 @@ OTHERS: dict[str, tuple[why.Situation, bool, str]] = {
     "elsewhere": (
         Elsewhere(),
         False,
-        f"{NAME} lies in none of the folders that attachd works with, which are /inbox, /done and /failed.",
+        f"{NAME} is not in /inbox, /done or /failed. attachd knows no other folders.",
     ),
-    "unknown": (Unknown(), False, f"Nothing lies at {NAME}, and attachd has never had anything of this name."),
+    "unknown": (Unknown(), False, f"There is no {NAME}, and attachd has never seen a file of that name."),
     "foreign": (
         Unknown(there=True),
         False,
         (
-            f"attachd knows nothing of {NAME}: it was put there by somebody else, or by attachd before its journal was lost "
-            "or restored from a copy."
+            f"attachd does not know {NAME}. Someone else put it there, or attachd did before its journal was "
+            "lost or restored from a copy."
         ),
     ),
     "unreachable": (
         Unreachable("Permission denied"),
         True,
-        f"{NAME} cannot be looked at by attachd (Permission denied); give its user or group the right to.",
+        f"attachd cannot read {NAME} (Permission denied). Give its user or group permission.",
     ),
     "marker": (
         Ignored("*.ready", Rule.MARKER),
         True,
         (
-            f"{NAME} is not attached itself: as its name is of the form *.ready, it releases the file beside it whose name it "
-            "carries, and is removed when that is attached or refused."
+            f"{NAME} is a ready marker (*.ready). It releases the file beside it and is not attached itself. "
+            "attachd removes it with that file."
         ),
     ),
     "undecided": (
         Undecided(b"TEST-1", ".attachdignore is a link"),
         True,
-        (f"{NAME} cannot be taken: TEST-1/.attachdignore is a link; nothing of that folder is before it is mended."),
+        (f"{NAME} is blocked: TEST-1/.attachdignore is a link. Fix that file; nothing in its folder is taken before."),
     ),
-    "own": (Ignored(".attachd", Rule.OWN), True, f"{NAME} belongs to attachd itself, and is never attached."),
+    "own": (Ignored(".attachd", Rule.OWN), True, f"{NAME} belongs to attachd itself and is never attached."),
     "kept": (
         Ignored(".attachd-*", Rule.KEPT),
         True,
         (
-            f"{NAME} is left alone, because names that begin with .attachd- are kept for attachd's own temporary files; rename "
-            "it to have it attached."
+            f"{NAME} is ignored: its name begins with .attachd-, like attachd's own temporary files. Rename it "
+            "to attach it."
         ),
     ),
     "hidden": (
         Ignored(".*", Rule.HIDDEN),
         True,
-        (
-            f"{NAME} is left alone, because its name begins with a dot, as those of hidden and unfinished files do; rename it to "
-            "have it attached."
-        ),
+        (f"{NAME} is ignored: its name begins with a dot, like hidden and unfinished files. Rename it to attach it."),
     ),
     "temporary": (
         Ignored("*.part", Rule.BUILT_IN),
         True,
         (
-            f"{NAME} is left alone, because its name is of the form *.part, as those of unfinished transfers and of litter are; "
-            "rename it, once it is complete, to have it attached."
+            f"{NAME} is ignored: its name matches *.part, like unfinished transfers and system files. Once it "
+            "is complete, rename it to attach it."
         ),
     ),
     "user's": (
         Ignored("*.bak", Rule.USERS),
         True,
-        f"{NAME} is left alone, because its name fits the pattern *.bak of ignore in /etc/attachd/config.toml.",
+        f"{NAME} is ignored: its name matches *.bak, one of the ignore patterns in /etc/attachd/config.toml.",
     ),
     "its folder": (
         Ignored("old/", Rule.USERS, b"old"),
         True,
-        (
-            f"{NAME} is left alone, because the name of its folder old fits the pattern old/ of ignore in "
-            "/etc/attachd/config.toml."
-        ),
+        (f"{NAME} is ignored: its folder old matches old/, one of the ignore patterns in /etc/attachd/config.toml."),
     ),
     "link": (
         Special("a symbolic link"),
         True,
-        f"{NAME} is left alone, because it is a symbolic link, and attachd takes nothing but real files and folders.",
+        f"{NAME} is ignored, because it is a symbolic link. attachd takes only regular files and folders.",
     ),
     "below a link": (
         Special("a symbolic link", b"here"),
         True,
         (
-            f"{NAME} is left alone, because its folder here is a symbolic link, and attachd takes nothing but real files and "
-            "folders."
+            f"{NAME} is ignored, because its folder here is a symbolic link. attachd takes only regular files "
+            "and folders."
         ),
     ),
     "loose": (
         NoIssue(""),
         True,
         (
-            f"{NAME} is not attached, because it lies in no issue's folder; move it into a folder of the inbox "
-            "that is named like "
-            "its issue, such as TEST-123."
+            f"{NAME} is not attached, because it is not in an issue folder. Move it into a folder that is named "
+            "like its issue, such as TEST-123."
         ),
     ),
     "no issue": (
@@ -684,7 +688,7 @@ OTHERS: dict[str, tuple[why.Situation, bool, str]] = {
     "no issue, for a while": (
         NoIssue("'x' is not an issue key; rename it", since=NOW - 60),
         True,
-        f"{NAME} is not attached: 'x' is not an issue key; rename it (such files lie there since {at(-60)}).",
+        f"{NAME} is not attached: 'x' is not an issue key; rename it. Files have been there since {at(-60)}.",
     ),
     "no issue's folder": (
         NoIssue("'x' is not an issue key; rename it", folder=True),
@@ -695,49 +699,48 @@ OTHERS: dict[str, tuple[why.Situation, bool, str]] = {
         TooDeep(),
         True,
         (
-            f'{NAME} is left alone, because it lies in a folder of an issue\'s folder (folders.nested = "ignore"); move it '
-            "directly into the issue's folder."
+            f'{NAME} is ignored, because it is in a subfolder of the issue folder (folders.nested = "ignore"). '
+            "Move it directly into the issue folder."
         ),
     ),
     "too deep": (
         TooDeep(32),
         True,
-        f"{NAME} is left alone, because it lies deeper than 32 folders; move it directly into the issue's folder.",
+        f"{NAME} is ignored, because it is deeper than 32 folders. Move it directly into the issue folder.",
     ),
-    "empty folder": (Empty("TEST-1"), True, f"{NAME} holds no files; what is dropped there is attached to TEST-1."),
+    "empty folder": (Empty("TEST-1"), True, f"{NAME} holds no files. Files in it are attached to TEST-1."),
     "empty folder of done": (Empty(), True, f"{NAME} holds no files."),
     "dragged note": (
         Dragged(),
         True,
         (
-            f"{NAME} reads as a note of attachd's own about a file that had failed. If it came back with that file, it is "
-            "removed with the next look at the folder. If it stays, attachd cannot tell: delete it, or give it another name to "
-            "have it attached."
+            f"{NAME} looks like attachd's note about a failed file. If the file came back with it, the next "
+            "scan removes the note. If it stays, attachd cannot tell: delete it, or rename it to attach it."
         ),
     ),
     "coming back": (
         ComingBack(b"TEST-1/a.txt", b"TEST-1/a (2).txt", NOW - 60),
         True,
         (
-            f"{NAME} waits, because `attachd retry` began at {at(-60)} to take /failed/TEST-1/a.txt back to "
-            "/inbox/TEST-1/a (2).txt, and has not ended that. attachd ends it with its next look at the inbox. If this stays, "
-            "`attachd retry /failed/TEST-1/a.txt` says what is in the way."
+            f"{NAME} is waiting: `attachd retry` began to move /failed/TEST-1/a.txt back to /inbox/TEST-1/a "
+            f"(2).txt at {at(-60)}, and has not finished. attachd finishes that at its next scan of the inbox. "
+            "If this stays, run `attachd retry /failed/TEST-1/a.txt`: it says what is in the way."
         ),
     ),
     "unseen, where a marker is asked for": (
         Unseen("TEST-1", 3, Settle(ready_suffix=".ready")),
         True,
         (
-            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when a file of its name and "
-            ".ready lies beside it."
+            f"attachd has not seen {NAME} yet. It will find the file within 30 s. It sends the file to TEST-1 "
+            "once its marker (its name and .ready) lies beside it."
         ),
     ),
     "unseen": (
         Unseen("TEST-1", 3),
         True,
         (
-            f"{NAME} has not been noticed yet; attachd finds it within 30 s, and sends it to TEST-1 when it is closed and nobody "
-            "has changed it for 2 s (30 s where the system does not tell)."
+            f"attachd has not seen {NAME} yet. It will find the file within 30 s. It sends the file to TEST-1 "
+            "once it is closed and has not changed for 2 s (30 s if it cannot tell)."
         ),
     ),
 }
@@ -754,7 +757,7 @@ def test_what_the_journal_does_not_know_is_told_too(case: str) -> None:
 
 
 def test_a_file_that_was_not_noticed_is_not_promised_anything_without_the_daemon() -> None:
-    assert explained(Unseen("TEST-1", 3), running=False).sentence == f"{NAME} has not been noticed yet{DOWN}"
+    assert explained(Unseen("TEST-1", 3), running=False).sentence == f"attachd has not seen {NAME} yet.{DOWN}"
 
 
 def _sentences() -> Iterator[str]:
@@ -764,7 +767,7 @@ def _sentences() -> Iterator[str]:
         yield from (explained(found, running=running).sentence for found, _, _ in OTHERS.values())
 
 
-def test_every_answer_is_one_sentence_in_one_line() -> None:
+def test_every_answer_is_whole_sentences_in_one_line() -> None:
     for sentence in _sentences():
         assert sentence.endswith(".")
         assert ".." not in sentence.replace("...", "")

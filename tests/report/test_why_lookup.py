@@ -13,6 +13,7 @@ import pytest
 from attachd.journal import by_hand, counts, lookup
 from attachd.model import State
 from attachd.report import why, why_lookup
+from attachd.report.circumstances import Waiting
 from attachd.report.why import (
     Dragged,
     Elsewhere,
@@ -26,7 +27,6 @@ from attachd.report.why import (
     Unknown,
     Unseen,
 )
-from attachd.report.why_waiting import Waiting
 from memory_jira import Fault, World, world
 
 
@@ -126,7 +126,7 @@ def test_a_file_under_a_name_that_attachd_keeps_for_itself_is_counted_and_told(w
     assert w.files(w.inbox) == {"TEST-1/.attachd-note-0f": b"a dropper's"}
     assert counts.ignored(w.runtime.journal) == 1
     assert told(w, "inbox/TEST-1").endswith(
-        "names that begin with .attachd- are kept for attachd's own temporary files; rename it to have it attached."
+        "its name begins with .attachd-, like attachd's own temporary files. Rename it to attach it."
     )
 
 
@@ -187,7 +187,7 @@ def test_a_file_that_was_taken_away_is_told_before_the_scans_find_out(w: World) 
     w.scan()
     (w.inbox / "TEST-1/a.txt").unlink()
 
-    assert "is not at its place any more" in told(w, "inbox/TEST-1/a.txt")
+    assert "is no longer where it was dropped" in told(w, "inbox/TEST-1/a.txt")
 
 
 def test_a_refusal_bars_the_others_of_its_issue(w: World) -> None:
@@ -197,7 +197,7 @@ def test_a_refusal_bars_the_others_of_its_issue(w: World) -> None:
     w.drop("TEST-1/b.txt")
     w.deliver()
 
-    assert "it stays until another file is accepted" in told(w, "inbox/TEST-1/a.txt")
+    assert "It fails once Jira accepts another file" in told(w, "inbox/TEST-1/a.txt")
     assert "because Jira refused TEST-1/a.txt" in told(w, "inbox/TEST-1/b.txt")
 
 
@@ -206,7 +206,7 @@ def test_a_403_is_told_with_its_day(w: World) -> None:
     w.drop("TEST-1/a.txt")
     w.deliver()
 
-    assert "a right may have been lost by mistake" in told(w, "inbox/TEST-1/a.txt")
+    assert "may have lost its permission by mistake" in told(w, "inbox/TEST-1/a.txt")
 
 
 def test_a_twin_in_doubt_bars_its_twin(w: World) -> None:
@@ -218,8 +218,8 @@ def test_a_twin_in_doubt_bars_its_twin(w: World) -> None:
     assert sorted(w.states()) == ["DOUBTFUL", "READY"]
     doubtful = next(row for row in w.rows() if row.state is State.DOUBTFUL)
     ready = next(row for row in w.rows() if row.state is State.READY)
-    assert "may or may not have arrived in TEST-1" in told(w, b"inbox/" + doubtful.path)
-    assert f"whether {doubtful.path.decode()} has arrived" in told(w, b"inbox/" + ready.path)
+    assert "may have arrived in TEST-1" in told(w, b"inbox/" + doubtful.path)
+    assert f"because {doubtful.path.decode()} has the same name" in told(w, b"inbox/" + ready.path)
 
 
 def test_a_pause_by_hand_is_told(w: World) -> None:
@@ -228,7 +228,7 @@ def test_a_pause_by_hand_is_told(w: World) -> None:
     w.drop("TEST-1/a.txt")
     w.deliver()
 
-    assert "TEST-1 is paused by hand since" in told(w, "inbox/TEST-1/a.txt")
+    assert "TEST-1 has been paused by hand since" in told(w, "inbox/TEST-1/a.txt")
 
 
 def test_an_absent_inbox_is_told_for_every_name_in_it(w: World) -> None:
@@ -236,7 +236,7 @@ def test_an_absent_inbox_is_told_for_every_name_in_it(w: World) -> None:
     w.scan()
     w.inbox.rename(w.home / "unmounted")
 
-    assert "cannot be opened (No such file or directory); is it mounted?" in told(w, "inbox/TEST-1/a.txt")
+    assert "cannot be opened (No such file or directory). Check that it is mounted" in told(w, "inbox/TEST-1/a.txt")
 
 
 # --- What is finished -------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_an_attached_file_is_found_under_its_old_and_its_new_name(w: World) -> N
         assert isinstance(found, Finished)
         assert (found.row.state, found.there) == (State.DONE, True)
     (w.done / "TEST-1/a.txt").unlink()
-    assert "has been taken out of" in told(w, "done/TEST-1/a.txt")
+    assert "It is no longer in" in told(w, "done/TEST-1/a.txt")
 
 
 def test_a_failed_file_is_found_by_its_note_too(w: World) -> None:

@@ -184,7 +184,7 @@ def test_a_stale_lock_file_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def test_a_second_instance_on_the_same_state_is_refused(w: World) -> None:
-    with pytest.raises(Mistake, match="is held by process") as caught:
+    with pytest.raises(Mistake, match="another attachd \\(process") as caught:
         start.start(w.configuration(), clock=w.clock, environ={})
     assert caught.value.exit_code == 75
 
@@ -210,7 +210,7 @@ def test_an_inbox_that_comes_while_the_service_starts_is_claimed_before_it_is_us
 
     w.deliver()
 
-    assert "is held by process" in w.runtime.guard.sight.reason
+    assert "another attachd (process" in w.runtime.guard.sight.reason
     assert w.jira.uploads == []
     other.release()
     w.deliver()
@@ -237,7 +237,7 @@ def test_an_inbox_that_comes_back_held_by_another_is_not_ours(w: World, tmp_path
 
         w.deliver()
 
-        assert "is held by process" in w.runtime.guard.sight.reason
+        assert "another attachd (process" in w.runtime.guard.sight.reason
         assert w.jira.uploads == []
     finally:
         holder.kill()

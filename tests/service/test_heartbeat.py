@@ -73,7 +73,7 @@ def test_a_loop_that_waits_for_a_lock_is_stuck() -> None:
         (hang,) = beats.hangs()
 
     assert not hang.degraded
-    assert str(hang).startswith("intake is stuck since 121 s")
+    assert str(hang).startswith("intake has been stuck for 121 s")
 
 
 def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
@@ -100,7 +100,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
             os.close(os.open(pipe, os.O_WRONLY))
 
     assert found[0].degraded
-    assert "intake waits for the file system since 121 s (attachd.fs.folders, line " in str(found[0])
+    assert "intake has been waiting for the file system for 121 s (attachd.fs.folders, line " in str(found[0])
 
 
 @pytest.mark.parametrize(

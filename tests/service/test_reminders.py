@@ -179,7 +179,7 @@ def test_what_is_tried_in_vain_for_so_many_days_is_given_up_and_says_why(tmp_pat
 
         assert w.states() == ["FAILED"] * 3
         assert (w.row("NO-1/a.txt").reason or "").startswith(
-            "it was given up after 3 days (limits.give_up_days); at last: "
+            "attachd gave up after 3 days (limits.give_up_days). The last reason: "
         )
         assert "does not exist" in (w.row("NO-1/a.txt").reason or "")
         assert (w.failed / "NO-1" / "a.txt").exists()

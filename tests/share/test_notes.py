@@ -48,7 +48,7 @@ def test_a_note_is_readable_on_windows() -> None:
         "File:   日本語.pdf",
         "Issue:  TEST-1",
         "When:   2026-11-22 10:31 UTC",
-        "Reason: Jira refused the file",
+        "Reason: Jira refused the file.",
         "",
         "Jira says:",
         "  The file is too large.",
@@ -56,8 +56,8 @@ def test_a_note_is_readable_on_windows() -> None:
         "",
         "What to do: Make it smaller.",
         "",
-        "To try again, move the file back into the folder TEST-1 of the inbox, or into that of another issue.",
-        "This note then disappears by itself.",
+        "To try again, move the file back into the folder TEST-1 in the inbox, or into the folder of another issue.",
+        "This note then disappears.",
     ]
     assert text.count("\n") == text.count("\r\n") == len(text.splitlines())
 

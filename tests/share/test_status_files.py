@@ -17,7 +17,7 @@ from attachd.delivery import pause
 from attachd.fs import free_names
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
-from attachd.report.share_writer import Posting
+from attachd.report.share_writer import ShareWriter
 from attachd.share import status_files
 from memory_jira import World, world
 
@@ -41,7 +41,7 @@ def text(w: World, name: str = "_STATUS.txt") -> str:
 def look(w: World) -> None:
     """A scan that finds folders which are no issues', and what is posted then."""
     w.scan()
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
 
 # --- _STATUS.txt ------------------------------------------------------------------------------------------------
@@ -53,40 +53,40 @@ def test_it_says_how_many_files_wait_and_since_when(w: World) -> None:
         w.drop(f"TEST-1/{number}.txt")
     w.scan()
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     assert "attachd is running" in text(w)
-    assert "3 files to be dealt with, the first since 2027-01-15" in text(w)
+    assert "In the inbox: 3 files, the oldest since 2027-01-15" in text(w)
     w.work()
-    Posting(w.runtime).step()
-    assert "No file waits." in text(w)
+    ShareWriter(w.runtime).step()
+    assert "No files are waiting." in text(w)
     assert "3 files attached today" in text(w)
-    assert "3 files to be" not in text(w)
+    assert "In the inbox: 3 files" not in text(w)
 
 
 def test_names_are_told_only_where_that_is_asked_for(w: World, tmp_path: Path) -> None:
     w.drop("TEST-1/secret plan.txt")
     w.jira.forbidden.add("TEST-1")
     w.deliver()
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
     assert "plan" not in text(w)
     w.tables["folders"] = {"share_status": "names"}
     w.restart()
     w.scan()
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     assert "TEST-1/secret plan.txt: " in text(w)
     assert "permission" in text(w)
 
 
 def test_off_removes_what_an_earlier_configuration_had_written(w: World) -> None:
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
     assert (w.inbox / "_STATUS.txt").exists()
     w.tables["folders"] = {"share_status": "off"}
     w.restart()
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     assert not (w.inbox / "_STATUS.txt").exists()
 
@@ -94,16 +94,16 @@ def test_off_removes_what_an_earlier_configuration_had_written(w: World) -> None
 def test_a_pause_is_told_in_words_for_people_who_can_do_nothing_about_it(w: World) -> None:
     pause.pause(w.runtime, Trouble(Scope.ACCOUNT, "refused", "the token expired", cure=Cure.PROBE))
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     said = text(w)
-    assert "Jira does not accept attachd's account since" in said
+    assert "Everything has been paused since" in said
     assert "the token expired" in said
-    assert "goes on by itself; files wait, and nothing is lost." in said
+    assert "attachd keeps trying. Files wait, and nothing is lost." in said
 
 
 def test_it_is_written_when_something_changes_and_every_hour_and_at_no_other_time(w: World) -> None:
-    posting, status = Posting(w.runtime), w.inbox / "_STATUS.txt"
+    posting, status = ShareWriter(w.runtime), w.inbox / "_STATUS.txt"
     posting.step()
     first = status.stat().st_ino, status.stat().st_mtime_ns
 
@@ -117,36 +117,36 @@ def test_it_is_written_when_something_changes_and_every_hour_and_at_no_other_tim
 
 
 def test_the_end_is_told(w: World) -> None:
-    Posting(w.runtime).step(running=False)
+    ShareWriter(w.runtime).step(running=False)
 
     assert "attachd is not running" in text(w)
 
 
 def test_somebodys_file_of_that_name_stays_and_is_told_once(w: World) -> None:
     (w.inbox / "_STATUS.txt").write_text("mine\n")
-    posting = Posting(w.runtime)
+    posting = ShareWriter(w.runtime)
 
     with capture_logs() as lines:
         posting.step()
         posting.step()
 
     assert (w.inbox / "_STATUS.txt").read_text() == "mine\n"
-    assert [line["event"] for line in lines] == ["notice.not_written"]
+    assert [line["event"] for line in lines] == ["status_file.not_written"]
     assert "rename" in lines[0]["remedy"]
 
 
 def test_a_link_of_that_name_is_not_followed(w: World, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").write_text("attachd notice - ")
+    (tmp_path / "elsewhere").write_text("attachd status file - ")
     (w.inbox / "_STATUS.txt").symlink_to(tmp_path / "elsewhere")
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     assert (w.inbox / "_STATUS.txt").is_symlink()
-    assert (tmp_path / "elsewhere").read_text() == "attachd notice - "
+    assert (tmp_path / "elsewhere").read_text() == "attachd status file - "
 
 
 def test_a_text_is_whole_or_not_there(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    posting = Posting(w.runtime)
+    posting = ShareWriter(w.runtime)
     posting.step()
     before = text(w)
     w.drop("TEST-1/a.txt")
@@ -161,20 +161,20 @@ def test_a_text_is_whole_or_not_there(w: World, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.undo()
 
     assert text(w) == before
-    assert [line["event"] for line in lines] == ["notice.not_written"]
+    assert [line["event"] for line in lines] == ["status_file.not_written"]
     assert sorted(os.listdir(w.inbox)) == [".attachd", "TEST-1", "_STATUS.txt"]
     posting.step()
-    assert "1 file to be dealt with" in text(w)
+    assert "In the inbox: 1 file" in text(w)
 
 
-@pytest.mark.parametrize("content", [b"mine", b"", b"attachd notice - of a crash"])
+@pytest.mark.parametrize("content", [b"mine", b"", b"attachd status file - of a crash"])
 def test_what_lies_under_the_name_of_its_temporary_file_goes_only_if_it_is_its_own(w: World, content: bytes) -> None:
-    hidden = w.inbox / os.fsdecode(free_names.hidden(b"notice", b"_STATUS.txt"))
+    hidden = w.inbox / os.fsdecode(free_names.hidden(b"status", b"_STATUS.txt"))
     hidden.write_bytes(content)
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
-    assert text(w).startswith("attachd notice - ")
+    assert text(w).startswith("attachd status file - ")
     assert sorted(os.listdir(w.inbox)) == sorted(
         [".attachd", "_STATUS.txt", *([hidden.name] if content == b"mine" else [])]
     )
@@ -192,7 +192,7 @@ def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatc
 
     monkeypatch.setattr(status_files.notes, "prepared", slow)
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     assert (w.inbox / "_STATUS.txt").read_text() == "mine\n"
     assert sorted(os.listdir(w.inbox)) == [".attachd", "_STATUS.txt"]
@@ -201,7 +201,7 @@ def test_what_somebody_saves_under_the_name_meanwhile_stays(w: World, monkeypatc
 def test_nothing_is_written_where_the_inbox_is_not_there(w: World) -> None:
     (w.inbox / ".attachd" / "id").unlink()
 
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     assert not (w.inbox / "_STATUS.txt").exists()
 
@@ -211,7 +211,7 @@ def test_another_file_system_that_was_mounted_meanwhile_gets_no_text(w: World, t
     other.mkdir()
 
     with pytest.raises(OSError, match="another file system"):
-        status_files.put(other, w.runtime.guard.look().mount[:2], b"", status_files.STATUS, b"attachd notice - x")
+        status_files.put(other, w.runtime.guard.look().mount[:2], b"", status_files.STATUS, b"attachd status file - x")
 
     assert os.listdir(other) == []
 
@@ -229,8 +229,8 @@ def test_a_folder_that_is_no_issues_says_why_after_a_while(w: World) -> None:
     look(w)
 
     said = text(w, "no key/_WHY.txt")
-    assert said.startswith("attachd notice - why files here are not attached\r\n")
-    assert "2 files in this folder are not attached, since 2027-01-15" in said
+    assert said.startswith("attachd status file - why files here are not attached\r\n")
+    assert "2 files in this folder have not been attached since 2027-01-15" in said
     assert "'no key' is not an issue key; rename the folder" in said
     assert "no key: 2 files" in text(w)
 
@@ -243,7 +243,7 @@ def test_a_file_in_no_folder_has_its_text_in_the_inbox_itself(w: World) -> None:
     look(w)
     look(w)
 
-    assert "1 file directly in this folder is not attached" in text(w, "_WHY.txt")
+    assert "1 file directly in the inbox has not been attached" in text(w, "_WHY.txt")
 
 
 @pytest.mark.parametrize("crash", [False, True])
@@ -257,11 +257,11 @@ def test_renaming_the_folder_to_its_issue_is_the_remedy_and_the_text_goes(w: Wor
         w.restart()
 
     w.deliver()
-    Posting(w.runtime).step()
+    ShareWriter(w.runtime).step()
 
     assert w.jira.names("TEST-1") == ["a.txt"]
     assert os.listdir(w.inbox / "TEST-1") == []
-    assert w.runtime.journal.value("SELECT value FROM meta WHERE key = 'notices'") == "{}"
+    assert w.runtime.journal.value("SELECT value FROM meta WHERE key = 'status_files'") == "{}"
 
 
 @pytest.mark.parametrize("how", ["moved", "deleted"])
@@ -358,7 +358,7 @@ def test_files_that_cannot_be_taken_are_explained_in_their_folder(w: World) -> N
 
     look(w)
 
-    assert "deep/large.bin, since 2027-01-15" in text(w, "TEST-1/_WHY.txt")
+    assert "deep/large.bin (since 2027-01-15" in text(w, "TEST-1/_WHY.txt")
     assert "_WHY.txt in the folder says why" in text(w)
     (w.inbox / "TEST-1/deep/large.bin").unlink()
     w.clock.advance(HOUR)

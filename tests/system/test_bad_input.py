@@ -333,9 +333,7 @@ def test_a_second_one_says_who_holds_the_state_folder(place: Place) -> None:
 
             assert ended.returncode == 75, ended.stderr
             assert ended.stdout == ""
-            assert ended.stderr.startswith(
-                f"attachd: the state folder {place.state} is held by process {daemon.pid} on "
-            )
+            assert ended.stderr.startswith(f"attachd: another attachd (process {daemon.pid} on ")
             assert f"with the state folder {place.state}" in ended.stderr
 
 
@@ -350,7 +348,7 @@ def test_a_second_one_with_a_state_folder_of_its_own_says_who_holds_the_inbox(pl
 
         assert ended.returncode == 75, ended.stderr
         assert ended.stdout == ""
-        assert ended.stderr.startswith(f"attachd: the inbox {place.inbox} is held by process {daemon.pid} on ")
+        assert ended.stderr.startswith(f"attachd: another attachd (process {daemon.pid} on ")
         assert f"with the state folder {place.state}" in ended.stderr
         assert (place.inbox / ".attachd" / "id").read_bytes() == marker
         assert not (place.home / "other-state").exists()
@@ -469,7 +467,7 @@ def test_an_inbox_that_is_not_ours_is_told_with_what_to_do(place: Place, jira: J
     without = status(place)
 
     assert (another["inbox_there"], without["inbox_there"]) == (False, False)
-    assert "is another inbox than the one that the journal knows" in another["inbox_reason"]
+    assert "is not the inbox that the journal knows" in another["inbox_reason"]
     for found in (another, without):
         assert "--adopt-inbox" in found["inbox_reason"]
     assert without["inbox_reason"] in place.run("status").stdout
@@ -483,8 +481,8 @@ def test_an_inbox_that_is_not_ours_is_told_with_what_to_do(place: Place, jira: J
         held.flush()
         away.rename(place.inbox)
 
-        assert status(place)["inbox_reason"].startswith(f"the inbox {place.inbox} is held by process 17 on far")
-        assert " is held by process" in place.run("why", "TEST-1/a.txt").stdout
+        assert status(place)["inbox_reason"].startswith("another attachd (process 17 on far")
+        assert "another attachd (process" in place.run("why", "TEST-1/a.txt").stdout
         assert place.run("check", "--offline").returncode == 1
         assert jira.attachments() == []
         held.close()

@@ -69,10 +69,10 @@ def test_a_dropped_file_is_seen_without_loading_the_page_again(
     assert page.title() == "attachd"
     jira.tell("set", {"token": "another"})
     place.drop("TEST-1/b.txt", b"b")
-    expect(page.locator(".alarm")).to_contain_text("Jira does not accept attachd's account", timeout=15_000)
+    expect(page.locator(".alarm")).to_contain_text("Everything has been paused since", timeout=15_000)
     jira.tell("set", {"token": "standin-token"})
     page.get_by_role("button", name="Resume").first.click()
-    expect(page.locator(".said")).to_contain_text("Tried again now")
+    expect(page.locator(".said")).to_contain_text("Trying now")
     expect(page.locator("tr", has_text="b.txt").first).to_contain_text("attached", timeout=15_000)
     assert problems == []
 
@@ -86,7 +86,7 @@ def test_it_works_without_scripts_narrow_and_dark(browser: Browser, address: str
 
     page = opened(browser, address, problems, **options)
 
-    expect(page.locator("#live")).to_contain_text("Jira does not know the issue")
+    expect(page.locator("#live")).to_contain_text("The issue does not exist, or attachd may not see it")
     width = page.locator("body").bounding_box()
     assert width
     assert width["width"] <= 360, "nothing is wider than the window"

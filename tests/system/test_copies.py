@@ -125,7 +125,7 @@ def test_nothing_is_restored_under_a_running_service(place: Place, jira: Jira, c
         assert daemon.wait(30) == 0
 
     assert refused.returncode == 75
-    assert "is held by process" in refused.stderr
+    assert "another attachd (process" in refused.stderr
 
 
 def test_what_is_no_whole_journal_is_refused_and_the_present_one_stays(

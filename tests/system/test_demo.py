@@ -162,7 +162,7 @@ def test_an_issue_that_does_not_exist_is_explained_in_failed(tmp_path: Path) -> 
         (running.folder / "inbox" / "NOPE-1" / "lost.txt").write_text("lost?")
         note = running.folder / "failed" / "NOPE-1" / "lost.txt.why.txt"
         wait_until(note.exists, 30)
-        assert "Jira does not know the issue or does not show it to us" in note.read_text("utf-8")
+        assert "The issue does not exist, or attachd may not see it" in note.read_text("utf-8")
         assert (running.folder / "failed" / "NOPE-1" / "lost.txt").read_text() == "lost?"
         assert running.end() == 0
 

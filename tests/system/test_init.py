@@ -145,7 +145,7 @@ def test_nothing_is_replaced(home: Home) -> None:
 @pytest.mark.parametrize(
     ("words", "token", "said"),
     [
-        (("--token-file", "-"), "wrong", "Jira does not accept the account or its token"),
+        (("--token-file", "-"), "wrong", "Jira rejects the account or its token"),
         (("--url", "http://127.0.0.1:1"), TOKEN, "Check the address, the proxy and the network."),
         (("--url", "ftp://x.example.com"), TOKEN, "does not begin with"),
         (("--projects", "test"), TOKEN, "Write “TEST”."),

@@ -67,7 +67,7 @@ def test_a_running_daemon_heeds_pause_and_resume_within_moments(place: Place, ji
 
     with running(place):
         told = said(place, "pause")
-        assert told.startswith("Nothing is sent to Jira until `attachd resume`.\nattachd is running (process ")
+        assert told.startswith("Paused everything until `attachd resume`.\nattachd is running (process ")
         wait_until(lambda: logged() == ["operator.paused"])
         place.drop("TEST-1/a.txt", b"a")
         wait_until(lambda: "1 waiting" in place.run("status").stdout)
@@ -123,8 +123,8 @@ def test_why_tells_the_life_of_a_file(place: Place, jira: Jira) -> None:
     place.configure(jira.url, "[doubt]\nlooks_seconds = [0.2, 600]")
     assert place.run("once").returncode == 0
     place.drop("TEST-1/a.txt", b"a")
-    down = "but attachd is not running, and nothing will happen before it is started.\n"
-    assert said(place, "why", "TEST-1/a.txt").endswith(f"TEST-1/a.txt has not been noticed yet; {down}")
+    down = "attachd is not running: nothing happens until it is started.\n"
+    assert said(place, "why", "TEST-1/a.txt").endswith(f"TEST-1/a.txt yet. {down}")
 
     with running(place):
         wait_until(lambda: " was attached to TEST-1 at " in place.run("why", "TEST-1/a.txt").stdout)
@@ -135,9 +135,9 @@ def test_why_tells_the_life_of_a_file(place: Place, jira: Jira) -> None:
         # Nothing else of the issue waits for that.
         jira.tell("faults", {"kind": "stall", "point": "reply-none", "delay": 3.0})
         place.drop("TEST-1/slow.txt", b"s")
-        wait_until(lambda: " is being sent to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
+        wait_until(lambda: " has been uploading to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
 
-    assert said(place, "why", "TEST-1/doubt.txt").endswith(f"sends it again only if it is not there; {down}")
+    assert said(place, "why", "TEST-1/doubt.txt").endswith(f"sends it again only if it is not there. {down}")
 
 
 def test_what_was_being_sent_when_the_service_died_is_in_doubt(place: Place, jira: Jira) -> None:
@@ -145,7 +145,7 @@ def test_what_was_being_sent_when_the_service_died_is_in_doubt(place: Place, jir
     place.drop("TEST-1/slow.txt", b"s")
     daemon = place.start(stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: " is being sent to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
+        wait_until(lambda: " has been uploading to TEST-1 since " in place.run("why", "TEST-1/slow.txt").stdout)
     finally:
         daemon.kill()
         daemon.wait(20)
@@ -154,21 +154,23 @@ def test_what_was_being_sent_when_the_service_died_is_in_doubt(place: Place, jir
 
     assert (found["files"]["sending"], found["files"]["in-doubt"], found["sending"]) == (0, 1, [])
     assert [(row["file"], row["word"]) for row in found["waiting_for"]] == [("TEST-1/slow.txt", "in-doubt")]
-    assert "was being sent when attachd ended" in said(place, "status")
+    assert "was uploading when attachd ended" in said(place, "status")
 
 
 def test_why_tells_of_a_token_that_is_refused_and_of_a_file_that_failed(place: Place, jira: Jira) -> None:
     place.drop("TEST-1/big.bin", b"x" * 100)
     jira.tell("set", {"upload_limit": 50})
     assert place.run("once").returncode == 3
-    assert "it has 100 bytes, and this Jira allows 50" in said(place, "why", "failed/TEST-1/big.bin", cwd=place.home)
+    assert "the file has 100 bytes, and this Jira allows 50" in said(
+        place, "why", "failed/TEST-1/big.bin", cwd=place.home
+    )
 
     (place.home / "token").write_text("wrong\n")
     place.drop("TEST-1/b.txt", b"b")
     assert place.run("once", "--wait", "5").returncode == 4
     told = said(place, "why", "TEST-1/b.txt")
-    assert " waits, because Jira does not accept attachd's account since " in told
-    assert "when the token is changed or with `attachd resume`" in told
+    assert " is waiting because everything has been paused since " in told
+    assert "and when the token changes. `attachd resume` retries now" in told
 
 
 def test_why_in_json(tried: Place) -> None:
@@ -237,7 +239,7 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
         ["failed", "F2", "TEST-2", r"TEST-2/caf\xe9\n.bin"],
         ["attached", "F1", "TEST-1", "test-1/a.txt"],
     ]
-    assert "it has 100 bytes, and this Jira allows 50" in lines[0]
+    assert "the file has 100 bytes, and this Jira allows 50" in lines[0]
     assert "\x1b" not in "".join(lines)
     assert oldest["sha256"] == hashlib.sha256(b"a").hexdigest()
     assert oldest["target"] == "done/TEST-1/a.txt"
@@ -278,7 +280,7 @@ def test_failed_files_come_back_and_are_attached(place: Place, jira: Jira) -> No
     waits = "attachd is not running. Start it to send the files.\n"
 
     assert said(place, "retry", "TEST-1/big.bin", "nothing", code=1) == (
-        f"nothing: left where it is: attachd knows no failed file of this name.\n"
+        f"nothing: not moved: attachd knows no failed file of this name.\n"
         f"TEST-1/big.bin: back in the inbox as TEST-1/big.bin.\n{waits}"
     )
     assert said(place, "retry", "--issue", "test-2") == f"TEST-2/big.bin: back in the inbox as TEST-2/big.bin.\n{waits}"
@@ -305,7 +307,7 @@ def test_retry_moves_nothing_into_a_folder_that_is_not_the_inbox(place: Place, j
     ended = place.run("retry", "--all")
 
     assert ended.returncode == 1
-    assert "carries no marker of attachd" in ended.stderr
+    assert "has no attachd marker" in ended.stderr
     assert list(place.inbox.iterdir()) == []
     assert b"TEST-1/big.bin" in place.files(place.failed)
 

@@ -105,7 +105,7 @@ def test_a_refused_file_fails_with_its_reason_and_comes_back(place: Place, jira:
     assert "1 attached, 1 failed, 0 waiting" in ended.stdout
     assert set(place.files(place.failed)) == {b"TEST-1/big.bin", b"TEST-1/big.bin.why.txt"}
     note = place.files(place.failed)[b"TEST-1/big.bin.why.txt"].decode()
-    assert "it has 100 bytes, and this Jira allows 50" in note
+    assert "file has 100 bytes, and this Jira allows 50" in note
     assert note.count("\n") == note.count("\r\n")
 
     jira.tell("set", {"upload_limit": 5000})

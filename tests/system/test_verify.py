@@ -53,7 +53,7 @@ def test_what_was_deleted_is_told_with_the_daemon_up_and_down(
     told = said(place, "verify", code=1)
 
     assert told.splitlines() == [
-        f"deleted  TEST-1  TEST-1/a.txt: attachment {attached['TEST-1/a.txt']} is not there any more",
+        f"deleted  TEST-1  TEST-1/a.txt: attachment {attached['TEST-1/a.txt']} is no longer there",
         "4 files compared: 3 same, 1 deleted.",
     ]
     with running(place):

@@ -26,7 +26,7 @@ from attachd.service.engine import Engine
 from attachd.web import server as serving_module
 from attachd.web import token as web_token
 from attachd.web.access import Gate
-from attachd.web.server import Serving
+from attachd.web.server import PageServer
 from attachd.web.view import Sums
 from memory_jira import World, world
 from waiting import wait_until
@@ -41,7 +41,7 @@ def free_port() -> int:
 class Site:
     """A world whose page is served, and a browser that keeps cookies."""
 
-    def __init__(self, w: World, serving: Serving, client: httpx.Client) -> None:
+    def __init__(self, w: World, serving: PageServer, client: httpx.Client) -> None:
         self.w, self.serving, self.client = w, serving, client
 
     @property
@@ -77,7 +77,7 @@ class Site:
 def served(home: Path, listen: str, **tables: Any) -> Iterator[Site]:
     structlog.reset_defaults()
     with world(home, web={"listen": listen, "hosts": ["drop.example.com"]}, **tables) as w:
-        serving = Serving(Engine(w.held), w.home / "state")
+        serving = PageServer(Engine(w.held), w.home / "state")
         serving.start()
         if listen.startswith("unix:"):
             path = listen.removeprefix("unix:")
@@ -124,19 +124,18 @@ def test_a_blown_fuse_is_told_by_everything_that_tells_of_pauses(site: Site) -> 
     found = status.collect(w.runtime.config, w.home / "state", w.runtime.reader, w.clock.now())
     (held,) = found["pauses"]
     assert (held["scope"], held["kind"], held["ends_by"], held["until"]) == ("account", "fuse", "hand", None)
-    assert held["reason"].startswith(
-        "files for BAD-1, BAD-2, BAD-3 and 1 more were refused alike (Issue does not exist"
-    )
+    assert held["reason"].startswith("4 issues (BAD-1, BAD-2, BAD-3 and 1 more) were refused with the same error")
+    assert "(Issue does not exist" in held["reason"]
     assert [row["next"] for row in found["waiting_for"]] == [None] * 4
     assert any(
-        line.startswith("paused     until `attachd resume`: files for") for line in status_text.lines(found, 0.0)
+        line.startswith("paused     until `attachd resume`: 4 issues (") for line in status_text.lines(found, 0.0)
     )
     assert site.client.get("/readyz").text == "degraded\npaused: account, fuse\n"
     assert 'attachd_paused{reason="fuse",scope="account"} 1.0' in site.client.get("/metrics").text
     share = share_texts.status(share_writer.gather(w.runtime), running=True)
-    assert any(line.startswith("  Attachd's account is suspected since") and "resumes it" in line for line in share)
+    assert any(line.startswith("  Refused files have been held since") and "must resume it" in line for line in share)
     site.sign_in()
-    assert "Attachd's account is suspected since" in site.words()
+    assert "Refused files have been held since" in site.words()
 
     site.press("resume")
     w.deliver()
@@ -261,8 +260,8 @@ def test_who_is_not_signed_in_cannot_press(site: Site) -> None:
 def test_everything_is_paused_and_resumed(site: Site) -> None:
     site.sign_in()
 
-    assert "Nothing is sent to Jira until it is resumed" in site.press_and_read("pause")
-    assert "Everything is paused by hand since" in site.words()
+    assert "Paused everything until it is resumed" in site.press_and_read("pause")
+    assert "Everything has been paused by hand since" in site.words()
     site.w.drop("TEST-1/a.txt")
     site.w.deliver()
     assert site.w.jira.stored == []
@@ -278,7 +277,7 @@ def test_a_failed_file_is_tried_again(site: Site) -> None:
     site.w.jira.missing.add("TEST-1")
     site.w.drop("TEST-1/a.txt")
     site.w.settle()
-    assert "Jira does not know the issue" in site.words()
+    assert "The issue does not exist, or attachd may not see it" in site.words()
     site.w.jira.missing.clear()
 
     said = site.press_and_read("retry", id=site.w.row("TEST-1/a.txt").ident)
@@ -286,8 +285,8 @@ def test_a_failed_file_is_tried_again(site: Site) -> None:
     assert "back in the inbox as TEST-1/a.txt" in said
     site.w.settle()
     assert site.w.jira.names("TEST-1") == ["a.txt"]
-    assert "it is not there any more" in site.press_and_read("retry", id="F1")
-    assert "not among the failed ones" in site.press_and_read("retry", id="F99999999999999999999")
+    assert "it is no longer there" in site.press_and_read("retry", id="F1")
+    assert "no longer among the failed files" in site.press_and_read("retry", id="F99999999999999999999")
 
 
 def test_nothing_is_taken_back_into_an_inbox_that_is_not_there(site: Site) -> None:
@@ -310,7 +309,7 @@ def test_an_empty_page_says_what_to_do(site: Site) -> None:
     site.sign_in()
 
     assert "0 waiting" in site.words()
-    assert "put a file into a folder of the inbox that is named like its issue" in site.words()
+    assert "Put a file into a folder of the inbox that is named like its issue" in site.words()
 
 
 def test_what_waits_is_shown_with_its_reason(site: Site) -> None:
@@ -328,12 +327,12 @@ def test_what_waits_is_shown_with_its_reason(site: Site) -> None:
     said = site.words()
 
     assert "8 waiting" in said
-    assert "Jira does not accept attachd's account since" in said
+    assert "Everything has been paused since" in said
     assert "the token expired" in said
     assert "TEST-1 7 files" in said
-    assert re.search(r"([a-z0-9 ]+\.txt ?,? ){5}and 2 more Paused, as everything is\.", said)
+    assert re.search(r"([a-z0-9 ]+\.txt ?,? ){5}and 2 more Paused\.", said)
     assert re.search(
-        r"TEST-2/empty\.txt \S+ It is waited for 30 s for its content, because it is empty; after that", said
+        r"TEST-2/empty\.txt \S+ It is empty: attachd waits 30 s for its content. After that it waits", said
     )
     assert "`attachd" not in said
     assert "'no key' is not an issue key" in said
@@ -349,8 +348,8 @@ def test_each_queue_says_what_holds_it(site: Site) -> None:
 
     said = site.words()
 
-    assert "a.txt The first waits, because nothing can be attached in the project OPS since" in said
-    assert "b.txt The first is the next file for TEST-1; it is sent as soon as a transfer is free." in said
+    assert "a.txt The first is waiting because project OPS has been paused since" in said
+    assert "b.txt The first is next for TEST-1. It is sent as soon as an upload is free." in said
 
 
 def test_refusals_that_wait_for_a_persons_word_have_a_button(site: Site) -> None:
@@ -365,8 +364,8 @@ def test_refusals_that_wait_for_a_persons_word_have_a_button(site: Site) -> None
 
     said = site.words()
 
-    assert "attachd's account is suspected" in said
-    assert "say “Resume”" in said
+    assert "the account may have lost access" in said
+    assert "run “Resume”" in said
     assert 'action="resume"' in site.page()
     site.press_and_read("resume", issue="")
     site.w.settle()
@@ -398,7 +397,7 @@ def test_the_history_is_searched(site: Site) -> None:
     assert "Ärger.pdf" in site.words("/?q=rger").partition("History")[2]
     assert "100%_sure.txt" in site.words("/?q=100%25_").partition("History")[2]
     assert "Ärger.pdf" not in site.words("/?q=100%25_").partition("History")[2]
-    assert "No file has" in site.words("/?q=nothing-like-it")
+    assert "No file matches" in site.words("/?q=nothing-like-it")
     assert "Ärger.pdf" in site.words("/?q=10001").partition("History")[2]
     assert "Ärger.pdf" in site.words("/?q=F1").partition("History")[2]
 
@@ -408,7 +407,7 @@ def test_the_chart_counts_what_was_attached_by_the_hour(site: Site) -> None:
     site.w.drop("TEST-1/a.txt", b"x" * 2048)
     site.w.deliver()
 
-    assert "1 file, 2.0 KiB attached in the last 48 hours" in site.words()
+    assert "Attached in the last 48 hours: 1 file, 2.0 KiB" in site.words()
 
 
 def test_what_takes_long_is_summed_for_a_twentieth_of_the_time() -> None:
@@ -463,7 +462,7 @@ def test_a_loop_that_is_stuck_is_unhealthy(site: Site) -> None:
     answer = site.client.get("/healthz")
 
     assert answer.status_code == 503
-    assert "is stuck" in answer.text
+    assert "has been stuck for" in answer.text
 
 
 # --- Where it cannot be -----------------------------------------------------------------------------------------
@@ -475,7 +474,7 @@ def test_a_port_that_is_taken_is_told_once_and_files_go_on(tmp_path: Path) -> No
         other.listen()
         structlog.reset_defaults()
         with world(tmp_path, web={"listen": f"127.0.0.1:{other.getsockname()[1]}"}) as w, capture_logs() as lines:
-            serving = Serving(Engine(w.held), w.home / "state")
+            serving = PageServer(Engine(w.held), w.home / "state")
             serving.start()
             wait_until(lambda: bool(lines))
             serving.stop()
@@ -506,7 +505,7 @@ def test_a_page_that_has_no_token_on_a_full_disk_is_served_later_and_says_why(
     monkeypatch.setattr(serving_module, "_AGAIN_SECONDS", 0.01)
     listen = f"127.0.0.1:{free_port()}"
     with world(tmp_path, web={"listen": listen}) as w, httpx.Client(base_url=f"http://{listen}") as client:
-        serving = Serving(Engine(w.held), w.home / "state")
+        serving = PageServer(Engine(w.held), w.home / "state")
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", on_full_disk)
             serving.start()
@@ -520,8 +519,8 @@ def test_a_page_that_has_no_token_on_a_full_disk_is_served_later_and_says_why(
 
     (said,) = told
     assert said == (
-        f"the web page is not served at {listen}: its token cannot be made in {w.home}/state (No space left on device); "
-        "make room there, or put the folder's mode right"
+        f"the web page is not available at {listen}: the page's token cannot be written to {w.home}/state (No space left on "
+        "device). Make room there, or correct the folder's mode"
     )
 
 
@@ -537,7 +536,7 @@ def test_a_socket_that_a_killed_process_left_is_replaced_and_a_file_is_not(tmp_p
     path.write_text("mine")
     (tmp_path / "other").mkdir()
     with world(tmp_path / "other", web={"listen": f"unix:{path}"}) as w, capture_logs() as lines:
-        serving = Serving(Engine(w.held), w.home / "state")
+        serving = PageServer(Engine(w.held), w.home / "state")
         serving.start()
         wait_until(lambda: bool(lines))
         serving.stop()

@@ -23,7 +23,7 @@ from attachd.heartbeat import Hang
 from attachd.journal import counts, database
 from attachd.logs import setup
 from attachd.model import Word
-from attachd.report import health, token_expiry
+from attachd.report import health, pauses, token_expiry
 from attachd.report.health import Condition, Kind
 from attachd.report.progress import Progress
 from attachd.service import reload, reminders, start, watchdog
@@ -88,9 +88,9 @@ def _page(engine: Engine) -> Iterator[None]:
     if not engine.runtime.config.web.listen:
         yield
         return
-    from attachd.web.server import Serving
+    from attachd.web.server import PageServer
 
-    page = Serving(engine, engine.held.state)
+    page = PageServer(engine, engine.held.state)
     page.start()
     try:
         yield
@@ -233,7 +233,7 @@ def _note_live(engine: Engine, hangs: Sequence[Hang], before: object) -> object:
 
 
 def _status_line(engine: Engine) -> str:
-    """Return one line for the service manager, even if the journal cannot be read."""
+    """Return systemd's status line, even if the journal cannot be read and the workers wait for it."""
     try:
         return "; ".join(_standing(engine))
     except sqlite3.OperationalError as error:
@@ -244,11 +244,11 @@ def _status_line(engine: Engine) -> str:
 
 def _standing(engine: Engine) -> list[str]:
     found = counts.standing(engine.runtime.journal).words
-    parts = [f"{found[w]} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
-    return [", ".join(parts) or "idle", *map(_condition, health.of_runtime(engine.runtime))]
+    parts = [f"{found[w]:,} {w}" for w in (Word.WAITING, Word.SENDING, Word.IN_DOUBT, Word.BLOCKED) if found[w]]
+    conditions = health.of_runtime(engine.runtime)
+    paused = pauses.listed([each.pause for each in conditions if each.pause is not None])
+    return [", ".join(parts) or "idle", *paused, *(_condition(each) for each in conditions if each.pause is None)]
 
 
 def _condition(each: Condition) -> str:
-    if each.pause is not None:
-        return f"paused: {each.pause.reason}"
     return each.brief if each.kind == Kind.INBOX else each.sentence

@@ -31,7 +31,7 @@ UNKNOWN = 0.0
 
 def in_words(ground: str) -> str:
     """Say what the credit of an attachment rests on."""
-    return "compared by its content" if ground == BY_CONTENT else f"by {ground}; its content could not be read"
+    return "compared by its content" if ground == BY_CONTENT else f"by {ground}, because its content could not be read"
 
 
 @dataclass(frozen=True, slots=True)

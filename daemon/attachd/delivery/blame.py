@@ -101,7 +101,7 @@ def settle(runtime: Runtime, client: Client, refused: Sequence[Row], generation:
     limits = None if runtime.site.cloud else probe.limits(runtime, client, fresh=True)
     largest = limits.largest if limits else None
     too_large = [row for row in refused if largest and row.size > largest]
-    _believe(runtime, too_large, f"it is larger than the {largest} bytes that Jira allows")
+    _believe(runtime, too_large, f"the file is larger than the {largest or 0:,} bytes that Jira allows")
     rest = [row for row in refused if row not in too_large]
     if rest:
         _hear_witnesses(runtime, client, rest, generation)
@@ -162,8 +162,8 @@ def _hear_witnesses(runtime: Runtime, client: Client, refused: Sequence[Row], ge
 
 def _no_witness(invisible: Sequence[str]) -> Fault:
     reason = (
-        f"none of the issues that accepted files ({', '.join(invisible)}) can be seen any more: the account has lost its "
-        "rights; give them back, or `attachd resume` if these issues were deleted"
+        f"attachd no longer sees any issue that accepted files ({', '.join(invisible)}), so the account lost its permissions. "
+        "Restore them, or run `attachd resume` if these issues were deleted"
     )
     return Fault(Scope.ACCOUNT, probe.NO_WITNESS, reason, cure=Cure.PROBE, wait=60)
 
@@ -235,9 +235,9 @@ LOST = ("forbidden", "refused")
 def _lost(first: Row, *, alone: bool) -> Fault:
     project = pauses.project(first.issue)
     if alone:
-        reason = f"{first.issue} accepted files before, and does not any more ({first.reason})"
+        reason = f"{first.issue} no longer accepts files ({first.reason})"
         return Fault(Scope.ISSUE, LOST[1], reason, first.issue, FORBIDDEN_EVERY_SECONDS)
-    reason = f"Jira does not let us attach files in project {project} ({first.reason})"
+    reason = f"attachd may not attach files in project {project} ({first.reason})"
     return Fault(Scope.PROJECT, LOST[0], reason, project, FORBIDDEN_EVERY_SECONDS)
 
 
@@ -272,13 +272,16 @@ def _review_by_day(runtime: Runtime, row: Row) -> bool:
 
 
 _UNKNOWN = (
-    "Jira does not know the issue or does not show it to us ({}); "
-    "move the file into the right issue's folder, or have the account's rights checked"
+    "the issue does not exist, or attachd may not see it ({}). "
+    "Move the file to the right issue's folder, or ask a Jira admin for access"
 )
-_FOR_A_DAY = "Jira has refused it for a day ({}); have the account's rights on the issue checked"
-_CONFIRMED = "Jira refused it ({}), and the operator let it be filed as refused"
+_FOR_A_DAY = (
+    "Jira has refused the file for a day ({}). Ask a Jira admin to check the account's permissions on the issue"
+)
+_CONFIRMED = "Jira refused the file ({}), and an administrator confirmed that with `attachd resume`"
 _NOT_TO_THIS_ONE = (
-    "Jira lets us attach files to other issues of the project, and not to this one ({}); have the rights on it checked"
+    "attachd may attach files to other issues of the project, but not to this one ({}). "
+    "Ask a Jira admin to check its permissions"
 )
 
 
@@ -327,8 +330,8 @@ def in_numbers(issues: Sequence[ContestedIssue]) -> dict[str, Any]:
 def _blow_fuse(runtime: Runtime, due: Sequence[Row]) -> None:
     now, wait = runtime.clock.now(), runtime.config.fuse.hold_minutes * 60.0
     remedy = (
-        "look at the folders' names and at the account's rights; when any file is accepted, or on `attachd resume`, "
-        "these are filed as refused"
+        "check the folders' names and the account's permissions. `attachd resume` files them as refused, and so does any file "
+        "that Jira accepts"
     )
     with runtime.journal.transaction() as connection:
         for row in due:

@@ -56,7 +56,7 @@ def over(runtime: Runtime) -> None:
             return
         since, full.told, full.since = full.since, 0.0, 0.0
     now = runtime.clock.now()
-    reason = "the disk of the state folder did not take what is written"
+    reason = "the disk of the state folder could not be written"
     held = Pause(Scope.SITE, "", KIND, reason, Cure.PROBE, since, now, 0.0, 1)
     with runtime.journal.transaction() as connection:
         # While it lasted there was nowhere to write that down.

@@ -75,12 +75,12 @@ def heard(runtime: Runtime, client: Client, issue: str, said: Named) -> str:
     claim = claims.get(issue)
     if claim is None or (claim.key, claim.issue_id) != (said.key, said.issue_id):
         claims[issue] = Claim(said.key, said.issue_id, boot)
-        return f"Jira answered with {said.key} when asked for {issue}; it is asked again before that is believed"
+        return f"Jira answered with {said.key} when asked for {issue}. attachd asks again before it believes that"
     if boot - claim.since < APART_SECONDS:
-        return f"Jira answers with {said.key} when asked for {issue}; it is asked again before that is believed"
+        return f"Jira answers with {said.key} when asked for {issue}. attachd asks again before it believes that"
     answer = runtime.site.hear(runtime.ask(lambda: client.issue(runtime.site.version, said.key)))
     if not said.issue_id or named(answer) != said:
-        return f"Jira answers with {said.key} when asked for {issue}, but {said.key} does not lead to the same issue"
+        return f"Jira answers with {said.key} when asked for {issue}, but {said.key} is another issue"
     with runtime.journal.transaction() as connection:
         moved_issues.merge_issue(connection, issue, said.key, said.issue_id, runtime.clock.now())
     claims.pop(issue, None)

@@ -18,7 +18,7 @@ ROUNDS = 3
 NONSENSE_ROUNDS = 2
 #: When a second answer is asked for.
 SOON_SECONDS = 5.0
-PERSON = "it may be attached: look at the issue, then move the file back into its folder to send it again"
+PERSON = "Look at the issue: the file may be attached. To send it again, move it back into its folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ def back(row: Row, now: float) -> Values:
 
 def ask_a_person(candidates: Sequence[str], now: float) -> Values:
     """These attachments may be the file, and only a person can tell."""
-    which = f"attachment {', '.join(candidates)}" if candidates else "an attachment in the issue"
-    return refused(f"{which} may be this file; {PERSON}", now, may_be_attached=True) | told(candidates)
+    which = f"attachment {', '.join(candidates)}" if candidates else "an attachment of the issue"
+    return refused(f"{which} may be this file. {PERSON}", now, may_be_attached=True) | told(candidates)
 
 
 def told(candidates: Sequence[str]) -> Values:
@@ -103,8 +103,7 @@ def behind_others(row: Row, fault: Fault, now: float, *, others_accepted: bool) 
     faults = row.site_faults + int(alone)
     if faults >= FAULTS and others_accepted and fault.kind in ("proxy", "network"):
         return refused(
-            f"other files are accepted, and this one is declined {faults} times by what stands in front of Jira: "
-            f"{fault.reason}",
+            f"Jira accepts other files, but a proxy in front of it refused this one {faults} times: {fault.reason}",
             now,
         )
     values: Values = {"site_faults": faults, "fault_attempt": row.attempt}
@@ -138,8 +137,8 @@ def doubtful(row: Row, fate: InDoubt, now: float, doubts: Doubts, *, alone: bool
 def orphaned(row: Row, now: float, doubts: Doubts) -> Values:
     """A process died while sending it. Without a checksum it was never complete on the wire."""
     if row.sha256 is None:
-        return back(row, now) | {"reason": "the program was ended before the file was sent whole"}
-    fate = InDoubt("the program was ended before Jira's answer was known")
+        return back(row, now) | {"reason": "attachd was stopped before the upload was complete"}
+    fate = InDoubt("attachd was stopped before Jira answered")
     return doubtful(row, fate, now, doubts, alone=False)
 
 
@@ -171,10 +170,10 @@ def not_found(
             step = max(step, longest - times[looks - 1])
         return {"looks": looks, "blind_since": None, "due": now + step, "wait": step}
     if row.nonsense >= NONSENSE_ROUNDS:
-        return refused(f"{row.reason}, {row.nonsense} times; {PERSON}", now, may_be_attached=True)
+        return refused(f"{row.reason}, {row.nonsense} times. {PERSON}", now, may_be_attached=True)
     if row.rounds >= ROUNDS and others_accepted:
         return refused(
-            f"{row.reason}, {row.rounds} times, while other files were accepted; {PERSON}", now, may_be_attached=True
+            f"{row.reason}, {row.rounds} times, while Jira accepted other files. {PERSON}", now, may_be_attached=True
         )
     return back(row, now) | {"looks": looks, "blind_since": None} | settled_doubt(row)
 
@@ -201,7 +200,7 @@ def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool =
     if now - blind >= doubts.give_up_seconds:
         hours = doubts.give_up_seconds / 3600
         return refused(
-            f"the issue's attachments could not be read for {hours:g} hours ({reason}); {PERSON}",
+            f"the issue's attachments could not be read for {hours:g} hours ({reason}). {PERSON}",
             now,
             may_be_attached=True,
         )

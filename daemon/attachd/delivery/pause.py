@@ -1,4 +1,4 @@
-"""Faults become pauses, pauses end: by time, by a probe that succeeds, by an accepted file, or by hand."""
+"""Faults become pauses. Pauses end by time, by a probe that succeeds, by an accepted file, or by hand."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def goes_on(earlier: Pause, kind: str, now: float) -> bool:
 
 
 def lasted(runtime: Runtime, fault: Fault) -> float:
-    """For how many seconds this very trouble has been going on; 0 where it is new."""
+    """Return for how many seconds this trouble has lasted; 0 if it is new."""
     earlier, now = _earlier(runtime, fault), runtime.clock.now()
     return now - earlier.since if earlier and earlier.kind == fault.kind and goes_on(earlier, fault.kind, now) else 0.0
 
@@ -91,7 +91,7 @@ def _earlier(runtime: Runtime, fault: Fault) -> Pause | None:
 
 
 def pause(runtime: Runtime, fault: Fault) -> None:
-    """Hold up what the fault reaches. A cause is told once while it lasts."""
+    """Pause what the fault affects. A cause is logged once while it lasts."""
     fault = _explained(runtime, fault)
     now = runtime.clock.now()
     with runtime.journal.transaction() as connection:
@@ -124,11 +124,11 @@ def _explained(runtime: Runtime, fault: Fault) -> Fault:
     if not auth.may_be_needed(jira.url, jira.auth.kind):
         return fault
     where = f"{auth.ADDRESS}CLOUD-ID"
-    return replace(fault, reason=f"{fault.reason}; {auth.hint(jira.auth.kind, where)} (`attachd check` names it)")
+    return replace(fault, reason=f"{fault.reason}. {auth.hint(jira.auth.kind, where)} (`attachd check` shows it)")
 
 
 def relieve(connection: sqlite3.Connection, issue: str, began: float, now: float) -> list[Pause]:
-    """A file of *issue* was accepted, sent since *began*: nothing that had held it up is still wrong.
+    """End the pauses of *issue*: Jira accepted a file of it that was sent after *began*.
 
     But what went wrong while it was under way still is, and what Jira asked us to wait is waited. Returns what ended.
     """
@@ -149,7 +149,7 @@ def relieve(connection: sqlite3.Connection, issue: str, began: float, now: float
 
 
 def _is_told(ended: Pause) -> bool:
-    """Return True if people hear that it is over. Of a pause that a probe has opened they heard then."""
+    """Return True if the end is to be reported. The end of a pause that a probe opened was reported then."""
     return bool(ended.until) or ended.cure is Cure.PROBE
 
 
@@ -181,7 +181,7 @@ def due_probe(runtime: Runtime) -> Pause | None:
 
 
 def probe_at_start(runtime: Runtime) -> None:
-    """A new process probes at once what an earlier one was waiting for: an operator may have put it right meanwhile.
+    """A new process probes at once what an earlier one was waiting for: the cause may be gone.
 
     Not where each try feeds the CAPTCHA counter of a shared account, and not what Jira gave a time for.
     """
@@ -192,7 +192,7 @@ def probe_at_start(runtime: Runtime) -> None:
 
 
 def _is_password(runtime: Runtime) -> bool:
-    """Basic authentication outside Cloud is by password, perhaps a person's; a token's refusals lock nobody out."""
+    """Return True for basic authentication outside Cloud: a password, perhaps of a person. A refused token locks no account."""
     return runtime.config.jira.auth.kind == "basic" and runtime.site.version == "2"
 
 
@@ -211,7 +211,7 @@ def current(runtime: Runtime) -> Gate:
 
 
 def left(runtime: Runtime, scope: Scope) -> float:
-    """For how many seconds more the pause of a whole *scope* holds; 0 where there is none."""
+    """Return how many seconds are left of the pause of a whole *scope*; 0 if there is none."""
     with runtime.journal.transaction_for_reading() as connection:
         held = pauses.find(connection, scope)
     return max(0.0, held.until - runtime.clock.now()) if held else 0.0

@@ -72,7 +72,7 @@ def open_same(
             return NotThere()
         if error.errno == errno.ELOOP:
             return NotTheSame()
-        return Unreadable(f"it cannot be read: {error.strerror}")
+        return Unreadable(f"attachd cannot read the file: {error.strerror}")
     status = os.fstat(descriptor)
     if not _same(status, row, epoch):
         os.close(descriptor)
@@ -126,9 +126,13 @@ def set_aside(runtime: Runtime, row: Row, found: NotThere | NotTheSame | Written
     match found:
         case NotThere():
             wait = runtime.config.settle.rescan_seconds
-            values = {"due": now + wait, "wait": wait, "reason": "it is not at its place; the next scan finds out why"}
+            values = {
+                "due": now + wait,
+                "wait": wait,
+                "reason": "the file is no longer where it was dropped; the next scan finds out why",
+            }
         case NotTheSame():
-            values = aside(runtime, row, "it changed before it was sent")
+            values = aside(runtime, row, "the file changed before it was sent")
         case Written():
             values = aside(runtime, row, leases.STILL_OPEN)
         case Unreadable(reason):
@@ -165,13 +169,13 @@ def within_limits(runtime: Runtime, client: Client, loaded: list[Loaded]) -> lis
     if known and (not known.enabled or any(known.largest and f.row.size > known.largest for f in loaded)):
         known = probe.limits(runtime, client, fresh=True)
     if known and not known.enabled:
-        reason = "attachments are disabled in this Jira (attachment/meta says so)"
+        reason = "attachments are disabled in this Jira (attachment/meta)"
         pause.pause(runtime, Fault(Scope.SITE, "disabled", reason, cure=Cure.TIME, wait=60))
         return []
     too_large = [f for f in loaded if known and known.largest and f.row.size > known.largest]
     now = runtime.clock.now()
     for file in too_large:
-        reason = f"it has {file.row.size} bytes, and this Jira allows {known.largest if known else 0}"
+        reason = f"the file has {file.row.size:,} bytes, and this Jira allows {known.largest if known else 0:,}"
         with runtime.journal.transaction() as connection:
             rows.change_if_same(connection, file.row, outcome.refused(reason, now))
             written = rows.one(connection, file.row.id)
@@ -215,11 +219,11 @@ def is_visible(runtime: Runtime, client: Client, row: Row) -> bool:
 def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) -> dict[str, Any]:
     match finding:
         case Arrived(attachment, ground):
-            remark = f"an earlier attempt had arrived after all, {in_words(ground)}"
+            remark = f"an earlier attempt had arrived, {in_words(ground)}"
             return outcome.attached(Stored(attachment.id, attachment.name, remark), now, ground=ground)
         case Pending(_, reason):
             wait = backoff.file_wait(row.tries)
-            said = f"{reconcile.ids_of(finding)} may be this file, and cannot be read now: {reason}"
+            said = f"{reconcile.ids_of(finding)} may be this file, but cannot be read now: {reason}"
             return {"due": now + wait, "wait": wait, "reason": said}
         case Unclear(several):
             return outcome.ask_a_person([a.id for a in several], now)
@@ -240,7 +244,7 @@ def _cannot_look(runtime: Runtime, client: Client, row: Row, answer: Exchange | 
             rows.change_if_same(connection, row, outcome.after(row, fate, now, runtime.doubts))
         return
     wait = backoff.file_wait(row.tries)
-    reason = "the issue has to be looked at before it is sent, and cannot be read now"
+    reason = "attachd must look at the issue before it sends the file, and cannot read it now"
     with runtime.journal.transaction() as connection:
         rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
     _, fault = blame.of_listing(runtime, client, answer)

@@ -108,7 +108,7 @@ def introduce(runtime: Runtime, client: Client) -> Fault | None:
             return found
         if not version and found != site.version and deployment(runtime, client, "") != found:
             return Fault(
-                Scope.SITE, "unsure", "two answers name two versions of the API; it is asked again", cure=Cure.PROBE
+                Scope.SITE, "unsure", "two answers name two versions of the API. attachd asks again", cure=Cure.PROBE
             )
         version = version or str(found)
     author: str | None = None
@@ -134,7 +134,7 @@ def _account(runtime: Runtime, client: Client, version: str) -> str | Fault:
     second = site_info.who(runtime.site.hear(runtime.ask(lambda: client.myself(version))))
     if isinstance(second, Fault) or first == second:
         return second
-    reason = f"Jira says that we are {first}, and then {second}; it is asked again"
+    reason = f"Jira calls the account {first}, and then {second}. attachd asks again"
     return Fault(Scope.ACCOUNT, "unsure", reason, cure=Cure.PROBE)
 
 

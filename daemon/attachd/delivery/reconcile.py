@@ -89,7 +89,7 @@ def ask(runtime: Runtime, client: Client, issue: str) -> Seen | Unsure | Exchang
     if parsed is None:
         return outcome_
     if _is_old(runtime, client, issue, parsed):
-        return Unsure("the listing is older than an earlier one: attachments that are there are missing in it")
+        return Unsure("the list of attachments is older than an earlier one")
     return Seen(parsed, attempt)
 
 
@@ -175,7 +175,7 @@ def _checked(runtime: Runtime, client: Client, row: Row, finding: Finding) -> Fi
             continue
         said = moved_issues.named(answer)
         if said is None:
-            return Pending((finding.attachment,), f"whether {issue} is the same issue cannot be found out")
+            return Pending((finding.attachment,), f"attachd cannot find out whether {issue} is the same issue")
         if said.key != issue:
             moved_issues.heard(runtime, client, issue, said)
         if said.key == row.issue:
@@ -227,7 +227,7 @@ def _after(
         case Pending(_, reason):
             if row.due > now:
                 return {}
-            said = f"{ids_of(finding)} may be this file, and cannot be read now: {reason}"
+            said = f"{ids_of(finding)} may be this file, but cannot be read now: {reason}"
             return outcome.unusable(row, said, now, runtime.doubts) | outcome.told([a.id for a in finding.candidates])
         case Unclear(several):
             return outcome.ask_a_person([a.id for a in several], now)
@@ -236,7 +236,7 @@ def _after(
                 return {}
             longest = runtime.reply_seconds(row.size)
             if row.missing >= 2 and outcome.is_last_look(row, runtime.doubts, fresh=fresh):
-                reason = "it was not attached, and is gone from the inbox"
+                reason = "the file was not attached, and is no longer in the inbox"
                 return {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason}
             others = queue.accepted_since(connection, row.doubt_attempt or 0, row.id)
             return outcome.not_found(row, now, runtime.doubts, others_accepted=others, longest=longest, fresh=fresh)

@@ -97,9 +97,7 @@ def _second_issue(connection: sqlite3.Connection, issue: str, now: float) -> Fau
     """One file of a wrong size needs a person; with a second issue something on the way cuts or changes what is sent."""
     if not doubt.misstored_elsewhere(connection, issue, now - MISSTORED_SECONDS):
         return None
-    reason = (
-        "files of more than one issue arrive in Jira with another size than was sent; something on the way changes them"
-    )
+    reason = "files of several issues arrive in Jira with the wrong size: a proxy on the way seems to change them"
     return Fault(Scope.SITE, "wrong-size", reason, wait=3600.0)
 
 
@@ -112,7 +110,7 @@ def _credible(row: Row, fate: Fate, owners: Mapping[str, int]) -> Fate:
     if isinstance(fate, Stored | Misstored):
         owner = owners.get(fate.attachment, row.id)
         if owner != row.id:
-            reason = f"Jira answered with attachment {fate.attachment}, which is that of another file (F{owner})"
+            reason = f"Jira answered with attachment {fate.attachment}, which belongs to another file (F{owner})"
             return InDoubt(reason, nonsense=True)
     return fate
 
@@ -126,7 +124,7 @@ def apply(
     Returns the rows as they are then.
     """
     rows.change_many(connection, changes)
-    reason = "its content was replaced in the inbox, or moved to another issue, before it was attached"
+    reason = "the file was replaced, or moved to another issue, before it was attached"
     gone = {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason, "contested": None}
     after = [rows.changed(row, changes[row.id]) for row in changed]
     again = [row.id for row in after if row.state is State.READY and not row.at_path and not row.ever_doubtful]

@@ -92,7 +92,7 @@ def _send(runtime: Runtime, client: Client, loaded: Sequence[Loaded]) -> list[Ro
     def before_end(sums: Sequence[bytes]) -> None:
         runtime.guard.look()
         if any(_is_written(runtime, file) for file in loaded):
-            raise multipart.Changed("a program has opened it for writing while it was being sent")
+            raise multipart.Changed("a program opened the file for writing during the upload")
         with runtime.journal.transaction() as connection:
             queue.checksums(connection, batch, sums)
 
@@ -238,7 +238,7 @@ def _unreadable(runtime: Runtime, batch: Sequence[Row], error: Exception) -> lis
     """
     now = runtime.clock.now()
     failing = isinstance(error, OSError)
-    reason = f"it cannot be read: {error}" if failing else str(error)
+    reason = f"attachd cannot read the file: {error}" if failing else str(error)
     with runtime.journal.transaction() as connection:
         for row in (rows.one(connection, each.id) for each in batch):
             values = outcome.back(row, now) | {"reason": reason, "share": 1 if failing else row.share}

@@ -31,11 +31,9 @@ log = structlog.get_logger()
 
 #: How often another target is chosen when another program keeps taking it.
 _CHOICES = 20
-_CHANGED = (
-    "its content was changed after it was sent, under the same size and time, so what lies in the inbox is a new file"
-)
-_TAKEN_OUT = "file gone: it was taken out of the inbox meanwhile"
-_REPLACED = "its content was replaced in the inbox since, or moved to another issue, so there is nothing to move"
+_CHANGED = "its content changed after the upload, so the file in the inbox is a new one"
+_TAKEN_OUT = "the file was taken out of the inbox meanwhile"
+_REPLACED = "its content was replaced or moved to another issue since, so there is nothing to move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +196,7 @@ def _carry(runtime: Runtime, row: Row, group: move.Group, trials: Trials) -> Car
         return row, Closed({"reason": _with(row, _TAKEN_OUT if row.at_path else f"{_as_it_was(row)}; {_REPLACED}")})
     if not row.at_path and row.target is None:
         # It may have been carried to a folder that the scan comes to later, and is closed when that has looked everywhere.
-        return row, Postponed("its path holds other content; the next scan finds out where it is", expected=True)
+        return row, Postponed("another file is at its path; the next scan looks for it", expected=True)
     if not runtime.guard.sure(runtime.sure_seconds):
         return row, Postponed("the inbox is not there")
     path, forms = targets.wanted(row), free_names.fitting(targets.wanted(row), row.ident)
@@ -211,7 +209,7 @@ def _carry(runtime: Runtime, row: Row, group: move.Group, trials: Trials) -> Car
             path = fitting
         elif moved is not move.Outcome.TAKEN:
             return _after_move(runtime, row, moved)
-    return row, Postponed("the names at its target are taken as fast as they are chosen")
+    return row, Postponed("other programs take each name at its target; attachd tries again")
 
 
 def _aim_and_move(
@@ -304,7 +302,7 @@ def _after_move(runtime: Runtime, row: Row, moved: move.Outcome | move.Stuck) ->
             row = targets.change(runtime, row, {"root": None, "target": None})
             if row.missing >= 2:
                 return row, Closed({"reason": _with(row, _TAKEN_OUT)})
-            return row, Postponed("it is not at its place any more; the next scan finds out why")
+            return row, Postponed("the file is no longer where it was dropped; the next scan finds out why")
         case _:
             assert_never(moved)
 
@@ -325,7 +323,7 @@ def _leave_note(runtime: Runtime, row: Row) -> dict[str, Any]:
         when=when_said,
         reason=row.reason or "",
         words="",
-        remedy="Put right what the reason says; if you cannot, show this note to whoever runs attachd.",
+        remedy="Fix what the reason says. If you cannot, show this note to your administrator.",
         unsettled=notes.Unsettled(row.size, row.sha256, row.name) if row.may_be_attached and row.sha256 else None,
     )
     note = notes.write(targets.root(runtime, row), row.target, content, row.ident)
@@ -338,7 +336,7 @@ def _leave_link(runtime: Runtime, row: Row, when: str) -> dict[str, Any]:
     content = notes.render_link(
         ident=row.ident,
         file=printable(row.path.rpartition(b"/")[2]),
-        issue=row.folder_key if row.issue == row.folder_key else f"{row.folder_key}, which is {row.issue} now",
+        issue=row.folder_key if row.issue == row.folder_key else f"{row.folder_key} (now {row.issue})",
         when=when,
         attachment=row.attachment or "",
         stored_as=row.stored_as or row.name,

@@ -219,7 +219,7 @@ def _act(runtime: Runtime, shelf: Shelf, row: Row, file: dict[str, str]) -> dict
     elif runtime.config.folders.link_notes:
         notes.remove_link(shelf.root, row.target, row.ident, row.note_sha256)
     age = int((runtime.clock.now() - (row.finished_at or 0.0)) / DAY)
-    said = f"deleted from {shelf.name} after {age} days, as Jira has it"
+    said = f"deleted from {shelf.name} after {age} days, because Jira has it"
     return {"root": None, "target": None, "note": None, "reason": f"{row.reason}; {said}" if row.reason else said}
 
 
@@ -238,7 +238,7 @@ def _ask(runtime: Runtime, client: Client, row: Row) -> Answer:
     if row.site != runtime.site.url:
         return Lacks(f"it was sent to another site ({row.site})")
     if row.sha256 is None:
-        return Lacks("it was never read, so that nothing can be compared with it")
+        return Lacks("attachd never read it, so it cannot be compared")
     return _is_attached(runtime, client, row) if row.state is State.DONE else _is_on_issue(runtime, client, row)
 
 
@@ -248,9 +248,9 @@ def _is_attached(runtime: Runtime, client: Client, row: Row) -> Answer:
     told = answer.json if isinstance(answer, Reply) and answer.status == 200 else None
     there = attachments.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
     if there is None:
-        return _not_shown(answer, f"Jira does not show attachment {row.attachment} any more")
+        return _not_shown(answer, f"Jira no longer shows attachment {row.attachment}")
     if (there.id, there.size) != (row.attachment, row.size):
-        return Lacks(f"attachment {row.attachment} is another in Jira than was sent")
+        return Lacks(f"attachment {row.attachment} in Jira differs from the file")
     return _compared(runtime, client, row, there)
 
 
@@ -260,7 +260,7 @@ def _compared(runtime: Runtime, client: Client, row: Row, there: attachments.Att
         case Digest(sha256) if sha256 == row.sha256:
             return Holds()
         case Digest():
-            return Lacks(f"attachment {there.id} has another content in Jira than was sent")
+            return Lacks(f"the content of attachment {there.id} in Jira differs from the file")
         case Unreadable(reason, everywhere=False):
             return Lacks(f"the content of attachment {there.id} cannot be read ({reason})")
         case NotYet():
@@ -273,7 +273,7 @@ def _compared(runtime: Runtime, client: Client, row: Row, there: attachments.Att
 
 #: The key in ``meta`` for: nothing can be compared, and so nothing is deleted.
 CLOSED = "retention.closed"
-NOT_COMPARED = "Jira does not hand contents out to this account, so that nothing can be compared; nothing is deleted"
+NOT_COMPARED = "Jira does not let this account read attachments, so attachd cannot compare them and deletes nothing"
 
 
 def _not_shown(answer: Exchange, reason: str) -> Lacks | Silent:
@@ -286,7 +286,7 @@ def _not_shown(answer: Exchange, reason: str) -> Lacks | Silent:
 def _is_on_issue(runtime: Runtime, client: Client, row: Row) -> Answer:
     """Find out by its content whether a person has attached a failed file, which attachd did not attach."""
     if not row.size:
-        return Lacks("it is empty, and any empty file would be taken for it")
+        return Lacks("it is empty, so any empty attachment would match")
     answer = runtime.site.hear(runtime.ask(lambda: client.listing(runtime.site.version, row.issue)))
     if not isinstance(answer, Reply) or answer.status != 200:
         return _not_shown(answer, f"Jira does not show {row.issue}")
@@ -294,7 +294,7 @@ def _is_on_issue(runtime: Runtime, client: Client, row: Row) -> Answer:
     for attachment in parsed.attachments if parsed else ():
         if attachment.size == row.size and not isinstance(found := _compared(runtime, client, row, attachment), Lacks):
             return found
-    return Lacks(f"its content was not found on {row.issue}")
+    return Lacks(f"no attachment of {row.issue} has its content")
 
 
 # --- The history ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ AT_ONCE = 100
 
 
 #: For example after a journal was lost.
-_NOT_IN_JOURNAL = "the journal does not know this file; move it back into its issue's folder in the inbox by hand"
+_NOT_IN_JOURNAL = "the journal does not know this file. Move it back into its issue folder in the inbox by hand"
 
 
 # --- Which files ------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def retry(
             if alone:
                 results = _group(config, state, router, group, (clock or Clock()) if not_attached else None)
             else:
-                busy = "another process takes files back at this moment, and has not ended for a minute; try once more"
+                busy = "another process has been moving files back for more than a minute. Try again later"
                 results = [Left(row.target or b"", busy) for row in group]
         yield from results
 
@@ -193,7 +193,7 @@ def _group(
             promised.add(intended.target)
     with database.changing(state) as connection:
         if connection is None:
-            return [Left(row.target or b"", "there is no journal any more") for row in chosen]
+            return [Left(row.target or b"", "the journal is missing") for row in chosen]
         intents += retries.begin(connection, fresh)
         judged_at = _latest_at_jira(connection, judged) if judged else None
         retries.taken_back(connection, [i.file for i in intents], judged_at)
@@ -242,7 +242,7 @@ def _free(
             return name
         if found is recognition.Found.OURS and _reads_alike(config, source, name):
             return name
-    raise OSError(errno.EEXIST, "its name in the inbox is taken as fast as another one is chosen")
+    raise OSError(errno.EEXIST, "other programs take each name in the inbox; try again")
 
 
 def _reads_alike(config: Config, source: bytes, name: bytes) -> bool:
@@ -271,7 +271,7 @@ def _carry_out(config: Config, state: Path, begun: Sequence[tuple[Row, retries.I
     try:
         group.sync()
     except OSError as error:
-        reason = f"it is back in the inbox, but the disk does not confirm that ({error.strerror})"
+        reason = f"it is back in the inbox, but the disk did not confirm that ({error.strerror})"
         return [Left(each.row.target or b"", reason) if isinstance(each, Returned) else each for each in results]
     _conclude(config, state, begun, results)
     return results
@@ -319,10 +319,10 @@ def _is_half_done(config: Config, intent: retries.Intent) -> bool:
 def in_words(result: Returned | Left) -> str:
     """Return what became of one file, as a sentence."""
     if isinstance(result, Left):
-        return f"{printable(result.name)}: left where it is: {result.reason}."
+        return f"{printable(result.name)}: not moved: {result.reason}."
     said = f"{printable(result.row.target or b'')}: back in the inbox as {printable(result.path)}"
     if result.path != result.wanted:
         said += f", because something else lies at {printable(result.wanted)}"
     if result.row.may_be_attached and result.row.judged != rows.EVERY:
-        said += "; it may be attached already, so the issue is looked at before it is sent"
+        said += ". It may be attached already, so attachd looks at the issue before it sends it"
     return f"{said}."

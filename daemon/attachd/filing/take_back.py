@@ -52,9 +52,9 @@ def identity_of(failed: Path, target: bytes) -> recognition.Identity | str:
     with folders.folder_if_there(failed, above) as folder:
         status = recognition.status_of(folder, name) if folder is not None else None
     if status is None:
-        return "it is not there any more"
+        return "it is no longer there"
     if not stat.S_ISREG(status.st_mode):
-        return "what lies there is no regular file"
+        return "it is not a regular file"
     pin = recognition.Pin.of(status)
     return recognition.Identity(pin.size, pin.mtime_ns, pin.inode, None)
 
@@ -84,7 +84,7 @@ class TakeBack:
             target = free_names.choose(self._inbox, intent.wanted, self._promised)
             intent = intent._replace(target=target, reserved_dev=None, reserved_ino=None)
             self._write(intent)
-        return Left(intent.source, "its name in the inbox is taken as fast as another one is chosen")
+        return Left(intent.source, "other programs take each name in the inbox; try again")
 
     def _said(self, intent: retries.Intent, outcome: move.Outcome | move.Stuck) -> Returned | Left:
         match outcome:
@@ -93,9 +93,9 @@ class TakeBack:
             case move.Stuck(reason):
                 return Left(intent.source, reason)
             case move.Outcome.GONE:
-                return Left(intent.source, "it is not there any more")
+                return Left(intent.source, "it is no longer there")
             case _:
-                return Left(intent.source, "it was replaced while it was being moved; try once more")
+                return Left(intent.source, "it was replaced during the move; try again")
 
     def _promised(self, target: bytes) -> bool:
         with database.changing(self._state) as connection:

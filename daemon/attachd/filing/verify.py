@@ -55,11 +55,11 @@ class Verifier:
         """Compare all files of one issue with one listing of it."""
         answer = self._ask(lambda: self._asker.listing(self._version, issue))
         if isinstance(answer, Broken):
-            yield from (Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}") for row in rows)
+            yield from (Compared(row, Result.UNKNOWN, f"Jira did not answer: {answer.error}") for row in rows)
             return
         found = attachments.parse_listing(answer.json) if answer.status == 200 else None
         if found is None and answer.status != 200:
-            said = "; ".join(answer.words) or f"it answers {answer.status}"
+            said = "; ".join(answer.words) or f"it answered {answer.status}"
             yield from (Compared(row, Result.UNKNOWN, f"Jira does not show {issue}: {said}") for row in rows)
             return
         there = {each.id: each for each in found.attachments} if found else {}
@@ -71,14 +71,14 @@ class Verifier:
             # A listing may leave the field out, or parts of it: the attachment itself is asked for.
             answer = self._ask(lambda: self._asker.attachment(self._version, row.attachment or ""))
             if isinstance(answer, Broken):
-                return Compared(row, Result.UNKNOWN, f"Jira could not be asked: {answer.error}")
+                return Compared(row, Result.UNKNOWN, f"Jira did not answer: {answer.error}")
             if answer.status == 404:
-                return Compared(row, Result.DELETED, f"attachment {row.attachment} is not there any more")
+                return Compared(row, Result.DELETED, f"attachment {row.attachment} is no longer there")
             # Data Center leaves the id out of this answer; the address that was asked names it.
             told = answer.json if answer.status == 200 else None
             there = attachments.parse_attachment({"id": row.attachment, **told}) if isinstance(told, dict) else None
             if there is None:
-                said = "; ".join(answer.words) or f"it answers {answer.status}"
+                said = "; ".join(answer.words) or f"it answered {answer.status}"
                 return Compared(row, Result.UNKNOWN, f"Jira does not show attachment {row.attachment}: {said}")
         compared = compare(row, there)
         if not self._content or compared.result not in (Result.SAME, Result.RENAMED):
@@ -88,7 +88,7 @@ class Verifier:
 
     def _read(self, row: Row, there: Attachment) -> Compared:
         if row.sha256 is None:
-            return Compared(row, Result.UNKNOWN, "no checksum of it is known")
+            return Compared(row, Result.UNKNOWN, "its checksum is unknown")
         patience = _CONTENT_SECONDS + row.size * _SECONDS_PER_BYTE
         found = self._asker.content(self._version, there, patience)
         if not isinstance(found, Digest):
@@ -96,7 +96,7 @@ class Verifier:
             return Compared(row, Result.UNKNOWN, said)
         if found.sha256 == row.sha256:
             return Compared(row, Result.SAME)
-        return Compared(row, Result.DIFFERS, f"the content of attachment {row.attachment} is another than was sent")
+        return Compared(row, Result.DIFFERS, f"the content of attachment {row.attachment} differs from the file")
 
     def _ask(self, call: Callable[[], Exchange]) -> Exchange:
         answer = connection.ask(call)
@@ -112,11 +112,11 @@ class Verifier:
 def compare(row: Row, there: Attachment) -> Compared:
     """Hold what Jira says of an attachment against what was sent. Pure."""
     if there.size != row.size:
-        detail = f"attachment {row.attachment} has {there.size} bytes in Jira, and was sent with {row.size}"
+        detail = f"attachment {row.attachment} has {there.size:,} bytes in Jira instead of {row.size:,}"
         return Compared(row, Result.DIFFERS, detail)
     if there.name != (row.stored_as or row.name):
         detail = (
-            f"attachment {row.attachment} is called '{there.name}' in Jira now, and was '{row.stored_as or row.name}'"
+            f"attachment {row.attachment} is now called '{there.name}' in Jira, and was '{row.stored_as or row.name}'"
         )
         return Compared(row, Result.RENAMED, detail)
     return Compared(row, Result.SAME)

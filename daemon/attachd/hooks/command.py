@@ -1,4 +1,4 @@
-"""A command that is run for each event."""
+"""A command that attachd runs for each event."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attachd.journal import outbox
 from attachd.journal.outbox import Event
 
 COMMAND_SECONDS = 60.0
-#: What is kept of what a command says, in bytes.
+#: So many bytes of what a command writes to stderr are kept.
 _SAID_BYTES = 4096
 
 
@@ -28,43 +28,42 @@ class Command:
     name, at_once = "command", 1
 
     def __init__(self, runtime: Runtime, words: Sequence[str], wanted: frozenset[str]) -> None:
-        """Run *words* for what is *wanted*."""
         self._runtime, self._words, self._wanted = runtime, words, wanted
 
-    def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
-        """Run it for the first event; exit status 0 is a yes."""
+    def send(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
+        """Run the command for the first event; exit status 0 means delivered."""
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = outbox.shown(event, self._runtime.journal.timeline())
-        content = payload.encoded(told, loader.instance(self._runtime.config.file), self._runtime.site.page)
+        shown = outbox.shown(event, self._runtime.journal.timeline())
+        content = payload.encoded(shown, loader.instance(self._runtime.config.file), self._runtime.site.page)
         environ = {"PATH": os.environ.get("PATH", os.defpath), "ATTACHD_EVENT": event.kind, "LANG": "C.UTF-8"}
         environ |= {name: os.environ[name] for name in ("HOME", "USER", "TZ") if name in os.environ}
         try:
             said = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
         except OSError as error:
-            return 0, f"{self._words[0]} is not started, as no temporary file can be made: {error.strerror or error}"
+            return 0, f"{self._words[0]} cannot start without a temporary file: {error.strerror or error}"
         with said:
             try:
-                # Without a shell; of the service's environment it gets neither credentials nor tokens.
+                # Without a shell, and without the credentials in the service's environment.
                 process = subprocess.Popen(  # noqa: S603
                     self._words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, env=environ,
                     start_new_session=True,
                 )  # fmt: skip
             except (OSError, ValueError) as error:
-                return 0, f"{self._words[0]} does not start: {getattr(error, 'strerror', None) or error}"
+                return 0, f"{self._words[0]} cannot start: {getattr(error, 'strerror', None) or error}"
             with process:
                 status = _finished(process, content, ended)
             if status is None:
-                return 0, f"{self._words[0]} took more than {COMMAND_SECONDS:g} s, or was ended with attachd"
+                return 0, f"{self._words[0]} was killed after {COMMAND_SECONDS:g} s, or because attachd stopped"
             if status:
                 said.seek(0)
-                return 0, f"{self._words[0]} ended with {status}: {_first_line(said.read(_SAID_BYTES))}"
+                return 0, f"{self._words[0]} failed with exit status {status}: {_first_line(said.read(_SAID_BYTES))}"
         return 1, ""
 
 
 def _finished(process: subprocess.Popen[bytes], content: bytes, ended: threading.Event) -> int | None:
-    """Its exit status; None where it, and what it had started, had to be killed. What it leaves running on purpose is its own."""
+    """Return the exit status; None if the command and its children had to be killed."""
     until = time.monotonic() + COMMAND_SECONDS
     try:
         assert process.stdin is not None

@@ -1,7 +1,7 @@
-"""One comment on an issue for a batch of files that were attached to it, where ``hooks.issue_comment`` asks for it.
+"""One comment on an issue for a batch of files that were attached to it, if ``hooks.issue_comment`` is set.
 
-A comment has no idempotency key either. So each carries the ids of its files, and is looked for in the issue's comments before
-it is made once more. In Jira Service Management it is internal: customers are not mailed.
+A comment has no idempotency key either. So it names the ids of its files, and before a second try attachd looks for it in
+the issue's comments. In Jira Service Management it is internal: customers get no mail.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from attachd.model import printable
 
 log = structlog.get_logger()
 
-#: How long an issue must have been quiet before its files are named, in seconds, and how long they wait for that at the most.
+#: How long an issue must have been quiet before its comment, in seconds, and the longest wait for that.
 QUIET_SECONDS, LONGEST_SECONDS = 30.0, 300.0
-#: Files that are named; the others are counted.
+#: So many files are named; the others are counted.
 MOST_NAMED = 50
 
 
 class Comment:
-    """Gathers what was attached until it is quiet, and names it in one comment for each issue."""
+    """Gathers attached files until an issue is quiet, and names them in one comment for each issue."""
 
     name, at_once = "comment", 1000
 
     def __init__(self, runtime: Runtime) -> None:
-        """Comment as the account that attaches."""
+        """Comment with the account that attaches files."""
         self._runtime = runtime
         self._began = runtime.clock.now()
         self._tls: ssl.SSLContext | None = None
         self._named, self._tried = set[str](), set[str]()
 
-    def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
-        """Comment on all issues of these events; none of them counts as told before all are. What is paused waits."""
+    def send(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
+        """Comment on all issues of these events; they count as delivered together. A paused issue waits."""
         attached = [event for event in waiting if event.kind == "attached" and event.row]
         if (
             attached
@@ -64,7 +64,7 @@ class Comment:
             try:
                 reason = self._comment(left, first)
             except Mistake as mistake:
-                # The token or a certificate cannot be read: who delivers pauses for that, and says so.
+                # The token or a certificate cannot be read: delivery pauses for that and reports it.
                 reason = str(mistake)
             reasons += [reason] if reason else []
         if reasons:
@@ -74,11 +74,11 @@ class Comment:
         return len(waiting), ""
 
     def _comment(self, rows: Sequence[Row], first: float) -> str:
-        """Name these files of one issue; why not, or "" also where Jira declines it for good."""
+        """Comment on one issue. Return why that failed; "" also if Jira refuses it for good."""
         issue = rows[0].issue
         self._tls = self._tls or connection.tls_context(self._runtime.config)
         with closing(connection.make_client(self._runtime.config, self._runtime.credentials, self._tls)) as client:
-            # One that an earlier process, or an earlier try without an answer, may have made.
+            # An earlier process, or an earlier try without an answer, may have made the comment.
             if first < self._began or not self._tried.isdisjoint(row.ident for row in rows):
                 there = _named(client, issue)
                 if isinstance(there, str):
@@ -91,7 +91,7 @@ class Comment:
             answer = client.comment(issue, words(rows))
         if isinstance(answer, Broken):
             return answer.error
-        said = "; ".join(answer.words) or f"it answers {answer.status}"
+        said = "; ".join(answer.words) or f"Jira answered {answer.status}"
         if answer.status not in (200, 201, 400, 403, 404):
             return said
         self._named.update(row.ident for row in rows)
@@ -99,31 +99,31 @@ class Comment:
             log.info("hook.commented", issue=issue, files=len(rows))
         else:
             log.warning(
-                "hook.not_commented", issue=issue, reason=said, remedy="give the account the right to comment there"
+                "hook.not_commented", issue=issue, reason=said, remedy="give the account permission to comment there"
             )
         return ""
 
 
 def _named(client: Client, issue: str) -> set[str] | str:
-    """The files that comments of an issue name already; why that cannot be known."""
+    """Return the files that the issue's comments already name, or why they cannot be read."""
     answer = connection.ask(lambda: client.comments(issue))
     if isinstance(answer, Reply) and answer.status in (403, 404):
         return set()
     if not isinstance(answer, Reply) or answer.status != 200 or not isinstance(answer.json, dict):
-        return "the issue's comments cannot be looked at"
+        return "the issue's comments cannot be read"
     found = answer.json.get("comments")
     bodies = [str(each.get("body")) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
     return {ident for body in bodies for ident in idents(body)}
 
 
 def is_ready(attached: Sequence[Event], now: float, most: int) -> bool:
-    """Whether nothing more is to be waited for: it is quiet, it has waited for long, or these are many. Pure."""
+    """Return True if the comment is due: the issue is quiet, it has waited long enough, or there are many files. Pure."""
     quiet = now - attached[-1].at >= QUIET_SECONDS
     return quiet or now - attached[0].at >= LONGEST_SECONDS or len(attached) >= most
 
 
 def batches(attached: Sequence[Event]) -> list[tuple[list[Row], float]]:
-    """The files of each issue, and when the first of them was attached. Pure."""
+    """Return the files of each issue, and when the first was attached. Pure."""
     by_issue: dict[str, tuple[list[Row], float]] = {}
     for event in attached:
         assert event.row is not None
@@ -132,16 +132,16 @@ def batches(attached: Sequence[Event]) -> list[tuple[list[Row], float]]:
 
 
 def words(rows: Sequence[Row]) -> str:
-    """The comment: names and sizes, as plain text in which Jira's markup has no meaning. Pure."""
+    """Return the comment: names and sizes, as plain text without Jira markup. Pure."""
     count = len(rows)
     lines = [f"- {plain(row.stored_as or row.name)} ({text.size(row.size)})" for row in rows[:MOST_NAMED]]
     if count > MOST_NAMED:
-        lines.append(f"- and {count - MOST_NAMED} more")
-    return "\n".join([f"{'1 file was' if count == 1 else f'{count} files were'} attached:", *lines, "", marker(rows)])
+        lines.append(f"- and {count - MOST_NAMED:,} more")
+    return "\n".join([f"{'1 file was' if count == 1 else f'{count:,} files were'} attached:", *lines, "", marker(rows)])
 
 
 def marker(rows: Sequence[Row]) -> str:
-    """Which files a comment is about, so that it is known again: their ids, those that follow each other as a range."""
+    """Return the line by which attachd recognises its comment: the ids of the files, consecutive ones as a range."""
     numbers, parts = sorted(row.id for row in rows), list[str]()
     first = last = numbers[0]
     for number in [*numbers[1:], -1]:
@@ -153,17 +153,17 @@ def marker(rows: Sequence[Row]) -> str:
 
 
 def idents(body: str) -> set[str]:
-    """The ids in the last line of a comment of ours; empty for any other. Pure."""
+    """Return the ids in a comment of attachd; empty for any other comment. Pure."""
     found = re.search(r"\(attachd ((?:F\d{1,18}(?:\.\.F\d{1,18})? ?)+)\)", body, re.ASCII)
     named = set[str]()
     for part in found[1].split() if found else ():
         first, _, last = part.replace("F", "").partition("..")
-        # A comment names a thousand files at the most: what somebody else has written costs nothing.
+        # A comment names at most a thousand files, so a forged range costs nothing.
         named |= {f"F{number}" for number in range(int(first), min(int(last or first), int(first) + 1000) + 1)}
     return named
 
 
 def plain(name: str) -> str:
-    """A name in which wiki markup and mentions of version 2 of the API have no effect (Jira, "Text Formatting Notation")."""
+    """Return the name with wiki markup and mentions of API version 2 escaped (Jira, "Text Formatting Notation")."""
     shown = printable(name.encode("utf-8", "replace"))
     return "".join(f"\\{c}" if c in "\\{}[]*_-+^~?!|#@" else c for c in shown)

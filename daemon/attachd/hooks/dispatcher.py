@@ -1,7 +1,7 @@
-"""Tells others what happened: a webhook, a command, a comment on the issue. Each in a thread that nothing ever waits for.
+"""Deliver events to hooks: a webhook, a command, a comment on the issue. Each has a thread that nothing else waits for.
 
-Each target is told one event after the other, again and again until it takes it or a day is over; what happened while it, or
-attachd, was down it is told later. Who gets an event twice, because the answer to the first was lost, knows it by its id.
+A target receives one event after the other. Each is retried until the target takes it or a day is over, also after a
+downtime of either side. If an answer is lost, the target gets the event twice, with the same id.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from attachd.journal.outbox import Event
 
 log = structlog.get_logger()
 
-#: What hooks can be told of.
+#: The kinds of events.
 KINDS = validators.EVENTS
-#: How often it is looked whether something happened, in seconds.
+#: How often the outbox is read, in seconds.
 LOOK_SECONDS = 2.0
-#: When an event is given up that its target does not take.
+#: After so long an event that its target does not take is given up.
 GIVE_UP_SECONDS = 86_400.0
-#: At the end of the process the targets may still be told what they have not been told, for so long, in seconds.
+#: At the end of the process the targets may still receive events for so long, in seconds.
 LAST_SECONDS = 10.0
 
 
 class Target(Protocol):
-    """Someone who is told. ``tell`` returns how many of the events are told now, from the first on, and why no more are."""
+    """A receiver of events."""
 
     @property
     def name(self) -> str:
-        """What the journal knows it by."""
+        """Return its name in the journal."""
         ...
 
     @property
     def at_once(self) -> int:
-        """How many events it can be told together."""
+        """Return how many events it takes at once."""
         ...
 
-    def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
-        """Tell these, or the first of them; 0 and a reason where that failed, 0 and "" to be asked again later."""
+    def send(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
+        """Deliver the first events. Return how many were delivered, and why not more; 0 and "" means later."""
         ...
 
 
@@ -59,7 +59,7 @@ class Hooks:
     """The threads of all targets."""
 
     def __init__(self, runtime: Runtime, targets: Sequence[Target]) -> None:
-        """Have events written for these targets from now on, and for no others."""
+        """From now on the outbox keeps events for these targets, and for no others."""
         self._runtime = runtime
         self._ended = threading.Event()
         self._threads = [
@@ -68,12 +68,12 @@ class Hooks:
         outbox.begin(runtime.journal, [each.name for each in targets])
 
     def start(self) -> None:
-        """Begin to tell."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Tell what is left, within ``LAST_SECONDS``; what a target does not take by then it is told by the next process."""
+        """Deliver what is left within ``LAST_SECONDS``; the next process delivers the rest."""
         if not self._threads:
             return
         until = time.monotonic() + LAST_SECONDS
@@ -91,7 +91,7 @@ class Hooks:
             try:
                 done = step(self._runtime, target, progress, self._ended) == (True, "")
             except sqlite3.ProgrammingError:
-                return  # The end: nobody reads the journal any more.
+                return  # The process ends, and the journal is closed.
             except sqlite3.OperationalError as error:
                 if not errors.disk_fails(error):
                     raise
@@ -104,49 +104,49 @@ class Hooks:
 
 @dataclass(slots=True)
 class Progress:
-    """How often in a row it failed, and the last event that was told, also where the journal's disk does not take that down."""
+    """The failures in a row, and the last delivered event, even if the journal's disk is full."""
 
     failures: int = 0
-    told: int = 0
+    delivered: int = 0
 
 
 def wait_after(failures: int) -> float:
-    """How long to wait after so many failures in a row."""
+    """Return how long to wait after so many failures in a row."""
     return backoff.file_wait(failures) if failures else LOOK_SECONDS
 
 
 def step(runtime: Runtime, target: Target, progress: Progress, ended: threading.Event) -> tuple[bool, str]:
-    """Tell what comes next; whether anything was told, and why it failed. A failure is logged once, and the end of it."""
+    """Deliver the next events. Return whether any were delivered, and why it failed. Failures are logged at begin and end."""
     waiting = outbox.after(runtime.journal, target.name, target.at_once)
-    if waiting and waiting[-1].id <= progress.told:
+    if waiting and waiting[-1].id <= progress.delivered:
         outbox.told(runtime.journal, target.name, waiting[-1].id)
         return True, ""
-    waiting = [event for event in waiting if event.id > progress.told]
+    waiting = [event for event in waiting if event.id > progress.delivered]
     if not waiting:
         return False, ""
-    told, reason = target.tell(waiting, ended)
+    count, reason = target.send(waiting, ended)
     if reason:
         if not progress.failures:
             log.warning(
-                "hook.failed", hook=target.name, number=waiting[0].id, reason=reason, remedy="it is tried again"
+                "hook.failed", hook=target.name, number=waiting[0].id, reason=reason, remedy="attachd retries for a day"
             )
         progress.failures += 1
         if runtime.clock.now() - waiting[0].at < GIVE_UP_SECONDS:
             return False, reason
         log.error("hook.given_up", hook=target.name, number=waiting[0].id, kind=waiting[0].kind, reason=reason)
-        told = 1
-    elif told:
+        count = 1
+    elif count:
         if progress.failures:
             log.info("hook.recovered", hook=target.name)
         progress.failures = 0
-    if told:
-        progress.told = waiting[told - 1].id
-        outbox.told(runtime.journal, target.name, progress.told)
-    return bool(told), reason
+    if count:
+        progress.delivered = waiting[count - 1].id
+        outbox.told(runtime.journal, target.name, progress.delivered)
+    return bool(count), reason
 
 
 def targets(runtime: Runtime) -> list[Target]:
-    """Who is told, by the configuration."""
+    """Return the targets of the configuration."""
     settings = runtime.config.hooks
     wanted = frozenset(settings.events or KINDS)
     found: list[Target] = []

@@ -1,4 +1,4 @@
-"""What a hook is told, as data and as a sentence. Pure."""
+"""An event for hooks, as data and as a sentence. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attachd.text import files
 
 
 def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str, Any]:
-    """What is told of an event, as JSON; times are seconds since the epoch. ``version`` changes with the meaning of a field."""
+    """Return an event as JSON; times are seconds since the epoch. ``version`` changes if a field changes its meaning."""
     found: dict[str, Any] = {"version": 1, "id": event.id, "event": event.kind, "at": event.at, "instance": instance}
     if event.row is not None:
         row = event.row
@@ -30,18 +30,18 @@ def payload(event: Event, instance: str, page: Callable[[str], str]) -> dict[str
             "reason": row.said,
         }
     elif event.kind in ("attached", "failed"):
-        found["file"] = None  # Its history was forgotten meanwhile.
+        found["file"] = None  # Its history was deleted meanwhile.
     else:
         found["stuck" if event.kind == "stuck" else "pause"] = dict(event.about)
     return found
 
 
 def in_words(event: Event) -> str:
-    """One sentence, for a chat."""
+    """Return the event as a sentence, for a chat."""
     if event.row is not None:
         name, issue = printable(event.row.path), event.row.issue
         if event.kind == "attached":
-            return f"{name} is attached to {issue}."
+            return f"{name} was attached to {issue}."
         return f"{name} was not attached to {issue}: {event.row.said or ''}"
     about = event.about
     subject = f" ({about['subject']})" if about.get("subject") else ""
@@ -49,13 +49,15 @@ def in_words(event: Event) -> str:
         case "paused":
             return f"Paused{subject}: {about['reason']}"
         case "resumed":
-            return f"It goes on{subject}; this is over: {about['reason']}"
+            return f"Resumed{subject}. This is over: {about['reason']}"
         case "stuck":
-            return f"{files(about.get('files', 1))} wait for too long: {about.get('reason', about.get('remedy', ''))}"
+            count = about.get("files", 1)
+            verb = "has" if count == 1 else "have"
+            return f"{files(count)} {verb} been waiting for too long: {about.get('reason', about.get('remedy', ''))}"
         case _:
-            return f"{event.kind}: its history was forgotten."
+            return f"{event.kind}: the history of this file was deleted."
 
 
 def encoded(event: Event, instance: str, page: Callable[[str], str]) -> bytes:
-    """The payload as it is sent, with a sentence for people."""
+    """Return the payload in bytes, with a sentence for people."""
     return json.dumps(payload(event, instance, page) | {"text": in_words(event)}, ensure_ascii=False).encode()

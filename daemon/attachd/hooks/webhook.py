@@ -1,4 +1,4 @@
-"""The targets of hooks: a webhook that is signed, and a command."""
+"""A signed webhook."""
 
 from __future__ import annotations
 
@@ -24,33 +24,32 @@ from attachd.journal import outbox
 from attachd.journal.outbox import Event
 from attachd.logs import setup
 
-#: How long a receiver may take to answer, and a command to end, in seconds.
+#: How long a receiver may take to answer, in seconds.
 ANSWER_SECONDS = 15.0
-#: What the secret of a webhook may begin with; the rest is base64 then (standardwebhooks.com).
+#: With this prefix the rest of a secret is base64 (standardwebhooks.com).
 _PREFIX = "whsec_"
 
 
 class Webhook:
-    """Posts each event as JSON, signed as Standard Webhooks has it (webhook-id, webhook-timestamp, webhook-signature)."""
+    """Posts each event as JSON, signed according to Standard Webhooks (webhook-id, -timestamp and -signature)."""
 
     name, at_once = "url", 1
 
     def __init__(self, runtime: Runtime, url: str, wanted: frozenset[str]) -> None:
-        """Post to *url* what is *wanted*."""
         self._runtime, self._url, self._wanted = runtime, url, wanted
-        # Redirects are not followed, and neither the environment's proxies nor its passwords used.
+        # Redirects are not followed. The environment's proxies and passwords are not used.
         self._deadline = transport.Deadline()
         wire = transport.transport(ssl.create_default_context(), runtime.config.hooks.proxy, self._deadline)
         self._http = httpx.Client(transport=wire, trust_env=False, follow_redirects=False, timeout=ANSWER_SECONDS)
 
-    def tell(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
-        """Post the first event; 2xx is a yes."""
+    def send(self, waiting: Sequence[Event], ended: threading.Event) -> tuple[int, str]:
+        """Post the first event; 2xx means delivered."""
         del ended
         event = waiting[0]
         if event.kind not in self._wanted:
             return 1, ""
-        told = outbox.shown(event, self._runtime.journal.timeline())
-        content = payload.encoded(told, loader.instance(self._runtime.config.file), self._runtime.site.page)
+        shown = outbox.shown(event, self._runtime.journal.timeline())
+        content = payload.encoded(shown, loader.instance(self._runtime.config.file), self._runtime.site.page)
         now = int(time.time())
         headers = {
             "Content-Type": "application/json",
@@ -63,18 +62,18 @@ class Webhook:
                 headers["webhook-signature"] = signature(key, headers["webhook-id"], now, content)
             self._deadline.start(ANSWER_SECONDS)
             with self._http.stream("POST", self._url, content=content, headers=headers) as answer:
-                # What it says beyond that is nobody's to read: it may have no end.
+                # The body is not read: it may have no end.
                 status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            # Names that no host can have are found out by the library, in several ways.
+            # The library reports impossible host names in several ways.
             return 0, f"{type(error).__name__}: {error}"
         except Mistake as mistake:
             return 0, str(mistake)
-        return (1, "") if 200 <= status < 300 else (0, f"it answered {status}")
+        return (1, "") if 200 <= status < 300 else (0, f"the receiver answered {status}")
 
 
 def _key(config: Config) -> bytes:
-    """The key of the signature; empty where none is configured. Raises ``errors.Mistake``."""
+    """Return the key of the signature; empty if none is configured. Raises ``errors.Mistake``."""
     if config.hooks.secret is None:
         return b""
     text = secrets.read(config.hooks.secret, environ=os.environ, base=config.file.parent, where="hooks.secret").reveal()
@@ -88,6 +87,6 @@ def _key(config: Config) -> bytes:
 
 
 def signature(key: bytes, ident: str, timestamp: int, content: bytes) -> str:
-    """HMAC-SHA256 of id, time and body, in the first version of Standard Webhooks (standardwebhooks.com, "Signature scheme")."""
+    """Return the HMAC-SHA256 of id, time and body (standardwebhooks.com, "Signature scheme", version 1)."""
     signed = b".".join((ident.encode(), str(timestamp).encode(), content))
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

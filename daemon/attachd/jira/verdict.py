@@ -50,7 +50,7 @@ def judge(outcome: Exchange, files: Sequence[Sent], issue: str, *, largest: int 
         case Reply():
             return _reply(outcome, files, issue, largest)
         case Broken(stage=Stage.SENDING, ours=None):
-            reason = f"the connection broke while the file was being sent ({outcome.error})"
+            reason = f"the connection broke during the upload ({outcome.error})"
             return _all(NotDelivered(reason), files, network(outcome.error))
         case Broken(stage=Stage.SENDING):
             return _all(NotDelivered(f"{outcome.ours}"), files)
@@ -71,7 +71,7 @@ def _reply(reply: Reply, files: Sequence[Sent], issue: str, largest: int | None)
     if status == 408 or not 400 <= status < 500:
         return _unknown(reply, files)
     if status == 401 or denied_login(reply):
-        return _all(NotDelivered(f"Jira did not accept the account ({status})"), files, account(reply))
+        return _all(NotDelivered(f"Jira rejected the account or its token ({status})"), files, account(reply))
     return _declined(reply, files, largest)
 
 
@@ -84,7 +84,7 @@ def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
         return Judgement(tuple(_pair(stored, files)), fault)
     reason = _unproven(reply)
     if reply.is_page and fault is None:
-        text = f"{reason}; a login page or a wrong base path answers"
+        text = f"{reason}, perhaps a login page. Check jira.url and the account"
         fault = Fault(Scope.ACCOUNT, "login-page", text, cure=Cure.PROBE)
     return _all(InDoubt(reason, nonsense=reply.status == 200 and not reply.is_cut), files, fault)
 
@@ -92,14 +92,14 @@ def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
 def _unproven(reply: Reply) -> str:
     """Say why a 2xx does not prove that anything was stored."""
     if reply.abandoned or not reply.exhausted:
-        return f"Jira answered {reply.status} before the file was sent whole"
+        return f"Jira answered {reply.status} before the upload was complete"
     if reply.is_page:
         return f"Jira answered {reply.status} with a web page"
     if reply.is_cut:
         return f"Jira's answer ({reply.status}) broke off"
     if reply.status != 200:
-        return f"Jira answered {reply.status}, and only 200 says that a file was attached"
-    return "Jira answered 200 with nothing that names the attachment"
+        return f"Jira answered {reply.status}, and only 200 proves an attachment"
+    return "Jira answered 200 without the attachment"
 
 
 def _pair(stored: Sequence[Attachment], files: Sequence[Sent]) -> list[Fate]:
@@ -135,9 +135,15 @@ def _credit(
 
 def _credited(match: Attachment, file: Sent, *, pairing_unknown: bool) -> Stored | Misstored:
     if match.size != file.size:
-        reason = f"Jira stored {match.size} bytes of {file.size}; a person must look at attachment {match.id}"
+        reason = (
+            f"Jira stored {match.size:,} bytes instead of {file.size:,}. A person must look at attachment {match.id}"
+        )
         return Misstored(match.id, match.name, reason)
-    remark = "pairing unknown: other files of this size were stored in the same request" if pairing_unknown else ""
+    remark = (
+        "pairing unknown: the attachment id may belong to another file of this size in the same request"
+        if pairing_unknown
+        else ""
+    )
     return Stored(match.id, match.name, remark)
 
 
@@ -154,9 +160,9 @@ def _unknown(reply: Reply, files: Sequence[Sent]) -> Judgement:
         fault = redirected(reply)
     elif reply.status >= 500:
         # An invalid status is one of the server's errors too (RFC 9110, 15).
-        fault = Fault(Scope.ENDPOINT, "server-error", f"{reason}: it has trouble of its own", wait=retry_after(reply))
+        fault = Fault(Scope.ENDPOINT, "server-error", f"{reason}: Jira has an internal error", wait=retry_after(reply))
     if not reply.exhausted:
-        return _all(NotDelivered(f"{reason} before the file was sent whole"), files, fault)
+        return _all(NotDelivered(f"{reason} before the upload was complete"), files, fault)
     return _all(InDoubt(reason), files, fault)
 
 
@@ -167,40 +173,42 @@ def _declined(reply: Reply, files: Sequence[Sent], largest: int | None) -> Judge
     if reply.status == 413 and not reply.is_jira:
         return _too_large_for_proxy(reply, files)
     if not reply.is_jira:
-        return _all(NotDelivered(f"something else than Jira answered {reply.status}"), files, stranger(reply))
-    words = "; ".join(reply.words) or "no further words"
+        return _all(
+            NotDelivered(f"not Jira but something in front of it answered {reply.status}"), files, stranger(reply)
+        )
+    words = "; ".join(reply.words) or "no explanation"
     if len(files) > 1:
         share = 1 if reply.status in (403, 404) else len(files) // 2
-        return _all(InDoubt(f"Jira declined the request ({reply.status}: {words})", brief=True, share=share), files)
+        return _all(InDoubt(f"Jira refused the request ({reply.status}: {words})", brief=True, share=share), files)
     if reply.status in (403, 404):
         return _all(Contested(reply.status, words), files)
     if reply.status == 413:
         return _all(Refused(f"{_too_much(files[0].size, largest)} (413: {words})"), files)
-    return _all(Refused(f"Jira refused it ({reply.status}: {words})"), files)
+    return _all(Refused(f"Jira refused the file ({reply.status}: {words})"), files)
 
 
 def _too_much(size: int, largest: int | None) -> str:
     """Say which of the causes of a 413 it was: Cloud answers so to a file too large and to an issue that is full."""
     if largest is None:
-        return "it is larger than Jira allows, or the issue holds as many attachments as it may"
+        return "the file is larger than Jira allows, or the issue is full"
     if size > largest:
-        return f"it has {size} bytes, and this Jira allows {largest}"
+        return f"the file has {size:,} bytes, and this Jira allows {largest:,}"
     return (
-        f"the file is within the {largest} bytes that Jira allows, so the issue most likely holds as many attachments as "
-        "it may; delete some there, then move the file back"
+        "the issue most likely has as many attachments as Jira allows. Delete some there, then move the file back. "
+        f"The size is not the cause: Jira allows {largest:,} bytes"
     )
 
 
 def _cut(reply: Reply, files: Sequence[Sent]) -> Judgement:
     """What is missing of a 4xx would have told whether Jira declined the request or a part of it."""
-    reason = f"the answer ({reply.status}) broke off"
+    reason = f"Jira's answer ({reply.status}) broke off"
     if reply.exhausted:
         return _all(InDoubt(reason), files)
-    return _all(NotDelivered(f"{reason} before the file was sent whole"), files, network(reason))
+    return _all(NotDelivered(f"{reason} before the upload was complete"), files, network(reason))
 
 
 def _too_large_for_proxy(reply: Reply, files: Sequence[Sent]) -> Judgement:
-    reason = f"a proxy in front of Jira does not let it through (413 without Jira's words; server: {_server(reply)})"
+    reason = f"a proxy in front of Jira refused the file as too large (413; server: {_server(reply)})"
     if len(files) > 1:
         return _all(InDoubt(reason, brief=True, share=len(files) // 2), files)
     return _all(Refused(reason), files)
@@ -230,10 +238,10 @@ def unreachable(broken: Broken) -> Fault:
         return broken.fault
     if not broken.certificate:
         return Fault(Scope.SITE, "unreachable", f"Jira cannot be reached ({broken.error})", cure=Cure.PROBE)
-    whose, remedy = "the TLS certificate of the site", "check jira.ca_file and the machine's clock"
+    whose, remedy = "the TLS certificate of the site", "Check jira.ca_file and the machine's clock"
     if "alert" in broken.error.lower():
-        whose, remedy = "our own TLS certificate", "check jira.client_cert_file"
-    return Fault(Scope.SITE, "certificate", f"{whose} was not accepted ({broken.error}); {remedy}", cure=Cure.PROBE)
+        whose, remedy = "attachd's TLS certificate", "Check jira.client_cert_file"
+    return Fault(Scope.SITE, "certificate", f"{whose} was rejected ({broken.error}). {remedy}", cure=Cure.PROBE)
 
 
 def network(error: str) -> Fault:
@@ -245,12 +253,12 @@ def account(reply: Reply) -> Fault:
     """401, CAPTCHA, or a failed login: nothing more is sent; harmless probes find out when it is over."""
     denied, words = reply.header("x-authentication-denied-reason"), "; ".join(reply.words)
     if "CAPTCHA" in denied.upper():
-        reason = "Jira wants a CAPTCHA from this account; log in once with a browser, then `attachd resume`"
+        reason = "Jira asks this account for a CAPTCHA. Log in once with a browser, then run `attachd resume`"
         return Fault(Scope.ACCOUNT, "captcha", reason, cure=Cure.PROBE, wait=600)
     if "scope" in words.lower():
-        reason = f"the token lacks a scope ({words}); it needs {SCOPES}: make one that has them"
+        reason = f"the token has too few scopes ({words}). Create one with {SCOPES}"
         return Fault(Scope.ACCOUNT, "scope", reason, cure=Cure.PROBE)
-    reason = f"Jira does not accept the account or its token ({reply.status}{': ' + words if words else ''})"
+    reason = f"Jira rejects the account or its token ({reply.status}{': ' + words if words else ''})"
     return Fault(Scope.ACCOUNT, "refused", reason, cure=Cure.PROBE)
 
 
@@ -275,7 +283,7 @@ def throttled(reply: Reply, issue: str) -> Fault:
 def redirected(reply: Reply) -> Fault:
     """3xx: a login page, http instead of https, a missing base path, a renamed site. Never followed."""
     where = legible(reply.header("location"), 200) or "nowhere"
-    return Fault(Scope.SITE, "redirect", f"the site redirects to {where}; check jira.url", cure=Cure.PROBE)
+    return Fault(Scope.SITE, "redirect", f"the site redirects to {where}. Check jira.url", cure=Cure.PROBE)
 
 
 def stranger(reply: Reply) -> Fault:
@@ -284,7 +292,7 @@ def stranger(reply: Reply) -> Fault:
         return _unprotected(reply)
     text = "a web page" if reply.is_page else legible(reply.body[:80].decode("utf-8", "replace"))
     reason = f"not Jira but something in front of it answers {reply.status} (server: {_server(reply)}; {text})"
-    return Fault(Scope.SITE, "proxy", f"{reason}; check jira.url and the proxy", cure=Cure.PROBE)
+    return Fault(Scope.SITE, "proxy", f"{reason}. Check jira.url and the proxy", cure=Cure.PROBE)
 
 
 #: What Jira says, as plain text or within a page, where it cannot tell a program from a page of somebody else's.
@@ -297,9 +305,9 @@ def _unprotected(reply: Reply) -> Fault:
     See Atlassian's knowledge base, "XSRF check failed".
     """
     reason = (
-        f"Jira answers {reply.status} “XSRF check failed” (server: {_server(reply)}): a proxy on the way takes the header "
-        "X-Atlassian-Token away, or sets Origin, Referer or User-Agent as a browser does; have it pass them on as they are, "
-        "and compare jira.url with the base URL that Jira has of itself"
+        f"Jira answers {reply.status} “XSRF check failed” (server: {_server(reply)}). A proxy on the way removes the header "
+        "X-Atlassian-Token, or sets Origin, Referer or User-Agent like a browser. Have it pass them on unchanged, and compare "
+        "jira.url with Jira's own base URL"
     )
     return Fault(Scope.SITE, "proxy", reason, cure=Cure.PROBE)
 

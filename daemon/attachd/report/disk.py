@@ -1,4 +1,4 @@
-"""Whether the disk of the state folder takes what is written: found out by a real write, of which nothing is left."""
+"""Find out by a real write whether the disk of the state folder takes data."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 from attachd import text
 
-#: What is written for a trial: more than a step of the journal takes.
+#: Size of the trial file: more than a step of the journal writes.
 _TRIAL_BYTES = 64 * 1024
 _SAID = {
     errno.ENOSPC: "is full",
-    errno.EDQUOT: "has no room left for attachd (its quota is used up)",
+    errno.EDQUOT: "has no room left for attachd (the quota is used up)",
     errno.EROFS: "is mounted read-only",
-    errno.EIO: "fails (input/output error)",
+    errno.EIO: "reports an input/output error",
 }
-REMEDY = "make room there, or mend it; attachd then goes on by itself, and nothing is lost meanwhile"
+REMEDY = "make room there, or repair the disk. attachd then goes on by itself; nothing is lost meanwhile"
 
 
 def trouble(folder: Path) -> str:
-    """What is wrong with it, as a clause; "" where nothing is, or this user may not try."""
+    """Return what is wrong with the disk, as a clause; "" if it is well or this user may not write there."""
     try:
         _write(folder)
     except OSError as error:
@@ -33,7 +33,7 @@ def trouble(folder: Path) -> str:
 
 
 def low(folder: Path) -> str:
-    """The same as far as the file system tells it without a write: full, or read-only."""
+    """Return the same without a write: only if the disk is full or read-only."""
     try:
         status = os.statvfs(folder)
     except OSError:
@@ -44,7 +44,7 @@ def low(folder: Path) -> str:
 
 
 def words(folder: Path, what: str) -> str:
-    """Name the folder, and how much is free on its disk."""
+    """Return a clause that names the folder and how much is free on its disk."""
     try:
         status = os.statvfs(folder)
         free = f"{text.size(status.f_bavail * status.f_frsize)} free"
@@ -63,7 +63,7 @@ def _write(folder: Path) -> None:
 
 @contextmanager
 def _unnamed(folder: Path) -> Iterator[int]:
-    """A file without a name, so that a kill leaves none; with one for a moment where a file system has no others."""
+    """Open a file without a name, so that a kill leaves nothing behind. Some file systems need a name for a moment."""
     try:
         trial = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""How it stands with the service: all that holds files up or wants a person, found from one snapshot.
+"""The health of the service: everything that holds files or needs a person, found from one snapshot.
 
-Whoever shows how it stands shows these conditions: ``status``, ``check``, ``why``, the page, ``/readyz``, metrics,
-``_STATUS.txt`` and the service manager's line. A new kind is added here, and so appears everywhere.
+``status``, ``check``, ``why``, the page, ``/readyz``, metrics, ``_STATUS.txt`` and systemd's status line all show these
+conditions. A new kind is added here, and so appears everywhere.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from attachd.journal.sites import Elsewhere
 from attachd.model import Unserved, printable
 from attachd.report import disk, token_expiry
 from attachd.report import pauses as report_pauses
-from attachd.text import clock
+from attachd.text import capital, clock, files
 
 if TYPE_CHECKING:
     from attachd.delivery.runtime import Runtime
 
-#: How long a hook may be behind before somebody should know, in seconds.
+#: How long a hook may be behind before it is a condition, in seconds.
 LATE_SECONDS = 600.0
 _LIVE = "live"
 
 
 class Severity(StrEnum):
-    """How far it goes."""
+    """How much of the service a condition affects."""
 
     STOPPED = "stopped"  #: nothing is attached meanwhile
-    DEGRADED = "degraded"  #: some of it is held up, or late
-    WARNING = "warning"  #: everything goes on, and a person should know
+    DEGRADED = "degraded"  #: some files are held, or late
+    WARNING = "warning"  #: everything goes on, and an administrator should know
 
 
 class Kind(StrEnum):
-    """What there is besides pauses, whose kinds are their own."""
+    """The kinds of conditions, apart from pauses, which have kinds of their own."""
 
     DISK = "journal-disk"
     INBOX = "inbox"
@@ -57,7 +57,7 @@ class Kind(StrEnum):
     UNLISTED = "not-listed"
     STRAYS = "no-issue"
     BLIND = "blind"
-    TOKEN = "token"  # noqa: S105 - a word, and no secret
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
     HOOK = "hook"
     PAGE = "page"
     JOURNAL = "journal"
@@ -81,9 +81,9 @@ LABELS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that is not as it should be. *sentence* is a clause without a full stop; *pause* is set where it is one.
+    """One thing that is not as it should be. *sentence* and *remedy* have no full stop; *pause* is set if it is a pause.
 
-    Only *kind*, *scope* and *severity* name no file, no folder and no issue, and may be shown to anybody.
+    Only *kind*, *scope* and *severity* name no file, folder or issue, so anybody may see them.
     """
 
     kind: str
@@ -97,19 +97,19 @@ class Condition:
 
     @property
     def label(self) -> str:
-        """One or two words in front of the sentence."""
+        """Return one or two words to put before the sentence."""
         return "paused" if self.pause else LABELS[self.kind]
 
     @property
     def brief(self) -> str:
-        """The kind alone, for who may not read names."""
+        """Return the kind alone, for people who may not read names."""
         if self.pause:
             return f"paused: {self.pause.scope}, {self.kind}"
         return _BRIEF.get(self.kind, f"{self.severity}: {self.kind}")
 
     def __str__(self) -> str:
-        """With what is to be done."""
-        return f"{self.sentence}; {self.remedy}" if self.remedy else self.sentence
+        """Return the sentence and the remedy."""
+        return f"{self.sentence}. {capital(self.remedy)}" if self.remedy else self.sentence
 
 
 _BRIEF: Mapping[str, str] = {
@@ -120,10 +120,9 @@ _BRIEF: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that conditions are found from; *disk* and *absent* are clauses, "" where all is well.
+    """Everything that conditions are found from; *disk* and *absent* are clauses, "" if all is well.
 
-    *pauses* are those that people are told of, refusals that wait for a person among them. *writable*: the journal takes
-    what is written at this moment all the same.
+    *pauses* are those to show, with refusals that wait for a person. *writable*: the journal can be written all the same.
     """
 
     now: float
@@ -148,7 +147,7 @@ class Snapshot:
 
 
 def conditions(seen: Snapshot) -> list[Condition]:
-    """All that is not as it should be, the most pressing first."""
+    """Return everything that is not as it should be, the most pressing first."""
     found = [*_of_the_process(seen), *_of_pauses(seen), *_of_the_journal(seen)]
     order = list(Severity)
     return sorted(found, key=lambda each: order.index(each.severity))
@@ -166,13 +165,13 @@ def _of_the_process(seen: Snapshot) -> Iterator[Condition]:
         severity = Severity.DEGRADED if degraded else Severity.STOPPED
         yield Condition(Kind.HANG, severity, "service", said, subject=said.partition(" ")[0], since=since)
     if page := seen.page:
-        said = f"the web page is not served at {page.listen}: {page.reason}"
+        said = f"the web page is not available at {page.listen}: {page.reason}"
         yield Condition(Kind.PAGE, Severity.WARNING, "service", said, page.remedy, page.listen, page.since)
 
 
 def _of_pauses(seen: Snapshot) -> Iterator[Condition]:
     for each in seen.pauses:
-        said = f"{report_pauses.what(each, seen.now)}; {report_pauses.end(each, seen.now)}"
+        said = f"{report_pauses.what(each, seen.now)}. {report_pauses.end(each, seen.now)}"
         wide = not each.subject and each.kind != report_pauses.FUSE
         severity = Severity.STOPPED if wide else Severity.DEGRADED
         yield Condition(each.kind, severity, str(each.scope), said, subject=each.subject, since=each.since, pause=each)
@@ -180,21 +179,20 @@ def _of_pauses(seen: Snapshot) -> Iterator[Condition]:
 
 def _of_the_journal(seen: Snapshot) -> Iterator[Condition]:
     for other in seen.elsewhere:
-        files = "1 file" if other.files == 1 else f"{other.files} files"
-        said = f"{files} may have arrived at {other.site}, and jira.url is {seen.site} now"
+        said = f"{files(other.files)} may have arrived at {other.site}, and jira.url is now {seen.site}"
         remedy = (
-            "if both are the same Jira, `attachd resume --adopt-site` looks them up; otherwise set jira.url back until they "
-            "are decided, or they fail with a note after doubt.give_up_hours"
+            "if both are the same Jira, run `attachd resume --adopt-site`. Otherwise set jira.url back until they are decided; "
+            "if not, they fail after doubt.give_up_hours"
         )
         yield Condition(Kind.ELSEWHERE, Severity.DEGRADED, "site", said, remedy, other.site, other.since)
     for folder, reason in seen.unlisted.items():
         yield Condition(Kind.UNLISTED, Severity.DEGRADED, "folder", f"{folder}: {reason}", subject=folder)
     for stray in seen.strays:
         where = printable(stray.folder) or "the inbox itself"
-        said = f"{where} ({stray.files} file{'s' * (stray.files != 1)}): {stray.reason}"
+        said = f"{where} ({files(stray.files)}): {stray.reason}"
         yield Condition(Kind.STRAYS, Severity.WARNING, "folder", said, subject=where, since=stray.since)
     for mount, reason in seen.blind.items():
-        said = f"{mount}: {reason}; it is looked through every {mounts.POLL_SECONDS:g} s"
+        said = f"{mount}: {reason}. attachd scans it every {mounts.POLL_SECONDS:g} s instead"
         yield Condition(Kind.BLIND, Severity.WARNING, "folder", said, subject=mount)
     today = token_expiry.today(seen.now)
     if seen.expires is not None and token_expiry.nears(seen.expires, today):
@@ -203,13 +201,13 @@ def _of_the_journal(seen: Snapshot) -> Iterator[Condition]:
         yield Condition(Kind.TOKEN, severity, "account", token_expiry.words(seen.expires, today), token_expiry.REMEDY)
     for each in seen.behind:
         if seen.now - each.since >= LATE_SECONDS:
-            said = f"the hook {each.target} was not told what happened since {clock(each.since, seen.now)}"
-            remedy = "the log says why (hook.failed); it is tried again for a day"
+            said = f"the hook {each.target} has received nothing since {clock(each.since, seen.now)}"
+            remedy = "the log says why (hook.failed). attachd retries for a day"
             yield Condition(Kind.HOOK, Severity.WARNING, "service", said, remedy, each.target, each.since)
 
 
 def stopping(found: Sequence[Condition]) -> list[str]:
-    """What holds every file up and is neither a pause nor the inbox, of which ``why`` speaks by itself."""
+    """Return what stops every file, except pauses, hangs and the inbox."""
     return [
         each.sentence
         for each in found
@@ -221,12 +219,12 @@ def stopping(found: Sequence[Condition]) -> list[str]:
 
 
 def of_runtime(runtime: Runtime) -> list[Condition]:
-    """The conditions as the running service knows them: also where its journal cannot be written, or not even read."""
+    """Return the conditions as the running service knows them, even if its journal cannot be read or written."""
     now, folder, sight = runtime.clock.wall(), runtime.journal.path.parent, runtime.guard.sight
     failing = runtime.journal.failing
     full = disk.low(folder)
     if failing and not full:
-        full = disk.words(folder, f"does not take what is written ({failing[0]})")
+        full = disk.words(folder, f"cannot be written ({failing[0]})")
     live = Snapshot(
         now=now,
         site=runtime.config.jira.url,
@@ -235,7 +233,7 @@ def of_runtime(runtime: Runtime) -> list[Condition]:
         disk_since=failing[1] if failing else None,
         writable=failing is None,
         absent="" if sight.there else sight.reason or "the inbox is not there",
-        hangs=_told(runtime.beats.hangs(), now),
+        hangs=_lines(runtime.beats.hangs(), now),
         page=runtime.page_trouble,
     )
     return conditions(_with_journal(live, runtime.reader, running=True))
@@ -244,8 +242,9 @@ def of_runtime(runtime: Runtime) -> list[Condition]:
 def of_journal(
     config: Config, state: Path, journal: Journal, now: float, *, absent: str, pid: int, trial: bool = True
 ) -> list[Condition]:
-    """The conditions as another process finds them out; *absent*: why the inbox is not there. *pid*: of the running service,
-    0 where none runs. Without *trial* nothing is written to the disk to find out about it.
+    """Return the conditions as another process finds them. *absent* says why the inbox is not there.
+
+    *pid* is the running service's, or 0. Without *trial* nothing is written to the disk to test it.
     """
     full = disk.trouble(state) if trial else disk.low(state)
     hangs, page = _live(journal, pid)
@@ -269,7 +268,7 @@ def _with_journal(seen: Snapshot, journal: Journal, *, running: bool) -> Snapsho
             behind = [replace(each, since=line.shown(each.since)) for each in outbox.behind(connection) if running]
         return replace(
             seen,
-            pauses=report_pauses.told(journal, seen.site, seen.now),
+            pauses=report_pauses.shown(journal, seen.site, seen.now),
             elsewhere=elsewhere,
             unlisted=counts.troubles(journal),
             strays=counts.strays(journal),
@@ -282,15 +281,15 @@ def _with_journal(seen: Snapshot, journal: Journal, *, running: bool) -> Snapsho
         return replace(seen, unreadable=str(error))
 
 
-def _told(hangs: Sequence[Hang], now: float) -> list[tuple[str, bool, float]]:
+def _lines(hangs: Sequence[Hang], now: float) -> list[tuple[str, bool, float]]:
     return [(hang.words, hang.degraded, now - hang.seconds) for hang in hangs]
 
 
 def note_live(journal: Journal, hangs: Sequence[Hang], page: Unserved | None, now: float) -> None:
-    """Write down for other processes what only this one knows; called where that has changed."""
-    told = json.dumps([os.getpid(), _told(hangs, now), page])
+    """Record for other processes what only this one knows; called when that has changed."""
+    live = json.dumps([os.getpid(), _lines(hangs, now), page])
     with journal.transaction(durable=False) as connection:
-        database.put(connection, _LIVE, told)
+        database.put(connection, _LIVE, live)
 
 
 def _live(journal: Journal, pid: int) -> tuple[list[tuple[str, bool, float]], Unserved | None]:

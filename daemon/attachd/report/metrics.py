@@ -1,6 +1,6 @@
-"""What Prometheus is told, in the names of the contract; never a file or an issue as a label.
+"""The metrics for Prometheus. No label names a file or an issue.
 
-Everything is read when it is asked for: from the journal, whose counters go on across restarts, and from this process.
+They are read at each request, from the journal, whose counters survive restarts, and from this process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: How often the text is written into a folder, in seconds: as often as Prometheus asks, where nobody has told it otherwise.
+#: How often the metrics file is written, in seconds: Prometheus scrapes as often in many set-ups.
 WRITE_SECONDS = 15.0
 
 #: The media type of the text (https://prometheus.io/docs/instrumenting/exposition_formats/).
@@ -35,8 +35,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def text(runtime: Runtime, scanned_at: float | None, name: str = "") -> bytes:
-    """All metrics now. *name* tells instances apart whose texts come into one place; "" adds nothing."""
-    # Loaded by those who want metrics alone.
+    """Return all metrics. *name* becomes a label that tells instances apart; "" adds none."""
+    # Loaded only if metrics are wanted.
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
@@ -45,7 +45,7 @@ def text(runtime: Runtime, scanned_at: float | None, name: str = "") -> bytes:
 
 
 def write(runtime: Runtime, scanned_at: float | None) -> None:
-    """Put the metrics where the textfile collector of node_exporter finds them, whole; all may read them. Raises OSError."""
+    """Write the metrics whole, and readable by all, for the textfile collector of node_exporter. Raises OSError."""
     folder = runtime.config.metrics.textfile
     assert folder is not None
     name = instance(runtime.config.file)
@@ -56,28 +56,28 @@ def write(runtime: Runtime, scanned_at: float | None) -> None:
 
 
 def loop(runtime: Runtime, scanned_at: Callable[[], float | None]) -> None:
-    """Write them until the end, and once more then. That they cannot be written is told once, and holds up nothing."""
-    told = ""
+    """Write the metrics until the service stops, and once more then. A failure is logged once and stops nothing."""
+    logged = ""
     while True:
         ended = runtime.stopping.wait(WRITE_SECONDS)
         with errors.left_to_workers():
             try:
                 write(runtime, scanned_at())
-                told = ""
+                logged = ""
             except OSError as error:
                 reason = str(error)
-                if reason != told:
-                    remedy = "give attachd's user the right to write there, or make room"
+                if reason != logged:
+                    remedy = "let attachd's user write there, or make room"
                     log.warning(
                         "metrics.not_written", folder=str(runtime.config.metrics.textfile), reason=reason, remedy=remedy
                     )
-                told = reason
+                logged = reason
         if ended:
             return
 
 
 class _Reader:
-    """A collector that the library asks."""
+    """A collector for the library."""
 
     def __init__(self, read: Callable[[], Iterator[Metric]], labels: dict[str, str]) -> None:
         self._read, self._labels = read, labels
@@ -103,33 +103,35 @@ def _files(runtime: Runtime) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
     tally = counts.tally(runtime.reader)
-    files = CounterMetricFamily("attachd_files", "Files that came to this verdict.", labels=["verdict"])
+    files = CounterMetricFamily("attachd_files", "Files with this verdict.", labels=["verdict"])
     for word, (count, _) in tally.items():
         files.add_metric([str(word)], count)
     yield files
     sent = tally.get(Word.ATTACHED, (0, 0))[1]
-    yield CounterMetricFamily("attachd_sent_bytes", "Bytes of the files that Jira has accepted.", value=sent)
+    yield CounterMetricFamily("attachd_sent_bytes", "Bytes of all attached files.", value=sent)
 
 
 def _now(runtime: Runtime) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
     journal, standing = runtime.reader, counts.standing(runtime.reader)
-    yield _gauge("attachd_waiting_files", "Files in the inbox that are known and not filed yet.", standing.left)
-    yield _gauge("attachd_blocked_files", "Those of them that wait for a person.", sum(standing.blocked.values()))
-    yield _gauge("attachd_in_doubt_files", "Those of them that may be attached.", standing.words[Word.IN_DOUBT])
+    yield _gauge("attachd_waiting_files", "Files in the inbox that have not been filed yet.", standing.left)
+    yield _gauge(
+        "attachd_blocked_files", "Waiting files that are blocked until a person acts.", sum(standing.blocked.values())
+    )
+    yield _gauge("attachd_in_doubt_files", "Waiting files that may already be attached.", standing.words[Word.IN_DOUBT])
     strays = sum(stray.files for stray in counts.strays(journal))
-    yield _gauge("attachd_stray_files", "Files in the inbox that are in no issue's folder.", strays)
-    yield _gauge("attachd_inflight_uploads", "Requests with files that are under way.", counts.uploads(journal))
+    yield _gauge("attachd_stray_files", "Files in the inbox that are not in an issue folder.", strays)
+    yield _gauge("attachd_inflight_uploads", "Uploads in progress.", counts.uploads(journal))
     oldest = lookup.oldest_waiting(journal)
-    yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file was found that has waited longest.", oldest)
-    gauge = GaugeMetricFamily("attachd_paused", "1 for each kind of pause that holds.", labels=["scope", "reason"])
+    yield _gauge("attachd_oldest_waiting_timestamp_seconds", "When the file that has waited longest was found.", oldest)
+    gauge = GaugeMetricFamily("attachd_paused", "1 for each kind of active pause.", labels=["scope", "reason"])
     conditions = health.of_runtime(runtime)
     pauses = {(each.scope, str(each.kind)) for each in conditions if each.pause or each.kind == Kind.DISK}
     for scope, kind in sorted(pauses):
         gauge.add_metric([scope, kind], 1)
     yield gauge
-    about = "1 for each kind of thing that is not as it should be."
+    about = "1 for each kind of problem that attachd reports."
     gauge = GaugeMetricFamily("attachd_condition", about, labels=["kind", "severity"])
     for kind, severity in sorted({(str(each.kind), str(each.severity)) for each in conditions}):
         gauge.add_metric([kind, severity], 1)
@@ -140,19 +142,21 @@ def _intake(runtime: Runtime, scanned_at: float | None) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
     events, there = counts.events(runtime.reader), runtime.guard.sight.there
-    help_found = "Files that a scan found and of which no event had told."
+    help_found = "Files that a scan found without an event from the kernel."
     yield CounterMetricFamily("attachd_scan_found_files", help_found, value=events.found)
-    yield CounterMetricFamily("attachd_overflows", "Overflows of the kernel's queue of events.", value=events.overflows)
+    yield CounterMetricFamily("attachd_overflows", "Overflows of the kernel's event queue.", value=events.overflows)
     takeovers = int(str(lookup.fact(runtime.reader, "takeovers") or 0))
-    yield CounterMetricFamily("attachd_takeovers", "How often the inbox was taken over.", value=takeovers)
-    yield _gauge("attachd_last_scan_timestamp_seconds", "When the inbox was looked through last.", scanned_at)
-    yield _gauge("attachd_inbox_present", "Whether the inbox is there, and is the one that is known.", int(there))
+    yield CounterMetricFamily(
+        "attachd_takeovers", "How often attachd took the inbox over from another journal.", value=takeovers
+    )
+    yield _gauge("attachd_last_scan_timestamp_seconds", "When the last scan of the inbox ended.", scanned_at)
+    yield _gauge("attachd_inbox_present", "1 if the inbox is there and is the known one.", int(there))
 
 
 def _requests(timings: runtime.Timings) -> Iterator[Metric]:
     from prometheus_client.core import HistogramMetricFamily
 
-    family = HistogramMetricFamily("attachd_request_seconds", "How long Jira was waited for.", labels=["call"])
+    family = HistogramMetricFamily("attachd_request_seconds", "How long Jira took to answer.", labels=["call"])
     for call, histogram in sorted(timings.read().items()):
         bounds = [*map(str, runtime.BUCKETS), "+Inf"]
         below = [sum(histogram.counts[: number + 1]) for number in range(len(bounds))]
@@ -164,19 +168,19 @@ def _about(runtime: Runtime) -> Iterator[Metric]:
     from prometheus_client.core import InfoMetricFamily
 
     expires = runtime.config.jira.auth.token_expires
-    about = "When the token ends, as the configuration says."
+    about = "When the token expires, according to the configuration."
     yield _gauge("attachd_token_expiry_timestamp_seconds", about, _end_of(expires) if expires else None)
     built = {"version": __version__, "python": platform.python_version()}
-    yield InfoMetricFamily("attachd_build", "What runs.", value=built)
+    yield InfoMetricFamily("attachd_build", "The version of attachd and Python.", value=built)
 
 
 def _end_of(day: datetime.date) -> float:
-    """The last day counts to its end."""
+    """Return the end of the day: the token still works on its last day."""
     return (datetime.datetime.combine(day, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)).timestamp()
 
 
 def _gauge(name: str, about: str, value: float | None) -> Metric:
-    """A gauge; without a sample where there is nothing to tell."""
+    """Return a gauge; without a sample if *value* is None."""
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(name, about, value=value)

@@ -1,4 +1,4 @@
-"""How far uploads are, for other processes to show: a small file in the state folder while any takes longer than a moment."""
+"""The progress of uploads, for other processes: a small file in the state folder, while an upload takes some time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FILE_NAME = "progress.json"
 
 
 class Progress:
-    """Writes the file; ``step`` is called about once a second. An idle service writes nothing."""
+    """Writes the progress file; call ``step`` about once a second. An idle service writes nothing."""
 
     def __init__(self, runtime: Runtime, state: Path) -> None:
-        """Remove what a process left that was killed."""
+        """Remove the file of a process that was killed."""
         self._runtime, self._path = runtime, state / FILE_NAME
         self._before = frozenset[int]()
         for left in state.glob(f"*{FILE_NAME}*"):
             left.unlink(missing_ok=True)
 
     def step(self) -> None:
-        """Write how far those are that were under way at the last step too; remove the file when there are none."""
+        """Write the progress of uploads that also ran at the last step; remove the file if there are none."""
         under_way = self.now()
         lasting = {number: sent for number, sent in under_way.items() if number in self._before}
         self._before = frozenset(under_way)
@@ -36,16 +36,16 @@ class Progress:
             else:
                 self._path.unlink(missing_ok=True)
         except OSError:
-            # On a disk that is full nobody sees how far an upload is; who delivers says that it is full.
+            # On a full disk there is no progress to see; delivery reports the disk.
             return
 
     def now(self) -> dict[int, int]:
-        """How many bytes of each request have left, by the row of each of its files."""
+        """Return how many bytes of each request were sent, by the row of each of its files."""
         return {number: sent() for number, sent in [*self._runtime.progress.items()]}
 
 
 def read(state: Path) -> dict[str, int]:
-    """How many bytes have left, by the id of the file; empty where no upload takes long, or nobody may read that."""
+    """Return how many bytes were sent, by the id of the file; empty if no upload takes long or the file is unreadable."""
     try:
         found = json.loads((state / FILE_NAME).read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,36 +1,35 @@
-"""What people who drop files read on the share, where they see folders and nothing else: ``_STATUS.txt`` and ``_WHY.txt``. Pure.
+"""The texts that people who drop files read on the share: ``_STATUS.txt`` and ``_WHY.txt``. Pure.
 
-Moments stand in these texts as times of day, never as lengths: so a text is another one only when something has happened.
+They name points in time and no lengths, so that a text changes only when something has happened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 from attachd.journal.counts import Stray
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import Cure, Scope, Word, printable
+from attachd.model import Word, printable
 from attachd.report import pauses as report_pauses
 from attachd.report.health import Condition, Kind, Severity
 from attachd.share import status_files
-from attachd.text import _time_of_day, files, moment
+from attachd.text import _time_of_day, capital, files, moment, sentence
 
-#: Conditions that have a part of their own.
+#: Conditions that have a section of their own.
 _OWN_PARTS = {Kind.STRAYS, Kind.UNLISTED}
-#: How many lines of a kind a text has at the most.
+#: At most so many lines of a kind.
 MOST_LINES = 20
-#: How many folders hold a ``_WHY.txt`` at the most, those first that have waited for longest.
+#: At most so many folders hold a ``_WHY.txt``, the ones that have waited longest first.
 MOST_FOLDERS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What the journal says of all files at one moment; ``oldest`` is when the one was seen that has waited for longest.
+class Overview:
+    """What the journal says of all files at one moment; ``oldest`` is when the oldest waiting file was first seen.
 
-    ``named`` are files by name, for who may read names: being sent, waiting for more than their turn, finished last.
+    ``named`` are files by name, if names may be shown: uploading, waiting for more than their turn, finished last.
     """
 
     now: float
@@ -49,55 +48,59 @@ class Seen:
 # --- _STATUS.txt ------------------------------------------------------------------------------------------------
 
 
-def status(seen: Seen, *, running: bool) -> list[str]:
-    """The lines of ``_STATUS.txt`` but for the time of writing."""
+def status(seen: Overview, *, running: bool) -> list[str]:
+    """Return the lines of ``_STATUS.txt`` without the time of writing."""
     lines = _running(running)
     lines += ["", *_waiting(seen)]
     lines += [f"  {line}" for line in _elsewhere(seen)]
     others = [each for each in seen.conditions if each.pause is None and each.kind not in _OWN_PARTS]
     holds = [
-        f"{_sentence(each)}; files wait, and nothing is lost." for each in others if each.severity is Severity.STOPPED
+        f"{capital(each.sentence)}. Files wait, and nothing is lost."
+        for each in others
+        if each.severity is Severity.STOPPED
     ]
-    if holds := holds + [_pause(pause, seen.now) for pause in seen.pauses]:
-        lines += ["", "Held up:", *(f"  {line}" for line in _some(holds))]
-    if rest := [f"{_sentence(each)}." for each in others if each.severity is not Severity.STOPPED]:
-        lines += ["", "For whoever looks after attachd:", *(f"  {line}" for line in _some(rest))]
+    if holds := holds + [report_pauses.for_share(pause, seen.now) for pause in seen.pauses]:
+        lines += ["", "Paused:", *(f"  {line}" for line in _some(holds))]
+    if rest := [f"{capital(each.sentence)}." for each in others if each.severity is not Severity.STOPPED]:
+        lines += ["", "For the administrator:", *(f"  {line}" for line in _some(rest))]
     if seen.absent:
-        lines += ["", "Cannot be looked into:", *(f"  {f}: {why}" for f, why in list(seen.absent.items())[:MOST_LINES])]
+        lines += [
+            "",
+            "Folders that attachd cannot open:",
+            *(f"  {f}: {why}" for f, why in list(seen.absent.items())[:MOST_LINES]),
+        ]
     if seen.strays:
         where = [f"  {_stray_place(stray)}: {files(stray.files)}" for stray in seen.strays]
-        lines += ["", "Not attached, because the folder is not named like an issue:", *_some(where)]
-    for title, rows in zip(("Being sent:", "Waiting:", "Last:"), seen.named or (), strict=False):
+        lines += ["", "Not in an issue folder (not attached):", *_some(where)]
+    for title, rows in zip(("Uploading:", "Waiting:", "Recent:"), seen.named or (), strict=False):
         if rows:
             lines += ["", title, *(f"  {_named(row, seen.now)}" for row in rows[:MOST_LINES])]
     return lines
 
 
 def as_of(now: float) -> str:
-    """The line that tells how old the text is."""
-    return (
-        f"As of {moment(now)}. Renewed when something changes, and every hour while attachd runs: if this is older, it does "
-        "not run, and whoever looks after it should know."
-    )
+    """Return the line that says how old the text is."""
+    return f"As of {moment(now)}. Updated at least hourly. Older? Then attachd is down: tell your administrator."
 
 
 def _running(running: bool) -> list[str]:
     if running:
-        return ["attachd is running: a file that is put into the folder of an issue is attached to that issue."]
-    return ["attachd is not running. What is put here is safe, and is attached once it runs again."]
+        return [
+            "attachd is running. Put a file into a folder that is named like an issue, and it is attached to that issue."
+        ]
+    return ["attachd is not running. Files that you put here are safe, and are attached once it runs again."]
 
 
-def _waiting(seen: Seen) -> Iterator[str]:
+def _waiting(seen: Overview) -> Iterator[str]:
     waiting = seen.words.get(Word.WAITING, 0)
-    since = f", the first since {moment(seen.oldest)}" if seen.oldest is not None else ""
+    since = f", the oldest since {moment(seen.oldest)}" if seen.oldest is not None else ""
     left = sum(seen.words.values())
-    yield f"{files(left)} to be dealt with{since}." if left else "No file waits."
+    yield f"In the inbox: {files(left)}{since}." if left else "No files are waiting."
     for word in (Word.SENDING, Word.IN_DOUBT, Word.BLOCKED):
         if seen.words.get(word):
-            # Written into the folder only where it lasts.
-            where = (
-                f"; {status_files.WHY.decode()} in the folder says why" if word is Word.BLOCKED and seen.blocked else ""
-            )
+            # The folder gets its text only if the file stays blocked.
+            lasting = word is Word.BLOCKED and seen.blocked
+            where = f" ({status_files.WHY.decode()} in the folder says why)" if lasting else ""
             yield f"  {_count(word, seen.words[word])}{where}"
     if waiting and waiting != left:
         yield f"  {_count(Word.WAITING, waiting)}"
@@ -107,44 +110,25 @@ def _count(word: Word, count: int) -> str:
     one = count == 1
     match word:
         case Word.SENDING:
-            return f"{files(count)} {'is' if one else 'are'} being sent"
+            return f"{files(count)} {'is' if one else 'are'} uploading"
         case Word.IN_DOUBT:
-            return f"{files(count)} may be attached already, which is being looked up"
+            return f"{files(count)} may be attached already; attachd is looking at the issue"
         case Word.BLOCKED:
-            return f"{files(count)} cannot be taken"
+            return f"{files(count)} {'is' if one else 'are'} blocked"
         case _:
             return f"{files(count)} {'waits' if one else 'wait'}"
 
 
-def _elsewhere(seen: Seen) -> Iterator[str]:
+def _elsewhere(seen: Overview) -> Iterator[str]:
     if seen.attached_today:
         yield f"{files(seen.attached_today)} attached today"
     if seen.failed:
-        yield f"{files(seen.failed)} in the folder “failed”, each with a note beside it that says why"
-
-
-def _pause(pause: Pause, now: float) -> str:
-    """What is held up, why, and what ends it, for people who can do nothing about it; without times that move on."""
-    what = report_pauses.what(pause, now)
-    match pause.cure:
-        case Cure.HAND:
-            end = "it goes on when whoever runs attachd resumes it"
-        case Cure.TIME:
-            end = f"it goes on at {moment(pause.until)}"
-        case Cure.PROBE:
-            end = "attachd keeps trying, and goes on by itself"
-        case _:
-            assert_never(pause.cure)
-    rest = "" if pause.scope in (Scope.ISSUE, Scope.PROJECT) or pause.subject else "; files wait, and nothing is lost"
-    return f"{what[:1].upper()}{what[1:]}; {end}{rest}."
-
-
-def _sentence(each: Condition) -> str:
-    return f"{each.sentence[:1].upper()}{each.sentence[1:]}"
+        notes = "with a note" if seen.failed == 1 else "each with a note"
+        yield f"{files(seen.failed)} in the folder “failed”, {notes} that says why"
 
 
 def _stray_place(stray: Stray) -> str:
-    return printable(stray.folder) or "here, in no folder"
+    return printable(stray.folder) or "directly in the inbox"
 
 
 def _named(row: Row, now: float) -> str:
@@ -160,8 +144,8 @@ def _named(row: Row, now: float) -> str:
 # --- _WHY.txt ---------------------------------------------------------------------------------------------------
 
 
-def why(seen: Seen, warn_seconds: float) -> dict[bytes, bytes]:
-    """The folders that are to hold a ``_WHY.txt`` ("" is the inbox itself), and its text."""
+def why(seen: Overview, warn_seconds: float) -> dict[bytes, bytes]:
+    """Return the text of ``_WHY.txt`` for each folder that should hold one ("" is the inbox itself)."""
     texts = {s.folder: _of_stray(s) for s in seen.strays if seen.now - s.since >= warn_seconds}
     by_folder: dict[bytes, list[Row]] = {}
     for row in seen.blocked:
@@ -174,20 +158,20 @@ def why(seen: Seen, warn_seconds: float) -> dict[bytes, bytes]:
 def _of_stray(stray: Stray) -> bytes:
     since = f"since {moment(stray.since)}"
     if stray.folder:
-        what = f"{files(stray.files)} in this folder {_are(stray.files)} not attached, {since}:"
-        reason = f"{stray.reason}."
-        remedy = "When the folder has the name of an issue, or its files were moved to where they belong, this text disappears."
+        what = f"{files(stray.files)} in this folder {_have(stray.files)} not been attached {since}:"
+        reason = sentence(stray.reason)
+        remedy = "Rename the folder, or move its files to the right one. This text then disappears."
     else:
-        what = f"{files(stray.files)} directly in this folder {_are(stray.files)} not attached, {since}:"
-        reason = "a file has to lie in the folder of its issue, which is named like it, such as TEST-123."
-        remedy = "When the files were moved into the folders of their issues, this text disappears."
+        what = f"{files(stray.files)} directly in the inbox {_have(stray.files)} not been attached {since}:"
+        reason = "A file must be in a folder that is named like its issue, such as TEST-123."
+        remedy = "Move the files into such folders. This text then disappears."
     return status_files.render("why files here are not attached", [what, "", f"  {reason}", "", remedy])
 
 
 def _of_blocked(rows: Sequence[Row]) -> bytes:
-    below = [f"  {printable(row.path.partition(b'/')[2])}, since {moment(row.since)}: {row.blocked}" for row in rows]
-    what = f"{files(len(rows))} in this folder cannot be taken:"
-    remedy = "When that is put right, attachd takes them by itself, and this text disappears."
+    below = [f"  {printable(row.path.partition(b'/')[2])} (since {moment(row.since)}): {row.blocked}" for row in rows]
+    what = f"{files(len(rows))} in this folder {_are(len(rows))} blocked:"
+    remedy = "When that is fixed, attachd takes them by itself, and this text disappears."
     return status_files.render("why files here are not attached yet", [what, "", *_some(below), "", remedy])
 
 
@@ -195,7 +179,11 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
 def _some(lines: Sequence[str]) -> list[str]:
-    """So many lines at the most, and how many more there would be."""
+    """Return the first lines, and how many more there are."""
     rest = len(lines) - MOST_LINES
-    return [*lines[:MOST_LINES], f"  and {rest} more"] if rest > 0 else list(lines)
+    return [*lines[:MOST_LINES], f"  and {rest:,} more"] if rest > 0 else list(lines)

@@ -1,4 +1,4 @@
-"""How it stands, as data: for ``status``, and for whoever else shows it; with the daemon up or down."""
+"""The state of the service as data, for ``status`` and others that show it, with the daemon up or down."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from attachd.report.health import Condition
 from attachd.share import locks, paths
 from attachd.share.inbox_marker import Sight
 
-#: How long is waited for the file systems of the inbox and of shares in it, in seconds.
+#: How long to wait for the file systems of the inbox and of shares in it, in seconds.
 ANSWER_SECONDS = 5.0
-#: How many issues are named for which files wait.
+#: At most so many issues with waiting files are named.
 MOST_QUEUES = 50
 
 
 def collect(
     settings: Config, state: Path, journal: Journal, now: float, *, look: bool = True, trial: bool = True
 ) -> dict[str, Any]:
-    """Everything that ``status`` knows, as it is printed with ``--json``; times are seconds since the epoch.
+    """Return everything that ``status`` knows, as ``--json`` prints it; times are seconds since the epoch.
 
-    Without *trial* nothing is written to find out about the disk.
-    Without *look* the inbox is not looked at: ``inbox_there`` is None, as where its file system does not answer.
+    Without *trial* nothing is written to test the disk. Without *look* the inbox is not opened, and ``inbox_there`` is
+    None, as it is when its file system does not answer.
     """
     summary, events, inbox = journal_counts.summary(journal), journal_counts.events(journal), settings.folders.inbox
     shares = [mount for mount in events.blind if mount.startswith(f"{inbox}/")]
@@ -46,10 +46,8 @@ def collect(
     ]
     sight, *answering = _soon(looks) if look else [None] * len(looks)
     held = report_pauses.suspects(journal, settings.jira.url)
-    pauses, suspected = (
-        [*journal_counts.active_pauses(journal, now), *report_pauses.blown(held)],
-        {each.issue for each in held},
-    )
+    pauses = [*journal_counts.active_pauses(journal, now), *report_pauses.fuse(held)]
+    suspected = {each.issue for each in held}
     silent = [mount for mount, answers in zip(shares, answering, strict=True) if answers is None and look]
     holder = locks.holder(state / "lock")
     absent = "" if not look else _absent(sight)
@@ -84,7 +82,7 @@ def collect(
         "ignored": journal_counts.ignored(journal),
         "strays": [_stray(stray) for stray in journal_counts.strays(journal)],
         "waiting_for": [
-            # What is not tried again has no next time.
+            # A held refusal is not tried again, so it has no next time.
             _file(row) | ({"next": None} if row.contested and row.issue in suspected else {})
             for row in lookup.troubled(journal)
         ]
@@ -94,7 +92,7 @@ def collect(
 
 
 def _soon(looks: Sequence[Callable[[], Sight]]) -> list[Sight | None]:
-    """What each look finds; None where its file system does not answer, as that of a lost share for minutes or for good."""
+    """Return what each look finds; None if its file system does not answer, as that of a lost share may not for minutes."""
     found: dict[int, Sight] = {}
 
     def look(number: int) -> None:
@@ -139,31 +137,31 @@ def _file(row: Row) -> dict[str, Any]:
 
 
 def _orphaned(counts: Mapping[Word, int]) -> dict[Word, int]:
-    """The same while nothing runs: what was being sent when the service died may have arrived, and is in doubt."""
+    """Return the counts while nothing runs: files that were uploading when the service died are in doubt."""
     moved = {Word.SENDING: 0, Word.IN_DOUBT: counts.get(Word.IN_DOUBT, 0) + counts.get(Word.SENDING, 0)}
     return {**counts, **moved}
 
 
 def _orphan(row: Row) -> dict[str, Any]:
-    reason = "it was being sent when attachd ended; the issue is looked at before anything is sent again"
+    reason = "it was uploading when attachd ended. attachd looks at the issue before it sends anything again"
     return _file(row) | {"word": str(Word.IN_DOUBT), "reason": reason, "next": None}
 
 
 def _sending(rows: Sequence[Row], progress: Mapping[str, int]) -> list[dict[str, Any]]:
-    """With how many bytes have left, where that is known; of files that share a request, for all together."""
+    """Add how many bytes were sent, if that is known; files in one request share the figure."""
     return [
         _file(row) | {"sent": min(row.size, progress[row.ident]) if row.ident in progress else None} for row in rows
     ]
 
 
 def _unmoved(row: Row) -> str | None:
-    """What to say of a file whose verdict is known and that still lies in the inbox."""
+    """Return the reason of a file that has its verdict and still lies in the inbox."""
     root = {State.ATTACHED: "done", State.REFUSED: "failed"}.get(row.state)
-    return f"its verdict is known, and it could not be moved to {root} yet" if root else None
+    return f"it has its verdict, and could not be moved to {root} yet" if root else None
 
 
 def pause(held: Pause) -> dict[str, Any]:
-    """One pause, as it is printed with ``--json``."""
+    """Return one pause as ``--json`` prints it."""
     return {
         "scope": str(held.scope),
         "subject": held.subject,
@@ -176,7 +174,7 @@ def pause(held: Pause) -> dict[str, Any]:
 
 
 def condition(found: Condition) -> dict[str, Any]:
-    """One condition, as it is printed with ``--json``."""
+    """Return one condition as ``--json`` prints it."""
     return {
         "kind": str(found.kind),
         "severity": str(found.severity),

@@ -1,4 +1,4 @@
-"""What `status` says, in lines of text."""
+"""The lines that ``status`` prints."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ import datetime
 from typing import Any
 
 from attachd import text as attachd_text
+from attachd.model import Cure
 from attachd.report import health, token_expiry
+from attachd.report import pauses as report_pauses
 from attachd.report.health import Kind
-from attachd.text import clock, size, span
+from attachd.text import capital, clock, size, span
 
-#: Conditions that are told in the heading, or in lines of their own.
+#: Conditions that stand in the heading, or in lines of their own.
 _OWN_LINES = {Kind.INBOX, Kind.TOKEN, Kind.STRAYS, Kind.UNLISTED}
-#: How many issues are named for which files wait; ``--json`` has more.
+#: At most so many issues with waiting files are named; ``--json`` has more.
 _MOST_QUEUES = 5
-_THERE = {True: "", False: "  (is not there)", None: "  (its file system does not answer)"}
+_THERE = {True: "", False: "  (not there)", None: "  (its file system does not answer)"}
 
 
 # --- In words ---------------------------------------------------------------------------------------------------
 
 
 def lines(found: dict[str, Any], now: float) -> list[str]:
-    """The same for people, most pressing first."""
+    """Return the lines, the most pressing first."""
     text = heading(found, now)
     text += [condition_in_words(each) for each in others(found)]
     text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
     text += [f"no issue   {stray_in_words(stray)}" for stray in found["strays"]]
     if found["ignored"]:
-        what = "1 name is" if found["ignored"] == 1 else f"{found['ignored']} names are"
-        text.append(f"ignored    {what} left alone by a pattern; `attachd why FOLDER` says by which")
+        what = "1 name matches" if found["ignored"] == 1 else f"{found['ignored']:,} names match"
+        text.append(f"ignored    {what} an ignore pattern; `attachd why FOLDER` says which")
     text += [f"{row['word']:<10} {row['file']}: {row['reason'] or ''}{_next(row, now)}" for row in found["waiting_for"]]
     text += [_sending(row, now) for row in found["sending"]]
     text += [
@@ -37,13 +39,13 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
         for each in found["queue"][:_MOST_QUEUES]
     ]
     if (rest := len(found["queue"]) - _MOST_QUEUES) > 0:
-        text.append(f"queue      and {rest} issues more")
+        text.append(f"queue      and {rest:,} more {'issue' if rest == 1 else 'issues'}")
     text += [_last(row, now) for row in found["last"]]
     return text
 
 
 def others(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The conditions for which there is no other line."""
+    """Return the conditions that have no other line."""
     pauses = {(each["scope"], each["kind"]) for each in found["pauses"]}
     return [
         each
@@ -53,18 +55,18 @@ def others(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def condition_in_words(each: dict[str, Any]) -> str:
-    """A line for what has none of its own."""
-    remedy = f"; {each['remedy']}" if each["remedy"] else ""
+    """Return the line of a condition that has no other line."""
+    remedy = f". {capital(each['remedy'])}" if each["remedy"] else ""
     return f"{health.LABELS[each['kind']]:<10} {each['sentence']}{remedy}"
 
 
 def heading(found: dict[str, Any], now: float) -> list[str]:
-    """Which attachd, and how many files, in lines."""
+    """Return the lines that say which attachd this is, and how many files it has."""
     running = found["running"]
     daemon = (
         f"running (process {running['pid']} on {running['host']})"
         if running
-        else "not running; what was dropped meanwhile is not counted here"
+        else "not running; files dropped meanwhile are not counted"
     )
     text = [
         f"attachd    {daemon}",
@@ -79,7 +81,7 @@ def heading(found: dict[str, Any], now: float) -> list[str]:
         text.append(f"token      {token_expiry.words(expires, token_expiry.today(now))}")
     files = found["files"]
     text.append(
-        "files      " + ", ".join(f"{files[name]} {name}" for name in files if files[name] or name == "waiting")
+        "files      " + ", ".join(f"{files[name]:,} {name}" for name in files if files[name] or name == "waiting")
     )
     if found["oldest_waiting"]:
         text.append(f"oldest     waiting for {span(now - found['oldest_waiting'])}")
@@ -88,11 +90,11 @@ def heading(found: dict[str, Any], now: float) -> list[str]:
 
 def _sending(row: dict[str, Any], now: float) -> str:
     of = f"{size(row['sent'])} of " if row["sent"] is not None else ""
-    return f"sending    {row['file']} ({of}{size(row['bytes'])}, since {span(now - row['since'])})"
+    return f"sending    {row['file']} ({of}{size(row['bytes'])}, for {span(now - row['since'])})"
 
 
 def stray_in_words(stray: dict[str, Any]) -> str:
-    """A folder that is no issue's, and why."""
+    """Return a folder that is not an issue folder, its number of files, and why."""
     where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
     return f"{where} ({attachd_text.files(stray['files'])}): {stray['reason']}"
 
@@ -102,14 +104,8 @@ def _next(row: dict[str, Any], now: float) -> str:
 
 
 def until(pause: dict[str, Any], now: float) -> str:
-    """What ends a pause, and of which issue or project it is."""
-    about = f"{pause['subject']} " if pause["subject"] else ""
-    if pause["until"] is None:
-        return f"{about}until `attachd resume`"
-    if pause["ends_by"] == "probe" and pause["until"] <= now:
-        return f"{about}next try at once"
-    moment = clock(pause["until"], now)
-    return f"{about}until {moment}" if pause["ends_by"] == "time" else f"{about}next try {moment}"
+    """Return what ends a pause, after the issue or project that it is about."""
+    return report_pauses.next_step(pause["subject"], Cure(pause["ends_by"]), pause["until"], now)
 
 
 def _last(row: dict[str, Any], now: float) -> str:

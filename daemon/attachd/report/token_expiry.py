@@ -1,4 +1,4 @@
-"""The last day of the token: no API tells it, so the operator does (``jira.auth.token_expires``), and is reminded of it."""
+"""Reminders of the token's last day. No API reports it, so the operator configures it (``jira.auth.token_expires``)."""
 
 from __future__ import annotations
 
@@ -16,57 +16,56 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: So many days before it is told, each once.
+#: So many days before the end attachd logs a reminder, each once.
 MARKS_DAYS = (1, 7, 14, 30)
-_KEY = "token.told"
-REMEDY = "make a new one, put it where [jira.auth] says, and write its last day into jira.auth.token_expires"
+_KEY = "token.reminded"
+REMEDY = "create a new token, put it where [jira.auth] says, and set jira.auth.token_expires to its last day"
 
 
 def today(now: float) -> datetime.date:
-    """The date here at *now*, in seconds since the epoch."""
+    """Return the local date at *now*, in seconds since the epoch."""
     return datetime.datetime.fromtimestamp(now).astimezone().date()
 
 
 def words(expires: datetime.date, day: datetime.date) -> str:
-    """Say on *day* when the token ends."""
+    """Say on *day* when the token expires."""
     left = (expires - day).days
     if left < 0:
-        return f"the token has ended on {expires}, by jira.auth.token_expires"
+        return f"the token expired on {expires} (jira.auth.token_expires)"
     when = {0: "today", 1: "tomorrow"}.get(left, f"in {left} days")
-    return f"the token ends {when} ({expires})"
+    return f"the token expires {when} ({expires})"
 
 
 def nears(expires: datetime.date, day: datetime.date) -> bool:
-    """Whether it is time to care."""
+    """Return True if it is time for a reminder."""
     return (expires - day).days <= max(MARKS_DAYS)
 
 
-def due(expires: datetime.date, day: datetime.date, told: str | None) -> str | None:
-    """What to remember as told if something has to be told on *day*, None if not; *told* is what was remembered last.
+def due(expires: datetime.date, day: datetime.date, before: str | None) -> str | None:
+    """Return a mark to record if a reminder is due on *day*, or None; *before* is the last mark that was recorded.
 
-    Each of ``MARKS_DAYS`` before the end once, the smallest that has been reached; from the last day on, once a day.
-    With another last day it begins anew.
+    There is one reminder at each of ``MARKS_DAYS``, and one a day from the last day on. Another last day starts over.
     """
     if not nears(expires, day):
         return None
     left = (expires - day).days
     mark = str(day) if left <= 0 else str(min(mark for mark in MARKS_DAYS if left <= mark))
     fresh = f"{expires} {mark}"
-    return fresh if fresh != told else None
+    return fresh if fresh != before else None
 
 
 def remind(runtime: Runtime) -> None:
-    """Tell in the log what is due, once, also across restarts.
+    """Log a reminder that is due, once, also across restarts.
 
-    It is written down first: a full disk must not make it be told every few seconds. Should the process die right after
-    that, this one reminder is missing from the log; ``status`` and ``check`` say it all the same.
+    It is recorded first, so that a full disk does not repeat it every few seconds. If the process dies right after that,
+    the log lacks this reminder; ``status`` and ``check`` show it all the same.
     """
     expires = runtime.config.jira.auth.token_expires
     if expires is None:
         return
     day = today(runtime.clock.wall())
-    told = runtime.journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
-    fresh = due(expires, day, told)
+    before = runtime.journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
+    fresh = due(expires, day, before)
     if fresh is None:
         return
     try:

@@ -1,6 +1,6 @@
-"""What holds a file, since when, and what comes next: one sentence for people who do not know the program. Pure.
+"""Say what holds a file, since when, and what comes next, to people who do not know the program. Pure.
 
-What waits in the journal is explained in ``holding``; here is everything else that can be found at a path.
+Files that wait in the journal are explained in ``why_waiting``; here is everything else that can lie at a path.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from attachd.intake import gates
 from attachd.journal.rows import Row
 from attachd.model import State, Word, printable, word
 from attachd.report import why_waiting
-from attachd.report.why_waiting import Answer, Circumstances, Waiting
+from attachd.report.circumstances import Circumstances, Waiting
+from attachd.report.why_waiting import Answer, to_come
 
 # --- What can be found at a path --------------------------------------------------------------------------------
 
 
 class Rule(Enum):
-    """Whose rule it is that leaves a name alone."""
+    """Which rule ignores a name."""
 
     OWN = "own"  #: attachd's own files
     KEPT = "kept"  #: the names of its temporary files
@@ -40,21 +41,21 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing lies there, and the journal knows nothing of it; *there*: something does, that attachd did not put there."""
+    """The journal does not know the path; *there*: something lies at it all the same."""
 
     there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """It cannot be looked at; *reason* is the system's."""
+    """The path cannot be opened; *reason* is the system's."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A *pattern* leaves the name alone, or (*above*) that of a folder on the way to it; *file* is where it stands."""
+    """A *pattern* ignores the name, or (*above*) the name of a folder on the way to it; *file* holds the pattern."""
 
     pattern: str
     rule: Rule
@@ -64,7 +65,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """Nothing of its folder is taken, because an ignore file on the way to it cannot be used: *reason*."""
+    """An ignore file on the way to it cannot be used (*reason*), so nothing in that folder is taken."""
 
     folder: bytes
     reason: str
@@ -80,7 +81,7 @@ class Unlisted:
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """It is no regular file but *kind*, or (*above*) a folder on the way to it is."""
+    """It is not a regular file but *kind*, or (*above*) a folder on the way to it is."""
 
     kind: str
     above: bytes = b""
@@ -88,9 +89,9 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class NoIssue:
-    """Its folder is no issue's: *reason*; "" for what lies loose in the inbox. *folder*: the path is that folder.
+    """It is not in an issue folder: *reason*; "" for a file directly in the inbox. *folder*: the path is that folder.
 
-    *since* the scans have found files in it that are not attached; None where none has yet.
+    *since* is when a scan first found files in it; None before the first such scan.
     """
 
     reason: str
@@ -100,7 +101,7 @@ class NoIssue:
 
 @dataclass(frozen=True, slots=True)
 class TooDeep:
-    """It lies in a folder of an issue's folder, and those are left alone; *most*: because it is nested that deeply."""
+    """It lies in a subfolder that is ignored; *most*: because it is nested deeper than that."""
 
     most: int = 0
 
@@ -123,12 +124,12 @@ class Empty:
 
 @dataclass(frozen=True, slots=True)
 class Dragged:
-    """A note of ours that was moved into the inbox along with its file."""
+    """A note of attachd that was moved into the inbox along with its file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComingBack:
-    """``retry`` began, at *since*, to take it from *source* below failed to *target* below the inbox, and has not ended that."""
+    """``retry`` began at *since* to move it from *source* in failed to *target* in the inbox, and has not finished."""
 
     source: bytes
     target: bytes
@@ -137,7 +138,7 @@ class ComingBack:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A file with a verdict. *there*: it still lies where it was filed; *note*: the path is that of its note."""
+    """A file with a verdict. *there*: it still lies where it was filed; *note*: the path is the path of its note."""
 
     row: Row
     there: bool
@@ -174,14 +175,12 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
         case Finished():
             return _finished(name, found, world)
         case Unseen():
-            return _unseen(name, found, world)
+            return Answer(_unseen(name, found, world), Word.WAITING)
         case Undecided(folder, reason):
-            sentence = (
-                f"{name} cannot be taken: {printable(folder)}/{reason}; nothing of that folder is before it is mended."
-            )
+            sentence = f"{name} is blocked: {printable(folder)}/{reason}. Fix that file; nothing in its folder is taken before."
             return Answer(sentence, Word.BLOCKED)
         case Unlisted(folder, reason):
-            return Answer(f"{name} cannot be taken: {folder} was not looked into, because {reason}.", Word.BLOCKED)
+            return Answer(f"{name} is blocked: attachd cannot list {folder}: {reason}.", Word.BLOCKED)
         case NoIssue():
             return Answer(_no_issue(name, found, world), Word.WAITING, since=found.since)
         case ComingBack():
@@ -196,34 +195,36 @@ def explain(name: str, found: Situation, world: Circumstances) -> Answer:
 
 def _unknown(name: str, found: Elsewhere | Unknown, world: Circumstances) -> str:
     if isinstance(found, Elsewhere):
-        folders = f"{world.inbox}, {world.done} and {world.failed}"
-        return f"{name} lies in none of the folders that attachd works with, which are {folders}."
+        return f"{name} is not in {world.inbox}, {world.done} or {world.failed}. attachd knows no other folders."
     if found.there:
         return (
-            f"attachd knows nothing of {name}: it was put there by somebody else, or by attachd before its journal was lost "
-            "or restored from a copy."
+            f"attachd does not know {name}. Someone else put it there, or attachd did before its journal was lost or "
+            "restored from a copy."
         )
-    return f"Nothing lies at {name}, and attachd has never had anything of this name."
+    return f"There is no {name}, and attachd has never seen a file of that name."
 
 
 def _coming_back(name: str, found: ComingBack, world: Circumstances) -> str:
     source = f"{world.failed}/{printable(found.source)}"
-    return (
-        f"{name} waits, because `attachd retry` began at {text.clock(found.since, world.now)} to take {source} back to "
-        f"{world.inbox}/{printable(found.target)}, and has not ended that. attachd ends it with its next look at the "
-        f"inbox{why_waiting.not_running(world)}. If this stays, `attachd retry {source}` says what is in the way."
+    target = f"{world.inbox}/{printable(found.target)}"
+    return to_come(
+        world,
+        f"{name} is waiting: `attachd retry` began to move {source} back to {target} at "
+        f"{text.clock(found.since, world.now)}, and has not finished",
+        "attachd finishes that at its next scan of the inbox",
+        f"If this stays, run `attachd retry {source}`: it says what is in the way",
     )
 
 
 def _no_issue(name: str, found: NoIssue, world: Circumstances) -> str:
-    since = f" (such files lie there since {text.clock(found.since, world.now)})" if found.since is not None else ""
+    since = f" Files have been there since {text.clock(found.since, world.now)}." if found.since is not None else ""
     if not found.reason:
         return (
-            f"{name} is not attached, because it lies in no issue's folder; move it into a folder of the inbox that is "
-            f"named like its issue, such as TEST-123{since}."
+            f"{name} is not attached, because it is not in an issue folder. Move it into a folder that is named like its "
+            f"issue, such as TEST-123.{since}"
         )
     said = f"Nothing in {name} is attached" if found.folder else f"{name} is not attached"
-    return f"{said}: {found.reason}{since}."
+    return f"{said}: {found.reason}.{since}"
 
 
 def _left_alone(
@@ -231,24 +232,25 @@ def _left_alone(
 ) -> str:
     match found:
         case Unreachable(reason):
-            return f"{name} cannot be looked at by attachd ({reason}); give its user or group the right to."
+            return f"attachd cannot read {name} ({reason}). Give its user or group permission."
         case Ignored():
             return _ignored(name, found, world)
         case Special(kind, above):
             what = f"its folder {printable(above)} is" if above else "it is"
-            return f"{name} is left alone, because {what} {kind}, and attachd takes nothing but real files and folders."
+            return f"{name} is ignored, because {what} {kind}. attachd takes only regular files and folders."
         case TooDeep(most):
-            why = f"deeper than {most} folders" if most else "in a folder of an issue's folder"
+            why = f"deeper than {most} folders" if most else "in a subfolder of the issue folder"
             setting = "" if most else ' (folders.nested = "ignore")'
-            return f"{name} is left alone, because it lies {why}{setting}; move it directly into the issue's folder."
+            return f"{name} is ignored, because it is {why}{setting}. Move it directly into the issue folder."
         case Empty(key):
-            what = f"; what is dropped there is attached to {key}" if key else ""
-            return f"{name} holds no files{what}."
+            what = f" Files in it are attached to {key}." if key else ""
+            return f"{name} holds no files.{what}"
         case Dragged():
-            return (
-                f"{name} reads as a note of attachd's own about a file that had failed. If it came back with that file, it is "
-                f"removed with the next look at the folder{why_waiting.not_running(world)}. If it stays, attachd cannot tell: "
-                "delete it, or give it another name to have it attached."
+            return to_come(
+                world,
+                f"{name} looks like attachd's note about a failed file",
+                "If the file came back with it, the next scan removes the note",
+                "If it stays, attachd cannot tell: delete it, or rename it to attach it",
             )
         case _:
             assert_never(found)
@@ -256,65 +258,63 @@ def _left_alone(
 
 def _ignored(name: str, found: Ignored, world: Circumstances) -> str:
     pattern = printable(os.fsencode(found.pattern))
-    whose = f"the name of its folder {printable(found.above)}" if found.above else "its name"
+    whose = f"its folder {printable(found.above)}" if found.above else "its name"
+    ignored = f"{name} is ignored: {whose}"
     match found.rule:
         case Rule.OWN:
-            return f"{name} belongs to attachd itself, and is never attached."
+            return f"{name} belongs to attachd itself and is never attached."
         case Rule.KEPT:
-            return (
-                f"{name} is left alone, because names that begin with .attachd- are kept for attachd's own temporary files; "
-                "rename it to have it attached."
-            )
+            return f"{ignored} begins with .attachd-, like attachd's own temporary files. Rename it to attach it."
         case Rule.HIDDEN:
-            return (
-                f"{name} is left alone, because {whose} begins with a dot, as those of hidden and unfinished files do; "
-                "rename it to have it attached."
-            )
+            return f"{ignored} begins with a dot, like hidden and unfinished files. Rename it to attach it."
         case Rule.BUILT_IN:
             return (
-                f"{name} is left alone, because {whose} is of the form {pattern}, as those of unfinished transfers and "
-                "of litter are; rename it, once it is complete, to have it attached."
+                f"{ignored} matches {pattern}, like unfinished transfers and system files. Once it is complete, rename it to "
+                "attach it."
             )
         case Rule.USERS:
-            return f"{name} is left alone, because {whose} fits the pattern {pattern} of ignore in {world.config}."
+            return f"{ignored} matches {pattern}, one of the ignore patterns in {world.config}."
         case Rule.LISTED:
-            return f"{name} is left alone, because {whose} fits the pattern {pattern} of {printable(found.file)}."
+            return f"{ignored} matches {pattern} in {printable(found.file)}."
         case Rule.MARKER:
             return (
-                f"{name} is not attached itself: as its name is of the form {pattern}, it releases the file beside it whose name "
-                "it carries, and is removed when that is attached or refused."
+                f"{name} is a ready marker ({pattern}). It releases the file beside it and is not attached itself. attachd "
+                "removes it with that file."
             )
         case _:
             assert_never(found.rule)
 
 
-def _unseen(name: str, found: Unseen, world: Circumstances) -> Answer:
+def _unseen(name: str, found: Unseen, world: Circumstances) -> str:
     if world.absent:
-        return Answer(f"{name} waits, because {world.absent}{why_waiting.not_running(world)}.", Word.WAITING)
+        return to_come(world, f"{name} is waiting because {world.absent}")
     if world.stopped:
-        sentence = f"{name} waits, because {world.stopped[0]}; it goes on by itself when that is put right"
-        return Answer(f"{sentence}{why_waiting.not_running(world)}.", Word.WAITING)
+        return to_come(
+            world, f"{name} is waiting because {world.stopped[0]}", "It goes on by itself when that is fixed"
+        )
+    seen = f"attachd has not seen {name} yet"
     if not world.running:
-        return Answer(f"{name} has not been noticed yet{why_waiting.not_running(world)}.", Word.WAITING)
-    when = f"when it is closed and nobody has changed it for {why_waiting.quiet(found.size, found.rules)}"
+        return to_come(world, seen)
+    when = f"once it is closed and has not changed for {why_waiting.quiet(found.size, found.rules)}"
     if found.rules.ready_suffix:
-        when = f"when a file of its name and {found.rules.ready_suffix} lies beside it"
-    sentence = (
-        f"{name} has not been noticed yet; attachd finds it within {text.span(world.rescan)}, and sends it to "
-        f"{found.key} {when}."
+        when = f"once its marker (its name and {found.rules.ready_suffix}) lies beside it"
+    return to_come(
+        world,
+        seen,
+        f"It will find the file within {text.span(world.rescan)}",
+        f"It sends the file to {found.key} {when}",
     )
-    return Answer(sentence, Word.WAITING)
 
 
 def _finished(name: str, found: Finished, world: Circumstances) -> Answer:
     row = found.row
     if found.note:
-        name = f"{name} says why {printable(row.target or row.path)} failed; that file"
+        name = f"{name} says why {printable(row.target or row.path)} failed. That file"
     match row.state:
         case State.DONE:
             sentence = _done(name, found, world)
             if row.remark:
-                sentence = f"{sentence.removesuffix('.')}; {row.remark}."
+                sentence = f"{sentence} {text.capital(row.remark)}."
         case State.FAILED:
             sentence = _failed(name, found, world)
         case _:
@@ -330,27 +330,25 @@ def _done(name: str, found: Finished, world: Circumstances) -> str:
     if row.ground is not None and row.reason:
         said = f"{said} ({why_waiting.clause(row.reason)})"
     if row.target is None:
-        return f"{said}; {why_waiting.clause(row.reason)}."
+        return f"{said}. {text.capital(why_waiting.clause(row.reason))}."
     place = f"{world.done}/{printable(row.target)}"
     if name == place and found.there:
         return f"{said}."
-    return f"{said}, and lies in {place}." if found.there else f"{said}; it has been taken out of {world.done} since."
+    return f"{said}. It is now in {place}." if found.there else f"{said}. It is no longer in {world.done}."
 
 
 def _failed(name: str, found: Finished, world: Circumstances) -> str:
     row = found.row
     when = text.clock(row.verdict_at or row.since, world.now)
-    said = f"{name} was refused for {why_waiting.issue(row)} at {when}: {why_waiting.clause(row.reason)}"
+    said = f"{name} was refused for {why_waiting.issue(row)} at {when}: {why_waiting.clause(row.reason)}."
     if row.target is None:
-        return f"{said}."
+        return said
     if not found.there:
-        return f"{said}; it has been taken out of {world.failed} since."
-    doubt = (
-        "look at the issue first, because it may be attached all the same"
-        if row.may_be_attached
-        else "put that right first"
-    )
+        return f"{said} It is no longer in {world.failed}."
+    first = "fix that first"
+    if row.may_be_attached:
+        first = "look at the issue first, because the file may be attached"
     return (
-        f"{said}; to try again, {doubt}, then move {world.failed}/{printable(row.target)} back into "
-        f"{world.inbox}/{row.folder_key}, or have `attachd retry` do it."
+        f"{said} To try again, {first}. Then move {world.failed}/{printable(row.target)} back into "
+        f"{world.inbox}/{row.folder_key}, or run `attachd retry`."
     )

@@ -1,4 +1,4 @@
-"""From a path that a person names to what ``explaining`` can explain: looks at the folders and the journal, changes nothing."""
+"""Find out what lies at a path that a person names, from the folders and the journal. Changes nothing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from attachd.journal import counts, lookup, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import FINISHED, State, printable
-from attachd.report import health, why_waiting
+from attachd.report import circumstances as report_circumstances
+from attachd.report import health
 from attachd.report import why as report_why
+from attachd.report.circumstances import Circumstances, Waiting
 from attachd.report.why import Rule, Situation
-from attachd.report.why_waiting import Circumstances, Waiting
 from attachd.share import inbox_marker, locks, notes, paths
 
 Found = tuple[bytes, Situation]
@@ -39,11 +40,11 @@ _NO_BYTES = b""
 
 
 def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -> Circumstances:
-    """What holds for all files at this moment."""
+    """Return the circumstances of all files at this moment, as another process finds them."""
     sight = paths.sight(config, state, terms.known(journal))
     epoch, holder = int(str(lookup.fact(journal, "epoch") or 0)), locks.holder(state / "lock")
     found = health.of_journal(config, state, journal, clock.wall(), absent="", pid=holder.pid if holder else 0)
-    return why_waiting.circumstances(
+    return report_circumstances.gather(
         config,
         clock,
         sight,
@@ -55,26 +56,25 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
 
 
 def path_of(config: Config, journal: Journal, given: str) -> bytes:
-    """The path that is *given*; or where the file of that id lies, or lay last, unless a file of that name lies here.
+    """Return the path that is *given*, or the last path of the file with that id.
 
-    Raises ``errors.Mistake`` (1) where no file has the id.
+    A file here of that name comes first. Raises ``errors.Mistake`` (1) if no file has the id.
     """
     if not re.fullmatch(r"[Ff][1-9][0-9]{0,17}", given, re.ASCII) or os.path.lexists(given):
         return os.fsencode(given)
     row = lookup.by_id(journal, int(given[1:]))
     if row is None:
-        what = f"no file has the id {given.upper()}, or its history was forgotten."
-        raise Mistake(Problem("", what, "`attachd history` lists all."), exit_code=1)
+        what = f"no file has the id {given.upper()}, or its history was deleted."
+        raise Mistake(Problem("", what, "`attachd history` lists all files."), exit_code=1)
     roots = paths.roots(config)
     below = (row.root, row.target) if row.root is not None and row.target is not None else ("inbox", row.path)
     return os.path.join(bytes(roots[below[0]]), below[1])
 
 
 class Locator:
-    """Finds out what there is to say about paths."""
+    """Finds out what lies at paths."""
 
     def __init__(self, config: Config, journal: Journal) -> None:
-        """Look with the eyes of this configuration."""
         self._config, self._journal = config, journal
         self._roots = paths.roots(config)
         self._router = router.of(config)
@@ -83,7 +83,7 @@ class Locator:
         self._hiding = ignore.Hiding(config, self._rulebook, self._router)
 
     def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
-        """Yield what lies at a path; of a folder, everything in it, or what is wrong with the folder itself."""
+        """Yield what lies at a path; for a folder, everything in it, or what is wrong with the folder itself."""
         placed = self._place(given, cwd)
         if placed is None:
             yield given, report_why.Elsewhere()
@@ -100,7 +100,7 @@ class Locator:
     # --- Where it is --------------------------------------------------------------------------------------------
 
     def _place(self, given: bytes, cwd: bytes) -> tuple[str, bytes] | None:
-        """Which of the three folders a path is in, and the path below it; from where one stands, or from the folder."""
+        """Return the folder (inbox, done or failed) that a path is in, and the path below it."""
         path = paths.below(given)
         return paths.place(given, cwd, self._roots) or (self._below_a_root(path) if path is not None else None)
 
@@ -115,7 +115,7 @@ class Locator:
         return os.path.join(bytes(self._roots[root]), path)
 
     def _status(self, root: str, path: bytes) -> os.stat_result | OSError | Situation | None:
-        """What the name itself is; an error where that cannot be known; ``Special`` for what leads through no real folder."""
+        """Return the status of the name itself, or why it has none; ``Special`` if the way leads through a link."""
         here = bytes(self._roots[root])
         parts = folders.split(path)
         try:
@@ -153,7 +153,7 @@ class Locator:
         return self._waiting(row) if row else self._unseen(path, status.st_size)
 
     def _coming_back(self, root: str, path: bytes) -> report_why.ComingBack | None:
-        """What ``retry`` has begun to take back, at either end: intake passes over it until its original is gone."""
+        """Return the unfinished ``retry`` of this path: intake skips the copy until the original is gone."""
         with self._journal.transaction_for_reading() as connection:
             begun = retries.unfinished(connection)
         found = (i for i in begun if path == (i.target if root == "inbox" else i.source))
@@ -167,7 +167,7 @@ class Locator:
         )
 
     def _last(self, path: bytes) -> Situation:
-        """Nothing lies there: what lay there last."""
+        """Return what lay last at a path where nothing lies now."""
         row = lookup.last_at_path(self._journal, path)
         if row is None:
             return report_why.Unknown()
@@ -178,15 +178,15 @@ class Locator:
         return report_why.Finished(row, there, note)
 
     def _waiting(self, row: Row, *, gone: bool = False) -> Waiting:
-        return why_waiting.waiting(self._journal, self._rulebook, row, gone=gone)
+        return report_circumstances.waiting(self._journal, self._rulebook, row, gone=gone)
 
     def _stray_since(self, folder: bytes) -> float | None:
-        """Since when files lie in a folder that is no issue's, as far as the scans have seen."""
+        """Return when a scan first found files in a folder that is not an issue folder."""
         since = self._journal.value("SELECT min(since) FROM stray WHERE folder = ?", (folder,))
         return None if since is None else float(since)
 
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
-        """Why intake leaves this path alone; None if it takes it."""
+        """Return why intake ignores this path; None if it takes it."""
         if kind := _kind(status):
             return report_why.Special(kind)
         if ignored := self._ignored(path, folder=False):
@@ -217,7 +217,7 @@ class Locator:
         return report_why.Unseen(routed.key, size, self._rulebook.of(top, routed.key))
 
     def _unlisted(self, path: bytes) -> report_why.Unlisted | None:
-        """The trouble that the last scan had with a folder on the way to a path."""
+        """Return the trouble that the last scan had with a folder on the way to a path."""
         troubles = counts.troubles(self._journal)
         ways = itertools.accumulate(path.split(b"/")[:-1], lambda one, other: one + b"/" + other) if troubles else ()
         return next((report_why.Unlisted(way, troubles[way]) for way in map(printable, ways) if way in troubles), None)
@@ -235,7 +235,7 @@ class Locator:
         return False
 
     def _ignored(self, path: bytes, *, folder: bool) -> report_why.Ignored | None:
-        """The first name on the way to a path that a pattern leaves alone."""
+        """Return the first name on the way to a path that a pattern ignores."""
         parts = path.split(b"/")
         self._visit(path)
         for number in range(1, len(parts) + 1):
@@ -252,7 +252,7 @@ class Locator:
         return None
 
     def _visit(self, path: bytes) -> None:
-        """Heed the ignore files on the way to a path; those of one folder's files are read once."""
+        """Read the ignore files on the way to a path, once for all files of a folder."""
         above = path.rpartition(b"/")[0]
         routed = self._router.route(path.partition(b"/")[0])
         if above and above != self._visited and isinstance(routed, router.Routed):
@@ -295,7 +295,7 @@ class Locator:
         return routed.key if isinstance(routed, router.Routed) else ""
 
     def _folders_trouble(self, path: bytes) -> Situation | None:
-        """What is wrong with a folder below the inbox, whatever lies in it."""
+        """Return what is wrong with a folder in the inbox, whatever lies in it."""
         ignored = self._ignored(path, folder=True)
         if ignored is not None:
             return ignored
@@ -307,7 +307,7 @@ class Locator:
         return report_why.TooDeep(files.DEPTH) if path.count(b"/") > files.DEPTH else None
 
     def _inside(self, root: str, path: bytes) -> Iterator[Found]:
-        """Everything in a folder in the order of the names, with one line for a folder that is in trouble itself."""
+        """Yield everything in a folder by name, and only the folder itself if something is wrong with it."""
         try:
             entries = sorted(os.scandir(self._named(root, path)), key=lambda entry: entry.name)
         except OSError as error:
@@ -332,7 +332,7 @@ class Locator:
 
 
 def _kind(status: os.stat_result) -> str:
-    """What it is in words, "" for a file or a folder."""
+    """Return what it is in words; "" for a file or a folder."""
     return next((kind for is_kind, kind in _KINDS if is_kind(status.st_mode)), "")
 
 

@@ -1,4 +1,4 @@
-"""As whom the service signs in: credentials from the configuration, and whether their sources have changed."""
+"""The service's credentials from the configuration, and whether their sources have changed."""
 
 from __future__ import annotations
 
@@ -17,28 +17,26 @@ from attachd.jira.oauth import Application, Kept, Keys
 from attachd.jira.reply import Exchange
 from attachd.logs import setup
 
-# The refresh token that the token endpoint gave last, in the state folder: readable by the service alone, never lost
-# by us.
-# It is no part of the journal, which people copy and send around.
+# The last refresh token lies in the state folder, and only the service can read it. It is not in the journal, because people
+# copy and send journals.
 
 FILE_NAME = "oauth.json"
 LOCK_NAME = "oauth.lock"
-#: Bytes that are reserved before the endpoint is asked; tokens have one or two thousand.
+#: Bytes to reserve before a request to the endpoint; tokens have one or two thousand.
 ROOM = 32_768
 
 
 class TokenFile:
-    """Implements ``oauth.Safe`` with a file, a lock beside it, and the next file where ``write`` will put it."""
+    """Implements ``oauth.Safe`` with a file, a lock beside it, and the next file under its temporary name."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep it in *folder*, the state folder."""
         self.path = folder / FILE_NAME
         self._folder = folder
         self._next = folder / f"{FILE_NAME}.next"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Wait for other processes (``attachd check`` beside the service); the kernel lets go where we die (flock(2))."""
+        """Wait for other processes, such as ``attachd check``; the kernel releases the lock of a dead one (flock(2))."""
         descriptor = os.open(self._folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -47,7 +45,7 @@ class TokenFile:
             os.close(descriptor)
 
     def read(self) -> Kept | None:
-        """None also for a file that is none of ours: the configured token is tried then."""
+        """Return the kept token, or None if the file is missing or invalid: then the configured token is tried."""
         try:
             content = json.loads(self.path.read_text("utf-8"))
             return Kept(str(content["refresh_token"]), str(content["descends_from"]))
@@ -57,7 +55,7 @@ class TokenFile:
             return None
 
     def make_room(self) -> None:
-        """Reserve the blocks of the next file: a full disk is noticed while the old token is still good."""
+        """Reserve the blocks of the next file, so that a full disk shows while the old token is still good."""
         descriptor = self._open_next()
         try:
             os.posix_fallocate(descriptor, 0, ROOM)
@@ -81,7 +79,7 @@ class TokenFile:
             os.close(folder)
 
     def _open_next(self) -> int:
-        # Not truncated: what was reserved is to be written over.
+        # Not truncated: the reserved blocks are overwritten.
         descriptor = os.open(self._next, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         os.fchmod(descriptor, 0o600)
         return descriptor
@@ -90,9 +88,9 @@ class TokenFile:
 def credentials(
     config: Config, environ: Mapping[str, str], state: Path, clock: Clock, connect: Callable[[str], client.Client]
 ) -> oauth.Identity:
-    """The credentials that the configuration names; secrets are read when they are first needed.
+    """Return the credentials of the configuration; secrets are read when they are first needed.
 
-    *connect* makes a client without credentials for an address: the token endpoint's.
+    *connect* makes a client without credentials for the token endpoint.
     """
     settings, base = config.jira.auth, config.file.parent
 
@@ -122,10 +120,9 @@ def credentials(
 
 
 class Watched:
-    """Tells whether one of the files that secrets come from has changed since it was asked last."""
+    """Tells whether a file with a secret has changed since the last call."""
 
     def __init__(self, paths: list[Path]) -> None:
-        """Begin with what is there now."""
         self._paths = paths
         self._seen = self._look()
 
@@ -133,7 +130,7 @@ class Watched:
         return [_state(path) for path in self._paths]
 
     def __call__(self) -> bool:
-        """Look."""
+        """Return True if a file has changed."""
         now = self._look()
         changed, self._seen = now != self._seen, now
         return changed
@@ -147,7 +144,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def watch(config: Config) -> Watched:
-    """Watch the files of the secrets; the configuration itself where there is none."""
+    """Watch the files with secrets, or the configuration file if there are none."""
     sources = [config.jira.auth.token, config.jira.auth.client_secret]
     files = [source.file for source in sources if source is not None and source.file is not None]
     return Watched([config.file.parent / file for file in files or [config.file]])

@@ -1,7 +1,7 @@
-"""The threads of the service: one that scans, some that deliver, and the main one that waits for the end.
+"""The threads of the service: one that scans, several that deliver, and the main thread that waits for the end.
 
-A loop is three lines around a step. A step that raises what is nobody's expected trouble ends the process: the service
-manager starts it again, into the same journal.
+A loop is three lines around a step. If a step raises an unexpected error, the process ends, and the service manager starts
+it again with the same journal.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from attachd.jira import connection
 from attachd.journal import lookup
 from attachd.model import Cure, Scope
 from attachd.report import metrics
-from attachd.report.share_writer import Posting
+from attachd.report.share_writer import ShareWriter
 from attachd.service import worker
 from attachd.service.intake_loop import Intaking
 from attachd.service.start import Held
 
 log = structlog.get_logger()
 
-#: How long a new configuration waits for intake: a step of it takes part of a second.
+#: How long a new configuration waits for intake, whose step takes less than a second.
 _TAKEN_UP_SECONDS = 10.0
 
 
 class Engine:
-    """The running service. ``crashed`` holds what ended a thread, to be raised where the process ends."""
+    """The running service. ``crashed`` holds the error that ended a thread, to be raised when the process ends."""
 
     def __init__(self, held: Held, on_crash: Callable[[], None] = lambda: None) -> None:
-        """Prepare the threads; ``start`` begins. *on_crash* is called by the thread that crashed."""
+        """Prepare the threads; ``start`` starts them. The thread that crashed calls *on_crash*."""
         self._on_crash = on_crash
         self.runtime = held.runtime
         self.held = held
@@ -50,21 +50,21 @@ class Engine:
         self._by_hand = _by_hand(self.runtime)
 
     def start(self) -> None:
-        """Adopt what an earlier process left, then begin to scan and to deliver."""
+        """Adopt what an earlier process left, then start to scan and deliver."""
         orphans.adopt_all(self.runtime)
         context = connection.tls_context(self.runtime.config)
         self._spawn("intake", self._intake_loop)
-        # One more than may send: it files what has its verdict, while the others wait for Jira.
+        # One worker more than may send: it files what has its verdict while the others wait for Jira.
         for number in range(self.runtime.config.upload.parallel + 1):
             self._spawn(f"worker-{number + 1}", lambda: self._work_loop(context))
         self._hooks.start()
-        posting, others = Posting(self.runtime), tuple(self._threads)
-        self._spawn("notices", lambda: posting.loop(self.intake.scanned, others))
+        share, others = ShareWriter(self.runtime), tuple(self._threads)
+        self._spawn("status-files", lambda: share.loop(self.intake.scanned, others))
         if self.runtime.config.metrics.textfile:
             self._spawn("metrics", lambda: metrics.loop(self.runtime, lambda: self.intake.scanned_at))
 
     def stop(self, seconds: float) -> bool:
-        """End: uploads that end within *seconds* do; others are cut before their last boundary. True if all ended."""
+        """Stop. Uploads may end within *seconds*; others are cut before their last boundary. True if all threads ended."""
         self.runtime.stopping.set()
         self.intake.bell.ring(None)
         self.runtime.bell.ring_all()
@@ -78,25 +78,25 @@ class Engine:
         return ended
 
     def heed_others(self) -> None:
-        """Wake a worker if another process has written to the journal: something was paused or resumed by hand."""
+        """Wake a worker if another process has written to the journal, as `pause` and `resume` do."""
         if self.runtime.journal.changed_by_others():
             self.runtime.bell.ring()
             self.note_by_hand()
 
-    def note_by_hand(self, *, tell: bool = True) -> None:
-        """Say in the log what was paused or resumed by hand since this was called last: the verbs have no log of their own."""
+    def note_by_hand(self, *, log_it: bool = True) -> None:
+        """Log what was paused or resumed by hand since the last call, because the verbs have no log of their own."""
         before, self._by_hand = self._by_hand, _by_hand(self.runtime)
-        for subject in (self._by_hand.keys() - before.keys()) if tell else ():
+        for subject in (self._by_hand.keys() - before.keys()) if log_it else ():
             log.info("operator.paused", issue=subject, until=self._by_hand[subject])
-        for subject in (before.keys() - self._by_hand.keys()) if tell else ():
-            # One whose time is over has ended by itself.
+        for subject in (before.keys() - self._by_hand.keys()) if log_it else ():
+            # A pause whose time is over has ended by itself.
             if (before[subject] or math.inf) > self.runtime.clock.wall():
                 log.info("operator.resumed", issue=subject)
 
     def reconfigure(self, config: Config) -> None:
-        """Go on with another configuration; of what is fixed at the start it has to say the same.
+        """Go on with another configuration, which has the same values for everything that is fixed at the start.
 
-        Returns when intake has taken it up, unless it hangs in a file system that does not answer: then it does so later.
+        Returns when intake has taken it up. If intake hangs in a file system that does not answer, it does so later.
         """
         self.runtime.reconfigure(config)
         self.intake.reconfigure()
@@ -104,7 +104,7 @@ class Engine:
         self.runtime.bell.ring_all()
 
     def thread_crashed(self) -> None:
-        """A thread that is not ours has died (watchdog's): the service manager starts the service anew."""
+        """End the process, because a thread of a library (watchdog) has died; the service manager restarts it."""
         self._crash(RuntimeError("a thread of a library has crashed; the log says where"))
 
     def _crash(self, error: BaseException) -> None:
@@ -153,6 +153,6 @@ class Engine:
 
 
 def _by_hand(runtime: Runtime) -> dict[str, float | None]:
-    """What is paused by hand ("": everything), and until when; None: until it is resumed."""
+    """Return what is paused by hand ("": everything), and until when; None: until it is resumed."""
     by_hand = [each for each in lookup.every_pause(runtime.journal) if each.scope is Scope.OPERATOR]
     return {each.subject: None if each.cure is Cure.HAND else each.until for each in by_hand}

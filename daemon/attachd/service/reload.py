@@ -1,4 +1,4 @@
-"""The configuration read anew while the service runs: taken up, apart from what is fixed at the start, or refused as a whole."""
+"""Reload the configuration while the service runs: all of it, except what is fixed at the start, or nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attachd.service.engine import Engine
 
 log = structlog.get_logger()
 
-#: Keys that a running service cannot take up: what its locks, its journal, its connections and its threads were made from.
+#: Keys that a running service cannot change: its locks, journal, connections and threads were made from them.
 FIXED = (
     *("folders.inbox", "folders.done", "folders.failed", "folders.state"),
     *("jira.url", "jira.deployment", "jira.ca_file", "jira.client_cert_file", "jira.client_key_file", "jira.proxy"),
@@ -36,7 +36,7 @@ _KEY, _BY = "reload", "reload.by"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it. ``problems``: why nothing was taken up; else the keys that were, and those that need a restart."""
+    """The result of a reload. ``problems``: why nothing changed. Otherwise the changed keys, and those that need a restart."""
 
     number: int
     problems: tuple[str, ...] = ()
@@ -45,9 +45,9 @@ class Outcome:
 
 
 def reload(engine: Engine) -> None:
-    """Read the configuration that the service was started with, and go on with it; with the old one where it is wrong.
+    """Read the configuration file again, and keep the old configuration if the new one is wrong.
 
-    What came of it is told in the log, and written down for the verb ``reload``, which may be waiting for it.
+    The result goes into the log, and into the journal for the verb ``reload``, which may be waiting for it.
     """
     runtime, number = engine.runtime, last(engine.runtime.journal).number + 1
     try:
@@ -58,7 +58,7 @@ def reload(engine: Engine) -> None:
             "config.refused",
             file=str(runtime.config.file),
             problems=list(problems),
-            remedy="the old one stays in force",
+            remedy="correct the file; the old configuration stays in force",
         )
         _write(runtime.journal, Outcome(number, problems=problems))
         return
@@ -68,9 +68,7 @@ def reload(engine: Engine) -> None:
     for key in changed:
         log.info("config.changed", key=key, was=changes[key][0], now=changes[key][1])
     if restart:
-        log.warning(
-            "config.needs_restart", keys=list(restart), remedy="these stay as they were until attachd is restarted"
-        )
+        log.warning("config.needs_restart", keys=list(restart), remedy="restart attachd to apply these")
     setup.set_level(wanted.log.level)
     engine.reconfigure(merged(runtime.config, wanted, restart))
     log.info("config.reloaded", file=str(runtime.config.file), changed=len(changed))
@@ -78,7 +76,7 @@ def reload(engine: Engine) -> None:
 
 
 def differences(old: Table, new: Table, above: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
-    """The keys whose values differ, by their paths, with both values as text. No secret is a value of any."""
+    """Yield the keys whose values differ, with both values as text. No value holds a secret."""
     for name in type(new).model_fields:
         before, after = getattr(old, name), getattr(new, name)
         if isinstance(before, Table) and isinstance(after, Table) and type(before) is type(after):
@@ -88,7 +86,7 @@ def differences(old: Table, new: Table, above: str = "") -> Iterator[tuple[str, 
 
 
 def merged(old: Config, new: Config, kept: tuple[str, ...]) -> Config:
-    """The *new* configuration, apart from the keys that are *kept* as they are in the *old* one."""
+    """Return the *new* configuration, with the *kept* keys as they are in the *old* one."""
     result: Any = new
     for key in kept:
         result = _with(result, old, key.split("."))
@@ -118,18 +116,18 @@ def _shown(value: Any) -> str:
 
 
 def announce(journal: Journal) -> None:
-    """Write down that this process reads its configuration anew on SIGHUP; others who hold the lock, as ``once``, do not."""
+    """Record that this process reloads on SIGHUP; others that hold the lock, such as ``once``, do not."""
     with journal.transaction(durable=False) as connection:
         database.put(connection, _BY, os.getpid())
 
 
 def is_by(journal: Journal, process: int) -> bool:
-    """Whether *process* has announced that."""
+    """Return True if *process* has announced that."""
     return bool(journal.value("SELECT value FROM meta WHERE key = ?", (_BY,)) == process)
 
 
 def last(journal: Journal) -> Outcome:
-    """What came of the last time that it was asked for."""
+    """Return the result of the last reload."""
     text = journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
     if not text:
         return Outcome(0)

@@ -1,6 +1,7 @@
-"""Reminders for the people who run the service: what waits for longer than it should, and what is still paused.
+"""Reminders for the operator: files that wait too long, and pauses that last. Also: giving files up.
 
-Each cause is told once, then every ``limits.remind_hours`` while it lasts, and once when it is over; also across restarts.
+attachd logs each cause once, then every ``limits.remind_hours`` while it lasts, and once when it is over; also across
+restarts.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, printable
 
-# Files that are given up: after ``limits.give_up_days``, as something always spoke against them; and after
-# ``doubt.give_up_hours``, as they can be looked for at another site alone, and nobody said that it is this one.
+# A file is given up after ``limits.give_up_days`` of tries. A file that may be attached at another site is given up after
+# ``doubt.give_up_hours``, unless the operator says that both are the same site.
 
 DAY = 86_400.0
 
 
 def give_up(runtime: Runtime) -> list[Row]:
-    """Refuse what has waited for too long; time in pauses does not count. Returns the rows as they are then.
+    """Refuse files that have waited too long; time in pauses does not count. Returns the changed rows.
 
-    Only what was tried a short while ago: after a long downtime everything gets a fresh try first.
+    Only files that were tried recently: after a long downtime each file gets a new try first.
     """
     given_up = [*_left_elsewhere(runtime), *_tried_in_vain(runtime)]
     record.tell(given_up)
@@ -43,7 +44,7 @@ def _left_elsewhere(runtime: Runtime) -> list[Row]:
     with runtime.journal.transaction() as connection:
         for row in queue.left_elsewhere(connection, now - hours * 3600, runtime.site.url):
             reason = (
-                f"it may be attached at {row.site}, where it was sent before jira.url was changed; {outcome.PERSON}"
+                f"it may be attached at {row.site}, where it was sent before jira.url was changed. {outcome.PERSON}"
             )
             if rows.change_if_same(connection, row, outcome.refused(reason, now, may_be_attached=True)):
                 given_up.append(rows.one(connection, row.id))
@@ -63,7 +64,7 @@ def _tried_in_vain(runtime: Runtime) -> list[Row]:
             if now - row.seen_at - pauses.seconds_paused(connection, subjects, row.seen_at, now) < days * DAY:
                 continue
             reason = (
-                f"it was given up after {days} days (limits.give_up_days); at last: {row.reason or 'no reason known'}"
+                f"attachd gave up after {days} days (limits.give_up_days). The last reason: {row.reason or 'unknown'}"
             )
             values = outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
             if rows.change_if_same(connection, row, values):
@@ -76,14 +77,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What lasts *since* then; ``about`` goes into the log."""
+    """A problem that has lasted since *since*; ``about`` goes into the log."""
 
     since: float
     about: dict[str, Any]
 
 
 def step(runtime: Runtime) -> None:
-    """Give up what is overdue, then tell what is to be told."""
+    """Give up files that are overdue, then log the reminders that are due."""
     with errors.left_to_workers():
         mark_time(runtime)
         give_up(runtime)
@@ -91,18 +92,18 @@ def step(runtime: Runtime) -> None:
 
 
 def mark_time(runtime: Runtime) -> None:
-    """Write down how late it is, now and then and when the wall clock was set, and say so."""
+    """Record the time now and then, and log it if the wall clock was set."""
     with runtime.journal.transaction_for_reading() as connection:
         if not timeline.due(connection, runtime.clock):
             return
     with runtime.journal.transaction(durable=False) as connection:
         moved = timeline.mark(connection, runtime.clock)
     if moved:
-        log.warning("clock.set", seconds=round(moved), reason="no wait is longer or shorter for it")
+        log.warning("clock.set", seconds=round(moved), reason="the wall clock was set; waits keep their length")
 
 
 def remind(runtime: Runtime) -> None:
-    """Tell what is due to be told. Cheap: some look-ups by index, and a write only when something is told."""
+    """Log the reminders that are due. Cheap: a few look-ups by index, and a write only if there is a reminder."""
     now = runtime.clock.now()
     limits = runtime.config.limits
     warn, again = limits.warn_after_minutes * 60, limits.remind_hours * 3600
@@ -126,7 +127,7 @@ def _of_pause(connection: sqlite3.Connection, pause: Pause, now: float) -> Line:
     pauses.put(connection, replace(pause, told=now))
     about: dict[str, Any] = {"scope": pause.scope, "subject": pause.subject, "kind": pause.kind, "reason": pause.reason}
     if pause.cure is Cure.HAND:
-        about["remedy"] = "`attachd resume` ends it"
+        about["remedy"] = "`attachd resume` ends the pause"
     return lambda: log.warning("delivery.still_paused", **about, seconds=round(now - pause.since))
 
 
@@ -146,18 +147,18 @@ def _of_cause(
 
 
 def _waiting(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
-    """Files that wait for longer than ``limits.warn_after_minutes``."""
+    """Find files that have waited longer than ``limits.warn_after_minutes``."""
     count, oldest = lookup.waiting_since(connection, now - runtime.config.limits.warn_after_minutes * 60)
     if oldest is None:
         return None
     about = {"files": count, "id": oldest.ident, "issue": oldest.folder_key, "file": printable(oldest.path)}
-    reason = oldest.said or "its turn has not come"
-    remedy = "`attachd status` names them, `attachd why FILE` says what holds one"
+    reason = oldest.said or "it is waiting for its turn"
+    remedy = "`attachd status` lists them, `attachd why FILE` says what holds a file"
     return Trouble(oldest.seen_at, about | {"reason": reason, "remedy": remedy})
 
 
 def _stray(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
-    """Folders that are no issue's, with files in them."""
+    """Find folders with files that are not issue folders."""
     folders = connection.execute("SELECT folder, reason, files, since FROM stray ORDER BY since").fetchall()
     late = [f for f in folders if now - f[3] >= runtime.config.limits.warn_after_minutes * 60]
     if not late:
@@ -168,16 +169,16 @@ def _stray(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trou
 
 
 def _contested(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
-    """Refusals that the fuse holds for a person."""
+    """Find refusals that wait for a person."""
     del now
     issues = contested.issues(connection, runtime.site.url)
     if not issues:
         return None
-    remedy = "look at these folders' names and at the account's rights, then `attachd resume` files them as refused"
+    remedy = "check the names of these folders and the account's permissions. `attachd resume` files them as refused"
     return Trouble(min(each.since for each in issues), blame.in_numbers(issues) | {"remedy": remedy})
 
 
-#: A cause's name in the log, and how it is found; None where there is no such trouble.
+#: The log event of each cause, and how to find it; None if there is no such trouble.
 CAUSES: dict[str, Callable[[sqlite3.Connection, Runtime, float], Trouble | None]] = {
     "files.waiting_long": _waiting,
     "files.without_issue": _stray,

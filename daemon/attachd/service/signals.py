@@ -1,10 +1,8 @@
-"""Being told to end, by SIGTERM or SIGINT, or to read the configuration anew, by SIGHUP.
+"""Signals that ask for the end (SIGTERM, SIGINT) or for a reload (SIGHUP), without locks.
 
-Without locks: a handler runs in the middle of whatever the main thread does.
-
-``threading.Event.set`` in a handler waits for ever where the main thread is inside ``wait`` of the same event. So the
-handlers do nothing, and the interpreter itself writes a byte into a pipe (``signal.set_wakeup_fd``), which can be waited
-for.
+A handler runs in the middle of the main thread's work. ``threading.Event.set`` in a handler deadlocks if the main thread is
+inside ``wait`` of the same event. So the handlers do nothing, and the interpreter writes a byte into a pipe
+(``signal.set_wakeup_fd``) for ``wait``.
 """
 
 from __future__ import annotations
@@ -20,18 +18,17 @@ _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Let the wake-up descriptor tell."""
+    """Leave the signal to the wake-up descriptor."""
 
 
 class Signals:
-    """From entering to leaving, signals are noted; ``wait`` waits for one. For the main thread."""
+    """Collects signals while the context lasts; ``wait`` waits for one. For the main thread."""
 
     def __init__(self, *, reloads: bool = False) -> None:
-        """*reloads*: SIGHUP does not ask for the end, as a terminal does that is closed, but is noted for ``reload``."""
+        """*reloads*: SIGHUP asks for a reload, not for the end, as it does when a terminal is closed."""
         self._reloads, self._ending, self._reload = reloads, False, False
 
     def __enter__(self) -> Self:
-        """Take over the signals."""
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in _HEARD:
@@ -39,7 +36,7 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop listening. The signals stay without effect: the process is about to end, and must not be torn out of that."""
+        """Stop listening. The signals stay without effect, because they must not interrupt the end of the process."""
         signal.set_wakeup_fd(self._wakeup)
         os.close(self._reader)
         os.close(self._writer)
@@ -50,7 +47,7 @@ class Signals:
             os.write(self._writer, b"\0")
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a signal or a ring, at most *seconds*; True from the first one on that asks for the end."""
+        """Wait for a signal or ``ring``, at most *seconds*. Return True once a signal has asked for the end."""
         if not self._ending and select.select([self._reader], [], [], seconds)[0]:
             numbers = set(os.read(self._reader, 4096))
             reload = {signal.SIGHUP} & numbers if self._reloads else set()
@@ -59,6 +56,6 @@ class Signals:
         return self._ending
 
     def reload(self) -> bool:
-        """Whether the configuration is to be read anew, since this was asked last."""
+        """Return True if a reload was requested since the last call."""
         asked, self._reload = self._reload, False
         return asked

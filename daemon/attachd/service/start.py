@@ -1,6 +1,6 @@
 """From a valid configuration to a runtime that is ready: folders, locks, journal, marker, site, credentials.
 
-Nothing is created or changed before everything that can be wrong with the configuration was found right.
+Nothing is created or changed before the whole configuration was found valid.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Held:
-    """What a running service holds until it ends."""
+    """The runtime and locks that a running service holds until it ends."""
 
     runtime: Runtime
     state: Path
@@ -43,7 +43,7 @@ class Held:
     tenure: Tenure
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         self.runtime.reader.close()
         self.runtime.journal.close()
         self.tenure.release()
@@ -53,17 +53,17 @@ class Held:
 def start(
     config: Config, *, clock: Clock, environ: Mapping[str, str], adopt_inbox: bool = False, adopt_site: bool = False
 ) -> Held:
-    """Take hold of everything. Raises ``errors.Mistake``: 78 for what the user has to change, 75 for who holds it, and for
-    a disk that fails.
+    """Take the locks and open the journal. Raises ``errors.Mistake``: 78 if the user has to change something, 75 if another
+    process holds a lock or a disk fails.
     """
     state = paths.state_folder(config, environ)
     problems = missing_folders(config, state)
     if problems:
         raise Mistake(*problems)
     if other := paths.other_holder(config.folders.inbox, state):
-        # Another state folder would be made for nothing; with the same one, its own lock tells.
+        # This state folder would be made for nothing. If both have the same one, its lock tells.
         raise _held(f"the inbox {config.folders.inbox}", other)
-    # The journal's own folder is made by opening it; a lock in it comes first, so that nobody opens it twice.
+    # Opening the journal makes its folder. The lock in it comes first, so that no two processes open the journal.
     database.make_folder(state)
     state_lock = take_state(state)
     journal = database.open_journal(state)
@@ -83,13 +83,13 @@ def start(
         raise
     held = Held(_runtime(config, journal, guard, clock, environ, state), state, state_lock, tenure)
     tenure.busy = lambda: bool(held.runtime.busy())
-    # What is mounted there after this, or was while the lock was taken, is claimed by the first look.
+    # The first look claims an inbox that is mounted later, or was mounted while the lock was taken.
     guard.claim_with(tenure)
     return held
 
 
 def _take_inbox(tenure: Tenure, inbox: Path, *, adopt: bool) -> None:
-    """Take the inbox, unless the mount guard says that it is not there (then it is taken later). Raises ``errors.Mistake``."""
+    """Take the inbox, or leave it for later if the mount guard does not see it. Raises ``errors.Mistake``."""
     try:
         forbidden = tenure.begin(adopt=adopt)
     except OSError as error:
@@ -104,7 +104,7 @@ def _begin_epoch(journal: Journal) -> int:
 
 
 def tell_copies(config: Config) -> None:
-    """Say which moves are copies: between two mounts nothing can be renamed, be they of one file system (rename(2), EXDEV)."""
+    """Log which moves are copies: no rename works between two mounts, even of one file system (rename(2), EXDEV)."""
     folders = config.folders
     with suppress(OSError):
         device, _, mount = guard_.mount_of(folders.inbox)
@@ -112,19 +112,17 @@ def tell_copies(config: Config) -> None:
             with suppress(OSError):
                 there, _, through = guard_.mount_of(folder)
                 if (there, through) != (device, mount):
-                    remedy = f"put folders.{name} on the file system of the inbox, where a move is one rename"
+                    remedy = f"put folders.{name} on the file system of the inbox; a move there is one rename"
                     log.warning(
                         "folder.elsewhere", key=f"folders.{name}", folder=str(folder), reason=_COPIED, remedy=remedy
                     )
 
 
-_COPIED = (
-    "it is on another file system or mount than the inbox: each move there is copied, compared, and only then removed"
-)
+_COPIED = "it is on another mount than the inbox: attachd copies and compares each file before it removes the original"
 
 
 def missing_folders(config: Config, state: Path) -> list[Problem]:
-    """Folders that are not there and that no journal knows. One that is known and absent is waited for."""
+    """Return a problem for each missing folder that the journal does not know. The service waits for a known one."""
     known = known_folders(state)
     problems = []
     for name in ("inbox", "done", "failed"):
@@ -136,7 +134,7 @@ def missing_folders(config: Config, state: Path) -> list[Problem]:
 
 
 def known_folders(state: Path) -> dict[str, str]:
-    """The folders that the journal has worked with. Raises ``errors.Mistake`` where it cannot be read."""
+    """Return the folders that the journal knows. Raises ``errors.Mistake`` if it cannot be read."""
     journal = database.open_for_reading(state, older=True)
     if journal is None:
         return {}
@@ -156,7 +154,7 @@ def _remember(journal: Journal, config: Config) -> None:
 
 
 def take_state(state: Path) -> locks.Lock:
-    """Take the lock of the state folder. Raises ``errors.Mistake`` (75) that says who holds it."""
+    """Take the lock of the state folder. Raises ``errors.Mistake`` (75) that names its holder."""
     path = state / "lock"
     try:
         taken = locks.take(path, state)
@@ -172,14 +170,16 @@ def take_state(state: Path) -> locks.Lock:
 def _not_taken(what: str, forbidden: locks.Holder | locks.NoLocks) -> Mistake:
     if isinstance(forbidden, locks.Holder):
         return _held(what, forbidden)
-    return Mistake(
-        Problem("", f"{forbidden.reason}, so two daemons could not be kept apart.", "Use another file system.")
-    )
+    return Mistake(Problem("", f"{forbidden.reason}, so two daemons could start at once.", "Use another file system."))
 
 
 def _held(what: str, holder: locks.Holder) -> Mistake:
-    remedy = "Stop that one first." if what.endswith(holder.state) else "Stop that one first, or use another inbox."
-    return Mistake(Problem("", f"{what} is held by {holder}.", remedy), exit_code=errors.TEMPORARY)
+    same = what.endswith(holder.state)
+    remedy = "Stop it first." if same else "Stop it first, or use another inbox."
+    return Mistake(
+        Problem("", f"another attachd ({holder.process if same else holder}) uses {what}.", remedy),
+        exit_code=errors.TEMPORARY,
+    )
 
 
 def _no_folder(inbox: Path, error: OSError) -> Mistake:
@@ -189,7 +189,7 @@ def _no_folder(inbox: Path, error: OSError) -> Mistake:
 
 
 def _settle_site(journal: Journal, config: Config, now: float, *, adopt: bool) -> None:
-    """The journal knows its site: what may have arrived there cannot be looked up at another, and waits for a person."""
+    """Tell the journal the site. Files that may have arrived at another site wait for a person."""
     url = config.jira.url
     with journal.transaction() as connection:
         if adopt:
@@ -217,7 +217,7 @@ def _runtime(
 
 
 def make_credentials(config: Config, environ: Mapping[str, str], state: Path, clock: Clock) -> oauth.Identity:
-    """The credentials that the configuration names."""
+    """Return the credentials that the configuration names."""
     return service_credentials.credentials(
         config, environ, state, clock, lambda url: asking_client(config, url, NOBODY)
     )

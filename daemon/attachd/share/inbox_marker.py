@@ -1,10 +1,10 @@
-"""The mount guard: whether the inbox that lies at the configured path is the one that the journal knows.
+"""The mount guard: is the folder at the configured path the inbox that the journal knows?
 
-An unmounted inbox looks like an empty one. So each inbox carries a marker with an id of its own, ``.attachd/id``; where
-it is missing or another, the inbox *is not there*: everything waits, nothing is withdrawn, no folder is created.
+An unmounted inbox looks like an empty one. So each inbox carries a marker with its own id, ``.attachd/id``. Without that
+marker the inbox *is not there*: everything waits, nothing is withdrawn, no folder is created.
 
-The marker also names the *term* of the journal that worked with the inbox last. Another host that mounts the same share
-begins a term of its own, and from then on this journal is old: what it believes unsent may be attached.
+The marker also names the *term* of the journal that was used with the inbox last. Another host that mounts the same share
+begins its own term, and from then on this journal is old: files that it believes unsent may be attached.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from attachd.fs.whole_file import write_whole
 FOLDER = ".attachd"
 MARKER = "id"
 LOCK = "lock"
-#: How far the term's journal has come: a copy of that journal is recognised by having come less far.
+#: The progress of the term's journal: an old copy of that journal has made less.
 ATTEMPT = "attempt"
-#: More than any marker has.
+#: No marker is as long as this.
 _MOST_BYTES = 64 * 1024
 
 
@@ -39,9 +39,9 @@ Mount = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What ``.attachd/id`` says: the inbox's own id, which state folder keeps its journal, and in which term it works.
+    """The contents of ``.attachd/id``: the inbox's id, the state folder of its journal, and the term.
 
-    A new term begins whenever another journal takes over. No term: written by an attachd that knew of none.
+    A new term begins whenever another journal takes over. The term is "" if an attachd without terms wrote the marker.
     """
 
     inbox: str
@@ -62,13 +62,13 @@ class Sight:
 
 
 class Claim(Protocol):
-    """What this process holds of the inbox."""
+    """The inbox as this process holds it (``tenure.Tenure``)."""
 
     def verify(self, mount: Mount, marker: Marker) -> str:
         """Return why the inbox is not ours to work with now, or ``""``. Takes a lost lock again; writes nothing else."""
 
     def recover(self) -> str:
-        """Make the inbox ours again where that is safe; return why not, or ``""``. Only between two scans."""
+        """Make the inbox ours again if that is safe; return why not, or ``""``. Only between two scans."""
 
     @property
     def term(self) -> str:
@@ -77,7 +77,7 @@ class Claim(Protocol):
 
 @contextmanager
 def opened(inbox: Path, *, create: bool = False) -> Iterator[int]:
-    """Open our folder in the inbox, where others may exchange names: never through a symlink. Raises ``OSError``."""
+    """Open our folder in the inbox, never through a symlink that others put there. Raises ``OSError``."""
     if create:
         (inbox / FOLDER).mkdir(mode=0o755, exist_ok=True)
     with folders.folder(inbox, os.fsencode(FOLDER)) as folder:
@@ -85,7 +85,7 @@ def opened(inbox: Path, *, create: bool = False) -> Iterator[int]:
 
 
 def read_marker(inbox: Path) -> Marker | None:
-    """Read the marker; None where there is none that makes sense."""
+    """Return the marker, or None if it is missing or invalid."""
     try:
         with opened(inbox) as folder:
             content = json.loads(_read(folder))
@@ -95,7 +95,7 @@ def read_marker(inbox: Path) -> Marker | None:
 
 
 def _read(folder: int, name: str = MARKER) -> bytes:
-    """Read a file of ours; empty for what is no file, and no more of it than a marker has."""
+    """Read at most as much as a marker holds; empty if it is not a regular file."""
     file = os.open(name, recognition.READ, dir_fd=folder)
     try:
         return os.read(file, _MOST_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
@@ -104,7 +104,7 @@ def _read(folder: int, name: str = MARKER) -> bytes:
 
 
 def write_marker(inbox: Path, marker: Marker) -> None:
-    """Write the marker, atomically and durably, making ``.attachd`` where it is missing. Raises ``OSError``."""
+    """Write the marker, whole and durable, and make ``.attachd`` if it is missing. Raises ``OSError``."""
     content = json.dumps({"inbox": marker.inbox, "state": marker.state, "term": marker.term}) + "\n"
     with opened(inbox, create=True) as folder:
         write_whole(folder, MARKER.encode(), content.encode(), replace=True, mode=0o644)
@@ -113,7 +113,7 @@ def write_marker(inbox: Path, marker: Marker) -> None:
 
 
 def read_attempt(inbox: Path, term: str) -> int:
-    """Return the last attempt that is noted for *term*; 0 where none is."""
+    """Return the last attempt that is noted for *term*, or 0."""
     try:
         with opened(inbox) as folder:
             content = json.loads(_read(folder, ATTEMPT))
@@ -123,21 +123,21 @@ def read_attempt(inbox: Path, term: str) -> int:
 
 
 def write_attempt(inbox: Path, term: str, attempt: int) -> None:
-    """Note how far the journal of *term* has come. Not synchronised: an older note finds out less. Raises ``OSError``."""
+    """Note the progress of the journal of *term*. Not synced: an old note only recognises fewer copies. Raises ``OSError``."""
     content = json.dumps({"term": term, "attempt": attempt}) + "\n"
     with opened(inbox) as folder:
         write_whole(folder, ATTEMPT.encode(), content.encode(), replace=True, mode=0o644, durable=False)
 
 
 def new_id() -> str:
-    """An id for an inbox that has none yet, or for a term."""
+    """Return a new id for an inbox or a term."""
     return secrets.token_hex(8)
 
 
 class Guard:
     """Looks at the inbox and remembers the last look; shared by intake and delivery.
 
-    ``epoch`` numbers the times in which device and inode numbers may be compared; intake raises it after a remount.
+    ``epoch`` counts the periods in which device and inode numbers may be compared; intake raises it after a remount.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class Guard:
         epoch: int,
         boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
-        """Guard *inbox*, whose marker must say *inbox_id*. *boot* counts the time in which a process was frozen, too."""
+        """Guard *inbox*, whose marker must have *inbox_id*. *boot* also counts time in which the process was frozen."""
         self.inbox = inbox
         self.inbox_id = inbox_id
         self.epoch = epoch
-        self.sight = Sight(False, "it has not been looked at yet")
+        self.sight = Sight(False, "the inbox has not been checked yet")
         self._boot = boot
         self._looked = float("-inf")
         self._claim: Claim | None = None
@@ -163,14 +163,14 @@ class Guard:
         self.look()
 
     def look(self) -> Sight:
-        """Look now. Never raises: what cannot be read is not there, and the reason says why."""
+        """Look now. Never raises: an inbox that cannot be read is not there, and the reason says why."""
         with self._lock:
             return self._observe()
 
     def sure(self, seconds: float) -> bool:
         """Return True if the inbox is there and ours, by a look that is not older than *seconds*.
 
-        Whatever froze this process meanwhile counts: another host may work with the inbox by now.
+        Time in which this process was frozen counts, because another host may use the inbox by now.
         """
         with self._lock:
             if self._boot() - self._looked >= seconds:
@@ -178,7 +178,7 @@ class Guard:
             return self.sight.there
 
     def recover(self) -> Sight:
-        """Look, and take the inbox again where it is not ours any more and may be. Only for intake, between two scans."""
+        """Look, and retake an inbox that is no longer ours but may be. Only for intake, between two scans."""
         with self._lock:
             sight = self._observe()
             if sight.there or self._claim is None:
@@ -189,7 +189,7 @@ class Guard:
             return self._observe()
 
     def _observe(self) -> Sight:
-        # What the look finds out may have changed as soon as it began.
+        # The result may be out of date from the moment when the look began.
         looked = self._boot()
         self.sight = self._look()
         self._looked = looked
@@ -199,19 +199,19 @@ class Guard:
         try:
             mount = mount_of(self.inbox)
         except OSError as error:
-            return Sight(False, f"the inbox {self.inbox} cannot be opened ({error.strerror}); is it mounted?")
+            return Sight(False, f"the inbox {self.inbox} cannot be opened ({error.strerror}). Check that it is mounted")
         marker = read_marker(self.inbox)
         if marker is None:
             return Sight(
                 False,
-                f"{self.inbox} carries no marker of attachd: it is not mounted, or the marker was deleted "
-                "(`attachd run --adopt-inbox` writes a new one, once)",
+                f"the inbox {self.inbox} has no attachd marker. Mount it. If the marker was deleted, "
+                "`attachd run --adopt-inbox` writes a new one",
             )
         if marker.inbox != self.inbox_id:
             return Sight(
                 False,
-                f"{self.inbox} is another inbox than the one that the journal knows "
-                "(`attachd run --adopt-inbox` takes it over, once)",
+                f"{self.inbox} is not the inbox that the journal knows. Mount the right one, or take this one over with "
+                "`attachd run --adopt-inbox`",
             )
         if self._claim and (reason := self._claim.verify(mount, marker)):
             return Sight(False, reason)
@@ -219,7 +219,7 @@ class Guard:
 
 
 def mount_of(folder: Path) -> Mount:
-    """What lies at a path now. Raises ``OSError``."""
+    """Return what is mounted at a path now. Raises ``OSError``."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return mount_of_descriptor(descriptor)
@@ -228,15 +228,15 @@ def mount_of(folder: Path) -> Mount:
 
 
 def mount_of_descriptor(descriptor: int) -> Mount:
-    """As ``mount_of``, of an open folder."""
+    """Return the same for an open folder."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino, filesystems.mount_id(descriptor)
 
 
 def place_of(folder: Path) -> str:
-    """Which folder of which file system it is, the same after a restart of the machine; "" where that cannot be told.
+    """Return the file system and inode of a folder, stable across reboots; "" if they are unknown.
 
-    NFS tells no id of its file system (statvfs(3)); a mount point under it that is not mounted is a folder of another one.
+    NFS reports no file system id (statvfs(3)). An empty mount point belongs to another file system than the inbox.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,6 +1,6 @@
 """One process per inbox, and one per journal: locks that the kernel releases when their holder dies.
 
-Open file description locks (fcntl(2)) decide; the text in the file only feeds the message.
+Open file description locks (fcntl(2)) decide. The text in the file is only for messages.
 """
 
 from __future__ import annotations
@@ -19,42 +19,46 @@ from attachd.fs import recognition
 
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _WRITE_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-#: More than any text in a lock file has.
+#: No text in a lock file is as long as this.
 _MOST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock, as far as the file tells."""
+    """The process that holds a lock, according to the lock file."""
 
     host: str
     pid: int
     state: str
 
     def __str__(self) -> str:
-        """A phrase for a message."""
-        return f"process {self.pid} on {self.host}, with the state folder {self.state}"
+        """Return the process and its state folder."""
+        return f"{self.process}, with the state folder {self.state}"
+
+    @property
+    def process(self) -> str:
+        """Return the process alone."""
+        return f"process {self.pid} on {self.host}"
 
 
 @dataclass(frozen=True, slots=True)
 class NoLocks:
-    """The file system has no locks: two daemons could not be kept apart."""
+    """The file system has no locks, so it cannot keep two daemons apart."""
 
     reason: str
 
 
 class Lock:
-    """A lock that was taken; kept until ``release`` or the end of the process."""
+    """A lock that this process holds until ``release`` or its end."""
 
     def __init__(self, descriptor: int) -> None:
-        """Wrap the *descriptor* that holds it."""
         self._descriptor: int | None = descriptor
 
     def stands(self, name: str, folder: int) -> bool:
         """Return True if *name* in the open *folder* is still the file of this lock, and the lock is still ours.
 
-        Whoever replaces the file locks another one. And a file server may have dropped the lock without a word (the kernel
-        does not take NFSv4 locks again after their lease ran out): locking once more asks it, and is nothing where it holds.
+        If another process replaces the file, it locks another one. A file server may also drop the lock silently: the kernel does
+        not retake NFSv4 locks after their lease ran out. To lock once more asks the server, and changes nothing if it holds.
         """
         if self._descriptor is None:
             return False
@@ -68,16 +72,16 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder | NoLocks:
-    """Take the lock file at *path*, or say who has it. Raises ``OSError`` where there can be no such file.
+    """Take the lock file at *path*, or return its holder. Raises ``OSError`` if the file cannot be made.
 
-    *folder*: that of the file, opened by one who does not trust the way to it.
+    *folder* is the open folder of the file, if the path to it cannot be trusted.
     """
     descriptor = _open(path, os.O_RDWR | os.O_CREAT, folder)
     try:
@@ -99,7 +103,7 @@ def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder
 
 
 def holder(path: Path, *, folder: int | None = None) -> Holder | None:
-    """Who holds the lock now; None if nobody does. Asks only: nothing is taken."""
+    """Return the holder of the lock, or None. Takes nothing."""
     try:
         descriptor = _open(path, os.O_RDONLY, folder)
     except OSError:
@@ -123,11 +127,11 @@ def _open(path: Path, flags: int, folder: int | None) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def _read_holder(descriptor: int) -> Holder | None:
-    """Read who wrote the lock file last."""
+    """Return the process that wrote the lock file last."""
     try:
         content = json.loads(os.pread(descriptor, _MOST_BYTES, 0))
         return Holder(str(content["host"]), int(content["pid"]), str(content["state"]))

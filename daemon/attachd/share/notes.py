@@ -1,6 +1,6 @@
-"""The note beside a failed file that says why, and beside an attached one that says where, for people who never see a shell.
+"""The note beside a failed file that says why, and beside an attached one that says where, for people without a shell.
 
-Nobody can be kept from moving a note with its file, so a note is known by its name and its first line, wherever it is.
+People may move a note with its file, so attachd recognises a note by its name and first line, wherever it is.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attachd.fs import folders, free_names, recognition, rename, whole_file
+from attachd.text import sentence
 
 WHY, LINK, _EXTENSION = b".why", b".link", b".txt"
 
-#: The ends that a note's name can have; the number stands where ``numbering`` puts it. Some shares change the case.
+#: The ends of a note's name; the number is that of ``free_names``. Some shares change the case.
 _NAME = re.compile(rb"\.(?:why|link)(?: \(\d+\))?\.txt\Z", re.IGNORECASE)
 
-#: The first line up to the name of the file, which may be cut off; an editor may have put a byte order mark before it.
+#: The first line up to the name of the file, which may be cut off. An editor may have added a byte order mark.
 _FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?attachd note (\S+) - (?:why|where) ")
 
-#: The line for an attachd whose journal is lost.
+#: The line for an attachd that has lost its journal.
 _REMEMBERED = re.compile(
     rb"^For attachd: it may be attached to [^\r\n]*; (\d{1,18}) bytes, SHA-256 ([0-9a-f]{64}), ", re.MULTILINE
 )
@@ -39,13 +40,13 @@ MOST_BYTES = 64 * 1024
 
 _PURPOSE = b"note"
 
-#: With so many bytes each kind of text that attachd writes begins as no other does; under so many dot-names one is tried.
+#: So many bytes tell the kinds of texts that attachd writes apart; so many dot-names are tried.
 _KIND_BYTES, _HIDDEN = 13, 20
 
-#: Under how many names the note beside an attached file is looked for when that is deleted.
+#: So many names are tried to find the note of an attached file that is deleted.
 _LINKS = 5
 
-#: Errors that say that this folder takes no note: it is gone, not ours to write, or takes no such name.
+#: Errors of a folder that takes no note: it is missing, not writable, or refuses the name.
 _UNWELCOME = folders.NOWHERE | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
@@ -60,7 +61,7 @@ def _series(file_name: bytes, kind: bytes) -> free_names.Series:
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """What a note keeps of a file that may be attached, for an attachd whose journal is lost; *stored_as* is the name sent."""
+    """What a note keeps of a file that may be attached, in case the journal is lost; *stored_as* is the name that was sent."""
 
     size: int
     sha256: bytes
@@ -78,20 +79,20 @@ def render(
     remedy: str,
     unsettled: Unsettled | None = None,
 ) -> bytes:
-    """Write the note: UTF-8, CRLF. *ident* (no white space) names the row, *words* are Jira's own, and may be empty."""
+    """Return the note: UTF-8, CRLF. *ident* (no white space) names the row; *words* are Jira's own, and may be empty."""
     lines = [
         f"attachd note {ident} - why {_line(file)} was not attached",
         "",
         f"File:   {_line(file)}",
         f"Issue:  {_line(issue)}",
         f"When:   {_line(when)}",
-        f"Reason: {_line(reason)}",
+        f"Reason: {sentence(_line(reason))}",
         *_quoted(words),
         "",
         f"What to do: {_line(remedy)}",
         "",
-        f"To try again, move the file back into the folder {_line(issue)} of the inbox, or into that of another issue.",
-        "This note then disappears by itself.",
+        f"To try again, move the file back into the folder {_line(issue)} in the inbox, or into the folder of another issue.",
+        "This note then disappears.",
         "",
         *([_remembered(unsettled, issue), ""] if unsettled else []),
     ]
@@ -101,7 +102,7 @@ def render(
 def render_link(
     *, ident: str, file: str, issue: str, when: str, attachment: str, stored_as: str, address: str
 ) -> bytes:
-    """Write the note beside an attached file; *address* is that of the issue's page."""
+    """Return the note beside an attached file; *address* is the URL of the issue."""
     lines = [
         f"attachd note {ident} - where {_line(file)} is attached",
         "",
@@ -124,9 +125,9 @@ def _remembered(unsettled: Unsettled, issue: str) -> str:
 
 
 def remembered(root: Path, relative: bytes) -> tuple[int, bytes] | None:
-    """Return size and SHA-256 of the file that, as its note says, may be attached; None for any other. Raises OSError.
+    """Return size and SHA-256 of a file that may be attached according to its note, or None. Raises OSError.
 
-    Whoever may write beside failed files may write such a line: it is a reason to look, and proves nothing.
+    Any user who may write to failed can write such a line: it is a reason to look at the issue, and no proof.
     """
     above, name = folders.divide(relative)
     with folders.folder(root, above) as folder:
@@ -145,12 +146,12 @@ def _line(text: str) -> str:
 
 
 def may_be_named(name: bytes) -> bool:
-    """Whether a note can have this name; what it is shows its first line."""
+    """Return True if a note can have this name; only its first line proves it."""
     return _NAME.search(name) is not None
 
 
 def is_note(name: bytes, first_bytes: bytes) -> str | None:
-    """Return the ident of the row that a note belongs to, judged by its name and first line, or None: it is no note."""
+    """Return the ident of a note's row, judged by name and first line, or None if it is not a note."""
     line = _FIRST_LINE.match(first_bytes)
     return line[1].decode("utf-8", "replace") if line and _NAME.search(name) else None
 
@@ -158,8 +159,8 @@ def is_note(name: bytes, first_bytes: bytes) -> str | None:
 def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = WHY) -> bytes | None:
     """Put a note beside a file of this relative path, and return the note's own; durable, and whole or not there.
 
-    It never replaces a file, and is not written twice for one *ident*. None where the folder is gone or may not be
-    written. Other errors are raised: OSError.
+    It never replaces a file, and is not written twice for one *ident*. Returns None if the folder is missing or not
+    writable. Raises OSError for other errors.
     """
     above, file_name = folders.divide(beside)
     try:
@@ -185,9 +186,9 @@ def _write_once(folder: int, names: free_names.Series, content: bytes, ident: st
 
 
 def _candidates(folder: int, names: free_names.Series) -> Iterator[bytes]:
-    """Yield the first names, then the last that are taken and the free one behind them.
+    """Yield the first names, then the last taken ones and the free one behind them.
 
-    A note that was written just before a crash is among them: long names of files are cut to one name for many notes.
+    A note that was written just before a crash is among them. Long file names are cut, so many notes may share one name.
     """
     yield from map(names.name, range(1, free_names.IN_ORDER + 1))
     end = names.end(lambda name: recognition.status_of(folder, name) is not None)
@@ -196,16 +197,16 @@ def _candidates(folder: int, names: free_names.Series) -> Iterator[bytes]:
 
 @contextmanager
 def prepared(folder: int, hidden: bytes, content: bytes) -> Iterator[bytes]:
-    """Write a text under a dot-name, durably, for as long as the context lasts, and yield that name. Raises OSError."""
+    """Write a text under a dot-name, durably, while the context lasts, and yield that name. Raises OSError."""
     temporary = free(folder, hidden, content)
     with whole_file.prepared(folder, temporary, content, mode=0o666):
         yield temporary
 
 
 def free(folder: int, hidden: bytes, content: bytes) -> bytes:
-    """Choose a dot-name for a text, in place of what a crash left of such a one there. Raises OSError.
+    """Choose a dot-name for a text, and remove what a crash left of such a text. Raises OSError.
 
-    What begins otherwise is somebody's, and stays.
+    A file that begins otherwise belongs to a person, and stays.
     """
     for name in itertools.islice(free_names.numbered(hidden), _HIDDEN):
         status = recognition.status_of(folder, name)
@@ -226,7 +227,7 @@ def _begins(folder: int, name: bytes) -> bytes:
 
 
 def _ident_of(folder: int, name: bytes) -> str | None:
-    """Return the ident in the first line of a file, or None for what is no note or cannot be read."""
+    """Return the ident in the first line of a file, or None if it is not a note or cannot be read."""
     status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode):
         return None
@@ -241,7 +242,7 @@ def _ident_of(folder: int, name: bytes) -> str | None:
 
 
 def remove_link(root: Path, beside: bytes, ident: str, sha256: bytes | None = None) -> None:
-    """Remove the note that says where a file is attached, under whichever of its names it is. Raises OSError."""
+    """Remove the note that says where a file is attached, under any of its names. Raises OSError."""
     above, file_name = folders.divide(beside)
     for name in map(_series(file_name, LINK).name, range(1, _LINKS + 1)):
         if remove(root, b"/".join([above, name]) if above else name, ident, sha256):
@@ -249,10 +250,10 @@ def remove_link(root: Path, beside: bytes, ident: str, sha256: bytes | None = No
 
 
 def remove(root: Path, relative: bytes, ident: str, sha256: bytes | None = None) -> bool:
-    """Remove a note whose first line still says *ident*, and nothing else; False where it does not. Raises OSError.
+    """Remove a note whose first line still says *ident*, and nothing else; False if it does not. Raises OSError.
 
-    With *sha256* only where nobody has written to it either: what a person added to a note is theirs. Only rows of an early
-    version lack it.
+    With *sha256* the whole note must be unchanged too, because a person's additions are never deleted. Only rows of an early
+    version have none.
     """
     above, name = folders.divide(relative)
     with folders.folder_if_there(root, above) as folder:
@@ -273,7 +274,7 @@ class Note:
 
 
 def read(root: Path, relative: bytes) -> Note | None:
-    """Read what may be a note; None for what is none. Raises OSError where it cannot be read."""
+    """Read a note, or return None if it is not a note. Raises OSError if it cannot be read."""
     above, name = folders.divide(relative)
     with folders.folder(root, above) as folder:
         return _read(folder, name)
@@ -286,7 +287,7 @@ def _read(folder: int, name: bytes) -> Note | None:
 
 
 def _content(folder: int, name: bytes) -> bytes | None:
-    """What a note says; None for what is none. Larger than any note is no note, so that no more is read."""
+    """Return the contents of a note, or None. A file that is larger than any note is not read."""
     if not may_be_named(name):
         return None
     status = recognition.status_of(folder, name)

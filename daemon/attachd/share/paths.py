@@ -1,4 +1,4 @@
-"""Where the journal is, whether the inbox is there and ours; and where a path that a person types lies in the folders."""
+"""The state folder, the state of the inbox, and the place of a typed path in the folders."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ Roots = Mapping[str, Path]
 
 
 def roots(config: Config) -> Roots:
-    """The three folders by name."""
+    """Return the three folders by name."""
     folders = config.folders
     return {"inbox": folders.inbox, "done": folders.done, "failed": folders.failed}
 
 
 def sight(config: Config, state: Path, known: Known) -> inbox_marker.Sight:
-    """Whether the inbox is there, is the one that the journal knows, and is held by nobody else.
+    """Return whether the inbox is there, is the one that the journal knows, and is not used by another attachd.
 
-    What another has worked with since is taken over by the next start. A service that runs says why it has not done so.
+    The next start takes over an inbox that another attachd has used since. A running service says why it has not done so.
     """
     inbox = config.folders.inbox
     found = inbox_marker.Guard(inbox, str(known.inbox), 0).look()
     if not found.there:
         return found
     if other := other_holder(inbox, state):
-        return inbox_marker.Sight(False, f"the inbox {inbox} is held by {other}")
+        return inbox_marker.Sight(False, f"another attachd ({other}) uses the inbox {inbox}")
     if not known.knows(found.term) and locks.holder(state / "lock"):
         return inbox_marker.Sight(False, worked_since(inbox, inbox_marker.read_marker(inbox)))
     return found
 
 
 def worked_since(inbox: Path, marker: inbox_marker.Marker | None) -> str:
-    """Say that another journal has worked with the inbox, so that this one is old."""
+    """Say that another journal was used with the inbox, so that this one is old."""
     by = f" (state folder {marker.state})" if marker else ""
-    return f"another attachd has worked with {inbox} since{by}, or an older journal was put back"
+    return f"another attachd has used {inbox} since{by}, or an older journal was restored"
 
 
 def other_holder(inbox: Path, state: Path) -> locks.Holder | None:
-    """Who holds the inbox's lock, if that is certainly not who works with *state*. Asked twice: one that starts has its lock
-    before its name stands in it, and one that ends gives back one lock after the other.
+    """Return the holder of the inbox's lock, if it certainly does not use *state*.
+
+    It looks twice: a starting process has its lock before its name is in it, and an ending one releases one lock after the
+    other.
     """
     if _other(inbox, state) is None:
         return None
@@ -52,7 +54,7 @@ def other_holder(inbox: Path, state: Path) -> locks.Holder | None:
     return _other(inbox, state)
 
 
-#: A start or an end is between two locks for much less.
+#: A start or an end takes much less time between its two locks.
 _AGAIN_SECONDS = 0.1
 
 
@@ -61,14 +63,14 @@ def _other(inbox: Path, state: Path) -> locks.Holder | None:
     if holder is None or os.path.realpath(holder.state) == os.path.realpath(state):
         return None
     ours = locks.holder(state / "lock")
-    # A host may be given another name while a service runs; and what stands in a lock may be closed to readers (SMB).
+    # A host may be renamed while a service runs, and a lock file may be closed to readers (SMB).
     if ours and (holder.pid in (0, ours.pid)):
         return None
     return holder
 
 
 def holder_of(inbox: Path) -> locks.Holder | None:
-    """Who holds the inbox's lock; None where nobody does, or there is none."""
+    """Return the holder of the inbox's lock, or None."""
     try:
         with inbox_marker.opened(inbox) as folder:
             return locks.holder(lock_of(inbox), folder=folder)
@@ -77,14 +79,14 @@ def holder_of(inbox: Path) -> locks.Holder | None:
 
 
 def lock_of(inbox: Path) -> Path:
-    """The inbox's lock file."""
+    """Return the path of the inbox's lock file."""
     return inbox / inbox_marker.FOLDER / inbox_marker.LOCK
 
 
 def place(given: bytes, cwd: bytes, known: Roots) -> tuple[str, bytes] | None:
-    """The folder, and the path below it; a relative one counts from *cwd*. None for what is in none of the three.
+    """Return the folder and the path below it, or None; a relative path counts from *cwd*.
 
-    As it is written first, so that what leads out of a folder through a link is still told to be in it.
+    The path counts as it is written first, so that a link out of a folder still counts as in it.
     """
     written = os.path.normpath(os.path.join(cwd, given))
     above, name = os.path.split(written)
@@ -97,13 +99,13 @@ def place(given: bytes, cwd: bytes, known: Roots) -> tuple[str, bytes] | None:
 
 
 def below(given: bytes) -> bytes | None:
-    """A path as the verbs print it, below one of the folders wherever one stands; None for what cannot be one."""
+    """Return a path as the verbs print it, below one of the folders, or None if it cannot be one."""
     path = os.path.normpath(given)
     return None if path.startswith(b"/") or path.split(b"/")[0] in (b".", b"..") else path
 
 
 def here() -> bytes:
-    """The folder that one stands in; the root where that was removed meanwhile."""
+    """Return the current folder, or the root if it was removed meanwhile."""
     try:
         return os.getcwdb()
     except FileNotFoundError:
@@ -111,7 +113,7 @@ def here() -> bytes:
 
 
 def state_folder(config: Config, environ: Mapping[str, str]) -> Path:
-    """Where the journal is: the configuration, systemd, the path in the inbox's marker, or the user's own state folder."""
+    """Return the state folder: from the configuration, systemd, the inbox's marker, or the user's default."""
     if config.folders.state is not None:
         return config.folders.state
     if environ.get("STATE_DIRECTORY"):

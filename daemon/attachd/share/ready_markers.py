@@ -12,12 +12,12 @@ from attachd.fs.recognition import Identity
 
 
 def is_name(name: bytes, suffix: str) -> bool:
-    """Whether a file of this name would be a marker; the suffix alone is none."""
+    """Return True if a file of this name is a marker; the suffix alone is not a name."""
     return bool(suffix) and name.endswith(os.fsencode(suffix)) and len(name) > len(os.fsencode(suffix))
 
 
 def lies_beside(inbox: Path, path: bytes, suffix: str) -> bool:
-    """Whether the marker of this file is there: a regular file. False where that cannot be known."""
+    """Return True if the marker of this file is there, as a regular file. False if that is unknown."""
     above, name = folders.divide(path)
     try:
         with folders.folder(inbox, above) as folder:
@@ -27,9 +27,9 @@ def lies_beside(inbox: Path, path: bytes, suffix: str) -> bool:
 
 
 def remove(inbox: Path, path: bytes, suffix: str) -> bool:
-    """Remove the empty marker of this file, so that it does not release the next one of its name. False if there is none.
+    """Remove the empty marker of this file, so that it does not release the next file of that name. False if there is none.
 
-    Raises OSError where it cannot be removed. Repeatable: one that is gone is no error.
+    Raises OSError if it cannot be removed. Repeatable: a missing marker is no error.
     """
     above, name = folders.divide(path)
     marker = name + os.fsencode(suffix)
@@ -41,7 +41,7 @@ def remove(inbox: Path, path: bytes, suffix: str) -> bool:
 
 
 def take_along(inbox: Path, path: bytes, suffix: str, root: Path, target: bytes, group: move.Group) -> bool:
-    """Move a marker that holds something to where its file goes: what somebody wrote is never deleted. False if there is none.
+    """Move a marker with content along with its file, because a person's text is never deleted. False if there is none.
 
     Raises OSError. Repeatable.
     """

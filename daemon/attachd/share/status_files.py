@@ -1,7 +1,7 @@
-"""The texts that attachd leaves in the inbox for people who drop files: one name in a folder, rewritten as a whole.
+"""The status files that attachd leaves in the inbox for people who drop files: one name in a folder, rewritten as a whole.
 
-A reader sees the old text or the new one, never half of one. What lies under the name and does not begin as these texts do is
-somebody's file, and stays.
+A reader sees the old text or the new one, never half of one. A file of that name with another first line belongs to a
+person, and stays.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from pathlib import Path
 from attachd.fs import folders, free_names, recognition, rename
 from attachd.share import notes
 
-#: Directly in the inbox: how it stands. In any folder: why its files wait.
+#: Directly in the inbox: an overview. In any folder: why its files wait.
 STATUS, WHY = b"_STATUS.txt", b"_WHY.txt"
 
-#: With these words each begins; some editors put a byte order mark before them.
-FIRST_WORDS = "attachd notice - "
+#: Each begins with these words; some editors put a byte order mark before them.
+FIRST_WORDS = "attachd status file - "
 _MARKS = (FIRST_WORDS.encode(), b"\xef\xbb\xbf" + FIRST_WORDS.encode())
 
-_PURPOSE = b"notice"
+_PURPOSE = b"status"
 
 
 class Foreign(Exception):
-    """Something lies under the name that attachd did not put there."""
+    """The name is taken by a file that attachd did not write."""
 
 
 def render(title: str, lines: list[str]) -> bytes:
-    """Write a notice: UTF-8, CRLF, its first line recognised by ``put`` and ``remove``."""
+    """Return a status file: UTF-8, CRLF, with the first line that ``put`` and ``remove`` recognise."""
     text = "\r\n".join([FIRST_WORDS + title, "", *lines, ""])
     return text.encode("utf-8", "backslashreplace")
 
 
 def put(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes, content: bytes) -> tuple[int, int]:
-    """Have *content* under this name in a folder of the inbox, whole and durable; returns the folder's (device, inode).
+    """Write a status file, whole and durable, and return the (device, inode) of its folder.
 
-    *mount* is the (device, inode) of the inbox that is meant: another one that lies there by now is left alone (ESTALE).
-    Raises Foreign where the name is taken by what is no notice, OSError where it cannot be written.
+    *mount* is the (device, inode) of the expected inbox; if another one is mounted there, nothing is written (ESTALE).
+    Raises Foreign if the name is taken by a file that is not attachd's, OSError if the file cannot be written.
     """
     with _folder(inbox, mount, folder) as here:
         with notes.prepared(here, free_names.hidden(_PURPOSE, name), content) as temporary:
@@ -52,14 +52,14 @@ def put(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes, content
 
 
 def remove(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes) -> None:
-    """Remove a notice, and nothing else; nothing to do where it or its folder is gone. Raises OSError."""
+    """Remove a status file, and nothing else; it is no error if it or its folder is missing. Raises OSError."""
     with suppress(FileNotFoundError, NotADirectoryError), _folder(inbox, mount, folder) as here:
         if _is_ours(here, name):
             os.unlink(name, dir_fd=here)
 
 
 def renamed(inbox: Path, mount: tuple[int, int], inode: tuple[int, int]) -> bytes | None:
-    """Under which name a folder lies in the inbox now. Raises OSError."""
+    """Return the present name of a folder of the inbox, or None. Raises OSError."""
     with _folder(inbox, mount, b"") as here, os.scandir(here) as listing:
         for entry in listing:
             if entry.inode() == inode[1] and entry.is_dir(follow_symlinks=False):
@@ -70,7 +70,7 @@ def renamed(inbox: Path, mount: tuple[int, int], inode: tuple[int, int]) -> byte
 
 
 def inode(inbox: Path, mount: tuple[int, int], folder: bytes) -> tuple[int, int] | None:
-    """The (device, inode) of a folder of the inbox; None where it is gone. Raises OSError."""
+    """Return the (device, inode) of a folder of the inbox, or None if it is missing. Raises OSError."""
     with suppress(FileNotFoundError, NotADirectoryError), _folder(inbox, mount, folder) as here:
         status = os.fstat(here)
         return status.st_dev, status.st_ino
@@ -78,7 +78,7 @@ def inode(inbox: Path, mount: tuple[int, int], folder: bytes) -> tuple[int, int]
 
 
 def digest(content: bytes) -> str:
-    """What tells one text from another."""
+    """Return a short digest that tells one text from another."""
     return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
@@ -90,7 +90,7 @@ def _folder(inbox: Path, mount: tuple[int, int], folder: bytes) -> Iterator[int]
         nonlocal first
         status = os.fstat(here)
         if first and (status.st_dev, status.st_ino) != mount:
-            raise OSError(errno.ESTALE, "another file system lies there now", str(inbox))
+            raise OSError(errno.ESTALE, "another file system is mounted there now", str(inbox))
         first = False
 
     with folders.folder(inbox, folder, passing=passing) as here:
@@ -98,7 +98,7 @@ def _folder(inbox: Path, mount: tuple[int, int], folder: bytes) -> Iterator[int]
 
 
 def _rename(folder: int, temporary: bytes, name: bytes) -> None:
-    """Over a text of ours, or over nothing. Looked at directly before: what somebody saves meanwhile is seen."""
+    """Replace a status file, or nothing. The check comes directly before, so that a file saved meanwhile is seen."""
     if _is_ours(folder, name):
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         return

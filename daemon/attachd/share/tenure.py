@@ -1,12 +1,13 @@
-"""Who works with the inbox: its lock, and the term that marker and journal both say.
+"""The right to work with the inbox: its lock, and the term that marker and journal agree on.
 
-The lock decides who works, but it is not what keeps a file from being attached twice: a file server may drop it without a
-word, and whoever may write to the inbox can exchange the file that it lies on. The marker does. It says in whose term the
-inbox is; whoever finds another's there is old, sends and moves nothing, and takes the inbox over before it does again: then
-everything in it is looked up first, as after ``attachd restore``. The order: the lock is taken, the journal doubts and
-announces a term (one transaction), the marker says it, the journal says that it has begun; only then is anything scanned.
-A death before the marker was written leaves the inbox another's, and the next start doubts again; one after it leaves a
-marker that the journal has announced, and a journal that doubts.
+The lock decides which process works, but it does not prevent a file from being attached twice. A file server may drop it
+silently, and any user who may write to the inbox can exchange the lock file. The marker prevents it: it names the term of
+the inbox. A process that finds another term there is old. It sends and moves nothing until it has taken the inbox over, and
+then looks everything up first, as after ``attachd restore``.
+
+The order: take the lock; doubt all files and announce a term in the journal (one transaction); write the marker; record in
+the journal that the term has begun; only then scan. If the process dies before the marker is written, the inbox keeps the
+other term, and the next start doubts again. If it dies later, the journal has announced the marker's term, and doubts.
 """
 
 from __future__ import annotations
@@ -32,30 +33,28 @@ from attachd.share.inbox_marker import Marker, Mount
 
 log = structlog.get_logger()
 
-#: How often is noted in the inbox how far the journal has come: a copy of it that is younger is not recognised.
+#: How often the journal's progress is noted in the inbox: a younger copy of the journal is not recognised.
 NOTED_SECONDS = 60.0
-#: How long another's term is left alone while this process holds the lock all the time: locks that keep nobody out must not
-#: have two services take the inbox from each other at every look.
+#: How long another term is respected while this process holds the lock all the time. Otherwise two services would take the
+#: inbox from each other at every look, if the locks of the file system do not work.
 CONTESTED_SECONDS = 300.0
-#: What opening our folder gives where something else lies there, or nobody may enter it.
+#: Errors of opening our folder if something else lies there, or permission is missing.
 _REPLACED = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM})
 
 
 class Standing(Enum):
-    """What a journal is to its inbox, by what the marker says."""
+    """The relation of a journal to its inbox, according to the marker."""
 
-    NEW = auto()  #: neither knows of the other
-    LOST = auto()  #: the journal is new, and another has worked here
-    OURS = auto()  #: no other journal has worked here since this one
-    OLD = auto()  #: another has, or a later copy of this one
-    UNMARKED = auto()  #: there is no marker in the very folder that carried it: who worked here last is not known
-    AWAY = auto()  #: there is no marker, or another inbox's: not mounted, as far as anybody can tell
+    NEW = auto()  #: neither knows the other
+    LOST = auto()  #: the journal is new, and another one was used here
+    OURS = auto()  #: no other journal was used here since this one
+    OLD = auto()  #: another journal was, or a later copy of this one
+    UNMARKED = auto()  #: the folder that carried the marker has none: nothing shows which journal was used last
+    AWAY = auto()  #: there is no marker, or that of another inbox: probably not mounted
 
 
 def judge(known: Known, marker: Marker | None, noted: int, place: str) -> Standing:
-    """Hold a journal against what lies at the inbox's path: the *marker*, the last attempt that is *noted* for its term, and the
-    folder's *place*. Pure.
-    """
+    """Compare a journal with the inbox: the *marker*, the last attempt *noted* for its term, and the folder's *place*. Pure."""
     if known.inbox is None:
         # A first start that died after the marker was written had announced its term.
         ours = marker is not None and marker.term != "" and marker.term == known.announced
@@ -68,13 +67,12 @@ def judge(known: Known, marker: Marker | None, noted: int, place: str) -> Standi
 
 
 class Tenure:
-    """What this process holds of the inbox. ``begin`` once; then ``guard.Guard`` asks, under its lock.
+    """The inbox as this process holds it. Call ``begin`` once; then ``inbox_marker.Guard`` calls it, under its lock.
 
-    *busy*: whether anything is being sent. What was chosen before another took over must not be sent after it.
+    *busy* returns True while anything is being sent: the inbox must not be taken over then.
     """
 
     def __init__(self, journal: Journal, inbox: Path, state: Path, clock: Clock) -> None:
-        """Hold nothing yet."""
         self._journal, self._inbox, self._state, self._clock = journal, inbox, state, clock
         self._known = Known()
         self._lock: locks.Lock | None = None
@@ -103,7 +101,7 @@ class Tenure:
         return self._lock is not None
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         self._unlock()
         if self._folder is not None:
             os.close(self._folder)
@@ -118,9 +116,9 @@ class Tenure:
     # --- The start ----------------------------------------------------------------------------------------------------
 
     def begin(self, *, adopt: bool) -> locks.Holder | locks.NoLocks | None:
-        """Take the inbox if it is there; *adopt*: whatever its marker says. Returns who or what forbids it.
+        """Take the inbox if it is there; *adopt*: whatever its marker says. Returns the obstacle, or None.
 
-        Raises ``OSError`` where the marker cannot be written.
+        Raises ``OSError`` if the marker cannot be written.
         """
         self._known = terms.known(self._journal)
         there, standing = self._inbox.is_dir(), self._standing()
@@ -141,7 +139,7 @@ class Tenure:
         return judge(self._known, marker, noted, inbox_marker.place_of(self._inbox))
 
     def _settle(self, standing: Standing, *, adopt: bool) -> None:
-        """Do what the standing asks for, the lock being held."""
+        """Act on the standing. The lock is held."""
         match standing:
             case Standing.NEW:
                 marker = inbox_marker.read_marker(self._inbox)
@@ -168,11 +166,11 @@ class Tenure:
             database.put(connection, "lost", 1)
 
         self._begin_term(inbox_id, doubt)
-        remedy = "files now in the inbox are looked up before they are sent"
+        remedy = "nothing to do: attachd looks each file in the inbox up in Jira before it sends it"
         log.warning("journal.lost", inbox=str(self._inbox), remedy=remedy)
 
     def _believe(self) -> None:
-        """Say that the term that the marker says has begun, if a process died before it said so, and where."""
+        """Record that the marker's term has begun, and where, if a process died before it did so."""
         marker = inbox_marker.read_marker(self._inbox)
         place = inbox_marker.place_of(self._inbox)
         if marker is not None and (marker.term, place) != (self._known.begun, self._known.place):
@@ -201,11 +199,11 @@ class Tenure:
             try:
                 forbidden = self._take()
             except OSError as error:
-                return f"the lock of {self._inbox} cannot be taken: {error.strerror}"
+                return f"the inbox {self._inbox} cannot be locked: {error.strerror}"
             if forbidden is not None:
                 return self._held_by(forbidden)
             log.info("inbox.locked", inbox=str(self._inbox))
-            # Whoever had the lock in between may have written its own.
+            # Another process may have had the lock in between and written its own marker.
             seen = inbox_marker.read_marker(self._inbox)
             if seen is None:
                 return f"the marker of {self._inbox} cannot be read"
@@ -227,8 +225,8 @@ class Tenure:
             return False
 
     def _take(self, *, create: bool = False) -> locks.Holder | locks.NoLocks | None:
-        """Let go of the lock, and take the one that lies there now; None if that worked. Raises ``OSError``."""
-        # First: one that the file server has dropped would still keep this very process out.
+        """Release the lock, and take the lock file that is there now; None if that worked. Raises ``OSError``."""
+        # First, because a lock that the file server has dropped would still keep this process out.
         self._unlock()
         here = os.open(self._inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -252,11 +250,11 @@ class Tenure:
 
     def _held_by(self, forbidden: locks.Holder | locks.NoLocks) -> str:
         if isinstance(forbidden, locks.Holder):
-            return f"the inbox {self._inbox} is held by {forbidden}"
+            return f"another attachd ({forbidden}) uses the inbox {self._inbox}"
         return forbidden.reason
 
     def _note(self) -> None:
-        """Note in the inbox how far the journal has come, now and then. A note that cannot be written finds out less."""
+        """Note the journal's progress in the inbox, now and then. Without it an old copy may not be recognised."""
         boot = self._clock.boot()
         if boot - self._noted_at < NOTED_SECONDS:
             return
@@ -270,10 +268,10 @@ class Tenure:
     # --- Taking it again ----------------------------------------------------------------------------------------------
 
     def recover(self) -> str:
-        """Make the inbox ours again where that is safe; return why not, or ``""`` if that is for the next look to say.
+        """Make the inbox ours again if that is safe; return why not, or ``""`` if the next look will tell.
 
-        Where the folder is provably the one that carried our marker, our own folder in it is put right: somebody renamed, deleted
-        or exchanged it. What another may have done meanwhile is not known then, so everything is looked up first.
+        If the folder is provably the one that carried our marker, our own folder in it is repaired after a rename, a deletion or
+        an exchange. Another attachd may have used it meanwhile, so everything is looked up first.
         """
         try:
             return self._recover()
@@ -297,7 +295,9 @@ class Tenure:
         if marker is not None and self._is_contested(marker.term):
             return _CONTESTED.format(inbox=self._inbox, state=marker.state)
         if self.busy():
-            return f"{paths.worked_since(self._inbox, marker)}; what is under way ends first"
+            return (
+                f"{paths.worked_since(self._inbox, marker)}. attachd takes it over when the present uploads have ended"
+            )
         self._take_over()
         return ""
 
@@ -305,7 +305,7 @@ class Tenure:
         return self._known.place != "" and self._known.place == inbox_marker.place_of(self._inbox)
 
     def _is_contested(self, term: str) -> bool:
-        """Return True while another's term is to be left alone, though its lock is ours and was all the time."""
+        """Return True while another term must be respected, although we have held the lock all the time."""
         if self._broken:
             return False
         boot = self._clock.boot()
@@ -314,7 +314,7 @@ class Tenure:
         return boot - self._contested[1] < CONTESTED_SECONDS
 
     def _put_right(self) -> None:
-        """Set aside what lies in the place of our folder, if nothing can be written in it. Raises ``OSError``."""
+        """Rename whatever lies in the place of our folder, if nothing can be written in it. Raises ``OSError``."""
         try:
             with inbox_marker.opened(self._inbox) as folder:
                 status = recognition.status_of(folder, inbox_marker.MARKER.encode())
@@ -345,18 +345,18 @@ class Tenure:
             inbox=str(self._inbox),
             other=marker.state if marker else None,
             unfinished=unfinished,
-            remedy="every file in it is looked up in Jira before it is sent",
+            remedy="nothing to do: attachd looks each file in the inbox up in Jira before it sends it",
         )
 
 
 _CONTESTED = (
-    "another attachd works with {inbox} (its state folder: {state}), although this one holds the lock: "
-    "the locks of this file system keep nobody out; end one of both"
+    "another attachd (state folder {state}) uses {inbox}, although this one holds the lock. The locks of this file system do "
+    "not work: stop one of the two"
 )
 
 
 def _clear(folder: int) -> None:
-    """Set aside what lies in the place of the lock and cannot be locked: a link, a pipe, a folder. Raises ``OSError``."""
+    """Rename whatever lies in the place of the lock and cannot be locked: a link, a pipe, a folder. Raises ``OSError``."""
     status = recognition.status_of(folder, inbox_marker.LOCK.encode())
     if status is not None and not stat.S_ISREG(status.st_mode):
         os.rename(

@@ -1,4 +1,4 @@
-"""Whether a folder takes any file at all: a small one is created, written, synchronised, renamed and removed in it."""
+"""Test whether a folder takes files: create, write, sync, rename and remove a small one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from attachd.fs import folders, rename
 from attachd.share import notes
 
 _FIRST, _SECOND = b".attachd-trial", b".attachd-trial-renamed"
-#: As much as one block of most file systems, so that room for a name alone is not enough.
+#: One block of most file systems, so that room for a name alone is not enough.
 _CONTENT = b"attachd tries whether this folder takes files.\n".ljust(4096)
 _lock = threading.Lock()
 
 
 def fails(folder: Path) -> OSError | None:
-    """Try it for real, and return the error; None where the folder takes a file. What a crash left of a trial goes."""
+    """Try it for real. Return the error, or None if the folder takes a file. Remnants of an earlier trial go."""
     try:
         with _lock, folders.folder(folder, b"") as here:
             with notes.prepared(here, _FIRST, _CONTENT) as first:
@@ -26,6 +26,6 @@ def fails(folder: Path) -> OSError | None:
                 os.unlink(second, dir_fd=here)
             os.fsync(here)
     except OSError as error:
-        # EEXIST: another attachd tries the same folder. EINVAL: no folder can be synchronised there (fsync(2)).
+        # EEXIST: another attachd tries the same folder. EINVAL: this file system cannot sync folders (fsync(2)).
         return None if error.errno in (errno.EEXIST, errno.EINVAL) else error
     return None

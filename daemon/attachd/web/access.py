@@ -1,8 +1,8 @@
-"""Who may see the page, and who may press its buttons. Pure decisions, and the one piece of ASGI that asks them first.
+"""Access to the page and its buttons: pure decisions, and the piece of ASGI that applies them to each request.
 
-On a port other users of the machine, and every page that a browser here has open, can send requests: so a token is needed, the
-Host is checked against names that are pointed here (DNS rebinding), and the Origin and a form's own token against requests that
-another page makes (OWASP, "Cross-Site Request Forgery Prevention"). A socket is guarded by its mode instead of the token.
+Other users of the machine, and every page that a browser here has open, can send requests to a port. So the page needs a
+token. It checks the Host against DNS rebinding, and the Origin and a form token against requests of other pages (OWASP,
+"Cross-Site Request Forgery Prevention"). A socket is guarded by its mode instead of the token.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attachd.config import addresses
 
-#: What machines ask without a token; nothing of it names a file or an issue.
+#: Programs may ask these without a token; they name no file and no issue.
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 
-#: Nothing is loaded from elsewhere, nothing inline runs, and nobody frames it (https://www.w3.org/TR/CSP3/).
+#: Nothing is loaded from elsewhere, nothing inline runs, and no other page frames it (https://www.w3.org/TR/CSP3/).
 POLICY = "; ".join(
     (
         *("default-src 'none'", "style-src 'self'", "script-src 'self'", "connect-src 'self'", "img-src 'self'"),
@@ -43,7 +43,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What is asked of a request. ``token`` is None on a socket; *names* are those under which a proxy serves the page."""
+    """The checks of a request. ``token`` is None on a socket; *names* are the host names of proxies in front."""
 
     secret: bytes
     token: str | None
@@ -51,7 +51,7 @@ class Gate:
     names: Sequence[str] = ()
 
     def knows_host(self, host: str) -> bool:
-        """Whether a Host header names this machine itself, or a name of the configuration."""
+        """Return True if a Host header names this machine, or a host of the configuration."""
         try:
             parts = urllib.parse.urlsplit(f"//{host}")
             name, port = parts.hostname or "", parts.port
@@ -59,11 +59,11 @@ class Gate:
             return False
         if parts.netloc != host or "@" in host:
             return False
-        # 80 is the one that browsers leave out.
+        # Browsers leave out port 80.
         return name in self.names or (addresses.is_loopback(name) and (self.token is None or (port or 80) == self.port))
 
     def knows_origin(self, origin: str, host: str) -> bool:
-        """Whether the page that sends a form is this one."""
+        """Return True if a form comes from this page."""
         try:
             parts = urllib.parse.urlsplit(origin)
         except ValueError:
@@ -72,29 +72,29 @@ class Gate:
 
     @property
     def cookie(self) -> str:
-        """The name of the cookie; ports share their cookies (RFC 6265, 8.5)."""
+        """Return the name of the cookie; it has the port, because ports share cookies (RFC 6265, 8.5)."""
         return f"attachd-{self.port}"
 
     @property
     def pass_(self) -> str:
-        """What the cookie holds: the token itself stays out of the browser's files."""
+        """Return the value of the cookie; the token itself stays out of the browser's files."""
         return self._derived(b"cookie")
 
     @property
     def form(self) -> str:
-        """What each form of the page carries."""
+        """Return the form token of the page."""
         return self._derived(b"form")
 
     def admits(self, cookies: Mapping[str, str]) -> bool:
-        """Whether the browser has shown the token before."""
+        """Return True if the browser has shown the token before."""
         return self.token is None or hmac.compare_digest(cookies.get(self.cookie, "").encode(), self.pass_.encode())
 
     def is_token(self, given: str) -> bool:
-        """Whether this is the token."""
+        """Return True if this is the token."""
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     def is_form(self, given: str) -> bool:
-        """Whether a form is one of the page's own."""
+        """Return True if this is the form token."""
         return hmac.compare_digest(given.encode(), self.form.encode())
 
     def _derived(self, purpose: bytes) -> str:
@@ -102,14 +102,13 @@ class Gate:
 
 
 class Gatekeeper:
-    """Asks the gate before anything else, and gives every answer its headers."""
+    """Asks the gate first, and adds the security headers to every answer."""
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
-        """Stand before *app*."""
         self._app, self._gate = app, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass the request on."""
+        """Refuse the request, or pass it on."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -127,22 +126,22 @@ class Gatekeeper:
         gate, headers, path = self._gate, Headers(scope=scope), scope["path"]
         host = headers.get("host", "")
         if not gate.knows_host(host):
-            said = "This page is known here under another name. A proxy in front of it: name it in web.hosts.\n"
+            said = "This host name is unknown here. If a proxy serves the page, add its name to web.hosts.\n"
             return PlainTextResponse(said, 421)
         if scope["method"] == "POST" and not gate.knows_origin(headers.get("origin", ""), host):
-            return PlainTextResponse("Forms are taken from this page alone.\n", 403)
+            return PlainTextResponse("Only this page may send its forms.\n", 403)
         if path in OPEN:
             return None
         given = urllib.parse.parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if given and gate.is_token(given):
             return self._admitted(path)
         if not gate.admits(_cookies(headers)):
-            said = "This page needs its token. `attachd web`, on the machine where attachd runs, prints the address with it.\n"
+            said = "This page needs its token. Run `attachd web` where attachd runs: it prints the address with the token.\n"
             return PlainTextResponse(said, 401)
         return None
 
     def _admitted(self, path: str) -> Response:
-        """The token goes into a cookie, out of the address, where history and others over one's shoulder would see it."""
+        """Put the token into a cookie and out of the address, so that the history does not show it."""
         answer = RedirectResponse("./" if path == "/" else path.lstrip("/"), 303)
         answer.set_cookie(self._gate.cookie, self._gate.pass_, max_age=30 * 86400, httponly=True, samesite="strict")
         return answer

@@ -1,7 +1,7 @@
 """The page, its buttons, and what machines ask: /metrics, /healthz, /readyz.
 
-Every request is answered from the journal and from what this process knows; nothing of it waits for Jira or for the inbox,
-but for the button that takes a failed file back. Endpoints are plain functions, which Starlette calls in threads of its own.
+Every answer comes from the journal and from this process, and never waits for Jira or the inbox. The one exception is the
+button that moves a failed file back. Endpoints are plain functions, which Starlette calls in threads of its own.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
 }
 
-#: How often a browser that looks on is told what is new, in seconds; and how often that anybody is there.
+#: How often an open page gets what is new, in seconds; and how often a sign of life.
 _TICK, _QUIET = 1.0, 15.0
-#: How many browsers may look on at once; each more is told to ask again later.
+#: How many browsers may stay connected at once; others have to ask again later.
 MOST_WATCHERS = 20
-#: In bytes: a form of the page has some tens.
+#: The longest form in bytes; forms of the page have less than a hundred.
 _LONGEST_FORM = 4096
-#: How many sentences are kept for the page that a button leads back to.
+#: How many answers to a pressed button are kept for the page that follows.
 _MOST_SAID = 100
 
 
 class Page:
-    """What the endpoints share."""
+    """The endpoints of the page, and what they share."""
 
     def __init__(self, engine: Engine, state: Path, gate: Gate, stopping: threading.Event) -> None:
-        """Serve what *engine* does; ``stopping`` ends those who look on."""
+        """Show what *engine* does; *stopping* ends the open connections."""
         self._engine, self._runtime, self._state, self._gate, self._stopping = (
             engine,
             engine.runtime,
@@ -77,7 +77,7 @@ class Page:
             gate,
             stopping,
         )
-        # Whatever is put into a template is escaped; only the page's own text is not.
+        # Values in a template are escaped; only the page's own text is not.
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                          loader=jinja2.FileSystemLoader(_HERE))  # fmt: skip
         self._whole, self._part = environment.get_template("page.html"), environment.get_template("live.html")
@@ -107,7 +107,7 @@ class Page:
     # --- The page -------------------------------------------------------------------------------------------------
 
     def page(self, request: Request) -> Response:
-        """Everything at once, so that it needs no script; ``?q=`` searches the history."""
+        """Return the whole page, so that it needs no script; ``?q=`` searches the history."""
         wanted = request.query_params.get("q", "").strip()[:200]
         found = view.found(self._runtime, wanted) if wanted else None
         with self._lock:
@@ -127,7 +127,7 @@ class Page:
         )
 
     def _live(self, *, fresh: bool = True) -> str:
-        """The part that changes, as HTML; not *fresh*, made once for all who look on."""
+        """Return the part that changes, as HTML. Without *fresh* it is made once for all open pages."""
         with self._lock:
             if fresh or time.monotonic() - self._made_at >= _TICK / 2:
                 shown = view.live(self._runtime, self._rates, self._sums)
@@ -135,14 +135,14 @@ class Page:
             return self._made
 
     def static(self, request: Request) -> Response:
-        """The page's own style, script and picture."""
+        """Return the page's style, script or icon."""
         name = request.url.path.rpartition("/")[2]
         return FileResponse(_HERE / "static" / name, media_type=_STATIC[name])
 
     async def events(self, _request: Request) -> Response:
-        """Tell a browser what is new, as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        """Send what is new as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
         if self._watchers >= MOST_WATCHERS:
-            return PlainTextResponse("Too many pages look on; this one shows how it stood.\n", 503)
+            return PlainTextResponse("Too many pages are open. This one shows an earlier state.\n", 503)
         return StreamingResponse(self._events(), media_type="text/event-stream")
 
     async def _events(self) -> AsyncIterator[str]:
@@ -165,21 +165,21 @@ class Page:
     # --- Buttons --------------------------------------------------------------------------------------------------
 
     async def resume(self, request: Request) -> Response:
-        """End every pause, or those of one issue, as the verb ``resume``."""
+        """End all pauses, or those of one issue, as the verb ``resume`` does."""
         return await self._pressed(request, self._resume)
 
     async def pause(self, request: Request) -> Response:
-        """Send nothing until ``resume``."""
+        """Pause everything until ``resume``."""
         return await self._pressed(request, self._pause)
 
     async def retry(self, request: Request) -> Response:
-        """Take one failed file back into the inbox, as the verb ``retry``."""
+        """Move one failed file back into the inbox, as the verb ``retry`` does."""
         return await self._pressed(request, self._retry)
 
     async def _pressed(self, request: Request, act: Any) -> Response:
         form = await _form(request)
         if form is None or not self._gate.is_form(form.get("form", "")):
-            return PlainTextResponse("This form is too old: load the page again, and press the button there.\n", 403)
+            return PlainTextResponse("This form is too old. Reload the page and press the button again.\n", 403)
         said: list[str] = await run_in_threadpool(act, form)
         number = secrets.token_hex(8)
         with self._lock:
@@ -194,7 +194,7 @@ class Page:
             done = by_hand.resume(connection, moved_issues.issue_of(connection, key) if key else "", now)
         self._runtime.bell.ring_all()
         log.info("page.resumed", issue=key)
-        self._engine.note_by_hand(tell=False)
+        self._engine.note_by_hand(log_it=False)
         line = self._runtime.journal.timeline()
         return list(pauses.resumed_in_words(by_hand.shown(done, line), key, line.wall))
 
@@ -203,7 +203,7 @@ class Page:
         with self._runtime.journal.transaction() as connection:
             made = by_hand.pause(connection, "", now, None)
         log.info("page.paused")
-        self._engine.note_by_hand(tell=False)
+        self._engine.note_by_hand(log_it=False)
         line = self._runtime.journal.timeline()
         said = pauses.paused_in_words(line.pause(made), line.wall)
         return [re.sub("until `attachd resume[^`]*`", "until it is resumed", said)]
@@ -212,7 +212,7 @@ class Page:
         runtime = self._runtime
         row = view.failed_row(runtime, form.get("id", ""))
         if row is None:
-            return ["That file is not among the failed ones any more."]
+            return ["That file is no longer among the failed files."]
         sight = paths.sight(runtime.config, self._state, terms.known(runtime.journal))
         if not sight.there:
             return [f"Nothing was moved: {sight.reason}."]
@@ -225,17 +225,17 @@ class Page:
     # --- Machines -------------------------------------------------------------------------------------------------
 
     def metrics(self, _request: Request) -> Response:
-        """What Prometheus asks for."""
+        """Return the metrics for Prometheus."""
         return Response(metrics.text(self._runtime, self._engine.intake.scanned_at), media_type=metrics.CONTENT_TYPE)
 
     def health(self, _request: Request) -> Response:
-        """200 unless a loop is stuck, which a restart would mend; a file system that does not answer is not that."""
+        """Return 503 if a loop is stuck and a restart would help; a file system that does not answer is no such case."""
         stuck = [str(hang) for hang in self._runtime.beats.hangs() if not hang.degraded]
         lines = stuck or ["ok", *_briefly(health.of_runtime(self._runtime))]
         return PlainTextResponse("".join(f"{line}\n" for line in lines), 503 if stuck else 200)
 
     def readiness(self, _request: Request) -> Response:
-        """200 while it works or waits; the body says what it waits for, by its kind."""
+        """Return 200 always; the body names the kinds of conditions."""
         found = health.of_runtime(self._runtime)
         waits = any(each.severity is not Severity.WARNING for each in found)
         lines = ["degraded" if waits else "ready", *_briefly(found)]
@@ -243,12 +243,12 @@ class Page:
 
 
 def _briefly(found: Sequence[Condition]) -> list[str]:
-    """Each kind once, and no name: anybody may ask."""
+    """Return each kind once and no names, because anybody may ask."""
     return list(dict.fromkeys(each.brief for each in found))
 
 
 async def _form(request: Request) -> dict[str, str] | None:
-    """The fields of a form; None for what is none, or too long for one."""
+    """Return the fields of a form; None if the request is not a form or too long."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
         return None
     body = b""
@@ -260,7 +260,7 @@ async def _form(request: Request) -> dict[str, str] | None:
 
 
 def _journal_fails(_request: Request, error: Exception) -> Response:
-    """The disk of the journal fails: who delivers waits for it too."""
+    """Answer 503 while the journal's disk fails."""
     assert isinstance(error, sqlite3.OperationalError)
     if not errors.disk_fails(error):
         raise error

@@ -1,4 +1,4 @@
-"""The page's server: a thread of its own beside the others, which nothing that delivers ever waits for."""
+"""The web server of the page, in a thread that delivery never waits for."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from attachd.web.app import Page
 
 log = structlog.get_logger()
 
-#: How long after a failure it is tried again to listen.
+#: How long to wait before the next try to listen.
 _AGAIN_SECONDS = 30.0
-#: How long requests may take that are under way at the end.
+#: How long open requests may take at the end.
 _STOP_SECONDS = 2
 _BACKLOG = 64
-#: How many connections there are at once, and how long one may take to ask something.
+#: How many connections there may be, and how long a client may take to send its first request.
 _MOST_CONNECTIONS, _FIRST_SECONDS = 100, 10.0
 
 
 class Connection(H11Protocol):
-    """One of so many at the most, each with so long for its first request: descriptors are what files are attached with."""
+    """A connection of a limited number, with a time limit for its first request: uploads need the descriptors too."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take it, or close it at once."""
+        """Accept the connection, or close it at once."""
         self._refused = len(self.connections) >= _MOST_CONNECTIONS
         if self._refused:
             transport.abort()
@@ -45,7 +45,7 @@ class Connection(H11Protocol):
         self.loop.call_later(_FIRST_SECONDS, self._close_if_silent)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is to be tidied up for one that was refused."""
+        """Tidy up, unless the connection was refused."""
         if not self._refused:
             super().connection_lost(exc)
 
@@ -54,25 +54,24 @@ class Connection(H11Protocol):
             self.transport.close()
 
 
-class Serving:
-    """Serves the page from ``start`` to ``stop``. Where it cannot listen, that is told, and tried again: files go on."""
+class PageServer:
+    """Serves the page from ``start`` to ``stop``. If it cannot listen, it logs that and tries again; uploads go on."""
 
     def __init__(self, engine: Engine, state: Path) -> None:
-        """Prepare; nothing listens yet."""
         listen = engine.runtime.config.web.listen
         assert listen is not None
         self._listen, self._engine, self._state = listen, engine, state
         self._stopping = threading.Event()
         self._server: uvicorn.Server | None = None
-        self._told = ""
+        self._logged = ""
         self._thread = threading.Thread(target=self._loop, name="web", daemon=True)
 
     def start(self) -> None:
-        """Listen, in a thread of its own."""
+        """Start to listen, in a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; whoever looks on is told by the end of the connection."""
+        """Stop, and close the open connections."""
         self._stopping.set()
         if self._server is not None:
             self._server.should_exit = True
@@ -83,24 +82,25 @@ class Serving:
             try:
                 gate = _gate(self._listen, self._state, self._engine.runtime.config.web.hosts)
             except OSError as error:
-                reason = f"its token cannot be made in {self._state} ({error.strerror or error})"
-                self._wait(reason, "make room there, or put the folder's mode right")
+                reason = f"the page's token cannot be written to {self._state} ({error.strerror or error})"
+                self._wait(reason, "make room there, or correct the folder's mode")
                 continue
             try:
                 listener = bound(self._listen)
             except OSError as error:
                 self._wait(
-                    error.strerror or str(error), "choose another address in web.listen, or end what has this one"
+                    error.strerror or str(error),
+                    "choose another address in web.listen, or stop the program that uses this one",
                 )
                 continue
-            self._engine.runtime.page_trouble, self._told = None, ""
+            self._engine.runtime.page_trouble, self._logged = None, ""
             log.info("page.served", listen=self._listen)
             self._serve(listener, gate)
 
     def _wait(self, reason: str, remedy: str) -> None:
-        """Say why it is not served, once and as long as that is so, and wait before the next try."""
-        if reason != self._told:
-            self._told = reason
+        """Log once why the page is not available, show it as long as it lasts, and wait before the next try."""
+        if reason != self._logged:
+            self._logged = reason
             self._engine.runtime.page_trouble = Unserved(
                 self._listen, reason, remedy, self._engine.runtime.clock.wall()
             )
@@ -108,7 +108,7 @@ class Serving:
                 "page.not_served",
                 listen=self._listen,
                 reason=reason,
-                remedy=f"files are attached all the same; {remedy}",
+                remedy=f"{remedy}. Files are attached all the same",
             )
         self._stopping.wait(_AGAIN_SECONDS)
 
@@ -122,7 +122,7 @@ class Serving:
         if not self._stopping.is_set():
             self._server.run(sockets=[listener])
         listener.close()
-        # Nobody else has put a socket there meanwhile: one at which somebody answers is not replaced.
+        # It is still ours: no process replaces a socket that another one answers.
         _remove_socket(self._listen)
 
 
@@ -141,7 +141,7 @@ def _address(listen: str) -> tuple[str, int]:
 
 
 def bound(listen: str) -> socket.socket:
-    """A socket that listens; one of a path (0660) replaces what a process left that was killed. Raises OSError."""
+    """Return a listening socket. A socket file (0660) replaces that of a killed process. Raises OSError."""
     if listen.startswith("unix:"):
         return _bound_to_path(listen.removeprefix("unix:"))
     host, port = _address(listen)
@@ -158,7 +158,7 @@ def bound(listen: str) -> socket.socket:
 
 
 def _bound_to_path(path: str) -> socket.socket:
-    """Bound under another name first, so that at no moment one is there that others may use, or none."""
+    """Bind under another name first, so that the path always holds a socket with the right mode."""
     fresh = f"{path}.{os.getpid()}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -166,7 +166,7 @@ def _bound_to_path(path: str) -> socket.socket:
         os.chmod(fresh, 0o660)
         listener.listen(_BACKLOG)
         if not _may_be_replaced(path):
-            raise FileExistsError(17, "what lies there is no socket")
+            raise FileExistsError(17, "the path holds something else than a socket")
         os.rename(fresh, path)
     except OSError:
         listener.close()
@@ -176,7 +176,7 @@ def _bound_to_path(path: str) -> socket.socket:
 
 
 def _may_be_replaced(path: str) -> bool:
-    """Whether nothing is there but a socket at which nobody answers any more."""
+    """Return True if the path holds nothing, or a socket that no process answers."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return False

@@ -12,10 +12,10 @@ FILE_NAME = "web-token"
 
 
 def made(state: Path) -> str:
-    """The token, which is made (0600) where there is none: only then is anything written. Raises OSError."""
+    """Return the token, and write it (0600) only if there is none. Raises OSError."""
     found = read(state)
     while found is None:
-        # Not over one that is there: a page that is open goes on. One that a full disk has left empty is none.
+        # An existing token stays, for the pages that are open. A file that a full disk left empty is not a token.
         with suppress(FileExistsError):
             content = f"{secrets.token_urlsafe(32)}\n".encode()
             write_whole(state, FILE_NAME.encode(), content, replace=False, mode=0o600)
@@ -26,7 +26,7 @@ def made(state: Path) -> str:
 
 
 def read(state: Path) -> str | None:
-    """The token; None where there is none yet. Raises OSError where it may not be read."""
+    """Return the token, or None if there is none yet. Raises OSError if it may not be read."""
     try:
         return (state / FILE_NAME).read_text("ascii").strip() or None
     except (FileNotFoundError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""What the page shows, as plain values: sentences, numbers and lengths of bars. What it is made of decides nothing."""
+"""The contents of the page as plain values: sentences, numbers and lengths of bars."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from attachd.journal import lookup
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Scope, State, Word, printable, word
-from attachd.report import health, why_waiting
+from attachd.report import circumstances, health, why_waiting
 from attachd.report import pauses as report_pauses
+from attachd.report.circumstances import Circumstances
 from attachd.report.health import Kind
-from attachd.report.why_waiting import Circumstances
 from attachd.text import clock, size, span
 
-#: Conditions that have a part of their own.
+#: Conditions that have a section of their own.
 _OWN_PARTS = {Kind.INBOX, Kind.HANG, Kind.STRAYS, Kind.UNLISTED}
-#: How many lines each part has at the most.
+#: At most so many lines in each section.
 MOST = 50
 #: How many files of a queue are named.
 MOST_NAMED = 5
@@ -37,34 +37,35 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Rates:
-    """How fast uploads are: what was seen of each before, by the id of its row, as (CLOCK_BOOTTIME, bytes)."""
+    """The speed of uploads: the first look at each, by the id of its row, as (CLOCK_BOOTTIME, bytes)."""
 
     first: dict[int, tuple[float, int]] = field(default_factory=dict)
 
     def of(self, row: int, sent: int, boot: float) -> float | None:
-        """Bytes per second since this upload was seen first; None while that is too short."""
+        """Return bytes per second since the first look at this upload; None in its first second."""
         began, had = self.first.setdefault(row, (boot, sent))
         return (sent - had) / (boot - began) if boot - began >= 1.0 and sent > had else None
 
     def forget_all_but(self, rows: set[int]) -> None:
-        """These are under way; the others have ended."""
+        """Forget the uploads that have ended."""
         self.first = {row: seen for row, seen in self.first.items() if row in rows}
 
 
 class Sums:
-    """Sums over what was attached, which take the longer the more that was: the same answer again until twenty times as long
-    has passed as it took. A thousand files are counted in every second, a million every half minute.
+    """Sums over attached files. They cost more the more files there are, so an answer is kept for 20 times its cost.
+
+    A thousand files are counted every second, a million every half minute.
     """
 
     def __init__(
         self, timer: Callable[[], float] = time.monotonic, worked: Callable[[], float] = time.thread_time
     ) -> None:
-        """Nothing is known yet. *worked* tells what the asking costs: on a busy machine it takes longer than that."""
+        """*worked* measures the cost in CPU time, because a busy machine takes longer."""
         self._timer, self._worked = timer, worked
         self._known: dict[str, tuple[float, Any]] = {}
 
     def of(self, what: str, ask: Callable[[], T]) -> T:
-        """What *ask* answers, or has answered a moment ago."""
+        """Return the answer of *ask*, or a recent one."""
         now = self._timer()
         until, answer = self._known.get(what, (now, None))
         if until <= now:
@@ -75,7 +76,7 @@ class Sums:
 
 
 def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
-    """What changes by itself. Each question is answered by an index, however many files wait."""
+    """Return what changes by itself. An index answers each question, however many files wait."""
     journal, now = runtime.reader, runtime.clock.wall()
     standing, midnight = journal_counts.standing(journal), journal.timeline().kept(text.midnight(now))
     oldest = lookup.oldest_waiting(journal)
@@ -88,26 +89,28 @@ def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
     conditions = health.of_runtime(runtime)
     stray_files, world = sum(stray.files for stray in strays), _world(runtime, pauses, health.stopping(conditions))
     return {
-        "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
-        "stray_files": stray_files,
-        "today": text.files(sums.of("today", lambda: journal_counts.attached_since(journal, midnight))),
+        "counts": [(str(each), f"{words[each]:,}") for each in words if words[each] or each is Word.WAITING],
+        "stray_files": f"{stray_files:,}" if stray_files else "",
+        "today": f"{sums.of('today', lambda: journal_counts.attached_since(journal, midnight)):,}",
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
         "absent": "" if inbox.there else inbox.reason,
         "hangs": [str(hang) for hang in runtime.beats.hangs()],
         "conditions": [
-            f"{str(each)[:1].upper()}{str(each)[1:]}."
-            for each in conditions
-            if each.pause is None and each.kind not in _OWN_PARTS
+            f"{text.capital(str(each))}." for each in conditions if each.pause is None and each.kind not in _OWN_PARTS
         ],
-        "pauses": [_pause(each, now) for each in report_pauses.told(journal, runtime.config.jira.url, now)],
+        "pauses": [_pause(each, now) for each in report_pauses.shown(journal, runtime.config.jira.url, now)],
         "sending": _sending(runtime, rates),
         "queues": [_issue(runtime, each, world) for each in lookup.queues(journal, MOST)],
         "waiting": (waiting := _waiting(runtime, world)),
-        # Also what no pause holds up may wait for a person's word.
+        # A refusal may wait for a person although nothing is paused.
         "resumable": any("“Resume”" in each["sentence"] for each in waiting),
         "strays": [
-            {"folder": printable(s.folder) or "the inbox itself", "files": text.files(s.files), "reason": s.reason}
+            {
+                "folder": printable(s.folder) or "the inbox itself",
+                "files": text.files(s.files),
+                "reason": text.sentence(s.reason),
+            }
             for s in strays[:MOST]
         ],
         "unlisted": list(journal_counts.troubles(journal).items())[:MOST],
@@ -117,7 +120,7 @@ def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
 
 
 def frame(runtime: Runtime) -> dict[str, Any]:
-    """What stays."""
+    """Return what does not change."""
     return {
         "version": __version__,
         "site": runtime.site.pages,
@@ -127,16 +130,15 @@ def frame(runtime: Runtime) -> dict[str, Any]:
 
 
 def found(runtime: Runtime, wanted: str) -> list[dict[str, Any]]:
-    """What the history says of files whose name, issue, attachment or id contains *wanted*."""
+    """Return the files of the history whose name, issue, attachment or id contains *wanted*."""
     now = runtime.clock.wall()
     return [_verdict(runtime, row, now) for row in lookup.search(runtime.reader, wanted, MOST)]
 
 
 def _pause(each: Pause, now: float) -> dict[str, Any]:
-    said = report_pauses.what(each, now)
     return {
         # The button stands beside it.
-        "sentence": _for_a_page(f"{said[:1].upper()}{said[1:]}; {report_pauses.end(each, now)}."),
+        "sentence": _for_a_page(f"{report_pauses.sentences(each, now)}."),
         "issue": each.subject if each.scope in (Scope.OPERATOR, Scope.ISSUE) else "",
     }
 
@@ -167,40 +169,40 @@ def _sending(runtime: Runtime, rates: Rates) -> list[dict[str, Any]]:
 
 
 def _world(runtime: Runtime, pauses: Sequence[Pause], stopped: Sequence[str]) -> Circumstances:
-    """What holds for all files, as this process knows it: the file system of the inbox is not asked."""
+    """Return the circumstances as this process knows them, without a look at the inbox."""
     guard = runtime.guard
-    return why_waiting.circumstances(
+    return circumstances.gather(
         runtime.config, runtime.clock, guard.sight, pauses, guard.epoch, running=True, stopped=stopped
     )
 
 
 def _issue(runtime: Runtime, each: lookup.Queue, world: Circumstances) -> dict[str, Any]:
-    """What waits for its turn to be sent to one issue: the first by name, and what holds the first."""
+    """Return the queue of one issue: the names of the first files, and what holds the first."""
     first = lookup.first_in(runtime.reader, each.issue, MOST_NAMED)
     pause, sentence = report_pauses.widest(world.pauses, each.issue, world.now), ""
     if pause is not None and not pause.subject:
-        sentence = "Paused, as everything is."
+        sentence = "Paused."
     elif first:
-        found = why_waiting.waiting(runtime.reader, runtime.rulebook, first[0], ahead=0)
+        found = circumstances.waiting(runtime.reader, runtime.rulebook, first[0], ahead=0)
         sentence = _for_a_page(why_waiting.explain("The first", found, world).sentence)
     return {
         "issue": each.issue,
         "link": runtime.site.page(each.issue),
         "files": text.files(each.files),
         "names": [printable(row.path.partition(b"/")[2]) for row in first],
-        "more": max(0, each.files - len(first)),
+        "more": f"{each.files - len(first):,}" if each.files > len(first) else "",
         "since": span(world.now - each.oldest),
         "sentence": sentence,
     }
 
 
 def _waiting(runtime: Runtime, world: Circumstances) -> list[dict[str, Any]]:
-    """What waits for more than its turn, the most pressing first; what settles comes last."""
+    """Return the files that wait for more than their turn, the most pressing first; settling files come last."""
     rows = lookup.troubled(runtime.reader, MOST)
     rows += lookup.settling(runtime.reader, MOST - len(rows))
     shown = []
     for row in rows:
-        found = why_waiting.waiting(runtime.reader, runtime.rulebook, row, ahead=0)
+        found = circumstances.waiting(runtime.reader, runtime.rulebook, row, ahead=0)
         shown.append(
             {
                 "file": printable(row.path),
@@ -213,7 +215,7 @@ def _waiting(runtime: Runtime, world: Circumstances) -> list[dict[str, Any]]:
 
 
 def _for_a_page(sentence: str) -> str:
-    """A sentence that names a verb, for people who have a button."""
+    """Return the sentence with the name of the button instead of the command."""
     return re.sub("`attachd resume[^`]*`", "“Resume”", sentence)
 
 
@@ -235,7 +237,7 @@ def _verdict(runtime: Runtime, row: Row, now: float) -> dict[str, Any]:
         else "",
         "size": size(row.size),
         "when": clock(finished or row.seen_at, now),
-        "reason": row.said or "",
+        "reason": text.sentence(row.said or ""),
     }
 
 
@@ -243,13 +245,13 @@ def _verdict(runtime: Runtime, row: Row, now: float) -> dict[str, Any]:
 
 
 def chart(runtime: Runtime, sums: Sums) -> dict[str, Any]:
-    """Files and bytes that Jira accepted in each of the last hours, as bars with their heights in percent."""
+    """Return the files and bytes that Jira accepted in each of the last hours, as bars with heights in percent."""
     bars = sums.of("hours", lambda: _bars(runtime))
     files, total = sum(bar["files"] for bar in bars), size(sum(bar["bytes"] for bar in bars))
-    title = f"{text.files(files)}, {total} attached in the last {HOURS} hours"
+    title = f"Attached in the last {HOURS} hours: {text.files(files)}, {total}."
     if files:
         most, heaviest = max(bar["files"] for bar in bars), max(bar["bytes"] for bar in bars)
-        title += f"; at most {text.files(most)} and {size(heaviest)} in an hour"
+        title += f" At most {text.files(most)} and {size(heaviest)} in an hour."
     return {"bars": bars, "title": title}
 
 
@@ -273,7 +275,7 @@ def _bars(runtime: Runtime) -> list[dict[str, Any]]:
 
 
 def failed_row(runtime: Runtime, ident: str) -> Row | None:
-    """The failed file of this id; None where there is none (any more)."""
+    """Return the failed file with this id, or None."""
     number = ident.removeprefix("F")
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return None

@@ -142,8 +142,8 @@ SEEDS = (
         "a half-stored request is sent again",
         (Edit(
             "a request that Jira declines",
-            'InDoubt(f"Jira declined the request ({reply.status}: {words})", brief=True, share=share)',
-            'NotDelivered(f"Jira declined the request ({reply.status}: {words})")',
+            'InDoubt(f"Jira refused the request ({reply.status}: {words})", brief=True, share=share)',
+            'NotDelivered(f"Jira refused the request ({reply.status}: {words})")',
         ),),
         "half", "never",
     ),
@@ -250,8 +250,8 @@ SEEDS = (
         "an event taken for told before it is",
         (Edit(
             "telling a webhook",
-            "    told, reason = target.tell(waiting, ended)\n",
-            "    outbox.told(runtime.journal, target.name, waiting[0].id)\n    told, reason = target.tell(waiting, ended)\n",
+            "    count, reason = target.send(waiting, ended)\n",
+            "    outbox.told(runtime.journal, target.name, waiting[0].id)\n    count, reason = target.send(waiting, ended)\n",
         ),),
         "hooked", "kill", "filing",
     ),

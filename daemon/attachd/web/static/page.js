@@ -1,4 +1,4 @@
-// What is new comes as server-sent events, and replaces the part of the page that changes. Without this the page loads itself anew.
+// Server-sent events replace the part of the page that changes. Without script the page reloads itself.
 "use strict";
 
 const live = document.getElementById("live");
@@ -6,7 +6,7 @@ const asOf = document.getElementById("as-of");
 let waiting = null;
 
 function busy() {
-  // A button that is about to be pressed, or a sentence that is being copied, stays where it is.
+  // Do not replace a button under the pointer, or selected text.
   const selection = document.getSelection();
   return live.matches(":has(button:hover, button:focus)") || (selection && !selection.isCollapsed && live.contains(selection.anchorNode));
 }
@@ -37,7 +37,7 @@ events.onerror = () => {
   if (!document.body.classList.contains("gone")) {
     document.body.classList.add("gone");
     const at = new Date().toLocaleTimeString([], { hour12: false });
-    asOf.textContent = "No connection: attachd may have ended. This is how it stood at " + at + ".";
+    asOf.textContent = "No connection: attachd may have stopped. This page shows the state of " + at + ".";
   }
 };
 setInterval(show, 500);
