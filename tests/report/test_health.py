@@ -138,7 +138,7 @@ CASES: dict[str, Case] = {
     "fuse": Case(_fuse, "NO-1, NO-2, NO-3", "paused: account, fuse", holds=False),
     Kind.DISK: Case(_disk, "the disk of the state folder", "paused: site, journal-disk"),
     Kind.INBOX: Case(_inbox, "carries no marker", "the inbox is not there"),
-    Kind.HANG: Case(_hang, "MainThread is stuck", "stopped: hang", holds=False),
+    Kind.HANG: Case(_hang, "MainThread has been stuck", "stopped: hang", holds=False),
     Kind.ELSEWHERE: Case(_elsewhere, f"may have arrived at {OTHER}", "degraded: other-site", holds=False),
     Kind.UNLISTED: Case(_unlisted, "permission denied", "degraded: not-listed", holds=False),
     Kind.STRAYS: Case(_stray, "no key", "warning: no-issue", "warning", holds=False),

@@ -463,7 +463,7 @@ def test_a_loop_that_is_stuck_is_unhealthy(site: Site) -> None:
     answer = site.client.get("/healthz")
 
     assert answer.status_code == 503
-    assert "is stuck" in answer.text
+    assert "has been stuck" in answer.text
 
 
 # --- Where it cannot be -----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.fs import folders, leases
+from attachd.fs import folders, leases, recognition
 from attachd.intake import evidence, examine, gates
 from attachd.intake import identity as intake_identity
 from attachd.intake.evidence import Candidate
@@ -94,7 +94,7 @@ class Admitting:
         with self._journal.transaction_for_reading() as connection:
             targets = identity.failed_alike(connection, row)
         failed = bytes(self._config.folders.failed)
-        return any(not os.path.lexists(os.path.join(failed, target)) for target in targets)
+        return any(not recognition.is_taken(os.path.join(failed, target)) for target in targets)
 
     def _hold(self, held: Sequence[tuple[Row, gates.Wait | gates.Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
@@ -235,7 +235,7 @@ class Admitting:
 
     def _has_left(self, failed: Row) -> bool:
         root = bytes(self._config.folders.failed)
-        return failed.target is not None and not os.path.lexists(os.path.join(root, failed.target))
+        return failed.target is not None and not recognition.is_taken(os.path.join(root, failed.target))
 
 
 def _said(row: Row, verdict: gates.Wait | gates.Blocked, moment: Moment) -> admission.Hold:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from attachd import heartbeat
 from attachd.fs import folders
 from attachd.intake import inotify, mounts
 from attachd.intake.inotify import CANARY, Watch
@@ -56,6 +57,7 @@ def prove(watch: Watch, folder: int) -> Proof:
         watch.forget(name)
 
 
+@heartbeat.on_share()
 def _make(folder: int, name: bytes) -> bool:
     """Make and remove it; whether the folder's mtime changed at that, to about the present time."""
     before = os.fstat(folder).st_mtime_ns
@@ -65,6 +67,7 @@ def _make(folder: int, name: bytes) -> bool:
     return made != before and abs(made / 1e9 - time.time()) < _CLOCK_SECONDS
 
 
+@heartbeat.on_share()
 def sweep(folder: int) -> None:
     """Remove what a process that died left behind: of these names what is empty, as ours are. Raises ``OSError``."""
     for name in os.listdir(folder):
@@ -257,17 +260,20 @@ class Coverage:
         path = os.path.join(mount.point, os.fsencode(inbox_marker.FOLDER)) if own else mount.point
         top = path[len(self._root) + 1 :].partition(b"/")[0]
         try:
-            nest = os.open(path, folders.SUBFOLDER)
+            with heartbeat.on_share():
+                nest = os.open(path, folders.SUBFOLDER)
         except OSError:
             yield None
             return
         try:
             with suppress(OSError):
                 sweep(nest)
-            self._watch.cover(nest, inotify.identity(os.fstat(nest)), top)
+            with heartbeat.on_share():
+                status = os.fstat(nest)
+            self._watch.cover(nest, inotify.identity(status), top)
             yield nest
         finally:
-            os.close(nest)
+            folders.close(nest)
 
     # --- Files of which no event told -----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from attachd import errors
+from attachd import errors, heartbeat
 from attachd.fs import folders, leases, permissions, recognition, relocation
 from attachd.intake import gates
 from attachd.intake.files import Entry, fingerprint
@@ -62,7 +62,8 @@ def examine(
         reason = permissions.bar(folder, name, inbox, above)
         if reason:
             return Bar(reason)
-        descriptor = os.open(name, recognition.READ, dir_fd=folder)
+        with heartbeat.on_share():
+            descriptor = os.open(name, recognition.READ, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return Moving()
@@ -73,19 +74,29 @@ def examine(
         passing = errors.passing(error)
         return Bar(f"it cannot be read now: {passing}" if passing else f"it cannot be read: {error.strerror}")
     finally:
-        os.close(descriptor)
+        _close(descriptor)
+
+
+@heartbeat.on_share()
+def _close(descriptor: int) -> None:
+    os.close(descriptor)
+
+
+@heartbeat.on_share()
+def status_of(descriptor: int) -> os.stat_result:
+    return os.fstat(descriptor)
 
 
 def _examine_open(descriptor: int, print_: Fingerprint, gate: Gate, *, checksum: bool) -> Free | Moving | gates.Wait:
     passed = gate(descriptor)
-    if not _is(os.fstat(descriptor), print_):
+    if not _is(status_of(descriptor), print_):
         return Moving()
     if isinstance(passed, gates.Wait):
         return passed
     if not checksum:
         return Free(lacks=passed.lacks)
     digest = recognition.digest_from(descriptor)
-    return Free(digest, passed.lacks) if _is(os.fstat(descriptor), print_) else Moving()
+    return Free(digest, passed.lacks) if _is(status_of(descriptor), print_) else Moving()
 
 
 def is_closed(descriptor: int) -> gates.Go | gates.Wait:
@@ -98,6 +109,7 @@ def as_it_is(descriptor: int) -> gates.Go | gates.Wait:
     return gates.Go()
 
 
+@heartbeat.on_share()
 def anew(inbox: Path, entry: Entry) -> Entry:
     """What a file is after it was opened; as it was listed where it cannot be opened.
 
@@ -151,6 +163,7 @@ def lies_there(inbox: Path, path: bytes) -> bool | None:
         return False if error.errno in folders.NOWHERE else None
 
 
+@heartbeat.on_share()
 def status_at(inbox: Path, path: bytes) -> os.stat_result:
     """What the name itself is, reached without following a link. Raises OSError."""
     above, name = folders.divide(path)

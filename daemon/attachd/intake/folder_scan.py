@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.config import Config, Rulebook
 from attachd.fs import folders
@@ -167,22 +168,23 @@ class Visiting:
         self._beat()
         began = self._clock.wall()
         try:
-            folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
+            with heartbeat.on_share():
+                folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
         except OSError:
             return None
         try:
-            status = os.fstat(folder)
+            status = examine.status_of(folder)
             if status.st_dev != self._device:
                 return None
             if self._coverage:
                 self._coverage.enter(folder, status, name)
-            with os.scandir(folder) as listing:
+            with heartbeat.on_share(), os.scandir(folder) as listing:
                 if next(iter(listing), None) is not None:
                     return None
         except OSError:
             return None
         finally:
-            os.close(folder)
+            folders.close(folder)
         found = Listing(began, (listing_cache.Folder.of(name, status),), 0)
         self.listings.put(name, found)
         return found

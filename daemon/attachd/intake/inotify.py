@@ -27,6 +27,7 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
+from attachd import heartbeat
 from attachd.share import status_files
 
 log = structlog.get_logger()
@@ -207,6 +208,7 @@ class Watch:
 
     # --- What the scanner does ----------------------------------------------------------------------------------
 
+    @heartbeat.on_share()
     def cover(self, folder: int, identity: tuple[int, int], top: bytes) -> bool:
         """Have the folder behind a descriptor watched, before it is listed; *identity* is its device and inode."""
         if self._still(identity, top):

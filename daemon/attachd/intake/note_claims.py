@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from attachd import heartbeat
 from attachd.fs import folders
 from attachd.intake import files
 from attachd.journal import identity
@@ -28,7 +29,8 @@ def gather(journal: Journal, failed: Path, beat: Callable[[], None]) -> bool:
     said: set[tuple[int, bytes]] = set()
     count = 0
     try:
-        os.listdir(failed)
+        with heartbeat.on_share():
+            os.listdir(failed)
         for path in _notes(failed):
             beat()
             count += 1
@@ -62,7 +64,7 @@ def remember_passed_over(journal: Journal, inbox: Path, beat: Callable[[], None]
 def _notes(failed: Path) -> Iterator[bytes]:
     """The paths of what may be notes. Folders that cannot be listed, or are deeper than any of ours, are left out."""
     root = bytes(failed)
-    for folder, below, names in os.walk(root):
+    for folder, below, names in heartbeat.on_share().each(os.walk(root)):
         within = os.path.relpath(folder, root)
         within = b"" if within == b"." else within + b"/"
         if within.count(b"/") >= folders.DEPTH:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
+from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.fs import folders as fs_folders
-from attachd.intake import evidence, note_claims
+from attachd.intake import evidence, examine, note_claims
 from attachd.intake import files as intake_files
 from attachd.intake.coverage import Coverage
 from attachd.intake.folder_scan import Report, Visiting
@@ -115,14 +116,15 @@ class Scanner:
             return Report(there=False)
         report = Report()
         try:
-            inbox = os.open(self._guard.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with heartbeat.on_share():
+                inbox = os.open(self._guard.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             report.troubles.append((b"", intake_files.why(error)))
             return report
         try:
             self._scan(inbox, only, report, fully=fully)
         finally:
-            os.close(inbox)
+            fs_folders.close(inbox)
         self._tell_troubles(report, only)
         return report
 
@@ -185,7 +187,7 @@ class Scanner:
 
     def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
-        status, known = os.fstat(inbox), self._known_folders(only)
+        status, known = examine.status_of(inbox), self._known_folders(only)
         self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
         if self._lost and not self._heard:
             self._heard = note_claims.gather(self._journal, self._config.folders.failed, self._beat)
@@ -228,7 +230,7 @@ class Scanner:
         coverage = self._coverage
         if coverage and coverage.mtimes(b"") and (known := self._listings.unchanged(inbox, b"", coverage.watched())):
             return self._tops, known.files
-        began, itself = self._clock.wall(), Folder.of(b".", os.fstat(inbox))
+        began, itself = self._clock.wall(), Folder.of(b".", examine.status_of(inbox))
         self._tops, loose = self._list_top(inbox, report)
         if report.troubles:
             self._listings.drop(b"")
@@ -239,14 +241,13 @@ class Scanner:
     def _list_top(self, inbox: int, report: Report) -> tuple[list[bytes], int]:
         folders, loose, looked_at = [], 0, frozenset(self._tops)
         try:
-            with os.scandir(inbox) as listing:
-                for item in listing:
-                    name = os.fsencode(item.name)
-                    if item.is_dir(follow_symlinks=False):
-                        if name in looked_at or not self._hiding.why(name, True):
-                            folders.append(name)
-                    elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
-                        loose += 1
+            for item, kind in intake_files.listed(inbox):
+                name = os.fsencode(item.name)
+                if kind is intake_files.Kind.FOLDER:
+                    if name in looked_at or not self._hiding.why(name, True):
+                        folders.append(name)
+                elif kind is intake_files.Kind.FILE and not self._hiding.why(name, False):
+                    loose += 1
         except OSError as error:
             report.troubles.append((b"", intake_files.why(error)))
         return sorted(folders), loose
@@ -310,6 +311,7 @@ class Scanner:
             self._troubles_noted = noted
 
 
+@heartbeat.on_share()
 def _may_be_folder(inbox: int, name: bytes) -> bool:
     """Whether it is a folder, also where that cannot be known: the visit finds out why, as of a share that does not answer."""
     try:

@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import recognition
 
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
@@ -50,6 +51,7 @@ class Lock:
         """Wrap the *descriptor* that holds it."""
         self._descriptor: int | None = descriptor
 
+    @heartbeat.on_share()
     def stands(self, name: str, folder: int) -> bool:
         """Return True if *name* in the open *folder* is still the file of this lock, and the lock is still ours.
 
@@ -67,6 +69,7 @@ class Lock:
             return False
         return True
 
+    @heartbeat.on_share()
     def release(self) -> None:
         """Give it back."""
         if self._descriptor is not None:
@@ -74,6 +77,7 @@ class Lock:
             self._descriptor = None
 
 
+@heartbeat.on_share()
 def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder | NoLocks:
     """Take the lock file at *path*, or say who has it. Raises ``OSError`` where there can be no such file.
 
@@ -98,6 +102,7 @@ def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder
     return Lock(descriptor)
 
 
+@heartbeat.on_share()
 def holder(path: Path, *, folder: int | None = None) -> Holder | None:
     """Who holds the lock now; None if nobody does. Asks only: nothing is taken."""
     try:
@@ -116,6 +121,7 @@ def holder(path: Path, *, folder: int | None = None) -> Holder | None:
         os.close(descriptor)
 
 
+@heartbeat.on_share()
 def _open(path: Path, flags: int, folder: int | None) -> int:
     """Open the lock file, which must be a regular file: other users may have put anything there. Raises OSError."""
     name = path if folder is None else path.name
@@ -126,6 +132,7 @@ def _open(path: Path, flags: int, folder: int | None) -> int:
     raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
+@heartbeat.on_share()
 def _read_holder(descriptor: int) -> Holder | None:
     """Read who wrote the lock file last."""
     try:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders, free_names, recognition, rename, whole_file
 
 WHY, LINK, _EXTENSION = b".why", b".link", b".txt"
@@ -167,7 +168,7 @@ def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = W
             name = _write_once(folder, _series(file_name, kind), content, ident)
             folders.synchronise(folder)
     except OSError as error:
-        if error.errno not in _UNWELCOME or not root.is_dir():
+        if error.errno not in _UNWELCOME or not folders.is_folder(root):
             raise
         return None
     return b"/".join([above, name]) if above else name
@@ -202,6 +203,7 @@ def prepared(folder: int, hidden: bytes, content: bytes) -> Iterator[bytes]:
         yield temporary
 
 
+@heartbeat.on_share()
 def free(folder: int, hidden: bytes, content: bytes) -> bytes:
     """Choose a dot-name for a text, in place of what a crash left of such a one there. Raises OSError.
 
@@ -217,6 +219,7 @@ def free(folder: int, hidden: bytes, content: bytes) -> bytes:
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), hidden)
 
 
+@heartbeat.on_share()
 def _begins(folder: int, name: bytes) -> bytes:
     file = os.open(name, recognition.READ, dir_fd=folder)
     try:
@@ -225,6 +228,7 @@ def _begins(folder: int, name: bytes) -> bytes:
         os.close(file)
 
 
+@heartbeat.on_share()
 def _ident_of(folder: int, name: bytes) -> str | None:
     """Return the ident in the first line of a file, or None for what is no note or cannot be read."""
     status = recognition.status_of(folder, name)
@@ -248,6 +252,7 @@ def remove_link(root: Path, beside: bytes, ident: str, sha256: bytes | None = No
             return
 
 
+@heartbeat.on_share()
 def remove(root: Path, relative: bytes, ident: str, sha256: bytes | None = None) -> bool:
     """Remove a note whose first line still says *ident*, and nothing else; False where it does not. Raises OSError.
 
@@ -285,6 +290,7 @@ def _read(folder: int, name: bytes) -> Note | None:
     return Note(ident, hashlib.sha256(content).digest()) if content is not None and ident else None
 
 
+@heartbeat.on_share()
 def _content(folder: int, name: bytes) -> bytes | None:
     """What a note says; None for what is none. Larger than any note is no note, so that no more is read."""
     if not may_be_named(name):
