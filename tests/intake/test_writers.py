@@ -17,7 +17,7 @@ from attachd.fs import leases
 from attachd.fs.leases import Writer
 from attachd.intake import examine, gates
 from attachd.intake.files import Entry, fingerprint
-from attachd.intake.gates import Go, Wait
+from attachd.intake.gates import Ready, Wait
 from attachd.intake.matching import Settling
 from attachd.journal.admission import Moment
 from attachd.model import State
@@ -149,15 +149,15 @@ def test_how_long_a_file_must_be_quiet(rules: Settle, size: int, proven: float, 
 @pytest.mark.parametrize(
     ("writer", "unchanged", "expected"),
     [
-        (Writer.NOBODY, 2.0, Go()),
+        (Writer.NOBODY, 2.0, Ready()),
         (Writer.UNKNOWN, 29.0, Wait(1001.0)),
-        (Writer.UNKNOWN, 30.0, Go()),
+        (Writer.UNKNOWN, 30.0, Ready()),
         (Writer.SOMEBODY, 1.0, Wait(1001.0, leases.STILL_OPEN)),
         (Writer.SOMEBODY, 20.0, Wait(1010.0, leases.STILL_OPEN)),
         (Writer.SOMEBODY, 900.0, Wait(1030.0, leases.STILL_OPEN)),
     ],
 )
-def test_what_the_answer_means(writer: Writer, unchanged: float, expected: Go | Wait) -> None:
+def test_what_the_answer_means(writer: Writer, unchanged: float, expected: Ready | Wait) -> None:
     seen = row(State.SEEN, quiet_boot=1000.0 - unchanged)
 
     assert gates.of_writer(seen, RULES, Moment(0.0, 1000.0, 7), writer) == expected

@@ -14,12 +14,13 @@ import structlog
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.fs import folders, leases, recognition
+from attachd.fs import folders, recognition
 from attachd.intake import evidence, examine, gates
 from attachd.intake import identity as intake_identity
 from attachd.intake.evidence import Candidate
+from attachd.intake.examine import OpenFile
 from attachd.intake.files import Found, Seen
-from attachd.intake.gates import Marker
+from attachd.intake.gates import Blocked, Changed, Marker, Ready, Verdict, Wait
 from attachd.intake.identity import Rival
 from attachd.intake.truncation import Endings
 from attachd.journal import admission, identity, moved_issues, rows
@@ -31,9 +32,6 @@ from attachd.share import ready_markers
 from attachd.share.inbox_marker import Guard
 
 log = structlog.get_logger()
-
-#: What a look at an open file came to.
-Examined = examine.Free | examine.Bar | examine.Moving | gates.Wait
 
 
 class Admitting:
@@ -63,12 +61,12 @@ class Admitting:
         """Let those go that nothing holds; *seen* is told when the others are worth another look."""
         moment = self._moment()
         ripe: list[Found] = []
-        held: list[tuple[Row, gates.Wait | gates.Blocked]] = []
+        held: list[tuple[Row, Wait | Blocked]] = []
         for found in files:
             if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
                 continue
             verdict = self._before_opening(found.row, moment)
-            if isinstance(verdict, gates.Go):
+            if isinstance(verdict, Ready):
                 ripe.append(found)
             else:
                 held.append((found.row, verdict))
@@ -76,7 +74,7 @@ class Admitting:
         if ripe:
             self._admit(ripe, seen)
 
-    def _before_opening(self, row: Row, moment: Moment) -> gates.Go | gates.Wait | gates.Blocked:
+    def _before_opening(self, row: Row, moment: Moment) -> Ready | Wait | Blocked:
         rules = self._rules
         returned = (bool(rules.ready_suffix) or rules.max_age_seconds is not None) and self._returned(row)
         return gates.before_opening(row, rules, moment, self._marker(row, returned=returned), returned=returned)
@@ -96,10 +94,10 @@ class Admitting:
         failed = bytes(self._config.folders.failed)
         return any(not recognition.is_taken(os.path.join(failed, target)) for target in targets)
 
-    def _hold(self, held: Sequence[tuple[Row, gates.Wait | gates.Blocked]], seen: Seen) -> None:
+    def _hold(self, held: Sequence[tuple[Row, Wait | Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
         for _, verdict in held:
-            if isinstance(verdict, gates.Wait) and verdict.until is not None:
+            if isinstance(verdict, Wait) and verdict.until is not None:
                 seen.look_again(verdict.until)
         moment = self._moment()
         said = [(row, _said(row, verdict, moment)) for row, verdict in held]
@@ -118,12 +116,12 @@ class Admitting:
         with folders.Held() as held:
             results = [(f, self._compare(f, held, f.entry.path in doubted, rivals)) for f in ripe]
         later = self._admit_all(ripe, results, doubted, rivals)
-        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gates.Wait)], seen)
+        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, Wait)], seen)
         self._hold([(row, self._later()) for row in later], seen)
 
     def _compare(
         self, found: Found, held: folders.Held, suspicious: bool, rivals: Mapping[int, Sequence[Rival]]
-    ) -> Examined:
+    ) -> Verdict:
         """Look at a file, and read it where its content decides; but not again and again while it is not known with what it is
         to be compared.
         """
@@ -132,13 +130,13 @@ class Admitting:
             return self._later()
         return self._examine(found, held, checksum=suspicious or bool(sent))
 
-    def _later(self) -> gates.Wait:
-        return gates.Wait(self._clock.boot() + gates.COMPARED_SECONDS, gates.COMPARED_LATER)
+    def _later(self) -> Wait:
+        return Wait(self._clock.boot() + gates.COMPARED_SECONDS, gates.COMPARED_LATER)
 
     def _admit_all(
         self,
         ripe: Sequence[Found],
-        results: Sequence[tuple[Found, Examined]],
+        results: Sequence[tuple[Found, Verdict]],
         doubts: Mapping[bytes, Doubt],
         rivals: Mapping[int, Sequence[Rival]],
     ) -> list[Row]:
@@ -162,9 +160,9 @@ class Admitting:
         return later
 
     def _whose(
-        self, result: Examined, rivals: Sequence[Rival]
+        self, result: Verdict, rivals: Sequence[Rival]
     ) -> intake_identity.Its | intake_identity.Unclear | intake_identity.Another:
-        if not isinstance(result, examine.Free) or result.sha256 is None:
+        if not isinstance(result, Ready) or result.sha256 is None:
             return intake_identity.Another()
         return intake_identity.whose(result.sha256, rivals)
 
@@ -181,45 +179,46 @@ class Admitting:
         place = admission.Place(row.path, self._key, row.name)
         admission.follow(connection, former, place, row.fingerprint, moment)
 
-    def _examine(self, found: Found, held: folders.Held, *, checksum: bool) -> Examined:
+    def _examine(self, found: Found, held: folders.Held, *, checksum: bool) -> Verdict:
+        """Open one file, ask what has to be known of it, and judge it."""
         self._beat()
+        assert found.row is not None
+        file = examine.opened(self._guard.inbox, found.entry, held)
+        if not isinstance(file, OpenFile):
+            return file
+        with file:
+            try:
+                return examine.conclude(file, self._judge(found.row, file), checksum=checksum)
+            except OSError as error:
+                return examine.unreadable(error)
 
-        def gate(descriptor: int) -> gates.Go | gates.Wait:
-            assert found.row is not None
-            moment = self._moment()
-            writer = leases.writer(descriptor, network=self._network(found.entry.path))
-            marker = self._marker(found.row, returned=True)
-            passed = gates.of_writer(found.row, self._rules, moment, writer, marker)
-            return passed if isinstance(passed, gates.Wait) else self._of_ending(found.row, descriptor, moment)
-
-        return examine.examine(
-            self._guard.inbox, found.entry.path, found.entry.print, held, checksum=checksum, gate=gate
-        )
-
-    def _of_ending(self, row: Row, descriptor: int, moment: Moment) -> gates.Go | gates.Wait:
-        if not self._rules.incomplete_seconds:
-            return gates.Go()
-        lacks = self._endings.lacks(descriptor, row.path, row.fingerprint)
+    def _judge(self, row: Row, file: OpenFile) -> Ready | Wait:
+        moment = self._moment()
+        writer = file.writer(network=self._network(row.path))
+        verdict = gates.of_writer(row, self._rules, moment, writer, self._marker(row, returned=True))
+        if isinstance(verdict, Wait) or not self._rules.incomplete_seconds:
+            return verdict
+        lacks = self._endings.lacks(file.descriptor, row.path, row.fingerprint)
         return gates.of_ending(row, self._rules, moment, lacks)
 
     def _admit_one(
         self,
         connection: sqlite3.Connection,
         row: Row,
-        result: Examined,
+        result: Verdict,
         doubt: Doubt | None,
         now: float,
         settled: dict[int, str | None],
     ) -> None:
         """Write down what was found out about one file; one that may be sent is added to those that have *settled*."""
         match result:
-            case examine.Moving() | gates.Wait():
+            case Changed() | Wait():
                 return
-            case examine.Bar(reason):
+            case Blocked(reason):
                 held = admission.Hold(blocked=reason)
                 if not admission.says(row, held):
                     _write_down(connection, row, held)
-            case examine.Free(sha256, lacks):
+            case Ready(lacks, sha256):
                 if lacks:
                     about = log.bind(id=row.ident, issue=row.folder_key, file=printable(row.path))
                     about.warning("file.incomplete", reason=f"{rows.end_missing(lacks)}; it is sent as it is")
@@ -238,9 +237,9 @@ class Admitting:
         return failed.target is not None and not recognition.is_taken(os.path.join(root, failed.target))
 
 
-def _said(row: Row, verdict: gates.Wait | gates.Blocked, moment: Moment) -> admission.Hold:
+def _said(row: Row, verdict: Wait | Blocked, moment: Moment) -> admission.Hold:
     """What is to be written down; a file that only has to be quiet stays blocked until it is looked at once more."""
-    if isinstance(verdict, gates.Blocked):
+    if isinstance(verdict, Blocked):
         return admission.Hold(blocked=verdict.reason)
     blocked = None if verdict.reason or verdict.lacks else row.blocked
     left = verdict.until - moment.boot if verdict.over and verdict.until is not None else 0.0

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from attachd.fs import folders
-from attachd.intake import files
-from attachd.intake.examine import Free, Network, as_it_is, examine, is_closed, lies_there, status_at
+from attachd.intake import examine, files
+from attachd.intake.examine import Network, lies_there, status_at
 from attachd.intake.files import Entry, fingerprint
 from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, where
 from attachd.journal import admission, identity, moved_issues, rows
@@ -150,10 +150,7 @@ def departing(
 
 
 def _sum(inbox: Path, entry: Entry, network: Network) -> bytes | None:
-    gate = as_it_is if network(entry.path) else is_closed
-    with folders.Held() as held:
-        result = examine(inbox, entry.path, entry.print, held, checksum=True, gate=gate)
-    return result.sha256 if isinstance(result, Free) else None
+    return examine.checksum(inbox, entry, network=network(entry.path))
 
 
 def former(connection: sqlite3.Connection, entry: Entry, epoch: int, evidence: Evidence) -> list[Row]:
