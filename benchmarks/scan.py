@@ -12,6 +12,7 @@ import structlog
 
 from attachd import config
 from attachd.clock import Clock
+from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage
 from attachd.intake.inotify import Doorbell, Watch
 from attachd.intake.scanner import Scanner
@@ -47,7 +48,7 @@ def _timed(site: installed.Site, files: int, repetitions: int) -> list[list[floa
     try:
         runtime = held.runtime
         coverage = Coverage(site.inbox, watch)
-        scanner = Scanner(runtime.journal, runtime.config, runtime.clock, runtime.guard, coverage)
+        scanner = Scanner(Context(runtime.journal, runtime.config, runtime.clock, runtime.guard, coverage))
         scanner.remounted()
         coverage.begin(runtime.clock.boot())
         first = [figures.seconds(scanner.scan)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attachd.intake import files, inotify, listing_cache
+from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage
 from attachd.intake.folder_scan import Report
 from attachd.intake.inotify import Doorbell, Watch
@@ -27,7 +28,9 @@ def w(tmp_path: Path) -> Iterator[World]:
         made.clock.time = time.time()
         watch = Watch(Doorbell())
         coverage = Coverage(made.inbox, watch)
-        made.scanner = Scanner(made.runtime.journal, made.runtime.config, made.clock, made.runtime.guard, coverage)
+        made.scanner = Scanner(
+            Context(made.runtime.journal, made.runtime.config, made.clock, made.runtime.guard, coverage)
+        )
         assert made.scanner.remounted()
         coverage.begin(made.clock.boot())
         yield made

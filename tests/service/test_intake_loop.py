@@ -19,7 +19,7 @@ from attachd.intake import examine, mounts
 from attachd.intake.coverage import Unheard
 from attachd.intake.files import Entry, Walk
 from attachd.intake.folder_scan import Report
-from attachd.intake.matching import Recognised, Settling
+from attachd.intake.matching import Matcher, Recognised
 from attachd.intake.mounts import Mount
 from attachd.intake.scanner import Scanner
 from attachd.journal import admission, counts
@@ -283,14 +283,14 @@ def test_a_configuration_that_a_full_disk_held_up_is_taken_up_later(w: World, in
 def test_a_scan_is_left_where_the_configuration_changes(w: World, intake: Intaking) -> None:
     for number in range(1, 4):
         w.drop(f"TEST-{number}/a.txt")
-    recognise = Settling.recognise
+    recognise = Matcher.recognise
 
-    def changed_meanwhile(self: Settling, entries: Sequence[Entry]) -> Recognised:
+    def changed_meanwhile(self: Matcher, entries: Sequence[Entry]) -> Recognised:
         intake.reconfigure()
         return recognise(self, entries)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Settling, "recognise", changed_meanwhile)
+        patched.setattr(Matcher, "recognise", changed_meanwhile)
         intake.step()
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
@@ -344,14 +344,14 @@ def test_a_folder_that_can_be_listed_again_after_a_restart_is_not_named_for_ever
 def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
     for number in range(1, 4):
         w.drop(f"TEST-{number}/a.txt")
-    recognise = Settling.recognise
+    recognise = Matcher.recognise
 
-    def stopped_meanwhile(self: Settling, entries: Sequence[Entry]) -> Recognised:
+    def stopped_meanwhile(self: Matcher, entries: Sequence[Entry]) -> Recognised:
         w.runtime.stopping.set()
         return recognise(self, entries)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Settling, "recognise", stopped_meanwhile)
+        patched.setattr(Matcher, "recognise", stopped_meanwhile)
         intake.step()
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
@@ -516,15 +516,15 @@ def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkey
     for number in range(1, 6):
         w.drop(f"TEST-{number}/a.txt")
     rings: list[int] = []
-    recognise = Settling.recognise
+    recognise = Matcher.recognise
 
-    def slowly(self: Settling, entries: Sequence[Entry]) -> Recognised:
+    def slowly(self: Matcher, entries: Sequence[Entry]) -> Recognised:
         rings.append(w.runtime.bell.count())
         found = recognise(self, entries)
         w.clock.advance(0.2)
         return found
 
-    monkeypatch.setattr(Settling, "recognise", slowly)
+    monkeypatch.setattr(Matcher, "recognise", slowly)
     intake._scan_all()
 
     assert len(rings) == 5

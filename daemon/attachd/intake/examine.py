@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -21,10 +20,6 @@ from attachd.intake.gates import Blocked, Changed, Ready, Verdict
 from attachd.model import Fingerprint
 
 log = structlog.get_logger()
-
-
-#: Whether a path below the inbox lies on a network file system.
-Network = Callable[[bytes], bool]
 
 
 class OpenFile:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from attachd import errors, heartbeat
 from attachd.fs import folders as fs_folders
 from attachd.intake import ignore_patterns
+from attachd.intake.context import Checkpoint
 from attachd.journal.rows import Row
 from attachd.model import Fingerprint, signed64
 from attachd.share import inbox_marker
@@ -163,14 +164,14 @@ def why(error: OSError) -> str:
     return errors.shortage(error) or error.strerror or str(error)
 
 
-def everything(inbox: Path, beat: Callable[[], None]) -> Iterator[Entry]:
+def everything(inbox: Path, checkpoint: Checkpoint) -> Iterator[Entry]:
     """Yield all regular files of the inbox, whatever their names, also those that lie too deep, but none of attachd's own.
 
     What cannot be listed is passed over.
     """
 
     def enter(_path: bytes, _folder: int, _status: os.stat_result) -> None:
-        beat()
+        checkpoint()
 
     with suppress(OSError), fs_folders.folder(inbox, b"") as top:
         walk = Walk(lambda _path, _folder: None, enter=enter, most=2 * DEPTH)

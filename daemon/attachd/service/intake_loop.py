@@ -15,6 +15,7 @@ from attachd.delivery import journal_disk
 from attachd.delivery.runtime import Runtime
 from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake import mounts
+from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage, Unheard
 from attachd.intake.folder_scan import SHARE, Report
 from attachd.intake.inotify import Doorbell, Watch
@@ -90,8 +91,8 @@ class Intaking:
 
     def _new_scanner(self) -> Scanner:
         runtime = self._runtime
-        place = runtime.journal, runtime.config, runtime.clock, runtime.guard, self.coverage
-        return Scanner(*place, beat=self._go_on)
+        place = runtime.journal, runtime.config, runtime.clock, runtime.guard
+        return Scanner(Context(*place, self.coverage, checkpoint=self._checkpoint))
 
     def step(self) -> None:
         """Scan what is due, then wait until something is. A scan does not hold up the end of the service.
@@ -109,7 +110,8 @@ class Intaking:
             self._runtime.bell.ring()
             self._runtime.stopping.wait(worker.FULL_SECONDS)
 
-    def _go_on(self) -> None:
+    def _checkpoint(self) -> None:
+        """Beat, wake delivery now and then, and abandon the scan where it has become pointless."""
         self._runtime.beats.beat()
         if self._boot() - self._rang >= _RING_SECONDS:
             self._rang = self._boot()
