@@ -14,7 +14,7 @@ from attachd import config
 from attachd.clock import Clock
 from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.intake.scanner import Scanner
 from attachd.service import start
 from benchmarks import figures, installed, trees
@@ -44,7 +44,7 @@ def measure(folders: int, files: int, repetitions: int) -> figures.Table:
 def _timed(site: installed.Site, files: int, repetitions: int) -> list[list[float]]:
     settings = config.parse(tomllib.loads(site.config.read_text()), base=site.home)
     held = start.start(settings, clock=Clock(), environ={})
-    watch = Watch(Doorbell())
+    watch = Watch(Changes())
     try:
         runtime = held.runtime
         coverage = Coverage(site.inbox, watch)

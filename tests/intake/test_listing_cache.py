@@ -13,7 +13,7 @@ from attachd.intake import files, inotify, listing_cache
 from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage
 from attachd.intake.folder_scan import Report
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.intake.listing_cache import Folder, Listing, Listings
 from attachd.intake.scanner import Scanner
 from memory_jira import World, world
@@ -26,7 +26,7 @@ def w(tmp_path: Path) -> Iterator[World]:
     """A world on the real time, whose folders are watched, and whose deliveries wait."""
     with world(tmp_path) as made:
         made.clock.time = time.time()
-        watch = Watch(Doorbell())
+        watch = Watch(Changes())
         coverage = Coverage(made.inbox, watch)
         made.scanner = Scanner(
             Context(made.runtime.journal, made.runtime.config, made.clock, made.runtime.guard, coverage)

@@ -20,7 +20,7 @@ from attachd.intake.context import Context, IssueFolder
 from attachd.intake.coverage import Coverage
 from attachd.intake.files import Entry, fingerprint
 from attachd.intake.gates import Ready, Wait
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.intake.matching import Matcher
 from attachd.journal.admission import Moment
 from attachd.model import State
@@ -278,7 +278,7 @@ def test_what_is_mounted_below_a_folder_is_opened_alone(w: World, monkeypatch: p
 
 def _matcher(w: World, network: Callable[[bytes], bool]) -> Matcher:
     """Make what looks at TEST-1, where *network* says which paths lie on a network file system."""
-    coverage = Coverage(w.inbox, Watch(Doorbell()))
+    coverage = Coverage(w.inbox, Watch(Changes()))
     coverage.shared = network  # type: ignore[method-assign]
     context = Context(w.runtime.journal, w.runtime.config, w.clock, w.runtime.guard, coverage)
     return Matcher(context, IssueFolder("TEST-1", w.runtime.config.settle))

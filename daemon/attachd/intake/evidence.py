@@ -112,7 +112,7 @@ def whereabouts(context: Context, row: Row) -> Where:
     return where(row, now, context.guard.epoch, lambda: _sum(context, Entry(row.path, now)) if now else None)
 
 
-def sighted(context: Context, departed: Sequence[Row]) -> set[int]:
+def sighted(context: Context, missing: Sequence[Row]) -> set[int]:
     """Find out whose files still lie anywhere in the inbox, by the ids of the rows: carried to another issue's folder, to one
     that is no issue's, or under a name that is left alone, they may come back.
 
@@ -121,7 +121,7 @@ def sighted(context: Context, departed: Sequence[Row]) -> set[int]:
     found: set[int] = set()
     for entry in files.everything(context.guard.inbox, context.checkpoint):
         here = identity.content(entry.print)
-        for row in departed:
+        for row in missing:
             if identity.content(row.fingerprint) == here:
                 found.add(row.id)
             elif (row.size, row.mtime_ns) == here[2:] and row.sha256 and row.id not in found:
@@ -131,11 +131,11 @@ def sighted(context: Context, departed: Sequence[Row]) -> set[int]:
     return found
 
 
-def departing(context: Context, departed: Sequence[Row], moment: admission.Moment) -> list[Row]:
-    """Of rows that were departed before a scan began, those whose file that scan has not recognised."""
+def still_missing(context: Context, missing: Sequence[Row], moment: admission.Moment) -> list[Row]:
+    """Of rows that were missing before a scan began, those whose file that scan has not recognised."""
     apart = context.config.settle.rescan_seconds
     with context.journal.transaction_for_reading() as connection:
-        current = [row for row in rows.many(connection, [row.id for row in departed]) if row in departed]
+        current = [row for row in rows.many(connection, [row.id for row in missing]) if row in missing]
         unsettled = identity.unsettled_sizes(connection) if current else set()
         return [
             row

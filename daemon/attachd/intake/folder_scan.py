@@ -76,7 +76,7 @@ SHARE = 20
 @dataclass(slots=True)
 class Report:
     """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) it is to be looked at again: its next file
-    will have settled then, or no event tells of it. ``found`` counts new files by folder. ``departed``: a file with a verdict was
+    will have settled then, or no event tells of it. ``found`` counts new files by folder. ``missing``: a file with a verdict was
     not found; it is closed once everything was looked through again.
     """
 
@@ -86,7 +86,7 @@ class Report:
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
     settles: dict[bytes, float] = field(default_factory=dict)
     found: dict[bytes, int] = field(default_factory=dict)
-    departed: bool = False
+    missing: bool = False
 
     def again(self, folder: bytes, boot: float) -> None:
         """Ask for a look at *folder* at *boot* or before."""
@@ -283,9 +283,9 @@ class FolderScan:
         nested = path.count(b"/") > 1 and self._context.config.folders.nested == "ignore"
         return not nested and not self.hiding.why(path, False)
 
-    def sighted(self, departed: Sequence[Row]) -> set[int]:
+    def sighted(self, missing: Sequence[Row]) -> set[int]:
         """Whose files still lie anywhere in the inbox (``reading.sighted``)."""
-        return evidence.sighted(self._context, departed)
+        return evidence.sighted(self._context, missing)
 
     def key_of(self, path: bytes) -> str | None:
         """The issue of a folder of the inbox; None for one that is no issue's."""
@@ -306,7 +306,7 @@ _AT_ONCE = 1000
 def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Moment, apart: float) -> None:
     """Count complete listings, *apart* seconds from each other, that did not show these rows' files.
 
-    Two make it certain: what was never sent is withdrawn then. Of what was sent the second one is counted in ``departing``.
+    Two make it certain: what was never sent is withdrawn then. Of what was sent the second one is counted in ``confirm_missing``.
     """
     with journal.transaction(durable=False) as connection:
         for row_id in row_ids:

@@ -118,7 +118,7 @@ class Scanner:
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
-        departed = self._departed() if everything else []
+        missing = self._missing() if everything else []
         known = self._begin(inbox, only, fully=fully)
         folders, loose = self._top(inbox, report) if only is None else self._some(inbox, only, report)
         strays: dict[bytes, tuple[str, int]] = {}
@@ -144,34 +144,34 @@ class Scanner:
         self._note_strays(strays, only)
         self._note_ignored(ignored)
         if everything:
-            self._depart(departed, [path for path, _ in report.troubles])
+            self._confirm_missing(missing, [path for path, _ in report.troubles])
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
             with self._context.journal.transaction_for_reading() as connection:
-                left = identity.departed(connection)
-            report.departed = any(not row.at_path and row.missing < 2 for row in left if row not in departed)
+                left = identity.missing(connection)
+            report.missing = any(not row.at_path and row.missing < 2 for row in left if row not in missing)
 
-    def _departed(self) -> list[Row]:
+    def _missing(self) -> list[Row]:
         """The rows whose file had left its path before this scan."""
         with self._context.journal.transaction_for_reading() as connection:
-            return identity.departed(connection)
+            return identity.missing(connection)
 
-    def _depart(self, departed: Sequence[Row], troubles: Sequence[bytes]) -> None:
+    def _confirm_missing(self, missing: Sequence[Row], troubles: Sequence[bytes]) -> None:
         """Everything was looked through: what had left its path before that and was found nowhere is gone.
 
         But not while a folder of its own issue cannot be listed, where it may be.
         """
-        if not departed or b"" in troubles or not self._context.guard.look().there:
+        if not missing or b"" in troubles or not self._context.guard.look().there:
             return
         blind = {key for path in troubles if (key := self._folder_scan.key_of(path))}
         moment = self._context.moment()
-        gone = evidence.departing(self._context, departed, moment)
+        gone = evidence.still_missing(self._context, missing, moment)
         sighted = self._folder_scan.sighted(gone) if gone else set[int]()
         with self._context.journal.transaction(durable=False) as connection:
             for row in gone:
                 if row.id in sighted or blind & moved_issues.keys_of(connection, row.folder_key):
                     continue
                 if rows.find(connection, row.id) == row:
-                    admission.depart(connection, row, moment)
+                    admission.confirm_missing(connection, row, moment)
 
     def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""

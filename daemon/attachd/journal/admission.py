@@ -41,7 +41,7 @@ class Moment:
         return cls(now, clock.boot(), epoch, clock.wall() - now)
 
 
-def depart(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> None:
+def confirm_missing(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> None:
     """Everything was looked through, and the file of a sent row lies nowhere: what has a verdict may be closed."""
     if row.state is State.READY:
         withdraw(connection, row, moment, row.reason or "it was taken out of the inbox before it was attached")
@@ -149,7 +149,7 @@ def detach(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: s
 def withdraw_detached(connection: sqlite3.Connection, moment: Moment) -> None:
     """At the end of a scan: what lost its path before it was sent, and was not found under another, is gone.
 
-    What may have left is waited for (``departed``).
+    What may have left is waited for (``identity.missing``).
     """
     found = connection.execute(rows.SELECT + "WHERE generation <> 0 AND state = 'READY'").fetchall()
     for row in (row for row in map(rows.from_sql, found) if not row.ever_doubtful):
