@@ -598,12 +598,12 @@ def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
     # docs/design/contract.md, promise 6: for every file that waits one sentence; none for what is not there.
     w.drop("no key/a.txt")
     w.scan()
-    assert [stray.folder for stray in counts.strays(w.runtime.journal)] == [b"no key"]
+    assert [each.folder for each in counts.unrouted(w.runtime.journal)] == [b"no key"]
     w.end()
     shutil.rmtree(w.inbox / "no key")
     w.restart()
     w.scan()
-    assert counts.strays(w.runtime.journal) == []
+    assert counts.unrouted(w.runtime.journal) == []
 
 
 def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):

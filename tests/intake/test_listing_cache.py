@@ -174,12 +174,12 @@ def test_a_folder_that_is_no_issue_s_is_counted_without_being_listed_again(w: Wo
     aged(w, "no key")
     assert scan(w, listed) == ["no key"]
     assert scan(w, listed) == []
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM unrouted")] == [(b"no key", 1)]
 
     (w.inbox / "no key").rename(w.inbox / "TEST-1")
     scan(w, listed)
     assert w.states() == ["READY"]
-    assert w.runtime.journal.rows("SELECT folder FROM stray") == []
+    assert w.runtime.journal.rows("SELECT folder FROM unrouted") == []
 
 
 def test_a_folder_that_could_not_be_listed_is_tried_again(
@@ -326,7 +326,7 @@ def test_a_quiet_inbox_is_not_listed_itself_and_a_new_folder_has_it_listed(
     for _ in range(3):
         scan(w, listed)
     assert len(tops) == 1
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM unrouted")] == [(b"", 1)]
 
     w.drop("TEST-2/b.txt")
     assert scan(w, listed) == ["TEST-2"]
@@ -344,13 +344,13 @@ def test_a_look_at_the_inbox_itself_counts_what_lies_loose_and_leaves_the_folder
     listed.clear()
 
     w.scanner.scan({inotify.INBOX})
-    found = w.runtime.journal.rows("SELECT folder, files FROM stray ORDER BY folder")
+    found = w.runtime.journal.rows("SELECT folder, files FROM unrouted ORDER BY folder")
     assert [tuple(row) for row in found] == [(b"", 1), (b"no key", 1)]
     assert listed == []
 
     (w.inbox / "loose.txt").unlink()
     w.scanner.scan({inotify.INBOX, b"TEST-1"})
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder FROM stray")] == [(b"no key",)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder FROM unrouted")] == [(b"no key",)]
     assert listed == ["TEST-1"]
 
 
@@ -369,7 +369,7 @@ def test_an_empty_folder_is_watched_and_gone_by_until_something_is_put_into_it(w
     w.drop("no key/b.txt")
     assert scan(w, listed) == ["TEST-1", "no key"]
     assert w.states() == ["READY"]
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM unrouted")] == [(b"no key", 1)]
 
 
 def test_a_folder_that_was_emptied_is_not_taken_for_one_of_which_nothing_is_known(w: World, listed: list[str]) -> None:

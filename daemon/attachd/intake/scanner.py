@@ -49,7 +49,7 @@ class Scanner:
         self._term = ""
         self._there = False
         self._lost, self._heard = False, False
-        self._strays: dict[bytes, tuple[str, int]] | None = None
+        self._unrouted: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
         #: What the journal says of it; unknown at first: a process that was here before may have written it.
         self._troubles_noted: dict[str, str] | None = None
@@ -121,9 +121,9 @@ class Scanner:
         missing = self._missing() if everything else []
         known = self._begin(inbox, only, fully=fully)
         folders, loose = self._top(inbox, report) if only is None else self._some(inbox, only, report)
-        strays: dict[bytes, tuple[str, int]] = {}
+        unrouted: dict[bytes, tuple[str, int]] = {}
         if loose:
-            strays[INBOX] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
+            unrouted[INBOX] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
         due = self._folder_scan.due() if everything else None
         ignored = {
             name: count for name, count in (self._ignored or {}).items() if only is not None and name not in only
@@ -132,16 +132,16 @@ class Scanner:
             believed = None if due is None or name in due else self._listings.get(name)
             listing = believed or self._folder_scan.visit(inbox, name, report, listed=not everything)
             if listing and listing.reason and listing.files:
-                strays[name] = (listing.reason, listing.files)
+                unrouted[name] = (listing.reason, listing.files)
             elif listing and not listing.reason:
                 report.files += listing.files
                 ignored |= {name: listing.ignored} if listing.ignored else {}
-                strays |= {path: (intake_files.TOO_DEEP, files) for path, files in listing.deep.items()}
+                unrouted |= {path: (intake_files.TOO_DEEP, files) for path, files in listing.deep.items()}
         listed = not any(path == b"" for path, _ in report.troubles)
         for name in known - set(folders) if listed else ():
             if not self._folder_scan.gone(inbox, name, report):
                 self._folder_scan.absent(name, 0)
-        self._note_strays(strays, only)
+        self._note_unrouted(unrouted, only)
         self._note_ignored(ignored)
         if everything:
             self._confirm_missing(missing, [path for path, _ in report.troubles])
@@ -260,21 +260,21 @@ class Scanner:
                 return frozenset(admission.folders(connection))
             return frozenset(name for name in only if admission.standing(connection, name) != (0, 0))
 
-    def _note_strays(self, strays: dict[bytes, tuple[str, int]], only: Collection[bytes] | None) -> None:
+    def _note_unrouted(self, unrouted: dict[bytes, tuple[str, int]], only: Collection[bytes] | None) -> None:
         if only is not None:
-            if self._strays is None:
+            if self._unrouted is None:
                 return
-            kept = {name: stray for name, stray in self._strays.items() if name.partition(b"/")[0] not in only}
-            strays = kept | strays
-        if strays == self._strays:
+            kept = {name: each for name, each in self._unrouted.items() if name.partition(b"/")[0] not in only}
+            unrouted = kept | unrouted
+        if unrouted == self._unrouted:
             return
         with self._context.journal.transaction(durable=False) as connection:
-            admission.set_strays(connection, strays, self._context.clock.now())
-        for name in strays.keys() - (self._strays or {}).keys():
+            admission.set_unrouted(connection, unrouted, self._context.clock.now())
+        for name in unrouted.keys() - (self._unrouted or {}).keys():
             log.warning(
-                "folder.not_routed", folder=printable(name) or ".", files=strays[name][1], reason=strays[name][0]
+                "folder.not_routed", folder=printable(name) or ".", files=unrouted[name][1], reason=unrouted[name][0]
             )
-        self._strays = strays
+        self._unrouted = unrouted
 
     def _note_ignored(self, ignored: dict[bytes, int]) -> None:
         if ignored != self._ignored:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from attachd.journal.counts import Stray
+from attachd.journal.counts import UnroutedFolder
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Cure, Scope, Word, printable
@@ -19,7 +19,7 @@ from attachd.share import status_files
 from attachd.text import _time_of_day, files, moment
 
 #: Conditions that have a part of their own.
-_OWN_PARTS = {Kind.STRAYS, Kind.UNLISTED}
+_OWN_PARTS = {Kind.UNROUTED, Kind.UNLISTED}
 #: How many lines of a kind a text has at the most.
 MOST_LINES = 20
 #: How many folders hold a ``_WHY.txt`` at the most, those first that have waited for longest.
@@ -39,7 +39,7 @@ class Seen:
     failed: int
     attached_today: int
     pauses: Sequence[Pause]
-    strays: Sequence[Stray]
+    unrouted: Sequence[UnroutedFolder]
     blocked: Sequence[Row]
     absent: Mapping[str, str]
     named: tuple[Sequence[Row], Sequence[Row], Sequence[Row]] | None = None
@@ -64,8 +64,8 @@ def status(seen: Seen, *, running: bool) -> list[str]:
         lines += ["", "For whoever looks after attachd:", *(f"  {line}" for line in _some(rest))]
     if seen.absent:
         lines += ["", "Cannot be looked into:", *(f"  {f}: {why}" for f, why in list(seen.absent.items())[:MOST_LINES])]
-    if seen.strays:
-        where = [f"  {_stray_place(stray)}: {files(stray.files)}" for stray in seen.strays]
+    if seen.unrouted:
+        where = [f"  {_unrouted_place(each)}: {files(each.files)}" for each in seen.unrouted]
         lines += ["", "Not attached, because the folder is not named like an issue:", *_some(where)]
     for title, rows in zip(("Being sent:", "Waiting:", "Last:"), seen.named or (), strict=False):
         if rows:
@@ -143,8 +143,8 @@ def _sentence(each: Condition) -> str:
     return f"{each.sentence[:1].upper()}{each.sentence[1:]}"
 
 
-def _stray_place(stray: Stray) -> str:
-    return printable(stray.folder) or "here, in no folder"
+def _unrouted_place(unrouted: UnroutedFolder) -> str:
+    return printable(unrouted.folder) or "here, in no folder"
 
 
 def _named(row: Row, now: float) -> str:
@@ -162,7 +162,7 @@ def _named(row: Row, now: float) -> str:
 
 def why(seen: Seen, warn_seconds: float) -> dict[bytes, bytes]:
     """The folders that are to hold a ``_WHY.txt`` ("" is the inbox itself), and its text."""
-    texts = {s.folder: _of_stray(s) for s in seen.strays if seen.now - s.since >= warn_seconds}
+    texts = {s.folder: _of_unrouted(s) for s in seen.unrouted if seen.now - s.since >= warn_seconds}
     by_folder: dict[bytes, list[Row]] = {}
     for row in seen.blocked:
         by_folder.setdefault(row.path.partition(b"/")[0], []).append(row)
@@ -171,14 +171,14 @@ def why(seen: Seen, warn_seconds: float) -> dict[bytes, bytes]:
     return dict(list(texts.items())[:MOST_FOLDERS])
 
 
-def _of_stray(stray: Stray) -> bytes:
-    since = f"since {moment(stray.since)}"
-    if stray.folder:
-        what = f"{files(stray.files)} in this folder {_are(stray.files)} not attached, {since}:"
-        reason = f"{stray.reason}."
+def _of_unrouted(unrouted: UnroutedFolder) -> bytes:
+    since = f"since {moment(unrouted.since)}"
+    if unrouted.folder:
+        what = f"{files(unrouted.files)} in this folder {_are(unrouted.files)} not attached, {since}:"
+        reason = f"{unrouted.reason}."
         remedy = "When the folder has the name of an issue, or its files were moved to where they belong, this text disappears."
     else:
-        what = f"{files(stray.files)} directly in this folder {_are(stray.files)} not attached, {since}:"
+        what = f"{files(unrouted.files)} directly in this folder {_are(unrouted.files)} not attached, {since}:"
         reason = "a file has to lie in the folder of its issue, which is named like it, such as TEST-123."
         remedy = "When the files were moved into the folders of their issues, this text disappears."
     return status_files.render("why files here are not attached", [what, "", f"  {reason}", "", remedy])

@@ -11,7 +11,7 @@ from attachd.report.health import Kind
 from attachd.text import clock, size, span
 
 #: Conditions that are told in the heading, or in lines of their own.
-_OWN_LINES = {Kind.INBOX, Kind.TOKEN, Kind.STRAYS, Kind.UNLISTED}
+_OWN_LINES = {Kind.INBOX, Kind.TOKEN, Kind.UNROUTED, Kind.UNLISTED}
 #: How many issues are named for which files wait; ``--json`` has more.
 _MOST_QUEUES = 5
 _THERE = {True: "", False: "  (is not there)", None: "  (its file system does not answer)"}
@@ -26,7 +26,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     text += [condition_in_words(each) for each in others(found)]
     text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
-    text += [f"no issue   {stray_in_words(stray)}" for stray in found["strays"]]
+    text += [f"no issue   {unrouted_in_words(each)}" for each in found["unrouted"]]
     if found["ignored"]:
         what = "1 name is" if found["ignored"] == 1 else f"{found['ignored']} names are"
         text.append(f"ignored    {what} left alone by a pattern; `attachd why FOLDER` says by which")
@@ -91,10 +91,10 @@ def _sending(row: dict[str, Any], now: float) -> str:
     return f"sending    {row['file']} ({of}{size(row['bytes'])}, since {span(now - row['since'])})"
 
 
-def stray_in_words(stray: dict[str, Any]) -> str:
+def unrouted_in_words(unrouted: dict[str, Any]) -> str:
     """A folder that is no issue's, and why."""
-    where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
-    return f"{where} ({attachd_text.files(stray['files'])}): {stray['reason']}"
+    where = "the inbox itself" if unrouted["folder"] == "." else unrouted["folder"]
+    return f"{where} ({attachd_text.files(unrouted['files'])}): {unrouted['reason']}"
 
 
 def _next(row: dict[str, Any], now: float) -> str:

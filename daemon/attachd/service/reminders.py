@@ -156,9 +156,9 @@ def _waiting(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Tr
     return Trouble(oldest.seen_at, about | {"reason": reason, "remedy": remedy})
 
 
-def _stray(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
+def _unrouted(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
     """Folders that are no issue's, with files in them."""
-    folders = connection.execute("SELECT folder, reason, files, since FROM stray ORDER BY since").fetchall()
+    folders = connection.execute("SELECT folder, reason, files, since FROM unrouted ORDER BY since").fetchall()
     late = [f for f in folders if now - f[3] >= runtime.config.limits.warn_after_minutes * 60]
     if not late:
         return None
@@ -180,6 +180,6 @@ def _contested(connection: sqlite3.Connection, runtime: Runtime, now: float) -> 
 #: A cause's name in the log, and how it is found; None where there is no such trouble.
 CAUSES: dict[str, Callable[[sqlite3.Connection, Runtime, float], Trouble | None]] = {
     "files.waiting_long": _waiting,
-    "files.without_issue": _stray,
+    "files.without_issue": _unrouted,
     blame.CONTESTED: _contested,
 }

@@ -23,7 +23,7 @@ from attachd.report.why_waiting import Circumstances
 from attachd.text import clock, size, span
 
 #: Conditions that have a part of their own.
-_OWN_PARTS = {Kind.INBOX, Kind.HANG, Kind.STRAYS, Kind.UNLISTED}
+_OWN_PARTS = {Kind.INBOX, Kind.HANG, Kind.UNROUTED, Kind.UNLISTED}
 #: How many lines each part has at the most.
 MOST = 50
 #: How many files of a queue are named.
@@ -80,16 +80,16 @@ def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
     standing, midnight = journal_counts.standing(journal), journal.timeline().kept(text.midnight(now))
     oldest = lookup.oldest_waiting(journal)
     words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + journal_counts.lying_in_failed(journal)}
-    inbox, pauses, strays = (
+    inbox, pauses, unrouted = (
         runtime.guard.sight,
         journal_counts.active_pauses(journal, now),
-        journal_counts.strays(journal),
+        journal_counts.unrouted(journal),
     )
     conditions = health.of_runtime(runtime)
-    stray_files, world = sum(stray.files for stray in strays), _world(runtime, pauses, health.stopping(conditions))
+    unrouted_files, world = sum(each.files for each in unrouted), _world(runtime, pauses, health.stopping(conditions))
     return {
         "counts": [(str(each), words[each]) for each in words if words[each] or each is Word.WAITING],
-        "stray_files": stray_files,
+        "unrouted_files": unrouted_files,
         "today": text.files(sums.of("today", lambda: journal_counts.attached_since(journal, midnight))),
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
@@ -106,9 +106,9 @@ def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
         "waiting": (waiting := _waiting(runtime, world)),
         # Also what no pause holds up may wait for a person's word.
         "resumable": any("“Resume”" in each["sentence"] for each in waiting),
-        "strays": [
+        "unrouted": [
             {"folder": printable(s.folder) or "the inbox itself", "files": text.files(s.files), "reason": s.reason}
-            for s in strays[:MOST]
+            for s in unrouted[:MOST]
         ],
         "unlisted": list(journal_counts.troubles(journal).items())[:MOST],
         "failed": [_failed(runtime, row, now) for row in journal_counts.failed_lately(journal, MOST)],
