@@ -117,7 +117,7 @@ def _awaited(thread: int) -> Awaited | None:
 
 
 class Pulse(NamedTuple):
-    """The last beat of one loop: when (CLOCK_BOOTTIME), by which thread, and how far its work had got."""
+    """The last beat of one loop: its time (CLOCK_BOOTTIME), its thread, and the state of its progress counter."""
 
     boot: float
     thread: int
@@ -152,13 +152,13 @@ class Beats:
     """The beats of all loops, each under the name of its thread."""
 
     def __init__(self, boot: Callable[[], float]) -> None:
-        """*boot* tells CLOCK_BOOTTIME."""
+        """*boot* returns CLOCK_BOOTTIME."""
         self._boot = boot
         self._lock = threading.Lock()
         self._pulses: dict[str, Pulse] = {}
 
     def beat(self) -> None:
-        """The calling thread got on, or has nothing to do."""
+        """Note that the calling thread made progress, or has nothing to do."""
         thread = threading.current_thread()
         pulse = Pulse(self._boot(), threading.get_ident())
         with self._lock:
@@ -166,7 +166,7 @@ class Beats:
 
     @contextmanager
     def busy(self, patience: float, progress: Callable[[], int]) -> Iterator[None]:
-        """For as long as the context lasts, whatever *progress* counts up is a beat, and silence may last *patience* more."""
+        """Take each change of *progress* for a beat, and allow *patience* more seconds of silence."""
         self.beat()
         name = threading.current_thread().name
         with self._lock:
@@ -179,12 +179,12 @@ class Beats:
             self.beat()
 
     def leave(self) -> None:
-        """The calling thread ends in order."""
+        """Forget the calling thread, which ends in order."""
         with self._lock:
             self._pulses.pop(threading.current_thread().name, None)
 
     def hangs(self) -> list[Hang]:
-        """The loops that have been silent for too long."""
+        """Return the loops that have been silent for too long."""
         now = self._boot()
         with self._lock:
             self._pulses = {name: _looked_at(pulse, now) for name, pulse in self._pulses.items()}

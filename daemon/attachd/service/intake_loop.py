@@ -42,14 +42,13 @@ _LONGEST_WAIT = 5.0
 
 
 class _Stopping(Exception):
-    """The service is to end, or the configuration is another one: a scan is left, and nothing is concluded from it."""
+    """The service stops, or the configuration changed: abandon the scan, and conclude nothing from it."""
 
 
 class IntakeLoop:
     """What the intake thread does; ``step`` is one round."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Prepare; nothing is watched or scanned before the first ``step``."""
         self._runtime = runtime
         self.changes = Changes()
         self.watch = Watch(self.changes)
@@ -67,7 +66,7 @@ class IntakeLoop:
         self._told_reasons: dict[str, str] | None = None
 
     def stop(self) -> None:
-        """Watch no longer; after the thread has ended."""
+        """Stop watching. Call it when the thread has ended."""
         self.watch.stop()
 
     def reconfigure(self) -> None:
