@@ -12,8 +12,9 @@ import structlog
 
 from attachd import config
 from attachd.clock import Clock
+from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.intake.scanner import Scanner
 from attachd.service import start
 from benchmarks import figures, installed, trees
@@ -43,11 +44,11 @@ def measure(folders: int, files: int, repetitions: int) -> figures.Table:
 def _timed(site: installed.Site, files: int, repetitions: int) -> list[list[float]]:
     settings = config.parse(tomllib.loads(site.config.read_text()), base=site.home)
     held = start.start(settings, clock=Clock(), environ={})
-    watch = Watch(Doorbell())
+    watch = Watch(Changes())
     try:
         runtime = held.runtime
         coverage = Coverage(site.inbox, watch)
-        scanner = Scanner(runtime.journal, runtime.config, runtime.clock, runtime.guard, coverage)
+        scanner = Scanner(Context(runtime.journal, runtime.config, runtime.clock, runtime.guard, coverage))
         scanner.remounted()
         coverage.begin(runtime.clock.boot())
         first = [figures.seconds(scanner.scan)]

@@ -27,6 +27,7 @@ from attachd.clock import Clock
 from attachd.delivery import orphans
 from attachd.delivery.runtime import Runtime
 from attachd.filing import file_away, note_cleanup, retry
+from attachd.intake.context import Context
 from attachd.intake.folder_scan import Report
 from attachd.intake.scanner import Scanner
 from attachd.jira import client, transport
@@ -312,7 +313,7 @@ class World:
         self.runtime.stopping = Impatient()
         self.client = self.connect()
         orphans.adopt_all(self.runtime)
-        self.scanner = Scanner(self.runtime.journal, self.runtime.config, self.clock, self.runtime.guard)
+        self.scanner = Scanner(Context(self.runtime.journal, self.runtime.config, self.clock, self.runtime.guard))
         self.running = True
 
     def connect(self) -> client.Client:

@@ -1,36 +1,123 @@
-"""Whether every loop of the service gets on. A loop beats when it made progress or had nothing to do, and at no other time.
+"""Whether every loop of the service makes progress. A loop beats when it made progress or had nothing to do, and only then.
 
-One that is silent for too long hangs. Where it hangs decides what follows: inside a call to the inbox's file system (a NAS that
-does not answer) the service is degraded, and a restart would only hang again; anywhere else it is stuck, and the service
-manager is no longer told that all is well (sd_notify(3), WATCHDOG=1), so that it starts the service anew.
+A loop that is silent for too long hangs. What it waits for decides what follows, and the code says so where it waits:
+
+    with heartbeat.on_share():
+        descriptor = os.open(name, flags, dir_fd=folder)
+
+On a share (a NAS that does not answer) the service is degraded, and a restart would only hang again. Jira gets more time, because
+several requests may time out one after the other. Anywhere else the loop is stuck: attachd stops pinging the service manager
+(sd_notify(3), WATCHDOG=1), which restarts the service.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 #: How long a loop may be silent, in seconds, where it did not ask for more.
 PATIENCE_SECONDS = 120.0
 
-#: The rooms whose calls go to the file systems of inbox, done and failed.
-_ROOMS = (
-    *("attachd.intake.", "attachd.fs.", "attachd.share."),
-    *("attachd.delivery.preflight", "attachd.filing.file_away", "attachd.jira.multipart"),
-)
+#: How long a loop may be silent while it waits for Jira: every wait has a timeout, but several may follow each other.
+_JIRA_SECONDS = 900.0
 
-#: Where Jira is waited for every wait has a time-out, but several may follow each other.
-_NETWORK = "attachd.jira."
-_NETWORK_SECONDS = 900.0
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+# --- What a thread waits for --------------------------------------------------------------------------------------------
+
+
+class Awaited(Enum):
+    """What a marked region waits for."""
+
+    SHARE = auto()  #: the file system of inbox, done or failed
+    JIRA = auto()  #: an answer from the network
+
+
+#: What each thread waits for, by its ident; the innermost region last.
+_regions: dict[int, list[Awaited]] = {}
+
+
+class _Mine(threading.local):
+    """The regions of the calling thread."""
+
+    def __init__(self) -> None:
+        self.regions: list[Awaited] = []
+        _regions[threading.get_ident()] = self.regions
+
+
+_mine = _Mine()
+
+
+class Mark:
+    """Marks a region: as a context manager, as the decorator of a function, or around each step of an iteration.
+
+    A generator must not yield inside the region, because the region then includes what its consumer does.
+    """
+
+    __slots__ = ("_awaited",)
+
+    def __init__(self, awaited: Awaited) -> None:
+        self._awaited = awaited
+
+    def __enter__(self) -> None:
+        _mine.regions.append(self._awaited)
+
+    def __exit__(self, *_: object) -> None:
+        _mine.regions.pop()
+
+    def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
+        """Mark all of *function*."""
+
+        @functools.wraps(function)
+        def marked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            with self:
+                return function(*args, **kwargs)
+
+        return marked
+
+    def each(self, things: Iterable[_T]) -> Iterator[_T]:
+        """Yield *things*; only finding the next one is in the region."""
+        steps = iter(things)
+        while True:
+            with self:
+                try:
+                    thing = next(steps)
+                except StopIteration:
+                    return
+            yield thing
+
+
+_SHARE, _JIRA = Mark(Awaited.SHARE), Mark(Awaited.JIRA)
+
+
+def on_share() -> Mark:
+    """Mark calls to the file system of inbox, done or failed, which may hang for as long as its server is away."""
+    return _SHARE
+
+
+def on_jira() -> Mark:
+    """Mark waits for Jira, or for another thread that waits for it."""
+    return _JIRA
+
+
+def _awaited(thread: int) -> Awaited | None:
+    return next(reversed(_regions.get(thread, ())), None)
+
+
+# --- The beats ----------------------------------------------------------------------------------------------------------
 
 
 class Pulse(NamedTuple):
-    """The last beat of one loop: when (CLOCK_BOOTTIME), by which thread, and how far its work had got."""
+    """The last beat of one loop: its time (CLOCK_BOOTTIME), its thread, and the state of its progress counter."""
 
     boot: float
     thread: int
@@ -41,7 +128,7 @@ class Pulse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """A loop that has been silent for too long. ``degraded``: inside a call to a file system, which no restart would end."""
+    """A loop that has been silent for too long. ``degraded``: it waits for a share, which no restart would end."""
 
     loop: str
     seconds: float
@@ -50,11 +137,10 @@ class Hang:
 
     @property
     def words(self) -> str:
-        """As a clause that stays the same while it lasts."""
+        """Return a clause that stays the same while the hang lasts."""
         return f"{self.loop} {'is waiting for the file system' if self.degraded else 'is stuck'} ({self.where})"
 
     def __str__(self) -> str:
-        """As a sentence."""
         what = "has been waiting for the file system" if self.degraded else "has been stuck"
         return f"{self.loop} {what} for {self.seconds:.0f} s ({self.where})"
 
@@ -63,13 +149,13 @@ class Beats:
     """The beats of all loops, each under the name of its thread."""
 
     def __init__(self, boot: Callable[[], float]) -> None:
-        """*boot* tells CLOCK_BOOTTIME."""
+        """*boot* returns CLOCK_BOOTTIME."""
         self._boot = boot
         self._lock = threading.Lock()
         self._pulses: dict[str, Pulse] = {}
 
     def beat(self) -> None:
-        """The calling thread got on, or has nothing to do."""
+        """Note that the calling thread made progress, or has nothing to do."""
         thread = threading.current_thread()
         pulse = Pulse(self._boot(), threading.get_ident())
         with self._lock:
@@ -77,7 +163,7 @@ class Beats:
 
     @contextmanager
     def busy(self, patience: float, progress: Callable[[], int]) -> Iterator[None]:
-        """For as long as the context lasts, whatever *progress* counts up is a beat, and silence may last *patience* more."""
+        """Take each change of *progress* for a beat, and allow *patience* more seconds of silence."""
         self.beat()
         name = threading.current_thread().name
         with self._lock:
@@ -90,12 +176,12 @@ class Beats:
             self.beat()
 
     def leave(self) -> None:
-        """The calling thread ends in order."""
+        """Forget the calling thread, which ends in order."""
         with self._lock:
             self._pulses.pop(threading.current_thread().name, None)
 
     def hangs(self) -> list[Hang]:
-        """The loops that have been silent for too long."""
+        """Return the loops that have been silent for too long."""
         now = self._boot()
         with self._lock:
             self._pulses = {name: _looked_at(pulse, now) for name, pulse in self._pulses.items()}
@@ -109,26 +195,25 @@ def _looked_at(pulse: Pulse, now: float) -> Pulse:
 
 
 def _hang(name: str, pulse: Pulse, now: float) -> Hang | None:
-    frame = sys._current_frames().get(pulse.thread)  # noqa: SLF001 - documented for exactly this
+    seconds, frame = now - pulse.boot, sys._current_frames().get(pulse.thread)  # noqa: SLF001 - documented for exactly this
     if frame is None:
-        return Hang(name, now - pulse.boot, "its thread is gone", degraded=False)
-    return judge(name, now - pulse.boot, *innermost(frame))
+        return Hang(name, seconds, "its thread is gone", degraded=False)
+    return judge(name, seconds, _awaited(pulse.thread), innermost(frame))
 
 
-def judge(loop: str, seconds: float, module: str, line: int) -> Hang | None:
-    """Decide what a silence of so many *seconds* in *module* is; None if it is no hang yet."""
-    degraded = module.startswith(_ROOMS)
-    if module.startswith(_NETWORK) and not degraded and seconds < _NETWORK_SECONDS:
+def judge(loop: str, seconds: float, awaited: Awaited | None, where: str) -> Hang | None:
+    """Decide what a silence of so many *seconds* means; None if it is not a hang yet."""
+    if awaited is Awaited.JIRA and seconds < _JIRA_SECONDS:
         return None
-    return Hang(loop, seconds, f"{module}, line {line}", degraded)
+    return Hang(loop, seconds, where, degraded=awaited is Awaited.SHARE)
 
 
-def innermost(frame: FrameType) -> tuple[str, int]:
-    """The module of ours in which a thread is, and the line; "?" where it is in none."""
+def innermost(frame: FrameType) -> str:
+    """Return the module of ours in which a thread is, and the line, for people; "?" if it is in none."""
     here: FrameType | None = frame
     while here is not None:
         module = here.f_globals.get("__name__", "")
-        if module.startswith("attachd."):
-            return module, here.f_lineno
+        if module.startswith("attachd.") and module != __name__:
+            return f"{module}, line {here.f_lineno}"
         here = here.f_back
-    return "?", 0
+    return "?, line 0"

@@ -21,7 +21,7 @@ from attachd.intake import files as intake_files
 from attachd.journal import counts
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
-from attachd.service.intake_loop import Intaking
+from attachd.service.intake_loop import IntakeLoop
 from attachd.share import inbox_marker, locks
 from memory_jira import Fault, Stored, World, world
 
@@ -576,7 +576,7 @@ def test_failed_that_became_read_only_does_not_end_the_program(w, monkeypatch):
 
 def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkeypatch):
     # docs/design/delivery.md, "Which row is which file": after a restart rows at their target are closed first.
-    intake = Intaking(w.runtime)
+    intake = IntakeLoop(w.runtime)
     closed, watched = [], []
     monkeypatch.setattr(file_away, "close_moved", lambda _runtime: closed.append(1))
     monkeypatch.setattr(intake.watch, "start", lambda: watched.append(1))
@@ -584,7 +584,7 @@ def test_a_remount_seen_by_an_event_closes_moved_rows_and_watches_anew(w, monkey
     intake._scan_all()
     assert (len(closed), len(watched)) == (1, 1)
     intake._scanner._mount = (1, 2, 3)  # another mount lies there now
-    intake.bell.ring({b"TEST-1"})
+    intake.changes.add({b"TEST-1"})
     intake.step()
     assert (len(closed), len(watched)) == (1, 1), "nothing is looked at before it is prepared for"
     intake._scan_all()
@@ -598,12 +598,12 @@ def test_a_folder_without_issue_that_is_gone_after_a_restart_is_forgotten(w):
     # docs/design/contract.md, promise 6: for every file that waits one sentence; none for what is not there.
     w.drop("no key/a.txt")
     w.scan()
-    assert [stray.folder for stray in counts.strays(w.runtime.journal)] == [b"no key"]
+    assert [each.folder for each in counts.unrouted(w.runtime.journal)] == [b"no key"]
     w.end()
     shutil.rmtree(w.inbox / "no key")
     w.restart()
     w.scan()
-    assert counts.strays(w.runtime.journal) == []
+    assert counts.unrouted(w.runtime.journal) == []
 
 
 def test_a_waiting_file_that_is_now_to_be_ignored_is_waited_for_no_longer(w):

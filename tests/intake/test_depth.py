@@ -31,8 +31,8 @@ def nested(levels: int, name: str = "d") -> str:
     return "/".join(["TEST-1", *[name] * levels])
 
 
-def strays(w: World) -> dict[str, int]:
-    return {stray.folder.decode(): stray.files for stray in counts.strays(w.runtime.journal) if stray.reason == REASON}
+def unrouted(w: World) -> dict[str, int]:
+    return {each.folder.decode(): each.files for each in counts.unrouted(w.runtime.journal) if each.reason == REASON}
 
 
 def make(w: World, folder: str, *names: str) -> None:
@@ -55,7 +55,7 @@ def test_the_deepest_folder_that_is_taken_and_the_one_below_it(w: World) -> None
     w.deliver()
 
     assert w.states() == ["DONE"]
-    assert strays(w) == {nested(33): 1}
+    assert unrouted(w) == {nested(33): 1}
     assert told(w, f"{nested(33)}/out.txt").sentence.endswith(
         "is ignored, because it is deeper than 32 folders. Move it directly into the issue folder."
     )
@@ -68,7 +68,7 @@ def test_what_lies_deeper_still_is_counted_or_known_to_be_there(w: World, levels
     make(w, nested(levels), "a.txt", "b.txt")
     w.scan()
 
-    assert strays(w) == {nested(33): files}
+    assert unrouted(w) == {nested(33): files}
 
 
 def test_an_empty_folder_deep_down_and_litter_there_are_no_trouble(w: World) -> None:
@@ -76,7 +76,7 @@ def test_an_empty_folder_deep_down_and_litter_there_are_no_trouble(w: World) -> 
     w.drop("TEST-1/x.txt")
     w.deliver()
 
-    assert strays(w) == {}
+    assert unrouted(w) == {}
     assert w.states() == ["DONE"]
 
 
@@ -90,18 +90,18 @@ def test_it_is_said_in_status_and_once_in_the_log(w: World, capsys: pytest.Captu
     found = status.collect(w.runtime.config, w.home / "state", w.runtime.journal, w.clock.now(), look=False)
     assert len(lines) == 1
     assert REASON in lines[0]
-    assert [(stray["folder"], stray["reason"]) for stray in found["strays"]] == [(nested(33), REASON)]
+    assert [(each["folder"], each["reason"]) for each in found["unrouted"]] == [(nested(33), REASON)]
 
 
 def test_it_is_said_until_the_files_are_moved(w: World) -> None:
     out = w.drop(f"{nested(33)}/out.txt")
     w.scan()
     w.scanner.scan({b"TEST-1"})
-    assert strays(w) == {nested(33): 1}
+    assert unrouted(w) == {nested(33): 1}
     out.rename(w.inbox / "TEST-1/out.txt")
     w.deliver()
 
-    assert strays(w) == {}
+    assert unrouted(w) == {}
     assert w.states() == ["DONE"]
 
 
@@ -122,15 +122,15 @@ def test_many_such_folders_are_named_in_part_and_counted_in_full(w: World) -> No
         make(w, f"{nested(32)}/{number}", "x")
     w.scan()
 
-    assert len(strays(w)) == intake_files.MOST_NAMED
-    assert sum(strays(w).values()) == intake_files.MOST_NAMED + 5
+    assert len(unrouted(w)) == intake_files.MOST_NAMED
+    assert sum(unrouted(w).values()) == intake_files.MOST_NAMED + 5
 
 
 def test_in_a_folder_of_no_issue_they_are_counted_with_the_others(w: World) -> None:
     make(w, "/".join(["no key", *["d"] * 40]), "a", "b")
     w.scan()
 
-    assert [(stray.folder, stray.files) for stray in counts.strays(w.runtime.journal)] == [(b"no key", 2)]
+    assert [(each.folder, each.files) for each in counts.unrouted(w.runtime.journal)] == [(b"no key", 2)]
 
 
 def test_a_folder_of_hundreds_of_levels_is_answered_for(w: World) -> None:

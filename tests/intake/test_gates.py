@@ -13,7 +13,7 @@ import pytest
 from attachd import config, text
 from attachd.config import Rulebook, Settle, schema
 from attachd.intake import gates
-from attachd.intake.gates import Blocked, Go, Wait
+from attachd.intake.gates import Blocked, Ready, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State, Word
 from attachd.report import status, why, why_lookup
@@ -34,8 +34,8 @@ def judged(age: float, size: int = 5, unchanged: float = 0.0, *, returned: bool 
     ("size", "expected"),
     [
         (4, Blocked("it is smaller than min_bytes = 5")),
-        (5, Go()),
-        (9, Go()),
+        (5, Ready()),
+        (9, Ready()),
         (10, Blocked("it is larger than max_bytes = 9")),
     ],
 )
@@ -46,10 +46,10 @@ def test_sizes(size: int, expected: object) -> None:
 @pytest.mark.parametrize(
     ("age", "unchanged", "expected"),
     [
-        (100.0, 0.0, Go()),
+        (100.0, 0.0, Ready()),
         (40.0, 0.0, Wait(BOOT + 60.0, "it is younger than min_age_seconds = 100", over=True)),
         (40.0, 99.0, Wait(BOOT + 1.0, "it is younger than min_age_seconds = 100", over=True)),
-        (-1e8, 100.0, Go()),  # its time lies years ahead
+        (-1e8, 100.0, Ready()),  # its time lies years ahead
         (-1e8, 0.0, Wait(BOOT + 100.0, "it is younger than min_age_seconds = 100", over=True)),
         (1001.0, 0.0, Blocked("it is older than max_age_seconds = 1000")),
     ],
@@ -59,7 +59,7 @@ def test_ages(age: float, unchanged: float, expected: object) -> None:
 
 
 def test_a_file_that_came_back_from_failed_is_not_too_old() -> None:
-    assert judged(1001.0, max_age_seconds=1000.0, returned=True) == Go()
+    assert judged(1001.0, max_age_seconds=1000.0, returned=True) == Ready()
 
 
 def test_a_size_is_judged_when_the_file_is_quiet() -> None:

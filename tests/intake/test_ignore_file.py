@@ -155,7 +155,7 @@ def test_one_in_the_inbox_itself_or_in_no_issues_folder_means_nothing(w: World) 
     w.deliver()
 
     assert w.row("TEST-1/a.txt").state is State.DONE
-    assert w.runtime.journal.value("SELECT files FROM stray WHERE folder = ?", (b"no key",)) == 1
+    assert w.runtime.journal.value("SELECT files FROM unrouted WHERE folder = ?", (b"no key",)) == 1
 
 
 def test_a_waiting_file_that_is_ignored_by_now_is_withdrawn(w: World) -> None:

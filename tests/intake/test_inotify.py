@@ -17,7 +17,7 @@ from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent
 
 from attachd.intake import coverage, inotify, mounts
 from attachd.intake.coverage import Coverage
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.intake.mounts import Mount
 from attachd.share import status_files
 
@@ -28,8 +28,8 @@ class Watched:
     def __init__(self, root: Path) -> None:
         (root / ".attachd").mkdir(parents=True)
         self.root = root
-        self.bell = Doorbell()
-        self.watch = Watch(self.bell)
+        self.changes = Changes()
+        self.watch = Watch(self.changes)
         self.coverage = Coverage(root, self.watch)
         self.coverage.begin(0.0)
         self.walk()
@@ -54,7 +54,7 @@ class Watched:
     def until(self, condition: Callable[[bool, set[bytes]], bool], seconds: float = 10.0) -> bool:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            everything, folders = self.bell.wait(0.1)
+            everything, folders = self.changes.wait(0.1)
             if everything or folders:
                 self.walk()
             if condition(everything, folders):
@@ -63,7 +63,7 @@ class Watched:
 
     def quiet(self) -> None:
         """Let everything that is under way ring out."""
-        while any(self.bell.wait(0.3)):
+        while any(self.changes.wait(0.3)):
             self.walk()
 
 
@@ -116,7 +116,7 @@ def test_a_file_in_the_inbox_itself_rings_for_it_and_attachd_s_own_notices_do_no
     (watched.root / status_files.STATUS.decode()).write_text("ours")
     (watched.root / status_files.WHY.decode()).write_text("ours")
     (watched.root / ".hidden").touch()
-    assert watched.bell.wait(0.5) == (False, set())
+    assert watched.changes.wait(0.5) == (False, set())
 
     (watched.root / "loose.txt").write_bytes(b"x")
 
@@ -133,7 +133,7 @@ def test_a_loose_file_is_told_of_beside_attachd_s_own_and_not_when_it_is_written
     watched.quiet()
     with (watched.root / "loose.txt").open("ab") as writer:
         writer.write(b"more")
-    assert watched.bell.wait(0.5) == (False, set())
+    assert watched.changes.wait(0.5) == (False, set())
 
 
 def test_a_file_that_is_still_being_written_rings_when_it_is_closed(watched: Watched) -> None:
@@ -216,7 +216,7 @@ def test_moves_out_of_the_inbox_hold_nothing_up(watched: Watched, tmp_path: Path
     for number in range(10):
         began = time.monotonic()
         (watched.root / f"TEST-2/{number}").write_bytes(b"x")
-        while b"TEST-2" not in watched.bell.wait(5.0)[1]:
+        while b"TEST-2" not in watched.changes.wait(5.0)[1]:
             pass
         took.append(time.monotonic() - began)
     mover.join()
@@ -309,7 +309,7 @@ def test_without_an_instance_of_inotify_everything_is_blind_and_the_sysctl_is_na
 
     monkeypatch.setattr(inotify.InotifyFD, "__init__", none_left)
     (tmp_path / ".attachd").mkdir()
-    found = Coverage(tmp_path, Watch(Doorbell()))
+    found = Coverage(tmp_path, Watch(Changes()))
     found.begin(0.0)
 
     assert "sysctl fs.inotify.max_user_instances" in found.blind(b"TEST-1")
@@ -340,7 +340,7 @@ def test_a_local_file_system_proves_itself(watched: Watched) -> None:
 def test_a_canary_leaves_nothing_behind_and_rings_nothing(watched: Watched) -> None:
     watched.coverage.check(coverage.PROVE_SECONDS)
 
-    assert watched.bell.wait(0.3) == (False, set())
+    assert watched.changes.wait(0.3) == (False, set())
     assert list((watched.root / ".attachd").iterdir()) == []
 
 
@@ -361,7 +361,7 @@ def test_a_watch_that_fell_silent_is_begun_anew(watched: Watched, monkeypatch: p
     with capture_logs() as told:
         assert watched.coverage.check(coverage.PROVE_SECONDS)
 
-    assert [line["event"] for line in told] == ["watch.silent"]
+    assert [line["event"] for line in told] == ["watch.blind"]
     assert watched.coverage.blind(b"TEST-1") == ""
     watched.walk()
     (watched.root / "TEST-1").mkdir()
@@ -409,11 +409,11 @@ def test_a_shared_file_system_below_the_inbox_makes_only_its_folder_blind(
 
 def test_a_mount_on_which_scans_keep_finding_what_no_event_told_of_is_named(watched: Watched) -> None:
     with capture_logs() as told:
-        watched.coverage.unheard({b"TEST-1": 3})
+        watched.coverage.missed({b"TEST-1": 3})
         assert not watched.coverage.blind(b"TEST-1")
-        watched.coverage.unheard({b"TEST-1": 1, b"TEST-2": 2})
+        watched.coverage.missed({b"TEST-1": 1, b"TEST-2": 2})
 
-    assert [line["event"] for line in told] == ["watch.deaf"]
+    assert [line["event"] for line in told] == ["watch.blind"]
     assert told[0]["folder"] == str(watched.root)
     assert watched.coverage.blind(b"TEST-1")
     watched.coverage.check(coverage.PROVE_SECONDS)
@@ -442,7 +442,7 @@ def test_of_files_in_a_folder_one_event_is_enough_and_of_all_else_each_is_told(t
     try:
         for folder in ("TEST-1", "TEST-2"):
             (tmp_path / folder).mkdir()
-            reader.add_callback(bytes(tmp_path / folder), inotify._MASK, Watch(Doorbell()), inotify._OURS)
+            reader.add_callback(bytes(tmp_path / folder), inotify._MASK, Watch(Changes()), inotify._OURS)
         for number in range(50):
             (tmp_path / f"TEST-1/{number}").write_bytes(b"x")
             (tmp_path / f"TEST-2/{number}").write_bytes(b"x")

@@ -31,8 +31,8 @@ def slow(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def strays(w: World) -> dict[bytes, int]:
-    return {record[0]: record[1] for record in w.runtime.journal.rows("SELECT folder, files FROM stray")}
+def unrouted(w: World) -> dict[bytes, int]:
+    return {record[0]: record[1] for record in w.runtime.journal.rows("SELECT folder, files FROM unrouted")}
 
 
 # --- Settling ---------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_ignored_files_are_left_alone(w: World) -> None:
     w.deliver()
 
     assert w.rows() == []
-    assert strays(w) == {}
+    assert unrouted(w) == {}
 
 
 def test_own_patterns_are_ignored_too(tmp_path: Path) -> None:
@@ -241,18 +241,18 @@ def test_nested_files_are_attached_under_a_flat_name_and_keep_their_tree(w: Worl
     assert w.files(w.done) == {"TEST-1/a/b/c.log": b"x"}
 
 
-def test_strays_stay_and_are_known(w: World) -> None:
+def test_unrouted_files_stay_and_are_known(w: World) -> None:
     w.drop("stray.txt", b"x")
     w.drop("no key/y.txt", b"x")
     w.drop("RUN-2026-11-22/z.txt", b"x")
     w.deliver()
 
-    assert strays(w) == {b"": 1, b"no key": 1, b"RUN-2026-11-22": 1}
+    assert unrouted(w) == {b"": 1, b"no key": 1, b"RUN-2026-11-22": 1}
     assert len(w.files(w.inbox)) == 3
     (w.inbox / "stray.txt").unlink()
     (w.inbox / "no key").rename(w.inbox / "TEST-5")
     w.deliver()
-    assert strays(w) == {b"RUN-2026-11-22": 1}
+    assert unrouted(w) == {b"RUN-2026-11-22": 1}
     assert w.files(w.done) == {"TEST-5/y.txt": b"x"}
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from attachd.intake import files, inotify, listing_cache
+from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage
 from attachd.intake.folder_scan import Report
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.intake.listing_cache import Folder, Listing, Listings
 from attachd.intake.scanner import Scanner
 from memory_jira import World, world
@@ -25,9 +26,11 @@ def w(tmp_path: Path) -> Iterator[World]:
     """A world on the real time, whose folders are watched, and whose deliveries wait."""
     with world(tmp_path) as made:
         made.clock.time = time.time()
-        watch = Watch(Doorbell())
+        watch = Watch(Changes())
         coverage = Coverage(made.inbox, watch)
-        made.scanner = Scanner(made.runtime.journal, made.runtime.config, made.clock, made.runtime.guard, coverage)
+        made.scanner = Scanner(
+            Context(made.runtime.journal, made.runtime.config, made.clock, made.runtime.guard, coverage)
+        )
         assert made.scanner.remounted()
         coverage.begin(made.clock.boot())
         yield made
@@ -171,12 +174,12 @@ def test_a_folder_that_is_no_issue_s_is_counted_without_being_listed_again(w: Wo
     aged(w, "no key")
     assert scan(w, listed) == ["no key"]
     assert scan(w, listed) == []
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM unrouted")] == [(b"no key", 1)]
 
     (w.inbox / "no key").rename(w.inbox / "TEST-1")
     scan(w, listed)
     assert w.states() == ["READY"]
-    assert w.runtime.journal.rows("SELECT folder FROM stray") == []
+    assert w.runtime.journal.rows("SELECT folder FROM unrouted") == []
 
 
 def test_a_folder_that_could_not_be_listed_is_tried_again(
@@ -323,7 +326,7 @@ def test_a_quiet_inbox_is_not_listed_itself_and_a_new_folder_has_it_listed(
     for _ in range(3):
         scan(w, listed)
     assert len(tops) == 1
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM unrouted")] == [(b"", 1)]
 
     w.drop("TEST-2/b.txt")
     assert scan(w, listed) == ["TEST-2"]
@@ -341,13 +344,13 @@ def test_a_look_at_the_inbox_itself_counts_what_lies_loose_and_leaves_the_folder
     listed.clear()
 
     w.scanner.scan({inotify.INBOX})
-    found = w.runtime.journal.rows("SELECT folder, files FROM stray ORDER BY folder")
+    found = w.runtime.journal.rows("SELECT folder, files FROM unrouted ORDER BY folder")
     assert [tuple(row) for row in found] == [(b"", 1), (b"no key", 1)]
     assert listed == []
 
     (w.inbox / "loose.txt").unlink()
     w.scanner.scan({inotify.INBOX, b"TEST-1"})
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder FROM stray")] == [(b"no key",)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder FROM unrouted")] == [(b"no key",)]
     assert listed == ["TEST-1"]
 
 
@@ -366,7 +369,7 @@ def test_an_empty_folder_is_watched_and_gone_by_until_something_is_put_into_it(w
     w.drop("no key/b.txt")
     assert scan(w, listed) == ["TEST-1", "no key"]
     assert w.states() == ["READY"]
-    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM stray")] == [(b"no key", 1)]
+    assert [tuple(row) for row in w.runtime.journal.rows("SELECT folder, files FROM unrouted")] == [(b"no key", 1)]
 
 
 def test_a_folder_that_was_emptied_is_not_taken_for_one_of_which_nothing_is_known(w: World, listed: list[str]) -> None:

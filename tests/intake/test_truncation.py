@@ -16,7 +16,7 @@ import pytest
 from attachd import text
 from attachd.config import Settle
 from attachd.intake import gates, truncation
-from attachd.intake.gates import Go, Wait
+from attachd.intake.gates import Ready, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
 from attachd.report import status, status_text
@@ -202,13 +202,13 @@ def test_the_place_in_the_file_is_left_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lacking", "unchanged", "expected"),
     [
-        (None, 0.0, Go()),
+        (None, 0.0, Ready()),
         ("its end", 0.0, Wait(1600.0, lacks="its end", over=True)),
         ("its end", 599.0, Wait(1001.0, lacks="its end", over=True)),
-        ("its end", 600.0, Go("its end")),
+        ("its end", 600.0, Ready("its end")),
     ],
 )
-def test_what_a_missing_end_means(lacking: str | None, unchanged: float, expected: Go | Wait) -> None:
+def test_what_a_missing_end_means(lacking: str | None, unchanged: float, expected: Ready | Wait) -> None:
     seen = row(State.SEEN, quiet_boot=1000.0 - unchanged)
 
     assert gates.of_ending(seen, Settle(), Moment(0.0, 1000.0, 7), lacking) == expected

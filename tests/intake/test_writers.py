@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,12 @@ from attachd.config import Settle
 from attachd.fs import leases
 from attachd.fs.leases import Writer
 from attachd.intake import examine, gates
+from attachd.intake.context import Context, IssueFolder
+from attachd.intake.coverage import Coverage
 from attachd.intake.files import Entry, fingerprint
-from attachd.intake.gates import Go, Wait
-from attachd.intake.matching import Settling
+from attachd.intake.gates import Ready, Wait
+from attachd.intake.inotify import Changes, Watch
+from attachd.intake.matching import Matcher
 from attachd.journal.admission import Moment
 from attachd.model import State
 from memory_jira import World, world
@@ -149,15 +152,15 @@ def test_how_long_a_file_must_be_quiet(rules: Settle, size: int, proven: float, 
 @pytest.mark.parametrize(
     ("writer", "unchanged", "expected"),
     [
-        (Writer.NOBODY, 2.0, Go()),
+        (Writer.NOBODY, 2.0, Ready()),
         (Writer.UNKNOWN, 29.0, Wait(1001.0)),
-        (Writer.UNKNOWN, 30.0, Go()),
+        (Writer.UNKNOWN, 30.0, Ready()),
         (Writer.SOMEBODY, 1.0, Wait(1001.0, leases.STILL_OPEN)),
         (Writer.SOMEBODY, 20.0, Wait(1010.0, leases.STILL_OPEN)),
         (Writer.SOMEBODY, 900.0, Wait(1030.0, leases.STILL_OPEN)),
     ],
 )
-def test_what_the_answer_means(writer: Writer, unchanged: float, expected: Go | Wait) -> None:
+def test_what_the_answer_means(writer: Writer, unchanged: float, expected: Ready | Wait) -> None:
     seen = row(State.SEEN, quiet_boot=1000.0 - unchanged)
 
     assert gates.of_writer(seen, RULES, Moment(0.0, 1000.0, 7), writer) == expected
@@ -253,11 +256,10 @@ def test_a_look_on_a_network_file_system_opens_what_settles(w: World) -> None:
     listed = Entry(b"TEST-1/a.txt", fingerprint(path.stat()))
     w.scan()
     path.write_bytes(b"longer by now")
-    runtime = w.runtime
-    settling = Settling(runtime.journal, runtime.config, w.clock, runtime.guard, "TEST-1", network=lambda path: True)
+    matcher = _matcher(w, lambda path: True)
 
     w.clock.advance(60.0)
-    settling.settle(settling.recognise([listed]))
+    matcher.settle(matcher.recognise([listed]))
 
     assert w.row("TEST-1/a.txt").size == 13
     assert w.row("TEST-1/a.txt").quiet_boot == w.clock.boot()
@@ -269,12 +271,17 @@ def test_what_is_mounted_below_a_folder_is_opened_alone(w: World, monkeypatch: p
     monkeypatch.setattr(examine, "anew", lambda inbox, entry: opened.append(entry.path) or entry)
 
     for below in (b"nowhere/", b"TEST-1/share/"):
-        network = partial(_is_below, below)
-        Settling(w.runtime.journal, w.runtime.config, w.clock, w.runtime.guard, "TEST-1", network=network).recognise(
-            listed
-        )
+        _matcher(w, partial(_is_below, below)).recognise(listed)
 
     assert opened == [b"TEST-1/share/b.txt"]
+
+
+def _matcher(w: World, network: Callable[[bytes], bool]) -> Matcher:
+    """Make what looks at TEST-1, where *network* says which paths lie on a network file system."""
+    coverage = Coverage(w.inbox, Watch(Changes()))
+    coverage.shared = network  # type: ignore[method-assign]
+    context = Context(w.runtime.journal, w.runtime.config, w.clock, w.runtime.guard, coverage)
+    return Matcher(context, IssueFolder("TEST-1", w.runtime.config.settle))
 
 
 def _is_below(folder: bytes, path: bytes) -> bool:

@@ -294,7 +294,7 @@ def test_what_departs_before_it_is_sent_again_is_withdrawn(
 ) -> None:
     row = put(journal, State.READY, **DOUBT, reason=said)
 
-    admission.depart(journal, row, NOW)
+    admission.confirm_missing(journal, row, NOW)
 
     after = rows.one(journal, row.id)
     assert (after.state, after.finished_at, after.reason) == (State.WITHDRAWN, 2_000.0, reason)
@@ -309,7 +309,7 @@ def test_what_departs_after_its_verdict_is_closed_at_once(
 ) -> None:
     row = put(journal, state, **WAITING)
 
-    admission.depart(journal, row, NOW)
+    admission.confirm_missing(journal, row, NOW)
 
     assert changes(journal, row) == {"missing": 2, "missing_boot": 300.0} | due
 
@@ -318,7 +318,7 @@ def test_what_departs_after_its_verdict_is_closed_at_once(
 def test_what_departs_is_missing_for_good(journal: sqlite3.Connection, before: int, after: int) -> None:
     row = put(journal, State.DOUBTFUL, missing=before)
 
-    admission.depart(journal, row, NOW)
+    admission.confirm_missing(journal, row, NOW)
 
     assert rows.one(journal, row.id).missing == after
 

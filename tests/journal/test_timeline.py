@@ -298,7 +298,7 @@ def test_people_are_told_by_the_clock_on_the_wall(tmp_path: Path, set_by: float)
         assert (held.since, held.until) == (began + set_by, began + set_by + 600.0)
         assert line.pause(made) == held
         assert lookup.oldest_waiting(journal) == began + set_by
-        assert [stray.since for stray in counts.strays(journal)] == [began + set_by]
+        assert [each.since for each in counts.unrouted(journal)] == [began + set_by]
         assert [queue.oldest for queue in lookup.queues(journal, 5)] == [began + set_by]
         done = lookup.history(journal, "TEST-2", None, 5)[0]
         assert history.described(done)["filed"] == began + set_by

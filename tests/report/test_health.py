@@ -91,7 +91,7 @@ def _meta(key: str, value: object) -> Callable[[World, pytest.MonkeyPatch], None
     return make
 
 
-def _stray(w: World, _: pytest.MonkeyPatch) -> None:
+def _unrouted(w: World, _: pytest.MonkeyPatch) -> None:
     w.drop("no key/a.txt")
     w.scan()
 
@@ -141,7 +141,7 @@ CASES: dict[str, Case] = {
     Kind.HANG: Case(_hang, "MainThread is stuck", "stopped: hang", holds=False),
     Kind.ELSEWHERE: Case(_elsewhere, f"may have arrived at {OTHER}", "degraded: other-site", holds=False),
     Kind.UNLISTED: Case(_unlisted, "permission denied", "degraded: not-listed", holds=False),
-    Kind.STRAYS: Case(_stray, "no key", "warning: no-issue", "warning", holds=False),
+    Kind.UNROUTED: Case(_unrouted, "no key", "warning: no-issue", "warning", holds=False),
     Kind.BLIND: Case(_blind, "/srv/share: no events", "warning: blind", "warning", holds=False),
     Kind.TOKEN: Case(_token, "the token expires in 3 days", "warning: token", "warning", holds=False),
     Kind.PAGE: Case(

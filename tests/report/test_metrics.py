@@ -95,7 +95,7 @@ def test_what_waits_is_told_with_the_moment_since_when(w: World) -> None:
 
     assert told["attachd_waiting_files"] == 2
     assert told["attachd_blocked_files"] == 1
-    assert told["attachd_stray_files"] == 1
+    assert told["attachd_unrouted_files"] == 1
     assert told["attachd_oldest_waiting_timestamp_seconds"] == since
     assert told["attachd_last_scan_timestamp_seconds"] == since + 60
 

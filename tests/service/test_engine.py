@@ -125,11 +125,11 @@ def test_a_remount_while_it_runs_is_noticed(w: World, engine: Engine) -> None:
     away = w.home / "away"
     w.inbox.rename(away)
     w.clock.advance(31.0)
-    engine.intake.bell.ring(None)
+    engine.intake.changes.add(None)
     wait_until(lambda: not w.runtime.guard.sight.there)
     away.rename(w.inbox)
     w.drop("TEST-1/a.txt", b"a")
-    engine.intake.bell.ring(None)
+    engine.intake.changes.add(None)
 
     wait_until(lambda: w.states() == ["DONE"])
 

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from attachd import heartbeat
 from attachd.delivery import upload
 from attachd.delivery.runtime import Runtime
 from attachd.fs import folders
-from attachd.heartbeat import PATIENCE_SECONDS, Beats
+from attachd.heartbeat import PATIENCE_SECONDS, Awaited, Beats
 from attachd.service import watchdog as service_watchdog
 from attachd.service.watchdog import Liveness
 from memory_jira import world
@@ -104,24 +104,72 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
 
 
 @pytest.mark.parametrize(
-    ("module", "seconds", "hangs", "degraded"),
+    ("awaited", "seconds", "hangs", "degraded"),
     [
-        ("attachd.intake.files", 121, True, True),
-        ("attachd.fs.move", 10_000, True, True),
-        ("attachd.delivery.preflight", 121, True, True),
-        ("attachd.filing.file_away", 121, True, True),
-        ("attachd.jira.multipart", 121, True, True),
-        ("attachd.jira.transport", 121, False, False),
-        ("attachd.jira.transport", 901, True, False),
-        ("attachd.journal.database", 121, True, False),
-        ("?", 121, True, False),
+        (Awaited.SHARE, 121, True, True),
+        (Awaited.SHARE, 10_000, True, True),
+        (Awaited.JIRA, 121, False, False),
+        (Awaited.JIRA, 901, True, False),
+        (None, 121, True, False),
     ],
 )
-def test_where_it_hangs_decides(module: str, seconds: float, hangs: bool, degraded: bool) -> None:
-    found = heartbeat.judge("worker-1", seconds, module, 7)
+def test_what_it_waits_for_decides(awaited: Awaited | None, seconds: float, hangs: bool, degraded: bool) -> None:
+    found = heartbeat.judge("worker-1", seconds, awaited, "attachd.fs.move, line 7")
 
     assert (found is not None) == hangs
     assert (found is not None and found.degraded) == degraded
+
+
+def _degraded(regions: Callable[[], AbstractContextManager[object]]) -> bool | None:
+    """Whether the calling thread is degraded after a long silence inside *regions*; None if it does not hang."""
+    time = Time()
+    beats = Beats(time)
+    beats.beat()
+    time.boot += PATIENCE_SECONDS + 1
+    with regions():
+        hangs = beats.hangs()
+    return hangs[0].degraded if hangs else None
+
+
+def test_the_innermost_mark_counts_and_it_ends_with_its_region() -> None:
+    @contextmanager
+    def reads_a_body() -> Iterator[None]:
+        with heartbeat.on_jira(), heartbeat.on_share():
+            yield
+
+    @contextmanager
+    def has_read_a_body() -> Iterator[None]:
+        with heartbeat.on_jira():
+            with heartbeat.on_share():
+                pass
+            yield
+
+    @contextmanager
+    def failed_on_the_share() -> Iterator[None]:
+        with suppress(OSError), heartbeat.on_share():
+            raise OSError
+        yield
+
+    assert _degraded(heartbeat.on_share) is True
+    assert _degraded(heartbeat.on_jira) is None
+    assert _degraded(reads_a_body) is True
+    assert _degraded(has_read_a_body) is None
+    assert _degraded(failed_on_the_share) is False
+
+
+def test_what_a_consumer_does_between_two_steps_is_not_marked() -> None:
+    @contextmanager
+    def between_two_steps() -> Iterator[None]:
+        for _ in heartbeat.on_share().each([1]):
+            yield
+
+    @heartbeat.on_share()
+    def marked() -> bool | None:
+        return _degraded(nullcontext)
+
+    assert _degraded(between_two_steps) is False
+    assert marked() is True
+    assert next(heartbeat.on_share().each(marked() for _ in range(1))) is True
 
 
 def test_an_upload_may_be_as_slow_as_it_likes_while_bytes_go_and_then_as_its_answer_is_allowed_to() -> None:
@@ -175,16 +223,13 @@ def test_the_service_manager_is_pinged_unless_a_loop_is_stuck(manager: socket.so
     assert manager.recv(100) == b"WATCHDOG=1"
 
 
-def test_a_share_that_does_not_answer_is_told_and_is_no_reason_to_restart(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_share_that_does_not_answer_is_told_and_is_no_reason_to_restart(manager: socket.socket) -> None:
     time = Time()
     beats = Beats(time)
-    monkeypatch.setattr(heartbeat, "innermost", lambda frame: ("attachd.intake.files", 40))
     liveness = Liveness(beats)
     beats.beat()
     time.boot += 3600.0
-    with capture_logs() as told:
+    with capture_logs() as told, heartbeat.on_share():
         (hang,) = liveness.step()
 
     assert hang.degraded

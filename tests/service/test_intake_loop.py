@@ -16,16 +16,16 @@ from structlog.testing import capture_logs
 
 from attachd.delivery import batch, pause
 from attachd.intake import examine, mounts
-from attachd.intake.coverage import Unheard
+from attachd.intake.coverage import MissedEvents
 from attachd.intake.files import Entry, Walk
 from attachd.intake.folder_scan import Report
-from attachd.intake.matching import Recognised, Settling
+from attachd.intake.matching import Matcher, Recognised
 from attachd.intake.mounts import Mount
 from attachd.intake.scanner import Scanner
 from attachd.journal import admission, counts
 from attachd.report import status, status_text
 from attachd.service import worker
-from attachd.service.intake_loop import Intaking
+from attachd.service.intake_loop import IntakeLoop
 from attachd.share import inbox_marker
 from memory_jira import World, world
 
@@ -38,14 +38,14 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def intake(w: World) -> Iterator[Intaking]:
-    made = Intaking(w.runtime)
+def intake(w: World) -> Iterator[IntakeLoop]:
+    made = IntakeLoop(w.runtime)
     yield made
     made.stop()
 
 
 @pytest.fixture
-def running(w: World, intake: Intaking) -> Iterator[Intaking]:
+def running(w: World, intake: IntakeLoop) -> Iterator[IntakeLoop]:
     """Its thread runs; the clock stands, so that no full scan comes of itself."""
 
     def loop() -> None:
@@ -56,7 +56,7 @@ def running(w: World, intake: Intaking) -> Iterator[Intaking]:
     thread.start()
     yield intake
     w.runtime.stopping.set()
-    intake.bell.ring(None)
+    intake.changes.add(None)
     thread.join()
 
 
@@ -67,24 +67,24 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.005)
 
 
-def step(w: World, intake: Intaking, seconds: float = 0.0) -> None:
+def step(w: World, intake: IntakeLoop, seconds: float = 0.0) -> None:
     """One round that waits for nothing."""
     w.clock.advance(seconds)
-    intake.bell.ring({b"nothing"})
+    intake.changes.add({b"nothing"})
     intake.step()
 
 
 # --- What makes it scan -----------------------------------------------------------------------------------------
 
 
-def test_a_file_is_found_by_its_event_long_before_the_next_scan(w: World, running: Intaking) -> None:
+def test_a_file_is_found_by_its_event_long_before_the_next_scan(w: World, running: IntakeLoop) -> None:
     wait_until(running.scanned.is_set)
     w.drop("TEST-1/a/b/file.txt")
 
     wait_until(lambda: w.states() == ["READY"])
 
 
-def test_after_an_overflow_everything_is_scanned_within_a_second(w: World, running: Intaking) -> None:
+def test_after_an_overflow_everything_is_scanned_within_a_second(w: World, running: IntakeLoop) -> None:
     """What was lost is found although no event tells of it."""
     wait_until(running.scanned.is_set)
     reader = running.watch._reader
@@ -99,7 +99,7 @@ def test_after_an_overflow_everything_is_scanned_within_a_second(w: World, runni
     wait_until(lambda: counts.events(w.runtime.journal).overflows == 1)
 
 
-def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake: Intaking) -> None:
+def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake: IntakeLoop) -> None:
     step(w, intake)
     assert intake._interval(0.0) == 30.0
     w.inbox.rename(w.home / "away")
@@ -110,7 +110,7 @@ def test_an_inbox_that_is_gone_is_looked_for_every_few_seconds(w: World, intake:
 
 @pytest.mark.parametrize("going", [True, False])
 def test_an_inbox_that_comes_or_goes_without_an_event_is_noticed_by_the_next_round(
-    w: World, intake: Intaking, going: bool
+    w: World, intake: IntakeLoop, going: bool
 ) -> None:
     """As a lazily unmounted share."""
     away = w.home / "away"
@@ -132,7 +132,7 @@ def test_an_inbox_that_comes_or_goes_without_an_event_is_noticed_by_the_next_rou
 
 @pytest.mark.parametrize("going", [True, False])
 def test_a_share_in_an_issue_s_folder_that_comes_or_goes_is_noticed_by_the_next_round(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch, going: bool
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch, going: bool
 ) -> None:
     """Until it is, files there would be judged as if nobody but this machine wrote them, or not be looked at for long."""
     real = mounts.below(w.inbox)
@@ -151,7 +151,7 @@ def test_a_share_in_an_issue_s_folder_that_comes_or_goes_is_noticed_by_the_next_
     assert intake.coverage.shared(b"TEST-1/a.txt") is not going
 
 
-def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, running: Intaking) -> None:
+def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, running: IntakeLoop) -> None:
     wait_until(running.scanned.is_set)
     away = w.home / "away"
     w.inbox.rename(away)
@@ -160,7 +160,7 @@ def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, ru
     away.rename(w.inbox)
     w.drop("TEST-1/a.txt")
     w.clock.advance(6.0)
-    running.bell.ring(set())
+    running.changes.add(set())
 
     wait_until(lambda: w.states() == ["READY"])
 
@@ -170,7 +170,7 @@ def test_another_folder_in_the_inbox_s_place_is_noticed_by_an_event(w: World, ru
     [(0.1, False, 30.0), (3.0, False, 57.0), (0.1, True, 5.0), (3.0, True, 57.0)],
 )
 def test_scans_take_one_twentieth_of_the_time_at_the_most(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch, took: float, blind: bool, interval: float
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch, took: float, blind: bool, interval: float
 ) -> None:
     if blind:
         monkeypatch.setattr(mounts, "below", lambda inbox: [Mount(b"/srv", "nfs4")])
@@ -181,7 +181,7 @@ def test_scans_take_one_twentieth_of_the_time_at_the_most(
 
 @pytest.mark.parametrize(("hangs", "files", "most"), [(600.0, 1, 20.0), (0.5, 40, 400.0)])
 def test_that_a_share_did_not_answer_for_long_does_not_put_off_the_next_look(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch, hangs: float, files: int, most: float
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch, hangs: float, files: int, most: float
 ) -> None:
     """Only scanning itself does: a hard-mounted share hangs until its server is back, and then the look goes on."""
     real = mounts.below(w.inbox)
@@ -203,7 +203,7 @@ def test_that_a_share_did_not_answer_for_long_does_not_put_off_the_next_look(
 
 
 def test_a_folder_on_a_share_is_looked_at_every_few_seconds(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No event tells of what others put there; the rest of the inbox is left alone meanwhile."""
     real = mounts.below(w.inbox)
@@ -223,7 +223,7 @@ def test_a_folder_on_a_share_is_looked_at_every_few_seconds(
 
 
 def test_every_hour_everything_is_listed_however_quiet_it_looks(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans: list[bool] = []
     scan = Scanner.scan
@@ -240,7 +240,7 @@ def test_every_hour_everything_is_listed_however_quiet_it_looks(
     assert [number for number, fully in enumerate(scans) if fully] == [0, 120, 240]
 
 
-def test_a_file_waits_under_a_new_configuration_until_it_is_found_again(w: World, intake: Intaking) -> None:
+def test_a_file_waits_under_a_new_configuration_until_it_is_found_again(w: World, intake: IntakeLoop) -> None:
     """It is READY for the issue that its folder meant; the corrected alias means another."""
     w.runtime.config = w.runtime.config.model_copy(update={"aliases": {"Invoices": "FIN-1"}})
     intake.reconfigure()
@@ -259,7 +259,7 @@ def test_a_file_waits_under_a_new_configuration_until_it_is_found_again(w: World
     assert [(row.state, row.folder_key) for row in w.rows()] == [("READY", "FIN-2")]
 
 
-def test_a_configuration_that_a_full_disk_held_up_is_taken_up_later(w: World, intake: Intaking) -> None:
+def test_a_configuration_that_a_full_disk_held_up_is_taken_up_later(w: World, intake: IntakeLoop) -> None:
     step(w, intake)
     w.runtime.reconfigure(w.runtime.config.model_copy(update={"aliases": {"Invoices": "FIN-2"}}))
     intake.reconfigure()
@@ -280,17 +280,17 @@ def test_a_configuration_that_a_full_disk_held_up_is_taken_up_later(w: World, in
     assert [row.folder_key for row in w.rows()] == ["FIN-2"]
 
 
-def test_a_scan_is_left_where_the_configuration_changes(w: World, intake: Intaking) -> None:
+def test_a_scan_is_left_where_the_configuration_changes(w: World, intake: IntakeLoop) -> None:
     for number in range(1, 4):
         w.drop(f"TEST-{number}/a.txt")
-    recognise = Settling.recognise
+    recognise = Matcher.recognise
 
-    def changed_meanwhile(self: Settling, entries: Sequence[Entry]) -> Recognised:
+    def changed_meanwhile(self: Matcher, entries: Sequence[Entry]) -> Recognised:
         intake.reconfigure()
         return recognise(self, entries)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Settling, "recognise", changed_meanwhile)
+        patched.setattr(Matcher, "recognise", changed_meanwhile)
         intake.step()
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
@@ -299,7 +299,7 @@ def test_a_scan_is_left_where_the_configuration_changes(w: World, intake: Intaki
 
 
 def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only by the next full scan: until then status would go on to name it."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
@@ -322,7 +322,7 @@ def test_a_folder_that_can_be_listed_again_is_told_of_by_the_look_that_finds_it(
 
 
 def test_a_folder_that_can_be_listed_again_after_a_restart_is_not_named_for_ever(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal outlives the process that wrote down the trouble."""
     w.drop("TEST-1/a.txt")
@@ -332,7 +332,7 @@ def test_a_folder_that_can_be_listed_again_after_a_restart_is_not_named_for_ever
     assert counts.troubles(w.runtime.journal) == {"TEST-1": "Input/output error"}
 
     intake.stop()
-    after = Intaking(w.runtime)
+    after = IntakeLoop(w.runtime)
     try:
         step(w, after)
     finally:
@@ -341,17 +341,17 @@ def test_a_folder_that_can_be_listed_again_after_a_restart_is_not_named_for_ever
     assert counts.troubles(w.runtime.journal) == {}
 
 
-def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaking) -> None:
+def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: IntakeLoop) -> None:
     for number in range(1, 4):
         w.drop(f"TEST-{number}/a.txt")
-    recognise = Settling.recognise
+    recognise = Matcher.recognise
 
-    def stopped_meanwhile(self: Settling, entries: Sequence[Entry]) -> Recognised:
+    def stopped_meanwhile(self: Matcher, entries: Sequence[Entry]) -> Recognised:
         w.runtime.stopping.set()
         return recognise(self, entries)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Settling, "recognise", stopped_meanwhile)
+        patched.setattr(Matcher, "recognise", stopped_meanwhile)
         intake.step()
     assert [row.path for row in w.rows()] == [b"TEST-1/a.txt"]
 
@@ -360,7 +360,9 @@ def test_a_scan_does_not_hold_up_the_end_of_the_service(w: World, intake: Intaki
     assert len(w.rows()) == 3
 
 
-def test_a_full_disk_of_the_journal_is_waited_for(w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_of_the_journal_is_waited_for(
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_arguments: object, **_options: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
@@ -377,8 +379,8 @@ def test_a_full_disk_of_the_journal_is_waited_for(w: World, intake: Intaking, mo
     assert w.states() == ["READY"]
 
 
-def test_after_an_overflow_everything_is_watched_anew_and_nothing_counts_as_unheard_of(
-    w: World, intake: Intaking
+def test_after_an_overflow_everything_is_watched_anew_and_nothing_counts_as_missed_by_events(
+    w: World, intake: IntakeLoop
 ) -> None:
     """Among what was lost may be that a folder went: another one with its inode would not be watched."""
     (w.inbox / "TEST-1").mkdir()
@@ -394,7 +396,7 @@ def test_after_an_overflow_everything_is_watched_anew_and_nothing_counts_as_unhe
 
 
 def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = Scanner.scan
 
@@ -411,7 +413,7 @@ def test_an_overflow_during_a_scan_excuses_the_scan_that_follows(
     assert reader is not None
     reader.handle_event = lambda event: None  # type: ignore[method-assign]
     w.drop("TEST-1/a.txt")
-    intake.bell.wait(0)
+    intake.changes.wait(0)
     step(w, intake, 31.0)
     step(w, intake, 2.0)
 
@@ -432,7 +434,7 @@ def test_status_does_not_wait_for_an_inbox_that_does_not_answer(w: World, monkey
 
 
 def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a hard mount the service itself cannot: its look waits until the server is back."""
     (w.inbox / "TEST-1").mkdir()
@@ -456,28 +458,28 @@ def test_status_names_a_share_in_an_issue_s_folder_that_does_not_answer(
 # --- Files of which no event told -------------------------------------------------------------------------------
 
 
-def test_what_a_scan_finds_in_a_folder_that_never_rang_is_unheard_of() -> None:
-    unheard = Unheard()
-    unheard.compare({b"A": 9}, set(), 0.0)
-    assert unheard.confirm(set(), 10.0) == {}, "the first scan finds what was there before"
+def test_what_a_scan_finds_in_a_folder_that_never_rang_is_missed_by_events() -> None:
+    missed = MissedEvents()
+    missed.compare({b"A": 9}, set(), 0.0)
+    assert missed.confirm(set(), 10.0) == {}, "the first scan finds what was there before"
 
-    unheard.compare({b"A": 1, b"B": 2, b"C": 3}, {b"B"}, 30.0)
+    missed.compare({b"A": 1, b"B": 2, b"C": 3}, {b"B"}, 30.0)
 
-    assert unheard.confirm({b"C"}, 30.5) == {}, "an event may be under way"
-    assert unheard.confirm({b"C"}, 31.0) == {b"A": 1}
-    assert unheard.confirm(set(), 32.0) == {}
+    assert missed.confirm({b"C"}, 30.5) == {}, "an event may be under way"
+    assert missed.confirm({b"C"}, 31.0) == {b"A": 1}
+    assert missed.confirm(set(), 32.0) == {}
 
 
 def test_what_an_overflow_has_cost_is_not_counted_against_the_mount() -> None:
-    unheard = Unheard()
-    unheard.compare({}, set(), 0.0)
-    unheard.excuse()
-    unheard.compare({b"A": 9}, set(), 30.0)
+    missed = MissedEvents()
+    missed.compare({}, set(), 0.0)
+    missed.excuse()
+    missed.compare({b"A": 9}, set(), 30.0)
 
-    assert unheard.confirm(set(), 60.0) == {}
+    assert missed.confirm(set(), 60.0) == {}
 
 
-def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: World, intake: Intaking) -> None:
+def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: World, intake: IntakeLoop) -> None:
     (w.inbox / "TEST-1").mkdir()
     step(w, intake)
     reader = intake.watch._reader
@@ -499,32 +501,32 @@ def test_a_mount_whose_events_do_not_come_is_found_out_counted_and_told_of(w: Wo
     assert any(line.startswith(f"events     {w.inbox}") for line in status_text.lines(found, w.clock.now()))
 
 
-def test_what_events_tell_of_is_never_counted_as_unheard_of(w: World, intake: Intaking) -> None:
+def test_what_events_tell_of_is_never_counted_as_missed_by_events(w: World, intake: IntakeLoop) -> None:
     (w.inbox / "TEST-1").mkdir()
     step(w, intake)
     for name in ("a", "b", "c"):
         w.drop(f"TEST-1/{name}")
-        assert intake.bell.wait(10.0) != (False, set())
+        assert intake.changes.wait(10.0) != (False, set())
         step(w, intake, 31.0)
         step(w, intake, 2.0)
 
     assert counts.events(w.runtime.journal) == counts.Events({}, 0, 0)
 
 
-def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_sends_is_told_during_a_long_scan(w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a start with very many waiting files sends the first ones at once."""
     for number in range(1, 6):
         w.drop(f"TEST-{number}/a.txt")
     rings: list[int] = []
-    recognise = Settling.recognise
+    recognise = Matcher.recognise
 
-    def slowly(self: Settling, entries: Sequence[Entry]) -> Recognised:
+    def slowly(self: Matcher, entries: Sequence[Entry]) -> Recognised:
         rings.append(w.runtime.bell.count())
         found = recognise(self, entries)
         w.clock.advance(0.2)
         return found
 
-    monkeypatch.setattr(Settling, "recognise", slowly)
+    monkeypatch.setattr(Matcher, "recognise", slowly)
     intake._scan_all()
 
     assert len(rings) == 5
@@ -532,12 +534,12 @@ def test_who_sends_is_told_during_a_long_scan(w: World, intake: Intaking, monkey
 
 
 def test_what_rang_while_the_inbox_came_or_went_is_made_up_for_by_listing_everything(
-    w: World, intake: Intaking, monkeypatch: pytest.MonkeyPatch
+    w: World, intake: IntakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake._scan_all()
     intake._next_full = intake._next_fully = w.clock.boot() + 1000.0
     w.drop("TEST-1/a.txt")
-    intake.bell.ring({b"TEST-1"})
+    intake.changes.add({b"TEST-1"})
     with monkeypatch.context() as patched:
         patched.setattr(Scanner, "came_or_went", lambda self: True)
         intake._step()

@@ -14,7 +14,7 @@ from attachd.fs import leases
 from attachd.fs import rename as fs_rename
 from attachd.fs.leases import Writer
 from attachd.intake import gates
-from attachd.intake.gates import Go, Marker, Wait
+from attachd.intake.gates import Marker, Ready, Wait
 from attachd.journal.admission import Moment
 from attachd.model import State
 from attachd.report.why import Ignored, Rule, Unseen
@@ -41,11 +41,11 @@ def w(tmp_path: Path) -> Iterator[World]:
     ("marker", "expected"),
     [
         (Marker.MISSING, Wait(None, "it is released by a.txt.ready, which is not there yet")),
-        (Marker.THERE, Go()),
+        (Marker.THERE, Ready()),
         (Marker.NOT_ASKED, Wait(1002.0)),
     ],
 )
-def test_a_marker_takes_the_place_of_quiet_time(marker: Marker, expected: Go | Wait) -> None:
+def test_a_marker_takes_the_place_of_quiet_time(marker: Marker, expected: Ready | Wait) -> None:
     seen, moment = row(State.SEEN, quiet_boot=1000.0, mtime_ns=0), Moment(0.0, 1000.0, 7)
 
     assert gates.before_opening(seen, Settle(ready_suffix=".ready"), moment, marker) == expected
@@ -54,7 +54,7 @@ def test_a_marker_takes_the_place_of_quiet_time(marker: Marker, expected: Go | W
 def test_where_nobody_can_tell_who_writes_the_marker_is_believed() -> None:
     seen, moment = row(State.SEEN, quiet_boot=1000.0), Moment(0.0, 1000.0, 7)
 
-    assert gates.of_writer(seen, Settle(), moment, Writer.UNKNOWN, Marker.THERE) == Go()
+    assert gates.of_writer(seen, Settle(), moment, Writer.UNKNOWN, Marker.THERE) == Ready()
     assert gates.of_writer(seen, Settle(), moment, Writer.SOMEBODY, Marker.THERE) == Wait(1001.0, leases.STILL_OPEN)
 
 

@@ -426,7 +426,7 @@ def test_status_tells_how_it_stands_with_the_daemon_up_and_down(place: Place) ->
     assert {name: value for name, value in up.items() if name != "running"} == {
         name: value for name, value in down.items() if name != "running"
     }
-    assert [stray["folder"] for stray in down["strays"]] == ["no key"]
+    assert [each["folder"] for each in down["unrouted"]] == ["no key"]
     for words in (told_up, told_down):
         assert f"config     {place.config}" in words
         assert f"state      {place.state}" in words

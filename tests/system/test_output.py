@@ -44,7 +44,7 @@ def test_every_verb_prints_what_the_schema_says_with_the_daemon_up_and_down(plac
     place.drop("no key/c.txt", b"c")
     (place.inbox / "loose").write_text("x")
     once = valid("once", place.run("once", "--json").stdout)
-    assert (once["attached"], once["failed"], once["stray"]) == (1, 1, 2)
+    assert (once["attached"], once["failed"], once["unrouted_files"]) == (1, 1, 2)
 
     assert [each["returned"] for each in valid("retry", place.run("retry", "--all", "--json").stdout)] == [
         "NOPE-1/b.txt"
@@ -71,7 +71,7 @@ def test_every_verb_prints_what_the_schema_says_with_the_daemon_up_and_down(plac
             assert status["running"] is None
             _others(place, listen)
         assert status["pauses"][0]["scope"] == "operator"
-        assert len(status["strays"]) == 2
+        assert len(status["unrouted"]) == 2
     assert len(valid("resume", place.run("resume", "--json").stdout)["ended"]) == 1
     _on_a_terminal(place)
     _of_the_administrator(place)

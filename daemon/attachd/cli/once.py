@@ -153,21 +153,21 @@ def _conclude(engine: Engine, began: float, reason: str, *, as_json: bool = Fals
         common.print_json(found)
     else:
         print("\n".join(_in_words(found)))
-    waits = found["waiting"] or found["stray"] or found["not_listed"]
+    waits = found["waiting"] or found["unrouted_files"] or found["not_listed"]
     return 3 if found["failed"] else 4 if waits or not there else 0
 
 
 def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
     """Return what ``once`` prints with ``--json``: how many files have which result, and which need attention."""
-    strays = counts.strays(journal)
+    unrouted = counts.unrouted(journal)
     return {
         "attached": counts.attached_since(journal, began),
         "failed": counts.failed_since(journal, began),
         "waiting": counts.standing(journal).left,
-        "stray": sum(stray.files for stray in strays),
+        "unrouted_files": sum(each.files for each in unrouted),
         "failures": [_named(row, row.reason) for row in counts.failures_since(journal, began)],
-        "strays": [
-            {"folder": printable(stray.folder) or ".", "files": stray.files, "reason": stray.reason} for stray in strays
+        "unrouted": [
+            {"folder": printable(each.folder) or ".", "files": each.files, "reason": each.reason} for each in unrouted
         ],
         "not_listed": counts.troubles(journal),
         "waits": [_named(row, row.said) for row in lookup.troubled(journal)]
@@ -181,12 +181,12 @@ def _named(row: Row, reason: str | None) -> dict[str, Any]:
 
 
 def _in_words(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['attached']} attached, {found['failed']} failed, {found['waiting'] + found['stray']} waiting"
+    yield f"{found['attached']} attached, {found['failed']} failed, {found['waiting'] + found['unrouted_files']} waiting"
     for row in found["failures"]:
         yield f"failed: {row['file']}: {row['reason']}"
-    for stray in found["strays"]:
-        where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
-        yield f"waiting: {stray['files']} in {where}: {stray['reason']}"
+    for each in found["unrouted"]:
+        where = "the inbox itself" if each["folder"] == "." else each["folder"]
+        yield f"waiting: {each['files']} in {where}: {each['reason']}"
     for folder, why in found["not_listed"].items():
         yield f"not listed: {folder}: {why}"
     for row in found["waits"]:

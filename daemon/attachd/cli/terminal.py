@@ -222,7 +222,7 @@ def picture(found: dict[str, Any], now: float, bars: Progress, height: int) -> R
         Text(f"paused     {status_text.until(each, now)}: {each['reason']}", "bold red") for each in found["pauses"]
     ]
     alarms += [Text(f"not listed {folder}: {why}", "red") for folder, why in found["not_listed"].items()]
-    alarms += [Text(f"no issue   {status_text.stray_in_words(s)}", "yellow") for s in found["strays"]]
+    alarms += [Text(f"no issue   {status_text.unrouted_in_words(s)}", "yellow") for s in found["unrouted"]]
     _draw(bars, found["sending"])
     parts: list[RenderableType] = [*head, *alarms[:most], Text("")]
     parts += [bars, Text("")] if found["sending"] else []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
+from attachd import heartbeat
 from attachd.delivery import backoff, blame, outcome, pause, probe, reconcile, record
 from attachd.delivery.attribution import Absent, Arrived, Pending, Unclear, in_words
 from attachd.delivery.runtime import Runtime
@@ -55,6 +56,7 @@ class Opened:
     ctime_ns: int
 
 
+@heartbeat.on_share()
 def open_same(
     inbox: Path, row: Row, epoch: int, folders: fs_folders.Held, *, network: bool = False
 ) -> Opened | NotThere | NotTheSame | Written | Unreadable:
@@ -84,8 +86,9 @@ def open_same(
 
 
 def close(opened: Opened) -> None:
-    """Let go of it. Of a share that may be a request to its server, and hang (``beating`` goes by the module)."""
-    os.close(opened.descriptor)
+    """Let go of it, which may be a request to a share's server."""
+    with heartbeat.on_share():
+        os.close(opened.descriptor)
 
 
 def _same(status: os.stat_result, row: Row, epoch: int) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from attachd import heartbeat
 from attachd.delivery.runtime import Runtime
 from attachd.fs import folders, recognition
 from attachd.journal import queue, rows
@@ -31,7 +32,7 @@ def drop_notes(runtime: Runtime) -> None:
     """
     root = runtime.config.folders.failed
     try:
-        with os.scandir(root) as listing:
+        with heartbeat.on_share(), os.scandir(root) as listing:
             names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     except OSError:
         return

@@ -18,7 +18,7 @@ from typing import assert_never
 
 import structlog
 
-from attachd import errors
+from attachd import errors, heartbeat
 from attachd.delivery import pause, reconcile
 from attachd.delivery.runtime import Runtime
 from attachd.fs import folders as fs_folders
@@ -345,6 +345,7 @@ def _is_settled(runtime: Runtime, row: Row) -> bool:
     return heir is not None and heir.state in (State.DONE, State.FAILED)
 
 
+@heartbeat.on_share()
 def _is_gone(root: Path, target: bytes) -> bool:
     """Return True if a person took the file out. An empty folder proves nothing, because its mount may be away."""
     above, name = fs_folders.divide(target)

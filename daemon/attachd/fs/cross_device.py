@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from attachd import heartbeat
 from attachd.fs import free_names, recognition, rename, sides
 from attachd.fs.sides import Side
 from attachd.fs.sources import Source
@@ -36,14 +37,15 @@ def copy(source: Source, to_folder: int, new: bytes, sha256: bytes | None, reser
         digest = _pour(source.descriptor, written)
         if digest != sha256 if sha256 is not None else not source.is_undisturbed():
             return None
-        _dress(written, os.fstat(source.descriptor))
-        os.fsync(written)
+        _dress(written, source.descriptor)
+        _durable(written)
         if _reread(written) != digest:
             raise OSError(errno.EIO, "the copy reads differently from what was written", new)
         rename.rename(to_folder, name, to_folder, new, reserving)
     return digest
 
 
+@heartbeat.on_share()
 def discard(folder: int, new: bytes) -> None:
     """Remove what a crash left of a copy to this name."""
     name = free_names.hidden(_PURPOSE, new)
@@ -56,22 +58,25 @@ def discard(folder: int, new: bytes) -> None:
 def _temporary(folder: int, new: bytes) -> Iterator[tuple[bytes, int]]:
     """Give an empty file under a name derived from *new*, in place of what a crash left there; gone at the end."""
     name = free_names.hidden(_PURPOSE, new)
-    with _alone(folder, name), suppress(FileNotFoundError):
+    with _alone(folder, name), suppress(FileNotFoundError), heartbeat.on_share():
         os.unlink(name, dir_fd=folder)
     with _alone(folder, name):
-        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        with heartbeat.on_share():
+            file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
         try:
             yield name, file
         finally:
-            os.close(file)
-            with suppress(FileNotFoundError):  # Renamed, if all went well.
-                os.unlink(name, dir_fd=folder)
+            with heartbeat.on_share():
+                os.close(file)
+                with suppress(FileNotFoundError):  # Renamed, if all went well.
+                    os.unlink(name, dir_fd=folder)
 
 
 @contextmanager
 def _alone(folder: int, name: bytes) -> Iterator[None]:
     """Keep out other threads that copy to the same name. Raises FileExistsError for the second one."""
-    status = os.fstat(folder)
+    with heartbeat.on_share():
+        status = os.fstat(folder)
     key = (status.st_dev, status.st_ino, name)
     with _writing_lock:
         if key in _writing:
@@ -84,6 +89,7 @@ def _alone(folder: int, name: bytes) -> Iterator[None]:
             _writing.discard(key)
 
 
+@heartbeat.on_share()
 def _pour(source: int, written: int) -> bytes:
     """Write all of the source; return the SHA-256 of what was read."""
     digest = hashlib.sha256()
@@ -94,17 +100,25 @@ def _pour(source: int, written: int) -> bytes:
     return digest.digest()
 
 
+@heartbeat.on_share()
 def _read(source: int) -> bytes:
     with sides.on(Side.SOURCE):
         return os.read(source, recognition.CHUNK)
 
 
-def _dress(written: int, status: os.stat_result) -> None:
+@heartbeat.on_share()
+def _dress(written: int, source: int) -> None:
     """Give the copy mode and times of the original, where the file system has them; never set-user-id."""
+    status = os.fstat(source)
     with _if_applicable():
         os.fchmod(written, stat.S_IMODE(status.st_mode) & 0o777)
     with _if_applicable():
         os.utime(written, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@heartbeat.on_share()
+def _durable(written: int) -> None:
+    os.fsync(written)
 
 
 @contextmanager
@@ -116,6 +130,7 @@ def _if_applicable() -> Iterator[None]:
             raise
 
 
+@heartbeat.on_share()
 def _reread(written: int) -> bytes:
     """Return the SHA-256 of what the disk holds: synchronised pages are dropped from the cache first."""
     with suppress(OSError):

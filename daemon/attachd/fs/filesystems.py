@@ -7,6 +7,8 @@ import os
 import re
 from contextlib import suppress
 
+from attachd import heartbeat
+
 #: Kinds to which other machines may write. A refused lease there says nothing about writers (fcntl(2), F_SETLEASE).
 SHARED = re.compile(
     r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|pvfs2|smb[23]|smbfs|vboxsf"
@@ -29,6 +31,7 @@ def has_ctime(kind: str) -> bool:
     return _WITHOUT_CTIME.fullmatch(kind) is None
 
 
+@heartbeat.on_share()
 def kind(file: int) -> str:
     """Return what the kernel calls the file system of an open file (``ext4``, ``nfs4``), or ``UNKNOWN``."""
     return _kind(mount_id(file), os.fstat(file).st_dev)

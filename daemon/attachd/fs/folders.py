@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from attachd import heartbeat
+
 # A move is reported only after it is durable; many moves share one sync.
 
 #: Folders that are open at once; before one more is opened, all of them are synced.
@@ -27,6 +29,7 @@ class Dirty:
         self._folders: dict[tuple[int, int], int] = {}
         self._failed: OSError | None = None
 
+    @heartbeat.on_share()
     def touch(self, folder: int) -> bool:
         """Remember a folder after it was changed. Return True if it was not remembered yet. Raises OSError.
 
@@ -58,13 +61,20 @@ class Dirty:
 
     def _forget(self) -> None:
         while self._folders:
-            os.close(self._folders.popitem()[1])
+            close(self._folders.popitem()[1])
 
     def __del__(self) -> None:
         """Close the folders of a group that was abandoned."""
         self._forget()
 
 
+@heartbeat.on_share()
+def close(folder: int) -> None:
+    """Close the descriptor of a folder. An SMB client tells its server, and waits for the answer."""
+    os.close(folder)
+
+
+@heartbeat.on_share()
 def synchronise(folder: int) -> None:
     """Make the names in a folder durable, if the file system can (fsync(2): EINVAL). Raises OSError."""
     try:
@@ -116,9 +126,10 @@ def folder(
     try:
         yield here
     finally:
-        os.close(here)
+        close(here)
 
 
+@heartbeat.on_share()
 def opened(root: Path, relative: bytes, *, create: bool = False, passing: Callable[[int], object] | None = None) -> int:
     """As ``folder``; the descriptor is the caller's to close."""
     here = os.open(root, FOLDER)
@@ -127,12 +138,12 @@ def opened(root: Path, relative: bytes, *, create: bool = False, passing: Callab
             if passing:
                 passing(here)
             below = _enter(here, part, create=create)
-            os.close(here)
+            close(here)
             here = below
         if passing:
             passing(here)
     except BaseException:
-        os.close(here)
+        close(here)
         raise
     return here
 
@@ -151,14 +162,14 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         while self._open:
-            os.close(self._open.popitem()[1])
+            close(self._open.popitem()[1])
 
     def folder(self, root: Path, relative: bytes, *, create: bool = False) -> int:
         """As ``folder``; the descriptor is valid until ``MOST`` others have been asked for. Raises OSError."""
         found = self._open.pop((root, relative), None)
         if found is None:
             if len(self._open) >= self.MOST:
-                os.close(self._open.pop(next(iter(self._open))))
+                close(self._open.pop(next(iter(self._open))))
             found = opened(root, relative, create=create)
         # Last in the order: the number of a descriptor in use must not be given to another folder.
         self._open[root, relative] = found
@@ -172,13 +183,20 @@ def folder_if_there(root: Path, relative: bytes) -> Iterator[int | None]:
         try:
             here = stack.enter_context(folder(root, relative))
         except OSError as error:
-            if error.errno not in NOWHERE or not root.is_dir():
+            if error.errno not in NOWHERE or not is_folder(root):
                 raise
             yield None
         else:
             yield here
 
 
+@heartbeat.on_share()
+def is_folder(path: Path) -> bool:
+    """Return True if a folder lies at the path, through links too."""
+    return path.is_dir()
+
+
+@heartbeat.on_share()
 def _enter(above: int, part: bytes, *, create: bool) -> int:
     try:
         return os.open(part, SUBFOLDER, dir_fd=above)
@@ -201,12 +219,15 @@ def mtimes(root: Path, relative: bytes) -> Iterator[int]:
 
 
 def _mtimes(here: int, depth: int) -> Iterator[int]:
-    yield os.fstat(here).st_mtime_ns
-    with os.scandir(here) as listing:
+    with heartbeat.on_share():
+        changed = os.fstat(here).st_mtime_ns
+    yield changed
+    with heartbeat.on_share(), os.scandir(here) as listing:
         names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
     for name in names if depth else ():
-        below = os.open(name, SUBFOLDER, dir_fd=here)
+        with heartbeat.on_share():
+            below = os.open(name, SUBFOLDER, dir_fd=here)
         try:
             yield from _mtimes(below, depth - 1)
         finally:
-            os.close(below)
+            close(below)

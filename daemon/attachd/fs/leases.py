@@ -6,6 +6,8 @@ import errno
 import fcntl
 from enum import Enum, auto
 
+from attachd import heartbeat
+
 #: Why a file waits that a program has open; it waits for the next look even after that.
 STILL_OPEN = "a program still has it open for writing"
 
@@ -18,6 +20,7 @@ class Writer(Enum):
     UNKNOWN = auto()  #: the system does not tell
 
 
+@heartbeat.on_share()
 def writer(descriptor: int, *, network: bool = False) -> Writer:
     """Ask whether a program has the file open for writing at this moment.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
-from attachd import errors
+from attachd import errors, heartbeat
 from attachd.fs import cross_device, folders, permissions, recognition, removal, rename, sides, sources
 from attachd.fs.folders import Dirty
 from attachd.fs.recognition import Found, Identity, Pin
@@ -247,6 +247,7 @@ def verify(job: Job, here: int, there: int, held: Source) -> Outcome:
     return Outcome.MOVED
 
 
+@heartbeat.on_share()
 def _holds_what_was_sent(held: Source, identity: Identity) -> bool:
     """The rename has set ctime. If nothing else was done to the file, it holds what it held; else it is read."""
     if held.is_undisturbed():

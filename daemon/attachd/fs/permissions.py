@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from attachd import errors
+from attachd import errors, heartbeat
 from attachd.errors import Reach
 from attachd.fs import folders, recognition, sides
 from attachd.fs.sides import Side
@@ -101,6 +101,7 @@ def explain_folder(error: OSError, root: Path, what: str) -> str:
     return f"{what} cannot be moved to {root}: {why.format_map(about)}. {remedy}; nothing is lost meanwhile."
 
 
+@heartbeat.on_share()
 def _free(root: Path) -> str:
     try:
         status = os.statvfs(root)
@@ -140,6 +141,7 @@ def _first_bar(root: Path, relative: bytes, name: bytes) -> str | None:
     return reason
 
 
+@heartbeat.on_share()
 def _unreadable(root: Path, path: bytes) -> str | None:
     folder, name = folders.divide(path)
     with suppress(OSError), folders.folder(root, folder) as here:
@@ -150,6 +152,7 @@ def _unreadable(root: Path, path: bytes) -> str | None:
     return None
 
 
+@heartbeat.on_share()
 def bar(folder: int, name: bytes, root: Path, relative: bytes) -> str | None:
     """Say what forbids taking this name out of a folder, the one at *relative* below *root*, or None.
 

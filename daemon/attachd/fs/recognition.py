@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders
 from attachd.model import signed64
 
@@ -102,6 +103,13 @@ def _reads_the_same(folder: int, name: bytes, identity: Identity, pin: Pin) -> b
     return digest_of(folder, name, pin) == identity.sha256
 
 
+@heartbeat.on_share()
+def is_taken(path: bytes) -> bool:
+    """Return True if anything has this name, even a link that leads nowhere."""
+    return os.path.lexists(path)
+
+
+@heartbeat.on_share()
 def status_of(folder: int, name: bytes) -> os.stat_result | None:
     """Return what the name itself is (a symlink is not followed), or None where there is nothing."""
     try:
@@ -110,6 +118,7 @@ def status_of(folder: int, name: bytes) -> os.stat_result | None:
         return None
 
 
+@heartbeat.on_share()
 def digest_of(folder: int, name: bytes, pin: Pin) -> bytes | None:
     """Return the SHA-256 of the pinned file, or None if it is no longer this file or changes while it is read."""
     try:
@@ -127,6 +136,7 @@ def digest_of(folder: int, name: bytes, pin: Pin) -> bytes | None:
         os.close(file)
 
 
+@heartbeat.on_share()
 def digest_from(file: int) -> bytes:
     """Return the SHA-256 of what is left to read from this descriptor."""
     digest = hashlib.sha256()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import cross_device, folders, free_names, recognition, rename, sources
 from attachd.fs.recognition import Pin
 from attachd.fs.sources import Source
@@ -132,7 +133,7 @@ def _discard(job: Job, ends: _Ends) -> None:
     cross_device.discard(ends.there, ends.free())
     hidden = ends.find(job.sha256) if job.sha256 is not None else None
     if hidden is not None:
-        os.unlink(hidden, dir_fd=ends.there)
+        _unlink(ends.there, hidden)
 
 
 def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
@@ -140,7 +141,7 @@ def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
     try:
         rename.rename(ends.here, ends.original, ends.here, ends.aside, rename.Reserving())
     except OSError as error:
-        os.unlink(hidden, dir_fd=ends.there)
+        _unlink(ends.there, hidden)
         if isinstance(error, FileNotFoundError):
             return Outcome.GONE
         raise
@@ -148,7 +149,7 @@ def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
     if status is None or not Pin.of(status).has_content_of(pin):
         # Replaced or written to since it was copied: what is there now counts.
         _give_back(ends)
-        os.unlink(hidden, dir_fd=ends.there)
+        _unlink(ends.there, hidden)
         return Outcome.GONE
     folders.synchronise(ends.here)
     return _show(job, ends, hidden)
@@ -161,14 +162,14 @@ def _show(job: Job, ends: _Ends, hidden: bytes) -> Outcome:
         if error.errno not in rename.IN_THE_WAY:
             raise
         _give_back(ends)
-        os.unlink(hidden, dir_fd=ends.there)
+        _unlink(ends.there, hidden)
         return Outcome.TAKEN
     folders.synchronise(ends.there)
     return _finish(ends)
 
 
 def _finish(ends: _Ends) -> Outcome:
-    os.unlink(ends.aside, dir_fd=ends.here)
+    _unlink(ends.here, ends.aside)
     folders.synchronise(ends.here)
     return Outcome.MOVED
 
@@ -202,6 +203,11 @@ def _digest(folder: int, name: bytes) -> bytes | None:
     if status is None or not stat.S_ISREG(status.st_mode):
         return None
     return recognition.digest_of(folder, name, Pin.of(status))
+
+
+@heartbeat.on_share()
+def _unlink(folder: int, name: bytes) -> None:
+    os.unlink(name, dir_fd=folder)
 
 
 def _is_reserved(job: Job, ends: _Ends) -> bool:

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders, free_names, recognition, rename
 from attachd.fs.folders import Dirty
 from attachd.fs.recognition import Found, Identity, Pin
@@ -33,6 +34,7 @@ def put_back(folder: int, name: bytes, inbox: Path, source: bytes, dirty: Dirty)
                 raise  # Else it was taken since it was chosen.
 
 
+@heartbeat.on_share()
 def remove(
     folder: int, inbox: Path, source: bytes, identity: Identity, dirty: Dirty, held: Source | None = None
 ) -> None:
@@ -60,6 +62,7 @@ def _is(folder: int, name: bytes, held: Source) -> bool:
     return status is not None and Pin.of(status).inode == held.pin.inode
 
 
+@heartbeat.on_share()
 def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed: bool, dirty: Dirty) -> None:
     """Deal with what ``remove`` set aside, perhaps before a crash: delete our file if it is *filed*, put back anything else."""
     aside = free_names.hidden(_PURPOSE, folders.divide(source)[1])

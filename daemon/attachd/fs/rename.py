@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from attachd import errors
+from attachd import errors, heartbeat
 from attachd.fs import recognition
 
 _RENAME_NOREPLACE = 1  #: linux/fs.h
@@ -35,6 +35,7 @@ class Reserving:
     resumed: tuple[int, int] | None = None
 
 
+@heartbeat.on_share()
 def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
     """Rename at once or raise OSError: EEXIST where anything has the new name, EINVAL or ENOSYS where it cannot be.
 
@@ -57,7 +58,7 @@ def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) 
 def rename(from_folder: int, name: bytes, to_folder: int, new: bytes, reserving: Reserving) -> None:
     """Rename without replacing anything but an empty reservation of ours. Raises OSError: EEXIST, EXDEV and others."""
     if reserving.resumed and is_reservation(to_folder, new, reserving.resumed):
-        os.rename(name, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+        _replace(from_folder, name, to_folder, new)
         return
     try:
         rename_noreplace(from_folder, name, to_folder, new)
@@ -75,12 +76,18 @@ def _rename_over_reservation(from_folder: int, name: bytes, to_folder: int, new:
         # A program that writes into the reservation between this look and the rename loses that; NFS has nothing narrower.
         if not is_reservation(to_folder, new, reservation):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
-        os.rename(name, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+        _replace(from_folder, name, to_folder, new)
     except BaseException:
         release(to_folder, new, reservation)
         raise
 
 
+@heartbeat.on_share()
+def _replace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
+    os.rename(name, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+
+
+@heartbeat.on_share()
 def _reserve(folder: int, name: bytes) -> tuple[int, int]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     file = os.open(name, flags, 0o600, dir_fd=folder)
@@ -98,6 +105,7 @@ def is_reservation(folder: int, name: bytes, reservation: tuple[int, int]) -> bo
     return recognition.Pin.of(status).inode == reservation
 
 
+@heartbeat.on_share()
 def release(folder: int, name: bytes, reservation: tuple[int, int]) -> None:
     """Remove a reservation that is no longer wanted, if it is still one."""
     if is_reservation(folder, name, reservation):

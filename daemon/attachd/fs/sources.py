@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from attachd import heartbeat
 from attachd.fs import filesystems, folders, leases, recognition, tripwire
 from attachd.fs.leases import Writer
 from attachd.fs.recognition import Found, Identity, Pin
@@ -60,6 +61,7 @@ class Source:
         known = identity.inode, identity.size, identity.mtime_ns
         return known == (self.pin.inode, self.pin.size, self.pin.mtime_ns)
 
+    @heartbeat.on_share()
     def digest(self) -> bytes:
         """Return the SHA-256 of its content now. Raises OSError, and ``Disturbed`` if it changes meanwhile."""
         if not self.readable:
@@ -73,6 +75,7 @@ class Source:
             raise Disturbed
         return digest
 
+    @heartbeat.on_share()
     def is_undisturbed(self) -> bool:
         """Return True if nobody has changed its content or its times since the first look, or since it was read."""
         if not Pin.of(os.fstat(self.descriptor)).has_content_of(self.pin):
@@ -99,7 +102,8 @@ def opened(folder: int, name: bytes, kinds: dict[int, str] | None = None) -> Ite
     try:
         with tripwire.stretched(descriptor) as wire:
             # The wire first: what happens between it and this look changes what the look shows, or trips it.
-            status = os.fstat(descriptor)
+            with heartbeat.on_share():
+                status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 yield None
                 return
@@ -110,9 +114,11 @@ def opened(folder: int, name: bytes, kinds: dict[int, str] | None = None) -> Ite
                 kinds[status.st_dev] = kind
             yield Source(descriptor, Pin.of(status), readable, kind, wire)
     finally:
-        os.close(descriptor)
+        with heartbeat.on_share():
+            os.close(descriptor)
 
 
+@heartbeat.on_share()
 def _open(folder: int, name: bytes) -> tuple[int, bool] | None:
     """Open it for reading, or (no permission) only to name it: that is enough to move it within folders that we may change."""
     status = recognition.status_of(folder, name)

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from attachd import heartbeat
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _add_watch = _LIBC.inotify_add_watch
 _add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
@@ -54,6 +56,7 @@ class _Wires:
         self._tripped: dict[int, bool] = {}
         self._buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
 
+    @heartbeat.on_share()
     def add(self, file: int) -> int | None:
         with self._lock:
             if self._instance is None:
@@ -69,16 +72,19 @@ class _Wires:
             self._tripped[number] = False
             return number
 
+    @heartbeat.on_share()
     def remove(self, number: int) -> None:
         with self._lock:
             del self._tripped[number]
             _remove_watch(self._instance or 0, number)
 
+    @heartbeat.on_share()
     def has_tripped(self, number: int) -> bool:
         with self._lock:
             self._read()
             return self._tripped[number]
 
+    @heartbeat.on_share()
     def rearm(self, number: int) -> None:
         with self._lock:
             self._read()

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders, rename
 
 
+@heartbeat.on_share()
 def write_whole(
     folder: int | Path,
     name: bytes,
@@ -48,11 +50,12 @@ def _opened(folder: int | Path, name: bytes, *, durable: bool) -> Iterator[int]:
         return
     try:
         # A folder can be synced only through a readable descriptor, but it takes files without being readable.
-        here = os.open(folder, folders.FOLDER if durable else os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        with heartbeat.on_share():
+            here = os.open(folder, folders.FOLDER if durable else os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             yield here
         finally:
-            os.close(here)
+            folders.close(here)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder / os.fsdecode(name))) from error
 
@@ -73,24 +76,32 @@ def prepared(
     The umask limits *mode* unless it is *exact*. The file belongs to *group*, if one is named. Unless it is *durable*, a
     power cut may leave it empty. FileExistsError if anything has the hidden name.
     """
-    file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
+    with heartbeat.on_share():
+        file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
     try:
-        try:
-            write_all(file, content)
-            if exact:
-                os.fchmod(file, mode)
-            if group is not None:
-                shutil.chown(file, group=group)
-            if durable:
-                os.fsync(file)
-        finally:
-            os.close(file)
+        _fill(file, content, mode if exact else None, group, durable=durable)
         yield
     finally:
-        with suppress(OSError):  # Renamed, if all went well.
+        with suppress(OSError), heartbeat.on_share():  # Renamed, if all went well.
             os.unlink(hidden, dir_fd=folder)
 
 
+@heartbeat.on_share()
+def _fill(file: int, content: bytes, mode: int | None, group: str | None, *, durable: bool) -> None:
+    """Write a new file, and close it."""
+    try:
+        write_all(file, content)
+        if mode is not None:
+            os.fchmod(file, mode)
+        if group is not None:
+            shutil.chown(file, group=group)
+        if durable:
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@heartbeat.on_share()
 def write_all(file: int, content: bytes) -> None:
     """Write all of *content*, however many calls that takes. Raises OSError."""
     rest = memoryview(content)

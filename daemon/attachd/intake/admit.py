@@ -12,63 +12,41 @@ from dataclasses import dataclass
 
 import structlog
 
-from attachd.clock import Clock
-from attachd.config import Config, Settle
-from attachd.fs import folders, leases
+from attachd.fs import folders, recognition
 from attachd.intake import evidence, examine, gates
 from attachd.intake import identity as intake_identity
+from attachd.intake.context import Context, IssueFolder
 from attachd.intake.evidence import Candidate
+from attachd.intake.examine import OpenFile
 from attachd.intake.files import Found, Seen
-from attachd.intake.gates import Marker
+from attachd.intake.gates import Blocked, Changed, Marker, Ready, Verdict, Wait
 from attachd.intake.identity import Rival
-from attachd.intake.truncation import Endings
 from attachd.journal import admission, identity, moved_issues, rows
 from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
 from attachd.journal.rows import EVERY, Row
 from attachd.model import State, printable
 from attachd.share import ready_markers
-from attachd.share.inbox_marker import Guard
 
 log = structlog.get_logger()
 
-#: What a look at an open file came to.
-Examined = examine.Free | examine.Bar | examine.Moving | gates.Wait
 
+class Admission:
+    """Works through the files of one folder."""
 
-class Admitting:
-    """Works through the files of one folder, which go to the issue *key*."""
-
-    def __init__(
-        self,
-        journal: Journal,
-        config: Config,
-        clock: Clock,
-        guard: Guard,
-        key: str,
-        *,
-        network: Callable[[bytes], bool],
-        endings: Endings,
-        rules: Settle,
-        beat: Callable[[], None],
-    ) -> None:
-        """Make one for one folder of one scan; the arguments are those of ``settling.Settling``."""
-        self._journal, self._config, self._clock, self._guard, self._key = journal, config, clock, guard, key
-        self._network, self._endings, self._rules, self._beat = network, endings, rules, beat
-
-    def _moment(self) -> Moment:
-        return Moment.of(self._clock, self._guard.epoch)
+    def __init__(self, context: Context, folder: IssueFolder) -> None:
+        self._context, self._folder = context, folder
 
     def settle(self, files: Sequence[Found], seen: Seen) -> None:
         """Let those go that nothing holds; *seen* is told when the others are worth another look."""
-        moment = self._moment()
+        moment = self._context.moment()
         ripe: list[Found] = []
-        held: list[tuple[Row, gates.Wait | gates.Blocked]] = []
+        held: list[tuple[Row, Wait | Blocked]] = []
         for found in files:
             if found.row is None or found.row.state is not State.SEEN or found.row.fingerprint != found.entry.print:
                 continue
             verdict = self._before_opening(found.row, moment)
-            if isinstance(verdict, gates.Go):
+            if isinstance(verdict, Ready):
                 ripe.append(found)
             else:
                 held.append((found.row, verdict))
@@ -76,54 +54,54 @@ class Admitting:
         if ripe:
             self._admit(ripe, seen)
 
-    def _before_opening(self, row: Row, moment: Moment) -> gates.Go | gates.Wait | gates.Blocked:
-        rules = self._rules
+    def _before_opening(self, row: Row, moment: Moment) -> Ready | Wait | Blocked:
+        rules = self._folder.rules
         returned = (bool(rules.ready_suffix) or rules.max_age_seconds is not None) and self._returned(row)
         return gates.before_opening(row, rules, moment, self._marker(row, returned=returned), returned=returned)
 
     def _marker(self, row: Row, *, returned: bool) -> Marker:
-        suffix = self._rules.ready_suffix
+        suffix = self._folder.rules.ready_suffix
         if not suffix:
             return Marker.NOT_ASKED
-        if ready_markers.lies_beside(self._guard.inbox, row.path, suffix):
+        if ready_markers.lies_beside(self._context.guard.inbox, row.path, suffix):
             return Marker.THERE
         return Marker.NOT_ASKED if returned else Marker.MISSING
 
     def _returned(self, row: Row) -> bool:
         """Whether it came back from failed: a move keeps size and time, and it does not lie there any more."""
-        with self._journal.transaction_for_reading() as connection:
+        with self._context.journal.transaction_for_reading() as connection:
             targets = identity.failed_alike(connection, row)
-        failed = bytes(self._config.folders.failed)
-        return any(not os.path.lexists(os.path.join(failed, target)) for target in targets)
+        failed = bytes(self._context.config.folders.failed)
+        return any(not recognition.is_taken(os.path.join(failed, target)) for target in targets)
 
-    def _hold(self, held: Sequence[tuple[Row, gates.Wait | gates.Blocked]], seen: Seen) -> None:
+    def _hold(self, held: Sequence[tuple[Row, Wait | Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
         for _, verdict in held:
-            if isinstance(verdict, gates.Wait) and verdict.until is not None:
+            if isinstance(verdict, Wait) and verdict.until is not None:
                 seen.look_again(verdict.until)
-        moment = self._moment()
+        moment = self._context.moment()
         said = [(row, _said(row, verdict, moment)) for row, verdict in held]
         new = [(row, hold) for row, hold in said if not admission.says(row, hold)]
         if not new:
             return
-        with self._journal.transaction(durable=False) as connection:
+        with self._context.journal.transaction(durable=False) as connection:
             for row, hold in new:
                 if rows.find(connection, row.id) == row:
                     _write_down(connection, row, hold)
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
-        doubted = doubts(self._journal, ripe, self._moment().now)
+        doubted = doubts(self._context.journal, ripe, self._context.moment().now)
         sizes = {found.entry.print.size for found in ripe}
-        rivals = evidence.rivals(self._journal, self._guard, self._key, sizes, self._network)
+        rivals = evidence.rivals(self._context, self._folder.key, sizes)
         with folders.Held() as held:
             results = [(f, self._compare(f, held, f.entry.path in doubted, rivals)) for f in ripe]
         later = self._admit_all(ripe, results, doubted, rivals)
-        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, gates.Wait)], seen)
+        self._hold([(f.row, result) for f, result in results if f.row and isinstance(result, Wait)], seen)
         self._hold([(row, self._later()) for row in later], seen)
 
     def _compare(
         self, found: Found, held: folders.Held, suspicious: bool, rivals: Mapping[int, Sequence[Rival]]
-    ) -> Examined:
+    ) -> Verdict:
         """Look at a file, and read it where its content decides; but not again and again while it is not known with what it is
         to be compared.
         """
@@ -132,19 +110,19 @@ class Admitting:
             return self._later()
         return self._examine(found, held, checksum=suspicious or bool(sent))
 
-    def _later(self) -> gates.Wait:
-        return gates.Wait(self._clock.boot() + gates.COMPARED_SECONDS, gates.COMPARED_LATER)
+    def _later(self) -> Wait:
+        return Wait(self._context.clock.boot() + gates.COMPARED_SECONDS, gates.COMPARED_LATER)
 
     def _admit_all(
         self,
         ripe: Sequence[Found],
-        results: Sequence[tuple[Found, Examined]],
+        results: Sequence[tuple[Found, Verdict]],
         doubts: Mapping[bytes, Doubt],
         rivals: Mapping[int, Sequence[Rival]],
     ) -> list[Row]:
         """Write down what was found out. Returns the rows of which it cannot be told yet whether they are another's file."""
-        now, later = self._clock.now(), list[Row]()
-        with self._journal.transaction(durable=False) as connection:
+        now, later = self._context.clock.now(), list[Row]()
+        with self._context.journal.transaction(durable=False) as connection:
             current = identity.at_paths(connection, [found.entry.path for found in ripe])
             settled: dict[int, str | None] = {}
             for found, result in results:
@@ -162,9 +140,9 @@ class Admitting:
         return later
 
     def _whose(
-        self, result: Examined, rivals: Sequence[Rival]
+        self, result: Verdict, rivals: Sequence[Rival]
     ) -> intake_identity.Its | intake_identity.Unclear | intake_identity.Another:
-        if not isinstance(result, examine.Free) or result.sha256 is None:
+        if not isinstance(result, Ready) or result.sha256 is None:
             return intake_identity.Another()
         return intake_identity.whose(result.sha256, rivals)
 
@@ -175,72 +153,75 @@ class Admitting:
         """
         if rows.find(connection, former.id) != former:
             return
-        log.info("file.moved", id=former.ident, issue=self._key, file=printable(row.path), was=printable(former.path))
-        moment = self._moment()
+        log.info(
+            "file.moved", id=former.ident, issue=self._folder.key, file=printable(row.path), was=printable(former.path)
+        )
+        moment = self._context.moment()
         admission.withdraw(connection, row, moment, "")
-        place = admission.Place(row.path, self._key, row.name)
+        place = admission.Place(row.path, self._folder.key, row.name)
         admission.follow(connection, former, place, row.fingerprint, moment)
 
-    def _examine(self, found: Found, held: folders.Held, *, checksum: bool) -> Examined:
-        self._beat()
+    def _examine(self, found: Found, held: folders.Held, *, checksum: bool) -> Verdict:
+        """Open one file, ask what has to be known of it, and judge it."""
+        self._context.checkpoint()
+        assert found.row is not None
+        file = examine.opened(self._context.guard.inbox, found.entry, held)
+        if not isinstance(file, OpenFile):
+            return file
+        with file:
+            try:
+                return examine.conclude(file, self._judge(found.row, file), checksum=checksum)
+            except OSError as error:
+                return examine.unreadable(error)
 
-        def gate(descriptor: int) -> gates.Go | gates.Wait:
-            assert found.row is not None
-            moment = self._moment()
-            writer = leases.writer(descriptor, network=self._network(found.entry.path))
-            marker = self._marker(found.row, returned=True)
-            passed = gates.of_writer(found.row, self._rules, moment, writer, marker)
-            return passed if isinstance(passed, gates.Wait) else self._of_ending(found.row, descriptor, moment)
-
-        return examine.examine(
-            self._guard.inbox, found.entry.path, found.entry.print, held, checksum=checksum, gate=gate
-        )
-
-    def _of_ending(self, row: Row, descriptor: int, moment: Moment) -> gates.Go | gates.Wait:
-        if not self._rules.incomplete_seconds:
-            return gates.Go()
-        lacks = self._endings.lacks(descriptor, row.path, row.fingerprint)
-        return gates.of_ending(row, self._rules, moment, lacks)
+    def _judge(self, row: Row, file: OpenFile) -> Ready | Wait:
+        moment = self._context.moment()
+        writer = file.writer(network=self._context.network(row.path))
+        verdict = gates.of_writer(row, self._folder.rules, moment, writer, self._marker(row, returned=True))
+        if isinstance(verdict, Wait) or not self._folder.rules.incomplete_seconds:
+            return verdict
+        lacks = self._context.endings.lacks(file.descriptor, row.path, row.fingerprint)
+        return gates.of_ending(row, self._folder.rules, moment, lacks)
 
     def _admit_one(
         self,
         connection: sqlite3.Connection,
         row: Row,
-        result: Examined,
+        result: Verdict,
         doubt: Doubt | None,
         now: float,
         settled: dict[int, str | None],
     ) -> None:
         """Write down what was found out about one file; one that may be sent is added to those that have *settled*."""
         match result:
-            case examine.Moving() | gates.Wait():
+            case Changed() | Wait():
                 return
-            case examine.Bar(reason):
+            case Blocked(reason):
                 held = admission.Hold(blocked=reason)
                 if not admission.says(row, held):
                     _write_down(connection, row, held)
-            case examine.Free(sha256, lacks):
+            case Ready(lacks, sha256):
                 if lacks:
                     about = log.bind(id=row.ident, issue=row.folder_key, file=printable(row.path))
                     about.warning("file.incomplete", reason=f"{rows.end_missing(lacks)}; it is sent as it is")
                 claim = self._claim(connection, doubt, sha256) if doubt and sha256 else None
                 if claim is not None and sha256 is not None:
-                    admission.doubtful(connection, row, sha256, now, claim, self._config.jira.url, lacks)
+                    admission.doubtful(connection, row, sha256, now, claim, self._context.config.jira.url, lacks)
                 else:
                     settled[row.id] = lacks
 
     def _claim(self, connection: sqlite3.Connection, doubt: Doubt, sha256: bytes) -> admission.Claim | None:
-        keys = moved_issues.keys_of(connection, self._key)
+        keys = moved_issues.keys_of(connection, self._folder.key)
         return claim(doubt, sha256, keys, self._has_left)
 
     def _has_left(self, failed: Row) -> bool:
-        root = bytes(self._config.folders.failed)
-        return failed.target is not None and not os.path.lexists(os.path.join(root, failed.target))
+        root = bytes(self._context.config.folders.failed)
+        return failed.target is not None and not recognition.is_taken(os.path.join(root, failed.target))
 
 
-def _said(row: Row, verdict: gates.Wait | gates.Blocked, moment: Moment) -> admission.Hold:
+def _said(row: Row, verdict: Wait | Blocked, moment: Moment) -> admission.Hold:
     """What is to be written down; a file that only has to be quiet stays blocked until it is looked at once more."""
-    if isinstance(verdict, gates.Blocked):
+    if isinstance(verdict, Blocked):
         return admission.Hold(blocked=verdict.reason)
     blocked = None if verdict.reason or verdict.lacks else row.blocked
     left = verdict.until - moment.boot if verdict.over and verdict.until is not None else 0.0

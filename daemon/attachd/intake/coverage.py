@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from attachd import heartbeat
 from attachd.fs import folders
 from attachd.intake import inotify, mounts
 from attachd.intake.inotify import CANARY, Watch
@@ -27,7 +28,7 @@ from attachd.share import inbox_marker
 # A file that is made and removed again, to see what a file system tells: whether its event comes back, whether
 # folders show in their mtime that something was added, and whether its clock is ours.
 
-#: How long an event may take. On a healthy system it is milliseconds; a busy one is not to be called deaf.
+#: How long an event may take. On a healthy system it is milliseconds; a busy one is not to be called blind.
 ECHO_SECONDS = 5.0
 
 #: How far a file system's clock may be from ours for folder mtimes to be compared with it.
@@ -56,6 +57,7 @@ def prove(watch: Watch, folder: int) -> Proof:
         watch.forget(name)
 
 
+@heartbeat.on_share()
 def _make(folder: int, name: bytes) -> bool:
     """Make and remove it; whether the folder's mtime changed at that, to about the present time."""
     before = os.fstat(folder).st_mtime_ns
@@ -65,6 +67,7 @@ def _make(folder: int, name: bytes) -> bool:
     return made != before and abs(made / 1e9 - time.time()) < _CLOCK_SECONDS
 
 
+@heartbeat.on_share()
 def sweep(folder: int) -> None:
     """Remove what a process that died left behind: of these names what is empty, as ours are. Raises ``OSError``."""
     for name in os.listdir(folder):
@@ -79,13 +82,13 @@ log = structlog.get_logger()
 #: How often each mount has to prove itself.
 PROVE_SECONDS = 600.0
 
-#: In so many scans files must have been found of which no event told, before a mount is called deaf.
-_SCANS_UNTIL_DEAF = 2
+#: In so many scans files must have been found of which no event told, before a mount is called blind.
+_SCANS_UNTIL_BLIND = 2
 
 _REFUSED = "the kernel grants no instance of inotify (sysctl fs.inotify.max_user_instances)"
 _EXHAUSTED = "the kernel grants no more watches (sysctl fs.inotify.max_user_watches)"
-_SILENT = "the event of a trial file did not come back"
-_DEAF = "scans keep finding files there of which no event told"
+_NO_EVENT = "the event of a trial file did not come back"
+_UNTOLD = "scans keep finding files there of which no event told"
 _NOT_YET = "nothing is watched yet"
 
 
@@ -113,8 +116,8 @@ class Coverage:
         self._trusts: dict[bytes, Trust] = {}
         self._proven_boot = 0.0
         self._started = False
-        self._unheard_scans: dict[Mount, int] = {}
-        self._unheard_lately: set[Mount] = set()
+        self._missed_scans: dict[Mount, int] = {}
+        self._missed_lately: set[Mount] = set()
         self._unwatched: set[bytes] = set()
         self._told_unwatched = False
 
@@ -215,9 +218,13 @@ class Coverage:
         if not due and same:
             return False
         self._prove(boot)
-        silent = [point for point, trust in self._trusts.items() if trust.blind == _SILENT and _trusted(before, trust)]
+        silent = [
+            point for point, trust in self._trusts.items() if trust.blind == _NO_EVENT and _trusted(before, trust)
+        ]
         if silent:
-            log.warning("watch.silent", folder=printable(silent[0]), reason=_SILENT, remedy="watched anew, and scanned")
+            log.warning(
+                "watch.blind", folder=printable(silent[0]), reason=_NO_EVENT, remedy="watched anew, and scanned"
+            )
             self.begin(boot)
         return bool(silent) or not same
 
@@ -231,9 +238,9 @@ class Coverage:
 
     def _prove(self, boot: float) -> None:
         self._proven_boot = boot
-        # A mount on which scans have found nothing unheard of since it was proven last is trusted again.
-        self._unheard_scans = {m: scans for m, scans in self._unheard_scans.items() if m in self._unheard_lately}
-        self._unheard_lately = set()
+        # A mount on which scans have found nothing that events missed since it was proven last is trusted again.
+        self._missed_scans = {m: scans for m, scans in self._missed_scans.items() if m in self._missed_lately}
+        self._missed_lately = set()
         self._trusts = {mount.point: self._judge(mount) for mount in self._present()}
 
     def _judge(self, mount: Mount) -> Trust:
@@ -246,9 +253,9 @@ class Coverage:
         if proof.error:
             return Trust(mount, f"no trial file could be made there ({proof.error})")
         if not proof.events:
-            return Trust(mount, _SILENT)
-        deaf = self._unheard_scans.get(mount, 0) >= _SCANS_UNTIL_DEAF
-        return Trust(mount, _DEAF if deaf else "", proof.mtimes and not deaf)
+            return Trust(mount, _NO_EVENT)
+        untold = self._missed_scans.get(mount, 0) >= _SCANS_UNTIL_BLIND
+        return Trust(mount, _UNTOLD if untold else "", proof.mtimes and not untold)
 
     @contextmanager
     def _nest(self, mount: Mount) -> Iterator[int | None]:
@@ -257,34 +264,37 @@ class Coverage:
         path = os.path.join(mount.point, os.fsencode(inbox_marker.FOLDER)) if own else mount.point
         top = path[len(self._root) + 1 :].partition(b"/")[0]
         try:
-            nest = os.open(path, folders.SUBFOLDER)
+            with heartbeat.on_share():
+                nest = os.open(path, folders.SUBFOLDER)
         except OSError:
             yield None
             return
         try:
             with suppress(OSError):
                 sweep(nest)
-            self._watch.cover(nest, inotify.identity(os.fstat(nest)), top)
+            with heartbeat.on_share():
+                status = os.fstat(nest)
+            self._watch.cover(nest, inotify.identity(status), top)
             yield nest
         finally:
-            os.close(nest)
+            folders.close(nest)
 
     # --- Files of which no event told -----------------------------------------------------------------------------
 
-    def unheard(self, found: Mapping[bytes, int]) -> None:
+    def missed(self, found: Mapping[bytes, int]) -> None:
         """A scan has found files of which no event told, by folder: where that keeps happening, the mount is named."""
         for trust in {self._of(top) for top in found}:
             files = sum(count for top, count in found.items() if self._of(top) == trust)
-            self._unheard_lately.add(trust.mount)
-            scans = self._unheard_scans[trust.mount] = self._unheard_scans.get(trust.mount, 0) + 1
-            log.info("watch.unheard", folder=printable(trust.mount.point), kind=trust.mount.kind, files=files)
-            if scans == _SCANS_UNTIL_DEAF and not trust.blind:
-                self._trusts[trust.mount.point] = Trust(trust.mount, _DEAF)
+            self._missed_lately.add(trust.mount)
+            scans = self._missed_scans[trust.mount] = self._missed_scans.get(trust.mount, 0) + 1
+            log.info("watch.missed", folder=printable(trust.mount.point), kind=trust.mount.kind, files=files)
+            if scans == _SCANS_UNTIL_BLIND and not trust.blind:
+                self._trusts[trust.mount.point] = Trust(trust.mount, _UNTOLD)
                 log.warning(
-                    "watch.deaf",
+                    "watch.blind",
                     folder=printable(trust.mount.point),
                     kind=trust.mount.kind,
-                    reason=_DEAF,
+                    reason=_UNTOLD,
                     remedy=f"it is looked through every {mounts.POLL_SECONDS:g} s, until nothing of the kind is found for "
                     f"{PROVE_SECONDS / 60:g} min",
                 )
@@ -308,7 +318,7 @@ def _limit() -> int | None:
 UNDER_WAY_SECONDS = 1.0
 
 
-class Unheard:
+class MissedEvents:
     """Compares what full scans find with the folders that events told of."""
 
     def __init__(self) -> None:
@@ -322,7 +332,7 @@ class Unheard:
         self._excused, self._suspects = True, {}
 
     def compare(self, found: Mapping[bytes, int], heard: Collection[bytes], boot: float) -> None:
-        """A full scan *found* so many new files in each folder; *heard* are the folders that rang since the scan before."""
+        """A full scan *found* so many new files in each folder; *heard* are those of which an event told since the last scan."""
         if self._excused:
             self._excused = False
             return
@@ -330,7 +340,7 @@ class Unheard:
         self._since = boot
 
     def confirm(self, heard: Collection[bytes], boot: float) -> dict[bytes, int]:
-        """What is certain by now, by folder. *heard* are the folders that rang since ``compare``."""
+        """What is certain by now, by folder. *heard* are the folders of which an event told since ``compare``."""
         self._suspects = {top: count for top, count in self._suspects.items() if top not in heard}
         if boot - self._since < UNDER_WAY_SECONDS:
             return {}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from attachd.fs import folders
-from attachd.intake import files
-from attachd.intake.examine import Free, Network, as_it_is, examine, is_closed, lies_there, status_at
+from attachd.intake import examine, files
+from attachd.intake.context import Context
+from attachd.intake.examine import lies_there, status_at
 from attachd.intake.files import Entry, fingerprint
 from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, where
 from attachd.journal import admission, identity, moved_issues, rows
-from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.share.inbox_marker import Guard
 
@@ -34,33 +33,31 @@ class Candidate(Protocol):
 # --- Evidence ---------------------------------------------------------------------------------------------------
 
 
-def gather(journal: Journal, guard: Guard, key: str, found: Sequence[Candidate], network: Network) -> Evidence:
+def gather(context: Context, key: str, found: Sequence[Candidate]) -> Evidence:
     """Find out what judging these files needs: checksums, and which rows are no longer at their own paths."""
     evidence = Evidence()
     for each in found:
-        if each.row is not None and judge(each.row, each.entry.print, guard.epoch, {}) is Look.READ:
-            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
-    with journal.transaction_for_reading() as connection:
+        if each.row is not None and judge(each.row, each.entry.print, context.guard.epoch, {}) is Look.READ:
+            evidence.sums[each.entry.path] = _sum(context, each.entry)
+    with context.journal.transaction_for_reading() as connection:
         evidence.keys = moved_issues.keys_of(connection, key)
-        wanted = _candidates(connection, evidence.keys, [each.entry for each in found], guard.epoch)
+        wanted = _candidates(connection, evidence.keys, [each.entry for each in found], context.guard.epoch)
     suspects = {row.id: row for rows in wanted.values() for row in rows}
-    evidence.lost = {row.id: row for row in suspects.values() if _is_away(guard, row, network)}
+    evidence.lost = {row.id: row for row in suspects.values() if _is_away(context, row)}
     for each in found:
         sent = any(row.id in evidence.lost and is_sent(row) for row in wanted.get(each.entry.path, ()))
         if sent and each.entry.path not in evidence.sums:
-            evidence.sums[each.entry.path] = _sum(guard.inbox, each.entry, network)
+            evidence.sums[each.entry.path] = _sum(context, each.entry)
     return evidence
 
 
-def rivals(
-    journal: Journal, guard: Guard, key: str, sizes: Collection[int], network: Network
-) -> dict[int, list[Rival]]:
+def rivals(context: Context, key: str, sizes: Collection[int]) -> dict[int, list[Rival]]:
     """Find the rows that were sent to this issue and whose own file may be a new one of these *sizes*, by size."""
-    with journal.transaction_for_reading() as connection:
+    with context.journal.transaction_for_reading() as connection:
         sent = identity.sent(connection, moved_issues.keys_of(connection, key), sizes)
     found: dict[int, list[Rival]] = {}
     for row in sent:
-        if (place := whereabouts(guard, row, network)) is not Where.HERE:
+        if (place := whereabouts(context, row)) is not Where.HERE:
             found.setdefault(row.size, []).append(Rival(row, place))
     return found
 
@@ -83,10 +80,10 @@ def _candidates(
     return found
 
 
-def _is_away(guard: Guard, row: Row, network: Network) -> bool:
+def _is_away(context: Context, row: Row) -> bool:
     if is_sent(row):
-        return whereabouts(guard, row, network) is Where.AWAY
-    return not row.at_path or not _holds(guard, row)
+        return whereabouts(context, row) is Where.AWAY
+    return not row.at_path or not _holds(context.guard, row)
 
 
 def _holds(guard: Guard, row: Row) -> bool:
@@ -103,57 +100,56 @@ def _holds(guard: Guard, row: Row) -> bool:
     return (now.size, now.mtime_ns) == (row.size, row.mtime_ns)
 
 
-def whereabouts(guard: Guard, row: Row, network: Network) -> Where:
+def whereabouts(context: Context, row: Row) -> Where:
     """Find out where the file of a row is that was sent. What cannot be looked at is away: should it come back, it is a file
     more, and of two equal files each is sent once.
     """
     try:
-        status = status_at(guard.inbox, row.path)
+        status = status_at(context.guard.inbox, row.path)
         now = fingerprint(status) if stat.S_ISREG(status.st_mode) else None
     except OSError:
         now = None
-    return where(row, now, guard.epoch, lambda: _sum(guard.inbox, Entry(row.path, now), network) if now else None)
+    return where(row, now, context.guard.epoch, lambda: _sum(context, Entry(row.path, now)) if now else None)
 
 
-def sighted(guard: Guard, departed: Sequence[Row], network: Network, beat: Callable[[], None]) -> set[int]:
+def sighted(context: Context, missing: Sequence[Row]) -> set[int]:
     """Find out whose files still lie anywhere in the inbox, by the ids of the rows: carried to another issue's folder, to one
     that is no issue's, or under a name that is left alone, they may come back.
 
     By inode, of whatever epoch; else by size, time and content. One that cannot be read may be any's.
     """
     found: set[int] = set()
-    for entry in files.everything(guard.inbox, beat):
+    for entry in files.everything(context.guard.inbox, context.checkpoint):
         here = identity.content(entry.print)
-        for row in departed:
+        for row in missing:
             if identity.content(row.fingerprint) == here:
                 found.add(row.id)
             elif (row.size, row.mtime_ns) == here[2:] and row.sha256 and row.id not in found:
-                beat()
-                if _sum(guard.inbox, entry, network) in (None, row.sha256):
+                context.checkpoint()
+                if _sum(context, entry) in (None, row.sha256):
                     found.add(row.id)
     return found
 
 
-def departing(
-    journal: Journal, guard: Guard, departed: Sequence[Row], apart: float, moment: admission.Moment
-) -> list[Row]:
-    """Of rows that were departed before a scan began, those whose file that scan has not recognised."""
-    with journal.transaction_for_reading() as connection:
-        current = [row for row in rows.many(connection, [row.id for row in departed]) if row in departed]
+def still_missing(context: Context, missing: Sequence[Row], moment: admission.Moment) -> list[Row]:
+    """Of rows that were missing before a scan began, those whose file that scan has not recognised."""
+    apart = context.config.settle.rescan_seconds
+    with context.journal.transaction_for_reading() as connection:
+        current = [row for row in rows.many(connection, [row.id for row in missing]) if row in missing]
         unsettled = identity.unsettled_sizes(connection) if current else set()
         return [
             row
             for row in current
             if not any((key, row.size) in unsettled for key in moved_issues.keys_of(connection, row.folder_key))
-            and (not row.at_path or (may_count(row, moment, apart) and lies_there(guard.inbox, row.path) is False))
+            and (
+                not row.at_path
+                or (may_count(row, moment, apart) and lies_there(context.guard.inbox, row.path) is False)
+            )
         ]
 
 
-def _sum(inbox: Path, entry: Entry, network: Network) -> bytes | None:
-    gate = as_it_is if network(entry.path) else is_closed
-    with folders.Held() as held:
-        result = examine(inbox, entry.path, entry.print, held, checksum=True, gate=gate)
-    return result.sha256 if isinstance(result, Free) else None
+def _sum(context: Context, entry: Entry) -> bytes | None:
+    return examine.checksum(context.guard.inbox, entry, network=context.network(entry.path))
 
 
 def former(connection: sqlite3.Connection, entry: Entry, epoch: int, evidence: Evidence) -> list[Row]:

@@ -5,99 +5,110 @@ A settled file must be readable now and movable afterwards; else it is blocked, 
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import structlog
 
-from attachd import errors
+from attachd import errors, heartbeat
 from attachd.fs import folders, leases, permissions, recognition, relocation
-from attachd.intake import gates
 from attachd.intake.files import Entry, fingerprint
+from attachd.intake.gates import Blocked, Changed, Ready, Verdict
 from attachd.model import Fingerprint
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Free:
-    """It can be taken; ``sha256`` only where it was asked for, ``lacks`` the end that it lacks."""
+class OpenFile:
+    """A file, open as it will be for sending. It answers questions about itself and knows no rule.
 
-    sha256: bytes | None = None
-    lacks: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """It cannot be taken; *reason* is a sentence for a person."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Moving:
-    """It changed or vanished while it was looked at: the next scan looks again."""
-
-
-#: Whether a path below the inbox lies on a network file system.
-Network = Callable[[bytes], bool]
-#: What judges an open file before it is read as a whole.
-Gate = Callable[[int], gates.Go | gates.Wait]
-
-
-def examine(
-    inbox: Path, path: bytes, print_: Fingerprint, held: folders.Held, *, checksum: bool, gate: Gate | None = None
-) -> Free | Bar | Moving | gates.Wait:
-    """Open the file as it will be opened for sending, and see whether its folder would let it go and *gate* lets it pass.
-
-    Without a gate it is only what somebody writes to that counts as moving. *held* holds the folders of many files.
+    Every answer may raise OSError.
     """
-    above, name = folders.divide(path)
+
+    def __init__(self, descriptor: int, print_: Fingerprint) -> None:
+        self.descriptor, self._print = descriptor, print_
+
+    def __enter__(self) -> Self:
+        return self
+
+    @heartbeat.on_share()
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def is_as_listed(self) -> bool:
+        """Return True if it still is what the listing showed, but for its ctime."""
+        status = status_of(self.descriptor)
+        now = fingerprint(status)._replace(ctime_ns=self._print.ctime_ns)
+        return stat.S_ISREG(status.st_mode) and now == self._print
+
+    def writer(self, *, network: bool) -> leases.Writer:
+        """Ask the kernel whether a program has it open for writing; nobody can say on a *network* file system."""
+        return leases.writer(self.descriptor, network=network)
+
+    def sha256(self) -> bytes | None:
+        """Read all of it; None if it changed meanwhile."""
+        digest = recognition.digest_from(self.descriptor)
+        return digest if self.is_as_listed() else None
+
+
+def opened(inbox: Path, entry: Entry, held: folders.Held) -> OpenFile | Blocked | Changed:
+    """Open a file if its folder would let it go. *held* holds the folders of many files."""
+    above, name = folders.divide(entry.path)
     try:
         folder = held.folder(inbox, above)
         reason = permissions.bar(folder, name, inbox, above)
         if reason:
-            return Bar(reason)
-        descriptor = os.open(name, recognition.READ, dir_fd=folder)
+            return Blocked(reason)
+        with heartbeat.on_share():
+            descriptor = os.open(name, recognition.READ, dir_fd=folder)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return Moving()
-        return Bar(_why_unreadable(inbox, path, error))
+        if error.errno in folders.NOWHERE:
+            return Changed()
+        return Blocked(_why_unreadable(inbox, entry.path, error))
+    return OpenFile(descriptor, entry.print)
+
+
+def conclude(file: OpenFile, verdict: Verdict, *, checksum: bool) -> Verdict:
+    """Return the *verdict* on a file that is still as it was listed, with its checksum if that is asked for."""
+    if not file.is_as_listed():
+        return Changed()
+    if not checksum or not isinstance(verdict, Ready):
+        return verdict
+    sha256 = file.sha256()
+    return Changed() if sha256 is None else replace(verdict, sha256=sha256)
+
+
+def unreadable(error: OSError) -> Blocked:
+    """Say why an open file cannot be read."""
+    passing = errors.passing(error)
+    return Blocked(f"it cannot be read now: {passing}" if passing else f"it cannot be read: {error.strerror}")
+
+
+def checksum(inbox: Path, entry: Entry, *, network: bool) -> bytes | None:
+    """Read a file that no program has open for writing; None if it cannot be read, or changed."""
+    with folders.Held() as held:
+        file = opened(inbox, entry, held)
+    if not isinstance(file, OpenFile):
+        return None
     try:
-        return _examine_open(descriptor, print_, gate or is_closed, checksum=checksum)
-    except OSError as error:
-        passing = errors.passing(error)
-        return Bar(f"it cannot be read now: {passing}" if passing else f"it cannot be read: {error.strerror}")
-    finally:
-        os.close(descriptor)
+        with file:
+            if file.writer(network=network) is leases.Writer.SOMEBODY or not file.is_as_listed():
+                return None
+            return file.sha256()
+    except OSError:
+        return None
 
 
-def _examine_open(descriptor: int, print_: Fingerprint, gate: Gate, *, checksum: bool) -> Free | Moving | gates.Wait:
-    passed = gate(descriptor)
-    if not _is(os.fstat(descriptor), print_):
-        return Moving()
-    if isinstance(passed, gates.Wait):
-        return passed
-    if not checksum:
-        return Free(lacks=passed.lacks)
-    digest = recognition.digest_from(descriptor)
-    return Free(digest, passed.lacks) if _is(os.fstat(descriptor), print_) else Moving()
+@heartbeat.on_share()
+def status_of(descriptor: int) -> os.stat_result:
+    """Return what an open file or folder is now. Raises OSError."""
+    return os.fstat(descriptor)
 
 
-def is_closed(descriptor: int) -> gates.Go | gates.Wait:
-    return gates.Wait(0.0, leases.STILL_OPEN) if leases.writer(descriptor) is leases.Writer.SOMEBODY else gates.Go()
-
-
-def as_it_is(descriptor: int) -> gates.Go | gates.Wait:
-    """The gate of network file systems, where nobody can say who writes."""
-    del descriptor
-    return gates.Go()
-
-
+@heartbeat.on_share()
 def anew(inbox: Path, entry: Entry) -> Entry:
     """What a file is after it was opened; as it was listed where it cannot be opened.
 
@@ -115,10 +126,6 @@ def anew(inbox: Path, entry: Entry) -> Entry:
         return Entry(entry.path, fingerprint(status)) if stat.S_ISREG(status.st_mode) else entry
     finally:
         os.close(descriptor)
-
-
-def _is(status: os.stat_result, print_: Fingerprint) -> bool:
-    return stat.S_ISREG(status.st_mode) and fingerprint(status)._replace(ctime_ns=print_.ctime_ns) == print_
 
 
 def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
@@ -151,6 +158,7 @@ def lies_there(inbox: Path, path: bytes) -> bool | None:
         return False if error.errno in folders.NOWHERE else None
 
 
+@heartbeat.on_share()
 def status_at(inbox: Path, path: bytes) -> os.stat_result:
     """What the name itself is, reached without following a link. Raises OSError."""
     above, name = folders.divide(path)

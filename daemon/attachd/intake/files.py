@@ -7,12 +7,14 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
 
-from attachd import errors
+from attachd import errors, heartbeat
 from attachd.fs import folders as fs_folders
 from attachd.intake import ignore_patterns
+from attachd.intake.context import Checkpoint
 from attachd.journal.rows import Row
 from attachd.model import Fingerprint, signed64
 from attachd.share import inbox_marker
@@ -28,6 +30,28 @@ TOO_DEEP = f"it lies deeper than {DEPTH} folders; move what is in it directly in
 Hidden = Callable[[bytes, bool], str | None]
 #: Is told of each folder that is open and about to be listed; says why nothing of it may be taken, None where it may.
 Enter = Callable[[bytes, int, os.stat_result], str | None]
+
+
+class Kind(Enum):
+    """What a name of a folder is, links not followed."""
+
+    FOLDER = auto()
+    FILE = auto()
+    OTHER = auto()
+
+
+def listed(folder: int) -> Iterator[tuple[os.DirEntry[str], Kind]]:
+    """Yield the names of an open folder. Raises OSError."""
+    with heartbeat.on_share():
+        listing = os.scandir(folder)
+    with listing:
+        yield from heartbeat.on_share().each(map(_with_kind, listing))
+
+
+def _with_kind(item: os.DirEntry[str]) -> tuple[os.DirEntry[str], Kind]:
+    if item.is_dir(follow_symlinks=False):
+        return item, Kind.FOLDER
+    return item, Kind.FILE if item.is_file(follow_symlinks=False) else Kind.OTHER
 
 
 class Entry(NamedTuple):
@@ -64,7 +88,8 @@ class Walk:
     def below(self, parent: int, path: bytes, depth: int = 0) -> Iterator[Entry]:
         """Yield the regular files of the folder *path*, whose name is looked up in the descriptor *parent*."""
         try:
-            folder = os.open(path.rpartition(b"/")[2], fs_folders.SUBFOLDER, dir_fd=parent)
+            with heartbeat.on_share():
+                folder = os.open(path.rpartition(b"/")[2], fs_folders.SUBFOLDER, dir_fd=parent)
         except OSError as error:
             self.troubles.append((path, why(error)))
             return
@@ -74,26 +99,27 @@ class Walk:
             else:
                 yield from self._entries(folder, path, depth)
         finally:
-            os.close(folder)
+            fs_folders.close(folder)
 
     def _trouble(self, path: bytes, folder: int) -> str | None:
         try:
-            return self.enter(path, folder, os.fstat(folder))
+            with heartbeat.on_share():
+                status = os.fstat(folder)
+            return self.enter(path, folder, status)
         except OSError as error:
             return why(error)
 
     def _entries(self, folder: int, path: bytes, depth: int) -> Iterator[Entry]:
         folders = []
         try:
-            with os.scandir(folder) as listing:
-                for item in listing:
-                    here = path + b"/" + os.fsencode(item.name)
-                    if item.is_dir(follow_symlinks=False):
-                        folders.append(here)
-                    elif item.is_file(follow_symlinks=False) and not self._leave(here, False):
-                        entry = self.entry(item, here)
-                        if entry:
-                            yield entry
+            for item, kind in listed(folder):
+                here = path + b"/" + os.fsencode(item.name)
+                if kind is Kind.FOLDER:
+                    folders.append(here)
+                elif kind is Kind.FILE and not self._leave(here, False):
+                    entry = self.entry(item, here)
+                    if entry:
+                        yield entry
         except OSError as error:
             self.troubles.append((path, why(error)))
         for below in folders if self.nested else ():
@@ -112,7 +138,8 @@ class Walk:
     def entry(self, item: os.DirEntry[str], path: bytes) -> Entry | None:
         """Stat one name; None if it is gone or no regular file any more, or if that cannot be known: a trouble."""
         try:
-            status = item.stat(follow_symlinks=False)
+            with heartbeat.on_share():
+                status = item.stat(follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -137,22 +164,21 @@ def why(error: OSError) -> str:
     return errors.shortage(error) or error.strerror or str(error)
 
 
-def everything(inbox: Path, beat: Callable[[], None]) -> Iterator[Entry]:
+def everything(inbox: Path, checkpoint: Checkpoint) -> Iterator[Entry]:
     """Yield all regular files of the inbox, whatever their names, also those that lie too deep, but none of attachd's own.
 
     What cannot be listed is passed over.
     """
 
     def enter(_path: bytes, _folder: int, _status: os.stat_result) -> None:
-        beat()
+        checkpoint()
 
     with suppress(OSError), fs_folders.folder(inbox, b"") as top:
         walk = Walk(lambda _path, _folder: None, enter=enter, most=2 * DEPTH)
-        with os.scandir(top) as listing:
-            items = [item for item in listing if item.name != inbox_marker.FOLDER]
-        for item in items:
+        items = [(item, kind) for item, kind in listed(top) if item.name != inbox_marker.FOLDER]
+        for item, kind in items:
             name = os.fsencode(item.name)
-            if item.is_dir(follow_symlinks=False):
+            if kind is Kind.FOLDER:
                 yield from walk.below(top, name)
             elif entry := walk.entry(item, name):
                 yield entry

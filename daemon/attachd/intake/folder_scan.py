@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from attachd import heartbeat
 from attachd.clock import Clock
-from attachd.config import Config, Rulebook
+from attachd.config import Rulebook
 from attachd.fs import folders
 from attachd.intake import evidence, examine, listing_cache, mounts, router
 from attachd.intake import files as intake_files
-from attachd.intake.coverage import Coverage
+from attachd.intake.context import Context, IssueFolder
 from attachd.intake.evidence import may_count
 from attachd.intake.examine import log
 from attachd.intake.identity import is_sent
 from attachd.intake.ignore import Hiding
 from attachd.intake.listing_cache import Listing, Listings
-from attachd.intake.matching import Settling
+from attachd.intake.matching import Matcher
 from attachd.intake.mounts import Nested
 from attachd.intake.stray_notes import LeftAlone
-from attachd.intake.truncation import Endings
 from attachd.journal import admission, identity
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
-from attachd.share.inbox_marker import Guard
 
 # How long scanning takes, as far as it is work and not a wait for a file system that does not answer.
 
@@ -77,7 +76,7 @@ SHARE = 20
 @dataclass(slots=True)
 class Report:
     """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) it is to be looked at again: its next file
-    will have settled then, or no event tells of it. ``found`` counts new files by folder. ``departed``: a file with a verdict was
+    will have settled then, or no event tells of it. ``found`` counts new files by folder. ``missing``: a file with a verdict was
     not found; it is closed once everything was looked through again.
     """
 
@@ -87,38 +86,29 @@ class Report:
     troubles: list[tuple[bytes, str]] = field(default_factory=list)
     settles: dict[bytes, float] = field(default_factory=dict)
     found: dict[bytes, int] = field(default_factory=dict)
-    departed: bool = False
+    missing: bool = False
 
     def again(self, folder: bytes, boot: float) -> None:
         """Ask for a look at *folder* at *boot* or before."""
         self.settles[folder] = min(boot, self.settles.get(folder, boot))
 
 
-class Visiting:
-    """Visits folders of the inbox, one after the other, for the scanner."""
+class FolderScan:
+    """Looks at folders of the inbox, one after the other, for the scanner."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        config: Config,
-        clock: Clock,
-        guard: Guard,
-        coverage: Coverage | None,
-        beat: Callable[[], None],
-    ) -> None:
-        """Make one for the life of the process; the arguments are those of ``scanning.Scanner``."""
-        self._journal, self._config, self._clock, self._guard = journal, config, clock, guard
-        self._coverage, self._beat, self.effort = coverage, beat, Effort(clock)
-        self._router = router.of(config)
-        self._endings, self._left_alone = Endings(), LeftAlone()
-        self._nested = Nested(journal)
+    def __init__(self, context: Context, effort: Effort) -> None:
+        """*effort* counts what the work takes."""
+        self._context, self._coverage, self.effort = context, context.coverage, effort
+        self._router = router.of(context.config)
+        self._left_alone = LeftAlone()
+        self._nested = Nested(context.journal)
         self._device, self._known, self._lost = 0, frozenset[bytes](), False
-        self.hiding = Hiding(config, Rulebook(config), self._router, self._network)
+        self.hiding = Hiding(context.config, Rulebook(context.config), self._router, context.network)
         self.listings = Listings()
 
     def begin(self, device: int, known: frozenset[bytes], *, lost: bool) -> None:
         """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was."""
-        self._nested.begin(self._guard.inbox)
+        self._nested.begin(self._context.guard.inbox)
         self._device, self._known, self._lost = device, known, lost
 
     def visit(self, inbox: int, name: bytes, report: Report, *, listed: bool) -> Listing | None:
@@ -164,32 +154,33 @@ class Visiting:
         """
         if name in self._known:
             return None
-        self._beat()
-        began = self._clock.wall()
+        self._context.checkpoint()
+        began = self._context.clock.wall()
         try:
-            folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
+            with heartbeat.on_share():
+                folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
         except OSError:
             return None
         try:
-            status = os.fstat(folder)
+            status = examine.status_of(folder)
             if status.st_dev != self._device:
                 return None
             if self._coverage:
                 self._coverage.enter(folder, status, name)
-            with os.scandir(folder) as listing:
+            with heartbeat.on_share(), os.scandir(folder) as listing:
                 if next(iter(listing), None) is not None:
                     return None
         except OSError:
             return None
         finally:
-            os.close(folder)
+            folders.close(folder)
         found = Listing(began, (listing_cache.Folder.of(name, status),), 0)
         self.listings.put(name, found)
         return found
 
     def _list(self, inbox: int, name: bytes, report: Report) -> Listing:
-        self._beat()
-        began = self._clock.wall()
+        self._context.checkpoint()
+        began = self._context.clock.wall()
         seen: list[listing_cache.Folder] = []
         routed = self._router.route(name)
         walk = self._walk(name, seen, heed=isinstance(routed, router.Routed))
@@ -215,7 +206,7 @@ class Visiting:
         devices = {b"": self._device}
 
         def enter(path: bytes, folder: int, status: os.stat_result) -> str | None:
-            self._beat()
+            self._context.checkpoint()
             devices[path] = status.st_dev
             self._nested.entered(devices[path.rpartition(b"/")[0]], path, status.st_dev)
             seen.append(listing_cache.Folder.of(path, status))
@@ -223,24 +214,17 @@ class Visiting:
                 self._coverage.enter(folder, status, name)
             return self.hiding.enter(folder, path) if heed else None
 
-        return intake_files.Walk(self.hiding.why, self._config.folders.nested == "flatten", enter)
+        return intake_files.Walk(self.hiding.why, self._context.config.folders.nested == "flatten", enter)
 
     def _settle(self, inbox: int, name: bytes, key: str, walk: intake_files.Walk, report: Report) -> tuple[int, int]:
         """Bring what lies in an issue's folder into the journal. Returns how many files there are, and have a row."""
-        settling = Settling(
-            *(self._journal, self._config, self._clock, self._guard, key),
-            suspect=self._lost,
-            network=self._network,
-            endings=self._endings,
-            left_alone=self._left_alone,
-            rules=self.hiding.rules(name),
-            beat=self._beat,
-        )
+        folder = IssueFolder(key, self.hiding.rules(name), suspect=self._lost)
+        matcher = Matcher(self._context, folder, self._left_alone)
         files = known = new = 0
         for entries in _chunks(self.effort.each(walk.below(inbox, name))):
-            self._beat()
-            recognised = settling.recognise(entries)
-            seen = settling.settle(recognised)
+            self._context.checkpoint()
+            recognised = matcher.recognise(entries)
+            seen = matcher.settle(recognised)
             files += seen.known
             known += seen.rows - seen.undecided
             new += seen.new
@@ -250,11 +234,8 @@ class Visiting:
         if new:
             report.found[name] = new
         for below, reason in self.hiding.broken.items():
-            hold_back(self._journal, below, reason, self._moment())
+            hold_back(self._context.journal, below, reason, self._context.moment())
         return files, known
-
-    def _network(self, path: bytes) -> bool:
-        return self._coverage is not None and self._coverage.shared(path)
 
     def _poll(self, name: bytes, spent: float, report: Report) -> None:
         """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent.
@@ -264,7 +245,7 @@ class Visiting:
         coverage = self._coverage
         if coverage and coverage.blind(name) and not coverage.blind(b""):
             took = self.effort.spent() - spent
-            report.again(name, self._clock.boot() + max(mounts.POLL_SECONDS, SHARE * took))
+            report.again(name, self._context.clock.boot() + max(mounts.POLL_SECONDS, SHARE * took))
 
     # --- What is not there any more -----------------------------------------------------------------------------------
 
@@ -275,41 +256,41 @@ class Visiting:
         """
         if not present and folder not in self._known:
             return True
-        with self._journal.transaction_for_reading() as connection:
+        with self._context.journal.transaction_for_reading() as connection:
             count, unsettled = admission.standing(connection, folder)
         if count == present:
             return not unsettled
         after = b""
         while True:
-            self._beat()
-            with self._journal.transaction_for_reading() as connection:
+            self._context.checkpoint()
+            with self._context.journal.transaction_for_reading() as connection:
                 rows = admission.under(connection, folder, after, CHUNK)
-            gone = [row for row in rows if examine.lies_there(self._guard.inbox, row.path) is False]
+            gone = [row for row in rows if examine.lies_there(self._context.guard.inbox, row.path) is False]
             left = [row for row in rows if row not in gone and not (served and self._is_taken(row.path))]
-            leave_alone(self._journal, [row.id for row in left], self._moment())
-            if gone and self._guard.look().there:
+            leave_alone(self._context.journal, [row.id for row in left], self._context.moment())
+            if gone and self._context.guard.look().there:
                 count_missing(
-                    self._journal, [row.id for row in gone], self._moment(), self._config.settle.rescan_seconds
+                    self._context.journal,
+                    [row.id for row in gone],
+                    self._context.moment(),
+                    self._context.config.settle.rescan_seconds,
                 )
             if len(rows) < CHUNK:
                 return False
             after = rows[-1].path
 
     def _is_taken(self, path: bytes) -> bool:
-        nested = path.count(b"/") > 1 and self._config.folders.nested == "ignore"
+        nested = path.count(b"/") > 1 and self._context.config.folders.nested == "ignore"
         return not nested and not self.hiding.why(path, False)
 
-    def sighted(self, departed: Sequence[Row]) -> set[int]:
+    def sighted(self, missing: Sequence[Row]) -> set[int]:
         """Whose files still lie anywhere in the inbox (``reading.sighted``)."""
-        return evidence.sighted(self._guard, departed, self._network, self._beat)
+        return evidence.sighted(self._context, missing)
 
     def key_of(self, path: bytes) -> str | None:
         """The issue of a folder of the inbox; None for one that is no issue's."""
         routed = self._router.route(path.partition(b"/")[0])
         return routed.key if isinstance(routed, router.Routed) else None
-
-    def _moment(self) -> admission.Moment:
-        return admission.Moment.of(self._clock, self._guard.epoch)
 
 
 def _chunks(entries: Iterator[intake_files.Entry]) -> Iterator[list[intake_files.Entry]]:
@@ -325,7 +306,7 @@ _AT_ONCE = 1000
 def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Moment, apart: float) -> None:
     """Count complete listings, *apart* seconds from each other, that did not show these rows' files.
 
-    Two make it certain: what was never sent is withdrawn then. Of what was sent the second one is counted in ``departing``.
+    Two make it certain: what was never sent is withdrawn then. Of what was sent the second one is counted in ``confirm_missing``.
     """
     with journal.transaction(durable=False) as connection:
         for row_id in row_ids:

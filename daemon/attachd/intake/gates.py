@@ -39,10 +39,14 @@ class Marker(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
-    """It may be taken; *lacks* is the end that it lacks all the same, as ``endings`` says it."""
+class Ready:
+    """The file can be taken. *lacks* is the end that is missing all the same, as ``truncation`` words it.
+
+    *sha256* is that of its content, if it was asked for.
+    """
 
     lacks: str | None = None
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,15 @@ class Blocked:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The file changed or vanished while attachd looked at it. The next scan looks again."""
+
+
+#: Whether a file can be taken.
+Verdict = Ready | Wait | Blocked | Changed
+
+
 def quiet_needed(size: int, rules: Settle, writer: Writer, marker: Marker = Marker.NOT_ASKED) -> float:
     """How many seconds a file must have been unchanged; empty ones longer, because scanners make a placeholder first.
 
@@ -85,7 +98,7 @@ def settled_at(row: Row, needed: float) -> float:
 
 def before_opening(
     row: Row, rules: Settle, moment: Moment, marker: Marker = Marker.NOT_ASKED, *, returned: bool = False
-) -> Go | Wait | Blocked:
+) -> Ready | Wait | Blocked:
     """Judge what needs no look at the file: it must have been quiet, if only for as long as a closed file has to be.
 
     One that *returned* from failed had passed once, so that its age does not bar it any more.
@@ -118,12 +131,12 @@ def _too_old(row: Row, rules: Settle, moment: Moment) -> str:
     return f"it is older than max_age_seconds = {most:g}" if most is not None and _age(row, moment) > most else ""
 
 
-def _too_young(row: Row, rules: Settle, moment: Moment) -> Go | Wait:
+def _too_young(row: Row, rules: Settle, moment: Moment) -> Ready | Wait:
     """A file whose time lies in the future is as old as it has been seen unchanged."""
     least = rules.min_age_seconds or 0.0
     left = least - max(_age(row, moment), moment.boot - row.quiet_boot)
     if left <= 0:
-        return Go()
+        return Ready()
     return Wait(moment.boot + left, f"it is younger than min_age_seconds = {least:g}", over=True)
 
 
@@ -132,11 +145,13 @@ def _age(row: Row, moment: Moment) -> float:
     return moment.now + moment.ahead - row.mtime_ns / 1e9
 
 
-def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer, marker: Marker = Marker.NOT_ASKED) -> Go | Wait:
+def of_writer(
+    row: Row, rules: Settle, moment: Moment, writer: Writer, marker: Marker = Marker.NOT_ASKED
+) -> Ready | Wait:
     """Judge what the system says about who writes to the file."""
     match writer:
         case Writer.NOBODY:
-            return Go()
+            return Ready()
         case Writer.SOMEBODY:
             return Wait(moment.boot + _patience(moment.boot - row.quiet_boot), STILL_OPEN)
         case Writer.UNKNOWN:
@@ -145,15 +160,15 @@ def of_writer(row: Row, rules: Settle, moment: Moment, writer: Writer, marker: M
             assert_never(writer)
 
 
-def of_ending(row: Row, rules: Settle, moment: Moment, lacks: str | None) -> Go | Wait:
+def of_ending(row: Row, rules: Settle, moment: Moment, lacks: str | None) -> Ready | Wait:
     """Judge a file that *lacks* the end of its format: it waits to be completed, and goes as it is after a while."""
     until = settled_at(row, rules.incomplete_seconds)
-    return Wait(until, lacks=lacks, over=True) if lacks and moment.boot < until else Go(lacks)
+    return Wait(until, lacks=lacks, over=True) if lacks and moment.boot < until else Ready(lacks)
 
 
-def _quiet(row: Row, needed: float, moment: Moment) -> Go | Wait:
+def _quiet(row: Row, needed: float, moment: Moment) -> Ready | Wait:
     at = settled_at(row, needed)
-    return Go() if at <= moment.boot else Wait(at)
+    return Ready() if at <= moment.boot else Wait(at)
 
 
 def _patience(unchanged: float) -> float:

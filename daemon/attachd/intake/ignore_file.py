@@ -9,7 +9,7 @@ import stat
 import unicodedata
 from dataclasses import dataclass, field
 
-from attachd import errors, gitignore
+from attachd import errors, gitignore, heartbeat
 from attachd.fs import recognition
 from attachd.fs.leases import Writer, writer
 from attachd.gitignore import Brackets, NoPattern, Pattern
@@ -58,6 +58,7 @@ class Unread:
     reason: str
 
 
+@heartbeat.on_share()
 def read(folder: int, *, network: bool = False) -> Patterns | Broken | Unread | None:
     """Read the one in an open folder; None where there is none. Never raises for what is wrong with it.
 
@@ -82,6 +83,7 @@ def _unreadable(error: OSError) -> Broken | Unread:
     return Unread(passing) if passing else Broken(f"cannot be read ({error.strerror})")
 
 
+@heartbeat.on_share()
 def _read(descriptor: int, *, network: bool) -> Patterns | Broken:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return Broken("is no regular file")

@@ -27,6 +27,7 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
+from attachd import heartbeat
 from attachd.share import status_files
 
 log = structlog.get_logger()
@@ -47,13 +48,13 @@ _FINISHED = InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO
 _COMES = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
 _OURS = CallbackId(1)
 
-#: A file that was only made is looked at after so many seconds: most are closed before, and that rings at once.
+#: A file that was only made is looked at after so many seconds. Most are closed before, which is a change at once.
 _CREATED_SECONDS = 0.2
 
-#: Names that begin so ring nothing: they only show that events come at all.
+#: Names that begin so are no change: they only show that events come at all.
 CANARY = b".attachd-canary-"
 
-#: What rings for files that lie in the inbox itself.
+#: The name under which files that lie in the inbox itself are a change.
 INBOX = b""
 #: What attachd writes there itself, and what is hidden, begins so.
 _OUR_NAMES = (b".", status_files.STATUS, status_files.WHY)
@@ -93,18 +94,20 @@ def _told(event: InotifyEvent) -> object:
     return (event.wd, event.mask, event.name.startswith(_OUR_NAMES)) if plain else event
 
 
-class Doorbell:
-    """Collects the folders that rang. The thread that reads events only adds to a set: a slow one would lose events."""
+class Changes:
+    """Collects the folders in which something changed, and wakes the scanner.
+
+    The thread that reads events only adds to a set, because a slow thread would lose events.
+    """
 
     def __init__(self) -> None:
-        """Nothing has rung yet."""
         self._condition = threading.Condition()
         self._folders: set[bytes] = set()
         self._later: dict[bytes, float] = {}
         self._heard: set[bytes] = set()
         self._everything = False
 
-    def ring(self, folders: Collection[bytes] | None) -> None:
+    def add(self, folders: Collection[bytes] | None) -> None:
         """Ask for a look at *folders*; None asks for a full scan."""
         with self._condition:
             self._heard.update(folders or ())
@@ -115,8 +118,8 @@ class Doorbell:
             self._folders.update(folders or ())
             self._condition.notify_all()
 
-    def ring_later(self, folder: bytes) -> None:
-        """Ask for a look at *folder* in a moment, unless it rings before."""
+    def add_later(self, folder: bytes) -> None:
+        """Ask for a look at *folder* in a moment, unless it changes before that."""
         with self._condition:
             self._heard.add(folder)
             if folder not in self._folders and folder not in self._later:
@@ -124,16 +127,16 @@ class Doorbell:
                 self._condition.notify_all()
 
     def wait(self, seconds: float) -> tuple[bool, set[bytes]]:
-        """Wait until somebody rings, at most *seconds*; returns whether a full scan was asked for, and which folders."""
+        """Wait for a change, at most *seconds*. Return whether a full scan was asked for, and which folders changed."""
         until = time.monotonic() + seconds
         with self._condition:
-            while not self._rang() and (left := min([until, *self._later.values()]) - time.monotonic()) > 0:
+            while not self._is_due() and (left := min([until, *self._later.values()]) - time.monotonic()) > 0:
                 self._condition.wait(left)
-            rang = self._everything, self._folders
+            found = self._everything, self._folders
             self._everything, self._folders = False, set()
-            return rang
+            return found
 
-    def _rang(self) -> bool:
+    def _is_due(self) -> bool:
         now = time.monotonic()
         self._folders |= {folder for folder, at in self._later.items() if at <= now}
         self._later = {folder: at for folder, at in self._later.items() if folder not in self._folders}
@@ -162,9 +165,9 @@ class _Watched:
 class Watch:
     """The watches on the folders of one inbox, for as long as that lies there. The scanner adds, the kernel tells."""
 
-    def __init__(self, bell: Doorbell) -> None:
-        """Ring *bell*; nothing is watched before ``start``."""
-        self._bell = bell
+    def __init__(self, changes: Changes) -> None:
+        """Add to *changes*; nothing is watched before ``start``."""
+        self._changes = changes
         self._lock = threading.Lock()
         self._reader: Reader | None = None
         self._watched: dict[WatchDescriptor, _Watched] = {}
@@ -207,6 +210,7 @@ class Watch:
 
     # --- What the scanner does ----------------------------------------------------------------------------------
 
+    @heartbeat.on_share()
     def cover(self, folder: int, identity: tuple[int, int], top: bytes) -> bool:
         """Have the folder behind a descriptor watched, before it is listed; *identity* is its device and inode."""
         if self._still(identity, top):
@@ -270,7 +274,7 @@ class Watch:
     # --- What the kernel tells, in watchdog's thread: an exception would end it ------------------------------------
 
     def on_event(self, event: InotifyEvent) -> None:
-        """Ring for the folder that an event is about."""
+        """Note the change that an event tells of."""
         with self._lock:
             watched = self._watched.get(event.wd)
             canary = self._canaries.get(event.name) if event.name.startswith(CANARY) else None
@@ -284,15 +288,15 @@ class Watch:
         if not top:
             # A folder there may be an issue's; a file there is nobody's, which is to be seen soon.
             if event.is_directory and event.name:
-                self._bell.ring((event.name,))
+                self._changes.add((event.name,))
             elif not event.name:
-                self._bell.ring(None)
+                self._changes.add(None)
             elif event.mask & _COMES and not event.name.startswith(_OUR_NAMES):
-                self._bell.ring_later(INBOX)
+                self._changes.add_later(INBOX)
         elif event.is_directory or event.mask & _FINISHED:
-            self._bell.ring((top,))
+            self._changes.add((top,))
         else:
-            self._bell.ring_later(top)
+            self._changes.add_later(top)
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """A folder is gone: removed, or its file system was unmounted."""
@@ -302,13 +306,13 @@ class Watch:
                 del self.known[watched.identity]
                 self.losses += 1
         if watched is not None:
-            self._bell.ring((watched.top,) if watched.top else None)
+            self._changes.add((watched.top,) if watched.top else None)
 
     def on_queue_overflow(self) -> None:
         """The kernel has dropped events: only a scan can tell of what."""
         self.overflows += 1
         log.warning("watch.overflow", reason="more happened than the kernel could queue", remedy="a full scan follows")
-        self._bell.ring(None)
+        self._changes.add(None)
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:

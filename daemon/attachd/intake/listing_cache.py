@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 
+from attachd import heartbeat
+
 #: A folder whose mtime was younger than this when it was listed may have changed again without showing it: file systems
 #: keep times of up to 2 s (FAT), and kernels write those of one tick.
 YOUNG_SECONDS = 5.0
@@ -100,6 +102,7 @@ class Listings:
         #: From where on, on the ring of all checksums of names, the next scan looks at folders.
         self._turn = 0
 
+    @heartbeat.on_share()
     def unchanged(self, inbox: int, name: bytes, watched: Container[Identity]) -> Listing | None:
         """The listing of a folder, if it would still show the same and all its folders are *watched*; else None."""
         listing = self._known.get(name)

@@ -7,28 +7,23 @@ only if the row is still as it was when it was judged.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from attachd.clock import Clock
-from attachd.config import Config, Settle
+from attachd.intake import admit, examine, gates, router
 from attachd.intake import evidence as intake_evidence
-from attachd.intake import examine, gates, router
 from attachd.intake import identity as intake_identity
-from attachd.intake.admit import Admitting
+from attachd.intake.context import Context, IssueFolder
 from attachd.intake.files import Entry, Found, Seen
 from attachd.intake.identity import Look
 from attachd.intake.stray_notes import Dragged, LeftAlone
-from attachd.intake.truncation import Endings
 from attachd.jira import filenames
 from attachd.journal import admission, identity, retries, rows
 from attachd.journal.admission import Moment, Place
-from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import State, printable
-from attachd.share.inbox_marker import Guard
 
 log = structlog.get_logger()
 
@@ -45,41 +40,16 @@ class Recognised:
     seen: Seen
 
 
-class Settling:
-    """Works through the listing of one folder, whose files go to the issue *key*."""
+class Matcher:
+    """Works through the listing of one folder."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        config: Config,
-        clock: Clock,
-        guard: Guard,
-        key: str,
-        *,
-        network: Callable[[bytes], bool],
-        suspect: bool = False,
-        endings: Endings | None = None,
-        left_alone: LeftAlone | None = None,
-        rules: Settle | None = None,
-        beat: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Make one for one folder of one scan; *suspect*: what is new may be attached (``admission.add``).
-
-        *network* says of a path below the inbox whether it lies on a network file system; *endings* remembers from scan to
-        scan what was found out about files that wait, *left_alone* which notes were. *rules* are those of the folder. *beat*
-        is called with each file that is opened.
-        """
-        self._suspect, self._network, self._beat = suspect, network, beat
-        self._journal, self._clock, self._guard, self._key = journal, clock, guard, key
-        self._failed = config.folders.failed
-        self._dragged = Dragged(journal, guard.inbox, config.folders.failed, key, left_alone or LeftAlone())
-        self._admitting = Admitting(
-            *(journal, config, clock, guard, key),
-            network=network,
-            endings=endings or Endings(),
-            rules=rules or config.settle,
-            beat=beat,
-        )
+    def __init__(self, context: Context, folder: IssueFolder, left_alone: LeftAlone | None = None) -> None:
+        """*left_alone* remembers from scan to scan which notes were."""
+        self._context, self._folder = context, folder
+        self._failed = context.config.folders.failed
+        place = context.journal, context.guard.inbox, self._failed, folder.key
+        self._dragged = Dragged(*place, left_alone or LeftAlone())
+        self._admission = admit.Admission(context, folder)
 
     def recognise(self, entries: Sequence[Entry]) -> Recognised:
         """Find out which row is whose, and note what has none."""
@@ -91,7 +61,7 @@ class Settling:
         # What is passed over this time is counted, so that the folder is listed again even if nothing in it changes.
         seen = Seen(known=len(entries) + len(coming) + left)
         if coming:
-            seen.look_again(self._clock.boot() + _COMING_SECONDS)
+            seen.look_again(self._context.clock.boot() + _COMING_SECONDS)
         files = self._rows(entries)
         open_ = [found for found in files if self._is_open(found)]
         if open_:
@@ -100,47 +70,44 @@ class Settling:
         if undecided := sum(f.row is not None and f.row.fingerprint != f.entry.print for f in files):
             # Being sent just now, or being written to: whether it is still the same shows later, and no event tells when.
             seen.undecided += undecided
-            seen.look_again(self._clock.boot() + gates.COMPARED_SECONDS)
+            seen.look_again(self._context.clock.boot() + gates.COMPARED_SECONDS)
         return Recognised(files, seen)
 
     def settle(self, recognised: Recognised) -> Seen:
         """Make ready what has settled."""
         files, seen = recognised.files, recognised.seen
         seen.rows = sum(found.row is not None for found in files)
-        self._admitting.settle(files, seen)
+        self._admission.settle(files, seen)
         return seen
-
-    def _moment(self) -> Moment:
-        return Moment.of(self._clock, self._guard.epoch)
 
     def _coming_back(self, entries: Sequence[Entry]) -> set[bytes]:
         """What ``retry`` is bringing back at this moment: its original may still lie in failed."""
-        with self._journal.transaction_for_reading() as connection:
+        with self._context.journal.transaction_for_reading() as connection:
             intents = retries.aimed_at(connection, [entry.path for entry in entries])
         return {each.target for each in intents if examine.still_in_failed(self._failed, each.source)}
 
     def _rows(self, entries: Sequence[Entry]) -> list[Found]:
-        with self._journal.transaction_for_reading() as connection:
+        with self._context.journal.transaction_for_reading() as connection:
             at = identity.at_paths(connection, [entry.path for entry in entries])
         return [Found(entry, at.get(entry.path)) for entry in entries]
 
     def _anew(self, entries: list[Entry]) -> list[Entry]:
         """Open what settles on a network file system, so that its size and times are those that the server knows."""
-        if not any(self._network(entry.path) for entry in entries):
+        if not any(self._context.network(entry.path) for entry in entries):
             return entries
         settling = {f.entry.path for f in self._rows(entries) if f.row is None or f.row.state is State.SEEN}
         return [self._opened(entry) if entry.path in settling else entry for entry in entries]
 
     def _opened(self, entry: Entry) -> Entry:
-        self._beat()
-        return examine.anew(self._guard.inbox, entry) if self._network(entry.path) else entry
+        self._context.checkpoint()
+        return examine.anew(self._context.guard.inbox, entry) if self._context.network(entry.path) else entry
 
     # --- Which row is whose -------------------------------------------------------------------------------------
 
     def _recognise(self, open_: Sequence[Found], seen: Seen) -> None:
-        evidence = intake_evidence.gather(self._journal, self._guard, self._key, open_, self._network)
-        moment = self._moment()
-        with self._journal.transaction(durable=False) as connection:
+        evidence = intake_evidence.gather(self._context, self._folder.key, open_)
+        moment = self._context.moment()
+        with self._context.journal.transaction(durable=False) as connection:
             current = identity.at_paths(connection, [found.entry.path for found in open_])
             new = [
                 found.entry
@@ -153,9 +120,9 @@ class Settling:
 
     def _is_open(self, found: Found) -> bool:
         """Whether the journal does not say already what this file is."""
-        if found.row is None or found.row.folder_key != self._key:
+        if found.row is None or found.row.folder_key != self._folder.key:
             return True
-        return intake_identity.judge(found.row, found.entry.print, self._guard.epoch, {}) is not Look.NOTHING
+        return intake_identity.judge(found.row, found.entry.print, self._context.guard.epoch, {}) is not Look.NOTHING
 
     def _is_new(
         self, connection: sqlite3.Connection, found: Found, evidence: intake_identity.Evidence, moment: Moment
@@ -164,13 +131,15 @@ class Settling:
         row, now = found.row, found.entry.print
         if row is None:
             return self._is_nobodys(connection, found.entry, evidence, moment)
-        if row.folder_key != self._key and not (intake_identity.is_sent(row) and row.folder_key in evidence.keys):
+        if row.folder_key != self._folder.key and not (
+            intake_identity.is_sent(row) and row.folder_key in evidence.keys
+        ):
             return self._reroute(connection, row, found.entry, evidence, moment)
         match intake_identity.judge(row, now, moment.epoch, evidence.sums):
             case Look.ADOPT:
                 admission.adopt(connection, row, now, moment)
             case Look.SETTLE_ANEW if not intake_evidence.former(connection, found.entry, moment.epoch, evidence):
-                admission.settle_anew(connection, row, now, moment, suspect=self._suspect)
+                admission.settle_anew(connection, row, now, moment, suspect=self._folder.suspect)
             case Look.SETTLE_ANEW | Look.REPLACED:
                 log.info("file.replaced", id=row.ident, issue=row.folder_key, file=printable(row.path))
                 _detach(connection, row, moment, "its content was replaced before it was attached", evidence)
@@ -197,14 +166,16 @@ class Settling:
 
     def _add(self, connection: sqlite3.Connection, entries: Sequence[Entry], moment: Moment) -> None:
         new, about = [admission.New(self._place(entry), entry.print) for entry in entries], log.bind()
-        for row_id, entry in zip(admission.add(connection, new, moment, suspect=self._suspect), entries, strict=True):
+        for row_id, entry in zip(
+            admission.add(connection, new, moment, suspect=self._folder.suspect), entries, strict=True
+        ):
             about.debug(
-                "file.seen", id=f"F{row_id}", issue=self._key, file=printable(entry.path), bytes=entry.print.size
+                "file.seen", id=f"F{row_id}", issue=self._folder.key, file=printable(entry.path), bytes=entry.print.size
             )
 
     def _place(self, entry: Entry) -> Place:
         parts = entry.path.split(b"/")[1:]
-        return Place(entry.path, self._key, filenames.stored_path(parts, router.flatten(parts)))
+        return Place(entry.path, self._folder.key, filenames.stored_path(parts, router.flatten(parts)))
 
     def _follow(
         self, connection: sqlite3.Connection, entry: Entry, evidence: intake_identity.Evidence, moment: Moment
@@ -217,7 +188,11 @@ class Settling:
         for row in intake_evidence.former(connection, entry, moment.epoch, evidence):
             if row.folder_key in evidence.keys or not intake_identity.is_sent(row):
                 log.info(
-                    "file.moved", id=row.ident, issue=self._key, file=printable(entry.path), was=printable(row.path)
+                    "file.moved",
+                    id=row.ident,
+                    issue=self._folder.key,
+                    file=printable(entry.path),
+                    was=printable(row.path),
                 )
                 admission.follow(connection, row, self._place(entry), entry.print, moment)
                 return True

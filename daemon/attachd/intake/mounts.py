@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import filesystems
 from attachd.journal import database
 from attachd.journal.database import Journal
@@ -117,8 +118,9 @@ class Nested:
             if point in self._mounted:
                 continue
             try:
-                device = os.stat(point, dir_fd=inbox, follow_symlinks=False).st_dev
-                above = os.stat(point.rpartition(b"/")[0] or b".", dir_fd=inbox, follow_symlinks=False).st_dev
+                with heartbeat.on_share():
+                    device = os.stat(point, dir_fd=inbox, follow_symlinks=False).st_dev
+                    above = os.stat(point.rpartition(b"/")[0] or b".", dir_fd=inbox, follow_symlinks=False).st_dev
             except (FileNotFoundError, NotADirectoryError):
                 self._write(self._points - {point})
             except OSError:

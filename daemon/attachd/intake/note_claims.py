@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
+from attachd import heartbeat
 from attachd.fs import folders
 from attachd.intake import files
+from attachd.intake.context import Checkpoint
 from attachd.journal import identity
 from attachd.journal.database import Journal
 from attachd.share import notes
@@ -23,14 +25,15 @@ MOST = 200_000
 _AT_ONCE = 1000
 
 
-def gather(journal: Journal, failed: Path, beat: Callable[[], None]) -> bool:
+def gather(journal: Journal, failed: Path, checkpoint: Checkpoint) -> bool:
     """Remember what the notes in failed say; False where failed cannot be read now, so that it is to be tried again."""
     said: set[tuple[int, bytes]] = set()
     count = 0
     try:
-        os.listdir(failed)
+        with heartbeat.on_share():
+            os.listdir(failed)
         for path in _notes(failed):
-            beat()
+            checkpoint()
             count += 1
             if count > MOST:
                 log.warning("notes.too_many", folder=str(failed), reason=f"only {MOST} of its notes were read")
@@ -46,12 +49,12 @@ def gather(journal: Journal, failed: Path, beat: Callable[[], None]) -> bool:
     return True
 
 
-def remember_passed_over(journal: Journal, inbox: Path, beat: Callable[[], None], now: float) -> None:
+def remember_passed_over(journal: Journal, inbox: Path, checkpoint: Checkpoint, now: float) -> None:
     """Remember the size of each file that the scan passed over: it is ignored, too deep, or in no issue's folder.
 
     It has no row that would say so, and may yet be attached: its folder had an issue's key when another journal sent it.
     """
-    found = files.everything(inbox, beat)
+    found = files.everything(inbox, checkpoint)
     while some := list(itertools.islice(found, _AT_ONCE)):
         with journal.transaction(durable=False) as connection:
             known = identity.at_paths(connection, [entry.path for entry in some])
@@ -62,7 +65,7 @@ def remember_passed_over(journal: Journal, inbox: Path, beat: Callable[[], None]
 def _notes(failed: Path) -> Iterator[bytes]:
     """The paths of what may be notes. Folders that cannot be listed, or are deeper than any of ours, are left out."""
     root = bytes(failed)
-    for folder, below, names in os.walk(root):
+    for folder, below, names in heartbeat.on_share().each(os.walk(root)):
         within = os.path.relpath(folder, root)
         within = b"" if within == b"." else within + b"/"
         if within.count(b"/") >= folders.DEPTH:

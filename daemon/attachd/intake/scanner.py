@@ -10,24 +10,23 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import structlog
 
-from attachd.clock import Clock
-from attachd.config import Config
+from attachd import heartbeat
 from attachd.fs import folders as fs_folders
-from attachd.intake import evidence, note_claims
+from attachd.intake import evidence, examine, note_claims
 from attachd.intake import files as intake_files
-from attachd.intake.coverage import Coverage
-from attachd.intake.folder_scan import Report, Visiting
+from attachd.intake.context import Context
+from attachd.intake.folder_scan import Effort, FolderScan, Report
 from attachd.intake.inotify import INBOX
 from attachd.intake.listing_cache import Folder, Listing
 from attachd.journal import admission, database, identity, moved_issues, rows
-from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import printable
-from attachd.share.inbox_marker import Guard, Mount, Sight
+from attachd.share.inbox_marker import Mount, Sight
 
 log = structlog.get_logger()
 
@@ -38,29 +37,19 @@ _MOST_UNSETTLED = 10_000
 class Scanner:
     """Looks at the inbox. One thread uses it."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        config: Config,
-        clock: Clock,
-        guard: Guard,
-        coverage: Coverage | None = None,
-        beat: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Make one for the life of the process. With *coverage* it has what it lists watched, and goes by what is unchanged.
-
-        *beat* is called whenever it got on.
-        """
-        self._journal, self._clock, self._guard, self._coverage = journal, clock, guard, coverage
-        self._visiting = Visiting(journal, config, clock, guard, coverage, self._step)
-        self._beat, self.effort, self._rescan_seconds = beat, self._visiting.effort, config.settle.rescan_seconds
-        self._listings, self._hiding = self._visiting.listings, self._visiting.hiding
+    def __init__(self, context: Context) -> None:
+        """Make one for each configuration."""
+        self.effort, self._checkpoint = Effort(context.clock), context.checkpoint
+        self._context = replace(context, checkpoint=self._step)
+        self._coverage = context.coverage
+        self._folder_scan = FolderScan(self._context, self.effort)
+        self._listings, self._hiding = self._folder_scan.listings, self._folder_scan.hiding
         # Nothing that was found on another mount or in another term counts.
         self._mount: Mount | None = None
         self._term = ""
         self._there = False
-        self._lost, self._heard, self._config = False, False, config
-        self._strays: dict[bytes, tuple[str, int]] | None = None
+        self._lost, self._heard = False, False
+        self._unrouted: dict[bytes, tuple[str, int]] | None = None
         self._troubled: dict[bytes, str] = {}
         #: What the journal says of it; unknown at first: a process that was here before may have written it.
         self._troubles_noted: dict[str, str] | None = None
@@ -70,12 +59,12 @@ class Scanner:
 
     def _step(self) -> None:
         self.effort.step()
-        self._beat()
+        self._checkpoint()
 
     def begin_epoch(self) -> None:
         """Nothing that was found before counts for delivery until it is found again."""
-        with self._journal.transaction(durable=False) as connection:
-            self._guard.epoch = database.increment(connection, "epoch")
+        with self._context.journal.transaction(durable=False) as connection:
+            self._context.guard.epoch = database.increment(connection, "epoch")
 
     def succeed(self, earlier: Scanner) -> None:
         """Go on where *earlier* was: on the same mount, if it still lies there."""
@@ -85,7 +74,7 @@ class Scanner:
         """Look at the mount guard; True if another mount lies there than at the last look, or another journal worked with it
         meanwhile, so that a new epoch began. Between two scans: an inbox that is not ours any more is taken again, if it may be.
         """
-        sight = self._guard.recover()
+        sight = self._context.guard.recover()
         self._there = sight.there
         if not sight.there or not self._is_another(sight):
             return False
@@ -97,7 +86,7 @@ class Scanner:
 
     def came_or_went(self) -> bool:
         """Whether the inbox is there now and was not at the last ``remounted``, or the other way round, or is another one."""
-        sight = self._guard.look()
+        sight = self._context.guard.look()
         return sight.there != self._there or (sight.there and self._is_another(sight))
 
     def _is_another(self, sight: Sight) -> bool:
@@ -111,85 +100,88 @@ class Scanner:
         """
         if fully:
             self._listings.clear()
-        if not self._guard.sight.there:
+        if not self._context.guard.sight.there:
             return Report(there=False)
         report = Report()
         try:
-            inbox = os.open(self._guard.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with heartbeat.on_share():
+                inbox = os.open(self._context.guard.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             report.troubles.append((b"", intake_files.why(error)))
             return report
         try:
             self._scan(inbox, only, report, fully=fully)
         finally:
-            os.close(inbox)
+            fs_folders.close(inbox)
         self._tell_troubles(report, only)
         return report
 
     def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
         everything = only is None
-        departed = self._departed() if everything else []
+        missing = self._missing() if everything else []
         known = self._begin(inbox, only, fully=fully)
         folders, loose = self._top(inbox, report) if only is None else self._some(inbox, only, report)
-        strays: dict[bytes, tuple[str, int]] = {}
+        unrouted: dict[bytes, tuple[str, int]] = {}
         if loose:
-            strays[INBOX] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
-        due = self._visiting.due() if everything else None
+            unrouted[INBOX] = ("it lies in no issue's folder; move it into a folder such as TEST-123", loose)
+        due = self._folder_scan.due() if everything else None
         ignored = {
             name: count for name, count in (self._ignored or {}).items() if only is not None and name not in only
         }
         for name in folders:
             believed = None if due is None or name in due else self._listings.get(name)
-            listing = believed or self._visiting.visit(inbox, name, report, listed=not everything)
+            listing = believed or self._folder_scan.visit(inbox, name, report, listed=not everything)
             if listing and listing.reason and listing.files:
-                strays[name] = (listing.reason, listing.files)
+                unrouted[name] = (listing.reason, listing.files)
             elif listing and not listing.reason:
                 report.files += listing.files
                 ignored |= {name: listing.ignored} if listing.ignored else {}
-                strays |= {path: (intake_files.TOO_DEEP, files) for path, files in listing.deep.items()}
+                unrouted |= {path: (intake_files.TOO_DEEP, files) for path, files in listing.deep.items()}
         listed = not any(path == b"" for path, _ in report.troubles)
         for name in known - set(folders) if listed else ():
-            if not self._visiting.gone(inbox, name, report):
-                self._visiting.absent(name, 0)
-        self._note_strays(strays, only)
+            if not self._folder_scan.gone(inbox, name, report):
+                self._folder_scan.absent(name, 0)
+        self._note_unrouted(unrouted, only)
         self._note_ignored(ignored)
         if everything:
-            self._depart(departed, [path for path, _ in report.troubles])
+            self._confirm_missing(missing, [path for path, _ in report.troubles])
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
-            with self._journal.transaction_for_reading() as connection:
-                left = identity.departed(connection)
-            report.departed = any(not row.at_path and row.missing < 2 for row in left if row not in departed)
+            with self._context.journal.transaction_for_reading() as connection:
+                left = identity.missing(connection)
+            report.missing = any(not row.at_path and row.missing < 2 for row in left if row not in missing)
 
-    def _departed(self) -> list[Row]:
+    def _missing(self) -> list[Row]:
         """The rows whose file had left its path before this scan."""
-        with self._journal.transaction_for_reading() as connection:
-            return identity.departed(connection)
+        with self._context.journal.transaction_for_reading() as connection:
+            return identity.missing(connection)
 
-    def _depart(self, departed: Sequence[Row], troubles: Sequence[bytes]) -> None:
+    def _confirm_missing(self, missing: Sequence[Row], troubles: Sequence[bytes]) -> None:
         """Everything was looked through: what had left its path before that and was found nowhere is gone.
 
         But not while a folder of its own issue cannot be listed, where it may be.
         """
-        if not departed or b"" in troubles or not self._guard.look().there:
+        if not missing or b"" in troubles or not self._context.guard.look().there:
             return
-        blind = {key for path in troubles if (key := self._visiting.key_of(path))}
-        moment, apart = self._moment(), self._rescan_seconds
-        gone = evidence.departing(self._journal, self._guard, departed, apart, moment)
-        sighted = self._visiting.sighted(gone) if gone else set[int]()
-        with self._journal.transaction(durable=False) as connection:
+        blind = {key for path in troubles if (key := self._folder_scan.key_of(path))}
+        moment = self._context.moment()
+        gone = evidence.still_missing(self._context, missing, moment)
+        sighted = self._folder_scan.sighted(gone) if gone else set[int]()
+        with self._context.journal.transaction(durable=False) as connection:
             for row in gone:
                 if row.id in sighted or blind & moved_issues.keys_of(connection, row.folder_key):
                     continue
                 if rows.find(connection, row.id) == row:
-                    admission.depart(connection, row, moment)
+                    admission.confirm_missing(connection, row, moment)
 
     def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
         """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
-        status, known = os.fstat(inbox), self._known_folders(only)
-        self._lost = bool(self._journal.value("SELECT value FROM meta WHERE key = 'lost'"))
+        status, known = examine.status_of(inbox), self._known_folders(only)
+        self._lost = bool(self._context.journal.value("SELECT value FROM meta WHERE key = 'lost'"))
         if self._lost and not self._heard:
-            self._heard = note_claims.gather(self._journal, self._config.folders.failed, self._beat)
-        self._visiting.begin(status.st_dev, known, lost=self._lost)
+            self._heard = note_claims.gather(
+                self._context.journal, self._context.config.folders.failed, self._checkpoint
+            )
+        self._folder_scan.begin(status.st_dev, known, lost=self._lost)
         if self._coverage:
             if fully:
                 self._coverage.listing()
@@ -200,7 +192,7 @@ class Scanner:
 
     def _forget_unsettled(self) -> None:
         """List the folders again in which a file settles anew: delivery found it changed, of which no folder's mtime tells."""
-        with self._journal.transaction_for_reading() as connection:
+        with self._context.journal.transaction_for_reading() as connection:
             unsettled = admission.unsettled(connection, _MOST_UNSETTLED)
         if len(unsettled) >= _MOST_UNSETTLED:
             self._listings.clear()
@@ -213,9 +205,10 @@ class Scanner:
         """Everything was seen: what lost its path is gone, and after a lost journal the rest is new."""
         found_again = complete and self._lost and self._heard
         if found_again:
-            note_claims.remember_passed_over(self._journal, self._guard.inbox, self._beat, self._moment().now)
-        with self._journal.transaction(durable=False) as connection:
-            admission.withdraw_detached(connection, self._moment())
+            inbox, now = self._context.guard.inbox, self._context.moment().now
+            note_claims.remember_passed_over(self._context.journal, inbox, self._checkpoint, now)
+        with self._context.journal.transaction(durable=False) as connection:
+            admission.withdraw_detached(connection, self._context.moment())
             if found_again:
                 database.put(connection, "lost", 0)
         if listed:
@@ -228,7 +221,7 @@ class Scanner:
         coverage = self._coverage
         if coverage and coverage.mtimes(b"") and (known := self._listings.unchanged(inbox, b"", coverage.watched())):
             return self._tops, known.files
-        began, itself = self._clock.wall(), Folder.of(b".", os.fstat(inbox))
+        began, itself = self._context.clock.wall(), Folder.of(b".", examine.status_of(inbox))
         self._tops, loose = self._list_top(inbox, report)
         if report.troubles:
             self._listings.drop(b"")
@@ -239,14 +232,13 @@ class Scanner:
     def _list_top(self, inbox: int, report: Report) -> tuple[list[bytes], int]:
         folders, loose, looked_at = [], 0, frozenset(self._tops)
         try:
-            with os.scandir(inbox) as listing:
-                for item in listing:
-                    name = os.fsencode(item.name)
-                    if item.is_dir(follow_symlinks=False):
-                        if name in looked_at or not self._hiding.why(name, True):
-                            folders.append(name)
-                    elif item.is_file(follow_symlinks=False) and not self._hiding.why(name, False):
-                        loose += 1
+            for item, kind in intake_files.listed(inbox):
+                name = os.fsencode(item.name)
+                if kind is intake_files.Kind.FOLDER:
+                    if name in looked_at or not self._hiding.why(name, True):
+                        folders.append(name)
+                elif kind is intake_files.Kind.FILE and not self._hiding.why(name, False):
+                    loose += 1
         except OSError as error:
             report.troubles.append((b"", intake_files.why(error)))
         return sorted(folders), loose
@@ -263,33 +255,30 @@ class Scanner:
 
     def _known_folders(self, only: Collection[bytes] | None) -> frozenset[bytes]:
         """The folders, of all or of those in *only*, in which unfinished rows lie."""
-        with self._journal.transaction_for_reading() as connection:
+        with self._context.journal.transaction_for_reading() as connection:
             if only is None:
                 return frozenset(admission.folders(connection))
             return frozenset(name for name in only if admission.standing(connection, name) != (0, 0))
 
-    def _moment(self) -> admission.Moment:
-        return admission.Moment.of(self._clock, self._guard.epoch)
-
-    def _note_strays(self, strays: dict[bytes, tuple[str, int]], only: Collection[bytes] | None) -> None:
+    def _note_unrouted(self, unrouted: dict[bytes, tuple[str, int]], only: Collection[bytes] | None) -> None:
         if only is not None:
-            if self._strays is None:
+            if self._unrouted is None:
                 return
-            kept = {name: stray for name, stray in self._strays.items() if name.partition(b"/")[0] not in only}
-            strays = kept | strays
-        if strays == self._strays:
+            kept = {name: each for name, each in self._unrouted.items() if name.partition(b"/")[0] not in only}
+            unrouted = kept | unrouted
+        if unrouted == self._unrouted:
             return
-        with self._journal.transaction(durable=False) as connection:
-            admission.set_strays(connection, strays, self._clock.now())
-        for name in strays.keys() - (self._strays or {}).keys():
+        with self._context.journal.transaction(durable=False) as connection:
+            admission.set_unrouted(connection, unrouted, self._context.clock.now())
+        for name in unrouted.keys() - (self._unrouted or {}).keys():
             log.warning(
-                "folder.not_routed", folder=printable(name) or ".", files=strays[name][1], reason=strays[name][0]
+                "folder.not_routed", folder=printable(name) or ".", files=unrouted[name][1], reason=unrouted[name][0]
             )
-        self._strays = strays
+        self._unrouted = unrouted
 
     def _note_ignored(self, ignored: dict[bytes, int]) -> None:
         if ignored != self._ignored:
-            with self._journal.transaction(durable=False) as connection:
+            with self._context.journal.transaction(durable=False) as connection:
                 database.put(connection, "ignored", sum(ignored.values()))
             self._ignored = ignored
 
@@ -305,11 +294,12 @@ class Scanner:
         self._troubled = troubled
         noted = {printable(path) or ".": reason for path, reason in troubled.items()}
         if noted != self._troubles_noted:
-            with self._journal.transaction(durable=False) as connection:
+            with self._context.journal.transaction(durable=False) as connection:
                 database.put(connection, "troubles", json.dumps(noted))
             self._troubles_noted = noted
 
 
+@heartbeat.on_share()
 def _may_be_folder(inbox: int, name: bytes) -> bool:
     """Whether it is a folder, also where that cannot be known: the visit finds out why, as of a share that does not answer."""
     try:

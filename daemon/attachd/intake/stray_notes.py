@@ -119,7 +119,7 @@ class Dragged:
         return fate
 
     def _came_back(self, described: Row, note: Entry, entries: Sequence[Entry], rivals: Sequence[Row]) -> bool:
-        if described.target is None or os.path.lexists(os.path.join(bytes(self._failed), described.target)):
+        if described.target is None or recognition.is_taken(os.path.join(bytes(self._failed), described.target)):
             return False
         if any(_alike(described, row.mtime_ns, row.sha256) for row in rivals):
             return True
@@ -146,7 +146,7 @@ class Dragged:
         """Whether a file of the name that the note was written for lies, or has lain, in its folder."""
         folder, _, name = path.rpartition(b"/")
         stem = folder + b"/" + _END.sub(b"", name)
-        if os.path.lexists(os.path.join(bytes(self._inbox), stem)):
+        if recognition.is_taken(os.path.join(bytes(self._inbox), stem)):
             return True
         filed = self._key.encode() + b"/" + stem.partition(b"/")[2]
         with self._journal.transaction_for_reading() as connection:

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
+from attachd import heartbeat
 from attachd.model import Fingerprint
 
 #: The end of a ZIP archive lies within that many last bytes: its record of 22 and a comment of at most 65,535 (APPNOTE 4.3.16).
@@ -53,6 +54,7 @@ def lacks(descriptor: int, size: int) -> Lacks:
     return check(descriptor, size) if check else None
 
 
+@heartbeat.on_share()
 def _read(descriptor: int, offset: int, count: int) -> bytes:
     """Read *count* bytes, or what there is of them."""
     found = b""
@@ -199,9 +201,14 @@ def _inflates(descriptor: int) -> bool:
 def _chunks(descriptor: int) -> Iterator[bytes]:
     """The content from its beginning; the descriptor's own place in the file stays where it is."""
     at = 0
-    while chunk := os.pread(descriptor, _CHUNK, at):
+    while chunk := _piece(descriptor, at):
         at += len(chunk)
         yield chunk
+
+
+@heartbeat.on_share()
+def _piece(descriptor: int, at: int) -> bytes:
+    return os.pread(descriptor, _CHUNK, at)
 
 
 #: The first bytes of a format, and what looks for its end.

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 import tenacity
 
-from attachd import __version__
+from attachd import __version__, heartbeat
 from attachd.config import Config
 from attachd.errors import Mistake, Problem
 from attachd.jira import auth, client, oauth, transport
@@ -86,7 +86,9 @@ def _tries(
 ) -> Exchange:
     def sleep(seconds: float) -> None:
         # tenacity's own sleep_using_event makes one more attempt when the event is set.
-        if stopping.wait(seconds):
+        with heartbeat.on_jira():
+            stopped = stopping.wait(seconds)
+        if stopped:
             raise Stopped
 
     policy = tenacity.Retrying(

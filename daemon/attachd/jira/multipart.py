@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from attachd import heartbeat
+
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -224,13 +226,15 @@ def read_claimed(part: Part, read_bytes: int = READ_BYTES) -> Iterator[bytes]:
     """Read exactly the claimed size from byte 0, even if the file has grown. Raises ``Changed`` if it is shorter."""
     position = 0
     while position < part.size:
-        chunk = os.pread(part.descriptor, min(read_bytes, part.size - position), position)
+        with heartbeat.on_share():
+            chunk = os.pread(part.descriptor, min(read_bytes, part.size - position), position)
         if not chunk:
             raise Changed(f"it shrank from {part.size} to {position} bytes during the upload")
         position += len(chunk)
         yield chunk
 
 
+@heartbeat.on_share()
 def assert_unchanged(part: Part, sha256: bytes) -> None:
     """Raise ``Changed`` if the open file no longer matches the claim or its checksum (*sha256*).
 

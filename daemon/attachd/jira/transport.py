@@ -17,6 +17,8 @@ from typing import Any
 import httpcore
 import httpx
 
+from attachd import heartbeat
+
 #: Below the idle limit of every server (Tomcat 20 s, nginx 75 s), so that no closing connection is reused, in seconds.
 KEEPALIVE_SECONDS = 3.0
 #: The longest answer to read, in bytes: 2,000 attachments make about 2 MiB.
@@ -124,8 +126,10 @@ class _Stream(httpcore.NetworkStream):
             return taken
         if self._failure:
             raise self._failure
-        return self._inner.read(max_bytes, left)
+        with heartbeat.on_jira():
+            return self._inner.read(max_bytes, left)
 
+    @heartbeat.on_jira()
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send everything. An early answer, or a close by the peer, raises WriteError; httpcore then reads what arrived."""
         write = self._write_nested if self._nested else self._write
@@ -188,6 +192,7 @@ class _Stream(httpcore.NetworkStream):
     def close(self) -> None:
         self._inner.close()
 
+    @heartbeat.on_jira()
     def start_tls(self, ssl_context: ssl.SSLContext, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
         return _Stream(self._inner.start_tls(ssl_context, *args, **kwargs), self._deadline)
 
@@ -202,6 +207,7 @@ class _Backend(httpcore.NetworkBackend):
         self._inner = httpcore.SyncBackend()
         self._deadline = deadline
 
+    @heartbeat.on_jira()
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
@@ -213,6 +219,7 @@ class _Backend(httpcore.NetworkBackend):
             raise httpcore.ConnectError(f"{error}") from error
         return _Stream(stream, self._deadline)
 
+    @heartbeat.on_jira()
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)
 

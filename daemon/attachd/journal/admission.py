@@ -1,4 +1,4 @@
-"""What intake writes: files seen, settled, changed, moved, gone; folders that are no issue's.
+"""What intake writes: files seen, settled, changed, moved, missing; unrouted folders.
 
 Every function takes an open transaction, so that thousands of files are admitted in one.
 """
@@ -41,7 +41,7 @@ class Moment:
         return cls(now, clock.boot(), epoch, clock.wall() - now)
 
 
-def depart(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> None:
+def confirm_missing(connection: sqlite3.Connection, row: rows.Row, moment: Moment) -> None:
     """Everything was looked through, and the file of a sent row lies nowhere: what has a verdict may be closed."""
     if row.state is State.READY:
         withdraw(connection, row, moment, row.reason or "it was taken out of the inbox before it was attached")
@@ -149,7 +149,7 @@ def detach(connection: sqlite3.Connection, row: rows.Row, moment: Moment, why: s
 def withdraw_detached(connection: sqlite3.Connection, moment: Moment) -> None:
     """At the end of a scan: what lost its path before it was sent, and was not found under another, is gone.
 
-    What may have left is waited for (``departed``).
+    What may have left is waited for (``identity.missing``).
     """
     found = connection.execute(rows.SELECT + "WHERE generation <> 0 AND state = 'READY'").fetchall()
     for row in (row for row in map(rows.from_sql, found) if not row.ever_doubtful):
@@ -367,15 +367,15 @@ def standing(connection: sqlite3.Connection, folder: bytes) -> tuple[int, int]:
     return tuple(counted.fetchone())
 
 
-def set_strays(connection: sqlite3.Connection, strays: dict[bytes, tuple[str, int]], now: float) -> None:
-    """Remember the folders that are no issue's (``b""`` is the inbox itself): folder to reason and number of files."""
-    known = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT folder, reason, files FROM stray")}
-    for folder in known.keys() - strays.keys():
-        connection.execute("DELETE FROM stray WHERE folder = ?", (folder,))
-    for folder, (reason, files) in strays.items():
+def set_unrouted(connection: sqlite3.Connection, unrouted: dict[bytes, tuple[str, int]], now: float) -> None:
+    """Remember the unrouted folders (``b""`` is the inbox itself): folder to reason and number of files."""
+    known = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT folder, reason, files FROM unrouted")}
+    for folder in known.keys() - unrouted.keys():
+        connection.execute("DELETE FROM unrouted WHERE folder = ?", (folder,))
+    for folder, (reason, files) in unrouted.items():
         if known.get(folder) != (reason, files):
             connection.execute(
-                "INSERT INTO stray VALUES (?, ?, ?, ?) ON CONFLICT (folder)"
+                "INSERT INTO unrouted VALUES (?, ?, ?, ?) ON CONFLICT (folder)"
                 " DO UPDATE SET reason = excluded.reason, files = excluded.files",
                 (folder, reason, files, now),
             )

@@ -16,8 +16,8 @@ from attachd.model import Scope, State, Word, word
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
-    """A folder that is no issue's, with files in it."""
+class UnroutedFolder:
+    """A folder that means no issue, with files in it."""
 
     folder: bytes
     reason: str
@@ -129,10 +129,10 @@ def failed_since(journal: Journal, moment: float) -> int:
     return int(journal.value(filed, (moment,))) + int(journal.value(unfiled, (moment,)))
 
 
-def strays(journal: Journal) -> list[Stray]:
-    """The folders that are no issue's."""
-    line, found = journal.timeline(), journal.rows("SELECT folder, reason, files, since FROM stray ORDER BY folder")
-    return [Stray(folder, reason, files, line.shown(since)) for folder, reason, files, since in found]
+def unrouted(journal: Journal) -> list[UnroutedFolder]:
+    """Return the unrouted folders with files in them."""
+    line, found = journal.timeline(), journal.rows("SELECT folder, reason, files, since FROM unrouted ORDER BY folder")
+    return [UnroutedFolder(folder, reason, files, line.shown(since)) for folder, reason, files, since in found]
 
 
 def troubles(journal: Journal) -> dict[str, str]:

@@ -65,7 +65,7 @@ def sent(connection: sqlite3.Connection, keys: Collection[str], sizes: Collectio
     return sorted(map(rows.from_sql, [*found, *again]), key=lambda row: row.id)
 
 
-def departed(connection: sqlite3.Connection) -> list[rows.Row]:
+def missing(connection: sqlite3.Connection) -> list[rows.Row]:
     """Return rows that were sent, are not being sent now, and whose file is not known to be at their path."""
     elsewhere = "(generation <> 0 OR missing > 0)"
     found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {elsewhere} AND state <> 'SENDING'").fetchall()

@@ -226,7 +226,7 @@ CREATE INDEX paused_until ON paused (until);
 CREATE TABLE struck (issue TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 
 -- Folders that are no issue's: how many files wait there, and why.
-CREATE TABLE stray (folder BLOB PRIMARY KEY, reason TEXT NOT NULL, files INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE unrouted (folder BLOB PRIMARY KEY, reason TEXT NOT NULL, files INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
 
 -- How many files have ever come to which verdict, and their bytes: for metrics, which must not go down when history is forgotten.
 CREATE TABLE tally (verdict TEXT PRIMARY KEY, files INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;

@@ -21,7 +21,7 @@ from attachd.config import Config
 from attachd.heartbeat import Hang
 from attachd.intake import mounts
 from attachd.journal import counts, database, outbox, sites
-from attachd.journal.counts import Stray
+from attachd.journal.counts import UnroutedFolder
 from attachd.journal.database import Journal
 from attachd.journal.outbox import Behind
 from attachd.journal.pauses import Pause
@@ -55,7 +55,7 @@ class Kind(StrEnum):
     HANG = "hang"
     ELSEWHERE = "other-site"
     UNLISTED = "not-listed"
-    STRAYS = "no-issue"
+    UNROUTED = "no-issue"
     BLIND = "blind"
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     HOOK = "hook"
@@ -70,7 +70,7 @@ LABELS: Mapping[str, str] = {
     Kind.HANG: "hangs",
     Kind.ELSEWHERE: "other site",
     Kind.UNLISTED: "not listed",
-    Kind.STRAYS: "no issue",
+    Kind.UNROUTED: "no issue",
     Kind.BLIND: "events",
     Kind.TOKEN: "token",
     Kind.HOOK: "hook",
@@ -138,7 +138,7 @@ class Snapshot:
     pauses: Sequence[Pause] = ()
     elsewhere: Sequence[Elsewhere] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)
-    strays: Sequence[Stray] = ()
+    unrouted: Sequence[UnroutedFolder] = ()
     blind: Mapping[str, str] = field(default_factory=dict)
     behind: Sequence[Behind] = ()
 
@@ -187,10 +187,10 @@ def _of_the_journal(seen: Snapshot) -> Iterator[Condition]:
         yield Condition(Kind.ELSEWHERE, Severity.DEGRADED, "site", said, remedy, other.site, other.since)
     for folder, reason in seen.unlisted.items():
         yield Condition(Kind.UNLISTED, Severity.DEGRADED, "folder", f"{folder}: {reason}", subject=folder)
-    for stray in seen.strays:
-        where = printable(stray.folder) or "the inbox itself"
-        said = f"{where} ({files(stray.files)}): {stray.reason}"
-        yield Condition(Kind.STRAYS, Severity.WARNING, "folder", said, subject=where, since=stray.since)
+    for unrouted in seen.unrouted:
+        where = printable(unrouted.folder) or "the inbox itself"
+        said = f"{where} ({files(unrouted.files)}): {unrouted.reason}"
+        yield Condition(Kind.UNROUTED, Severity.WARNING, "folder", said, subject=where, since=unrouted.since)
     for mount, reason in seen.blind.items():
         said = f"{mount}: {reason}. attachd scans it every {mounts.POLL_SECONDS:g} s instead"
         yield Condition(Kind.BLIND, Severity.WARNING, "folder", said, subject=mount)
@@ -271,7 +271,7 @@ def _with_journal(seen: Snapshot, journal: Journal, *, running: bool) -> Snapsho
             pauses=report_pauses.shown(journal, seen.site, seen.now),
             elsewhere=elsewhere,
             unlisted=counts.troubles(journal),
-            strays=counts.strays(journal),
+            unrouted=counts.unrouted(journal),
             blind=counts.events(journal).blind,
             behind=behind,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from attachd.journal.counts import Stray
+from attachd.journal.counts import UnroutedFolder
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.model import Word, printable
@@ -18,7 +18,7 @@ from attachd.share import status_files
 from attachd.text import _time_of_day, capital, files, moment, sentence
 
 #: Conditions that have a section of their own.
-_OWN_PARTS = {Kind.STRAYS, Kind.UNLISTED}
+_OWN_PARTS = {Kind.UNROUTED, Kind.UNLISTED}
 #: At most so many lines of a kind.
 MOST_LINES = 20
 #: At most so many folders hold a ``_WHY.txt``, the ones that have waited longest first.
@@ -38,7 +38,7 @@ class Overview:
     failed: int
     attached_today: int
     pauses: Sequence[Pause]
-    strays: Sequence[Stray]
+    unrouted: Sequence[UnroutedFolder]
     blocked: Sequence[Row]
     absent: Mapping[str, str]
     named: tuple[Sequence[Row], Sequence[Row], Sequence[Row]] | None = None
@@ -69,8 +69,8 @@ def status(seen: Overview, *, running: bool) -> list[str]:
             "Folders that attachd cannot open:",
             *(f"  {f}: {why}" for f, why in list(seen.absent.items())[:MOST_LINES]),
         ]
-    if seen.strays:
-        where = [f"  {_stray_place(stray)}: {files(stray.files)}" for stray in seen.strays]
+    if seen.unrouted:
+        where = [f"  {_unrouted_place(each)}: {files(each.files)}" for each in seen.unrouted]
         lines += ["", "Not in an issue folder (not attached):", *_some(where)]
     for title, rows in zip(("Uploading:", "Waiting:", "Recent:"), seen.named or (), strict=False):
         if rows:
@@ -127,8 +127,8 @@ def _elsewhere(seen: Overview) -> Iterator[str]:
         yield f"{files(seen.failed)} in the folder “failed”, {notes} that says why"
 
 
-def _stray_place(stray: Stray) -> str:
-    return printable(stray.folder) or "directly in the inbox"
+def _unrouted_place(each: UnroutedFolder) -> str:
+    return printable(each.folder) or "directly in the inbox"
 
 
 def _named(row: Row, now: float) -> str:
@@ -146,7 +146,7 @@ def _named(row: Row, now: float) -> str:
 
 def why(seen: Overview, warn_seconds: float) -> dict[bytes, bytes]:
     """Return the text of ``_WHY.txt`` for each folder that should hold one ("" is the inbox itself)."""
-    texts = {s.folder: _of_stray(s) for s in seen.strays if seen.now - s.since >= warn_seconds}
+    texts = {s.folder: _of_unrouted(s) for s in seen.unrouted if seen.now - s.since >= warn_seconds}
     by_folder: dict[bytes, list[Row]] = {}
     for row in seen.blocked:
         by_folder.setdefault(row.path.partition(b"/")[0], []).append(row)
@@ -155,14 +155,14 @@ def why(seen: Overview, warn_seconds: float) -> dict[bytes, bytes]:
     return dict(list(texts.items())[:MOST_FOLDERS])
 
 
-def _of_stray(stray: Stray) -> bytes:
-    since = f"since {moment(stray.since)}"
-    if stray.folder:
-        what = f"{files(stray.files)} in this folder {_have(stray.files)} not been attached {since}:"
-        reason = sentence(stray.reason)
+def _of_unrouted(each: UnroutedFolder) -> bytes:
+    since = f"since {moment(each.since)}"
+    if each.folder:
+        what = f"{files(each.files)} in this folder {_have(each.files)} not been attached {since}:"
+        reason = sentence(each.reason)
         remedy = "Rename the folder, or move its files to the right one. This text then disappears."
     else:
-        what = f"{files(stray.files)} directly in the inbox {_have(stray.files)} not been attached {since}:"
+        what = f"{files(each.files)} directly in the inbox {_have(each.files)} not been attached {since}:"
         reason = "A file must be in a folder that is named like its issue, such as TEST-123."
         remedy = "Move the files into such folders. This text then disappears."
     return status_files.render("why files here are not attached", [what, "", f"  {reason}", "", remedy])

@@ -178,7 +178,7 @@ def gather(runtime: Runtime) -> Overview:
         attached_today=counts.attached_since(journal, journal.timeline().kept(attachd_text.midnight(now))),
         conditions=conditions,
         pauses=[each.pause for each in conditions if each.pause is not None],
-        strays=counts.strays(journal),
+        unrouted=counts.unrouted(journal),
         blocked=lookup.blocked_before(journal, now - warn, share_texts.MOST_LINES * share_texts.MOST_FOLDERS),
         absent=counts.troubles(journal),
         named=named,

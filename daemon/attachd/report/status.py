@@ -80,7 +80,7 @@ def collect(
         "not_listed": journal_counts.troubles(journal)
         | {mount.removeprefix(f"{inbox}/"): "its file system does not answer" for mount in silent},
         "ignored": journal_counts.ignored(journal),
-        "strays": [_stray(stray) for stray in journal_counts.strays(journal)],
+        "unrouted": [_unrouted(each) for each in journal_counts.unrouted(journal)],
         "waiting_for": [
             # A held refusal is not tried again, so it has no next time.
             _file(row) | ({"next": None} if row.contested and row.issue in suspected else {})
@@ -192,10 +192,10 @@ def _absent(sight: Sight | None) -> str:
     return "" if sight.there else sight.reason or "the inbox is not there"
 
 
-def _stray(stray: journal_counts.Stray) -> dict[str, Any]:
+def _unrouted(unrouted: journal_counts.UnroutedFolder) -> dict[str, Any]:
     return {
-        "folder": printable(stray.folder) or ".",
-        "files": stray.files,
-        "reason": stray.reason,
-        "since": stray.since,
+        "folder": printable(unrouted.folder) or ".",
+        "files": unrouted.files,
+        "reason": unrouted.reason,
+        "since": unrouted.since,
     }

@@ -13,7 +13,7 @@ from attachd.report.health import Kind
 from attachd.text import capital, clock, size, span
 
 #: Conditions that stand in the heading, or in lines of their own.
-_OWN_LINES = {Kind.INBOX, Kind.TOKEN, Kind.STRAYS, Kind.UNLISTED}
+_OWN_LINES = {Kind.INBOX, Kind.TOKEN, Kind.UNROUTED, Kind.UNLISTED}
 #: At most so many issues with waiting files are named; ``--json`` has more.
 _MOST_QUEUES = 5
 _THERE = {True: "", False: "  (not there)", None: "  (its file system does not answer)"}
@@ -28,7 +28,7 @@ def lines(found: dict[str, Any], now: float) -> list[str]:
     text += [condition_in_words(each) for each in others(found)]
     text += [f"paused     {until(pause, now)}: {pause['reason']}" for pause in found["pauses"]]
     text += [f"not listed {folder}: {reason}" for folder, reason in found["not_listed"].items()]
-    text += [f"no issue   {stray_in_words(stray)}" for stray in found["strays"]]
+    text += [f"no issue   {unrouted_in_words(each)}" for each in found["unrouted"]]
     if found["ignored"]:
         what = "1 name matches" if found["ignored"] == 1 else f"{found['ignored']:,} names match"
         text.append(f"ignored    {what} an ignore pattern; `attachd why FOLDER` says which")
@@ -93,10 +93,10 @@ def _sending(row: dict[str, Any], now: float) -> str:
     return f"sending    {row['file']} ({of}{size(row['bytes'])}, for {span(now - row['since'])})"
 
 
-def stray_in_words(stray: dict[str, Any]) -> str:
+def unrouted_in_words(each: dict[str, Any]) -> str:
     """Return a folder that is not an issue folder, its number of files, and why."""
-    where = "the inbox itself" if stray["folder"] == "." else stray["folder"]
-    return f"{where} ({attachd_text.files(stray['files'])}): {stray['reason']}"
+    where = "the inbox itself" if each["folder"] == "." else each["folder"]
+    return f"{where} ({attachd_text.files(each['files'])}): {each['reason']}"
 
 
 def _next(row: dict[str, Any], now: float) -> str:

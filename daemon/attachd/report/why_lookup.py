@@ -180,9 +180,9 @@ class Locator:
     def _waiting(self, row: Row, *, gone: bool = False) -> Waiting:
         return report_circumstances.waiting(self._journal, self._rulebook, row, gone=gone)
 
-    def _stray_since(self, folder: bytes) -> float | None:
+    def _unrouted_since(self, folder: bytes) -> float | None:
         """Return when a scan first found files in a folder that is not an issue folder."""
-        since = self._journal.value("SELECT min(since) FROM stray WHERE folder = ?", (folder,))
+        since = self._journal.value("SELECT min(since) FROM unrouted WHERE folder = ?", (folder,))
         return None if since is None else float(since)
 
     def _barred(self, path: bytes, status: os.stat_result) -> Situation | None:
@@ -193,10 +193,10 @@ class Locator:
             return ignored
         top, _, rest = path.partition(b"/")
         if not rest:
-            return report_why.NoIssue("", since=self._stray_since(b""))
+            return report_why.NoIssue("", since=self._unrouted_since(b""))
         routed = self._router.route(top)
         if isinstance(routed, router.Unrouted):
-            return report_why.NoIssue(routed.reason, since=self._stray_since(top))
+            return report_why.NoIssue(routed.reason, since=self._unrouted_since(top))
         if self._config.folders.nested == "ignore" and b"/" in rest:
             return report_why.TooDeep()
         if path.count(b"/") > files.DEPTH + 1:
@@ -301,7 +301,7 @@ class Locator:
             return ignored
         routed = self._router.route(path.partition(b"/")[0])
         if isinstance(routed, router.Unrouted):
-            return report_why.NoIssue(routed.reason, folder=True, since=self._stray_since(path.partition(b"/")[0]))
+            return report_why.NoIssue(routed.reason, folder=True, since=self._unrouted_since(path.partition(b"/")[0]))
         if self._config.folders.nested == "ignore" and b"/" in path:
             return report_why.TooDeep()
         return report_why.TooDeep(files.DEPTH) if path.count(b"/") > files.DEPTH else None

@@ -25,7 +25,7 @@ from attachd.model import Cure, Scope
 from attachd.report import metrics
 from attachd.report.share_writer import ShareWriter
 from attachd.service import worker
-from attachd.service.intake_loop import Intaking
+from attachd.service.intake_loop import IntakeLoop
 from attachd.service.start import Held
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class Engine:
         self.held = held
         self.crashed: BaseException | None = None
         self.ended = threading.Event()
-        self.intake = Intaking(held.runtime)
+        self.intake = IntakeLoop(held.runtime)
         self._hooks = Hooks(held.runtime, dispatcher.targets(held.runtime))
         self._threads: list[threading.Thread] = []
         self._by_hand = _by_hand(self.runtime)
@@ -66,7 +66,7 @@ class Engine:
     def stop(self, seconds: float) -> bool:
         """Stop. Uploads may end within *seconds*; others are cut before their last boundary. True if all threads ended."""
         self.runtime.stopping.set()
-        self.intake.bell.ring(None)
+        self.intake.changes.add(None)
         self.runtime.bell.ring_all()
         ended = self._join(seconds)
         if not ended:

@@ -1,4 +1,4 @@
-"""The loop that brings what lies in the inbox into the journal: full scans, and looks at single folders that rang in between."""
+"""The loop that brings what lies in the inbox into the journal: full scans, and in between looks at folders that changed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from attachd.delivery import journal_disk
 from attachd.delivery.runtime import Runtime
 from attachd.filing import file_away, note_cleanup, retry
 from attachd.intake import mounts
-from attachd.intake.coverage import Coverage, Unheard
+from attachd.intake.context import Context
+from attachd.intake.coverage import Coverage, MissedEvents
 from attachd.intake.folder_scan import SHARE, Report
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.intake.scanner import Scanner
 from attachd.journal import database
 from attachd.service import worker
@@ -41,23 +42,22 @@ _LONGEST_WAIT = 5.0
 
 
 class _Stopping(Exception):
-    """The service is to end, or the configuration is another one: a scan is left, and nothing is concluded from it."""
+    """The service stops, or the configuration changed: abandon the scan, and conclude nothing from it."""
 
 
-class Intaking:
+class IntakeLoop:
     """What the intake thread does; ``step`` is one round."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Prepare; nothing is watched or scanned before the first ``step``."""
         self._runtime = runtime
-        self.bell = Doorbell()
-        self.watch = Watch(self.bell)
+        self.changes = Changes()
+        self.watch = Watch(self.changes)
         self.coverage = Coverage(runtime.config.folders.inbox, self.watch)
         runtime.network = self.coverage.shared
         self.scanned, self.taken_up = threading.Event(), threading.Event()
         self.scanned_at: float | None = None
         self._scanner, self._outdated = self._new_scanner(), False
-        self._unheard = Unheard()
+        self._missed = MissedEvents()
         self._settles: dict[bytes, float] = {}
         self._next_full = self._next_fully = self._rang = 0.0
         self._fully = True
@@ -66,7 +66,7 @@ class Intaking:
         self._told_reasons: dict[str, str] | None = None
 
     def stop(self) -> None:
-        """Watch no longer; after the thread has ended."""
+        """Stop watching. Call it when the thread has ended."""
         self.watch.stop()
 
     def reconfigure(self) -> None:
@@ -76,7 +76,7 @@ class Intaking:
         """
         self.taken_up.clear()
         self._outdated = True
-        self.bell.ring(None)
+        self.changes.add(None)
 
     def _take_up(self) -> None:
         """Begin anew, as after a start: each file waits until it is found again, under whatever its folder means now."""
@@ -90,8 +90,8 @@ class Intaking:
 
     def _new_scanner(self) -> Scanner:
         runtime = self._runtime
-        place = runtime.journal, runtime.config, runtime.clock, runtime.guard, self.coverage
-        return Scanner(*place, beat=self._go_on)
+        place = runtime.journal, runtime.config, runtime.clock, runtime.guard
+        return Scanner(Context(*place, self.coverage, checkpoint=self._checkpoint))
 
     def step(self) -> None:
         """Scan what is due, then wait until something is. A scan does not hold up the end of the service.
@@ -109,7 +109,8 @@ class Intaking:
             self._runtime.bell.ring()
             self._runtime.stopping.wait(worker.FULL_SECONDS)
 
-    def _go_on(self) -> None:
+    def _checkpoint(self) -> None:
+        """Beat, wake delivery now and then, and abandon the scan where it has become pointless."""
         self._runtime.beats.beat()
         if self._boot() - self._rang >= _RING_SECONDS:
             self._rang = self._boot()
@@ -122,16 +123,17 @@ class Intaking:
             self._take_up()
         if self._boot() >= self._next_full:
             self._scan_all()
-        everything, folders = self.bell.wait(self._until_next())
+        everything, folders = self.changes.wait(self._until_next())
         if self._runtime.stopping.is_set():
             return
-        self._count_unheard()
+        self._count_missed()
         if everything:
             self._next_full, self._fully = 0.0, True
             return
         if self._scanner.came_or_went() or (self._runtime.guard.sight.there and self.coverage.came_or_went()):
-            # Another mount is prepared for before anything is concluded from what lies there. That the inbox is gone is told
-            # now: on a share whose server is away the next look waits as long as this one did. What rang is lost with that.
+            # Another mount is prepared for before anything is concluded from what lies there. The log says now that the inbox is
+            # missing: on a share whose server is away the next look waits as long as this one did. The full scan makes up for
+            # the changes that are dropped here.
             self._next_full, self._fully = 0.0, True
             if not self._runtime.guard.sight.there:
                 self._heed(Report(there=False))
@@ -158,8 +160,8 @@ class Intaking:
             # What lies half in failed and half in the inbox is in one place before the scan sees it.
             retry.end_what_was_begun(self._runtime.config, self._runtime.journal)
         self._prepare(began)
-        heard = self.bell.heard()
-        self.bell.forget()
+        heard = self.changes.heard()
+        self.changes.forget()
         if self._fully or began >= self._next_fully:
             self._fully, self._next_fully = True, began + RELIST_SECONDS
         self._rang = began
@@ -169,12 +171,12 @@ class Intaking:
         self._heed(report)
         if report.there:
             note_cleanup.drop_notes(self._runtime)
-            self._unheard.compare(report.found, heard, self._boot())
+            self._missed.compare(report.found, heard, self._boot())
             self._tell()
         took = self._scanner.effort.spent() - spent
         interval = self._interval(took)
         # What has lost its path is looked for once more in everything, and that soon: it is closed then.
-        self._next_full = self._boot() + (max(1.0, (SHARE - 1) * took) if report.departed else interval)
+        self._next_full = self._boot() + (max(1.0, (SHARE - 1) * took) if report.missing else interval)
         if report.there:
             self.scanned_at = self._runtime.clock.wall()
         self.scanned.set()
@@ -189,15 +191,15 @@ class Intaking:
             file_away.close_moved(self._runtime)
             self.coverage.begin(boot)
             self._fully = True
-            self._unheard.excuse()
+            self._missed.excuse()
         elif self._runtime.guard.sight.there and self.coverage.check(boot):
             self._fully = True
-            self._unheard.excuse()
+            self._missed.excuse()
         if self._overflowed():
             # Among what was lost may be that a folder went, in whose place another has its inode now: all are watched anew.
             self._overflows = self.watch.overflows
             self.coverage.begin(boot)
-            self._unheard.excuse()
+            self._missed.excuse()
 
     def _overflowed(self) -> bool:
         return self.watch.overflows != self._overflows
@@ -237,10 +239,10 @@ class Intaking:
             self._told_absent.add(alike)
             log.warning("inbox.absent", inbox=inbox, reason=reason)
 
-    def _count_unheard(self) -> None:
-        found = self._unheard.confirm(self.bell.heard(), self._boot())
+    def _count_missed(self) -> None:
+        found = self._missed.confirm(self.changes.heard(), self._boot())
         if found:
-            self.coverage.unheard(found)
+            self.coverage.missed(found)
             with self._runtime.journal.transaction(durable=False) as connection:
                 database.increment(connection, "watch.found", sum(found.values()))
 

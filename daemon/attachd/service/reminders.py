@@ -157,9 +157,9 @@ def _waiting(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Tr
     return Trouble(oldest.seen_at, about | {"reason": reason, "remedy": remedy})
 
 
-def _stray(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
+def _unrouted(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Trouble | None:
     """Find folders with files that are not issue folders."""
-    folders = connection.execute("SELECT folder, reason, files, since FROM stray ORDER BY since").fetchall()
+    folders = connection.execute("SELECT folder, reason, files, since FROM unrouted ORDER BY since").fetchall()
     late = [f for f in folders if now - f[3] >= runtime.config.limits.warn_after_minutes * 60]
     if not late:
         return None
@@ -181,6 +181,6 @@ def _contested(connection: sqlite3.Connection, runtime: Runtime, now: float) -> 
 #: The log event of each cause, and how to find it; None if there is no such trouble.
 CAUSES: dict[str, Callable[[sqlite3.Connection, Runtime, float], Trouble | None]] = {
     "files.waiting_long": _waiting,
-    "files.without_issue": _stray,
+    "files.without_issue": _unrouted,
     blame.CONTESTED: _contested,
 }

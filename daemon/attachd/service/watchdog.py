@@ -1,4 +1,4 @@
-"""What the main thread says of the others: to the service manager, that all is well, only while it is; to people, what hangs."""
+"""What the main thread says of the others: it pings the service manager while no loop is stuck, and logs what hangs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def send(
     extend_timeout_usec: int | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Tell the service manager, in one datagram; do nothing where there is none. Never raises."""
+    """Send one datagram to the service manager, if there is one. Never raises."""
     address = environ.get("NOTIFY_SOCKET", "")
     words = "\n".join(_words(ready, reloading, stopping, watchdog, status, extend_timeout_usec))
     if not words or not address.startswith(("/", "@")):
@@ -39,11 +39,11 @@ def send(
             channel.connect(f"\0{address[1:]}" if address.startswith("@") else address)
             channel.send(words.encode())
     except (OSError, ValueError):
-        pass  # Nothing depends on it but the service manager, which has time-outs of its own.
+        pass  # Only the service manager depends on it, and it has timeouts of its own.
 
 
 def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Say how long the service manager waits for ``watchdog``; None where it does not wait for this process."""
+    """Return how long the service manager waits for a ping; None if it does not wait for this process."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:
@@ -71,7 +71,7 @@ def _words(
 
 
 def _one_line(text: str) -> str:
-    """A line break would begin another word, and a file's name is in a status now and then."""
+    """Replace line breaks, which would begin another word: a status may contain a file's name."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -79,20 +79,19 @@ log = structlog.get_logger()
 
 
 class Liveness:
-    """Looks at the beats of all loops. A hang is told once, and once more when it is over."""
+    """Looks at the beats of all loops. It logs a hang once, and once more when it is over."""
 
     def __init__(self, beats: Beats) -> None:
-        """Nothing hangs yet."""
         self._beats = beats
         self._told: dict[str, Hang] = {}
         self._watchdog = watchdog_seconds()
 
     def seconds(self, wanted: float) -> float:
-        """How often ``step`` is to be called: as *wanted*, and three times while the service manager's watchdog waits."""
+        """Return the seconds between two calls of ``step``: *wanted*, or a third of what the service manager waits."""
         return wanted if self._watchdog is None else min(wanted, self._watchdog / 3)
 
     def step(self) -> list[Hang]:
-        """Look now, tell what is new, and ping the service manager unless a loop is stuck. Returns what hangs."""
+        """Look now, log what is new, and ping the service manager unless a loop is stuck. Return what hangs."""
         hangs = {hang.loop: hang for hang in self._beats.hangs()}
         for name in self._told.keys() - hangs.keys():
             log.info("service.recovered", loop=name)
@@ -111,12 +110,12 @@ def _tell(hang: Hang) -> None:
             "service.degraded",
             loop=hang.loop,
             reason=str(hang),
-            remedy="the file system does not answer; it goes on by itself when that does, and a restart would not help",
+            remedy="the file system does not answer; attachd goes on once it does, and a restart would not help",
         )
     else:
         log.error(
             "service.stuck",
             loop=hang.loop,
             reason=str(hang),
-            remedy="the service manager is told no longer that all is well; without one, restart the service",
+            remedy="attachd pings the service manager no longer, which restarts it; without one, restart the service",
         )

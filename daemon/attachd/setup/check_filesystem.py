@@ -13,7 +13,7 @@ from pathlib import Path
 from attachd.fs.leases import Writer, writer
 from attachd.intake import mounts
 from attachd.intake.coverage import Coverage
-from attachd.intake.inotify import Doorbell, Watch
+from attachd.intake.inotify import Changes, Watch
 from attachd.share import locks as locks_
 
 #: CAP_LEASE in the effective set (capabilities(7), linux/capability.h).
@@ -29,7 +29,7 @@ def fresh(folder: Path) -> Path:
 
 def events(inbox: Path) -> Iterator[tuple[str, str]]:
     """Yield each mount under *inbox* whose events are incomplete, with the reason; only *inbox* and "" if none is."""
-    watch = Watch(Doorbell())
+    watch = Watch(Changes())
     found = Coverage(inbox, watch)
     found.begin(0.0)
     try:

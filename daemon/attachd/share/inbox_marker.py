@@ -16,11 +16,12 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from attachd import heartbeat
 from attachd.fs import filesystems, folders, recognition
 from attachd.fs.whole_file import write_whole
 
@@ -79,7 +80,8 @@ class Claim(Protocol):
 def opened(inbox: Path, *, create: bool = False) -> Iterator[int]:
     """Open our folder in the inbox, never through a symlink that others put there. Raises ``OSError``."""
     if create:
-        (inbox / FOLDER).mkdir(mode=0o755, exist_ok=True)
+        with heartbeat.on_share():
+            (inbox / FOLDER).mkdir(mode=0o755, exist_ok=True)
     with folders.folder(inbox, os.fsencode(FOLDER)) as folder:
         yield folder
 
@@ -94,6 +96,7 @@ def read_marker(inbox: Path) -> Marker | None:
         return None
 
 
+@heartbeat.on_share()
 def _read(folder: int, name: str = MARKER) -> bytes:
     """Read at most as much as a marker holds; empty if it is not a regular file."""
     file = os.open(name, recognition.READ, dir_fd=folder)
@@ -103,6 +106,7 @@ def _read(folder: int, name: str = MARKER) -> bytes:
         os.close(file)
 
 
+@heartbeat.on_share()
 def write_marker(inbox: Path, marker: Marker) -> None:
     """Write the marker, whole and durable, and make ``.attachd`` if it is missing. Raises ``OSError``."""
     content = json.dumps({"inbox": marker.inbox, "state": marker.state, "term": marker.term}) + "\n"
@@ -164,7 +168,7 @@ class Guard:
 
     def look(self) -> Sight:
         """Look now. Never raises: an inbox that cannot be read is not there, and the reason says why."""
-        with self._lock:
+        with self._alone():
             return self._observe()
 
     def sure(self, seconds: float) -> bool:
@@ -172,14 +176,14 @@ class Guard:
 
         Time in which this process was frozen counts, because another host may use the inbox by now.
         """
-        with self._lock:
+        with self._alone():
             if self._boot() - self._looked >= seconds:
                 self._observe()
             return self.sight.there
 
     def recover(self) -> Sight:
         """Look, and retake an inbox that is no longer ours but may be. Only for intake, between two scans."""
-        with self._lock:
+        with self._alone():
             sight = self._observe()
             if sight.there or self._claim is None:
                 return sight
@@ -187,6 +191,14 @@ class Guard:
                 self.sight = replace(sight, reason=reason)
                 return self.sight
             return self._observe()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep out other threads. One of them may hang on the share, so waiting for it is waiting for the share."""
+        with ExitStack() as stack:
+            with heartbeat.on_share():
+                stack.enter_context(self._lock)
+            yield
 
     def _observe(self) -> Sight:
         # The result may be out of date from the moment when the look began.
@@ -218,6 +230,7 @@ class Guard:
         return Sight(True, mount=mount, term=self._claim.term if self._claim else marker.term)
 
 
+@heartbeat.on_share()
 def mount_of(folder: Path) -> Mount:
     """Return what is mounted at a path now. Raises ``OSError``."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -227,12 +240,14 @@ def mount_of(folder: Path) -> Mount:
         os.close(descriptor)
 
 
+@heartbeat.on_share()
 def mount_of_descriptor(descriptor: int) -> Mount:
     """Return the same for an open folder."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino, filesystems.mount_id(descriptor)
 
 
+@heartbeat.on_share()
 def place_of(folder: Path) -> str:
     """Return the file system and inode of a folder, stable across reboots; "" if they are unknown.
 

@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import recognition
 
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
@@ -54,6 +55,7 @@ class Lock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
 
+    @heartbeat.on_share()
     def stands(self, name: str, folder: int) -> bool:
         """Return True if *name* in the open *folder* is still the file of this lock, and the lock is still ours.
 
@@ -71,6 +73,7 @@ class Lock:
             return False
         return True
 
+    @heartbeat.on_share()
     def release(self) -> None:
         """Release the lock."""
         if self._descriptor is not None:
@@ -78,6 +81,7 @@ class Lock:
             self._descriptor = None
 
 
+@heartbeat.on_share()
 def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder | NoLocks:
     """Take the lock file at *path*, or return its holder. Raises ``OSError`` if the file cannot be made.
 
@@ -102,6 +106,7 @@ def take(path: Path, state: Path, *, folder: int | None = None) -> Lock | Holder
     return Lock(descriptor)
 
 
+@heartbeat.on_share()
 def holder(path: Path, *, folder: int | None = None) -> Holder | None:
     """Return the holder of the lock, or None. Takes nothing."""
     try:
@@ -120,6 +125,7 @@ def holder(path: Path, *, folder: int | None = None) -> Holder | None:
         os.close(descriptor)
 
 
+@heartbeat.on_share()
 def _open(path: Path, flags: int, folder: int | None) -> int:
     """Open the lock file, which must be a regular file: other users may have put anything there. Raises OSError."""
     name = path if folder is None else path.name
@@ -130,6 +136,7 @@ def _open(path: Path, flags: int, folder: int | None) -> int:
     raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
+@heartbeat.on_share()
 def _read_holder(descriptor: int) -> Holder | None:
     """Return the process that wrote the lock file last."""
     try:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders, free_names, recognition, rename, whole_file
 from attachd.text import sentence
 
@@ -168,7 +169,7 @@ def write(root: Path, beside: bytes, content: bytes, ident: str, kind: bytes = W
             name = _write_once(folder, _series(file_name, kind), content, ident)
             folders.synchronise(folder)
     except OSError as error:
-        if error.errno not in _UNWELCOME or not root.is_dir():
+        if error.errno not in _UNWELCOME or not folders.is_folder(root):
             raise
         return None
     return b"/".join([above, name]) if above else name
@@ -203,6 +204,7 @@ def prepared(folder: int, hidden: bytes, content: bytes) -> Iterator[bytes]:
         yield temporary
 
 
+@heartbeat.on_share()
 def free(folder: int, hidden: bytes, content: bytes) -> bytes:
     """Choose a dot-name for a text, and remove what a crash left of such a text. Raises OSError.
 
@@ -218,6 +220,7 @@ def free(folder: int, hidden: bytes, content: bytes) -> bytes:
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), hidden)
 
 
+@heartbeat.on_share()
 def _begins(folder: int, name: bytes) -> bytes:
     file = os.open(name, recognition.READ, dir_fd=folder)
     try:
@@ -226,6 +229,7 @@ def _begins(folder: int, name: bytes) -> bytes:
         os.close(file)
 
 
+@heartbeat.on_share()
 def _ident_of(folder: int, name: bytes) -> str | None:
     """Return the ident in the first line of a file, or None if it is not a note or cannot be read."""
     status = recognition.status_of(folder, name)
@@ -249,6 +253,7 @@ def remove_link(root: Path, beside: bytes, ident: str, sha256: bytes | None = No
             return
 
 
+@heartbeat.on_share()
 def remove(root: Path, relative: bytes, ident: str, sha256: bytes | None = None) -> bool:
     """Remove a note whose first line still says *ident*, and nothing else; False if it does not. Raises OSError.
 
@@ -286,6 +291,7 @@ def _read(folder: int, name: bytes) -> Note | None:
     return Note(ident, hashlib.sha256(content).digest()) if content is not None and ident else None
 
 
+@heartbeat.on_share()
 def _content(folder: int, name: bytes) -> bytes | None:
     """Return the contents of a note, or None. A file that is larger than any note is not read."""
     if not may_be_named(name):

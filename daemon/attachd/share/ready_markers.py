@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders, free_names, move, recognition
 from attachd.fs.move import Outcome
 from attachd.fs.recognition import Identity
@@ -26,6 +27,7 @@ def lies_beside(inbox: Path, path: bytes, suffix: str) -> bool:
         return False
 
 
+@heartbeat.on_share()
 def remove(inbox: Path, path: bytes, suffix: str) -> bool:
     """Remove the empty marker of this file, so that it does not release the next file of that name. False if there is none.
 

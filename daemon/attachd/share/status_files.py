@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders, free_names, recognition, rename
 from attachd.share import notes
 
@@ -37,6 +38,7 @@ def render(title: str, lines: list[str]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+@heartbeat.on_share()
 def put(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes, content: bytes) -> tuple[int, int]:
     """Write a status file, whole and durable, and return the (device, inode) of its folder.
 
@@ -51,6 +53,7 @@ def put(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes, content
         return status.st_dev, status.st_ino
 
 
+@heartbeat.on_share()
 def remove(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes) -> None:
     """Remove a status file, and nothing else; it is no error if it or its folder is missing. Raises OSError."""
     with suppress(FileNotFoundError, NotADirectoryError), _folder(inbox, mount, folder) as here:
@@ -58,6 +61,7 @@ def remove(inbox: Path, mount: tuple[int, int], folder: bytes, name: bytes) -> N
             os.unlink(name, dir_fd=here)
 
 
+@heartbeat.on_share()
 def renamed(inbox: Path, mount: tuple[int, int], inode: tuple[int, int]) -> bytes | None:
     """Return the present name of a folder of the inbox, or None. Raises OSError."""
     with _folder(inbox, mount, b"") as here, os.scandir(here) as listing:
@@ -69,6 +73,7 @@ def renamed(inbox: Path, mount: tuple[int, int], inode: tuple[int, int]) -> byte
     return None
 
 
+@heartbeat.on_share()
 def inode(inbox: Path, mount: tuple[int, int], folder: bytes) -> tuple[int, int] | None:
     """Return the (device, inode) of a folder of the inbox, or None if it is missing. Raises OSError."""
     with suppress(FileNotFoundError, NotADirectoryError), _folder(inbox, mount, folder) as here:
@@ -86,6 +91,7 @@ def digest(content: bytes) -> str:
 def _folder(inbox: Path, mount: tuple[int, int], folder: bytes) -> Iterator[int]:
     first = True
 
+    @heartbeat.on_share()
     def passing(here: int) -> None:
         nonlocal first
         status = os.fstat(here)
@@ -97,6 +103,7 @@ def _folder(inbox: Path, mount: tuple[int, int], folder: bytes) -> Iterator[int]
         yield here
 
 
+@heartbeat.on_share()
 def _rename(folder: int, temporary: bytes, name: bytes) -> None:
     """Replace a status file, or nothing. The check comes directly before, so that a file saved meanwhile is seen."""
     if _is_ours(folder, name):
@@ -108,6 +115,7 @@ def _rename(folder: int, temporary: bytes, name: bytes) -> None:
         raise Foreign(name) from None
 
 
+@heartbeat.on_share()
 def _is_ours(folder: int, name: bytes) -> bool:
     status = recognition.status_of(folder, name)
     if status is None or not stat.S_ISREG(status.st_mode):

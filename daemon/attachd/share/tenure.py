@@ -23,6 +23,7 @@ from pathlib import Path
 
 import structlog
 
+from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.fs import folders, recognition
 from attachd.journal import backup, database, terms
@@ -104,7 +105,7 @@ class Tenure:
         """Release everything."""
         self._unlock()
         if self._folder is not None:
-            os.close(self._folder)
+            folders.close(self._folder)
             self._folder = self._mount = None
 
     def _unlock(self) -> None:
@@ -121,7 +122,7 @@ class Tenure:
         Raises ``OSError`` if the marker cannot be written.
         """
         self._known = terms.known(self._journal)
-        there, standing = self._inbox.is_dir(), self._standing()
+        there, standing = folders.is_folder(self._inbox), self._standing()
         if standing is Standing.AWAY and not (adopt and there):
             return None
         if not there:
@@ -224,6 +225,7 @@ class Tenure:
         except OSError:
             return False
 
+    @heartbeat.on_share()
     def _take(self, *, create: bool = False) -> locks.Holder | locks.NoLocks | None:
         """Release the lock, and take the lock file that is there now; None if that worked. Raises ``OSError``."""
         # First, because a lock that the file server has dropped would still keep this process out.
@@ -326,7 +328,7 @@ class Tenure:
             if error.errno not in _REPLACED:
                 raise
         aside = f"{inbox_marker.FOLDER}-aside-{inbox_marker.new_id()}"
-        with folders.folder(self._inbox, b"") as above:
+        with folders.folder(self._inbox, b"") as above, heartbeat.on_share():
             os.rename(inbox_marker.FOLDER, aside, src_dir_fd=above, dst_dir_fd=above)
         log.warning("inbox.set_aside", inbox=str(self._inbox), what=inbox_marker.FOLDER, now=aside)
 
@@ -355,6 +357,7 @@ _CONTESTED = (
 )
 
 
+@heartbeat.on_share()
 def _clear(folder: int) -> None:
     """Rename whatever lies in the place of the lock and cannot be locked: a link, a pipe, a folder. Raises ``OSError``."""
     status = recognition.status_of(folder, inbox_marker.LOCK.encode())

@@ -7,6 +7,7 @@ import os
 import threading
 from pathlib import Path
 
+from attachd import heartbeat
 from attachd.fs import folders, rename
 from attachd.share import notes
 
@@ -16,6 +17,7 @@ _CONTENT = b"attachd tries whether this folder takes files.\n".ljust(4096)
 _lock = threading.Lock()
 
 
+@heartbeat.on_share()
 def fails(folder: Path) -> OSError | None:
     """Try it for real. Return the error, or None if the folder takes a file. Remnants of an earlier trial go."""
     try:

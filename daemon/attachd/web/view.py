@@ -23,7 +23,7 @@ from attachd.report.health import Kind
 from attachd.text import clock, size, span
 
 #: Conditions that have a section of their own.
-_OWN_PARTS = {Kind.INBOX, Kind.HANG, Kind.STRAYS, Kind.UNLISTED}
+_OWN_PARTS = {Kind.INBOX, Kind.HANG, Kind.UNROUTED, Kind.UNLISTED}
 #: At most so many lines in each section.
 MOST = 50
 #: How many files of a queue are named.
@@ -81,16 +81,16 @@ def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
     standing, midnight = journal_counts.standing(journal), journal.timeline().kept(text.midnight(now))
     oldest = lookup.oldest_waiting(journal)
     words = standing.words | {Word.FAILED: standing.words[Word.FAILED] + journal_counts.lying_in_failed(journal)}
-    inbox, pauses, strays = (
+    inbox, pauses, unrouted = (
         runtime.guard.sight,
         journal_counts.active_pauses(journal, now),
-        journal_counts.strays(journal),
+        journal_counts.unrouted(journal),
     )
     conditions = health.of_runtime(runtime)
-    stray_files, world = sum(stray.files for stray in strays), _world(runtime, pauses, health.stopping(conditions))
+    unrouted_files, world = sum(each.files for each in unrouted), _world(runtime, pauses, health.stopping(conditions))
     return {
         "counts": [(str(each), f"{words[each]:,}") for each in words if words[each] or each is Word.WAITING],
-        "stray_files": f"{stray_files:,}" if stray_files else "",
+        "unrouted_files": f"{unrouted_files:,}" if unrouted_files else "",
         "today": f"{sums.of('today', lambda: journal_counts.attached_since(journal, midnight)):,}",
         "oldest": span(now - oldest) if oldest is not None else "",
         "paused_by_hand": any(each.scope is Scope.OPERATOR and not each.subject for each in pauses),
@@ -105,13 +105,13 @@ def live(runtime: Runtime, rates: Rates, sums: Sums) -> dict[str, Any]:
         "waiting": (waiting := _waiting(runtime, world)),
         # A refusal may wait for a person although nothing is paused.
         "resumable": any("“Resume”" in each["sentence"] for each in waiting),
-        "strays": [
+        "unrouted": [
             {
                 "folder": printable(s.folder) or "the inbox itself",
                 "files": text.files(s.files),
                 "reason": text.sentence(s.reason),
             }
-            for s in strays[:MOST]
+            for s in unrouted[:MOST]
         ],
         "unlisted": list(journal_counts.troubles(journal).items())[:MOST],
         "failed": [_failed(runtime, row, now) for row in journal_counts.failed_lately(journal, MOST)],

@@ -175,7 +175,7 @@ SEEDS = (
     ),
     Seed(
         "a copy to another device not synchronised",
-        (Edit("the copy to another device", "        os.fsync(written)\n", ""),), "devices", "cut", "removing",
+        (Edit("the copy to another device", "        _durable(written)\n", ""),), "devices", "cut", "removing",
     ),
     Seed(
         "an answer that names nothing taken for success",
