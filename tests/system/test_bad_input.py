@@ -334,7 +334,7 @@ def test_a_second_one_says_who_holds_the_state_folder(place: Place) -> None:
             assert ended.returncode == 75, ended.stderr
             assert ended.stdout == ""
             assert ended.stderr.startswith(f"attachd: another attachd (process {daemon.pid} on ")
-            assert f"with the state folder {place.state}" in ended.stderr
+            assert f" uses the state folder {place.state}. Stop it first." in ended.stderr
 
 
 def test_a_second_one_with_a_state_folder_of_its_own_says_who_holds_the_inbox(place: Place, jira: Jira) -> None:
