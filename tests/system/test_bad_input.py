@@ -143,7 +143,7 @@ def _two(place: Place) -> None:
 SPOILT: dict[str, tuple[Callable[[Place], None], list[str]]] = {
     "broken TOML": (
         more('[upload]\nparallel = "4'),
-        ["config.toml, line ", "a line break or control character stands where none may be"],
+        ["config.toml, line ", "a line break or control character is not allowed here"],
     ),
     "not UTF-8": (
         lambda place: place.config.write_bytes(place.config.read_bytes() + b"# caf\xe9\n"),
@@ -552,6 +552,6 @@ def test_a_configuration_that_everybody_can_change_is_refused(place: Place, jira
 
     assert ended.returncode == 78
     assert ended.stderr == (
-        f"attachd: {place.config}: can be changed by every user of this machine (mode 0646). chmod o-w {place.config}\n"
+        f"attachd: {place.config} can be changed by every user of this machine (mode 0646). chmod o-w {place.config}\n"
     )
     assert jira.attachments() == []
