@@ -192,7 +192,7 @@ def test_a_move_to_done_that_hangs_is_degraded(tmp_path: Path, monkeypatch: pyte
     identity = Identity(1, status.st_mtime_ns, None, None)
 
     def moves() -> None:
-        move.move(tmp_path / "inbox", b"a", tmp_path / "done", b"TEST-1/a", identity, folders.Dirty())
+        move.move(tmp_path / "inbox", b"a", tmp_path / "done", b"TEST-1/a", identity, move.Group())
 
     assert hanging(monkeypatch, call, moves).degraded
 
@@ -207,7 +207,7 @@ def test_a_rename_that_hangs_is_degraded(tmp_path: Path, monkeypatch: pytest.Mon
     identity = Identity(1, status.st_mtime_ns, None, None)
 
     def renames() -> None:
-        move.move(tmp_path / "a", b"x", tmp_path / "b", b"x", identity, folders.Dirty())
+        move.move(tmp_path / "a", b"x", tmp_path / "b", b"x", identity, move.Group())
 
     assert hanging(monkeypatch, "rename", renames).degraded
 

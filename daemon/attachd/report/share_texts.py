@@ -127,8 +127,8 @@ def _elsewhere(seen: Overview) -> Iterator[str]:
         yield f"{files(seen.failed)} in the folder “failed”, {notes} that says why"
 
 
-def _unrouted_place(each: UnroutedFolder) -> str:
-    return printable(each.folder) or "directly in the inbox"
+def _unrouted_place(unrouted: UnroutedFolder) -> str:
+    return printable(unrouted.folder) or "directly in the inbox"
 
 
 def _named(row: Row, now: float) -> str:
@@ -155,14 +155,14 @@ def why(seen: Overview, warn_seconds: float) -> dict[bytes, bytes]:
     return dict(list(texts.items())[:MOST_FOLDERS])
 
 
-def _of_unrouted(each: UnroutedFolder) -> bytes:
-    since = f"since {moment(each.since)}"
-    if each.folder:
-        what = f"{files(each.files)} in this folder {_have(each.files)} not been attached {since}:"
-        reason = sentence(each.reason)
+def _of_unrouted(unrouted: UnroutedFolder) -> bytes:
+    since = f"since {moment(unrouted.since)}"
+    if unrouted.folder:
+        what = f"{files(unrouted.files)} in this folder {_have(unrouted.files)} not been attached {since}:"
+        reason = sentence(unrouted.reason)
         remedy = "Rename the folder, or move its files to the right one. This text then disappears."
     else:
-        what = f"{files(each.files)} directly in the inbox {_have(each.files)} not been attached {since}:"
+        what = f"{files(unrouted.files)} directly in the inbox {_have(unrouted.files)} not been attached {since}:"
         reason = "A file must be in a folder that is named like its issue, such as TEST-123."
         remedy = "Move the files into such folders. This text then disappears."
     return status_files.render("why files here are not attached", [what, "", f"  {reason}", "", remedy])

@@ -93,10 +93,10 @@ def _sending(row: dict[str, Any], now: float) -> str:
     return f"sending    {row['file']} ({of}{size(row['bytes'])}, for {span(now - row['since'])})"
 
 
-def unrouted_in_words(each: dict[str, Any]) -> str:
+def unrouted_in_words(unrouted: dict[str, Any]) -> str:
     """Return a folder that is not an issue folder, its number of files, and why."""
-    where = "the inbox itself" if each["folder"] == "." else each["folder"]
-    return f"{where} ({attachd_text.files(each['files'])}): {each['reason']}"
+    where = "the inbox itself" if unrouted["folder"] == "." else unrouted["folder"]
+    return f"{where} ({attachd_text.files(unrouted['files'])}): {unrouted['reason']}"
 
 
 def _next(row: dict[str, Any], now: float) -> str:
