@@ -125,7 +125,7 @@ def test_an_attached_file_is_told_with_all_that_is_known(hooked: World, receiver
             "file": "TEST-1/a.txt",
             "word": "attached",
             "issue": "TEST-1",
-            "resolved": "TEST-1",
+            "folder_key": "TEST-1",
             "address": "https://jira.example.com/browse/TEST-1",
             "attachment": "10001",
             "stored_as": "a.txt",

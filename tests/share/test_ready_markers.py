@@ -79,7 +79,9 @@ def test_a_file_waits_for_its_marker_and_goes_at_once_then(w: World) -> None:
         w.deliver()
     assert w.states() == ["SEEN"]
     sentence = told(w, "TEST-1/a/b.txt").sentence
-    assert ": it is released by b.txt.ready, which is not there yet. It is sent to TEST-1 when that is over." in sentence
+    assert (
+        ": it is released by b.txt.ready, which is not there yet. It is sent to TEST-1 when that is over." in sentence
+    )
     w.drop("TEST-1/a/b.txt.ready", b"")
     w.deliver()
 

@@ -243,7 +243,7 @@ def test_history_in_a_table_and_in_json(tried: Place, jira: Jira) -> None:
     assert "\x1b" not in "".join(lines)
     assert oldest["sha256"] == hashlib.sha256(b"a").hexdigest()
     assert oldest["target"] == "done/TEST-1/a.txt"
-    assert (oldest["word"], oldest["issue"], oldest["resolved"], oldest["bytes"], oldest["tries"]) == (
+    assert (oldest["word"], oldest["issue"], oldest["folder_key"], oldest["bytes"], oldest["tries"]) == (
         "attached",
         "TEST-1",
         "TEST-1",

@@ -177,7 +177,7 @@ def _result(journal: Journal, began: float, reason: str) -> dict[str, Any]:
 
 
 def _named(row: Row, reason: str | None) -> dict[str, Any]:
-    return {"id": row.ident, "file": printable(row.path), "issue": row.folder_key, "reason": reason}
+    return {"id": row.ident, "file": printable(row.path), "issue": row.issue, "reason": reason}
 
 
 def _in_words(found: dict[str, Any]) -> Iterator[str]:

@@ -75,8 +75,8 @@ def described(counts: Counter[Result], wrong: list[Compared]) -> dict[str, Any]:
             {
                 "id": each.row.ident,
                 "file": printable(each.row.path),
-                "issue": each.row.folder_key,
-                "resolved": each.row.issue,
+                "folder_key": each.row.folder_key,
+                "issue": each.row.issue,
                 "attachment": each.row.attachment,
                 "result": str(each.result),
                 "detail": each.detail,

@@ -58,7 +58,7 @@ def described(path: str, answer: Answer) -> dict[str, Any]:
         "sentence": answer.sentence,
         "known": answer.known,
         "id": row.ident if row else None,
-        "issue": row.folder_key if row else None,
+        "issue": row.issue if row else None,
         "attachment": row.attachment if row else None,
         "since": answer.since,
         "next": answer.next,

@@ -146,7 +146,7 @@ def _write(runtime: Runtime, results: Sequence[Carried]) -> int:
 
 
 def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
-    file = {"id": row.ident, "issue": row.folder_key, "file": printable(row.path)}
+    file = {"id": row.ident, "issue": row.issue, "file": printable(row.path)}
     if isinstance(result, Postponed) and result.expected:
         about.debug("file.move_postponed", **file, reason=result.reason)
     elif isinstance(result, Postponed):
@@ -255,7 +255,7 @@ def _drop_marker(runtime: Runtime, row: Row, group: move.Group) -> None:
             )
     except OSError as error:
         file = printable(row.path) + suffix
-        log.warning("marker.not_removed", id=row.ident, issue=row.folder_key, file=file, reason=str(error))
+        log.warning("marker.not_removed", id=row.ident, issue=row.issue, file=file, reason=str(error))
 
 
 def _as_it_was(row: Row) -> str:
@@ -345,9 +345,7 @@ def _leave_link(runtime: Runtime, row: Row, when: str) -> dict[str, Any]:
     try:
         notes.write(targets.root(runtime, row), row.target, content, row.ident, notes.LINK)
     except OSError as error:
-        log.warning(
-            "note.not_written", id=row.ident, issue=row.folder_key, file=printable(row.target), reason=str(error)
-        )
+        log.warning("note.not_written", id=row.ident, issue=row.issue, file=printable(row.target), reason=str(error))
         return {}
     return {"note_sha256": hashlib.sha256(content).digest()}
 

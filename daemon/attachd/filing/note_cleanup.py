@@ -78,4 +78,4 @@ def _drop_notes_in(runtime: Runtime, folder: str) -> None:
             continue
         with runtime.journal.transaction() as connection:
             rows.change(connection, row.id, {"note": None})
-        log.info("note.removed", id=row.ident, issue=row.folder_key, file=printable(row.target))
+        log.info("note.removed", id=row.ident, issue=row.issue, file=printable(row.target))

@@ -185,7 +185,7 @@ def _judge(runtime: Runtime, client: Client, shelf: Shelf, row: Row) -> bool:
     if isinstance(answer, Closed):
         return False
     values: dict[str, object] = {}
-    file = {"id": row.ident, "issue": row.folder_key, "file": f"{shelf.name}/{printable(row.target or b'')}"}
+    file = {"id": row.ident, "issue": row.issue, "file": f"{shelf.name}/{printable(row.target or b'')}"}
     if isinstance(answer, Lacks):
         log.warning("file.kept", **file, reason=f"it is older than {shelf.days} days, but {answer.reason}")
     else:

@@ -127,9 +127,7 @@ def end_what_was_begun(config: Config, journal: Journal) -> None:
     with _alone(state, seconds=0.0) as alone:
         for result in _end_all(config, state) if alone else ():
             if isinstance(result, Returned):
-                log.info(
-                    "file.taken_back", id=result.row.ident, issue=result.row.folder_key, file=printable(result.path)
-                )
+                log.info("file.taken_back", id=result.row.ident, issue=result.row.issue, file=printable(result.path))
             else:
                 log.warning("file.not_taken_back", file=printable(result.name), reason=result.reason)
 

@@ -202,7 +202,7 @@ class Admission:
                     _write_down(connection, row, held)
             case Ready(lacks, sha256):
                 if lacks:
-                    about = log.bind(id=row.ident, issue=row.folder_key, file=printable(row.path))
+                    about = log.bind(id=row.ident, issue=row.issue, file=printable(row.path))
                     about.warning("file.incomplete", reason=f"{rows.end_missing(lacks)}; it is sent as it is")
                 claim = self._claim(connection, doubt, sha256) if doubt and sha256 else None
                 if claim is not None and sha256 is not None:
@@ -231,7 +231,7 @@ def _said(row: Row, verdict: Wait | Blocked, moment: Moment) -> admission.Hold:
 
 def _write_down(connection: sqlite3.Connection, row: Row, held: admission.Hold) -> None:
     if held.blocked and held.blocked != row.blocked:
-        log.warning("file.blocked", id=row.ident, issue=row.folder_key, file=printable(row.path), reason=held.blocked)
+        log.warning("file.blocked", id=row.ident, issue=row.issue, file=printable(row.path), reason=held.blocked)
     admission.hold(connection, row, held)
 
 

@@ -321,7 +321,7 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
                 missing = admission.count_missing(connection, row, moment)
                 if missing >= 2 and row.state is State.READY:
                     admission.withdraw(connection, row, moment, "it was taken out of the inbox before it was sent")
-                    log.info("file.withdrawn", id=row.ident, issue=row.folder_key, file=printable(row.path))
+                    log.info("file.withdrawn", id=row.ident, issue=row.issue, file=printable(row.path))
 
 
 def leave_alone(journal: Journal, row_ids: Sequence[int], moment: admission.Moment) -> None:

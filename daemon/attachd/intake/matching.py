@@ -141,7 +141,7 @@ class Matcher:
             case Look.SETTLE_ANEW if not intake_evidence.former(connection, found.entry, moment.epoch, evidence):
                 admission.settle_anew(connection, row, now, moment, suspect=self._folder.suspect)
             case Look.SETTLE_ANEW | Look.REPLACED:
-                log.info("file.replaced", id=row.ident, issue=row.folder_key, file=printable(row.path))
+                log.info("file.replaced", id=row.ident, issue=row.issue, file=printable(row.path))
                 _detach(connection, row, moment, "its content was replaced before it was attached", evidence)
                 return self._is_nobodys(connection, found.entry, evidence, moment)
             case Look.READ | Look.NOTHING:

@@ -6,19 +6,15 @@ import sqlite3
 from dataclasses import dataclass
 
 
-def merge_issue(
-    connection: sqlite3.Connection, issue: str, resolved: str, issue_id: str = "", now: float = 0.0
-) -> None:
+def merge_issue(connection: sqlite3.Connection, issue: str, to: str, issue_id: str = "", now: float = 0.0) -> None:
     """The issue *issue* was moved to another key, as is proven: from now on both are one issue."""
-    connection.execute("UPDATE OR REPLACE moved SET issue = ? WHERE issue = ?", (resolved, issue))
-    connection.execute("DELETE FROM moved WHERE folder_key = ?", (resolved,))
-    connection.execute("INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?)", (issue, resolved, issue_id, now))
-    connection.execute("UPDATE file SET issue = ? WHERE issue = ? AND finished_at IS NULL", (resolved, issue))
-    connection.execute("UPDATE OR IGNORE listed SET issue = ? WHERE issue = ?", (resolved, issue))
+    connection.execute("UPDATE OR REPLACE moved SET issue = ? WHERE issue = ?", (to, issue))
+    connection.execute("DELETE FROM moved WHERE folder_key = ?", (to,))
+    connection.execute("INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?)", (issue, to, issue_id, now))
+    connection.execute("UPDATE file SET issue = ? WHERE issue = ? AND finished_at IS NULL", (to, issue))
+    connection.execute("UPDATE OR IGNORE listed SET issue = ? WHERE issue = ?", (to, issue))
     # Paused by hand under its old key, it stays so under the new one.
-    connection.execute(
-        "UPDATE OR IGNORE pause SET subject = ? WHERE scope = 'operator' AND subject = ?", (resolved, issue)
-    )
+    connection.execute("UPDATE OR IGNORE pause SET subject = ? WHERE scope = 'operator' AND subject = ?", (to, issue))
 
 
 def issue_of(connection: sqlite3.Connection, key: str) -> str:

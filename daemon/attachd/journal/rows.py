@@ -38,7 +38,6 @@ class Row(NamedTuple):
     missing_boot: float | None
     folder_key: str
     issue: str
-    resolved: str | None
     name: str
     state: State
     since: float

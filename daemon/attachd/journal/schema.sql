@@ -30,7 +30,6 @@ CREATE TABLE file (
   -- Where to.
   folder_key    TEXT    NOT NULL,             -- the folder's key, raised and un-aliased: done/FOLDER_KEY, failed/FOLDER_KEY
   issue          TEXT    NOT NULL,             -- the key under which the issue is known to be reached; one queue each
-  resolved      TEXT,                         -- the key that Jira answered with
   name          TEXT    NOT NULL,             -- the stored name: what is sent as filename
   -- How it stands.
   state         TEXT    NOT NULL,

@@ -46,7 +46,7 @@ def change(connection: sqlite3.Connection, site: str, now: float) -> None:
     # What was looked for in vain is looked for here once more before it is sent again: both may be one Jira. By whose account
     # it was sent says nothing here.
     connection.execute(
-        "UPDATE file SET issue = folder_key, resolved = NULL, contested = NULL, contested_at = NULL, proof = 'none',"
+        "UPDATE file SET issue = folder_key, contested = NULL, contested_at = NULL, proof = 'none',"
         " due = 0, wait = 0, rounds = 0, nonsense = 0, site = :site,"
         " author = CASE WHEN doubt_attempt IS NULL THEN author ELSE '' END"
         " WHERE state = 'READY'",

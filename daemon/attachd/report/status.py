@@ -123,8 +123,8 @@ def _file(row: Row) -> dict[str, Any]:
     return {
         "id": row.ident,
         "file": printable(row.path),
-        "issue": row.folder_key,
-        "resolved": row.issue,
+        "folder_key": row.folder_key,
+        "issue": row.issue,
         "word": str(word(row.state, row.blocked)),
         "bytes": row.size,
         "since": row.since,

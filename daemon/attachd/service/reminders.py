@@ -151,7 +151,7 @@ def _waiting(connection: sqlite3.Connection, runtime: Runtime, now: float) -> Tr
     count, oldest = lookup.waiting_since(connection, now - runtime.config.limits.warn_after_minutes * 60)
     if oldest is None:
         return None
-    about = {"files": count, "id": oldest.ident, "issue": oldest.folder_key, "file": printable(oldest.path)}
+    about = {"files": count, "id": oldest.ident, "issue": oldest.issue, "file": printable(oldest.path)}
     reason = oldest.said or "it is waiting for its turn"
     remedy = "`attachd status` lists them, `attachd why FILE` says what holds a file"
     return Trouble(oldest.seen_at, about | {"reason": reason, "remedy": remedy})

@@ -216,7 +216,7 @@ class Page:
         sight = paths.sight(runtime.config, self._state, terms.known(runtime.journal))
         if not sight.there:
             return [f"Nothing was moved: {sight.reason}."]
-        log.info("page.retried", id=row.ident, issue=row.folder_key)
+        log.info("page.retried", id=row.ident, issue=row.issue)
         try:
             return [filing_retry.in_words(result) for result in filing_retry.retry(runtime.config, self._state, [row])]
         except Mistake as mistake:
