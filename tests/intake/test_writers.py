@@ -292,4 +292,4 @@ def test_a_file_that_cannot_be_opened_anew_stays_as_it_was_listed(tmp_path: Path
     (tmp_path / "file").symlink_to("elsewhere")
     listed = Entry(b"file", fingerprint((tmp_path / "file").lstat()))
 
-    assert examine.anew(tmp_path, listed) == listed
+    assert examine.opened_once(tmp_path, listed) == listed

@@ -188,7 +188,7 @@ def test_that_a_share_did_not_answer_for_long_does_not_put_off_the_next_look(
     monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
     for number in range(files):
         w.drop(f"TEST-1/{number}.txt")
-    anew = examine.anew
+    anew = examine.opened_once
 
     def hanging(inbox: Path, entry: Entry) -> Entry:
         w.clock.advance(hangs)

@@ -1,4 +1,4 @@
-"""The disk of the journal fails: everything waits. It is told once, again while it lasts, and when it is over."""
+"""The disk of the journal fails: everything waits. The log says so once, again while it lasts, and when it is over."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ log = structlog.get_logger()
 #: For so long what failed because it may be attached is still expected in the issue: its attachment is no other file's. The same
 #: holds for what was sent again and attached: the first attempt may still be stored.
 LATE_SECONDS = 86_400.0
-#: A slow network brings so many bytes of a content in a second; the watchdog is told how long that may take.
+#: Bytes of a content that a slow network brings in a second. From it follows how long the watchdog waits.
 _SLOW_BYTES = 1_000_000
-#: Of so many attachments that a listing leaves out Jira is asked whether they were deleted; a listing that leaves out more and
-#: cannot be told to be new is believed after so many seconds all the same.
+#: If a listing leaves out at most so many attachments, attachd asks Jira whether they were deleted. If it leaves out more, and
+#: nothing shows that it is new, attachd believes it after so many seconds.
 _ASKED_ABOUT, _OLD_SECONDS = 3, 600.0
 
 

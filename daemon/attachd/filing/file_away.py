@@ -154,7 +154,7 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
     elif row.target is None:
         about.warning("file.closed_without_move", **file, reason=row.reason)
     elif row.state is State.DONE and row.target == targets.wanted(row):
-        # That it is attached was told; that it lies where all attached files go is nothing new.
+        # The log has said that it is attached; that it lies where all attached files go is nothing new.
         about.debug("file.filed", **file, root=row.root, target=printable(row.target))
     else:
         about.info("file.filed", **file, root=row.root, target=printable(row.target))

@@ -19,7 +19,7 @@ from attachd.journal.database import Journal
 from attachd.journal.rows import Row
 from attachd.model import Fault
 
-#: How often Jira is asked again that says "too many requests", and how long is waited at the most where it says how long.
+#: How often attachd asks again after "too many requests", and the longest and the usual wait before that, in seconds.
 _TRIES, _LONGEST_WAIT, _USUAL_WAIT = 10, 300.0, 5.0
 #: How long the content of one attachment may take to arrive, in seconds, and in seconds for each byte.
 _CONTENT_SECONDS, _SECONDS_PER_BYTE = 60.0, 1 / 262_144

@@ -106,9 +106,9 @@ def move(
     """Move the file without replacing anything. Repeat it after a crash with the same target: it goes on from there.
 
     Both paths are relative to their roots. MOVED is durable when the *group* was synchronised. *fresh*: no earlier run has
-    tried this target. Where renames cannot refuse to replace, the target is first reserved by an empty file; *reserved* is
-    told its (device, inode), to be journalled, and *reservation* is what an earlier run was told. Errors of the disk (ENOSPC,
-    EDQUOT, EROFS, EIO) are raised.
+    tried this target. Where renames cannot refuse to replace, the target is first reserved by an empty file; *reserved* gets
+    its (device, inode), for the journal, and *reservation* is what an earlier run got. Raises errors of the disk (ENOSPC, EDQUOT,
+    EROFS, EIO).
     """
     job = Job(inbox, source, root, target, identity, group.dirty, rename.Reserving(reserved, reservation))
     if fresh and (moved := _move_plainly(job, group)):

@@ -38,7 +38,7 @@ class Admission:
         self._context, self._folder = context, folder
 
     def settle(self, files: Sequence[Found], seen: Seen) -> None:
-        """Let those go that nothing holds; *seen* is told when the others are worth another look."""
+        """Admit the files that nothing holds; *seen* records when the others are worth another look."""
         moment = self._context.moment()
         ripe: list[Found] = []
         held: list[tuple[Row, Wait | Blocked]] = []
@@ -120,7 +120,7 @@ class Admission:
         doubts: Mapping[bytes, Doubt],
         rivals: Mapping[int, Sequence[Rival]],
     ) -> list[Row]:
-        """Write down what was found out. Returns the rows of which it cannot be told yet whether they are another's file."""
+        """Record the results. Return the rows that may be another row's file, which is not known yet."""
         now, later = self._context.clock.now(), list[Row]()
         with self._context.journal.transaction(durable=False) as connection:
             current = identity.at_paths(connection, [found.entry.path for found in ripe])

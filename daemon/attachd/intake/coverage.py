@@ -162,7 +162,7 @@ class Coverage:
     # --- Watching -----------------------------------------------------------------------------------------------
 
     def begin(self, boot: float) -> None:
-        """Watch anew: another mount lies at the inbox, or the watch went dead."""
+        """Watch again: another mount lies at the inbox, or the watch went dead."""
         self._started = self._watch.start()
         self._unwatched, self._trusts = set(), {}
         self._prove(boot)
@@ -210,7 +210,11 @@ class Coverage:
     def check(self, boot: float) -> bool:
         """Let the mounts prove themselves where that is due. True if all is to be listed: the watch is new, or a mount."""
         if self._started and not self._watch.alive:
-            log.warning("watch.died", reason="the thread that reads events is gone", remedy="watched anew, and scanned")
+            log.warning(
+                "watch.died",
+                reason="the thread that reads events is gone",
+                remedy="attachd watches it again, and scans",
+            )
             self.begin(boot)
             return True
         due, before = boot - self._proven_boot >= PROVE_SECONDS, self._trusts
@@ -223,7 +227,10 @@ class Coverage:
         ]
         if silent:
             log.warning(
-                "watch.blind", folder=printable(silent[0]), reason=_NO_EVENT, remedy="watched anew, and scanned"
+                "watch.blind",
+                folder=printable(silent[0]),
+                reason=_NO_EVENT,
+                remedy="attachd watches it again, and scans",
             )
             self.begin(boot)
         return bool(silent) or not same

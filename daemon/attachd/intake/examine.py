@@ -109,7 +109,7 @@ def status_of(descriptor: int) -> os.stat_result:
 
 
 @heartbeat.on_share()
-def anew(inbox: Path, entry: Entry) -> Entry:
+def opened_once(inbox: Path, entry: Entry) -> Entry:
     """What a file is after it was opened; as it was listed where it cannot be opened.
 
     An NFS client asks the server for the current size and times when a file is opened, and else may show what it

@@ -69,7 +69,7 @@ class Effort:
 #: Files that are looked at and written down in one transaction.
 CHUNK = 250
 
-#: Scanning takes one part in so many of the time at the most: 5 %. Waiting for a file system is no scanning.
+#: Scanning takes at most one part in so many of the time: 5 %. Waiting for a file system is not scanning.
 SHARE = 20
 
 

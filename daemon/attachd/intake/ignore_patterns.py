@@ -15,7 +15,7 @@ from attachd.intake import litter
 #: Our own files, wherever they are; nothing re-includes them. Notes are recognised by their first line instead.
 OWN = (".attachd", ".attachdignore", "_WHY.txt")
 
-#: Those of our own temporary files. Who has dropped one under such a name is told.
+#: Names of our own temporary files. `status` and `why` name a dropped file that has such a name.
 KEPT = ".attachd-*"
 
 #: Our own file directly in the inbox.

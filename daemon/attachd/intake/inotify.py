@@ -59,7 +59,7 @@ INBOX = b""
 #: What attachd writes there itself, and what is hidden, begins so.
 _OUR_NAMES = (b".", status_files.STATUS, status_files.WHY)
 
-# An overflow is told by ``Watch``, with what is done about it.
+# ``Watch`` logs an overflow, with what attachd does about it.
 logging.getLogger("watchdog.observers.inotify_c").addFilter(lambda record: "overflowed" not in record.getMessage())
 
 
@@ -148,7 +148,7 @@ class Changes:
             return set(self._heard)
 
     def forget(self) -> None:
-        """Begin anew to remember which were heard of."""
+        """Forget which folders events have come from."""
         with self._condition:
             self._heard = set()
 
@@ -183,7 +183,7 @@ class Watch:
         self.exhausted = False
 
     def start(self) -> bool:
-        """Begin to watch, or begin anew. False where the kernel refuses: scans do without."""
+        """Begin to watch, or begin again. Return False if the kernel refuses; scans work without."""
         self.stop()
         try:
             reader = Reader()

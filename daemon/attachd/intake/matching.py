@@ -100,7 +100,7 @@ class Matcher:
 
     def _opened(self, entry: Entry) -> Entry:
         self._context.checkpoint()
-        return examine.anew(self._context.guard.inbox, entry) if self._context.network(entry.path) else entry
+        return examine.opened_once(self._context.guard.inbox, entry) if self._context.network(entry.path) else entry
 
     # --- Which row is whose -------------------------------------------------------------------------------------
 

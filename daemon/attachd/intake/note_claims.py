@@ -20,7 +20,7 @@ from attachd.share import notes
 
 log = structlog.get_logger()
 
-#: More notes than this are not read: whoever may write in failed could make it take hours.
+#: The most notes to read: a person who may write in failed could make it take hours.
 MOST = 200_000
 _AT_ONCE = 1000
 

@@ -191,7 +191,7 @@ class Scanner:
         return known
 
     def _forget_unsettled(self) -> None:
-        """List the folders again in which a file settles anew: delivery found it changed, of which no folder's mtime tells."""
+        """List the folders again in which a file settles again: delivery found it changed, which no folder's mtime shows."""
         with self._context.journal.transaction_for_reading() as connection:
             unsettled = admission.unsettled(connection, _MOST_UNSETTLED)
         if len(unsettled) >= _MOST_UNSETTLED:

@@ -54,7 +54,7 @@ def judge(*, known: bool, own_issue: bool, came_back: bool, beside: bool) -> Fat
 
 
 class LeftAlone:
-    """The notes that this process has left alone. Each is told once, at its second look: its file may only just be coming."""
+    """The notes that this process has left alone. It logs each once, at the second look: its file may only just be coming."""
 
     def __init__(self) -> None:
         """Remember none yet."""

@@ -1,7 +1,7 @@
 """Whether a file has the end that its format gives it: what a broken transfer leaves is seen before it is attached.
 
-The format is told by the first bytes, never by the name; only head and tail are read. A file of no known format, or of one
-whose end cannot be told, lacks nothing. What is found here only delays a file (``gating.of_ending``).
+The first bytes name the format, never the file's name; attachd reads only head and tail. A file of an unknown format, or of one
+whose end is unknown, lacks nothing. What is found here only delays a file (``gating.of_ending``).
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ _PASSING = (408, 425, 429)
 def withheld(reply: Reply, *, cloud: bool) -> Content:
     """Judge an answer without the bytes. Pure.
 
-    Cloud hands out contents to whoever may see them, so that nothing there is for good. Data Center may send clients without a
-    browser's session to its login page.
+    Cloud hands out contents to everybody who may see them, so nothing there is for good. Data Center may redirect a client
+    without a browser's session to its login page.
     """
     said = f"Jira answered {reply.status}"
     if cloud or reply.status >= 500 or reply.status in _PASSING:

@@ -192,7 +192,7 @@ def follow(connection: sqlite3.Connection, row: rows.Row, place: Place, print_: 
 
 
 def set_back(connection: sqlite3.Connection, row: rows.Row, held: Hold, moment: Moment) -> None:
-    """Let an unsent row settle anew, and say what holds it."""
+    """Let an unsent row settle again, and record what blocks it."""
     fresh = {
         "state": State.SEEN,
         "since": moment.now,
@@ -243,7 +243,7 @@ class Hold:
 
 
 def says(row: rows.Row, held: Hold) -> bool:
-    """Whether a row says so already; a time that was reckoned anew may differ a little."""
+    """Return True if the row says so already, apart from small differences in time."""
     same = (row.reason, row.blocked, row.lacks) == (held.reason, held.blocked, held.lacks)
     return same and abs(row.due - held.due) < 1.0
 

@@ -43,7 +43,7 @@ def sendable(connection: sqlite3.Connection, issue: str, now: float, epoch: int,
     """The first files of *issue* that may be sent now, in the order in which they were seen.
 
     None while an answer of this issue is contested, and none whose stored name and size are those of a file in doubt:
-    the two could not be told apart in a listing. Rows of an earlier epoch wait for the scan to find their file again.
+    a listing could not tell the two apart. Rows of an earlier epoch wait for the scan to find their file again.
     """
     if connection.execute(
         "SELECT 1 FROM file WHERE state = 'READY' AND contested IS NOT NULL AND issue = ?", (issue,)

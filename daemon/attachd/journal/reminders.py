@@ -1,4 +1,4 @@
-"""What lasts is told once, then every ``limits.remind_hours``, and once when it is over. What was told is remembered."""
+"""When attachd last reminded people of a problem, and when it does so again (``limits.remind_hours``)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from attachd.journal import database
 
 
 def is_due(told: float | None, since: float, now: float, warn_seconds: float, remind_seconds: float) -> bool:
-    """Whether people are to be told of what lasts *since* then, and were *told* of last. Pure.
+    """Return True if it is time to remind people of a problem that lasts *since* then. *told* is the last reminder. Pure.
 
-    A clock that was set back counts as time that has passed: better twice than never.
+    A clock that was set back counts as time that has passed: a second reminder is better than none.
     """
     if told is None:
         return now - since >= warn_seconds
@@ -18,12 +18,12 @@ def is_due(told: float | None, since: float, now: float, warn_seconds: float, re
 
 
 def note(connection: sqlite3.Connection, key: str, now: float) -> None:
-    """People are told of *key* now."""
+    """Record that people are reminded of *key* now."""
     database.put(connection, f"told.{key}", now)
 
 
 def told(connection: sqlite3.Connection, key: str) -> float | None:
-    """When people were told of *key* last; None if it is new."""
+    """Return when people were last reminded of *key*; None if it is new."""
     found = database.get(connection, f"told.{key}")
     return None if found is None else float(found)
 

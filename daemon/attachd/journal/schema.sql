@@ -78,7 +78,7 @@ CREATE TABLE file (
   lacks         TEXT,                         -- the end of its format that is missing: it waits for that, or was sent without
   -- What came back from failed, and what a person found out about it.
   note_sha256   BLOB,                         -- of the note beside it, byte for byte: only that very note is ever removed
-  candidates    TEXT,                         -- ids of the attachments that a person was told may be this file
+  candidates    TEXT,                         -- ids of the attachments that a note named as possibly this file
   judged        TEXT,                         -- ids of those that a person looked at and found to be others; *: all until judged_at
   judged_at     REAL,                         -- by Jira's clock, with how far our idea of that may be off
   returned      TEXT,                         -- 'retry': the command took it back, which says nothing about its attachments
@@ -237,7 +237,7 @@ BEGIN
 END;
 
 -- What `retry` is about to take back from failed into the inbox, written before anything moves, and gone when it is done:
--- whoever comes next ends what a dead process began.
+-- the next process ends what a dead one began.
 CREATE TABLE retry (
   file         INTEGER PRIMARY KEY,           -- the failed row
   source       BLOB NOT NULL,                 -- below failed
@@ -261,7 +261,7 @@ CREATE TABLE hearsay (
   PRIMARY KEY (size, sha256)
 ) WITHOUT ROWID;
 
--- What hooks are still to be told, in the order in which it happened; written with what it tells of, and only where there are hooks.
+-- Events that hooks have not got yet, in their order; written in the transaction of what they are about, and only if there are hooks.
 CREATE TABLE event (
   id    INTEGER PRIMARY KEY AUTOINCREMENT,
   kind  TEXT NOT NULL,                        -- attached, failed, paused, resumed, stuck

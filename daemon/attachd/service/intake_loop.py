@@ -28,13 +28,13 @@ log = structlog.get_logger()
 #: How often every folder is listed, however quiet it looks.
 RELIST_SECONDS = 3600.0
 
-#: After a look at single folders the scanner rests as long as the look took, some seconds at the most; before another scan that
-#: an overflow asks for, so many times as long as the last one took, a second at the most.
+#: After a look at single folders the scanner rests as long as the look took, at most some seconds. Before another scan after an
+#: overflow it rests so many times as long as the last one took, at most a second.
 _LONGEST_REST = 5.0
 _OVERFLOW_TIMES = 4.0
 _OVERFLOW_REST = 0.9
 
-#: How often those who send are told during a scan that there may be something to send by now.
+#: How often a scan wakes the workers, because there may be something to send by now.
 _RING_SECONDS = 0.025
 
 #: How long a round may wait, however seldom scans are wanted: of a mount that comes or goes no event tells.
@@ -70,7 +70,7 @@ class IntakeLoop:
         self.watch.stop()
 
     def reconfigure(self) -> None:
-        """Have the configuration taken up that the runtime has now, and look at everything anew. From another thread.
+        """Take up the configuration that the runtime has now, and look at everything again. From another thread.
 
         ``taken_up`` is set then: no file is sent any more because of what an earlier configuration said of its folder.
         """
@@ -79,7 +79,7 @@ class IntakeLoop:
         self.changes.add(None)
 
     def _take_up(self) -> None:
-        """Begin anew, as after a start: each file waits until it is found again, under whatever its folder means now."""
+        """Begin again, as after a start: each file waits until it is found again, under whatever its folder means now."""
         # Before the flag is taken back: where the journal's disk is full, this is tried again.
         self._scanner.begin_epoch()
         self._outdated = False
@@ -196,7 +196,7 @@ class IntakeLoop:
             self._fully = True
             self._missed.excuse()
         if self._overflowed():
-            # Among what was lost may be that a folder went, in whose place another has its inode now: all are watched anew.
+            # Among what was lost may be that a folder went, in whose place another has its inode now: watch all of them again.
             self._overflows = self.watch.overflows
             self.coverage.begin(boot)
             self._missed.excuse()
@@ -205,7 +205,7 @@ class IntakeLoop:
         return self.watch.overflows != self._overflows
 
     def _interval(self, took: float) -> float:
-        """How long until the next full scan: as configured, sooner where events do not tell, 5 % of the time at the most."""
+        """How long until the next full scan: as configured, sooner where events do not tell, at most 5 % of the time."""
         rescan = self._runtime.config.settle.rescan_seconds
         if not self._runtime.guard.sight.there or self.coverage.blind(b""):
             rescan = min(rescan, mounts.POLL_SECONDS)
@@ -234,7 +234,7 @@ class IntakeLoop:
             self._told_absent.clear()
             return
         reason = self._runtime.guard.sight.reason or "it was away for a moment"
-        # Whoever holds it may be another process each time.
+        # It may be another process each time.
         if (alike := re.sub(r"[0-9]+", "", reason)) not in self._told_absent:
             self._told_absent.add(alike)
             log.warning("inbox.absent", inbox=inbox, reason=reason)
