@@ -192,7 +192,7 @@ def test_three_refusals_that_nothing_confirms_wait_for_a_person(w: World) -> Non
         connection.execute("UPDATE file SET proof = 'operator'")
     w.deliver()
     assert w.states() == ["FAILED"] * 3
-    assert "operator" in (w.row("NO-1/a.txt").reason or "")
+    assert "an administrator confirmed" in (w.row("NO-1/a.txt").reason or "")
 
 
 def test_a_success_files_what_the_fuse_held(w: World) -> None:

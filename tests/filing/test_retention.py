@@ -418,7 +418,7 @@ def test_where_contents_are_closed_to_us_nothing_is_deleted_and_that_is_said_onc
             each for each in check_disk.find(w.runtime.config, w.home / "state", w.clock) if each.what == "retention"
         ]
         assert "warning" in {each.result for each in found}
-        assert "nothing is deleted" in found[0].detail
+        assert "deletes nothing" in found[0].detail
         w.jira.store.secure_schemes = {"basic"}
         assert "file.deleted" in later(w, 2)
         assert names(w.done) == []

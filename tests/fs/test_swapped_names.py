@@ -441,7 +441,7 @@ def test_a_pipe_in_place_of_a_lock_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(lock)
 
     assert locks.holder(lock) is None
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         locks.take(lock, tmp_path)
 
 

@@ -136,7 +136,7 @@ def test_in_a_folder_of_no_issue_they_are_counted_with_the_others(w: World) -> N
 def test_a_folder_of_hundreds_of_levels_is_answered_for(w: World) -> None:
     make(w, nested(600), "a.txt")
 
-    assert told(w, nested(600) + "/a.txt").sentence.endswith("move it directly into the issue's folder.")
+    assert told(w, nested(600) + "/a.txt").sentence.endswith("Move it directly into the issue folder.")
     assert one(w, "inbox/TEST-1") == TooDeep(32)
 
 

@@ -20,7 +20,6 @@ from attachd.intake.identity import Another, Its, Look, Rival, Unclear, Where
 from attachd.journal import rows
 from attachd.journal.admission import Moment
 from attachd.model import Fingerprint, State
-from attachd.service import worker
 from memory_jira import Fault, World, world
 from report.test_why import row
 
@@ -42,7 +41,7 @@ def w(tmp_path: Path) -> Iterator[World]:
 def nothing_is_filed() -> Iterator[None]:
     """No worker comes to moving files: as where ``done`` is on a disk that is full."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "_file", lambda *_a, **_more: False)
+        patch.setattr(file_away, "carry", lambda *_a, **_more: 0)
         yield
 
 

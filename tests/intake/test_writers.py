@@ -268,7 +268,7 @@ def test_a_look_on_a_network_file_system_opens_what_settles(w: World) -> None:
 def test_what_is_mounted_below_a_folder_is_opened_alone(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = [Entry(path, fingerprint(w.drop(path).stat())) for path in (b"TEST-1/a.txt", b"TEST-1/share/b.txt")]
     opened: list[bytes] = []
-    monkeypatch.setattr(examine, "anew", lambda inbox, entry: opened.append(entry.path) or entry)
+    monkeypatch.setattr(examine, "opened_once", lambda inbox, entry: opened.append(entry.path) or entry)
 
     for below in (b"nowhere/", b"TEST-1/share/"):
         _matcher(w, partial(_is_below, below)).recognise(listed)

@@ -561,7 +561,7 @@ def test_a_missing_scope_pauses_and_is_named(world: Wired, jira: Standin) -> Non
     world.deliver()
 
     assert world.pauses() == {"account:scope"}
-    assert "it needs read:jira-work, write:jira-work and read:jira-user" in world.reasons()
+    assert "Create one with read:jira-work, write:jira-work and read:jira-user" in world.reasons()
     jira.store.scopes.add("write:jira-work")
     world.settle()
     assert world.states() == ["DONE"]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from attachd.cli import history, pause
+from attachd.cli import common, history, pause
 from attachd.hooks import dispatcher
 from attachd.journal import by_hand, counts, lookup, outbox, timeline
 from attachd.journal.timeline import LONGEST_OFF_SECONDS, Stretch, Timeline
@@ -346,7 +346,7 @@ class Deaf:
 
     name, at_once = "url", 1
 
-    def tell(self, waiting: Sequence[outbox.Event], ended: threading.Event) -> tuple[int, str]:
+    def send(self, waiting: Sequence[outbox.Event], ended: threading.Event) -> tuple[int, str]:
         return 0, "deaf"
 
 
@@ -364,7 +364,7 @@ def test_a_pause_that_another_process_makes_counts_on_the_same_time(
             f'auth = {{ user = "robot@example.com", token = {{ file = "{w.home / "token"}" }} }}\n'
         )
         w.clock.time += 3 * HOUR
-        monkeypatch.setattr(pause, "Clock", lambda: w.clock)
+        monkeypatch.setattr(common, "Clock", lambda: w.clock)
 
         pause.pause(issue="TEST-1", length="1h", config=file, instance=None, as_json=True)
 

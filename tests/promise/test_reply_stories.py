@@ -692,7 +692,7 @@ def test_a_file_that_only_a_proxy_declines_is_refused_after_three_times(tmp_path
         others = declined_and_others_not(w)
 
         assert (w.stand(), len(w.uploads("TEST-1"))) == ("failed", 3)
-        assert (w.row("TEST-1/bad.txt").reason or "") == Like(".*in front of Jira.*")
+        assert (w.row("TEST-1/bad.txt").reason or "") == Like(".*a proxy in front of it refused this one 3 times.*")
         assert len(w.on("TEST-2")) == others
         assert w.paused() == ""
 

@@ -157,6 +157,7 @@ OTHERWISE: Mapping[tuple[str, str], str] = {
     ("pause of operator TEST-1", "status"): "reason of operator",
     ("pause of operator TEST-1", "status --json"): "reason of operator",
     (Kind.INBOX, "status line"): "the inbox is not there",
+    (Kind.HANG, "page"): "MainThread has been stuck for",
 }
 
 

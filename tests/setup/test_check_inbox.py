@@ -203,7 +203,7 @@ def test_folders_on_another_device_are_told_at_the_start(tmp_path: Path) -> None
 
     (line,) = lines
     assert (line["event"], line["key"], line["log_level"]) == ("folder.elsewhere", "folders.done", "warning")
-    assert "is copied, compared, and only then removed" in line["reason"]
+    assert "copies and compares each file before it removes the original" in line["reason"]
 
 
 # --- Who holds the inbox ------------------------------------------------------------------------------------------

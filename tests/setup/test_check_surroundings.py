@@ -196,7 +196,7 @@ def test_the_history_is_drawn_without_losing_a_word(w: World, width: int, checks
     shown = screen.getvalue()
     assert max(map(len, shown.splitlines())) <= width
     words = shown.split()
-    for word in ("[bold]", ":100:", "terminal.txt", "attached", "failed", "waiting", "TEST-2/b.txt", "rights"):
+    for word in ("[bold]", ":100:", "terminal.txt", "attached", "failed", "waiting", "TEST-2/b.txt", "permission"):
         assert word in words, word
     assert (w.jira.stored[0].sha256[:12] in shown) is checksum
 

@@ -161,7 +161,7 @@ def test_a_missing_scope_is_named(tmp_path: Path, jira: Standin, certificate: tu
     found, _ = check(tmp_path, jira, certificate, f"{GATEWAY}{jira.store.cloud_id}", BASIC)
 
     assert found["jira.auth"].result == "failed"
-    assert "it needs read:jira-work, write:jira-work and read:jira-user" in found["jira.auth"].detail
+    assert "Create one with read:jira-work, write:jira-work and read:jira-user" in found["jira.auth"].detail
 
 
 def test_a_site_of_ones_own_is_not_asked_for_a_cloud_id(

@@ -452,7 +452,7 @@ def test_an_inbox_is_not_taken_again_while_something_is_being_sent(a: World, b: 
     b.end()
     a.runtime.take("TEST-9")
     a.scan()
-    assert "ends first" in a.runtime.guard.sight.reason
+    assert "when the present uploads have ended" in a.runtime.guard.sight.reason
     a.runtime.give_back("TEST-9")
 
     a.scan()

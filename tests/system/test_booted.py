@@ -217,7 +217,7 @@ def test_one_that_hangs_is_ended_by_the_watchdog_and_started_again(m: Machine) -
     assert "watchdog" in m.run("journalctl", "--no-pager", "-q", "-u", "attachd").lower()
 
 
-@pytest.mark.parametrize("wrong", ["jira.urll", "jira.auth.token: is empty"])
+@pytest.mark.parametrize("wrong", ["jira.urll", "jira.auth.token is empty"])
 def test_a_wrong_configuration_is_told_and_not_tried_again_and_again(m: Machine, wrong: str) -> None:
     if wrong == "jira.urll":
         m.put("/etc/attachd/config.toml", "[jira]\nurll = 'x'\n", 0o640, "root:attachd")

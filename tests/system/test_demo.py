@@ -151,7 +151,7 @@ def test_a_folder_of_somebodys_files_is_left_alone(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert ended.returncode == 1
-    assert "holds files, and no demo" in ended.stderr
+    assert "contains files and is not a demo" in ended.stderr
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"config.toml": "# mine\n"}
 
 

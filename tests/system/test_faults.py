@@ -165,7 +165,7 @@ def test_an_inbox_that_is_unmounted_and_mounted_again_is_waited_for(place: Place
             wait_until(lambda: delivered(place, jira, "a.txt"), 30)
             (place.inbox / "TEST-1" / ".b.txt").write_bytes(b"b")
             subprocess.run(["umount", "-l", place.inbox], check=True)
-            wait_until(lambda: "(is not there)" in place.run("status").stdout, 30)
+            wait_until(lambda: "(not there)" in place.run("status").stdout, 30)
             # What is dropped now lies below the mount point, and is nobody's.
             (place.inbox / "TEST-2").mkdir()
             (place.inbox / "TEST-2" / "lost.txt").write_bytes(b"beside")

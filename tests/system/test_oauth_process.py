@@ -169,7 +169,7 @@ def test_a_check_before_the_first_start_spends_no_token(signed: Place, jira: Jir
     checked = signed.run("check")
 
     assert checked.returncode == 0, checked.stdout
-    assert "warning  jira.auth: the refresh token was not tried" in checked.stdout
+    assert "the refresh token was not" in checked.stdout
     assert asked(jira) == []
     assert not signed.state.exists()
     signed.drop("TEST-1/a.txt", b"a")

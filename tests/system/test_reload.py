@@ -49,7 +49,7 @@ def test_what_is_ignored_from_now_on_is_left_and_what_is_no_longer_is_taken(
     place.drop("TEST-1/b.txt", b"b")
 
     wait_until(lambda: sorted(each["filename"] for each in jira.attachments()) == ["a.part", "a.txt", "b.txt"])
-    assert told == "Taken up: settle.ignore, limits.issue_files_per_hour.\n"
+    assert told == "Changed: settle.ignore, limits.issue_files_per_hour.\n"
     assert "config.changed" in logged(place)
     assert (place.inbox / "TEST-1" / "b.log").exists()
 
@@ -95,7 +95,7 @@ def test_what_needs_a_restart_is_named_and_stays_as_it_was(
     place.drop("TEST-1/a.txt", b"a")
 
     wait_until(lambda: (place.done / "TEST-1" / "a.txt").exists())
-    assert told == ("Taken up: settle.ignore.\nNeeds a restart of attachd: folders.done, upload.parallel.\n")
+    assert told == ("Changed: settle.ignore.\nNeeds a restart of attachd: folders.done, upload.parallel.\n")
     assert "config.needs_restart" in logged(place)
     assert not list((place.home / "other").iterdir())
 
