@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "latency": ["--files", "2", "--rest", "0"],

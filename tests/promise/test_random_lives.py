@@ -48,6 +48,9 @@ class Crash(BaseException):
     """The process dies here."""
 
 
+pytestmark = pytest.mark.slow
+
+
 class Fuse:
     """Counts the points at which the process can die, and dies at the one that is set."""
 
