@@ -194,7 +194,7 @@ def test_that_a_share_did_not_answer_for_long_does_not_put_off_the_next_look(
         w.clock.advance(hangs)
         return anew(inbox, entry)
 
-    monkeypatch.setattr(examine, "anew", hanging)
+    monkeypatch.setattr(examine, "opened_once", hanging)
     step(w, intake)
 
     now = w.clock.boot()
