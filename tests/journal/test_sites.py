@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import httpx
@@ -37,6 +38,27 @@ def test_what_was_never_sent_goes_to_the_corrected_address(tmp_path: Path) -> No
         assert w.jira.names("TEST-1") == ["a.txt", "b.txt"]
         assert w.jira.names("NOPE-1") == ["c.txt"]
         assert w.pauses() == set()
+        assert w.unfinished() == []
+
+
+def test_what_only_a_lost_journal_made_doubtful_goes_to_the_corrected_address(tmp_path: Path) -> None:
+    """Nobody knows that anything of it was sent, least of all to the wrong address."""
+    with world(tmp_path) as w:
+        w.drop("TEST-1/sent.txt", b"sent")
+        w.deliver()
+        w.end()
+        shutil.rmtree(w.home / "state")
+        w.drop("TEST-1/suspect.txt", b"suspect")
+        w.jira.faults = [Fault(breaks=httpx.ConnectError, early=True)] * 3
+        moved(w, OTHER)
+        w.deliver()
+        assert [(row.state, row.site) for row in w.unfinished()] == [(State.DOUBTFUL, OTHER)]
+        w.jira.faults.clear()
+
+        moved(w, SITE)
+        w.settle()
+
+        assert w.jira.names("TEST-1") == ["sent.txt", "suspect.txt"]
         assert w.unfinished() == []
 
 

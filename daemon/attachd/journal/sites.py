@@ -52,6 +52,12 @@ def change(connection: sqlite3.Connection, site: str, now: float) -> None:
         " WHERE state = 'READY'",
         {"site": site},
     )
+    # A suspect that nobody looked for yet: no attempt is known, so nothing says that the earlier address has it.
+    connection.execute(
+        "UPDATE file SET issue = folder_key, due = 0, wait = 0, looks = 0, site = :site"
+        " WHERE state = 'DOUBTFUL' AND attempt IS NULL AND doubt_attempt = 0",
+        {"site": site},
+    )
 
 
 def adopt(connection: sqlite3.Connection, site: str) -> int:
