@@ -5,19 +5,21 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyfakefs import fake_os
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.fs import folders, recognition
+from attachd.fs import folders, recognition, tripwire
 from attachd.fs import rename as fs_rename
 
 
 def rename_noreplace(from_folder: int, name: bytes, to_folder: int, new: bytes) -> None:
-    """Behave as ``renaming.rename_noreplace``, but for the moment between the look and the rename."""
+    """Behave as ``rename.rename_noreplace``, but for the moment between the look and the rename."""
     if os.fstat(from_folder).st_dev != os.fstat(to_folder).st_dev:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
     if recognition.status_of(to_folder, new):
@@ -34,6 +36,9 @@ def fake_file_system(fs: FakeFilesystem, monkeypatch: pytest.MonkeyPatch) -> Fak
 
     monkeypatch.setattr(fake_os.FakeOsModule, "_path_with_dir_fd", decoded)
     monkeypatch.setattr(fs_rename, "rename_noreplace", rename_noreplace)
+    # Under the number of a fake descriptor the kernel would watch whatever real file has it.
+    quiet = SimpleNamespace(tripped=False, rearm=lambda: None)
+    monkeypatch.setattr(tripwire, "stretched", lambda _descriptor: nullcontext(quiet))
     return fs
 
 
