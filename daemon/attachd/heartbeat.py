@@ -16,7 +16,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import FrameType
@@ -73,6 +73,14 @@ class Mark:
 
     def __exit__(self, *_: object) -> None:
         _mine.regions.pop()
+
+    @contextmanager
+    def holding(self, lock: AbstractContextManager[object]) -> Iterator[None]:
+        """Hold a lock. Only waiting for it is in the region: the thread that has it may hang there."""
+        with ExitStack() as stack:
+            with self:
+                stack.enter_context(lock)
+            yield
 
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Mark all of *function*."""

@@ -18,6 +18,7 @@ from attachd.delivery import batch, blame, pause, preflight, upload
 from attachd.filing import file_away
 from attachd.fs import recognition
 from attachd.intake import files as intake_files
+from attachd.intake import note_claims
 from attachd.journal import counts
 from attachd.model import Fault as WorldFault
 from attachd.model import Scope, State
@@ -411,51 +412,8 @@ def test_an_adopted_inbox_is_locked(w):
     assert locks.holder(w.inbox / inbox_marker.FOLDER / inbox_marker.LOCK) is not None
 
 
-def test_after_a_lost_journal_a_changed_mode_does_not_make_a_file_new(w, monkeypatch):
-    # docs/design/delivery.md, "Lost journals and takeovers": every file is looked for before it is sent.
-    def die(*_args, **_more):
-        raise Crash
-
-    w.clock.time = time.time()
-    w.drop("TEST-1/a.txt", b"attached before")
-    w.scan()
-    with monkeypatch.context() as patched:
-        patched.setattr(file_away, "carry", die)
-        with pytest.raises(Crash):
-            w.work()
-    assert len(w.jira.stored) == 1
-    w.end()
-    shutil.rmtree(w.home / "state")
-    w.clock.time = time.time()
-    w.restart()
-    next_tick(w)
-    (w.inbox / "TEST-1/a.txt").chmod(0o664)  # somebody puts the rights right again
-    w.settle(hours=2)
-    assert len(w.jira.on("TEST-1")) == 1
-
-
-def _touched(path: Path) -> None:
-    os.utime(path, (1.0, 1.0))
-
-
-def _away_and_back(path: Path) -> None:
-    content = path.read_bytes()
-    path.unlink()
-    _away.append(content)
-
-
-def _copied_over(path: Path) -> None:
-    content = path.read_bytes()
-    path.unlink()
-    path.write_bytes(content)
-
-
-_away: list[bytes] = []
-
-
-@pytest.mark.parametrize("deed", [_touched, _copied_over, _away_and_back])
-def test_after_a_lost_journal_what_people_do_meanwhile_makes_no_file_new(w, monkeypatch, deed):
-    """The scan that met it after the loss is over before the file has settled: what comes of it is as doubtful."""
+def lose_the_journal_of_what_was_sent(w, monkeypatch):
+    """Attach TEST-1/a.txt, die before it is moved, and lose the journal. Returns its path."""
 
     def die(*_args, **_more):
         raise Crash
@@ -471,6 +429,34 @@ def test_after_a_lost_journal_what_people_do_meanwhile_makes_no_file_new(w, monk
     w.end()
     shutil.rmtree(w.home / "state")
     w.clock.time = time.time()
+    return path
+
+
+def test_after_a_lost_journal_a_changed_mode_does_not_make_a_file_new(w, monkeypatch):
+    # docs/design/delivery.md, "Lost journals and takeovers": every file is looked for before it is sent.
+    lose_the_journal_of_what_was_sent(w, monkeypatch)
+    w.restart()
+    next_tick(w)
+    (w.inbox / "TEST-1/a.txt").chmod(0o664)  # somebody puts the rights right again
+    w.settle(hours=2)
+    assert len(w.jira.on("TEST-1")) == 1
+
+
+def _touched(path: Path) -> None:
+    os.utime(path, (1.0, 1.0))
+
+
+def _copied_over(path: Path) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("deed", [_touched, _copied_over, Path.unlink])
+def test_after_a_lost_journal_what_people_do_meanwhile_makes_no_file_new(w, monkeypatch, deed):
+    """The scan that met it after the loss is over before the file has settled: what comes of it is as doubtful."""
+
+    path = lose_the_journal_of_what_was_sent(w, monkeypatch)
     w.restart()
     with path.open("r+b"):  # it has not settled
         w.scan()
@@ -478,7 +464,7 @@ def test_after_a_lost_journal_what_people_do_meanwhile_makes_no_file_new(w, monk
     deed(path)
     w.scan()
     if not path.exists():
-        path.write_bytes(_away.pop())
+        path.write_bytes(b"attached before")
     w.settle(hours=2)
 
     assert len(w.jira.on("TEST-1")) == 1
@@ -514,23 +500,31 @@ def _too_deep(inbox: Path) -> Callable[[], None]:
 
 @pytest.mark.parametrize("passed_over", [_ignored, _broken_rules, _no_key, _loose, _too_deep])
 def test_what_the_scan_after_a_lost_journal_passes_over_is_looked_for_when_it_is_back(w, monkeypatch, passed_over):
-    def die(*_args, **_more):
-        raise Crash
-
-    w.clock.time = time.time()
-    w.drop("TEST-1/a.txt", b"attached before")
-    w.scan()
-    with monkeypatch.context() as patched:
-        patched.setattr(file_away, "carry", die)
-        with pytest.raises(Crash):
-            w.work()
-    assert len(w.jira.stored) == 1
-    w.end()
-    shutil.rmtree(w.home / "state")
-    w.clock.time = time.time()
+    lose_the_journal_of_what_was_sent(w, monkeypatch)
     bring_back = passed_over(w.inbox)
     w.restart()
     w.deliver()
+    bring_back()
+    w.settle(hours=2)
+
+    assert len(w.jira.on("TEST-1")) == 1
+    assert w.states() == ["DONE"]
+
+
+def test_a_death_before_the_loss_is_over_forgets_nothing_that_was_passed_over(w, monkeypatch):
+    def die(*args):
+        remember(*args)
+        raise Crash
+
+    remember = note_claims.remember_passed_over
+    lose_the_journal_of_what_was_sent(w, monkeypatch)
+    bring_back = _no_key(w.inbox)
+    w.restart()
+    with monkeypatch.context() as patched:
+        patched.setattr(note_claims, "remember_passed_over", die)
+        with pytest.raises(Crash):
+            w.scan()
+    w.restart()
     bring_back()
     w.settle(hours=2)
 

@@ -12,8 +12,8 @@ import hashlib
 import math
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -233,7 +233,7 @@ class OAuth:
     def header(self) -> str | Fault:
         """Return the header's value, with a new access token if the last one expires soon; or why there is none."""
         asked = self._asked_for
-        with self._alone():
+        with heartbeat.on_jira().holding(self._lock):
             if self._access is not None and self._boot() < self._access.until:
                 return self._access.header
             return self._renewed(asked)
@@ -241,27 +241,19 @@ class OAuth:
     def renew(self, refused: str) -> str | Fault:
         """Return the header to use after a 401 for *refused*. Another worker may have fetched it meanwhile."""
         asked = self._asked_for
-        with self._alone():
+        with heartbeat.on_jira().holding(self._lock):
             if self._access is not None and self._access.header != refused:
                 return self._access.header
             return self._renewed(asked)
 
     def reload(self) -> bool:
         """Read the secrets again, and return True if they have changed. Raises ``errors.Mistake``."""
-        with self._alone():
+        with heartbeat.on_jira().holding(self._lock):
             fresh = self._read()
             changed, self._keys = fresh != self._keys, fresh
             if changed:
                 self._access = None
             return changed
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep out other workers. One of them may be asking, so waiting for it is waiting for Jira."""
-        with ExitStack() as stack:
-            with heartbeat.on_jira():
-                stack.enter_context(self._lock)
-            yield
 
     def _renewed(self, asked: int) -> str | Fault:
         """Request a token, unless another worker did so after *asked*; waiting workers get the same answer."""

@@ -16,7 +16,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -168,7 +168,7 @@ class Guard:
 
     def look(self) -> Sight:
         """Look now. Never raises: an inbox that cannot be read is not there, and the reason says why."""
-        with self._alone():
+        with heartbeat.on_share().holding(self._lock):
             return self._observe()
 
     def sure(self, seconds: float) -> bool:
@@ -176,14 +176,14 @@ class Guard:
 
         Time in which this process was frozen counts, because another host may use the inbox by now.
         """
-        with self._alone():
+        with heartbeat.on_share().holding(self._lock):
             if self._boot() - self._looked >= seconds:
                 self._observe()
             return self.sight.there
 
     def recover(self) -> Sight:
         """Look, and retake an inbox that is no longer ours but may be. Only for intake, between two scans."""
-        with self._alone():
+        with heartbeat.on_share().holding(self._lock):
             sight = self._observe()
             if sight.there or self._claim is None:
                 return sight
@@ -191,14 +191,6 @@ class Guard:
                 self.sight = replace(sight, reason=reason)
                 return self.sight
             return self._observe()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep out other threads. One of them may hang on the share, so waiting for it is waiting for the share."""
-        with ExitStack() as stack:
-            with heartbeat.on_share():
-                stack.enter_context(self._lock)
-            yield
 
     def _observe(self) -> Sight:
         # The result may be out of date from the moment when the look began.
