@@ -6,6 +6,7 @@ uploads meet. Nothing here knows how attachd works inside.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import itertools
 import json
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -97,7 +98,7 @@ class MemoryJira(httpx.BaseTransport):
     """Jira as a transport: what a request would do to the server, without a socket."""
 
     def __init__(self, clock: FakeClock, deployment: str = "Cloud") -> None:
-        self.clock, self.deployment = clock, deployment
+        self.clock, self.deployment, self.cloud = clock, deployment, deployment == "Cloud"
         self.time: Callable[[], float] = lambda: self.clock.time
         self.stored: list[Stored] = []
         self.late: list[tuple[float, Stored]] = []
@@ -152,14 +153,15 @@ class MemoryJira(httpx.BaseTransport):
             return self._reply(200, {"deploymentType": self.deployment, "baseUrl": SITE, "version": "x"})
         known = self.token in (None, request.headers.get("authorization"))
         if path.endswith("/myself"):
-            return self._reply(200, {"accountId": ACCOUNT}) if known else self._reply(401, {"message": "no"})
+            return self._reply(200, self._user(ACCOUNT)) if known else self._reply(401, _error("Not signed in."))
         if path.endswith("/attachment/meta"):
             return self._reply(200, {"enabled": self.enabled, "uploadLimit": self.limit})
         if match := re.search(r"/attachment/content/(\d+)$|/secure/attachment/(\d+)/", path):
             return self._content(match[1] or match[2])
         if match := re.search(r"/attachment/(\d+)$", path):
             found = [s for s in self.stored if s.id == match[1]]
-            return self._reply(200, self._entry(found[0])) if found else self._reply(404, _error("gone"))
+            shown = [self._entry(s) | {"id": int(s.id)} for s in found]
+            return self._reply(200, shown[0]) if found else self._reply(404, _error("gone"))
         match = re.search(r"/issue/([^/]+)(/attachments)?$", path)
         assert match, path
         issue = self.moved.get(match[1], match[1])
@@ -189,8 +191,8 @@ class MemoryJira(httpx.BaseTransport):
             if fault.breaks:
                 raise fault.breaks("as told")
             return self._reply(fault.status or 200, fault.body)
-        if issue in self.missing or not known:
-            return self._reply(404, _error("Issue does not exist or you do not have permission to see it."))
+        if refusal := self._unseen(issue, known):
+            return refusal
         shown = [s for s in self.on(issue) if not self.lag or s.created <= self.time() - self.lag]
         fields = {} if self.hide_field else {"attachment": [self._entry(s) for s in shown]}
         return self._reply(200, {"id": self.number(issue), "key": issue, "fields": fields})
@@ -225,15 +227,26 @@ class MemoryJira(httpx.BaseTransport):
             if number == 0:
                 self.amid()
 
-    def _refusal(self, issue: str, known: bool, files: list[tuple[str, bytes]]) -> httpx.Response | None:
+    def _unseen(self, issue: str, known: bool) -> httpx.Response | None:
+        """Refuse what the caller may not know of. Data Center says that it is the token; Cloud hides that."""
+        if not known and not self.cloud:
+            return self._reply(401, _error("You do not have the permission to see the specified issue."))
         if issue in self.missing or not known:
             return self._reply(404, _error("Issue does not exist or you do not have permission to see it."))
+        return None
+
+    def _refusal(self, issue: str, known: bool, files: list[tuple[str, bytes]]) -> httpx.Response | None:
+        if refusal := self._unseen(issue, known):
+            return refusal
+        if not self.enabled:
+            return self._reply(403, _error("Attachments are disabled."))
         if issue in self.forbidden:
             return self._reply(403, _error("You do not have permission to create attachments for this issue."))
-        if len(self.on(issue)) + len(files) > self.most:
-            return self._reply(413, _error("An issue may have that many attachments at most."))
         if any(len(content) > self.limit for _, content in files):
-            return self._reply(413, _error("too large"))
+            said = f"The file exceeds its maximum permitted size of {self.limit} bytes."
+            return self._reply(413 if self.cloud else 404, _error(said))
+        if len(self.on(issue)) + len(files) > self.most:
+            return self._reply(413, _error(f"An issue may have {self.most} attachments at most."))
         return None
 
     def _end(self, fault: Fault, fresh: list[Stored]) -> httpx.Response:
@@ -244,8 +257,23 @@ class MemoryJira(httpx.BaseTransport):
         return self._reply(fault.status, fault.body, fault.headers)
 
     def _entry(self, stored: Stored) -> dict[str, Any]:
-        return {"id": stored.id, "filename": stored.name, "size": len(stored.content),
-                "created": int(stored.created * 1000), "author": {"accountId": stored.author}}  # fmt: skip
+        at = datetime.datetime.fromtimestamp(stored.created, datetime.UTC)
+        content = f"/rest/api/3/attachment/content/{stored.id}"
+        if not self.cloud:
+            content = f"/secure/attachment/{stored.id}/{quote(stored.name, safe='')}"
+        return {
+            "self": f"{SITE}/rest/api/{3 if self.cloud else 2}/attachment/{stored.id}",
+            "id": stored.id,
+            "filename": stored.name,
+            "author": self._user(stored.author),
+            "created": at.strftime(f"%Y-%m-%dT%H:%M:%S.{at.microsecond // 1000:03d}+0000"),
+            "size": len(stored.content),
+            "mimeType": "application/octet-stream",
+            "content": SITE + content,
+        }
+
+    def _user(self, account: str) -> dict[str, str]:
+        return {"accountId": account} if self.cloud else {"name": account, "key": account}
 
     def _reply(self, status: int, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
