@@ -317,19 +317,19 @@ def test_the_files_of_an_issue_are_counted_anew(w: World) -> None:
 
 def test_a_write_by_another_process_rings_and_its_own_does_not(w: World) -> None:
     engine = Engine(w.held)
-    heard = w.runtime.bell.count()
+    heard = w.runtime.wakeup.count()
     with w.runtime.journal.transaction() as connection:
         database.put(connection, "x", 1)
     engine.heed_others()
-    assert w.runtime.bell.count() == heard
+    assert w.runtime.wakeup.count() == heard
 
     with database.changing(w.home / "state") as connection:
         assert connection is not None
         journal_by_hand.pause(connection, "", w.clock.now(), None)
     engine.heed_others()
-    assert w.runtime.bell.count() == heard + 1
+    assert w.runtime.wakeup.count() == heard + 1
     engine.heed_others()
-    assert w.runtime.bell.count() == heard + 1
+    assert w.runtime.wakeup.count() == heard + 1
     assert not delivery_pause.current(w.runtime).uploads
 
 

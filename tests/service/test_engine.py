@@ -36,19 +36,19 @@ def engine(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     made.stop(5.0)
 
 
-def test_a_ring_wakes_one_and_who_takes_something_on_wakes_the_next(w: World) -> None:
+def test_a_wakeup_wakes_one_worker_and_who_takes_work_wakes_the_next(w: World) -> None:
     """Otherwise all would wake up for each file, and all but one for nothing."""
-    bell, awake = w.runtime.bell, list[int]()
+    wakeup, awake = w.runtime.wakeup, list[int]()
 
     def sleep(number: int) -> None:
-        bell.wait(bell.count(), 60.0)
+        wakeup.wait(wakeup.count(), 60.0)
         awake.append(number)
 
     threads = [threading.Thread(target=sleep, args=(number,), daemon=True) for number in range(3)]
     for number, thread in enumerate(threads):
         thread.start()
-        wait_until(lambda number=number: len(bell._condition._waiters) == number + 1)  # type: ignore[attr-defined,misc]
-    bell.ring()
+        wait_until(lambda number=number: len(wakeup._condition._waiters) == number + 1)  # type: ignore[attr-defined,misc]
+    wakeup.notify()
     wait_until(lambda: awake)
     assert awake == [0]
     assert w.runtime.take("TEST-1")

@@ -517,11 +517,11 @@ def test_who_sends_is_told_during_a_long_scan(w: World, intake: IntakeLoop, monk
     """So that a start with very many waiting files sends the first ones at once."""
     for number in range(1, 6):
         w.drop(f"TEST-{number}/a.txt")
-    rings: list[int] = []
+    wakeups: list[int] = []
     recognise = Matcher.recognise
 
     def slowly(self: Matcher, entries: Sequence[Entry]) -> Recognised:
-        rings.append(w.runtime.bell.count())
+        wakeups.append(w.runtime.wakeup.count())
         found = recognise(self, entries)
         w.clock.advance(0.2)
         return found
@@ -529,8 +529,8 @@ def test_who_sends_is_told_during_a_long_scan(w: World, intake: IntakeLoop, monk
     monkeypatch.setattr(Matcher, "recognise", slowly)
     intake._scan_all()
 
-    assert len(rings) == 5
-    assert rings[4] > rings[1] > rings[0]
+    assert len(wakeups) == 5
+    assert wakeups[4] > wakeups[1] > wakeups[0]
 
 
 def test_what_rang_while_the_inbox_came_or_went_is_made_up_for_by_listing_everything(

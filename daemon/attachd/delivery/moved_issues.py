@@ -84,7 +84,7 @@ def heard(runtime: Runtime, client: Client, issue: str, said: Named) -> str:
     with runtime.journal.transaction() as connection:
         moved_issues.merge_issue(connection, issue, said.key, said.issue_id, runtime.clock.now())
     claims.pop(issue, None)
-    runtime.bell.ring()
+    runtime.wakeup.notify()
     log.info("issue.moved", issue=issue, now=said.key)
     return f"{issue} was moved to {said.key}"
 

@@ -156,7 +156,7 @@ def _is_told(ended: Pause) -> bool:
 def tell_ended(runtime: Runtime, ended: Sequence[Pause]) -> None:
     """Say once that what was paused goes on."""
     if ended:
-        runtime.bell.ring()
+        runtime.wakeup.notify()
     for each in ended:
         if _is_told(each):
             log.info("delivery.resumed", scope=each.scope, subject=each.subject, kind=each.kind)

@@ -71,39 +71,39 @@ class Timings:
 MOST_SURE_SECONDS = 30.0
 
 
-class Bell:
-    """Wakes a worker: something may be there to do. A ring while nobody waits is not lost.
+class Wakeup:
+    """Wakes a worker: something may be there to do. A wakeup while nobody waits is not lost.
 
-    One at a time, because most often there is something for one. A worker that takes something on rings again before it is
-    busy, so that another one looks for more.
+    It wakes one at a time, because most often there is work for one. A worker that takes work wakes another before it
+    is busy, so that this one looks for more.
     """
 
     def __init__(self) -> None:
-        """Start silent."""
+        """Start without any wakeup."""
         self._condition = threading.Condition()
-        self._rings = 0
+        self._count = 0
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake one of the workers that wait."""
         with self._condition:
-            self._rings += 1
+            self._count += 1
             self._condition.notify()
 
-    def ring_all(self) -> None:
+    def notify_all(self) -> None:
         """Wake all workers that wait."""
         with self._condition:
-            self._rings += 1
+            self._count += 1
             self._condition.notify_all()
 
     def count(self) -> int:
-        """How often it has rung: ask before looking for work, and pass it to ``wait``."""
+        """How many wakeups there were: ask before looking for work, and pass it to ``wait``."""
         with self._condition:
-            return self._rings
+            return self._count
 
-    def wait(self, heard: int, seconds: float) -> None:
-        """Wait for a ring after the *heard* ones, at most so many seconds."""
+    def wait(self, seen: int, seconds: float) -> None:
+        """Wait for a wakeup after the *seen* ones, at most so many seconds."""
         with self._condition:
-            self._condition.wait_for(lambda: self._rings != heard, seconds)
+            self._condition.wait_for(lambda: self._count != seen, seconds)
 
 
 Memory = TypeVar("Memory")
@@ -130,7 +130,7 @@ class Runtime:
     credentials: Identity
     stopping: threading.Event = field(default_factory=threading.Event)
     cutting: threading.Event = field(default_factory=threading.Event)
-    bell: Bell = field(default_factory=Bell)
+    wakeup: Wakeup = field(default_factory=Wakeup)
     secret_changed: Callable[[], bool] = lambda: False
     network: Callable[[bytes], bool] = lambda _path: False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -223,7 +223,7 @@ class Runtime:
             if issue in self.issues:
                 return False
             self.issues.add(issue)
-        self.bell.ring()
+        self.wakeup.notify()
         return True
 
     def give_back(self, issue: str) -> None:
@@ -238,7 +238,7 @@ class Runtime:
             ours = frozenset(row_ids) - self.filing
             self.filing |= ours
         if ours:
-            self.bell.ring()
+            self.wakeup.notify()
         try:
             yield ours
         finally:

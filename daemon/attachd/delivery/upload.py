@@ -159,7 +159,7 @@ def _heed(runtime: Runtime, issue: str, answer: Exchange, judged: verdict.Judgem
     stored = sum(isinstance(fate, Stored) for fate in judged.fates)
     if stored == len(judged.fates):
         if runtime.parallel.accepted():
-            runtime.bell.ring()
+            runtime.wakeup.notify()
         runtime.site.accepted(issue, stored)
         return
     if isinstance(answer, Reply) and answer.status in (403, 404):

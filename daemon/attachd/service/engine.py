@@ -67,7 +67,7 @@ class Engine:
         """Stop. Uploads may end within *seconds*; others are cut before their last boundary. True if all threads ended."""
         self.runtime.stopping.set()
         self.intake.changes.add(None)
-        self.runtime.bell.ring_all()
+        self.runtime.wakeup.notify_all()
         ended = self._join(seconds)
         if not ended:
             self.runtime.cutting.set()
@@ -80,7 +80,7 @@ class Engine:
     def heed_others(self) -> None:
         """Wake a worker if another process has written to the journal, as `pause` and `resume` do."""
         if self.runtime.journal.changed_by_others():
-            self.runtime.bell.ring()
+            self.runtime.wakeup.notify()
             self.note_by_hand()
 
     def note_by_hand(self, *, log_it: bool = True) -> None:
@@ -101,7 +101,7 @@ class Engine:
         self.runtime.reconfigure(config)
         self.intake.reconfigure()
         self.intake.taken_up.wait(_TAKEN_UP_SECONDS)
-        self.runtime.bell.ring_all()
+        self.runtime.wakeup.notify_all()
 
     def thread_crashed(self) -> None:
         """End the process, because a thread of a library (watchdog) has died; the service manager restarts it."""
@@ -134,12 +134,12 @@ class Engine:
     def _work_loop(self, context: ssl.SSLContext) -> None:
         client = connection.make_client(self.runtime.config, self.runtime.credentials, context)
         try:
-            heard = self.runtime.bell.count()
+            seen = self.runtime.wakeup.count()
             while not self.runtime.stopping.is_set():
                 self.runtime.beats.beat()
                 if not worker.step(self.runtime, client):
-                    self.runtime.bell.wait(heard, worker.idle_seconds(self.runtime))
-                heard = self.runtime.bell.count()
+                    self.runtime.wakeup.wait(seen, worker.idle_seconds(self.runtime))
+                seen = self.runtime.wakeup.count()
             worker.conclude(self.runtime)
         except connection.Stopped:
             pass

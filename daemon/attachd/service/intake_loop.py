@@ -106,7 +106,7 @@ class IntakeLoop:
                 raise
             journal_disk.met(self._runtime, error)
             self._fully, self._next_full = True, 0.0
-            self._runtime.bell.ring()
+            self._runtime.wakeup.notify()
             self._runtime.stopping.wait(worker.FULL_SECONDS)
 
     def _checkpoint(self) -> None:
@@ -114,7 +114,7 @@ class IntakeLoop:
         self._runtime.beats.beat()
         if self._boot() - self._rang >= _RING_SECONDS:
             self._rang = self._boot()
-            self._runtime.bell.ring()
+            self._runtime.wakeup.notify()
         if self._runtime.stopping.is_set() or self._outdated:
             raise _Stopping
 
@@ -180,7 +180,7 @@ class IntakeLoop:
         if report.there:
             self.scanned_at = self._runtime.clock.wall()
         self.scanned.set()
-        self._runtime.bell.ring()
+        self._runtime.wakeup.notify()
         if self._overflowed():
             self._runtime.stopping.wait(min(_OVERFLOW_TIMES * took, _OVERFLOW_REST))
 
@@ -221,7 +221,7 @@ class IntakeLoop:
             self._settles.pop(name, None)
         self._settles |= report.settles
         self._heed(report)
-        self._runtime.bell.ring()
+        self._runtime.wakeup.notify()
 
     # --- Telling ------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def give_up(runtime: Runtime) -> list[Row]:
     given_up = [*_left_elsewhere(runtime), *_tried_in_vain(runtime)]
     record.tell(given_up)
     if given_up:
-        runtime.bell.ring()
+        runtime.wakeup.notify()
     return given_up
 
 

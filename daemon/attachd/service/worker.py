@@ -27,7 +27,7 @@ from attachd.journal import pauses, queue
 from attachd.model import Scope, State
 from attachd.service.decide import Action, View, decide
 
-#: A worker looks for work this often even if nothing rings.
+#: A worker looks for work this often even if nothing wakes it.
 LONGEST_IDLE_SECONDS = 30.0
 #: How long a worker rests when the journal's disk is full.
 FULL_SECONDS = 5.0
@@ -105,7 +105,7 @@ def _probe(runtime: Runtime, client: Client) -> bool:
         due = pause.due_probe(runtime) if mine else None
         if due is None:
             return False
-        runtime.bell.ring()
+        runtime.wakeup.notify()
         probe.probe(runtime, client, due)
         return True
 
@@ -149,14 +149,14 @@ def _send(runtime: Runtime, client: Client, view: View) -> bool:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 reconcile.report_extra(runtime, client, row)
         # A worker that has nothing to send files what has its verdict; it may be asleep.
-        runtime.bell.ring()
+        runtime.wakeup.notify()
         return True
     finally:
         batch.release(runtime, issue)
 
 
 def idle_seconds(runtime: Runtime) -> float:
-    """Return how long a worker that found nothing to do may sleep, unless the bell rings."""
+    """Return how long a worker that found nothing to do may sleep, unless something wakes it."""
     now = runtime.clock.now()
     with runtime.journal.transaction_for_reading() as connection:
         due = queue.next_due(connection, now)

@@ -192,7 +192,7 @@ class Page:
         key, now = form.get("issue", ""), self._runtime.clock.now()
         with self._runtime.journal.transaction() as connection:
             done = by_hand.resume(connection, moved_issues.issue_of(connection, key) if key else "", now)
-        self._runtime.bell.ring_all()
+        self._runtime.wakeup.notify_all()
         log.info("page.resumed", issue=key)
         self._engine.note_by_hand(log_it=False)
         line = self._runtime.journal.timeline()
