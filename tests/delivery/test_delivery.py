@@ -544,6 +544,22 @@ def test_a_token_that_expires_while_it_runs_fails_nothing(w: World) -> None:
     assert attached(w) == [b"a", b"b"]
 
 
+def test_a_worker_whose_request_was_refused_finds_out_why_before_it_takes_another(w: World) -> None:
+    """The others send on meanwhile: with a token that expired, each of them sends one request at most."""
+    w.drop("TEST-1/a.txt", b"a")
+    w.deliver()
+    w.drop("TEST-1/b.txt", b"b")
+    w.drop("TEST-1/c.txt", b"c")
+    w.jira.token = "Basic other"
+    w.scan()
+
+    while len(w.jira.uploads) < 2:
+        assert w.step()
+
+    assert w.jira.uploads[1] == ["b.txt", "c.txt"]
+    assert w.pauses() == {"account:refused"}
+
+
 def test_an_unknown_issue_is_believed_at_once_with_a_witness(w: World) -> None:
     w.drop("TEST-1/a.txt", b"a")
     w.deliver()

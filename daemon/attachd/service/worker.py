@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 
 from attachd import errors
@@ -24,6 +25,7 @@ from attachd.filing import file_away, retention
 from attachd.jira import auth
 from attachd.jira.client import Client
 from attachd.journal import pauses, queue
+from attachd.journal.rows import Row
 from attachd.model import Scope, State
 from attachd.service.decide import Action, View, decide
 
@@ -115,13 +117,17 @@ def _look(runtime: Runtime, client: Client, view: View) -> bool:
         if runtime.take(issue):
             try:
                 if probe.met(runtime, client):
-                    generation = runtime.credentials.generation
-                    reconcile.look(runtime, client, issue)
-                    blame.settle_unasked(runtime, client, issue, generation)
+                    _look_at(runtime, client, issue)
                 return True
             finally:
                 runtime.give_back(issue)
     return False
+
+
+def _look_at(runtime: Runtime, client: Client, issue: str) -> None:
+    generation = runtime.credentials.generation
+    reconcile.look(runtime, client, issue)
+    blame.settle_unasked(runtime, client, issue, generation)
 
 
 def _recheck(runtime: Runtime, client: Client) -> bool:
@@ -145,6 +151,8 @@ def _send(runtime: Runtime, client: Client, view: View) -> bool:
         generation = runtime.credentials.generation
         written = upload.send(runtime, client, files)
         blame.settle_answered(runtime, client, written, generation)
+        if _may_look_at_once(runtime, written):
+            _look_at(runtime, client, issue)
         for row in written:
             if row.state is State.ATTACHED and row.ever_doubtful:
                 reconcile.report_extra(runtime, client, row)
@@ -153,6 +161,16 @@ def _send(runtime: Runtime, client: Client, view: View) -> bool:
         return True
     finally:
         batch.release(runtime, issue)
+
+
+def _may_look_at_once(runtime: Runtime, written: Sequence[Row]) -> bool:
+    """Return True for a request that was declined as a whole, if Jira may be asked now.
+
+    The account may be the reason, and then the look shows it. Until that is known, this worker sends nothing else.
+    """
+    now, boot = runtime.clock.now(), runtime.clock.boot()
+    declined = any(row.state is State.DOUBTFUL and row.brief and row.due <= now for row in written)
+    return declined and pause.current(runtime).looks and not runtime.pacer.wait_for_all(boot)
 
 
 def idle_seconds(runtime: Runtime) -> float:
