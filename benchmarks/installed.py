@@ -113,14 +113,14 @@ def counts(url: str) -> dict[str, int]:
     return found
 
 
-def grown(count: Callable[[], int], goal: int, patience: float = 100.0) -> float:
+def grown(count: Callable[[], int], goal: int, patience: float = 100.0, every: float = 0.2) -> float:
     """Wait until *count* has reached *goal*, or has not changed for so long; returns when, on the monotonic clock.
 
     The patience is that of three scans.
     """
     highest, at = count(), time.monotonic()
     while highest < goal and time.monotonic() < at + patience:
-        time.sleep(0.2)
+        time.sleep(every)
         if (now := count()) > highest:
             highest, at = now, time.monotonic()
     return at

@@ -26,9 +26,15 @@ class Scale:
 
     large: int = 1 << 30
     repetitions: int = 5
+    rounds: int = 5
+    shapes: tuple[many.Shape, ...] = (
+        many.Shape(10_000, 100, few=2_000),
+        many.Shape(2_000, 200),
+        many.Shape(1_500, 1_500),
+        many.Shape(10_000, 100, 0.1, few=200),
+        many.Shape(200, 200, 0.1),
+    )
     files: int = 10_000
-    issues: int = 100
-    few: int = 300
     latency: int = 300
     rest: float = 1.0
     backlogs: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
@@ -38,7 +44,19 @@ class Scale:
 
 
 #: So that nothing rots: minutes, and no figure means anything.
-SHORT = Scale(8 << 20, 1, 60, 6, 6, 2, 0.0, (20, 40), 40, 3, 0.1)
+SHORT = Scale(
+    large=8 << 20,
+    repetitions=1,
+    rounds=1,
+    shapes=(many.Shape(12, 3), many.Shape(6, 6, 0.1)),
+    files=20,
+    latency=2,
+    rest=0.0,
+    backlogs=(20, 40),
+    waiting=20,
+    folders=3,
+    idle=0.1,
+)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -64,8 +82,8 @@ def main(words: Sequence[str] | None = None) -> None:
 def _steps(scale: Scale, costs: list[float]) -> Iterator[Callable[[], figures.Table]]:
     yield lambda: large.measure(scale.large, scale.repetitions)
     yield lambda: large.memory(scale.large, 4)
-    yield lambda: many.measure(scale.files, scale.issues, 0.0, scale.few * 10)
-    yield lambda: many.measure(scale.files, scale.issues, 0.1, scale.few)
+    for shape in scale.shapes:
+        yield lambda shape=shape: many.measure(shape, scale.rounds)
     yield lambda: latency.measure(scale.latency, many.SIZE, scale.rest)
     yield lambda: _backlog(scale, costs)
     yield lambda: growth.start(scale.waiting, min(1000, scale.waiting))
@@ -100,9 +118,9 @@ def _write(folder: Path, tables: Sequence[figures.Table], scale: Scale, costs: S
 
 def _head() -> str:
     """On what it was measured."""
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?"
-    )
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in _lines("/proc/cpuinfo"))}
+    model = told.get("model name", "?")
+    digests = "with" if "sha_ni" in told.get("flags", "").split() else "without"
     ram = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")) / (1 << 20)
     kernel = ".".join(platform.release().split(".")[:2])
     curl = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
@@ -110,11 +128,16 @@ def _head() -> str:
     python = (
         f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION.rsplit(' ', 3)[0]}, SQLite {sqlite3.sqlite_version}"
     )
-    return (
-        f"Measured on {time.strftime('%Y-%m-%d')} by `python -m benchmarks.performance --write docs`: {os.cpu_count()} processors"
-        f" ({model}), {ram:.0f} GiB of memory, Linux {kernel}; {python}, {', '.join(versions)}, curl {curl}.\n"
-        "Client and server share the machine, over loopback; everything read is in the page cache. How each figure is taken is"
-        " said in `benchmarks/README.md`. Absolute figures differ from machine to machine: the ratios are what counts."
+    return "\n".join(
+        [
+            f"Measured on {time.strftime('%Y-%m-%d')} by `python -m benchmarks.performance --write docs`:",
+            f"{os.cpu_count()} processors ({model}, {digests} instructions for SHA-256), {ram:.0f} GiB of memory,",
+            f"Linux {kernel};",
+            f"{python}, {', '.join(versions)}, curl {curl}.",
+            "Client and server share the machine, over loopback; everything read is in the page cache.",
+            "How each figure is taken is said in `benchmarks/README.md`.",
+            "Absolute figures differ from machine to machine: the ratios are what counts.",
+        ]
     )
 
 
