@@ -127,7 +127,7 @@ def test_the_pool_is_ours_whatever_the_proxy(proxy: str | None) -> None:
         assert pool._retries == 0
 
 
-def test_the_headers_of_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_headers_of_every_request_and_no_redirect_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     seen: list[httpx.Request] = []
 
@@ -135,10 +135,9 @@ def test_the_headers_of_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(request)
         return httpx.Response(302, headers={"Location": "https://elsewhere.example.com/"})
 
-    with transport.client(httpx.MockTransport(answer), "attachd/1") as client:
-        assert client.get("https://jira.example.com/").status_code == 302
-        assert not client.trust_env
-        assert len(client._mounts) == 0
+    requests = transport.Requests(httpx.MockTransport(answer), "attachd/1")
+    with requests.stream("GET", "https://jira.example.com/", httpx.Timeout(1.0), {}, None) as response:
+        assert response.status_code == 302
 
     (request,) = seen
     assert request.headers["user-agent"] == "attachd/1"

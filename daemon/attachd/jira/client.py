@@ -50,10 +50,10 @@ class Client:
         self._credentials = credentials
         self._timeouts = timeouts
         self._deadline = deadline
-        self._http = transport.client(wire, user_agent)
+        self._requests = transport.Requests(wire, user_agent)
 
     def close(self) -> None:
-        self._http.close()
+        self._requests.close()
 
     def upload(self, version: str, issue: str, body: multipart.Body, reply_seconds: float) -> Exchange:
         """``POST issue/{key}/attachments``; *reply_seconds* is the time for the reply after the last byte."""
@@ -224,22 +224,14 @@ class Client:
         finally:
             self._deadline.clear()
 
-    @contextlib.contextmanager
     def _stream(
         self, method: str, url: str, reply_seconds: float, headers: Mapping[str, str],
         content: Iterator[bytes] | bytes | None,
-    ) -> Iterator[httpx.Response]:  # fmt: skip
+    ) -> contextlib.AbstractContextManager[httpx.Response]:  # fmt: skip
         limits = httpx.Timeout(
             connect=self._timeouts.connect, write=self._timeouts.stall, read=reply_seconds, pool=self._timeouts.connect
         )
-        # A session cookie would outlive its token, and a dead account would look alive.
-        self._http.cookies.clear()
-        try:
-            request = self._http.build_request(method, url, headers=headers, content=content, timeout=limits)
-        except UnicodeError as error:
-            raise httpx.ConnectError(f"{error}") from error
-        with contextlib.closing(self._http.send(request, stream=True)) as response:
-            yield response
+        return self._requests.stream(method, url, limits, headers, content)
 
 
 def _signed(headers: Mapping[str, str], authorization: str | None) -> Mapping[str, str]:
