@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -330,12 +331,35 @@ def test_an_empty_bucket_of_data_center_holds_all_requests_until_the_next_token(
         assert len(w.jira.stored) == 2
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_issue_that_may_go_on_is_the_first_of_all(seed: int) -> None:
+    """Whatever the pacer leaves out when it looks for it, so that ten thousand issues cost nothing."""
+    dice, pacer, now = random.Random(seed), Pacer(), 0.0
+    issues = [f"TEST-{number}" for number in range(5)]
+    for _ in range(400):
+        now += dice.choice([0.0, 0.01, 0.3, dice.random() * 20])
+        pacer.count(dice.choice(issues), now, dice.choice([1, 1, 1, 9]))
+        for writes in (1, 5, 60):
+            waits = [wait for issue in issues if (wait := pacer.wait(issue, now, writes)) > 0]
+            assert pacer.soonest(now, writes) == min(waits, default=None)
+
+
+def test_issues_that_need_not_wait_are_not_looked_at() -> None:
+    pacer = Pacer()
+    for number in range(10_000):
+        pacer.count(f"TEST-{number}", number / 1000)
+
+    assert len(pacer._issues) == 10_000
+    assert pacer._crowded == set()
+    assert pacer.soonest(10.0) is None
+
+
 def test_the_pacer_forgets_issues_that_are_quiet() -> None:
     pacer = Pacer()
     for number in range(3000):
         pacer.count(f"TEST-{number}", float(number))
 
-    assert len(pacer._issues) <= 1000
+    assert len(pacer._issues) == 30
 
 
 # --- How many at once -------------------------------------------------------------------------------------------

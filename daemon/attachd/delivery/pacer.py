@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 
 from attachd.jira.rate_limits import Pace
@@ -14,7 +14,8 @@ WINDOWS = ((2.0, 18), (30.0, 95))
 NEAR_SECONDS = 0.6
 #: After so many accepted requests in a row one more is sent at once, up to ``upload.parallel``.
 GROW_AFTER = 10
-_ISSUES_KEPT = 1000
+#: With fewer writes than this behind it, an issue may have one more at once; and the longest of the windows, in seconds.
+_UNLIMITED, _LONGEST_SECONDS = min(most for _, most in WINDOWS), max(seconds for seconds, _ in WINDOWS)
 
 
 def free_at(times: Sequence[float], now: float, writes: int = 1) -> float:
@@ -30,12 +31,13 @@ def free_at(times: Sequence[float], now: float, writes: int = 1) -> float:
 class Pacer:
     """When requests may begin, on CLOCK_BOOTTIME: of an issue by its last ones, and of all by what Jira says is left.
 
-    Issues that are quiet are forgotten.
+    Issues that are quiet are forgotten. No call takes longer with more issues, unless one upload counts as many writes.
     """
 
     def __init__(self) -> None:
         """Start with none."""
-        self._issues: dict[str, deque[float]] = {}
+        self._issues: OrderedDict[str, deque[float]] = OrderedDict()  # the one that was served last comes last
+        self._crowded: set[str] = set()  # of these, with so many writes that they may have to wait
         self._near: dict[str, float] = {}
         self._dry_until = 0.0
         self._lock = threading.Lock()
@@ -56,10 +58,14 @@ class Pacer:
     def count(self, issue: str, now: float, writes: int = 1) -> None:
         """A request of this issue begins, that counts as so many *writes*."""
         with self._lock:
-            self._issues.setdefault(issue, deque(maxlen=max(most for _, most in WINDOWS))).extend([now] * writes)
-            if len(self._issues) > _ISSUES_KEPT:
-                horizon = now - max(seconds for seconds, _ in WINDOWS)
-                self._issues = {key: times for key, times in self._issues.items() if times[-1] > horizon}
+            times = self._issues.setdefault(issue, deque(maxlen=max(most for _, most in WINDOWS)))
+            times.extend([now] * writes)
+            self._issues.move_to_end(issue)
+            if len(times) >= _UNLIMITED:
+                self._crowded.add(issue)
+            while (oldest := next(iter(self._issues))) != issue and self._issues[oldest][-1] <= now - _LONGEST_SECONDS:
+                del self._issues[oldest]
+                self._crowded.discard(oldest)
 
     def heed(self, issue: str, pace: Pace, now: float) -> None:
         """Slow down as a reply about this issue ("": about none) asks."""
@@ -73,7 +79,8 @@ class Pacer:
     def soonest(self, now: float, writes: int = 1) -> float | None:
         """In how many seconds the first issue that has to wait may go on; None if none has to."""
         with self._lock:
-            waits = [self._free_at(issue, now, writes) - now for issue in self._issues.keys() | self._near.keys()]
+            concerned = self._crowded if writes == 1 else self._issues.keys()
+            waits = [self._free_at(issue, now, writes) - now for issue in concerned | self._near.keys()]
             waits.append(self._dry_until - now)
         return min((wait for wait in waits if wait > 0), default=None)
 

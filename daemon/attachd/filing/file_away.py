@@ -311,16 +311,13 @@ def _leave_note(runtime: Runtime, row: Row) -> dict[str, Any]:
     """Put a note beside the file; repeatable, because one that is there already is recognised by its id."""
     if row.target is None:
         return {}
-    decided = runtime.journal.timeline().shown(row.verdict_at or runtime.clock.now())
-    when = datetime.datetime.fromtimestamp(decided).astimezone()
-    when_said = when.strftime("%Y-%m-%d %H:%M:%S %z")
     if row.state is State.ATTACHED:
-        return _leave_link(runtime, row, when_said) if runtime.config.folders.link_notes else {}
+        return _leave_link(runtime, row) if runtime.config.folders.link_notes else {}
     content = notes.render(
         ident=row.ident,
         file=printable(row.path.rpartition(b"/")[2]),
         issue=row.folder_key,
-        when=when_said,
+        when=_when(runtime, row),
         reason=row.reason or "",
         words="",
         remedy="Fix what the reason says. If you cannot, show this note to your administrator.",
@@ -330,14 +327,19 @@ def _leave_note(runtime: Runtime, row: Row) -> dict[str, Any]:
     return {"note": note, "note_sha256": hashlib.sha256(content).digest()}
 
 
-def _leave_link(runtime: Runtime, row: Row, when: str) -> dict[str, Any]:
+def _when(runtime: Runtime, row: Row) -> str:
+    decided = runtime.journal.timeline().shown(row.verdict_at or runtime.clock.now())
+    return datetime.datetime.fromtimestamp(decided).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def _leave_link(runtime: Runtime, row: Row) -> dict[str, Any]:
     """Put the issue's address beside an attached file. It is attached also where the address cannot be written."""
     assert row.target is not None
     content = notes.render_link(
         ident=row.ident,
         file=printable(row.path.rpartition(b"/")[2]),
         issue=row.folder_key if row.issue == row.folder_key else f"{row.folder_key} (now {row.issue})",
-        when=when,
+        when=_when(runtime, row),
         attachment=row.attachment or "",
         stored_as=row.stored_as or row.name,
         address=runtime.site.page(row.issue),
