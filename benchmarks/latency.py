@@ -24,7 +24,7 @@ def measure(files: int, size: int, rest: float) -> figures.Table:
     (middle, worst), (least, least_worst) = figures.median_and_p99(ours), figures.median_and_p99(bare)
     lines = [
         ["attachd: until its request reaches Jira", *map(figures.milliseconds, (middle, worst))],
-        ["a bare inotify loop: until it is told", *map(figures.milliseconds, (least, least_worst))],
+        ["a bare inotify loop: until it hears of the file", *map(figures.milliseconds, (least, least_worst))],
         ["ratio", figures.times(middle, least), figures.times(worst, least_worst)],
     ]
     note = f"{processor * 1000:.1f} ms of processor time for each file{_synchronised(min(files, 50), size)}."

@@ -1,6 +1,6 @@
 """A small world to test delivery in: a clock that tests move, a Jira in memory, real folders and a real journal.
 
-The Jira behaves (it stores, lists, forgets nothing) and can be told to misbehave once: ``faults`` holds what the next
+The Jira behaves (it stores, lists, forgets nothing) and can misbehave once: ``faults`` holds what the next
 uploads meet. Nothing here knows how attachd works inside.
 """
 
@@ -114,7 +114,7 @@ class MemoryJira(httpx.BaseTransport):
         self.requests: list[tuple[str, str]] = []
         self.uploads: list[list[str]] = []
         self.hide_field = False
-        self.readable = deployment == "Cloud"  # whether contents are handed out to whoever signs in without a browser
+        self.readable = deployment == "Cloud"  # whether contents are given to a client that signs in without a browser
         self.content_faults: list[Fault] = []
         self.lag = 0.0  # listings show what was stored so long ago
         self.date_ahead = 0.0  # of what stands in front of Jira and writes the Date header

@@ -1,4 +1,4 @@
-"""Both ends of a connection for tests: a client as the program makes it, and a server that does what it is told."""
+"""Both ends of a connection for tests: a client as the program makes it, and a server that does what a test says."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def came_to(outcome: Exchange) -> str:
     return f"{outcome.status}{'' if outcome.whole else ' cut'}{'' if outcome.exhausted else ' early'}"
 
 
-# --- A server that does what it is told -----------------------------------------------------------------------------
+# --- A server that does what a test says --------------------------------------------------------------------------
 
 
 Act = Callable[[socket.socket], None]
@@ -234,7 +234,7 @@ def until_gone(connection: socket.socket) -> None:
 
 
 class Proxy(Server):
-    """Forwards what it is told to and nothing else; ``heads`` are the requests that were made of it."""
+    """Forwards what a test allows and nothing else; ``heads`` are the requests that were made of it."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, times: int = 4) -> None:
         super().__init__(*[self._serve] * times, tls=tls)

@@ -92,7 +92,7 @@ class Wired(World):
         )
 
     def reconnect(self) -> None:
-        """Begin anew with a connection that is not open yet."""
+        """Begin again with a connection that is not open yet."""
         self.client.close()
         self.client = self.connect()
 

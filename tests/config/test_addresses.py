@@ -1,4 +1,4 @@
-"""Addresses that the configuration accepts are those that a connection can be tried to; all others are told with their key."""
+"""Addresses that the configuration accepts are those that a connection can be tried to; all others are refused with their key."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ child.wait()
 
 
 def assert_gone(pid: int) -> None:
-    """The killed grandchild is reaped by whoever inherits it; until then it is a zombie."""
+    """The killed grandchild is reaped by its new parent; until then it is a zombie."""
     for _ in range(200):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -280,7 +280,7 @@ def test_a_name_that_is_promised_to_another_by_now_is_left_to_it(w: World, monke
 def test_no_folder_is_held_any_more_when_files_are_written_down_as_filed(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who unmounts what is filed by then must not be told that it is busy, but by what is held as long as the service runs: the
+    """A person who unmounts what is filed by then must not find it busy, except by what is held as long as the service runs: the
     inbox itself, and its lock.
     """
     dropped(w, 3)

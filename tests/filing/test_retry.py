@@ -53,7 +53,7 @@ def again(w: World, rows: list[Row]) -> list[Returned | Left]:
 
 
 def allow(w: World) -> None:
-    """The limit is raised, and asked for anew."""
+    """The limit is raised, and asked for again."""
     w.jira.limit = 100
     w.clock.advance(61.0)
 
@@ -66,7 +66,7 @@ def everything(w: World, key: str = "") -> list[Row]:
 
 
 def test_a_file_that_was_refused_in_an_earlier_life_failed_in_the_one_that_moved_it(w: World) -> None:
-    """Whoever runs `once` again after a crash is told of it too, and so is what looks at its exit code."""
+    """The next `once` after a crash says so too, also by its exit code."""
     began, row = w.clock.now(), fail(w)
     with w.runtime.journal.transaction() as connection:
         connection.execute("UPDATE file SET verdict_at = ?", (began - 60.0,))

@@ -1,4 +1,4 @@
-"""Wherever `retry` is killed, its file is in one place, and whoever comes next ends what it began: attached once."""
+"""Wherever `retry` is killed, its file is in one place, and the next process ends what it began: attached once."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ NEXT = ("the same verb", "the service", "the next service", "a verb for another 
 
 
 def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
-    """Who comes next is another one at each step."""
+    """Another process comes next at each step."""
     step, dies = 0, True
     while dies:
         path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
@@ -137,7 +137,7 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
 
 @pytest.mark.parametrize("first", ["the verb", "the service"])
 def test_a_copy_that_is_moved_on_meanwhile_is_still_the_file(w: World, first: str) -> None:
-    """The verb dies, and a person finds the file in the inbox and moves it: whoever comes next attaches it once."""
+    """The verb dies, and a person finds the file in the inbox and moves it: the next process attaches it once."""
     step, dies = 0, True
     while dies:
         path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step

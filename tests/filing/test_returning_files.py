@@ -252,7 +252,7 @@ def test_what_a_person_says_is_held_against_jiras_clock_where_that_was_measured(
 
 
 def test_after_the_machine_was_off_jiras_clock_is_not_known(dc: World) -> None:
-    """CLOCK_BOOTTIME, which carries it on, begins anew; the wall clock has to do."""
+    """CLOCK_BOOTTIME, which carries it on, begins again; the wall clock has to do."""
     dc.jira.time = lambda: dc.clock.time + 60.0
     for name in ("one", "other"):
         dc.drop(f"TEST-2/{name}.txt")

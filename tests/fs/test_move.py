@@ -429,7 +429,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     monkeypatch.setattr(fs_rename, "rename_noreplace", across)
     folders = Folders(tmp_path / "inbox", tmp_path / "done")
     yield folders
-    folders.dirty.sync()  # Closes the folders that it holds, before a fake file system gives out their descriptors anew.
+    folders.dirty.sync()  # Closes the folders that it holds, before a fake file system gives out their descriptors again.
 
 
 def copied(folders: Folders, content: bytes = CONTENT) -> None:

@@ -1,4 +1,4 @@
-"""Whoever drops files may exchange names while the program looks at them: nothing is sent, moved or touched outside."""
+"""People who drop files may exchange names while the program looks at them: nothing is sent, moved or touched outside."""
 
 from __future__ import annotations
 

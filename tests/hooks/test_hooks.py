@@ -1,4 +1,4 @@
-"""Hooks: everybody is told everything at least once and in order, however often it fails, and no file ever waits for it."""
+"""Hooks: everybody hears everything at least once and in order, however often it fails, and no file ever waits for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEY = base64.b64encode(b"not-a-secret-but-a-key-0").decode()
 
 
 class Receiver:
-    """A server that keeps what is posted to it, and answers as it is told."""
+    """A server that keeps what is posted to it, and answers as a test says."""
 
     def __init__(self) -> None:
         self.posts: list[tuple[dict[str, str], bytes]] = []
@@ -398,7 +398,7 @@ def commented(w: World, issue: str) -> list[str]:
 
 
 class Commented(World):
-    """A world whose Jira takes comments, or fails to as it is told."""
+    """A world whose Jira takes comments, or fails to, as a test says."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, hooks={"issue_comment": True})

@@ -1,4 +1,4 @@
-"""``.attachdignore``: what people who drop files want left alone; and that nothing is taken where it cannot be told."""
+"""``.attachdignore``: what people who drop files want left alone; and that nothing is taken where it cannot be read."""
 
 from __future__ import annotations
 

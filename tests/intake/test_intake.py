@@ -372,7 +372,7 @@ def test_a_scan_that_finds_nothing_new_writes_nothing(w: World) -> None:
 
 
 def test_a_name_that_a_listing_shows_twice_is_one_file(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers of a folder that changes meanwhile may be told a name again."""
+    """Readers of a folder that changes meanwhile may meet a name twice."""
     real = files.Walk._entries
 
     def twice(self: files.Walk, folder: int, path: bytes, depth: int) -> Iterator[files.Entry]:

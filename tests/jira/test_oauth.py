@@ -545,7 +545,7 @@ def test_those_who_wait_for_an_answer_hear_it_and_do_not_ask_again(tmp_path: Pat
     assert len(heard) == 100
     assert all(isinstance(each, Wrong) for each in heard)
     assert isinstance(made.header(), Wrong)
-    assert len(times) == 2, "who comes later asks again"
+    assert len(times) == 2, "a later caller asks again"
 
 
 # --- Scopes ---------------------------------------------------------------------------------------------------------

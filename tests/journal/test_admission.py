@@ -140,7 +140,7 @@ def test_what_was_sent_keeps_the_name_under_which_it_is_looked_for(
     assert changes(journal, row) == {"path": RENAMED.path, "epoch": 9}
 
 
-# --- Settle anew ----------------------------------------------------------------------------------------------------
+# --- Settle again ---------------------------------------------------------------------------------------------------
 
 NO_HOLD = {"reason": None, "blocked": None, "lacks": None, "due": 0, "wait": 0}
 UNTRIED = {"sha256": None, "contested": None, "contested_at": None, "proof": "none", "site_faults": 0, "share": 60}

@@ -583,7 +583,7 @@ def test_files_that_are_noted_together_get_their_ids_in_order(journal: Journal) 
 
 
 def test_a_journal_whose_making_was_cut_short_before_it_had_a_log_is_none_yet(tmp_path: Path) -> None:
-    """SQLite writes the very first page by its older way, with a rollback journal; who only reads cannot undo that."""
+    """SQLite writes the very first page by its older way, with a rollback journal; a reader cannot undo that."""
     with closing(sqlite3.connect(tmp_path / "being-made.db", isolation_level=None)) as making:
         making.execute("PRAGMA cache_size = 1")
         making.execute("CREATE TABLE t (x)")

@@ -1,6 +1,6 @@
 """A Jira with moods, for lives. It shares no code with the program, nor with its stand-in.
 
-What it answers follows the public descriptions of Jira Cloud and Data Center. What it *does* is told to it beforehand:
+What it answers follows the public descriptions of Jira Cloud and Data Center. A life says beforehand what it *does*:
 hold an upload, commit late, show a listing that lags, answer for another issue. It keeps every byte that it was given, so
 that an oracle can count.
 """
@@ -112,7 +112,7 @@ class FakeJira:
         self._server.server_close()
 
     def forget(self, kind: str) -> None:
-        """Begin anew, as another site at the same address."""
+        """Begin again, as another site at the same address."""
         self.calm()
         with self.lock:
             self.kind, self.issues, self.uploads = kind, [], 0
@@ -131,10 +131,10 @@ class FakeJira:
         for timer in timers:
             timer.join()
 
-    # --- What is told ------------------------------------------------------------------------------------------
+    # --- What a life says -------------------------------------------------------------------------------------
 
     def mood(self, mood: Mood) -> None:
-        """Have the next upload that nothing else was told of go so."""
+        """Have the next upload go so, for which nothing else is set."""
         with self.lock:
             if mood.hold:
                 self.arrived.clear()
@@ -244,7 +244,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever is killed while it talks is no error of ours."""
+        """A client that is killed while it talks is no error of ours."""
 
 
 def _handler(jira: FakeJira) -> type[BaseHTTPRequestHandler]:

@@ -151,13 +151,13 @@ class Service:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise Died(f"{self.name} did not end when it was told to") from None
+            raise Died(f"{self.name} did not end when asked to") from None
         finally:
             self.process = None
 
 
 class House:
-    """One installation, built anew for each life."""
+    """One installation, a new one for each life."""
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class Violation:
 
 @dataclass
 class Ledger:
-    """Made anew for each life."""
+    """A new one for each life."""
 
     items: list[Item] = field(default_factory=list)
     #: (content, folder's key): the items with this content that ever lay in this issue's folder.

@@ -149,7 +149,7 @@ def _heal(life: Life, *, helped: bool) -> list[Violation]:
         failed = [str(path) for path in not_attached(life)]
         if not failed:
             break
-        # A person looked at the issues: these are not there. (Earlier versions cannot be told so.)
+        # A person looked at the issues: these are not there. (Earlier versions have no word for that.)
         if house.verb("retry", "--not-attached", *failed) == 2:
             house.verb("retry", *failed)
         # What a lost journal knew of can only be moved by hand.

@@ -503,7 +503,7 @@ def drop_namesake_to_new_key(life: Life, which: int, _how: int) -> None:
 def attach_namesake(life: Life, which: int, _how: int) -> None:
     """Somebody attaches another file of the same name and size by hand, with the same account.
 
-    Where no content can be read, one of them cannot be told from ours (README, known limits), but two can.
+    Where no content can be read, one of them looks like ours (README, known limits), but two can.
     """
     item = life.item(which)
     if item and (key := key_of(item.path)):
@@ -635,7 +635,7 @@ def lose_journal(life: Life, _a: int, how: int) -> None:
 
 @deed
 def lose_index(life: Life, _a: int, _b: int) -> None:
-    """The journal of a service that was killed comes out of a backup, which leaves out what SQLite makes anew."""
+    """The journal of a service that was killed comes out of a backup, which leaves out what SQLite makes again."""
     life.house.first.stop(signal.SIGKILL)
     (life.house.first.state / "journal.db-shm").unlink(missing_ok=True)
 

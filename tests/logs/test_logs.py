@@ -1,4 +1,4 @@
-"""Logs: one record a line, no secrets in it, and whoever logs never waits for whoever reads."""
+"""Logs: one record a line, no secrets in it, and a line never waits for its reader."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ SIZES = (5, 6)
 FIXED_MTIME = 1_700_000_000_000_000_000
 
 
-#: How a file may be made anew that has the same content.
+#: How a file of the same content may be made again.
 HOW = ("touched", "written over", "replaced", "copied")
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told: the names of the contract, with values that are so, and never a file or an issue as a label."""
+"""What Prometheus reads: the names of the contract, with values that are so, and never a file or an issue as a label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last day of the token is told in time: each mark once, across restarts, and daily from that day on."""
+"""attachd warns of the token's last day in time: each mark once, across restarts, and daily from that day on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST = datetime.date(2027, 3, 1)
 
 
 def days(*before: int) -> list[int]:
-    """On which of these days before the end something is told, one process after the other."""
+    """On which of these days before the end there is a warning, one process after the other."""
     told, found = None, []
     for left in before:
         fresh = token_expiry.due(LAST, LAST - datetime.timedelta(left), told)
@@ -54,7 +54,7 @@ def test_another_last_day_begins_anew() -> None:
 
 @given(st.integers(-400, 400), st.integers(0, 400))
 def test_later_days_never_forget_what_was_told(first: int, later: int) -> None:
-    """However long it was off: it is told again only where another mark was reached, or it has ended."""
+    """However long it was off: it warns again only where another mark was reached, or it has ended."""
     told = token_expiry.due(LAST, LAST - datetime.timedelta(first), None)
     again = token_expiry.due(LAST, LAST - datetime.timedelta(first - later), told)
 

@@ -188,11 +188,11 @@ def test_that_a_share_did_not_answer_for_long_does_not_put_off_the_next_look(
     monkeypatch.setattr(mounts, "below", lambda inbox: [*real, Mount(bytes(w.inbox) + b"/TEST-1", "nfs4")])
     for number in range(files):
         w.drop(f"TEST-1/{number}.txt")
-    anew = examine.opened_once
+    open_once = examine.opened_once
 
     def hanging(inbox: Path, entry: Entry) -> Entry:
         w.clock.advance(hangs)
-        return anew(inbox, entry)
+        return open_once(inbox, entry)
 
     monkeypatch.setattr(examine, "opened_once", hanging)
     step(w, intake)

@@ -1,4 +1,4 @@
-"""What lasts is told once, then again after ``remind_hours``, and once when it is over; what is tried in vain is given up."""
+"""attachd says what lasts once, then again after ``remind_hours``, and when it is over; vain attempts end."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_folders_on_another_device_are_told_at_the_start(tmp_path: Path) -> None
 def test_a_service_is_itself_whatever_its_host_is_called_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its locks may have been taken under two names, or at its inbox nobody may read the text; another one is told."""
+    """Its locks may have been taken under two names, or at its inbox nobody may read the text; attachd says so of another one."""
     (tmp_path / "state").mkdir()
     inbox = settings(tmp_path).folders.inbox
     (inbox / inbox_marker.FOLDER).mkdir()

@@ -1,4 +1,4 @@
-"""Two services on one inbox: whoever does not know what was sent last believes nothing, and looks first.
+"""Two services on one inbox: the one that does not know what was sent last believes nothing, and looks first.
 
 A second journal on the same folders stands for a second host that mounts the same share. A freeze is a host that takes no step
 while the other works.
@@ -633,7 +633,7 @@ def test_what_became_of_our_folder_before_a_start_stops_nobody(
 def test_a_folder_without_a_marker_on_a_file_system_without_an_id_waits_for_a_person(
     a: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of NFS: whether it is mounted cannot be told. What a person adopts is looked up first."""
+    """As of NFS: nothing shows whether it is mounted. What a person adopts is looked up first."""
     monkeypatch.setattr(inbox_marker, "place_of", lambda _: "")
     a.scan()
     a.end()

@@ -678,7 +678,7 @@ def test_memory_stays_flat_while_a_large_file_comes_in(process: tuple[subprocess
 
 
 def peak(pid: int) -> int:
-    """How much memory a process has had at the most, in bytes."""
+    """The most memory that a process has had, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 

@@ -528,7 +528,7 @@ SETTINGS = {"config.toml", ".env", "pyvenv.cfg", ".netrc"}
 
 
 def test_nothing_that_was_planted_beside_it_is_loaded_or_read(place: Place, jira: Jira) -> None:
-    """Whoever may write to the inbox, or to where an administrator gives a command, gives no code and no settings."""
+    """A person who may write to the inbox, or to where an administrator gives a command, gives no code and no settings."""
     folder = place.inbox / "TEST-1"
     folder.mkdir()
     for name in MODULES:

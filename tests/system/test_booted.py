@@ -120,7 +120,7 @@ def test_another_users_closed_file_is_proven_attached_and_moved(m: Machine) -> N
     wait_for(m, "report.pdf")
     until(lambda: m.code("test", "-e", "/srv/attachd/done/TEST-1/report.pdf") == 0, "not moved")
     assert m.run("stat", "-c", "%U", "/srv/attachd/done/TEST-1/report.pdf").strip() == "alice"
-    until(lambda: m.property("attachd", "StatusText") == "idle", "no status is told")
+    until(lambda: m.property("attachd", "StatusText") == "idle", "there is no status")
 
 
 def test_a_file_that_another_user_has_open_waits(m: Machine) -> None:
@@ -140,7 +140,7 @@ def test_it_starts_while_jira_is_away_and_sends_when_it_is_back(m: Machine) -> N
     drop(m, "TEST-1/a.txt")
 
     m.run("systemctl", "start", "attachd")
-    until(lambda: "paused" in m.property("attachd", "StatusText"), "no pause is told")
+    until(lambda: "paused" in m.property("attachd", "StatusText"), "the status names no pause")
     start_jira(m)
 
     wait_for(m, "a.txt", seconds=90.0)
@@ -151,7 +151,7 @@ def test_it_starts_with_a_token_that_is_refused_and_moves_nothing(m: Machine) ->
     drop(m, "TEST-1/a.txt")
 
     m.run("systemctl", "start", "attachd")
-    until(lambda: "paused" in m.property("attachd", "StatusText"), "no pause is told")
+    until(lambda: "paused" in m.property("attachd", "StatusText"), "the status names no pause")
     assert m.code("test", "-e", "/srv/attachd/inbox/TEST-1/a.txt") == 0
 
     m.put("/etc/attachd/token", TOKEN, 0o600)
@@ -348,7 +348,7 @@ def test_folders_elsewhere_are_within_reach_and_nothing_beside_them(m: Machine, 
         m.run("install", "-d", "-o", "alice", home)
         m.run("chmod", "711", "/home/alice")
     said = m.run("/opt/attachd/bin/attachd", "install", "--refresh")
-    # In a home its owner has a say: what has to be done there by hand is told, and is enough.
+    # In a home its owner has a say: what has to be done there by hand is printed, and is enough.
     by_hand = [line for line in said.splitlines() if line.startswith(("    install", "    setfacl"))]
     assert len(by_hand) == (5 if home.startswith("/home") else 0), said
     m.run("sh", "-e", "-c", "\n".join(by_hand))

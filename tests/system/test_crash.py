@@ -1,4 +1,4 @@
-"""The crash campaign in small: deaths of each sort, drawn anew each time, and each planted bug. In full: ``scripts/crash``."""
+"""The crash campaign in small: deaths of each sort, drawn each time, and each planted bug. In full: ``scripts/crash``."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def runs(code: str, state: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("leave", [0, 9 * 1024, 16 * 1024])
 def test_a_journal_on_a_full_disk_is_read_and_nobody_dies_of_a_signal(small: Path, leave: int) -> None:
     assert runs(KILLED, small).returncode == -9
-    # As after a restore, or a copy of the folder: the index is made anew.
+    # As after a restore, or a copy of the folder: the index is made again.
     (small / "journal.db-shm").unlink()
     fill(small, leave)
 

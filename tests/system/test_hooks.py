@@ -1,4 +1,4 @@
-"""Hooks of the installed command: a webhook is told although attachd was killed, and a comment is made once."""
+"""Hooks of the installed command: a webhook gets its event although attachd was killed, and a comment is made once."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_two_services_on_one_inbox_attach_each_file_once(place: Place, jira: Jir
             tend(hosts)
             return place.is_emptied()
 
-        with contextlib.suppress(AssertionError):  # what is left is told below
+        with contextlib.suppress(AssertionError):  # what is left is printed below
             wait_until(is_done, 120.0 + SECONDS, 0.1)
     finally:
         for host in hosts:

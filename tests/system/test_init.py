@@ -22,7 +22,7 @@ TOKEN = "standin-token"
 
 
 class Home:
-    """A user who has nothing yet."""
+    """A user without anything yet."""
 
     def __init__(self, home: Path, jira: Jira) -> None:
         self.home, self.jira = home, jira

@@ -1,4 +1,4 @@
-"""Lives of a busy share in small, made up anew each time. In full, and what is tried: ``scripts/lives``, docs/lives.md."""
+"""Lives of a busy share in small, other ones each time. In full, and what is tried: ``scripts/lives``, docs/lives.md."""
 
 from __future__ import annotations
 

@@ -343,7 +343,7 @@ def test_a_journal_of_a_later_version_is_left_alone(tried: Place) -> None:
 
 def test_a_journal_that_is_none_is_told(tried: Place) -> None:
     for path in tried.state.glob("journal.db*"):
-        path.write_bytes(b"this is no database, and long enough to be told from one" * 10)
+        path.write_bytes(b"this is no database, and too long for one" * 10)
 
     for words in OPERATORS:
         assert "cannot be used as the journal" in refused(tried, *words, code=78)

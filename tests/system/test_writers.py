@@ -1,6 +1,6 @@
 """Writers of many habits: whatever way a file gets into the inbox, its finished content is attached, once.
 
-Each writer is a process of its own that goes on when it is told to. That a file was left alone meanwhile is proven by
+Each writer is a process of its own that goes on when the test says so. That a file was left alone meanwhile is proven by
 another one that was dropped later into the same folder, and is attached before the writer goes on.
 """
 
@@ -126,7 +126,7 @@ def pause():
 
 
 class Writer:
-    """A process that runs a script; it stops at each ``pause()`` until it is told to go on."""
+    """A process that runs a script; it stops at each ``pause()`` until the test lets it go on."""
 
     def __init__(self, folder: Path, script: str) -> None:
         self.process = subprocess.Popen(
@@ -285,7 +285,7 @@ print(longest)
 
 
 def test_a_writer_that_opens_and_closes_again_and_again(service: Callable[[], Issue]) -> None:
-    """Its pauses are shorter than ``quiet_seconds``; where the machine was too busy for that, it begins anew."""
+    """Its pauses are shorter than ``quiet_seconds``; where the machine was too busy for that, it begins again."""
     for _ in range(5):
         issue = service()
         longest = float(Writer(issue.folder, CYCLES).ends())
@@ -429,7 +429,7 @@ with open(at("backup.txt"), "wb") as file:
     os.fsync(file.fileno())
 os.unlink(at("backup.txt~"))
 """
-#: Empties the old one and writes it anew.
+#: Empties the old one and writes it again.
 PLAIN_SAVE = """
 with open(at("plain.txt"), "wb") as file:
     file.write(content(9_000, 4))

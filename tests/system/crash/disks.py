@@ -60,7 +60,7 @@ class Disk:
         self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
 
     def sync(self) -> None:
-        """Have on disk all that was written until now: who dropped it was told that it is safe."""
+        """Have on disk all that was written until now: its dropper was promised that it is safe."""
         subprocess.run(["sync", "-f", self.path], check=True)
 
     def cut(self) -> None:

@@ -134,7 +134,7 @@ def names() -> list[str]:
 
 
 class Progress:
-    """A line now and then for who waits; each death that went wrong at once."""
+    """A line now and then for the person who waits; each death that went wrong at once."""
 
     def __init__(self, what: str, total: int) -> None:
         """Count up to *total*."""

@@ -155,7 +155,7 @@ def links(scene: Scene, how: str) -> list[str]:
 
 
 def told(scene: Scene, _how: str) -> list[str]:
-    """What is wrong with what a webhook was told: each verdict at least once, and no other."""
+    """What is wrong with what a webhook got: each verdict at least once, and no other."""
     place, wrong = scene.place, []
     heard = [each for each in scene.jira.ask("hook") if (each.get("file") or {}).get("issue") in scene.issues]
     said = {(each["event"], each["file"]["issue"], each["file"]["file"]) for each in heard}
@@ -165,7 +165,7 @@ def told(scene: Scene, _how: str) -> list[str]:
         for path in (each.path for each in lying(folder))
     }
     wrong += [f"B12 {path} is {event}, and the webhook was not told" for event, _, path in there - said]
-    wrong += [f"B12 the webhook was told that {path} is {event}" for event, _, path in said - there]
+    wrong += [f"B12 the webhook got an event that {path} is {event}" for event, _, path in said - there]
     ids = {(each["id"], each["event"], each["file"]["id"]) for each in heard}
     if len(ids) != len({number for number, _, _ in ids}):
         wrong.append("B12 one id was given to two events")

@@ -16,7 +16,7 @@ from system.crash import driving
 from system.crash.campaign import NEVER, Death, Told
 
 PACKAGE = Path(__file__).resolve().parents[3] / "daemon" / "attachd"
-#: Lives with one bug, at the most, until it is caught.
+#: The most lives with one bug, until it is caught.
 MOST = 240
 
 

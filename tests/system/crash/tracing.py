@@ -165,7 +165,7 @@ def run(
     """Do *work* in a child; *decide* what happens at each of its calls.
 
     Other children of this process that end meanwhile are waited for too. *begin* is done in the child
-    before anything is counted; *started* is told the child's id.
+    before anything is counted; *started* gets the child's id.
     """
     leader = fork(lambda: _begin(work, list(numbers.values()), begin))
     os.waitpid(leader, WALL)
@@ -198,7 +198,7 @@ def _call(pid: int, number: int) -> Call:
     info = ctypes.create_string_buffer(88)
     try:
         _ptrace(_GET_SYSCALL_INFO, pid, len(info), info)
-    except ProcessLookupError:  # killed meanwhile, with the thread that was to be told of here
+    except ProcessLookupError:  # killed meanwhile, with the thread that was to be reported here
         return Call(number, "", 0)
     call, argument = struct.unpack_from("=QQ", info.raw, 24)
     return Call(number, _NAMES.get(call, str(call)), argument)

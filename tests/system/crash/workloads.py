@@ -38,7 +38,7 @@ class Workload:
     words: Callable[[Scene], tuple[str, ...]] = lambda scene: ("once",)
     #: What is done to it while it lives, in a process of its own that is given its process id.
     actor: Callable[[Scene, int], object] | None = None
-    #: The journal is begun anew for each life.
+    #: Each life begins with a new journal.
     fresh: bool = False
     #: What has to be true of this kind besides, when all is quiet.
     also: Callable[[Scene, str], list[str]] = lambda scene, how: []
