@@ -133,6 +133,10 @@ class MemoryJira(httpx.BaseTransport):
     def names(self, issue: str) -> list[str]:
         return [s.name for s in self.on(issue)]
 
+    @property
+    def is_answering(self) -> bool:
+        return self._lock.locked()
+
     # --- the transport ---
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -95,6 +95,61 @@ def test_what_comes_late_of_a_file_that_was_sent_again_is_no_other_files(at, sit
 
 
 @SITES
+@pytest.mark.parametrize("looked", [False, True], ids=["in doubt", "to be sent again"])
+@pytest.mark.parametrize("replaced", [False, True], ids=["taken out", "replaced"])
+def test_what_comes_late_of_a_file_that_left_the_inbox_is_no_other_files(
+    at, site: str, *, replaced: bool, looked: bool
+) -> None:
+    w = at(site)
+    w.drop("TEST-1/log.txt", b"first")
+    w.jira.faults.append(Fault(**LOST, commit=400.0))
+    w.deliver()
+    while looked and w.row("TEST-1/log.txt").state is State.DOUBTFUL:
+        w.clock.advance(31.0)
+        w.step()
+    w.drop("TEST-1/log.txt", b"newer") if replaced else (w.inbox / "TEST-1/log.txt").unlink()
+    while w.unfinished():
+        w.clock.advance(31.0)
+        w.deliver()
+    assert w.rows()[0].state is State.WITHDRAWN
+    assert w.clock.time < 1_800_000_390
+    w.clock.time = 1_800_000_395.0
+    w.drop("TEST-1/log.txt", b"other")
+    w.jira.faults.append(Fault(**LOST))
+    w.deliver()
+    w.clock.advance(10.0)
+
+    w.settle()
+
+    proven(w)
+    newer = Counter({b"newer": int(replaced)})
+    assert contents(w) == Counter([b"first"] if site == "closed" else [b"first", b"other"]) + newer
+    if site == "closed":
+        assert (w.rows()[-1].state, w.rows()[-1].may_be_attached) == (State.FAILED, 1)
+
+
+@SITES
+def test_a_file_that_was_taken_out_and_dropped_again_is_found_all_the_same(at, site: str) -> None:
+    """Whichever of its two attempts was stored: it is the same content."""
+    w = at(site)
+    w.drop("TEST-1/log.txt", b"first")
+    w.jira.faults.append(Fault(**LOST))
+    w.deliver()
+    (w.inbox / "TEST-1/log.txt").unlink()
+    while w.unfinished():
+        w.clock.advance(31.0)
+        w.deliver()
+    w.drop("TEST-1/log.txt", b"first")
+    w.jira.faults.append(Fault(**LOST, commit="all"))
+
+    w.settle()
+
+    proven(w)
+    assert contents(w) == Counter([b"first"])
+    assert w.states() == ["WITHDRAWN", "DONE"]
+
+
+@SITES
 def test_a_namesake_that_somebody_attached_with_our_account_is_not_the_file(at, site: str) -> None:
     w = at(site)
     w.drop("TEST-1/log.txt", b"ours.")

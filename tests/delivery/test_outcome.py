@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from attachd.delivery import backoff, outcome
-from attachd.delivery.outcome import Doubts
+from attachd.delivery.outcome import Doubts, Values
 from attachd.journal import rows
 from attachd.journal.rows import Row
-from attachd.model import Cure, Fault, InDoubt, Refused, Scope, State, Stored
+from attachd.model import Cure, Fault, InDoubt, Misstored, Refused, Scope, State, Stored
 
 NOW = 1_000.0
 DOUBTS = Doubts((5.0, 30.0, 120.0), 6 * 3600.0)
@@ -25,7 +26,7 @@ def row(**values: Any) -> Row:
 
 
 def test_after_a_verdict_nothing_is_waited_for() -> None:
-    stored, refused = outcome.attached(Stored("7", "a.txt"), NOW), outcome.refused("No.", NOW)
+    stored, refused = outcome.attached(Stored("7", "a.txt"), NOW), outcome.refused(row(), "No.", NOW)
 
     assert [stored[key] for key in ("due", "wait", "blocked", "contested")] == [0, 0, None, None]
     assert [refused[key] for key in ("due", "wait", "blocked", "contested")] == [0, 0, None, None]
@@ -54,11 +55,30 @@ def test_what_lies_there_no_longer_has_nothing_to_wait_for() -> None:
     ],
 )
 def test_a_person_is_told_which_attachments_to_look_at(candidates: list[str], said: str, kept: str | None) -> None:
-    found = outcome.ask_a_person(candidates, NOW)
+    found = outcome.ask_a_person(row(), candidates, NOW)
 
     assert found["reason"] == said + outcome.PERSON
     assert found["candidates"] == kept
     assert found["may_be_attached"] == 1
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        lambda row: outcome.after(row, Refused("No."), NOW, DOUBTS),
+        lambda row: outcome.after(row, Misstored("7", "a.txt", "No."), NOW, DOUBTS),
+        lambda row: outcome.behind_others(row, NETWORK, NOW, others_accepted=True),
+    ],
+    ids=["Jira refuses it", "stored in a wrong size", "a proxy refuses it"],
+)
+def test_a_refusal_of_what_was_ever_in_doubt_says_that_it_may_be_attached(verdict: Callable[[Row], Values]) -> None:
+    """Otherwise it would be sent again without a look when it comes back."""
+    refusals = {"site_faults": outcome.FAULTS - 1, "fault_attempt": 3}
+
+    found = verdict(row(doubt_attempt=2, doubt_at=NOW, sha256=b"x" * 32, **refusals))
+
+    assert (found["state"], found["may_be_attached"]) == (State.REFUSED, 1)
+    assert verdict(row(**refusals))["may_be_attached"] == 0
 
 
 # --- Behind others --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from attachd.filing import file_away
 from attachd.fs import leases, move
-from attachd.intake import gates, identity, matching
+from attachd.intake import evidence, gates, identity, matching
 from attachd.intake.identity import Another, Its, Look, Rival, Unclear, Where
 from attachd.journal import rows
 from attachd.journal.admission import Moment
@@ -60,8 +60,7 @@ def while_posting(w: World, act: Callable[[], None]) -> Callable[[], None]:
 
 
 def touch(w: World, content: bytes) -> None:
-    later = w.inbox.joinpath(PATH).stat().st_mtime_ns + 10**9
-    os.utime(w.inbox / PATH, ns=(later, later))
+    touched(w.inbox / PATH)
 
 
 def rewrite(w: World, content: bytes) -> None:
@@ -92,31 +91,56 @@ def look(w: World) -> None:
         w.scan()
 
 
+def pass_time(w: World) -> None:
+    """Five scans, and what a worker does after each, unless it waits for Jira."""
+    for _ in range(5):
+        look(w)
+        if w.running and not w.jira.is_answering:
+            w.work()
+        w.clock.advance(31.0)
+
+
 def into_subfolder_and_back(w: World, content: bytes) -> None:
     into_subfolder(w, content)
     look(w)
     os.rename(w.inbox / "TEST-1/sub/a.txt", w.inbox / PATH)
 
 
-def folder_renamed(name: str, *, back: bool = False, scans: int = 1) -> Callable[[World, bytes], None]:
+def folder_renamed(
+    name: str, *, back: bool = False, long: bool = False, meanwhile: Callable[[Path], None] = lambda _: None
+) -> Callable[[World, bytes], None]:
     def act(w: World, content: bytes) -> None:
         os.rename(w.inbox / "TEST-1", w.inbox / name)
+        meanwhile(w.inbox / name / "a.txt")
         if back:
-            for _ in range(scans):
-                look(w)
-                w.clock.advance(31.0 if scans > 1 else 0.0)
+            pass_time(w) if long else look(w)
             os.rename(w.inbox / name, w.inbox / "TEST-1")
 
     return act
 
 
-def renamed_for_long(w: World, content: bytes) -> None:
+def renamed_for_long(meanwhile: Callable[[Path], None] = lambda _: None) -> Callable[[World, bytes], None]:
     """Under a name that is left alone."""
-    os.rename(w.inbox / PATH, w.inbox / f"{PATH}.part")
-    for _ in range(5):
-        look(w)
-        w.clock.advance(31.0)
-    os.rename(w.inbox / f"{PATH}.part", w.inbox / PATH)
+
+    def act(w: World, content: bytes) -> None:
+        os.rename(w.inbox / PATH, w.inbox / f"{PATH}.part")
+        meanwhile(w.inbox / f"{PATH}.part")
+        pass_time(w)
+        os.rename(w.inbox / f"{PATH}.part", w.inbox / PATH)
+
+    return act
+
+
+def touched(path: Path) -> None:
+    later = path.stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(later, later))
+
+
+def copied_over(path: Path) -> None:
+    """Replaced by a copy of itself: another inode, another time."""
+    shutil.copyfile(path, path.with_name("copy"))
+    os.rename(path.with_name("copy"), path)
+    touched(path)
 
 
 CHANGES = {
@@ -130,9 +154,14 @@ CHANGES = {
     "its folder is an alias now": folder_renamed("Printer"),
     "its folder was another issue's": folder_renamed("OPS-7", back=True),
     "its folder was no issue's": folder_renamed("nobody's", back=True),
-    "its folder was no issue's for long": folder_renamed("nobody's", back=True, scans=5),
-    "its folder was hidden for long": folder_renamed(".hidden", back=True, scans=5),
-    "it had another name for long": renamed_for_long,
+    "its folder was no issue's for long": folder_renamed("nobody's", back=True, long=True),
+    "its folder was hidden for long": folder_renamed(".hidden", back=True, long=True),
+    "it had another name for long": renamed_for_long(),
+    "touched in no issue's folder": folder_renamed("nobody's", back=True, long=True, meanwhile=touched),
+    "copied over in no issue's folder": folder_renamed("nobody's", back=True, long=True, meanwhile=copied_over),
+    "touched in a hidden folder": folder_renamed(".hidden", back=True, long=True, meanwhile=touched),
+    "touched under another name": renamed_for_long(touched),
+    "copied over under another name": renamed_for_long(copied_over),
 }
 
 
@@ -199,6 +228,13 @@ def attached(w: World, act: Act, *, dies: bool) -> None:
         after(w, State.ATTACHED, act, dies=dies)
 
 
+def to_be_moved(w: World, act: Act, *, dies: bool) -> None:
+    w.drop(PATH, SMALL)
+    with nothing_is_filed():
+        w.deliver()
+    after(w, State.ATTACHED, act, dies=dies)
+
+
 def refused(w: World, act: Act, *, dies: bool) -> None:
     w.drop(PATH, SMALL)
     w.jira.faults.append(Fault(status=413, body={"errorMessages": ["too large"]}))
@@ -225,6 +261,7 @@ STANDS = {
     "in doubt": in_doubt,
     "to be sent again": again_after_doubt,
     "attached": attached,
+    "to be moved": to_be_moved,
     "refused": refused,
 }
 
@@ -493,6 +530,32 @@ def test_a_verdict_is_not_closed_while_a_folder_of_its_issue_cannot_be_looked_in
     assert len(w.jira.stored) == 1
     assert "test-3/.attachdignore" in w.files(w.inbox)
     assert w.states() == ["DONE"]
+
+
+def test_looking_for_a_missing_file_reads_each_file_once_and_few_at_a_time(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instrument writes a thousand files of one size, and somebody deletes one whose row is not closed yet."""
+    for number in range(5):
+        w.drop(f"not now/{number}.bin", bytes([number]) * len(SMALL))
+    w.drop(PATH, SMALL)
+    with nothing_is_filed():
+        w.deliver()
+    (w.inbox / PATH).unlink()
+    read: list[bytes] = []
+    real = evidence._sum
+    monkeypatch.setattr(evidence, "_READ_MOST", 2)
+    monkeypatch.setattr(evidence, "_sum", lambda context, entry: (read.append(entry.path), real(context, entry))[1])
+
+    counts = []
+    while w.unfinished():
+        w.scan()
+        w.work()
+        w.clock.advance(31.0)
+        counts.append(len(read))
+
+    assert sorted(read) == [b"not now/%d.bin" % number for number in range(5)]
+    assert max(later - earlier for earlier, later in zip([0, *counts], counts, strict=False)) == 2
 
 
 def test_a_file_with_a_verdict_that_was_deleted_is_closed(w: World) -> None:

@@ -6,17 +6,17 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from attachd.errors import Mistake
-from attachd.journal import admission, database, pauses, queue, rows
+from attachd.journal import admission, database, lookup, pauses, queue, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
-from attachd.model import SENT, Cure, Fingerprint, Scope, State
+from attachd.model import SENT, Cure, Fingerprint, Scope, State, Word
 
 NOW = Moment(1_800_000_000.0, 100.0, 1)
 
@@ -540,6 +540,48 @@ def test_what_is_asked_often_is_asked_by_an_index(journal: Journal, sql: str, pa
     plan = [record["detail"] for record in journal.rows("EXPLAIN QUERY PLAN " + sql, parameters)]
 
     assert all("INDEX" in step for step in plan if step.startswith(("SCAN", "SEARCH"))), plan
+
+
+def searched(journal: Journal, call: Callable[[], object]) -> list[str]:
+    """How SQLite finds files for a look-up: the steps of its plans that read the table or an index of it."""
+    statements: list[str] = []
+    journal._connection.set_trace_callback(statements.append)
+    call()
+    journal._connection.set_trace_callback(None)
+    asked = [sql for sql in statements if "FROM file" in sql]
+    assert asked
+    plans = [record["detail"] for sql in asked for record in journal.rows(f"EXPLAIN QUERY PLAN {sql}")]
+    return [step for step in plans if "file" in step.split()]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda j: lookup.last_at_path(j, b"T-1/a.txt"),
+        lambda j: lookup.filed(j, "done", b"T-1/a.txt"),
+        lambda j: lookup.noted(j, b"T-1/a.txt.why.txt"),
+        lambda j: lookup.failed_below(j, b"T-1"),
+        lambda j: lookup.failed_of(j, "T-1"),
+        lambda j: lookup.history(j, "T-1", None, 50),
+        lambda j: lookup.history(j, "T-1", Word.FAILED, 50, since=1.0),
+        lambda j: lookup.history(j, "", Word.FAILED, 50),
+        lambda j: lookup.history(j, "", Word.WITHDRAWN, 50),
+        lambda j: lookup.history(j, "", Word.BLOCKED, 50),
+        lambda j: lookup.history(j, "", Word.WAITING, 50),
+        lambda j: lookup.history(j, "", None, 50, since=1.0),
+        lambda j: lookup.history(j, "", Word.ATTACHED, 50, since=1.0),
+        lambda j: lookup.issues_accepted(j, ""),
+        lambda j: lookup.issues_accepted(j, "T-1"),
+        lambda j: lookup.accepted(j, "T-1"),
+    ],
+)
+def test_no_question_reads_the_whole_history(journal: Journal, call: Callable[[Journal], object]) -> None:
+    """It is kept for ever by default: after years it has millions of files."""
+    steps = searched(journal, lambda: call(journal))
+
+    # An index that holds part of the files may be read from its beginning to its end.
+    parts = ("file_inode", "file_returned", "file_withdrawn")
+    assert [step for step in steps if step.startswith("SCAN") and not any(part in step for part in parts)] == []
 
 
 def test_states_and_transitions_are_those_of_the_model(journal: Journal) -> None:

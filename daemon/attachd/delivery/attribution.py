@@ -155,7 +155,7 @@ def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) 
         else:
             unjudged = {i: kind for i, kind in left.items() if not _is_judged(row, by_id[i])}
             closed = {i for i in unjudged if _is_closed(contents.get(i))}
-            findings[row.id] = _unread(row, unjudged, fits, by_id, closed=closed)
+            findings[row.id] = _unread(row, rows, unjudged, fits, by_id, closed=closed)
     return findings
 
 
@@ -197,12 +197,17 @@ def _is_closed(content: Content | None) -> bool:
     return content is None or isinstance(content, Unreadable)
 
 
+def _is_earlier(other: Row, row: Row) -> bool:
+    """Return True if *other* is this very content, which was taken out and dropped again: what arrived of it is this row's."""
+    return other.state is State.WITHDRAWN and other.sha256 is not None and other.sha256 == row.sha256
+
+
 def _unread(
-    row: Row, left: Mapping[str, Fit], fits: Mapping[int, Mapping[str, Fit]], by_id: Mapping[str, Attachment], *,
-    closed: Collection[str],
+    row: Row, rows: Sequence[Row], left: Mapping[str, Fit], fits: Mapping[int, Mapping[str, Fit]],
+    by_id: Mapping[str, Attachment], *, closed: Collection[str],
 ) -> Finding:  # fmt: skip
     """Judge by name, size and time what could not be compared: what is *closed*, or a row that has no checksum."""
-    others = [found for other, found in fits.items() if other != row.id]
+    others = [fits[other.id] for other in rows if other.id != row.id and not _is_earlier(other, row)]
     named = [i for i, kind in left.items() if kind is not Fit.RENAMED]
     if not named:
         # Under another name it is only a candidate; one that fits another row by name is that row's.

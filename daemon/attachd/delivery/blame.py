@@ -192,14 +192,10 @@ def _believe(runtime: Runtime, refused: Sequence[Row], reason: str) -> None:
         believed = [
             row
             for row in refused
-            if rows.change_if_same(connection, row, _refused(row, reason.format(row.reason), now))
+            if rows.change_if_same(connection, row, outcome.refused(row, reason.format(row.reason), now))
         ]
         written = [rows.one(connection, row.id) for row in believed]
     record.tell(written)
-
-
-def _refused(row: Row, reason: str, now: float) -> outcome.Values:
-    return outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
 
 
 def _wait_for_proof(runtime: Runtime, refused: Sequence[Row]) -> None:

@@ -35,9 +35,9 @@ def after(row: Row, fate: Fate, now: float, doubts: Doubts, *, alone: bool = Tru
         case Stored():
             return attached(fate, now)
         case Misstored():
-            return refused(fate.reason, now) | {"attachment": fate.attachment, "stored_as": fate.name}
+            return refused(row, fate.reason, now) | {"attachment": fate.attachment, "stored_as": fate.name}
         case Refused():
-            return refused(fate.reason, now, may_be_attached=row.ever_doubtful)
+            return refused(row, fate.reason, now)
         case Contested():
             refusal = {"contested": fate.status, "contested_at": row.contested_at or now, "proof": Proof.NONE}
             return back(row, now) | refusal | {"reason": fate.reason}
@@ -66,10 +66,11 @@ def attached(fate: Stored, now: float, *, ground: str | None = None) -> Values:
     }
 
 
-def refused(reason: str, now: float, *, may_be_attached: bool = False) -> Values:
-    """A verdict about this file or its issue."""
+def refused(row: Row, reason: str, now: float, *, may_be_attached: bool = False) -> Values:
+    """A verdict about this file or its issue. What was ever in doubt may be attached, whatever the last attempt came to."""
     values: Values = {"state": State.REFUSED, "since": now, "verdict_at": now, "reason": reason}
-    return values | {"may_be_attached": int(may_be_attached), "blocked": None, "contested": None, "due": 0, "wait": 0}
+    uncertain = int(may_be_attached or row.ever_doubtful)
+    return values | {"may_be_attached": uncertain, "blocked": None, "contested": None, "due": 0, "wait": 0}
 
 
 def back(row: Row, now: float) -> Values:
@@ -79,10 +80,10 @@ def back(row: Row, now: float) -> Values:
     return {"state": State.READY, "since": now, "due": now + 1.0, "wait": 1.0}
 
 
-def ask_a_person(candidates: Sequence[str], now: float) -> Values:
+def ask_a_person(row: Row, candidates: Sequence[str], now: float) -> Values:
     """These attachments may be the file, and only a person can tell."""
     which = f"attachment {', '.join(candidates)}" if candidates else "an attachment of the issue"
-    return refused(f"{which} may be this file. {PERSON}", now, may_be_attached=True) | told(candidates)
+    return refused(row, f"{which} may be this file. {PERSON}", now, may_be_attached=True) | told(candidates)
 
 
 def told(candidates: Sequence[str]) -> Values:
@@ -103,6 +104,7 @@ def behind_others(row: Row, fault: Fault, now: float, *, others_accepted: bool) 
     faults = row.site_faults + int(alone)
     if faults >= FAULTS and others_accepted and fault.kind in ("proxy", "network"):
         return refused(
+            row,
             f"Jira accepts other files, but a proxy in front of it refused this one {faults} times: {fault.reason}",
             now,
         )
@@ -170,10 +172,13 @@ def not_found(
             step = max(step, longest - times[looks - 1])
         return {"looks": looks, "blind_since": None, "due": now + step, "wait": step}
     if row.nonsense >= NONSENSE_ROUNDS:
-        return refused(f"{row.reason}, {row.nonsense} times. {PERSON}", now, may_be_attached=True)
+        return refused(row, f"{row.reason}, {row.nonsense} times. {PERSON}", now, may_be_attached=True)
     if row.rounds >= ROUNDS and others_accepted:
         return refused(
-            f"{row.reason}, {row.rounds} times, while Jira accepted other files. {PERSON}", now, may_be_attached=True
+            row,
+            f"{row.reason}, {row.rounds} times, while Jira accepted other files. {PERSON}",
+            now,
+            may_be_attached=True,
         )
     return back(row, now) | {"looks": looks, "blind_since": None} | settled_doubt(row)
 
@@ -200,6 +205,7 @@ def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool =
     if now - blind >= doubts.give_up_seconds:
         hours = doubts.give_up_seconds / 3600
         return refused(
+            row,
             f"the issue's attachments could not be read for {hours:g} hours ({reason}). {PERSON}",
             now,
             may_be_attached=True,

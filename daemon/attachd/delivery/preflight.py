@@ -180,7 +180,7 @@ def within_limits(runtime: Runtime, client: Client, loaded: list[Loaded]) -> lis
     for file in too_large:
         reason = f"the file has {file.row.size:,} bytes, and this Jira allows {known.largest if known else 0:,}"
         with runtime.journal.transaction() as connection:
-            rows.change_if_same(connection, file.row, outcome.refused(reason, now))
+            rows.change_if_same(connection, file.row, outcome.refused(file.row, reason, now))
             written = rows.one(connection, file.row.id)
         record.tell([written])
     return [f for f in loaded if f not in too_large]
@@ -229,7 +229,7 @@ def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) ->
             said = f"{reconcile.ids_of(finding)} may be this file, but cannot be read now: {reason}"
             return {"due": now + wait, "wait": wait, "reason": said}
         case Unclear(several):
-            return outcome.ask_a_person([a.id for a in several], now)
+            return outcome.ask_a_person(row, [a.id for a in several], now)
         case _:
             assert_never(finding)
 

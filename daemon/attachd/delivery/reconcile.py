@@ -230,7 +230,7 @@ def _after(
             said = f"{ids_of(finding)} may be this file, but cannot be read now: {reason}"
             return outcome.unusable(row, said, now, runtime.doubts) | outcome.told([a.id for a in finding.candidates])
         case Unclear(several):
-            return outcome.ask_a_person([a.id for a in several], now)
+            return outcome.ask_a_person(row, [a.id for a in several], now)
         case Absent():
             if row.due > now:
                 return {}

@@ -66,7 +66,7 @@ def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[R
     if path is not None and root == "failed":
         folder = os.path.join(bytes(roots["failed"]), path)
         if os.path.isdir(folder) and not os.path.islink(folder):
-            return [*lying_there(config, lookup.failed(journal, path))]
+            return [*_below(config, journal, path)]
         row = lookup.filed(journal, "failed", path) or lookup.noted(journal, path)
     elif path is not None and root == "inbox":
         row = lookup.last_at_path(journal, path)
@@ -78,8 +78,21 @@ def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[R
 
 def of_issue(config: Config, journal: Journal, key: str) -> list[Row]:
     """Return the failed files of one issue, or of all for "", that still lie in failed."""
-    keys = {key, lookup.issue_of(journal, key)}
-    return [row for row in lying_there(config, lookup.failed(journal)) if not key or keys & {row.folder_key, row.issue}]
+    if key:
+        return [*lying_there(config, lookup.failed_of(journal, key))]
+    return _below(config, journal, b"")
+
+
+def _below(config: Config, journal: Journal, folder: bytes) -> list[Row]:
+    """Return the failed files that still lie in a folder of failed, or anywhere in it for b""."""
+    if folder:
+        return [*lying_there(config, lookup.failed_below(journal, folder))]
+    # What lies there no more is most of what ever failed: only folders that are there are asked for.
+    try:
+        there = sorted(os.listdir(bytes(config.folders.failed)))
+    except OSError:
+        return []
+    return [row for each in there for row in _below(config, journal, each)]
 
 
 def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from attachd.fs import folders
@@ -112,23 +113,71 @@ def whereabouts(context: Context, row: Row) -> Where:
     return where(row, now, context.guard.epoch, lambda: _sum(context, Entry(row.path, now)) if now else None)
 
 
-def sighted(context: Context, missing: Sequence[Row]) -> set[int]:
+#: Checksums of files by path and fingerprint: each is read once, however many scans meet it.
+Sums = dict[Entry, bytes]
+
+#: How many files are looked up at once; how many a scan reads at most for this; and how many are remembered.
+_AT_ONCE, _READ_MOST, _KEPT_MOST = 250, 1000, 100_000
+
+
+def sighted(context: Context, missing: Sequence[Row], sums: Sums) -> set[int]:
     """Find out whose files still lie anywhere in the inbox, by the ids of the rows: carried to another issue's folder, to one
     that is no issue's, or under a name that is left alone, they may come back.
 
-    By inode, of whatever epoch; else by size, time and content. One that cannot be read may be any's.
+    By inode, of whatever epoch; else by size and content, because files are touched there too, and copied over themselves.
+    One that cannot be read, or not before the next scan, may be any's. *sums* is what the last call knew, and then what this
+    one knows.
     """
     found: set[int] = set()
+    sizes = {row.size for row in missing if row.sha256}
+    search, alike = _Search(context, dict(sums), sums, _READ_MOST), list[Entry]()
+    sums.clear()
     for entry in files.everything(context.guard.inbox, context.checkpoint):
         here = identity.content(entry.print)
-        for row in missing:
-            if identity.content(row.fingerprint) == here:
-                found.add(row.id)
-            elif (row.size, row.mtime_ns) == here[2:] and row.sha256 and row.id not in found:
-                context.checkpoint()
-                if _sum(context, entry) in (None, row.sha256):
-                    found.add(row.id)
+        found |= {row.id for row in missing if identity.content(row.fingerprint) == here}
+        if entry.print.size in sizes:
+            alike.append(entry)
+        if len(alike) >= _AT_ONCE:
+            search.compare([row for row in missing if row.id not in found], alike, found)
+            alike = []
+    search.compare([row for row in missing if row.id not in found], alike, found)
     return found
+
+
+@dataclass(slots=True)
+class _Search:
+    """One search for missing files by their content."""
+
+    context: Context
+    known: Sums
+    kept: Sums
+    left: int
+
+    def compare(self, missing: Sequence[Row], alike: Sequence[Entry], found: set[int]) -> None:
+        """Add to *found* the rows whose content one of these files has, or may have."""
+        with self.context.journal.transaction_for_reading() as connection:
+            at = identity.at_paths(connection, [entry.path for entry in alike])
+        for entry in alike:
+            # A file of the row's own issue was compared when it was admitted.
+            row = at.get(entry.path)
+            compared = row.folder_key if row is not None and row.fingerprint == entry.print else None
+            wanted = [
+                each for each in missing
+                if each.id not in found and each.size == entry.print.size and each.sha256 and each.folder_key != compared
+            ]  # fmt: skip
+            if wanted:
+                sha256 = self._sum(entry)
+                found |= {each.id for each in wanted if sha256 in (None, each.sha256)}
+
+    def _sum(self, entry: Entry) -> bytes | None:
+        sha256 = self.known.get(entry)
+        if sha256 is None and self.left > 0:
+            self.left -= 1
+            self.context.checkpoint()
+            sha256 = _sum(self.context, entry)
+        if sha256 is not None and len(self.kept) < _KEPT_MOST:
+            self.kept[entry] = sha256
+        return sha256
 
 
 def still_missing(context: Context, missing: Sequence[Row], moment: admission.Moment) -> list[Row]:

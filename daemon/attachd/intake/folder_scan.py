@@ -102,6 +102,7 @@ class FolderScan:
         self._router = router.of(context.config)
         self._left_alone = LeftAlone()
         self._nested = Nested(context.journal)
+        self._sums: evidence.Sums = {}
         self._device, self._known, self._lost = 0, frozenset[bytes](), False
         self.hiding = Hiding(context.config, Rulebook(context.config), self._router, context.network)
         self.listings = Listings()
@@ -284,8 +285,8 @@ class FolderScan:
         return not nested and not self.hiding.why(path, False)
 
     def sighted(self, missing: Sequence[Row]) -> set[int]:
-        """Whose files still lie anywhere in the inbox (``reading.sighted``)."""
-        return evidence.sighted(self._context, missing)
+        """Whose files still lie anywhere in the inbox (``evidence.sighted``)."""
+        return evidence.sighted(self._context, missing, self._sums)
 
     def key_of(self, path: bytes) -> str | None:
         """The issue of a folder of the inbox; None for one that is no issue's."""

@@ -328,7 +328,8 @@ def folders(connection: sqlite3.Connection) -> list[bytes]:
     after = b""
     while True:
         path = connection.execute(
-            "SELECT min(path) FROM file WHERE path > ? AND generation = 0 AND finished_at IS NULL", (after,)
+            "SELECT min(path) FROM file INDEXED BY file_at_path WHERE path > ? AND generation = 0 AND finished_at IS NULL",
+            (after,),
         ).fetchone()[0]
         if path is None:
             return found
@@ -339,7 +340,8 @@ def folders(connection: sqlite3.Connection) -> list[bytes]:
 def under(connection: sqlite3.Connection, folder: bytes, after: bytes, limit: int) -> list[rows.Row]:
     """Unfinished rows that lie below *folder* of the inbox, in the order of their paths, beginning behind *after*."""
     found = connection.execute(
-        rows.SELECT + "WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL ORDER BY path LIMIT ?",
+        rows.SELECT
+        + "INDEXED BY file_at_path WHERE path > ? AND path < ? AND generation = 0 AND finished_at IS NULL ORDER BY path LIMIT ?",
         (max(after, folder + b"/"), folder + b"0", limit),  # "0" is the byte behind "/"
     )
     return [rows.from_sql(record) for record in found]

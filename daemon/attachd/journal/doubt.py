@@ -35,8 +35,9 @@ def in_doubt(connection: sqlite3.Connection, issue: str, site: str) -> list[rows
 def may_own(connection: sqlite3.Connection, issue: str, since: float, site: str) -> list[rows.Row]:
     """All files of a site's issue that may own an attachment that shows up.
 
-    Those that are or were in doubt; those that failed *since* then because they may be attached, which may still arrive; and
-    those that were sent again and attached *since* then: what comes late of their first attempt is theirs too.
+    Those that are or were in doubt; those that failed *since* then because they may be attached, or left the inbox *since* then,
+    which may still arrive; and those that were sent again and attached *since* then: what comes late of their first attempt is
+    theirs too.
     """
     found = connection.execute(
         rows.SELECT + "WHERE doubt_attempt IS NOT NULL AND finished_at IS NULL AND issue = ?"
@@ -46,6 +47,11 @@ def may_own(connection: sqlite3.Connection, issue: str, since: float, site: str)
     found += connection.execute(
         rows.SELECT + "WHERE may_be_attached = 1 AND state = 'FAILED' AND doubt_attempt IS NOT NULL AND heir IS NULL"
         " AND issue = ? AND verdict_at >= ? AND coalesce(site, ?) = ?",
+        (issue, since, site, site),
+    ).fetchall()
+    found += connection.execute(
+        rows.SELECT + "INDEXED BY file_withdrawn WHERE state = 'WITHDRAWN' AND doubt_attempt IS NOT NULL AND issue = ?"
+        " AND finished_at >= ? AND coalesce(site, ?) = ?",
         (issue, since, site, site),
     ).fetchall()
     found += connection.execute(

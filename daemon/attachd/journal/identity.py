@@ -13,7 +13,8 @@ def at_paths(connection: sqlite3.Connection, paths: Sequence[bytes]) -> dict[byt
     """Return the unfinished rows of what lies at *paths* (a few thousand at most)."""
     wanted = rows.filled(paths)
     found = connection.execute(
-        rows.SELECT + f"WHERE path IN ({rows.marks(wanted)}) AND generation = 0 AND finished_at IS NULL", wanted
+        f"{rows.SELECT}INDEXED BY file_at_path WHERE path IN ({rows.marks(wanted)}) AND generation = 0 AND finished_at IS NULL",
+        wanted,
     )
     return {row.path: row for row in map(rows.from_sql, found)}
 

@@ -128,6 +128,11 @@ CREATE INDEX file_accepted_issue ON file (issue, verdict_at) WHERE attachment IS
 CREATE INDEX file_finished ON file (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX file_filed ON file (target, root) WHERE target IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX file_noted ON file (note) WHERE note IS NOT NULL;
+-- What people ask of the whole history, which is never short of files: of a path, of an issue, of what was taken away again.
+CREATE INDEX file_path ON file (path);
+CREATE INDEX file_folder_key ON file (folder_key);
+CREATE INDEX file_moved_issue ON file (issue) WHERE issue <> folder_key;
+CREATE INDEX file_withdrawn ON file (finished_at) WHERE state = 'WITHDRAWN';
 
 -- The transitions. SEEN rows were promised nothing and may be deleted; finished rows never change their state again.
 CREATE TABLE transition (before TEXT NOT NULL, after TEXT NOT NULL, PRIMARY KEY (before, after)) WITHOUT ROWID;

@@ -46,7 +46,7 @@ def _left_elsewhere(runtime: Runtime) -> list[Row]:
             reason = (
                 f"it may be attached at {row.site}, where it was sent before jira.url was changed. {outcome.PERSON}"
             )
-            if rows.change_if_same(connection, row, outcome.refused(reason, now, may_be_attached=True)):
+            if rows.change_if_same(connection, row, outcome.refused(row, reason, now, may_be_attached=True)):
                 given_up.append(rows.one(connection, row.id))
     return given_up
 
@@ -66,7 +66,7 @@ def _tried_in_vain(runtime: Runtime) -> list[Row]:
             reason = (
                 f"attachd gave up after {days} days (limits.give_up_days). The last reason: {row.reason or 'unknown'}"
             )
-            values = outcome.refused(reason, now, may_be_attached=row.ever_doubtful)
+            values = outcome.refused(row, reason, now)
             if rows.change_if_same(connection, row, values):
                 given_up.append(rows.one(connection, row.id))
     return given_up
