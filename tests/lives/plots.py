@@ -55,12 +55,16 @@ verdict, renamed, a new file at its path: make_empty_folders 2 1900, done_goes, 
     rename_folder -1 0, drop_where_it_was, done_comes_back, resume, start, settle
 no key until it is attached: mood 1, drop 0 9, await_upload, rename_folder -1 2, rest 7, release, rest 9, rest 9,
     rename_back, settle
+no key, and written over: mood 1, drop 0 9, await_upload, rename_folder -1 2, rest 7, release, rewrite 1, rest 9, rest 9,
+    rename_back, settle
 another issue's for a moment: mood 1, drop 0 9, await_upload, rename_folder -1 1, rest 3, rename_back, rest 6, release, settle
 other bytes, same time: mood 1, drop 0 90, await_upload, swap_bytes -1, release, settle
 retry killed [small apart]: refuse 0, drop_large 0, await_failed, welcome, retry_killed, settle, retry, settle
 no file any more: mood 4, drop 0 90, await_upload, become -1 0, release, settle
 no file any more in a pause: pause, drop 0 90, rest 6, become -1 1, resume, settle
 late, and a namesake: store_too_late, drop 0 90, await_uploads 2, rest 9, mood 6, drop_namesake -1 1, settle
+late of what was replaced, and a namesake: store_too_late, drop 0 90, await_uploads 2, swap_bytes -1, rest 9, mood 6,
+    drop_namesake -1 1, settle
 a namesake by hand: mood 4, drop 0 90, await_upload, attach_namesake -1, release, settle
 equal bytes by hand, journal lost [readable]: stop, drop 0 90, attach_same_bytes -1, lose_journal, settle
 namesake by hand, journal lost: stop, drop 0 90, attach_namesake -1, lose_journal, settle
