@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import curve, figures, growth, idle, large, latency, many, memory, scan
+from benchmarks import curve, figures, growth, idle, large, latency, many, memory, scan, years
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Scale:
     backlogs: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     waiting: int = 100_000
     folders: int = 10_000
+    years: int = 5_000_000
     idle: float = 600.0
 
 
@@ -55,6 +56,7 @@ SHORT = Scale(
     backlogs=(20, 40),
     waiting=20,
     folders=3,
+    years=2_000,
     idle=0.1,
 )
 
@@ -88,6 +90,7 @@ def _steps(scale: Scale, costs: list[float]) -> Iterator[Callable[[], figures.Ta
     yield lambda: _backlog(scale, costs)
     yield lambda: growth.start(scale.waiting, min(1000, scale.waiting))
     yield lambda: scan.measure(min(1000, scale.folders), scale.files, scale.repetitions * 4)
+    yield lambda: years.measure(scale.years, scale.repetitions)
     yield lambda: idle.measure(scale.folders, scale.idle)
     yield lambda: memory.measure(scale.backlogs[-1], min(1000, scale.folders))
 

@@ -153,6 +153,8 @@ CHANGES = {
     "its folder got a text": folder_renamed("TEST-1 Printer"),
     "its folder is an alias now": folder_renamed("Printer"),
     "its folder was another issue's": folder_renamed("OPS-7", back=True),
+    "touched in another issue's folder": folder_renamed("OPS-7", back=True, meanwhile=touched),
+    "copied over in another issue's folder": folder_renamed("OPS-7", back=True, meanwhile=copied_over),
     "its folder was no issue's": folder_renamed("nobody's", back=True),
     "its folder was no issue's for long": folder_renamed("nobody's", back=True, long=True),
     "its folder was hidden for long": folder_renamed(".hidden", back=True, long=True),

@@ -584,6 +584,24 @@ def test_no_question_reads_the_whole_history(journal: Journal, call: Callable[[J
     assert [step for step in steps if step.startswith("SCAN") and not any(part in step for part in parts)] == []
 
 
+def test_a_search_ends_in_time_and_says_how_far_it_came(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "_SEARCHED_AT_ONCE", 10)
+    ids = [added(journal, path=b"T-%d/report-%d.pdf" % (number // 10, number)) for number in range(40)]
+
+    def names(wanted: str, seconds: float = 60.0) -> tuple[list[str], bool]:
+        found = lookup.search(journal, wanted, 5, seconds=seconds)
+        return [row.path.decode().partition("/")[2] for row in found.files], found.back_to is None
+
+    assert names("REPORT-3") == ([f"report-{number}.pdf" for number in (39, 38, 37, 36, 35)], True)
+    assert names("report-7.") == (["report-7.pdf"], True)
+    assert names("report-7.", seconds=0.0) == ([], False)
+    assert names("report-33", seconds=0.0) == (["report-33.pdf"], False)
+    # What is exactly one is found however old it is.
+    assert names(f"f{ids[7]}", seconds=0.0)[0][-1] == "report-7.pdf"
+    assert names("T-0/report-7.pdf", seconds=0.0) == (["report-7.pdf"], False)
+    assert names("t-0", seconds=0.0)[0] == [f"report-{number}.pdf" for number in (9, 8, 7, 6, 5)]
+
+
 def test_states_and_transitions_are_those_of_the_model(journal: Journal) -> None:
     drawn = {(r[0], r[1]) for r in journal.rows("SELECT before, after FROM transition")}
 

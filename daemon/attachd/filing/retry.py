@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.config import Config
 from attachd.delivery.server_clock import ASSUMED_SLACK_SECONDS, Kept
@@ -88,11 +89,16 @@ def _below(config: Config, journal: Journal, folder: bytes) -> list[Row]:
     if folder:
         return [*lying_there(config, lookup.failed_below(journal, folder))]
     # What lies there no more is most of what ever failed: only folders that are there are asked for.
+    return [row for each in _listed(config.folders.failed) for row in _below(config, journal, each)]
+
+
+@heartbeat.on_share()
+def _listed(folder: Path) -> list[bytes]:
+    """Return what lies in a folder; nothing where it cannot be listed."""
     try:
-        there = sorted(os.listdir(bytes(config.folders.failed)))
+        return sorted(os.listdir(bytes(folder)))
     except OSError:
         return []
-    return [row for each in there for row in _below(config, journal, each)]
 
 
 def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:

@@ -190,14 +190,54 @@ def by_id(journal: Journal, row_id: int) -> Row | None:
     return _first(journal, "WHERE id = ?", row_id)
 
 
-def search(journal: Journal, wanted: str, limit: int) -> list[Row]:
-    """Return the newest files whose path, issue, attachment or id contains *wanted* in any case. Reads the whole history."""
-    ident = wanted[1:] if wanted[:1] in "Ff" and wanted[1:].isdigit() else ""
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Files that a search has found, the newest first. *back_to*: older ones than of that time were not all looked at."""
+
+    files: Sequence[Row]
+    back_to: float | None = None
+
+
+#: Files that a search looks at in one go, and after how many seconds it ends: a page waits for it, and so does a small journal's
+#: reader.
+_SEARCHED_AT_ONCE, SEARCH_SECONDS = 20_000, 0.1
+
+
+def search(journal: Journal, wanted: str, limit: int, *, seconds: float = SEARCH_SECONDS) -> Matches:
+    """Return the newest files whose path, issue, attachment or id contains *wanted* in any case.
+
+    What is exactly an issue, an attachment, an id or a path is found however old it is. Parts of names are looked for from the
+    newest file backwards, for so many *seconds*.
+    """
+    found = {row.id: row for row in _exactly(journal, wanted, limit)}
+    until = journal.clock.boot() + seconds
+    newest = int(journal.value("SELECT max(id) FROM file") or 0)
+    while newest > 0 and len(found) < limit:
+        oldest = max(0, newest - _SEARCHED_AT_ONCE)
+        found |= {row.id: row for row in _containing(journal, wanted, limit, oldest, newest)}
+        newest = oldest
+        if journal.clock.boot() >= until:
+            break
+    files = [found[row_id] for row_id in sorted(found, reverse=True)[:limit]]
+    oldest_seen = _first(journal, "WHERE id > ? ORDER BY id LIMIT 1", newest)
+    return Matches(files, oldest_seen.seen_at if newest > 0 and len(files) < limit and oldest_seen else None)
+
+
+def _exactly(journal: Journal, wanted: str, limit: int) -> list[Row]:
+    ident = wanted[1:] if wanted[:1] in "Ff" else wanted
+    itself = by_id(journal, int(ident)) if ident.isascii() and ident.isdigit() and len(ident) < 19 else None
+    by_attachment = select(journal, "WHERE attachment IS NOT NULL AND attachment = ?", (wanted,))
+    at = last_at_path(journal, wanted.encode("utf-8", "surrogateescape"))
+    of_issue = history(journal, wanted.upper(), None, limit)
+    return [row for row in (itself, *by_attachment, at, *of_issue) if row is not None]
+
+
+def _containing(journal: Journal, wanted: str, limit: int, after: int, until: int) -> list[Row]:
     return select(
         journal,
-        "WHERE instr(lower(CAST(path AS TEXT)), lower(:text)) OR instr(lower(folder_key), lower(:text))"
-        " OR instr(lower(issue), lower(:text)) OR attachment = :text OR CAST(id AS TEXT) = :ident ORDER BY id DESC LIMIT :limit",
-        {"text": wanted, "ident": ident, "limit": limit},
+        "WHERE id > :after AND id <= :until AND (instr(lower(CAST(path AS TEXT)), lower(:text))"
+        " OR instr(lower(folder_key), lower(:text)) OR instr(lower(issue), lower(:text))) ORDER BY id DESC LIMIT :limit",
+        {"text": wanted, "after": after, "until": until, "limit": limit},
     )
 
 

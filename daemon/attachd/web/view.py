@@ -129,10 +129,12 @@ def frame(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def found(runtime: Runtime, wanted: str) -> list[dict[str, Any]]:
-    """Return the files of the history whose name, issue, attachment or id contains *wanted*."""
+def found(runtime: Runtime, wanted: str) -> dict[str, Any]:
+    """Return the files of the history whose name, issue, attachment or id contains *wanted*, and how far back it was searched."""
     now = runtime.clock.wall()
-    return [_verdict(runtime, row, now) for row in lookup.search(runtime.reader, wanted, MOST)]
+    matches = lookup.search(runtime.reader, wanted, MOST)
+    back_to = "" if matches.back_to is None else clock(matches.back_to, now)
+    return {"files": [_verdict(runtime, row, now) for row in matches.files], "back_to": back_to}
 
 
 def _pause(each: Pause, now: float) -> dict[str, Any]:
