@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import statistics
 import subprocess
@@ -19,26 +20,26 @@ _KEY, _UNKNOWN = "P7-401", "P7-401/nothing-of-this-name.pdf"
 
 
 def measure(files: int, repetitions: int) -> figures.Table:
-    """The time that each look-up takes as a command, without what the command itself takes to start (``--version``)."""
+    """How long each look-up takes as a command, with one file in the journal and with so many."""
     with installed.site() as site:
         _begin(site)
-        _fill(site.home / "state" / "journal.db", files)
-        start = _seconds(site, repetitions, "--version")
         asked = {
             "why, a name that is unknown": ("why", str(site.inbox / _UNKNOWN)),
             "history of one issue": ("history", "--issue", _KEY),
-            "history, an issue without files": ("history", "--issue", "NONE-1"),
-            "history, the last hour": ("history", "--since", "1h"),
-            "history, only failed files": ("history", "--state", "failed"),
+            "history of an issue without files": ("history", "--issue", "NONE-1"),
+            "history of the last hour": ("history", "--since", "1h"),
+            "history of what failed": ("history", "--state", "failed"),
             "retry --all, when nothing lies in failed": ("retry", "--all"),
             "status": ("status",),
         }
-        lines = [
-            [what, figures.milliseconds(_seconds(site, repetitions, *words) - start)] for what, words in asked.items()
-        ]
-    return figures.Table(
-        f"Look-ups in a journal of {files} finished files", ["", "median"], lines, "Without the start of the command."
-    )
+        before = {what: _seconds(site, repetitions, words) for what, words in asked.items()}
+        _fill(site.home / "state" / "journal.db", files)
+        after = {what: _seconds(site, repetitions, words) for what, words in asked.items()}
+    lines = [
+        [what, *map(figures.milliseconds, (before[what], after[what], after[what] - before[what]))] for what in asked
+    ]
+    columns = ["", "one file", f"{files} files", "more"]
+    return figures.Table("Look-ups in a journal that has years of finished files", columns, lines)
 
 
 def _begin(site: installed.Site) -> None:
@@ -48,11 +49,10 @@ def _begin(site: installed.Site) -> None:
     site.run("once")
 
 
-def _seconds(site: installed.Site, repetitions: int, *words: str) -> float:
-    command = [str(installed.ATTACHD), *words] + ([] if words == ("--version",) else ["-c", str(site.config)])
-    return statistics.median(
-        figures.seconds(lambda: subprocess.run(command, capture_output=True, check=False)) for _ in range(repetitions)
-    )
+def _seconds(site: installed.Site, repetitions: int, words: Sequence[str]) -> float:
+    command = [str(installed.ATTACHD), *words, "-c", str(site.config)]
+    run = functools.partial(subprocess.run, command, capture_output=True, check=False)
+    return statistics.median(figures.seconds(run) for _ in range(repetitions))
 
 
 def _fill(path: Path, files: int) -> None:

@@ -158,10 +158,10 @@ def _sources(
     if moment is not None:
         finished = "INDEXED BY file_finished WHERE finished_at IS NOT NULL AND finished_at >= ?"
         return [finished, _UNFINISHED], [(moment,), ()]
-    if only is Word.FAILED:
-        return ["INDEXED BY file_returned WHERE state = 'FAILED'", _UNFINISHED], [(), ()]
-    if only is Word.WITHDRAWN:
-        return ["INDEXED BY file_withdrawn WHERE state = 'WITHDRAWN'"], [()]
+    if only in (Word.FAILED, Word.WITHDRAWN):
+        finished = "INDEXED BY file_unattached WHERE state IN ('FAILED', 'WITHDRAWN') AND state = ?"
+        to_be_moved = "INDEXED BY file_verdict WHERE state IN ('ATTACHED', 'REFUSED')"
+        return [finished, to_be_moved], [(State.FAILED if only is Word.FAILED else State.WITHDRAWN,), ()]
     return [], []
 
 

@@ -133,6 +133,7 @@ CREATE INDEX file_path ON file (path);
 CREATE INDEX file_folder_key ON file (folder_key);
 CREATE INDEX file_moved_issue ON file (issue) WHERE issue <> folder_key;
 CREATE INDEX file_withdrawn ON file (finished_at) WHERE state = 'WITHDRAWN';
+CREATE INDEX file_unattached ON file (state, id) WHERE state IN ('FAILED', 'WITHDRAWN');
 
 -- The transitions. SEEN rows were promised nothing and may be deleted; finished rows never change their state again.
 CREATE TABLE transition (before TEXT NOT NULL, after TEXT NOT NULL, PRIMARY KEY (before, after)) WITHOUT ROWID;
