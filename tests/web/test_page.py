@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import html
 import json
 import os
@@ -19,6 +20,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from attachd.delivery import pause
+from attachd.journal import lookup
 from attachd.model import Cure, Scope
 from attachd.model import Fault as Trouble
 from attachd.report import health, share_texts, share_writer, status, status_text
@@ -400,6 +402,21 @@ def test_the_history_is_searched(site: Site) -> None:
     assert "No file matches" in site.words("/?q=nothing-like-it")
     assert "Ärger.pdf" in site.words("/?q=10001").partition("History")[2]
     assert "Ärger.pdf" in site.words("/?q=F1").partition("History")[2]
+
+
+def test_a_search_that_ends_before_the_oldest_file_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.sign_in()
+    for number in range(3):
+        site.w.drop(f"TEST-1/{number}.txt", bytes([number]))
+        site.w.deliver()
+    assert "searched names back" not in site.words("/?q=0.txt")
+    monkeypatch.setattr(lookup, "_SEARCHED_AT_ONCE", 1)
+    monkeypatch.setattr(lookup, "search", functools.partial(lookup.search, seconds=0.0))
+
+    said = site.words("/?q=0.txt").partition("History")[2]
+
+    assert "No file matches 0.txt" in said
+    assert re.search(r"attachd searched names back to \S+.*\. Older files are found by their issue", said)
 
 
 def test_the_chart_counts_what_was_attached_by_the_hour(site: Site) -> None:
