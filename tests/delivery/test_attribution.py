@@ -72,6 +72,16 @@ def sent_again_and_filed(w: World, content: bytes = b"first") -> None:
         assert w.clock.time < 1_800_000_390
 
 
+def another_of_its_name(w: World) -> None:
+    """Another file, of which nothing was stored, is looked for while the first attempt of the earlier one is stored."""
+    w.clock.time = 1_800_000_395.0
+    w.drop("TEST-1/log.txt", b"other")
+    w.jira.faults.append(Fault(**LOST))
+    w.deliver()
+    w.clock.advance(10.0)
+    w.settle()
+
+
 # --- Another file of the same name and size -------------------------------------------------------------------------
 
 
@@ -79,13 +89,8 @@ def sent_again_and_filed(w: World, content: bytes = b"first") -> None:
 def test_what_comes_late_of_a_file_that_was_sent_again_is_no_other_files(at, site: str) -> None:
     w = at(site)
     sent_again_and_filed(w)
-    w.clock.time = 1_800_000_395.0
-    w.drop("TEST-1/log.txt", b"other")
-    w.jira.faults.append(Fault(**LOST))
-    w.deliver()
-    w.clock.advance(10.0)
 
-    w.settle()
+    another_of_its_name(w)
 
     proven(w)
     expected = Counter({b"first": 2}) if site == "closed" else Counter({b"first": 2, b"other": 1})
@@ -113,13 +118,8 @@ def test_what_comes_late_of_a_file_that_left_the_inbox_is_no_other_files(
         w.deliver()
     assert w.rows()[0].state is State.WITHDRAWN
     assert w.clock.time < 1_800_000_390
-    w.clock.time = 1_800_000_395.0
-    w.drop("TEST-1/log.txt", b"other")
-    w.jira.faults.append(Fault(**LOST))
-    w.deliver()
-    w.clock.advance(10.0)
 
-    w.settle()
+    another_of_its_name(w)
 
     proven(w)
     newer = Counter({b"newer": int(replaced)})

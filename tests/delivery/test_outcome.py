@@ -55,7 +55,7 @@ def test_what_lies_there_no_longer_has_nothing_to_wait_for() -> None:
     ],
 )
 def test_a_person_is_told_which_attachments_to_look_at(candidates: list[str], said: str, kept: str | None) -> None:
-    found = outcome.ask_a_person(row(), candidates, NOW)
+    found = outcome.ask_a_person(row(doubt_attempt=2), candidates, NOW)
 
     assert found["reason"] == said + outcome.PERSON
     assert found["candidates"] == kept
@@ -196,7 +196,7 @@ def test_a_declined_request_ends_its_own_doubt_and_no_earlier_one(doubt_attempt:
 
 
 def blind(since: float | None, **how: bool) -> dict[str, Any]:
-    return outcome.unusable(row(state=State.DOUBTFUL, blind_since=since), "503", NOW, DOUBTS, **how)
+    return outcome.unusable(row(state=State.DOUBTFUL, doubt_attempt=2, blind_since=since), "503", NOW, DOUBTS, **how)
 
 
 def test_an_outage_does_not_count_towards_giving_a_file_up() -> None:

@@ -155,7 +155,8 @@ def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) 
         else:
             unjudged = {i: kind for i, kind in left.items() if not _is_judged(row, by_id[i])}
             closed = {i for i in unjudged if _is_closed(contents.get(i))}
-            findings[row.id] = _unread(row, rows, unjudged, fits, by_id, closed=closed)
+            others = [fits[other.id] for other in rows if other.id != row.id and not _is_earlier(other, row)]
+            findings[row.id] = _unread(unjudged, others, by_id, closed=closed)
     return findings
 
 
@@ -203,11 +204,13 @@ def _is_earlier(other: Row, row: Row) -> bool:
 
 
 def _unread(
-    row: Row, rows: Sequence[Row], left: Mapping[str, Fit], fits: Mapping[int, Mapping[str, Fit]],
-    by_id: Mapping[str, Attachment], *, closed: Collection[str],
+    left: Mapping[str, Fit], others: Sequence[Mapping[str, Fit]], by_id: Mapping[str, Attachment], *,
+    closed: Collection[str],
 ) -> Finding:  # fmt: skip
-    """Judge by name, size and time what could not be compared: what is *closed*, or a row that has no checksum."""
-    others = [fits[other.id] for other in rows if other.id != row.id and not _is_earlier(other, row)]
+    """Judge by name, size and time what could not be compared: what is *closed*, or a row that has no checksum.
+
+    *others*: what fits the rows besides it.
+    """
     named = [i for i, kind in left.items() if kind is not Fit.RENAMED]
     if not named:
         # Under another name it is only a candidate; one that fits another row by name is that row's.

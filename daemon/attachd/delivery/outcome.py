@@ -66,11 +66,11 @@ def attached(fate: Stored, now: float, *, ground: str | None = None) -> Values:
     }
 
 
-def refused(row: Row, reason: str, now: float, *, may_be_attached: bool = False) -> Values:
+def refused(row: Row, reason: str, now: float) -> Values:
     """A verdict about this file or its issue. What was ever in doubt may be attached, whatever the last attempt came to."""
     values: Values = {"state": State.REFUSED, "since": now, "verdict_at": now, "reason": reason}
-    uncertain = int(may_be_attached or row.ever_doubtful)
-    return values | {"may_be_attached": uncertain, "blocked": None, "contested": None, "due": 0, "wait": 0}
+    uncertain = {"may_be_attached": int(row.ever_doubtful)}
+    return values | uncertain | {"blocked": None, "contested": None, "due": 0, "wait": 0}
 
 
 def back(row: Row, now: float) -> Values:
@@ -83,7 +83,7 @@ def back(row: Row, now: float) -> Values:
 def ask_a_person(row: Row, candidates: Sequence[str], now: float) -> Values:
     """These attachments may be the file, and only a person can tell."""
     which = f"attachment {', '.join(candidates)}" if candidates else "an attachment of the issue"
-    return refused(row, f"{which} may be this file. {PERSON}", now, may_be_attached=True) | told(candidates)
+    return refused(row, f"{which} may be this file. {PERSON}", now) | told(candidates)
 
 
 def told(candidates: Sequence[str]) -> Values:
@@ -172,14 +172,9 @@ def not_found(
             step = max(step, longest - times[looks - 1])
         return {"looks": looks, "blind_since": None, "due": now + step, "wait": step}
     if row.nonsense >= NONSENSE_ROUNDS:
-        return refused(row, f"{row.reason}, {row.nonsense} times. {PERSON}", now, may_be_attached=True)
+        return refused(row, f"{row.reason}, {row.nonsense} times. {PERSON}", now)
     if row.rounds >= ROUNDS and others_accepted:
-        return refused(
-            row,
-            f"{row.reason}, {row.rounds} times, while Jira accepted other files. {PERSON}",
-            now,
-            may_be_attached=True,
-        )
+        return refused(row, f"{row.reason}, {row.rounds} times, while Jira accepted other files. {PERSON}", now)
     return back(row, now) | {"looks": looks, "blind_since": None} | settled_doubt(row)
 
 
@@ -204,11 +199,6 @@ def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool =
     blind = row.blind_since if row.blind_since is not None else now
     if now - blind >= doubts.give_up_seconds:
         hours = doubts.give_up_seconds / 3600
-        return refused(
-            row,
-            f"the issue's attachments could not be read for {hours:g} hours ({reason}). {PERSON}",
-            now,
-            may_be_attached=True,
-        )
+        return refused(row, f"the issue's attachments could not be read for {hours:g} hours ({reason}). {PERSON}", now)
     wait = SOON_SECONDS if soon else min(backoff.file_wait(1 + int((now - blind) // 60)), 900.0)
     return {"blind_since": blind, "due": now + wait, "wait": wait}

@@ -46,7 +46,7 @@ def _left_elsewhere(runtime: Runtime) -> list[Row]:
             reason = (
                 f"it may be attached at {row.site}, where it was sent before jira.url was changed. {outcome.PERSON}"
             )
-            if rows.change_if_same(connection, row, outcome.refused(row, reason, now, may_be_attached=True)):
+            if rows.change_if_same(connection, row, outcome.refused(row, reason, now)):
                 given_up.append(rows.one(connection, row.id))
     return given_up
 
