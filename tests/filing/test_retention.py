@@ -144,6 +144,28 @@ def test_what_is_no_longer_what_was_sent_stays(w: Wired, change: str) -> None:
     assert w.row("TEST-1/a.txt").target == b"TEST-1/a.txt"
 
 
+def test_what_a_program_has_open_for_writing_stays_until_it_has_closed_it(w: Wired) -> None:
+    attached(w, "TEST-1/a.txt")
+    path = w.done / "TEST-1" / "a.txt"
+    times = path.stat().st_mtime_ns
+    with path.open("r+b", buffering=0) as program:
+        assert "file.deleted" not in later(w, 31)
+        program.write(path.read_bytes()[::-1])
+        os.utime(path, ns=(times, times))
+
+    later(w, 1)
+    assert names(w.done) == ["TEST-1/a.txt"]
+
+
+def test_and_goes_with_the_next_look_if_nothing_was_written(w: Wired) -> None:
+    attached(w, "TEST-1/a.txt")
+    with (w.done / "TEST-1" / "a.txt").open("r+b"):
+        later(w, 31)
+        assert names(w.done) == ["TEST-1/a.txt"]
+
+    assert "file.deleted" in later(w, 31)
+
+
 def test_a_younger_file_of_the_same_name_and_content_has_its_own_time(w: Wired) -> None:
     w.drop("TEST-1/report.txt", b"the same each day")
     w.deliver()

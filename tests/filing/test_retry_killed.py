@@ -93,6 +93,21 @@ def content(w: World, root: Path, path: str) -> list[bytes]:
     return [found for name, found in w.files(root).items() if Path(name).name.startswith(stem) and ".why" not in name]
 
 
+def test_what_a_program_has_open_for_writing_stays(w: World) -> None:
+    """What it writes after the move would be nowhere, or in the inbox where nobody looks for it."""
+    w.drop("TEST-1/report.odt", b"too large")
+    w.deliver()
+    with (w.failed / "TEST-1/report.odt").open("ab", buffering=0) as program:
+        for _ in range(2):
+            (left,) = take_back(w, "TEST-1/report.odt")
+            assert isinstance(left, filing_take_back.Left)
+            assert left.reason == "a program has it open for writing; close it there, and try again"
+        program.write(b", and longer by now")
+
+    assert content(w, w.failed, "TEST-1/report.odt") == [b"too large, and longer by now"]
+    assert content(w, w.inbox, "TEST-1/report.odt") == []
+
+
 NEXT = ("the same verb", "the service", "the next service", "a verb for another file")
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from attachd.fs import free_names, recognition, sides, tripwire
+from attachd.fs import free_names, leases, recognition, sides, tripwire
 from attachd.fs import move as fs_move
 from attachd.fs import rename as fs_rename
 from attachd.fs.move import Group, Outcome, Stuck
@@ -399,6 +399,46 @@ def test_a_writer_that_swaps_all_the_time_loses_nothing(folders: Folders) -> Non
         for root in (folders.inbox, folders.done):
             for name in contents(root):
                 (root / os.fsdecode(name)).unlink()
+
+
+@pytest.fixture
+def late(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BinaryIO]]:
+    """Give the program that opens the file for writing right after the kernel was asked whether one has."""
+    programs: list[BinaryIO] = []
+    asked = leases.writer
+
+    def ask(descriptor: int, *, network: bool) -> leases.Writer:
+        answer = asked(descriptor, network=network)
+        if not programs:
+            assert answer is leases.Writer.NOBODY
+            programs.append((folders.inbox / "TEST-1/report.pdf").open("ab", buffering=0))
+        return answer
+
+    monkeypatch.setattr(leases, "writer", ask)
+    yield programs
+    for program in programs:
+        program.close()
+
+
+@pytest.mark.parametrize("more", [b"", b"more"])
+def test_a_program_that_opens_it_at_the_last_moment_loses_nothing(
+    folders: Folders, late: list[BinaryIO], more: bytes
+) -> None:
+    identity = folders.drop()
+
+    for _ in range(2):
+        stuck = folders.move(identity)
+        assert isinstance(stuck, Stuck)
+        assert stuck.passes
+        assert "open for writing" in stuck.reason
+
+    late[0].write(more)
+    late[0].close()
+    moved = folders.move(identity)
+
+    assert moved in ((Outcome.GONE, Outcome.MOVED) if more else (Outcome.MOVED,))
+    assert list(folders.waiting.items()) == ([(SOURCE, CONTENT + more)] if more else [])
+    assert list(folders.filed.values()) == ([CONTENT] if moved is Outcome.MOVED else [])
 
 
 def test_a_file_that_grows_while_it_is_copied_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,10 +175,10 @@ class FakeJira:
         with self.lock:
             return sum(a.sha256 == sha256 and not a.by_hand for a in issue.attachments)
 
-    def holds(self, sha256: str) -> int:
-        """How many attachments of the service have this content by now."""
+    def holds(self, issue: Issue, sha256: str) -> int:
+        """How many attachments of the service on an issue have this content by now."""
         with self.lock:
-            ours = [a for issue in self.issues for a in issue.attachments if not a.by_hand]
+            ours = [a for a in issue.attachments if not a.by_hand]
             return sum(hashlib.sha256(a.content).hexdigest() == sha256 for a in ours)
 
     def _number(self) -> int:

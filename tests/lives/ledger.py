@@ -74,20 +74,28 @@ class Ledger:
         """Compare everything on disk and in Jira with what people did."""
         on_disk = [(root, path, digest(path.read_bytes())) for root in _roots(house) for path in house.files(root)]
         there = Counter(sha for _, _, sha in on_disk)
+        in_done = [(path.relative_to(house.done), sha) for root, path, sha in on_disk if root == house.done]
         if house.retention:
-            # What was deleted from done by its age is in Jira.
-            done = Counter(sha for root, _, sha in on_disk if root == house.done)
-            there += Counter({sha: max(0, jira.holds(sha) - done[sha]) for sha in {each.sha256 for each in self.items}})
+            there += self._deleted(in_done, jira)
         yield from self._lost(there)
-        yield from self._untrue(
-            [(path.relative_to(house.done), sha) for root, path, sha in on_disk if root == house.done], jira
-        )
+        yield from self._untrue(in_done, jira)
         yield from self._twice(jira)
         inbox = [(path.relative_to(house.inbox), sha) for root, path, sha in on_disk if root == house.inbox]
         yield from self._stuck(inbox, told=told_that_some_wait)
         yield from self._blamed(
             [(path.relative_to(house.failed), s) for root, path, s in on_disk if root == house.failed], jira
         )
+
+    def _deleted(self, done: Iterable[tuple[Path, str]], jira: FakeJira) -> Counter[str]:
+        """What may have been deleted from done by its age: what its issue holds, and done no longer has."""
+        kept = Counter((jira.issue(path.parts[0]).id, sha256) for path, sha256 in done)
+        deleted: Counter[str] = Counter()
+        with jira.lock:
+            issues = list(jira.issues)
+        for issue in issues:
+            for sha256 in {each.sha256 for each in self.items}:
+                deleted[sha256] += max(0, jira.holds(issue, sha256) - kept[issue.id, sha256])
+        return deleted
 
     def _lost(self, there: Counter[str]) -> Iterator[Violation]:
         wanted = Counter(item.sha256 for item in self.items if not item.removed)

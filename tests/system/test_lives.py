@@ -105,6 +105,20 @@ def test_what_was_deleted_by_its_age_must_be_in_jira(tmp_path: Path, jira: FakeJ
     assert kinds(ledger, house, jira) == ["lost"]
 
 
+def test_what_one_issue_has_says_nothing_of_another(tmp_path: Path, jira: FakeJira) -> None:
+    house, ledger = House(tmp_path / "home", "attachd", "http://127.0.0.1:9", retention=True), Ledger()
+    for key in ("TEST-1", "TEST-2"):
+        ledger.add(f"{key}/scan.pdf", b"equal")
+    jira.attach("TEST-1", "scan.pdf", b"equal").content = b"other"
+    jira.attach("TEST-2", "scan.pdf", b"equal")
+    lay(house.done, "TEST-1/scan.pdf", b"equal")
+
+    assert kinds(ledger, house, jira) == []
+
+    (house.done / "TEST-1/scan.pdf").unlink()
+    assert kinds(ledger, house, jira) == ["lost"]
+
+
 @pytest.mark.timeout(600)
 def test_fresh_lives_break_no_promise() -> None:
     command = [sys.executable, "-m", "lives", "--lives", "6", "--parallel", "3"]

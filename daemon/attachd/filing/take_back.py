@@ -90,6 +90,8 @@ class TakeBack:
         match outcome:
             case move.Outcome.MOVED:
                 return Returned(self._row, intent.target, intent.wanted)
+            case move.Stuck(passes=True):
+                return Left(intent.source, "a program has it open for writing; close it there, and try again")
             case move.Stuck(reason):
                 return Left(intent.source, reason)
             case move.Outcome.GONE:
@@ -153,7 +155,7 @@ class TakeBack:
         ):
             return inbox_marker.mount_of_descriptor(here)[::2] != inbox_marker.mount_of_descriptor(there)[::2]
 
-    def _relocate(self, intent: retries.Intent) -> move.Outcome:
+    def _relocate(self, intent: retries.Intent) -> move.Outcome | move.Stuck:
         current = intent
 
         def read(sha256: bytes) -> None:
@@ -180,6 +182,8 @@ class TakeBack:
                 return move.Outcome.TAKEN
             case relocation.Outcome.GONE:
                 return move.Outcome.GONE
+            case relocation.Outcome.OPEN:
+                return move.Stuck(move.OPEN, passes=True)
             case relocation.Outcome.KEPT:
                 self._doubt()
                 return move.Outcome.SWAPPED

@@ -54,7 +54,7 @@ class Job:
 
 
 #: Why a file stays that a program still writes to: what is written after the move would be in no issue.
-_OPEN = "a program has it open for writing; it is moved once that program has closed it"
+OPEN = "a program has it open for writing; it is moved once that program has closed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,8 @@ def move(
         return moved
     try:
         return _persist(job)
+    except removal.InUse:
+        return Stuck(OPEN, passes=True)
     except OSError as error:
         if error.errno not in permissions.PERSONAL:
             raise
@@ -202,7 +204,7 @@ def _cancel(job: Job, source: _Thing | None, target: _Thing) -> Outcome:
 def _carry(job: Job, source: _Thing, there: int | None) -> Outcome | Stuck:
     above, name = folders.divide(job.target)
     if source.held and source.held.is_open_for_writing():
-        return Stuck(_OPEN, passes=True)
+        return Stuck(OPEN, passes=True)
     try:
         if there is not None:
             return _carry_into(job, source, there, name)
@@ -227,11 +229,11 @@ def _carry_into(job: Job, source: _Thing, there: int, name: bytes) -> Outcome | 
     return verify(job, source.folder, there, source.held)
 
 
-def verify(job: Job, here: int, there: int, held: Source) -> Outcome:
+def verify(job: Job, here: int, there: int, held: Source) -> Outcome | Stuck:
     """Look at what was renamed from the folder *here* to *there*. Raises OSError.
 
     Between the look at the *held* file and the rename a program may have put another file under the name, or other content
-    into this one.
+    into this one, or opened it to do so. Who opens it after the rename finds it at its target, and means that.
     """
     name = folders.divide(job.target)[1]
     status = recognition.status_of(there, name)
@@ -240,9 +242,16 @@ def verify(job: Job, here: int, there: int, held: Source) -> Outcome:
         if found is Found.OTHER:
             removal.put_back(there, name, job.inbox, job.source, job.dirty)
             return Outcome.SWAPPED
-    elif status is not None and not _holds_what_was_sent(held, job.identity):
-        removal.put_back(there, name, job.inbox, job.source, job.dirty)
-        return Outcome.CHANGED if job.identity.sha256 else Outcome.SWAPPED
+    elif status is not None:
+        # Who does not have it open now, after the rename, has written by now what they would: the content is looked at last.
+        used = held.is_open_for_writing()
+        changed = not _holds_what_was_sent(held, job.identity)
+        if used or changed:
+            removal.put_back(there, name, job.inbox, job.source, job.dirty)
+        if changed:
+            return Outcome.CHANGED if job.identity.sha256 else Outcome.SWAPPED
+        if used:
+            return Stuck(OPEN, passes=True)
     _touch(job, here, there)
     return Outcome.MOVED
 
@@ -333,8 +342,8 @@ def _touch(job: Job, here: int | None, there: int | None = None) -> None:
 # The plain case of a move, for many files that go between the same folders: these are opened once.
 
 
-def _move_plainly(job: Job, group: Group) -> Outcome | None:
-    """Move a file whose target is fresh: MOVED, CHANGED or SWAPPED. Raises OSError once something was moved.
+def _move_plainly(job: Job, group: Group) -> Outcome | Stuck | None:
+    """Move a file whose target is fresh: MOVED, CHANGED, SWAPPED or stuck. Raises OSError once something was moved.
 
     None where that is not plain: everything is left as it stands, to be judged from what stands at both ends.
 

@@ -32,6 +32,7 @@ class Outcome(Enum):
     MOVED = auto()  #: at the target, durably, and nowhere else
     TAKEN = auto()  #: something else has the name: choose another
     GONE = auto()  #: somebody took the original away, or changed it: it is left as it is
+    OPEN = auto()  #: a program has it open for writing, and what it writes would be nowhere: it is left as it is
     KEPT = auto()  #: an earlier run's copy is not to be found: the original has its own name again
 
 
@@ -106,9 +107,9 @@ def _begin(job: Job, ends: _Ends) -> Outcome:
         if source is None and recognition.status_of(ends.here, ends.original) is None:
             _discard(job, ends)
         hidden = _copy(job, ends, source) if source is not None else None
-    if source is None or hidden is None:
-        return Outcome.GONE
-    return _exchange(job, ends, source.pin, hidden)
+        if source is None or hidden is None:
+            return Outcome.GONE
+        return _exchange(job, ends, source, hidden)
 
 
 def _copy(job: Job, ends: _Ends, source: Source) -> bytes | None:
@@ -136,8 +137,8 @@ def _discard(job: Job, ends: _Ends) -> None:
         _unlink(ends.there, hidden)
 
 
-def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
-    """Set the original aside, and give the copy its name. If a person takes the original before that, they have it."""
+def _exchange(job: Job, ends: _Ends, source: Source, hidden: bytes) -> Outcome:
+    """Set the original aside, and give the copy its name. If a person takes or opens it before that, they have it."""
     try:
         rename.rename(ends.here, ends.original, ends.here, ends.aside, rename.Reserving())
     except OSError as error:
@@ -145,12 +146,13 @@ def _exchange(job: Job, ends: _Ends, pin: Pin, hidden: bytes) -> Outcome:
         if isinstance(error, FileNotFoundError):
             return Outcome.GONE
         raise
+    used = source.is_open_for_writing()
     status = recognition.status_of(ends.here, ends.aside)
-    if status is None or not Pin.of(status).has_content_of(pin):
-        # Replaced or written to since it was copied: what is there now counts.
+    if used or status is None or not Pin.of(status).has_content_of(source.pin):
+        # Replaced or written to since it was copied, or about to be: what is there now counts.
         _give_back(ends)
         _unlink(ends.there, hidden)
-        return Outcome.GONE
+        return Outcome.OPEN if used else Outcome.GONE
     folders.synchronise(ends.here)
     return _show(job, ends, hidden)
 

@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from attachd import heartbeat
-from attachd.fs import folders, free_names, recognition, rename
+from attachd.fs import folders, free_names, recognition, rename, sources
 from attachd.fs.folders import Dirty
 from attachd.fs.recognition import Found, Identity, Pin
 from attachd.fs.sources import Source
 
 _PURPOSE = b"gone"
+
+
+class InUse(Exception):
+    """A program has our file open for writing: what it writes after the removal would be nowhere. It lies aside meanwhile."""
 
 
 def put_back(folder: int, name: bytes, inbox: Path, source: bytes, dirty: Dirty) -> bytes:
@@ -42,7 +46,8 @@ def remove(
 
     There is no unlink by inode. So the file is renamed aside first, and examined before it is lost: a file that a person put
     there a moment ago goes back, and so does ours if a program wrote to it since it was copied. To find that out it is read,
-    unless it is the *held* file and undisturbed.
+    unless it is the *held* file and undisturbed. Raises ``InUse`` if a program opened it before it was renamed aside, and may
+    still write to it: ``settle`` deals with it later.
     """
     name = folders.divide(source)[1]
     aside = free_names.hidden(_PURPOSE, name)
@@ -50,7 +55,7 @@ def remove(
         os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
     except FileNotFoundError:
         return
-    if held and held.wire and _is(folder, aside, held) and held.is_undisturbed():
+    if held and held.wire and _is(folder, aside, held) and not held.is_open_for_writing() and held.is_undisturbed():
         os.unlink(aside, dir_fd=folder)
         dirty.touch(folder)
         return
@@ -64,29 +69,46 @@ def _is(folder: int, name: bytes, held: Source) -> bool:
 
 @heartbeat.on_share()
 def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed: bool, dirty: Dirty) -> None:
-    """Deal with what ``remove`` set aside, perhaps before a crash: delete our file if it is *filed*, put back anything else."""
+    """Deal with what ``remove`` set aside, perhaps before a crash: delete our file if it is *filed*, put back anything else.
+
+    Raises OSError, and ``InUse`` where our file stays aside.
+    """
     aside = free_names.hidden(_PURPOSE, folders.divide(source)[1])
+    # Nobody opens a hidden name: whoever does not write to it now never will, and what was written shows in its content.
+    used = filed and _is_open_for_writing(folder, aside)
     found, _ = recognition.examine(folder, aside, identity, copied=True)
     if found is Found.OURS and filed:
+        if used:
+            raise InUse
         os.unlink(aside, dir_fd=folder)
         dirty.touch(folder)
     elif found is not Found.NOTHING:
         put_back(folder, aside, inbox, source, dirty)
 
 
+def _is_open_for_writing(folder: int, name: bytes) -> bool:
+    with sources.opened(folder, name) as held:
+        return held is not None and held.is_open_for_writing()
+
+
 def clear(root: Path, target: bytes, identity: Identity) -> Found:
     """Delete a filed file durably if it is the very one, and return what lay there. Repeat it after a crash. Raises OSError.
 
-    Another file that a person put under the name stays, even if that happened at the last moment.
+    Another file that a person put under the name stays, even if that happened at the last moment. So does ours if a program
+    has it open for writing: that is CHANGED.
     """
     above, name = folders.divide(target)
     with folders.folder_if_there(root, above) as folder:
         if folder is None:
             return Found.NOTHING
         dirty = Dirty()
-        settle(folder, root, target, identity, filed=True, dirty=dirty)
-        found, _ = recognition.examine(folder, name, identity, copied=True)
-        if found is Found.OURS:
-            remove(folder, root, target, identity, dirty)
+        try:
+            settle(folder, root, target, identity, filed=True, dirty=dirty)
+            found, _ = recognition.examine(folder, name, identity, copied=True)
+            if found is Found.OURS:
+                remove(folder, root, target, identity, dirty)
+        except InUse:
+            put_back(folder, free_names.hidden(_PURPOSE, name), root, target, dirty)
+            found = Found.CHANGED
         dirty.sync()
         return found
