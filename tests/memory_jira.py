@@ -44,7 +44,7 @@ class FakeClock(Clock):
     """The clocks of one machine, moved by the test: ``time`` is on its wall, and can be set alone."""
 
     def __init__(self) -> None:
-        self.time, self.since_boot, self.boots = 1_800_000_000.0, 1000.0, 1
+        self.time, self.since_boot, self.boots, self.slept = 1_800_000_000.0, 1000.0, 1, 0.0
 
     def wall(self) -> float:
         return self.time
@@ -52,12 +52,20 @@ class FakeClock(Clock):
     def boot(self) -> float:
         return self.since_boot
 
+    def awake(self) -> float:
+        return self.since_boot - self.slept
+
     def boot_id(self) -> str:
         return f"boot {self.boots}"
 
+    def sleep(self, seconds: float) -> None:
+        """Suspend the machine."""
+        self.slept += seconds
+        self.advance(seconds)
+
     def reboot(self, off: float = 60.0) -> None:
         """Switch the machine off for so many seconds; the clock on its wall goes on."""
-        self.time, self.since_boot, self.boots = self.time + off, 5.0, self.boots + 1
+        self.time, self.since_boot, self.boots, self.slept = self.time + off, 5.0, self.boots + 1, 0.0
 
     def advance(self, seconds: float) -> None:
         self.time += seconds

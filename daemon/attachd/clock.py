@@ -31,6 +31,13 @@ class Clock:
         """Return the seconds since boot, suspended time included (CLOCK_BOOTTIME, clock_gettime(2)); it never jumps."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def awake(self) -> float:
+        """Return the seconds that the machine was awake (CLOCK_MONOTONIC, clock_gettime(2)): for what only runs then.
+
+        A thread that waits, and a machine that sleeps meanwhile, have not hung.
+        """
+        return time.monotonic()
+
     def boot_id(self) -> str:
         """Return the name of this boot, or "" if it is unknown. Only values of ``boot`` from the same boot can be compared."""
         return _boot_id()

@@ -125,9 +125,9 @@ def _awaited(thread: int) -> Awaited | None:
 
 
 class Pulse(NamedTuple):
-    """The last beat of one loop: its time (CLOCK_BOOTTIME), its thread, and the state of its progress counter."""
+    """The last beat of one loop: its time (CLOCK_MONOTONIC), its thread, and the state of its progress counter."""
 
-    boot: float
+    at: float
     thread: int
     patience: float = PATIENCE_SECONDS
     progress: Callable[[], int] = lambda: 0
@@ -156,16 +156,16 @@ class Hang:
 class Beats:
     """The beats of all loops, each under the name of its thread."""
 
-    def __init__(self, boot: Callable[[], float]) -> None:
-        """*boot* returns CLOCK_BOOTTIME."""
-        self._boot = boot
+    def __init__(self, awake: Callable[[], float]) -> None:
+        """*awake* returns CLOCK_MONOTONIC: while the machine sleeps, no loop is silent."""
+        self._awake = awake
         self._lock = threading.Lock()
         self._pulses: dict[str, Pulse] = {}
 
     def beat(self) -> None:
         """Note that the calling thread made progress, or has nothing to do."""
         thread = threading.current_thread()
-        pulse = Pulse(self._boot(), threading.get_ident())
+        pulse = Pulse(self._awake(), threading.get_ident())
         with self._lock:
             self._pulses[thread.name] = pulse
 
@@ -190,20 +190,20 @@ class Beats:
 
     def hangs(self) -> list[Hang]:
         """Return the loops that have been silent for too long."""
-        now = self._boot()
+        now = self._awake()
         with self._lock:
             self._pulses = {name: _looked_at(pulse, now) for name, pulse in self._pulses.items()}
-            silent = {name: p for name, p in self._pulses.items() if now - p.boot > p.patience}
+            silent = {name: p for name, p in self._pulses.items() if now - p.at > p.patience}
         return [found for name, pulse in silent.items() if (found := _hang(name, pulse, now)) is not None]
 
 
 def _looked_at(pulse: Pulse, now: float) -> Pulse:
     got = pulse.progress()
-    return pulse if got == pulse.got else pulse._replace(boot=now, got=got)
+    return pulse if got == pulse.got else pulse._replace(at=now, got=got)
 
 
 def _hang(name: str, pulse: Pulse, now: float) -> Hang | None:
-    seconds, frame = now - pulse.boot, sys._current_frames().get(pulse.thread)  # noqa: SLF001 - documented for exactly this
+    seconds, frame = now - pulse.at, sys._current_frames().get(pulse.thread)  # noqa: SLF001 - documented for exactly this
     if frame is None:
         return Hang(name, seconds, "its thread is gone", degraded=False)
     return judge(name, seconds, _awaited(pulse.thread), innermost(frame))

@@ -313,3 +313,13 @@ def test_a_trial_leaves_nothing_and_says_what_the_disk_says(tmp_path: Path, monk
     assert f"{tmp_path}" in said
     assert " free)" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_that_waits_while_the_machine_sleeps_has_not_hung(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.runtime.beats.beat()
+        w.clock.sleep(2 * 86_400.0)
+        assert w.runtime.beats.hangs() == []
+
+        w.clock.advance(1000.0)
+        assert [hang.loop for hang in w.runtime.beats.hangs()] == ["MainThread"]

@@ -24,10 +24,10 @@ from memory_jira import world
 
 class Time:
     def __init__(self) -> None:
-        self.boot = 1000.0
+        self.awake = 1000.0
 
     def __call__(self) -> float:
-        return self.boot
+        return self.awake
 
 
 @contextmanager
@@ -53,15 +53,15 @@ def test_a_loop_that_beats_does_not_hang_and_one_that_left_is_not_missed() -> No
     time = Time()
     beats = Beats(time)
     beats.beat()
-    time.boot += PATIENCE_SECONDS
+    time.awake += PATIENCE_SECONDS
     assert beats.hangs() == []
 
-    time.boot += 1
+    time.awake += 1
     assert [hang.loop for hang in beats.hangs()] == [threading.current_thread().name]
     beats.beat()
     assert beats.hangs() == []
     beats.leave()
-    time.boot += 10 * PATIENCE_SECONDS
+    time.awake += 10 * PATIENCE_SECONDS
     assert beats.hangs() == []
 
 
@@ -69,7 +69,7 @@ def test_a_loop_that_waits_for_a_lock_is_stuck() -> None:
     time = Time()
     beats, lock = Beats(time), threading.Lock()
     with lock, a_loop(beats, lambda: lock.acquire(timeout=1.0)):
-        time.boot += PATIENCE_SECONDS + 1
+        time.awake += PATIENCE_SECONDS + 1
         (hang,) = beats.hangs()
 
     assert not hang.degraded
@@ -92,7 +92,7 @@ def test_a_loop_inside_a_call_to_the_inbox_s_file_system_is_degraded(
 
     with a_loop(beats, work):
         try:
-            time.boot += PATIENCE_SECONDS + 1
+            time.awake += PATIENCE_SECONDS + 1
             found = beats.hangs()
             while not found or "folders" not in found[0].where:
                 found = beats.hangs()
@@ -125,7 +125,7 @@ def _degraded(regions: Callable[[], AbstractContextManager[object]]) -> bool | N
     time = Time()
     beats = Beats(time)
     beats.beat()
-    time.boot += PATIENCE_SECONDS + 1
+    time.awake += PATIENCE_SECONDS + 1
     with regions():
         hangs = beats.hangs()
     return hangs[0].degraded if hangs else None
@@ -178,13 +178,13 @@ def test_an_upload_may_be_as_slow_as_it_likes_while_bytes_go_and_then_as_its_ans
     with beats.busy(600.0, lambda: sent):
         for _ in range(10):
             sent += 1
-            time.boot += PATIENCE_SECONDS + 600.0
+            time.awake += PATIENCE_SECONDS + 600.0
             assert beats.hangs() == []
-        time.boot += PATIENCE_SECONDS + 600.0
+        time.awake += PATIENCE_SECONDS + 600.0
         assert beats.hangs() == []
-        time.boot += 1
+        time.awake += 1
         assert len(beats.hangs()) == 1
-    time.boot += PATIENCE_SECONDS + 1
+    time.awake += PATIENCE_SECONDS + 1
     assert len(beats.hangs()) == 1, "afterwards it is an ordinary loop again"
 
 
@@ -209,7 +209,7 @@ def test_the_service_manager_is_pinged_unless_a_loop_is_stuck(manager: socket.so
     assert liveness.step() == []
     assert manager.recv(100) == b"WATCHDOG=1"
 
-    time.boot += PATIENCE_SECONDS + 1
+    time.awake += PATIENCE_SECONDS + 1
     with capture_logs() as told:
         liveness.step()
         liveness.step()
@@ -228,7 +228,7 @@ def test_a_share_that_does_not_answer_is_told_and_is_no_reason_to_restart(manage
     beats = Beats(time)
     liveness = Liveness(beats)
     beats.beat()
-    time.boot += 3600.0
+    time.awake += 3600.0
     with capture_logs() as told, heartbeat.on_share():
         (hang,) = liveness.step()
 

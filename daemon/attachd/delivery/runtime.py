@@ -158,7 +158,7 @@ class Runtime:
         self.rulebook = Rulebook(self.config)
         self.started = self.clock.now()
         self.parallel = Parallel(self.config.upload.parallel)
-        self.beats = Beats(self.clock.boot)
+        self.beats = Beats(self.clock.awake)
 
     @property
     def doubts(self) -> Doubts:
