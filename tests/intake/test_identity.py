@@ -15,7 +15,7 @@ import pytest
 
 from attachd.filing import file_away
 from attachd.fs import leases, move
-from attachd.intake import evidence, gates, identity, matching
+from attachd.intake import evidence, gates, identity, matching, missing_files
 from attachd.intake.identity import Another, Its, Look, Rival, Unclear, Where
 from attachd.journal import rows
 from attachd.journal.admission import Moment
@@ -545,9 +545,9 @@ def test_looking_for_a_missing_file_reads_each_file_once_and_few_at_a_time(
         w.deliver()
     (w.inbox / PATH).unlink()
     read: list[bytes] = []
-    real = evidence._sum
-    monkeypatch.setattr(evidence, "_READ_MOST", 2)
-    monkeypatch.setattr(evidence, "_sum", lambda context, entry: (read.append(entry.path), real(context, entry))[1])
+    real = evidence.checksum
+    monkeypatch.setattr(missing_files, "_READ_MOST", 2)
+    monkeypatch.setattr(evidence, "checksum", lambda context, entry: (read.append(entry.path), real(context, entry))[1])
 
     counts = []
     while w.unfinished():

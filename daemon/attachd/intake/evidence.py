@@ -1,20 +1,19 @@
-"""What has to be read so that files and rows can be matched: whose content a file has, and what is gone."""
+"""What has to be read so that files and rows can be matched: whose content a file has, and where a row's own file is."""
 
 from __future__ import annotations
 
 import sqlite3
 import stat
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from attachd.fs import folders
-from attachd.intake import examine, files
+from attachd.intake import examine
 from attachd.intake.context import Context
-from attachd.intake.examine import lies_there, status_at
+from attachd.intake.examine import status_at
 from attachd.intake.files import Entry, fingerprint
 from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, where
-from attachd.journal import admission, identity, moved_issues, rows
+from attachd.journal import identity, moved_issues
 from attachd.journal.rows import Row
 from attachd.share.inbox_marker import Guard
 
@@ -31,15 +30,12 @@ class Candidate(Protocol):
         """The row at its path."""
 
 
-# --- Evidence ---------------------------------------------------------------------------------------------------
-
-
 def gather(context: Context, key: str, found: Sequence[Candidate]) -> Evidence:
     """Find out what judging these files needs: checksums, and which rows are no longer at their own paths."""
     evidence = Evidence()
     for each in found:
         if each.row is not None and judge(each.row, each.entry.print, context.guard.epoch, {}) is Look.READ:
-            evidence.sums[each.entry.path] = _sum(context, each.entry)
+            evidence.sums[each.entry.path] = checksum(context, each.entry)
     with context.journal.transaction_for_reading() as connection:
         evidence.keys = moved_issues.keys_of(connection, key)
         wanted = _candidates(connection, evidence.keys, [each.entry for each in found], context.guard.epoch)
@@ -48,7 +44,7 @@ def gather(context: Context, key: str, found: Sequence[Candidate]) -> Evidence:
     for each in found:
         sent = any(row.id in evidence.lost and is_sent(row) for row in wanted.get(each.entry.path, ()))
         if sent and each.entry.path not in evidence.sums:
-            evidence.sums[each.entry.path] = _sum(context, each.entry)
+            evidence.sums[each.entry.path] = checksum(context, each.entry)
     return evidence
 
 
@@ -110,94 +106,11 @@ def whereabouts(context: Context, row: Row) -> Where:
         now = fingerprint(status) if stat.S_ISREG(status.st_mode) else None
     except OSError:
         now = None
-    return where(row, now, context.guard.epoch, lambda: _sum(context, Entry(row.path, now)) if now else None)
+    return where(row, now, context.guard.epoch, lambda: checksum(context, Entry(row.path, now)) if now else None)
 
 
-#: Checksums of files by path and fingerprint: each is read once, however many scans meet it.
-Sums = dict[Entry, bytes]
-
-#: How many files are looked up at once; how many a scan reads at most for this; and how many are remembered.
-_AT_ONCE, _READ_MOST, _KEPT_MOST = 250, 1000, 100_000
-
-
-def sighted(context: Context, missing: Sequence[Row], sums: Sums) -> set[int]:
-    """Find out whose files still lie anywhere in the inbox, by the ids of the rows: carried to another issue's folder, to one
-    that is no issue's, or under a name that is left alone, they may come back.
-
-    By inode, of whatever epoch; else by size and content, because files are touched there too, and copied over themselves.
-    One that cannot be read, or not before the next scan, may be any's. *sums* is what the last call knew, and then what this
-    one knows.
-    """
-    found: set[int] = set()
-    sizes = {row.size for row in missing if row.sha256}
-    search, alike = _Search(context, dict(sums), sums, _READ_MOST), list[Entry]()
-    sums.clear()
-    for entry in files.everything(context.guard.inbox, context.checkpoint):
-        here = identity.content(entry.print)
-        found |= {row.id for row in missing if identity.content(row.fingerprint) == here}
-        if entry.print.size in sizes:
-            alike.append(entry)
-        if len(alike) >= _AT_ONCE:
-            search.compare([row for row in missing if row.id not in found], alike, found)
-            alike = []
-    search.compare([row for row in missing if row.id not in found], alike, found)
-    return found
-
-
-@dataclass(slots=True)
-class _Search:
-    """One search for missing files by their content."""
-
-    context: Context
-    known: Sums
-    kept: Sums
-    left: int
-
-    def compare(self, missing: Sequence[Row], alike: Sequence[Entry], found: set[int]) -> None:
-        """Add to *found* the rows whose content one of these files has, or may have."""
-        with self.context.journal.transaction_for_reading() as connection:
-            at = identity.at_paths(connection, [entry.path for entry in alike])
-        for entry in alike:
-            # A file of the row's own issue was compared when it was admitted.
-            row = at.get(entry.path)
-            compared = row.folder_key if row is not None and row.fingerprint == entry.print else None
-            wanted = [
-                each for each in missing
-                if each.id not in found and each.size == entry.print.size and each.sha256 and each.folder_key != compared
-            ]  # fmt: skip
-            if wanted:
-                sha256 = self._sum(entry)
-                found |= {each.id for each in wanted if sha256 in (None, each.sha256)}
-
-    def _sum(self, entry: Entry) -> bytes | None:
-        sha256 = self.known.get(entry)
-        if sha256 is None and self.left > 0:
-            self.left -= 1
-            self.context.checkpoint()
-            sha256 = _sum(self.context, entry)
-        if sha256 is not None and len(self.kept) < _KEPT_MOST:
-            self.kept[entry] = sha256
-        return sha256
-
-
-def still_missing(context: Context, missing: Sequence[Row], moment: admission.Moment) -> list[Row]:
-    """Of rows that were missing before a scan began, those whose file that scan has not recognised."""
-    apart = context.config.settle.rescan_seconds
-    with context.journal.transaction_for_reading() as connection:
-        current = [row for row in rows.many(connection, [row.id for row in missing]) if row in missing]
-        unsettled = identity.unsettled_sizes(connection) if current else set()
-        return [
-            row
-            for row in current
-            if not any((key, row.size) in unsettled for key in moved_issues.keys_of(connection, row.folder_key))
-            and (
-                not row.at_path
-                or (may_count(row, moment, apart) and lies_there(context.guard.inbox, row.path) is False)
-            )
-        ]
-
-
-def _sum(context: Context, entry: Entry) -> bytes | None:
+def checksum(context: Context, entry: Entry) -> bytes | None:
+    """Read a file that a listing shows; None if it cannot be read, or changed since."""
     return examine.checksum(context.guard.inbox, entry, network=context.network(entry.path))
 
 
@@ -215,9 +128,3 @@ def former(connection: sqlite3.Connection, entry: Entry, epoch: int, evidence: E
     sha256 = evidence.sums.get(entry.path)
     found = [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)]
     return sorted(found, key=lambda row: row.folder_key not in evidence.keys)[:1]
-
-
-def may_count(row: Row, moment: admission.Moment, apart: float) -> bool:
-    """Whether a listing counts that does not show the row's file: not directly after another one. Pure."""
-    since = row.missing_boot
-    return since is None or since > moment.boot or moment.boot - since >= apart

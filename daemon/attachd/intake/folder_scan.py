@@ -12,10 +12,9 @@ from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.config import Rulebook
 from attachd.fs import folders
-from attachd.intake import evidence, examine, listing_cache, mounts, router
+from attachd.intake import examine, listing_cache, missing_files, mounts, router
 from attachd.intake import files as intake_files
 from attachd.intake.context import Context, IssueFolder
-from attachd.intake.evidence import may_count
 from attachd.intake.examine import log
 from attachd.intake.identity import is_sent
 from attachd.intake.ignore import Hiding
@@ -102,7 +101,7 @@ class FolderScan:
         self._router = router.of(context.config)
         self._left_alone = LeftAlone()
         self._nested = Nested(context.journal)
-        self._sums: evidence.Sums = {}
+        self._sums: missing_files.Sums = {}
         self._device, self._known, self._lost = 0, frozenset[bytes](), False
         self.hiding = Hiding(context.config, Rulebook(context.config), self._router, context.network)
         self.listings = Listings()
@@ -285,8 +284,8 @@ class FolderScan:
         return not nested and not self.hiding.why(path, False)
 
     def sighted(self, missing: Sequence[Row]) -> set[int]:
-        """Whose files still lie anywhere in the inbox (``evidence.sighted``)."""
-        return evidence.sighted(self._context, missing, self._sums)
+        """Whose files still lie anywhere in the inbox (``missing_files.sighted``)."""
+        return missing_files.sighted(self._context, missing, self._sums)
 
     def key_of(self, path: bytes) -> str | None:
         """The issue of a folder of the inbox; None for one that is no issue's."""
@@ -318,7 +317,7 @@ def count_missing(journal: Journal, row_ids: Sequence[int], moment: admission.Mo
                 admission.withdraw(connection, row, moment, "")
             elif row.missing and is_sent(row):
                 continue  # It may have been carried elsewhere: what is so is concluded when everything was looked through.
-            elif may_count(row, moment, apart):
+            elif missing_files.may_count(row, moment, apart):
                 missing = admission.count_missing(connection, row, moment)
                 if missing >= 2 and row.state is State.READY:
                     admission.withdraw(connection, row, moment, "it was taken out of the inbox before it was sent")

@@ -17,7 +17,7 @@ import structlog
 
 from attachd import heartbeat
 from attachd.fs import folders as fs_folders
-from attachd.intake import evidence, examine, note_claims
+from attachd.intake import examine, missing_files, note_claims
 from attachd.intake import files as intake_files
 from attachd.intake.context import Context
 from attachd.intake.folder_scan import Effort, FolderScan, Report
@@ -164,7 +164,7 @@ class Scanner:
             return
         blind = {key for path in troubles if (key := self._folder_scan.key_of(path))}
         moment = self._context.moment()
-        gone = evidence.still_missing(self._context, missing, moment)
+        gone = missing_files.still_missing(self._context, missing, moment)
         sighted = self._folder_scan.sighted(gone) if gone else set[int]()
         with self._context.journal.transaction(durable=False) as connection:
             for row in gone:
