@@ -28,12 +28,21 @@ def test_nothing_is_loaded_for_what_is_never_used() -> None:
 
 
 def test_a_verb_that_only_reads_loads_nothing_of_those_that_send() -> None:
-    for verb in ("status", "history", "pause"):
+    for verb in ("status", "why", "history", "pause"):
         loaded = loaded_for(verb)
         assert "attachd.journal.database" in loaded
         assert (
             not {"httpx", "watchdog", "attachd.delivery.runtime", "attachd.intake.scanner", "attachd.web.app"} & loaded
         ), verb
+
+
+def test_the_version_is_said_without_loading_any_verb() -> None:
+    code = "import sys; from attachd.__main__ import main; main(); print(*sys.modules)"
+    words = [sys.executable, "-c", code, "--version"]
+    said, modules = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    assert said == f"attachd {attachd.__version__}"
+    assert not {"typer", "pydantic", "structlog", "sqlite3", "attachd.cli.main"} & set(modules.split())
 
 
 def test_help_and_a_wrong_word_know_every_verb() -> None:

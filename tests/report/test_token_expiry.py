@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from attachd.journal.database import Journal
 from attachd.report import status, status_text, token_expiry
+from attachd.service import token_reminder
 from attachd.setup import check
 from memory_jira import World
 
@@ -95,7 +96,7 @@ def last_day(w: World) -> datetime.date:
 
 def told(w: World) -> list[dict[str, Any]]:
     with capture_logs() as lines:
-        token_expiry.remind(w.runtime)
+        token_reminder.remind(w.runtime)
     return [dict(line) for line in lines]
 
 

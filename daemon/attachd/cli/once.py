@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 
 from attachd.cli import common, run
@@ -16,6 +15,7 @@ from attachd.clock import Clock
 from attachd.journal import counts, lookup, sites
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import Cure, Scope, printable
 from attachd.report import health, pauses
 from attachd.service.engine import Engine
@@ -24,7 +24,7 @@ from attachd.service.signals import Signals
 if TYPE_CHECKING:
     from attachd.cli.terminal import Bars
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def once(

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
-import structlog
 import typer
 
 from attachd import errors
@@ -21,12 +20,13 @@ from attachd.config import Log
 from attachd.errors import Mistake
 from attachd.heartbeat import Hang
 from attachd.journal import counts, database
+from attachd.logger import get_logger
 from attachd.logs import setup
 from attachd.model import Word
-from attachd.report import health, pauses, token_expiry
+from attachd.report import health, pauses
 from attachd.report.health import Condition, Kind
 from attachd.report.progress import Progress
-from attachd.service import reload, reminders, start, watchdog
+from attachd.service import reload, reminders, start, token_reminder, watchdog
 from attachd.service.engine import Engine
 from attachd.service.signals import Signals
 from attachd.service.watchdog import Liveness
@@ -34,7 +34,7 @@ from attachd.service.watchdog import Liveness
 if TYPE_CHECKING:
     from attachd.cli.terminal import Bars
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How often the main thread checks the other threads and reports to the service manager, in seconds.
 STATUS_SECONDS = 5.0
@@ -119,7 +119,7 @@ def _watch(engine: Engine, signals: Signals) -> None:
             watchdog.send(status=_status_line(engine))
         if time.monotonic() - reminded >= REMIND_SECONDS:
             reminded = time.monotonic()
-            token_expiry.remind(engine.runtime)
+            token_reminder.remind(engine.runtime)
             reminders.step(engine.runtime)
 
 
@@ -163,7 +163,7 @@ def started(
             )
             engine = Engine(held, on_crash=signals.ring)
             setup.report_crashes(engine.thread_crashed)
-            token_expiry.remind(held.runtime)
+            token_reminder.remind(held.runtime)
             engine.start()
             return engine
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from attachd.delivery import outcome, pause, probe, record
 from attachd.delivery.runtime import Runtime
 from attachd.jira import site_info, verdict
@@ -21,14 +19,15 @@ from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.journal import contested, outbox, pauses, reminders, rows
 from attachd.journal.contested import ContestedIssue
 from attachd.journal.rows import Proof, Row
+from attachd.logger import get_logger
 from attachd.model import Contested, Cure, Fault, Scope, State, printable
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: When a witness is asked again that did not answer.
 ASK_AGAIN_SECONDS = 30.0
-#: A 403 without anything that speaks against the account is tried hourly, and believed after a day.
-FORBIDDEN_EVERY_SECONDS, FORBIDDEN_SECONDS = 3600.0, 86400.0
+#: A 403 without anything that speaks against the account is tried so often, until it is believed (``contested``).
+FORBIDDEN_EVERY_SECONDS = 3600.0
 
 
 @dataclass(slots=True)
@@ -215,7 +214,7 @@ def _wait_for_a_day(runtime: Runtime, refused: Sequence[Row], *, alone: bool) ->
     had accepted one before. The day counts for the project: it does not start again with each of its files.
     """
     fault = _lost(refused[0], alone=alone)
-    if pause.lasted(runtime, fault) >= FORBIDDEN_SECONDS:
+    if pause.lasted(runtime, fault) >= contested.FORBIDDEN_SECONDS:
         pause.prolong(runtime, fault)
         _believe(runtime, refused, _FOR_A_DAY)
         return
@@ -224,17 +223,13 @@ def _wait_for_a_day(runtime: Runtime, refused: Sequence[Row], *, alone: bool) ->
     pause.pause(runtime, fault)
 
 
-#: The kinds of pauses while a role seems to be lost: on a project, and on an issue that used to accept files.
-LOST = ("forbidden", "refused")
-
-
 def _lost(first: Row, *, alone: bool) -> Fault:
     project = pauses.project(first.issue)
     if alone:
         reason = f"{first.issue} no longer accepts files ({first.reason})"
-        return Fault(Scope.ISSUE, LOST[1], reason, first.issue, FORBIDDEN_EVERY_SECONDS)
+        return Fault(Scope.ISSUE, contested.ISSUE_PAUSE, reason, first.issue, FORBIDDEN_EVERY_SECONDS)
     reason = f"attachd may not attach files in project {project} ({first.reason})"
-    return Fault(Scope.PROJECT, LOST[0], reason, project, FORBIDDEN_EVERY_SECONDS)
+    return Fault(Scope.PROJECT, contested.PROJECT_PAUSE, reason, project, FORBIDDEN_EVERY_SECONDS)
 
 
 def review(runtime: Runtime, refused: Sequence[Row]) -> bool:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-import structlog
-
 from attachd import errors
 from attachd.delivery.runtime import Runtime
 from attachd.journal import outbox, shared_memory
 from attachd.journal.pauses import Pause
+from attachd.logger import get_logger
 from attachd.model import Cure, Scope
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: What kind of pause it is; the journal cannot hold it.
 KIND = "journal-disk"

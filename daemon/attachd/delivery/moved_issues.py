@@ -11,15 +11,14 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from attachd.delivery.runtime import Runtime
 from attachd.jira import attachments
 from attachd.jira.client import Client
 from attachd.jira.reply import Exchange, Reply
 from attachd.journal import moved_issues
+from attachd.logger import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How far apart the two answers are: longer than a cache keeps what is asked for often.
 APART_SECONDS = 5.0

@@ -6,16 +6,15 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import structlog
-
 from attachd.delivery import backoff
 from attachd.delivery.runtime import Runtime
 from attachd.jira import auth
 from attachd.journal import outbox, pauses
 from attachd.journal.pauses import Pause
+from attachd.logger import get_logger
 from attachd.model import Cure, Fault, Scope
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 #: Kinds of pauses whose every try feeds the CAPTCHA counter of an account that people share: tried once after ten

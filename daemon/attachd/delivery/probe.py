@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import structlog
-
 from attachd.delivery import batch_size, pause
 from attachd.delivery import site as site_
 from attachd.delivery.runtime import Runtime
@@ -16,6 +14,7 @@ from attachd.jira.client import Client
 from attachd.jira.reply import Exchange, Reply
 from attachd.journal import contested, database, pauses, queue
 from attachd.journal.pauses import Pause
+from attachd.logger import get_logger
 from attachd.model import Cure, Fault, Scope
 
 # Witnesses: issues that accepted a file of ours. One that is still visible shows that the account is what it was.
@@ -69,7 +68,7 @@ def alive(runtime: Runtime, client: Client) -> bool | None:
     return any(visible(ask(runtime, client, issue)) for issue in issues) if issues else None
 
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: The kind of the pause while Jira shows none of the issues that accepted files.
 NO_WITNESS = "no-witness"

@@ -6,8 +6,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from attachd.delivery import blame, moved_issues, outcome, pause, record
 from attachd.delivery.attribution import (
     BY_METADATA,
@@ -29,9 +27,10 @@ from attachd.jira.contents import Content, Digest, NotYet, Unreadable
 from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database, doubt, queue, rows
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import State, Stored, printable
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: For so long what failed because it may be attached is still expected in the issue: its attachment is no other file's. The same
 #: holds for what was sent again and attached: the first attempt may still be stored.

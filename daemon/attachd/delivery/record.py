@@ -7,8 +7,6 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from attachd.delivery import batch_size, outcome, pause
 from attachd.delivery.runtime import Runtime
 from attachd.delivery.server_clock import Kept
@@ -16,9 +14,10 @@ from attachd.jira.reply import Exchange
 from attachd.journal import database, doubt, queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import Fate, Fault, InDoubt, Misstored, Scope, State, Stored, printable
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def record(

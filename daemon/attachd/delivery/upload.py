@@ -6,8 +6,6 @@ import contextlib
 import threading
 from collections.abc import Sequence
 
-import structlog
-
 from attachd.delivery import batch_size, outcome, pacer, preflight, probe, record
 from attachd.delivery.preflight import (
     LARGE_BYTES,
@@ -28,9 +26,10 @@ from attachd.jira.client import Client
 from attachd.jira.reply import Broken, Exchange, Reply
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import Fate, Fault, InDoubt, NotDelivered, Scope, State, Stored, printable
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def send(runtime: Runtime, client: Client, batch: Sequence[Row]) -> list[Row]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
-import structlog
-
 from attachd import errors
 from attachd.delivery import backoff, pause
 from attachd.delivery.runtime import Runtime
@@ -24,10 +22,11 @@ from attachd.fs import free_names, move, permissions, recognition, sides
 from attachd.fs.sides import Side
 from attachd.journal import queue, rows
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import Fault, Scope, State, printable
 from attachd.share import notes, ready_markers, trial
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How often another target is chosen when another program keeps taking it.
 _CHOICES = 20

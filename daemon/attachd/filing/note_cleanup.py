@@ -6,16 +6,15 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from attachd import heartbeat
 from attachd.delivery.runtime import Runtime
 from attachd.fs import folders, recognition
 from attachd.journal import queue, rows
+from attachd.logger import get_logger
 from attachd.model import printable
 from attachd.share import notes
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True)

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-import structlog
-
 from attachd import errors, heartbeat
 from attachd.delivery import pause, reconcile
 from attachd.delivery.runtime import Runtime
@@ -31,10 +29,11 @@ from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database, retention, rows
 from attachd.journal.retention import Walk
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import State, printable
 from attachd.share import notes
 
-log = structlog.get_logger()
+log = get_logger()
 
 DAY = 86_400.0
 #: How long after the start nothing is asked: the files that wait come first.

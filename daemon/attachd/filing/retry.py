@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import structlog
-
 from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.config import Config
@@ -29,10 +27,11 @@ from attachd.intake import router as intake_router
 from attachd.journal import database, lookup, retries, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import State, printable
 from attachd.share import locks, notes, paths
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: The lock file in the state folder that lets only one process at a time take files back.
 LOCK = "retry.lock"

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 
-import structlog
-
 from attachd import text
 from attachd.delivery import pause
 from attachd.delivery.runtime import Runtime
@@ -23,9 +21,10 @@ from attachd.jira.client import Client
 from attachd.jira.reply import Broken, Reply
 from attachd.journal.outbox import Event
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import printable
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How long an issue must have been quiet before its comment, in seconds, and the longest wait for that.
 QUIET_SECONDS, LONGEST_SECONDS = 30.0, 300.0

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
 from attachd import errors
 from attachd.config import validators
 from attachd.delivery import backoff
@@ -24,8 +22,9 @@ from attachd.hooks.command import Command
 from attachd.hooks.webhook import Webhook
 from attachd.journal import outbox
 from attachd.journal.outbox import Event
+from attachd.logger import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: The kinds of events.
 KINDS = validators.EVENTS

@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from attachd.fs import folders, recognition
 from attachd.intake import evidence, examine, gates
 from attachd.intake import identity as intake_identity
@@ -25,10 +23,11 @@ from attachd.journal import admission, identity, moved_issues, rows
 from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
 from attachd.journal.rows import EVERY, Row
+from attachd.logger import get_logger
 from attachd.model import State, printable
 from attachd.share import ready_markers
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Admission:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attachd.clock import Clock
 from attachd.config import Config, Settle
-from attachd.intake.coverage import Coverage
 from attachd.intake.truncation import Endings
 from attachd.journal.admission import Moment
 from attachd.journal.database import Journal
 from attachd.share.inbox_marker import Guard
+
+if TYPE_CHECKING:
+    from attachd.intake.coverage import Coverage  # Verbs do not watch, and start without what watches.
 
 
 class Checkpoint(Protocol):

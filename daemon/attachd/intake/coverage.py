@@ -15,13 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from attachd import heartbeat
 from attachd.fs import folders
 from attachd.intake import inotify, mounts
 from attachd.intake.inotify import CANARY, Watch
 from attachd.intake.mounts import Mount
+from attachd.logger import get_logger
 from attachd.model import printable
 from attachd.share import inbox_marker
 
@@ -77,7 +76,7 @@ def sweep(folder: int) -> None:
                 os.unlink(name, dir_fd=folder)
 
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How often each mount has to prove itself.
 PROVE_SECONDS = 600.0

@@ -11,15 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import structlog
-
 from attachd import errors, heartbeat
 from attachd.fs import folders, leases, permissions, recognition, relocation
 from attachd.intake.files import Entry, fingerprint
 from attachd.intake.gates import Blocked, Changed, Ready, Verdict
+from attachd.logger import get_logger
 from attachd.model import Fingerprint
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class OpenFile:

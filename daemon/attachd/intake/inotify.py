@@ -16,7 +16,6 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import structlog
 from watchdog.observers.inotify_c import (
     DEFAULT_EVENT_BUFFER_SIZE,
     CallbackId,
@@ -28,9 +27,10 @@ from watchdog.observers.inotify_c import (
 )
 
 from attachd import heartbeat
+from attachd.logger import get_logger
 from attachd.share import status_files
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: What tells that there may be something new. Files that go away are found by the scan.
 _MASK = Mask(

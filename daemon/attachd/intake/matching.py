@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from attachd.intake import admit, examine, gates, router
 from attachd.intake import evidence as intake_evidence
 from attachd.intake import identity as intake_identity
@@ -23,9 +21,10 @@ from attachd.jira import filenames
 from attachd.journal import admission, identity, retries, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import State, printable
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 #: How soon is looked again at what is on its way back from failed.

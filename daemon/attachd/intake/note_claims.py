@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
-
 from attachd import heartbeat
 from attachd.fs import folders
 from attachd.intake import files
 from attachd.intake.context import Checkpoint
 from attachd.journal import identity
 from attachd.journal.database import Journal
+from attachd.logger import get_logger
 from attachd.share import notes
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: The most notes to read: a person who may write in failed could make it take hours.
 MOST = 200_000

@@ -13,8 +13,6 @@ import stat
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import structlog
-
 from attachd import heartbeat
 from attachd.fs import folders as fs_folders
 from attachd.intake import examine, missing_files, note_claims
@@ -25,10 +23,11 @@ from attachd.intake.inotify import INBOX
 from attachd.intake.listing_cache import Folder, Listing
 from attachd.journal import admission, database, identity, moved_issues, rows
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import printable
 from attachd.share.inbox_marker import Mount, Sight
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: With more unsettled files than this, it is not asked in which folders they lie: everything is listed.
 _MOST_UNSETTLED = 10_000

@@ -14,17 +14,16 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from pathlib import Path
 
-import structlog
-
 from attachd.fs import folders, recognition
 from attachd.intake.files import Entry
 from attachd.journal import identity, moved_issues, rows
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import State, printable
 from attachd.share import notes
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: What ``filing.notes`` puts behind the name of a file.
 _END = re.compile(rb"\.(?:why|link)(?: \(\d+\))?\.txt\Z", re.IGNORECASE)

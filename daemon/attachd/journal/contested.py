@@ -17,6 +17,11 @@ CLEARED = {"contested": None, "contested_at": None, "proof": Proof.NONE}
 #: The same, for a refusal whose time is remembered: a day is counted from the first one.
 CLEARED_FOR_A_TRY = {"contested": None, "proof": Proof.NONE}
 
+#: The kinds of pauses while a role seems to be lost: of a project, and of an issue that used to accept files.
+PROJECT_PAUSE, ISSUE_PAUSE = "forbidden", "refused"
+#: How long a 403 must last, without anything that speaks against the account, until it is believed.
+FORBIDDEN_SECONDS = 86_400.0
+
 _WAITING = "contested IS NOT NULL AND state = 'READY'"
 #: Of issues that have never accepted a file. A 403, and a refusal of an issue that has accepted files, wait for somebody to
 #: give the permission back: they are worth another try.

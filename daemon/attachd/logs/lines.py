@@ -21,9 +21,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
 
-import structlog
-
 from attachd import model
+from attachd.logger import structlog
 from attachd.logs import redact
 
 MASK = "********"

@@ -19,9 +19,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, TextIO
 
-import structlog
-
 from attachd import config
+from attachd.logger import structlog
 from attachd.logs import lines as logs_lines
 from attachd.logs import pipe as logs_pipe
 from attachd.logs.lines import hide, hide_for_now

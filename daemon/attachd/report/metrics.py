@@ -10,14 +10,13 @@ import platform
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import structlog
-
 from attachd import __version__, errors
 from attachd.config.loader import instance
 from attachd.delivery import runtime
 from attachd.delivery.runtime import Runtime
 from attachd.fs.whole_file import write_whole
 from attachd.journal import counts, lookup
+from attachd.logger import get_logger
 from attachd.model import Word
 from attachd.report import health
 from attachd.report.health import Kind
@@ -25,7 +24,7 @@ from attachd.report.health import Kind
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How often the metrics file is written, in seconds: Prometheus scrapes as often in many set-ups.
 WRITE_SECONDS = 15.0

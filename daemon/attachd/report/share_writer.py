@@ -11,18 +11,17 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-import structlog
-
 from attachd import errors
 from attachd import text as attachd_text
 from attachd.delivery.runtime import Runtime
 from attachd.journal import counts, database, lookup
+from attachd.logger import get_logger
 from attachd.model import printable
 from attachd.report import health, share_texts
 from attachd.report.share_texts import Overview
 from attachd.share import status_files
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How often the texts are compared with the journal.
 STEP_SECONDS = 5.0

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import sqlite3
-from typing import TYPE_CHECKING
-
-import structlog
-
-from attachd import errors
-from attachd.journal import database
-
-if TYPE_CHECKING:
-    from attachd.delivery.runtime import Runtime
-
-log = structlog.get_logger()
 
 #: So many days before the end attachd logs a reminder, each once.
 MARKS_DAYS = (1, 7, 14, 30)
-_KEY = "token.reminded"
 REMEDY = "create a new token, put it where [jira.auth] says, and set jira.auth.token_expires to its last day"
 
 
@@ -52,28 +39,3 @@ def due(expires: datetime.date, day: datetime.date, before: str | None) -> str |
     mark = str(day) if left <= 0 else str(min(mark for mark in MARKS_DAYS if left <= mark))
     fresh = f"{expires} {mark}"
     return fresh if fresh != before else None
-
-
-def remind(runtime: Runtime) -> None:
-    """Log a reminder that is due, once, also across restarts.
-
-    It is recorded first, so that a full disk does not repeat it every few seconds. If the process dies right after that,
-    the log lacks this reminder; ``status`` and ``check`` show it all the same.
-    """
-    expires = runtime.config.jira.auth.token_expires
-    if expires is None:
-        return
-    day = today(runtime.clock.wall())
-    before = runtime.journal.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
-    fresh = due(expires, day, before)
-    if fresh is None:
-        return
-    try:
-        with runtime.journal.transaction() as connection:
-            database.put(connection, _KEY, fresh)
-    except sqlite3.OperationalError as error:
-        if not errors.disk_fails(error):
-            raise
-        return
-    event = "token.expired" if expires < day else "token.expiring"
-    log.warning(event, reason=words(expires, day), remedy=REMEDY)

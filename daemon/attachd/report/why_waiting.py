@@ -8,7 +8,6 @@ from typing import assert_never
 
 from attachd import errors
 from attachd.config import Settle
-from attachd.delivery import blame
 from attachd.fs.leases import Writer
 from attachd.intake import gates
 from attachd.journal import contested
@@ -208,7 +207,7 @@ def _refused_without_verdict(found: Waiting, world: Circumstances) -> _Cause:
     if row.proof is Proof.OPERATOR:
         return _Cause(said, "`attachd resume` confirmed that, so the file goes to the folder failed", None, when)
     if found.by_day:
-        end = _refused_since(row, world.pauses, when) + blame.FORBIDDEN_SECONDS
+        end = _refused_since(row, world.pauses, when) + contested.FORBIDDEN_SECONDS
         then = (
             "The account may have lost its permission by mistake, so the file is held. "
             f"attachd tries again at {clock(row.due, world.now)}, or on `attachd resume`. "
@@ -221,7 +220,8 @@ def _refused_without_verdict(found: Waiting, world: Circumstances) -> _Cause:
 def _refused_since(row: Row, pauses: Sequence[Pause], when: float) -> float:
     """Return since when the project or the issue is refused: the day counts from there, once for all files."""
     lost = {(Scope.PROJECT, project(row.issue)), (Scope.ISSUE, row.issue)}
-    return min([when, *(p.since for p in pauses if (p.scope, p.subject) in lost and p.kind in blame.LOST)])
+    kinds = contested.PROJECT_PAUSE, contested.ISSUE_PAUSE
+    return min([when, *(p.since for p in pauses if (p.scope, p.subject) in lost and p.kind in kinds)])
 
 
 def _held(found: Waiting, world: Circumstances) -> str:

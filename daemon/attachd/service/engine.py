@@ -12,8 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import structlog
-
 from attachd.config import Config
 from attachd.delivery import orphans
 from attachd.delivery.runtime import Runtime
@@ -21,6 +19,7 @@ from attachd.hooks import dispatcher
 from attachd.hooks.dispatcher import Hooks
 from attachd.jira import connection
 from attachd.journal import lookup
+from attachd.logger import get_logger
 from attachd.model import Cure, Scope
 from attachd.report import metrics
 from attachd.report.share_writer import ShareWriter
@@ -28,7 +27,7 @@ from attachd.service import worker
 from attachd.service.intake_loop import IntakeLoop
 from attachd.service.start import Held
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How long a new configuration waits for intake, whose step takes less than a second.
 _TAKEN_UP_SECONDS = 10.0

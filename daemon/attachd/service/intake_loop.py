@@ -8,8 +8,6 @@ import sqlite3
 import threading
 from contextlib import suppress
 
-import structlog
-
 from attachd import errors
 from attachd.delivery import journal_disk
 from attachd.delivery.runtime import Runtime
@@ -21,9 +19,10 @@ from attachd.intake.folder_scan import SHARE, Report
 from attachd.intake.inotify import Changes, Watch
 from attachd.intake.scanner import Scanner
 from attachd.journal import database
+from attachd.logger import get_logger
 from attachd.service import worker
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How often every folder is listed, however quiet it looks.
 RELIST_SECONDS = 3600.0

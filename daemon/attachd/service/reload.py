@@ -9,18 +9,17 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import structlog
-
 from attachd import config, errors
 from attachd.config import Config
 from attachd.config.table import Table
 from attachd.errors import Mistake
 from attachd.journal import database
 from attachd.journal.database import Journal
+from attachd.logger import get_logger
 from attachd.logs import setup
 from attachd.service.engine import Engine
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: Keys that a running service cannot change: its locks, journal, connections and threads were made from them.
 FIXED = (

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
-
 from attachd import errors
 from attachd.delivery import blame, outcome, record
 from attachd.delivery.runtime import Runtime
 from attachd.journal import contested, lookup, outbox, pauses, queue, reminders, rows, timeline
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
+from attachd.logger import get_logger
 from attachd.model import Cure, printable
 
 # A file is given up after ``limits.give_up_days`` of tries. A file that may be attached at another site is given up after
@@ -72,7 +71,7 @@ def _tried_in_vain(runtime: Runtime) -> list[Row]:
     return given_up
 
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from attachd import errors
 from attachd.clock import Clock
 from attachd.config import Config
@@ -24,13 +22,14 @@ from attachd.jira import oauth
 from attachd.jira.connection import NOBODY, asking_client
 from attachd.journal import database, sites, timeline
 from attachd.journal.database import Journal
+from attachd.logger import get_logger
 from attachd.service import credentials as service_credentials
 from attachd.share import inbox_marker as guard_
 from attachd.share import locks, paths
 from attachd.share.inbox_marker import Guard
 from attachd.share.tenure import Tenure
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True)

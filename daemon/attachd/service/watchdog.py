@@ -6,9 +6,8 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 
-import structlog
-
 from attachd.heartbeat import Beats, Hang
+from attachd.logger import get_logger
 
 # Words to the service manager by sd_notify(3): a datagram to the socket that $NOTIFY_SOCKET names.
 
@@ -75,7 +74,7 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Liveness:

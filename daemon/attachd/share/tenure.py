@@ -21,18 +21,17 @@ from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 
-import structlog
-
 from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.fs import folders, recognition
 from attachd.journal import backup, database, terms
 from attachd.journal.database import Journal
 from attachd.journal.terms import Known
+from attachd.logger import get_logger
 from attachd.share import inbox_marker, locks, paths
 from attachd.share.inbox_marker import Marker, Mount
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How often the journal's progress is noted in the inbox: a younger copy of the journal is not recognised.
 NOTED_SECONDS = 60.0

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import structlog
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -39,6 +38,7 @@ from attachd import errors, text
 from attachd.errors import Mistake
 from attachd.filing import retry as filing_retry
 from attachd.journal import by_hand, moved_issues, terms
+from attachd.logger import get_logger
 from attachd.report import health, metrics, pauses
 from attachd.report.health import Condition, Severity
 from attachd.service.engine import Engine
@@ -46,7 +46,7 @@ from attachd.share import paths
 from attachd.web import view
 from attachd.web.access import Gate, Gatekeeper
 
-log = structlog.get_logger()
+log = get_logger()
 
 _HERE = Path(__file__).parent
 _STATIC = {

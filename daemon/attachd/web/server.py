@@ -11,17 +11,17 @@ import threading
 import urllib.parse
 from pathlib import Path
 
-import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from attachd.logger import get_logger
 from attachd.model import Unserved
 from attachd.service.engine import Engine
 from attachd.web import token as web_token
 from attachd.web.access import Gate
 from attachd.web.app import Page
 
-log = structlog.get_logger()
+log = get_logger()
 
 #: How long to wait before the next try to listen.
 _AGAIN_SECONDS = 30.0
