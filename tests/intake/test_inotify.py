@@ -17,7 +17,7 @@ from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent
 
 from attachd.intake import coverage, inotify, mounts
 from attachd.intake.coverage import Coverage
-from attachd.intake.inotify import Changes, Watch
+from attachd.intake.inotify import Changes, Watch, folder_of
 from attachd.intake.mounts import Mount
 from attachd.share import status_files
 
@@ -38,26 +38,26 @@ class Watched:
         self.coverage.listing()
         for folder, names, _ in os.walk(self.root):
             names[:] = [name for name in names if name != ".attachd"]
-            top = os.fsencode(os.path.relpath(folder, self.root)).split(b"/")[0].removeprefix(b".")
+            path = os.fsencode(os.path.relpath(folder, self.root)).removeprefix(b".")
             try:
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             except OSError:
                 continue
-            self.coverage.enter(descriptor, os.fstat(descriptor), top)
+            self.coverage.enter(descriptor, os.fstat(descriptor), path)
             os.close(descriptor)
         self.coverage.listed(everything=True)
 
     def rang(self, folder: bytes, seconds: float = 10.0) -> bool:
-        """Whether *folder* rings; as the scanner does, whatever rings is looked at."""
-        return self.until(lambda everything, folders: folder in folders, seconds)
+        """Whether *folder*, or a file in it, rings; as the scanner does, whatever rings is looked at."""
+        return self.until(lambda everything, paths: folder in map(folder_of, paths), seconds)
 
     def until(self, condition: Callable[[bool, set[bytes]], bool], seconds: float = 10.0) -> bool:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            everything, folders = self.changes.wait(0.1)
-            if everything or folders:
+            everything, paths = self.changes.wait(0.1)
+            if everything or paths:
                 self.walk()
-            if condition(everything, folders):
+            if condition(everything, paths):
                 return True
         return False
 
@@ -126,7 +126,8 @@ def test_a_file_in_the_inbox_itself_rings_for_it_and_attachd_s_own_notices_do_no
 def test_a_loose_file_is_told_of_beside_attachd_s_own_and_not_when_it_is_written_on(watched: Watched) -> None:
     watch = watched.watch.known[inotify.identity(watched.root.stat())]
     events = [InotifyEvent(watch, InotifyConstants.IN_CREATE, 0, name) for name in (b"loose.txt", status_files.STATUS)]
-    assert len({inotify._told(event) for event in events}) == 2
+    assert inotify._gathered(events)[1] == events[1]
+    assert len(inotify._gathered(events)) == 2
 
     (watched.root / "loose.txt").write_bytes(b"x")
     assert watched.rang(inotify.INBOX)
@@ -216,7 +217,7 @@ def test_moves_out_of_the_inbox_hold_nothing_up(watched: Watched, tmp_path: Path
     for number in range(10):
         began = time.monotonic()
         (watched.root / f"TEST-2/{number}").write_bytes(b"x")
-        while b"TEST-2" not in watched.changes.wait(5.0)[1]:
+        while b"TEST-2" not in map(folder_of, watched.changes.wait(5.0)[1]):
             pass
         took.append(time.monotonic() - began)
     mover.join()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attachd.errors import Mistake
-from attachd.journal import admission, database, lookup, pauses, queue, rows
+from attachd.journal import admission, database, identity, lookup, pauses, queue, rows
 from attachd.journal.admission import Moment, Place
 from attachd.journal.database import Journal
 from attachd.model import SENT, Cure, Fingerprint, Scope, State, Word
@@ -582,6 +582,12 @@ def test_no_question_reads_the_whole_history(journal: Journal, call: Callable[[J
     # An index that holds part of the files may be read from its beginning to its end.
     parts = ("file_inode", "file_verdict")
     assert [step for step in steps if step.startswith("SCAN") and not any(part in step for part in parts)] == []
+
+
+def test_whose_file_a_new_one_is_does_not_depend_on_how_many_wait_for_its_issue(journal: Journal) -> None:
+    steps = searched(journal, lambda: identity.sent(journal._connection, ["T-1"], [7]))
+
+    assert not [step for step in steps if "file_ready" in step], steps
 
 
 def test_a_search_ends_in_time_and_says_how_far_it_came(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,8 +129,10 @@ class Ledger:
         if told and not inbox:
             yield Violation("stuck", "`attachd once` says that some wait, and no file is there")
         for path, sha256 in inbox:
-            item = next((i for i in self.items if i.sha256 == sha256 and not i.removed), None)
-            if key_of(str(path)) is None or path.name == ".attachdignore" or item is None:
+            key = key_of(str(path))
+            lay = self.lay[sha256, key] if key else ()
+            item = next((i for i in self.items if i.number in lay and i.sha256 == sha256 and not i.removed), None)
+            if path.name == ".attachdignore" or item is None:
                 continue
             if not item.may_stay:
                 yield Violation("stuck", f"{path} still waits")

@@ -75,9 +75,9 @@ class Admission:
 
     def _hold(self, held: Sequence[tuple[Row, Wait | Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
-        for _, verdict in held:
+        for row, verdict in held:
             if isinstance(verdict, Wait) and verdict.until is not None:
-                seen.look_again(verdict.until)
+                seen.look_again(row.path, verdict.until)
         moment = self._context.moment()
         said = [(row, _said(row, verdict, moment)) for row, verdict in held]
         new = [(row, hold) for row, hold in said if not admission.says(row, hold)]

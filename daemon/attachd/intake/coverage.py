@@ -166,10 +166,10 @@ class Coverage:
         self._unwatched, self._trusts = set(), {}
         self._prove(boot)
 
-    def enter(self, folder: int, status: os.stat_result, top: bytes) -> None:
-        """The folder behind a descriptor is about to be listed: from now on it is watched."""
-        if self._started and not self._watch.cover(folder, inotify.identity(status), top) and self._watch.exhausted:
-            self._unwatched.add(top)
+    def enter(self, folder: int, status: os.stat_result, path: bytes) -> None:
+        """The folder behind a descriptor, *path* below the inbox, is about to be listed: from now on it is watched."""
+        if self._started and not self._watch.cover(folder, inotify.identity(status), path) and self._watch.exhausted:
+            self._unwatched.add(inotify.folder_of(path))
 
     def watched(self) -> Container[tuple[int, int]]:
         """The folders that are watched, by device and inode."""
@@ -268,7 +268,6 @@ class Coverage:
         """Where the canary of a mount is made: in our own folder of the inbox, or in the mount's root. Watched."""
         own = mount.point == self._root
         path = os.path.join(mount.point, os.fsencode(inbox_marker.FOLDER)) if own else mount.point
-        top = path[len(self._root) + 1 :].partition(b"/")[0]
         try:
             with heartbeat.on_share():
                 nest = os.open(path, folders.SUBFOLDER)
@@ -280,7 +279,7 @@ class Coverage:
                 sweep(nest)
             with heartbeat.on_share():
                 status = os.fstat(nest)
-            self._watch.cover(nest, inotify.identity(status), top)
+            self._watch.cover(nest, inotify.identity(status), path[len(self._root) + 1 :])
             yield nest
         finally:
             folders.close(nest)

@@ -201,11 +201,12 @@ class Seen:
     rows: int = 0
     new: int = 0
     undecided: int = 0
-    settles: float | None = None
+    #: When (CLOCK_BOOTTIME) a file is worth another look, by its path.
+    settles: dict[bytes, float] = field(default_factory=dict)
 
-    def look_again(self, at: float) -> None:
-        """Remember the earliest time (CLOCK_BOOTTIME) at which a file is worth another look."""
-        self.settles = at if self.settles is None else min(at, self.settles)
+    def look_again(self, path: bytes, at: float) -> None:
+        """Ask for another look at a file at *at* or before."""
+        self.settles[path] = min(at, self.settles.get(path, at))
 
 
 @dataclass(frozen=True, slots=True)

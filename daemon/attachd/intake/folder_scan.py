@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from attachd import heartbeat
 from attachd.clock import Clock
 from attachd.config import Rulebook
-from attachd.fs import folders
+from attachd.fs import folders, recognition
 from attachd.intake import examine, listing_cache, missing_files, mounts, router
 from attachd.intake import files as intake_files
 from attachd.intake.context import Context, IssueFolder
 from attachd.intake.examine import log
+from attachd.intake.files import Entry, Seen
 from attachd.intake.identity import is_sent
 from attachd.intake.ignore import Hiding
 from attachd.intake.listing_cache import Listing, Listings
@@ -74,9 +76,9 @@ SHARE = 20
 
 @dataclass(slots=True)
 class Report:
-    """What a scan found. ``settles`` tells for each folder when (CLOCK_BOOTTIME) it is to be looked at again: its next file
-    will have settled then, or no event tells of it. ``found`` counts new files by folder. ``missing``: a file with a verdict was
-    not found; it is closed once everything was looked through again.
+    """What a scan found. ``settles`` tells when (CLOCK_BOOTTIME) a folder, or a single file of a large one, is looked at again:
+    its next file will have settled then, or no event tells of it. ``found`` counts new files by folder. ``missing``: a file with
+    a verdict was not found; it is closed once everything was looked through again.
     """
 
     there: bool = True
@@ -87,9 +89,9 @@ class Report:
     found: dict[bytes, int] = field(default_factory=dict)
     missing: bool = False
 
-    def again(self, folder: bytes, boot: float) -> None:
-        """Ask for a look at *folder* at *boot* or before."""
-        self.settles[folder] = min(boot, self.settles.get(folder, boot))
+    def again(self, path: bytes, boot: float) -> None:
+        """Ask for a look at *path* at *boot* or before."""
+        self.settles[path] = min(boot, self.settles.get(path, boot))
 
 
 class FolderScan:
@@ -102,14 +104,20 @@ class FolderScan:
         self._left_alone = LeftAlone()
         self._nested = Nested(context.journal)
         self._sums: missing_files.Sums = {}
+        #: The folders with so many files that new ones are looked at one by one, with their device and inode.
+        self._large: dict[bytes, tuple[int, int]] = {}
         self._device, self._known, self._lost = 0, frozenset[bytes](), False
         self.hiding = Hiding(context.config, Rulebook(context.config), self._router, context.network)
         self.listings = Listings()
 
-    def begin(self, device: int, known: frozenset[bytes], *, lost: bool) -> None:
-        """A scan begins, of an inbox on *device*. *known*: the folders in which unfinished rows lie; *lost*: a journal was."""
+    def begin(self, device: int, *, lost: bool) -> None:
+        """A scan begins, of an inbox on *device*; *lost*: a journal was."""
         self._nested.begin(self._context.guard.inbox)
-        self._device, self._known, self._lost = device, known, lost
+        self._device, self._lost = device, lost
+
+    def know(self, known: frozenset[bytes]) -> None:
+        """Take note of the folders in which unfinished rows lie."""
+        self._known = known
 
     def visit(self, inbox: int, name: bytes, report: Report, *, listed: bool) -> Listing | None:
         """Visit one folder; *listed*: in any case. None if a file system that was mounted there is not there now."""
@@ -183,7 +191,7 @@ class FolderScan:
         began = self._context.clock.wall()
         seen: list[listing_cache.Folder] = []
         routed = self._router.route(name)
-        walk = self._walk(name, seen, heed=isinstance(routed, router.Routed))
+        walk = self._walk(seen, heed=isinstance(routed, router.Routed))
         if isinstance(routed, router.Unrouted):
             files, reason = sum(1 for _ in walk.below(inbox, name)), routed.reason
             files += sum(walk.deep.values())
@@ -193,6 +201,9 @@ class FolderScan:
             settled = walk.complete and self.absent(name, known) and known == files
         report.troubles += walk.troubles
         listing = Listing(began, tuple(seen), files, reason, walk.deep, walk.ignored)
+        self._large.pop(name, None)
+        if files > CHUNK and walk.complete and not reason:
+            self._large[name] = seen[0].identity
         # Of a folder that is not looked into no mtime tells, so it is looked at again with each scan.
         if settled and walk.complete and not walk.deep:
             self.listings.put(name, listing)
@@ -200,7 +211,7 @@ class FolderScan:
             self.listings.drop(name)
         return listing
 
-    def _walk(self, name: bytes, seen: list[listing_cache.Folder], *, heed: bool) -> intake_files.Walk:
+    def _walk(self, seen: list[listing_cache.Folder], *, heed: bool) -> intake_files.Walk:
         """A walk that notes the folders that it has *seen*, has them watched, and heeds their ignore files."""
 
         devices = {b"": self._device}
@@ -211,31 +222,89 @@ class FolderScan:
             self._nested.entered(devices[path.rpartition(b"/")[0]], path, status.st_dev)
             seen.append(listing_cache.Folder.of(path, status))
             if self._coverage:
-                self._coverage.enter(folder, status, name)
+                self._coverage.enter(folder, status, path)
             return self.hiding.enter(folder, path) if heed else None
 
         return intake_files.Walk(self.hiding.why, self._context.config.folders.nested == "flatten", enter)
 
     def _settle(self, inbox: int, name: bytes, key: str, walk: intake_files.Walk, report: Report) -> tuple[int, int]:
         """Bring what lies in an issue's folder into the journal. Returns how many files there are, and have a row."""
-        folder = IssueFolder(key, self.hiding.rules(name), suspect=self._lost)
-        matcher = Matcher(self._context, folder, self._left_alone)
-        files = known = new = 0
+        files = known = single = 0
         for entries in _chunks(self.effort.each(walk.below(inbox, name))):
-            self._context.checkpoint()
-            recognised = matcher.recognise(entries)
-            seen = matcher.settle(recognised)
+            seen = self._take(name, key, entries, report)
             files += seen.known
             known += seen.rows - seen.undecided
-            new += seen.new
-            if seen.settles is not None:
-                report.again(name, seen.settles)
-        report.new += new
-        if new:
-            report.found[name] = new
+            single += len(seen.settles)
+            self._again(name, seen.settles, report, single=single <= CHUNK)
         for below, reason in self.hiding.broken.items():
             hold_back(self._context.journal, below, reason, self._context.moment())
         return files, known
+
+    def _again(self, name: bytes, settles: Mapping[bytes, float], report: Report, *, single: bool) -> None:
+        """Ask for another look at what settles: file by file if they are *single* ones of a large folder, else at the folder."""
+        if single and name in self._large and all(path.count(b"/") == 1 for path in settles):
+            for path, boot in settles.items():
+                report.again(path, boot)
+        elif settles:
+            report.again(name, min(settles.values()))
+
+    def _take(self, name: bytes, key: str, entries: Sequence[Entry], report: Report) -> Seen:
+        """Bring some files of an issue's folder into the journal."""
+        self._context.checkpoint()
+        matcher = Matcher(
+            self._context, IssueFolder(key, self.hiding.rules(name), suspect=self._lost), self._left_alone
+        )
+        seen = matcher.settle(matcher.recognise(entries))
+        report.new += seen.new
+        if seen.new:
+            report.found[name] = report.found.get(name, 0) + seen.new
+        return seen
+
+    # --- Single files of a large folder -----------------------------------------------------------------------------
+
+    def visit_files(self, inbox: int, name: bytes, paths: Collection[bytes], report: Report) -> bool:
+        """Look at these files, directly in a folder whose last listing was long. Return False if it is to be listed instead.
+
+        What went from there is found by the next listing, as ever.
+        """
+        coverage, routed = self._coverage, self._router.route(name)
+        alone = (
+            *(name in self._large, coverage is not None and not coverage.blind(name)),
+            *(isinstance(routed, router.Routed), len(paths) <= CHUNK, not self.hiding.rules(name).ready_suffix),
+        )
+        if not all(alone) or self._nested.absent(inbox, name) is not None:
+            return False
+        assert isinstance(routed, router.Routed)
+        entries = self._entries(inbox, name, paths)
+        if entries is None:
+            return False
+        self.listings.drop(name)
+        self._again(name, self._take(name, routed.key, entries, report).settles, report, single=True)
+        return True
+
+    def _entries(self, inbox: int, name: bytes, paths: Collection[bytes]) -> list[Entry] | None:
+        """Those of the files that lie there; None where another folder does, or what only a listing can judge."""
+        try:
+            with heartbeat.on_share():
+                folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
+        except OSError:
+            return None
+        try:
+            status, found = examine.status_of(folder), list[Entry]()
+            if (status.st_dev, status.st_ino) != self._large[name] or self.hiding.enter(folder, name):
+                return None
+            for path in paths:
+                there = recognition.status_of(folder, path.partition(b"/")[2])
+                if there is None or self.hiding.why(path, False):
+                    continue
+                if not stat.S_ISREG(there.st_mode):
+                    return None
+                found.append(Entry(path, intake_files.fingerprint(there)))
+            return sorted(found, key=_age)
+        except OSError:
+            return None
+        finally:
+            folders.close(folder)
 
     def _poll(self, name: bytes, spent: float, report: Report) -> None:
         """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent.
@@ -293,10 +362,14 @@ class FolderScan:
         return routed.key if isinstance(routed, router.Routed) else None
 
 
-def _chunks(entries: Iterator[intake_files.Entry]) -> Iterator[list[intake_files.Entry]]:
+def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
     while chunk := list(itertools.islice(entries, CHUNK)):
-        # The order in which they are sent: as they came, and not as the file system happens to list them.
-        yield sorted(chunk, key=lambda entry: (entry.print.mtime_ns, entry.path))
+        yield sorted(chunk, key=_age)
+
+
+def _age(entry: Entry) -> tuple[int, bytes]:
+    """The order in which files are sent: as they came, and not as the file system happens to list them."""
+    return entry.print.mtime_ns, entry.path
 
 
 #: Rows that are looked at in one transaction.

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from watchdog.observers.inotify_c import (
@@ -63,6 +63,12 @@ _OUR_NAMES = (b".", status_files.STATUS, status_files.WHY)
 logging.getLogger("watchdog.observers.inotify_c").addFilter(lambda record: "overflowed" not in record.getMessage())
 
 
+#: So many files of one folder are looked at one by one; of more the whole folder is listed.
+MOST_FILES = 250
+#: Of more events in one read, those of files in a folder become one, with this name, which no file has.
+_FEW = 100
+_MANY = b"/"
+
 #: Where so many reads follow one another closely, events are left to gather for so many seconds before the next: a thread that
 #: wakes up for each takes the interpreter from those who work.
 _GATHER_SECONDS = 0.005
@@ -79,68 +85,97 @@ class Reader(InotifyFD):
         self._read_at, self._in_a_row = 0.0, 0
 
     def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
-        """Wait for events; those of files that were made or finished are given once for each folder."""
+        """Wait for events. Of many, those of files that were made or finished are given once for each folder."""
         if self._in_a_row >= _FLOOD:
             time.sleep(_GATHER_SECONDS)
         events, before = super().read_events(event_buffer_size=event_buffer_size), self._read_at
         self._read_at = time.monotonic()
         self._in_a_row = self._in_a_row + 1 if self._read_at - before < 2 * _GATHER_SECONDS else 0
-        return list({_told(event): event for event in events}.values()) if len(events) > 1 else events
+        return _gathered(events) if len(events) > _FEW else events
 
 
-def _told(event: InotifyEvent) -> object:
-    """What an event tells us: of files in a folder that there are some, of everything else its name."""
-    plain = event.mask in _OF_FILES and not event.name.startswith(CANARY)
-    return (event.wd, event.mask, event.name.startswith(_OUR_NAMES)) if plain else event
+def _gathered(events: Sequence[InotifyEvent]) -> list[InotifyEvent]:
+    """Of files in a folder all tell the same: that there are some. Of everything else each tells its name."""
+    told: dict[object, InotifyEvent] = {}
+    for event in events:
+        if event.mask not in _OF_FILES or event.name.startswith(CANARY):
+            told[event] = event
+        elif event.name.startswith(_OUR_NAMES):
+            told[event.wd, event.mask, True] = event
+        else:
+            told[event.wd, event.mask, False] = InotifyEvent(event.wd, event.mask, 0, _MANY)
+    return list(told.values())
 
 
 class Changes:
-    """Collects the folders in which something changed, and wakes the scanner.
+    """Collects in which folders something changed, and which files directly in them are new, and wakes the scanner.
 
-    The thread that reads events only adds to a set, because a slow thread would lose events.
+    The thread that reads events only adds to a set, because a slow thread would lose events. A path is that of a folder of the
+    inbox, or of a file directly in one: of that folder nothing else has changed.
     """
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._folders: set[bytes] = set()
+        #: The files that are new, by folder; b"" stands for all of it.
+        self._new: dict[bytes, set[bytes]] = {}
         self._later: dict[bytes, float] = {}
         self._heard: set[bytes] = set()
         self._everything = False
 
-    def add(self, folders: Collection[bytes] | None) -> None:
-        """Ask for a look at *folders*; None asks for a full scan."""
+    def add(self, paths: Collection[bytes] | None) -> None:
+        """Ask for a look at *paths*; None asks for a full scan."""
         with self._condition:
-            self._heard.update(folders or ())
-            if folders is None:
+            self._heard.update(folder_of(path) for path in paths or ())
+            if paths is None:
                 self._everything = True
-            elif self._folders.issuperset(folders):
+            elif all(self._knows(path) for path in paths):
                 return
-            self._folders.update(folders or ())
+            for path in paths or ():
+                self._add(path)
             self._condition.notify_all()
 
-    def add_later(self, folder: bytes) -> None:
-        """Ask for a look at *folder* in a moment, unless it changes before that."""
+    def add_later(self, path: bytes) -> None:
+        """Ask for a look at *path* in a moment, unless it changes before that."""
         with self._condition:
-            self._heard.add(folder)
-            if folder not in self._folders and folder not in self._later:
-                self._later[folder] = time.monotonic() + _CREATED_SECONDS
+            self._heard.add(folder_of(path))
+            if len(self._later) >= MOST_FILES:
+                path = folder_of(path)
+            if not self._knows(path) and path not in self._later:
+                self._later[path] = time.monotonic() + _CREATED_SECONDS
                 self._condition.notify_all()
 
+    def _knows(self, path: bytes) -> bool:
+        folder, _, name = path.partition(b"/")
+        files = self._new.get(folder, ())
+        return name in files or b"" in files
+
+    def _add(self, path: bytes) -> None:
+        folder, _, name = path.partition(b"/")
+        files = self._new.setdefault(folder, set())
+        if not name or len(files) >= MOST_FILES:
+            self._new[folder] = {b""}
+        elif b"" not in files:
+            files.add(name)
+
     def wait(self, seconds: float) -> tuple[bool, set[bytes]]:
-        """Wait for a change, at most *seconds*. Return whether a full scan was asked for, and which folders changed."""
+        """Wait for a change, at most *seconds*. Return whether a full scan was asked for, and the paths that changed."""
         until = time.monotonic() + seconds
         with self._condition:
             while not self._is_due() and (left := min([until, *self._later.values()]) - time.monotonic()) > 0:
                 self._condition.wait(left)
-            found = self._everything, self._folders
-            self._everything, self._folders = False, set()
+            paths = {
+                b"%b/%b" % (folder, name) if name else folder for folder, names in self._new.items() for name in names
+            }
+            found = self._everything, paths
+            self._everything, self._new = False, {}
             return found
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        self._folders |= {folder for folder, at in self._later.items() if at <= now}
-        self._later = {folder: at for folder, at in self._later.items() if folder not in self._folders}
-        return self._everything or bool(self._folders)
+        for path in [path for path, at in self._later.items() if at <= now]:
+            self._add(path)
+        self._later = {path: at for path, at in self._later.items() if not self._knows(path)}
+        return self._everything or bool(self._new)
 
     def heard(self) -> set[bytes]:
         """The folders of which any event has told since ``forget``."""
@@ -153,11 +188,16 @@ class Changes:
             self._heard = set()
 
 
+def folder_of(path: bytes) -> bytes:
+    """The folder of the inbox in which a path lies."""
+    return path.partition(b"/")[0]
+
+
 @dataclass(slots=True)
 class _Watched:
-    """A folder that is watched: under which folder of the inbox it was last listed (``b""``: it is the inbox), and when."""
+    """A folder that is watched: under which *path* below the inbox it was last listed (``b""``: it is the inbox), and when."""
 
-    top: bytes
+    path: bytes
     identity: tuple[int, int]
     listing: int
 
@@ -211,9 +251,9 @@ class Watch:
     # --- What the scanner does ----------------------------------------------------------------------------------
 
     @heartbeat.on_share()
-    def cover(self, folder: int, identity: tuple[int, int], top: bytes) -> bool:
+    def cover(self, folder: int, identity: tuple[int, int], path: bytes) -> bool:
         """Have the folder behind a descriptor watched, before it is listed; *identity* is its device and inode."""
-        if self._still(identity, top):
+        if self._still(identity, path):
             return True
         reader = self._reader
         if reader is None:
@@ -224,20 +264,20 @@ class Watch:
                 wd = reader.add_callback(b"/proc/self/fd/%d" % folder, _MASK, self, _OURS)
                 if wd == -1:
                     return False
-                self._watched[wd] = _Watched(top, identity, self._listing)
+                self._watched[wd] = _Watched(path, identity, self._listing)
                 self.known[identity] = wd
         except OSError as error:
             self.exhausted |= error.errno == errno.ENOSPC
             return False
         return True
 
-    def _still(self, identity: tuple[int, int], top: bytes) -> bool:
+    def _still(self, identity: tuple[int, int], path: bytes) -> bool:
         with self._lock:
             wd = self.known.get(identity)
             if wd is None:
                 return False
             watched = self._watched[wd]
-            watched.top, watched.listing = top, self._listing
+            watched.path, watched.listing = path, self._listing
             return True
 
     def listing(self) -> None:
@@ -282,10 +322,10 @@ class Watch:
             if canary:
                 canary.set()
         elif watched is not None:
-            self._tell(event, watched.top)
+            self._tell(event, watched.path)
 
-    def _tell(self, event: InotifyEvent, top: bytes) -> None:
-        if not top:
+    def _tell(self, event: InotifyEvent, path: bytes) -> None:
+        if not path:
             # A folder there may be an issue's; a file there is nobody's, which is to be seen soon.
             if event.is_directory and event.name:
                 self._changes.add((event.name,))
@@ -293,10 +333,12 @@ class Watch:
                 self._changes.add(None)
             elif event.mask & _COMES and not event.name.startswith(_OUR_NAMES):
                 self._changes.add_later(INBOX)
-        elif event.is_directory or event.mask & _FINISHED:
-            self._changes.add((top,))
+        elif event.is_directory:
+            self._changes.add((folder_of(path),))
+        elif event.mask & _FINISHED:
+            self._changes.add((_place(path, event.name),))
         else:
-            self._changes.add_later(top)
+            self._changes.add_later(_place(path, event.name))
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """A folder is gone: removed, or its file system was unmounted."""
@@ -306,13 +348,19 @@ class Watch:
                 del self.known[watched.identity]
                 self.losses += 1
         if watched is not None:
-            self._changes.add((watched.top,) if watched.top else None)
+            self._changes.add((folder_of(watched.path),) if watched.path else None)
 
     def on_queue_overflow(self) -> None:
         """The kernel has dropped events: only a scan can tell of what."""
         self.overflows += 1
         log.warning("watch.overflow", reason="more happened than the kernel could queue", remedy="a full scan follows")
         self._changes.add(None)
+
+
+def _place(folder: bytes, name: bytes) -> bytes:
+    """The path of a file of which an event tells, or the folder of the inbox, where more may have changed with it."""
+    alone = name not in (b"", _MANY) and b"/" not in folder and not name.startswith(_OUR_NAMES)
+    return b"%b/%b" % (folder, name) if alone else folder_of(folder)
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:

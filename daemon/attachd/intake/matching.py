@@ -59,17 +59,17 @@ class Matcher:
         entries = self._anew(entries)
         # What is passed over this time is counted, so that the folder is listed again even if nothing in it changes.
         seen = Seen(known=len(entries) + len(coming) + left)
-        if coming:
-            seen.look_again(self._context.clock.boot() + _COMING_SECONDS)
+        for path in coming:
+            seen.look_again(path, self._context.clock.boot() + _COMING_SECONDS)
         files = self._rows(entries)
         open_ = [found for found in files if self._is_open(found)]
         if open_:
             self._recognise(open_, seen)
             files = self._rows(entries)
-        if undecided := sum(f.row is not None and f.row.fingerprint != f.entry.print for f in files):
+        for undecided in (f.entry for f in files if f.row is not None and f.row.fingerprint != f.entry.print):
             # Being sent just now, or being written to: whether it is still the same shows later, and no event tells when.
-            seen.undecided += undecided
-            seen.look_again(self._context.clock.boot() + gates.COMPARED_SECONDS)
+            seen.undecided += 1
+            seen.look_again(undecided.path, self._context.clock.boot() + gates.COMPARED_SECONDS)
         return Recognised(files, seen)
 
     def settle(self, recognised: Recognised) -> Seen:

@@ -19,7 +19,7 @@ from attachd.intake import examine, missing_files, note_claims
 from attachd.intake import files as intake_files
 from attachd.intake.context import Context
 from attachd.intake.folder_scan import Effort, FolderScan, Report
-from attachd.intake.inotify import INBOX
+from attachd.intake.inotify import INBOX, folder_of
 from attachd.intake.listing_cache import Folder, Listing
 from attachd.journal import admission, database, identity, moved_issues, rows
 from attachd.journal.rows import Row
@@ -92,9 +92,10 @@ class Scanner:
         return (sight.mount, sight.term) != (self._mount, self._term)
 
     def scan(self, only: Collection[bytes] | None = None, *, fully: bool = False) -> Report:
-        """Look at the folders named in *only*, or at all; *fully*: also at those in which nothing seems to have changed.
+        """Look at the paths in *only*, or at all; *fully*: also at folders in which nothing seems to have changed.
 
-        ``watching.INBOX`` among *only* stands for the files in the inbox itself, which are counted and never taken.
+        Those are folders of the inbox, and files directly in one, of which nothing else has changed. ``inotify.INBOX`` stands for
+        the files in the inbox itself, which are counted and never taken.
         Nothing is concluded while the inbox is not there.
         """
         if fully:
@@ -109,16 +110,21 @@ class Scanner:
             report.troubles.append((b"", intake_files.why(error)))
             return report
         try:
-            self._scan(inbox, only, report, fully=fully)
+            listed = self._scan(inbox, only, report, fully=fully)
         finally:
             fs_folders.close(inbox)
-        self._tell_troubles(report, only)
+        self._tell_troubles(report, listed)
         return report
 
-    def _scan(self, inbox: int, only: Collection[bytes] | None, report: Report, *, fully: bool) -> None:
-        everything = only is None
+    def _scan(
+        self, inbox: int, paths: Collection[bytes] | None, report: Report, *, fully: bool
+    ) -> Collection[bytes] | None:
+        """Return the folders that were listed; None: all."""
+        everything = paths is None
         missing = self._missing() if everything else []
-        known = self._begin(inbox, only, fully=fully)
+        self._begin(inbox, fully=fully)
+        only = None if paths is None else self._beyond_files(inbox, paths, report)
+        known = self._know(only)
         folders, loose = self._top(inbox, report) if only is None else self._some(inbox, only, report)
         unrouted: dict[bytes, tuple[str, int]] = {}
         if loose:
@@ -148,6 +154,18 @@ class Scanner:
             with self._context.journal.transaction_for_reading() as connection:
                 left = identity.missing(connection)
             report.missing = any(not row.at_path and row.missing < 2 for row in left if row not in missing)
+        return only
+
+    def _beyond_files(self, inbox: int, paths: Collection[bytes], report: Report) -> set[bytes]:
+        """Look at single files where that is enough. Return the folders that have to be listed."""
+        only, files = {path for path in paths if b"/" not in path}, dict[bytes, list[bytes]]()
+        for path in sorted(paths):
+            if (name := folder_of(path)) not in only:
+                files.setdefault(name, []).append(path)
+        for name, some in files.items():
+            if not self._folder_scan.visit_files(inbox, name, some, report):
+                only.add(name)
+        return only
 
     def _missing(self) -> list[Row]:
         """The rows whose file had left its path before this scan."""
@@ -172,19 +190,28 @@ class Scanner:
                 if rows.find(connection, row.id) == row:
                     admission.confirm_missing(connection, row, moment)
 
-    def _begin(self, inbox: int, only: Collection[bytes] | None, *, fully: bool) -> frozenset[bytes]:
-        """Have the inbox itself watched. Returns the folders in which unfinished rows lie."""
-        status, known = examine.status_of(inbox), self._known_folders(only)
+    def _begin(self, inbox: int, *, fully: bool) -> None:
+        """Have the inbox itself watched."""
+        status = examine.status_of(inbox)
         self._lost = bool(self._context.journal.value("SELECT value FROM meta WHERE key = 'lost'"))
         if self._lost and not self._heard:
             self._heard = note_claims.gather(
                 self._context.journal, self._context.config.folders.failed, self._checkpoint
             )
-        self._folder_scan.begin(status.st_dev, known, lost=self._lost)
+        self._folder_scan.begin(status.st_dev, lost=self._lost)
         if self._coverage:
             if fully:
                 self._coverage.listing()
             self._coverage.enter(inbox, status, b"")
+
+    def _know(self, only: Collection[bytes] | None) -> frozenset[bytes]:
+        """Return the folders, of all or of those in *only*, in which unfinished rows lie."""
+        with self._context.journal.transaction_for_reading() as connection:
+            if only is None:
+                known = frozenset(admission.folders(connection))
+            else:
+                known = frozenset(name for name in only if admission.standing(connection, name) != (0, 0))
+        self._folder_scan.know(known)
         if only is None:
             self._forget_unsettled()
         return known
@@ -251,13 +278,6 @@ class Scanner:
             if _may_be_folder(inbox, name) and (self._listings.known(name) or not self._hiding.why(name, True))
         ]
         return folders, loose
-
-    def _known_folders(self, only: Collection[bytes] | None) -> frozenset[bytes]:
-        """The folders, of all or of those in *only*, in which unfinished rows lie."""
-        with self._context.journal.transaction_for_reading() as connection:
-            if only is None:
-                return frozenset(admission.folders(connection))
-            return frozenset(name for name in only if admission.standing(connection, name) != (0, 0))
 
     def _note_unrouted(self, unrouted: dict[bytes, tuple[str, int]], only: Collection[bytes] | None) -> None:
         if only is not None:

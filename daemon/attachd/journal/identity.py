@@ -60,7 +60,7 @@ def sent(connection: sqlite3.Connection, keys: Collection[str], sizes: Collectio
     within = f"folder_key IN ({rows.marks(some_keys)}) AND size IN ({rows.marks(some)})"
     found = connection.execute(f"{rows.SELECT}WHERE {_SENT} AND {within}", (*some_keys, *some)).fetchall()
     again = connection.execute(
-        f"{rows.SELECT}WHERE {_TO_BE_SENT_AGAIN} AND issue IN ({rows.marks(some_keys)}) AND {within}",
+        f"{rows.SELECT}{_EVER_DOUBTFUL} AND issue IN ({rows.marks(some_keys)}) AND {within}",
         (*some_keys, *some_keys, *some),
     )
     return sorted(map(rows.from_sql, [*found, *again]), key=lambda row: row.id)

@@ -16,7 +16,7 @@ from attachd.intake import mounts
 from attachd.intake.context import Context
 from attachd.intake.coverage import Coverage, MissedEvents
 from attachd.intake.folder_scan import SHARE, Report
-from attachd.intake.inotify import Changes, Watch
+from attachd.intake.inotify import Changes, Watch, folder_of
 from attachd.intake.scanner import Scanner
 from attachd.journal import database
 from attachd.logger import get_logger
@@ -122,7 +122,7 @@ class IntakeLoop:
             self._take_up()
         if self._boot() >= self._next_full:
             self._scan_all()
-        everything, folders = self.changes.wait(self._until_next())
+        everything, paths = self.changes.wait(self._until_next())
         if self._runtime.stopping.is_set():
             return
         self._count_missed()
@@ -138,10 +138,10 @@ class IntakeLoop:
                 self._heed(Report(there=False))
             return
         now = self._boot()
-        folders |= {name for name, at in self._settles.items() if at <= now}
-        if folders:
+        paths |= {path for path, at in self._settles.items() if at <= now}
+        if paths:
             spent = self._scanner.effort.spent()
-            self._look_at(folders)
+            self._look_at(paths)
             self._runtime.stopping.wait(min(self._scanner.effort.spent() - spent, _LONGEST_REST))
 
     def _boot(self) -> float:
@@ -210,15 +210,14 @@ class IntakeLoop:
             rescan = min(rescan, mounts.POLL_SECONDS)
         return max(rescan, (SHARE - 1) * took)
 
-    # --- Single folders -----------------------------------------------------------------------------------------
+    # --- Single folders and files -------------------------------------------------------------------------------
 
-    def _look_at(self, folders: set[bytes]) -> None:
+    def _look_at(self, paths: set[bytes]) -> None:
         # Who is woken at once finds nothing yet, and takes the interpreter from the look.
         self._rang = self._boot()
-        report = self._scanner.scan(folders)
-        for name in folders:
-            self._settles.pop(name, None)
-        self._settles |= report.settles
+        report = self._scanner.scan(paths)
+        left = {path: at for path, at in self._settles.items() if path not in paths and folder_of(path) not in paths}
+        self._settles = left | report.settles
         self._heed(report)
         self._runtime.wakeup.notify()
 
