@@ -407,8 +407,13 @@ def retry_killed(life: Life, _a: int, _b: int) -> None:
 
 
 def _failed(life: Life) -> list[Path]:
-    known = {item.sha256 for item in life.ledger.items}
-    return [path for path in life.house.files(life.house.failed) if digest(path.read_bytes()) in known]
+    """The failed files that lay in their issue's folder: a note that somebody also dropped elsewhere is none."""
+    lay, root = life.ledger.lay, life.house.failed
+    return [
+        path
+        for path in life.house.files(root)
+        if lay.get((digest(path.read_bytes()), key_of(str(path.relative_to(root))) or ""))
+    ]
 
 
 # --- Jira ----------------------------------------------------------------------------------------------------------
