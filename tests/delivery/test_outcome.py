@@ -181,7 +181,7 @@ def test_no_listing_counts_as_fresh_that_was_not_proven_to_be() -> None:
 def test_after_the_last_look_it_is_sent_again_and_the_doubt_stays() -> None:
     found = look(row(state=State.DOUBTFUL, looks=2, doubt_attempt=4))
 
-    assert found == outcome.back(row(), NOW) | {"looks": 3, "blind_since": None}
+    assert found == outcome.back(row(), NOW) | {"looks": 3, "blind_since": None, "rounds": 0}
 
 
 @pytest.mark.parametrize(("doubt_attempt", "is_over"), [(4, True), (3, False)])
@@ -195,12 +195,18 @@ def test_a_declined_request_ends_its_own_doubt_and_no_earlier_one(doubt_attempt:
 # --- Looks that show nothing --------------------------------------------------------------------------------------
 
 
-def blind(since: float | None, **how: bool) -> dict[str, Any]:
+def blind(since: float | None, **how: Any) -> dict[str, Any]:
     return outcome.unusable(row(state=State.DOUBTFUL, doubt_attempt=2, blind_since=since), "503", NOW, DOUBTS, **how)
 
 
 def test_an_outage_does_not_count_towards_giving_a_file_up() -> None:
-    assert blind(0.0, world=True) == {"blind_since": None, "due": NOW + 5.0, "wait": 5.0}
+    outage = Fault(Scope.SITE, "unreachable", "r")
+    assert blind(0.0, world=outage) == {"blind_since": None, "due": NOW + 5.0, "wait": 5.0}
+
+
+def test_a_wait_that_jira_asks_for_is_kept_by_looks_too() -> None:
+    throttled = Fault(Scope.ENDPOINT, "rate-limit", "r", wait=600.0)
+    assert blind(0.0, world=throttled) == {"blind_since": None, "due": NOW + 600.0, "wait": 600.0}
 
 
 def test_a_second_answer_is_asked_for_soon() -> None:

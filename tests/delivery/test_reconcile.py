@@ -72,11 +72,11 @@ TABLE: list[tuple[dict[str, str], str]] = [
     ({"attempt": "ours", "author": "them"}, "absent"),
     # Jira may have changed the name of what we know to have sent, and then it was stored after that.
     ({"name": "other", "attempt": "forgotten"}, "absent"),
+    ({"content": "equal"}, "content"),
+    # By its time it is older than the attempt: clocks are put right, so only its content speaks for it.
     ({"name": "other", "created": "early"}, "absent"),
     ({"name": "other", "created": "before"}, "absent"),
-    # By a clock that was measured it is older than the attempt.
     ({"attempt": "ours", "created": "before"}, "absent"),
-    ({"content": "equal"}, "content"),
     ({"content": "other"}, "absent"),
     ({"content": "later"}, "pending"),
     ({"name": "same", "author": "us", "created": "after"}, "metadata"),

@@ -474,9 +474,15 @@ def test_a_denied_login_proves_nothing_of_a_status_that_proves_nothing(status: i
 
 @BOTH
 @pytest.mark.parametrize("status", [403, 404])
-@pytest.mark.parametrize("login", ["OK", "AUTHENTICATED_FAILED"])
-def test_a_403_or_404_in_jiras_words(status: int, login: str, exhausted: bool) -> None:
-    held(reply(status, exhausted=exhausted, x_seraph_loginreason=login), f"contested {status}", SINGLY, "")
+def test_a_403_or_404_in_jiras_words(status: int, exhausted: bool) -> None:
+    held(reply(status, exhausted=exhausted, x_seraph_loginreason="OK"), f"contested {status}", SINGLY, "")
+
+
+@BOTH
+@pytest.mark.parametrize("status", [400, 403, 404, 413])
+def test_a_4xx_that_says_that_the_login_failed_is_the_accounts(status: int, exhausted: bool) -> None:
+    """What nobody in particular may do says nothing of what the account may do."""
+    held(reply(status, exhausted=exhausted, x_seraph_loginreason="AUTHENTICATED_FAILED"), NOT, NOT, ACCOUNT)
 
 
 @pytest.mark.parametrize("status", [403, 404])

@@ -353,12 +353,12 @@ def stranger(what: str, fault: Fault, tells: str) -> Line:
 XSRF = stranger("XSRF check", Fault("xsrf"), "403.*XSRF check failed")
 STRANGERS = [
     XSRF,
-    several(XSRF, folder_key="POST 4", then="POST 4, 1 serverInfo"),
+    several(XSRF, folder_key="POST 4", then="POST 2 2, 1 serverInfo"),
     stranger("403", Fault("status", status=403, **HTML), "403.*page"),
     several(
         stranger("403", Fault("status", status=403, **HTML), "403.*page"),
         folder_key="POST 4",
-        then="POST 4, 1 serverInfo",
+        then="POST 2 2, 1 serverInfo",
     ),
     stranger("404", Fault("status", status=404, **HTML), "404.*page"),
     stranger("400", Fault("status", status=400, body="no"), "400"),

@@ -69,14 +69,15 @@ Finding = Arrived | Unclear | Pending | Absent
 class View:
     """What an issue shows, and what the journal knows of that.
 
-    *credited*: attachment to row. *listed*: id to the number of the last attempt before a listing first showed it. *author*:
-    who we are now, None where that is not known.
+    *credited*: attachment to row. *reused*: ids of these that Jira has given out again, for other attachments. *listed*: id to
+    the number of the last attempt before a listing first showed it. *author*: who we are now, None where that is not known.
     """
 
     attachments: Sequence[Attachment]
     credited: Mapping[str, int] = field(default_factory=dict)
     listed: Mapping[str, int] = field(default_factory=dict)
     author: str | None = None
+    reused: Collection[str] = ()
 
 
 class Fit(Enum):
@@ -85,24 +86,32 @@ class Fit(Enum):
     NAMED = auto()  #: in everything
     OBJECTED = auto()  #: under its name; its time or its author speaks against it, or is not told
     RENAMED = auto()  #: stored after our attempt by us, and under another name: Jira may have changed that
+    EARLIER = (
+        auto()
+    )  #: by its time older than our attempt. Clocks are put right, so its content decides, and nothing else does
 
 
 def fit(row: Row, attachment: Attachment, view: View) -> Fit | None:
     """Say how an attachment fits a row; None where it cannot be the row's."""
-    if attachment.size != row.size or view.credited.get(attachment.id, row.id) != row.id:
+    if attachment.size != row.size:
         return None
     attempt = row.doubt_attempt or 0  # 0: one that nobody remembers, by a journal that was lost
-    if attachment.id in view.listed and view.listed[attachment.id] < attempt:
-        return None
+    if attachment.id not in view.reused:
+        if view.credited.get(attachment.id, row.id) != row.id:
+            return None
+        if attachment.id in view.listed and view.listed[attachment.id] < attempt:
+            return None
     us = (view.author if row.author is None else row.author) or None  # "": by whom it was attached is unknown
     if attempt and None not in (us, attachment.author) and attachment.author != us:
         return None
     after = _after(row, attachment)
     if filenames.comparable(attachment.name) != filenames.comparable(row.name):
         # Of an attempt that nobody remembers Jira has a file of that name, or none.
-        return Fit.RENAMED if attempt and (after or attachment.created is None) else None
+        if not attempt:
+            return None
+        return Fit.RENAMED if after or attachment.created is None else Fit.EARLIER
     if attempt and _long_before(row, attachment):
-        return None
+        return Fit.EARLIER
     # Of an attempt whose time is unknown name and size prove nothing: the issue may have held such a file for years.
     known = row.doubt_at != UNKNOWN
     return Fit.NAMED if known and after and us in (None, attachment.author) else Fit.OBJECTED
@@ -147,7 +156,11 @@ def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) 
         if row.id in matched:
             findings[row.id] = Arrived(by_id[matched[row.id]], BY_CONTENT)
             continue
-        left = {i: kind for i, kind in fits[row.id].items() if i not in taken and not _read(row, contents.get(i))}
+        left = {
+            i: kind
+            for i, kind in fits[row.id].items()
+            if i not in taken and kind is not Fit.EARLIER and not _read(row, contents.get(i))
+        }
         later = [i for i in left if isinstance(contents.get(i), NotYet)]
         if later:
             reason = next(c.reason for i in later if isinstance(c := contents[i], NotYet))
@@ -157,7 +170,16 @@ def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) 
             closed = {i for i in unjudged if _is_closed(contents.get(i))}
             others = [fits[other.id] for other in rows if other.id != row.id and not _is_earlier(other, row)]
             findings[row.id] = _unread(unjudged, others, by_id, closed=closed)
-    return findings
+    return {row_id: _once(finding, view) for row_id, finding in findings.items()}
+
+
+def _once(finding: Finding, view: View) -> Finding:
+    """An id is credited once for ever. Of one that Jira has given out again only a person can say what it is."""
+    return (
+        Unclear((finding.attachment,))
+        if isinstance(finding, Arrived) and finding.attachment.id in view.reused
+        else finding
+    )
 
 
 def _matched(
@@ -214,12 +236,12 @@ def _unread(
     named = [i for i, kind in left.items() if kind is not Fit.RENAMED]
     if not named:
         # Under another name it is only a candidate; one that fits another row by name is that row's.
-        theirs = {i for found in others for i, kind in found.items() if kind is not Fit.RENAMED}
+        theirs = {i for found in others for i, kind in found.items() if kind in (Fit.NAMED, Fit.OBJECTED)}
         renamed = tuple(by_id[i] for i in left if i not in theirs)
         return Unclear(renamed) if renamed else Absent()
     (only, *more) = named
     if more or left[only] is not Fit.NAMED or only not in closed:
         return Unclear(tuple(by_id[i] for i in named))
-    if any(found.get(only, Fit.RENAMED) is not Fit.RENAMED for found in others):
+    if any(found.get(only) in (Fit.NAMED, Fit.OBJECTED) for found in others):
         return Unclear(tuple(by_id[i] for i in named))
     return Arrived(by_id[only], BY_METADATA)

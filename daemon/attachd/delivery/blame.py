@@ -15,7 +15,7 @@ from attachd.delivery import outcome, pause, probe, record
 from attachd.delivery.runtime import Runtime
 from attachd.jira import site_info, verdict
 from attachd.jira.client import Client
-from attachd.jira.reply import Broken, Exchange, Reply
+from attachd.jira.reply import Broken, Exchange, Reply, Stage
 from attachd.journal import contested, outbox, pauses, reminders, rows
 from attachd.journal.contested import ContestedIssue
 from attachd.journal.rows import Proof, Row
@@ -53,17 +53,29 @@ def unseen(answer: Exchange) -> Contested | None:
     return None
 
 
-def of_listing(runtime: Runtime, client: Client, answer: Exchange) -> tuple[str, Fault | None]:
-    """Say why a listing is unusable, and what is wrong with the world."""
+def of_listing(runtime: Runtime, client: Client, issue: str, answer: Exchange) -> tuple[str, Fault | None]:
+    """Say why a listing of an issue is unusable, and what is wrong with the world; None if it may be this issue alone."""
     if isinstance(answer, Broken):
-        return answer.error, verdict.unreachable(answer)
+        fault = verdict.unreachable(answer)
+        # What nothing connected for is no issue's.
+        return answer.error, fault if answer.stage is Stage.CONNECTING else _of_all(runtime, client, fault)
     refusal = unseen(answer)
     if refusal is not None:
         reason = f"Jira does not show the issue ({refusal.status}: {refusal.reason})"
         return reason, account_fault(runtime, client)
     if answer.status == 200 and answer.json is not None:
         return "Jira's answer does not list the attachments", None
-    return f"Jira answered {answer.status}", site_info.not_jira(answer)
+    fault = verdict.throttled(answer, issue) if answer.status == 429 else site_info.not_jira(answer)
+    return f"Jira answered {answer.status}", _of_all(runtime, client, fault)
+
+
+def _of_all(runtime: Runtime, client: Client, fault: Fault) -> Fault | None:
+    """Ask something else before a fault that one issue's listing showed stops every other issue; None if that is answered."""
+    if fault.kind == "rate-limit":
+        return fault
+    if fault.scope is Scope.ACCOUNT:
+        return fault if runtime.credentials.anonymous else account_fault(runtime, client)
+    return fault if isinstance(probe.deployment(runtime, client, runtime.site.version), Fault) else None
 
 
 def alike(refused: Sequence[Row]) -> list[Row]:

@@ -12,7 +12,7 @@ from attachd.model import Contested, Fate, Fault, InDoubt, Misstored, NotDeliver
 
 Values = dict[str, Any]
 
-#: Rounds of doubt of one file alone, with another file accepted meanwhile, after which a person must look.
+#: Rounds of doubt of one file alone, each with another file accepted meanwhile, after which a person must look.
 ROUNDS = 3
 #: Rounds that end in a 200 that proves nothing.
 NONSENSE_ROUNDS = 2
@@ -102,12 +102,9 @@ def behind_others(row: Row, fault: Fault, now: float, *, others_accepted: bool) 
     """
     alone = row.fault_attempt is None or others_accepted
     faults = row.site_faults + int(alone)
-    if faults >= FAULTS and others_accepted and fault.kind in ("proxy", "network"):
-        return refused(
-            row,
-            f"Jira accepts other files, but a proxy in front of it refused this one {faults} times: {fault.reason}",
-            now,
-        )
+    if faults >= FAULTS and others_accepted and fault.kind in ("proxy", "network", "server-error"):
+        whose = "it failed with this one" if fault.kind == "server-error" else "a proxy in front of it refused this one"
+        return refused(row, f"Jira accepts other files, but {whose} {faults} times: {fault.reason}", now)
     values: Values = {"site_faults": faults, "fault_attempt": row.attempt}
     if faults > 1:
         wait = backoff.file_wait(faults)
@@ -163,7 +160,8 @@ def not_found(
 ) -> Values:
     """A usable look did not show it. After the last look of the round it may be sent again, or a person must look.
 
-    *longest* is the time-out of its reply: where there was none, the last look is not made before that is over.
+    *others_accepted* since this round's attempt. *longest* is the time-out of its reply: where there was none, the last look is
+    not made before that is over.
     """
     looks, times = row.looks + 1, _looks(row, doubts)
     if not is_last_look(row, doubts, fresh=fresh):
@@ -175,7 +173,9 @@ def not_found(
         return refused(row, f"{row.reason}, {row.nonsense} times. {PERSON}", now)
     if row.rounds >= ROUNDS and others_accepted:
         return refused(row, f"{row.reason}, {row.rounds} times, while Jira accepted other files. {PERSON}", now)
-    return back(row, now) | {"looks": looks, "blind_since": None} | settled_doubt(row)
+    # A round in which Jira accepted nothing at all says nothing of this file.
+    rounds = row.rounds if others_accepted or row.brief else max(0, row.rounds - 1)
+    return back(row, now) | {"looks": looks, "blind_since": None, "rounds": rounds} | settled_doubt(row)
 
 
 def settled_doubt(row: Row) -> Values:
@@ -188,14 +188,17 @@ def settled_doubt(row: Row) -> Values:
     return {}
 
 
-def unusable(row: Row, reason: str, now: float, doubts: Doubts, *, world: bool = False, soon: bool = False) -> Values:
+def unusable(
+    row: Row, reason: str, now: float, doubts: Doubts, *, world: Fault | None = None, soon: bool = False
+) -> Values:
     """The look showed nothing that can be relied on: an unreadable answer is not an empty list.
 
-    Where the *world* is at fault (an outage, a dead account), its hours do not count towards giving the file up. *soon*: a
-    second answer is wanted.
+    Where the *world* is at fault (an outage, a dead account), its hours do not count towards giving the file up, and a wait
+    that Jira asks for is kept. *soon*: a second answer is wanted.
     """
-    if world:
-        return {"blind_since": None, "due": now + 5.0, "wait": 5.0}
+    if world is not None:
+        wait = max(SOON_SECONDS, world.wait or 0.0)
+        return {"blind_since": None, "due": now + wait, "wait": wait}
     blind = row.blind_since if row.blind_since is not None else now
     if now - blind >= doubts.give_up_seconds:
         hours = doubts.give_up_seconds / 3600

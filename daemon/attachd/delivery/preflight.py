@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from attachd import heartbeat
-from attachd.delivery import backoff, blame, outcome, pause, probe, reconcile, record
+from attachd.delivery import blame, outcome, pause, probe, reconcile, record
 from attachd.delivery.attribution import Absent, Arrived, Pending, Unclear, in_words
 from attachd.delivery.runtime import Runtime
 from attachd.fs import folders as fs_folders
@@ -19,7 +19,7 @@ from attachd.fs import leases, recognition
 from attachd.fs.leases import Writer
 from attachd.jira import multipart
 from attachd.jira.client import Client
-from attachd.jira.reply import Exchange, Reply
+from attachd.jira.reply import Exchange
 from attachd.journal import rows
 from attachd.journal.rows import Row
 from attachd.model import Cure, Fault, Scope, State, Stored, signed64
@@ -195,61 +195,86 @@ def is_still_missing(runtime: Runtime, client: Client, row: Row) -> bool:
         return False
     finding = reconcile.find(runtime, client, row.issue, seen).get(row.id)
     if isinstance(finding, Absent):
-        return True
+        return _sees_again(runtime, row)
     if finding is None:
         return False  # intake changed it meanwhile
     with runtime.journal.transaction() as connection:
         if isinstance(finding, Arrived) and reconcile.is_anothers(connection, runtime, row, finding.attachment):
             return False
-        rows.change_if_same(connection, row, _found_before(row, finding, now))
+        rows.change_if_same(connection, row, _found_before(runtime, row, finding, now))
         written = rows.one(connection, row.id)
     record.tell([written])
     return False
 
 
-def is_visible(runtime: Runtime, client: Client, row: Row) -> bool:
-    """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
-    seen = reconcile.ask(runtime, client, row.issue)
-    if isinstance(seen, reconcile.Seen | reconcile.Unsure):
+def _sees_again(runtime: Runtime, row: Row) -> bool:
+    """Return True if the row says nothing of looks that failed; what it says is over now, and the next turn sends it."""
+    if row.blind_since is None:
         return True
-    if isinstance(seen, Reply) and seen.status == 200 and seen.json is not None:
-        # A listing that is unusable is an issue that is there.
-        return True
-    _cannot_look(runtime, client, row, seen)
+    with runtime.journal.transaction() as connection:
+        rows.change_if_same(connection, row, {"blind_since": None})
     return False
 
 
-def _found_before(row: Row, finding: Arrived | Unclear | Pending, now: float) -> dict[str, Any]:
+def is_visible(runtime: Runtime, client: Client, row: Row) -> bool:
+    """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
+    seen, now = reconcile.ask(runtime, client, row.issue), runtime.clock.now()
+    if isinstance(seen, reconcile.Seen | reconcile.Unsure):
+        return True
+    if fate := blame.unseen(seen):
+        _wait(runtime, row, outcome.after(row, fate, now, runtime.doubts))
+        return False
+    # A listing that cannot be read says nothing against its issue, unless Jira answers nothing else either.
+    reason, fault = blame.of_listing(runtime, client, row.issue, seen)
+    if fault is not None:
+        _wait(
+            runtime, row, {"reason": _UNREAD} | outcome.unusable(row, reason, now, runtime.doubts, world=fault), fault
+        )
+    return fault is None
+
+
+def _found_before(runtime: Runtime, row: Row, finding: Arrived | Unclear | Pending, now: float) -> outcome.Values:
     match finding:
         case Arrived(attachment, ground):
             remark = f"an earlier attempt had arrived, {in_words(ground)}"
             return outcome.attached(Stored(attachment.id, attachment.name, remark), now, ground=ground)
         case Pending(_, reason):
-            wait = backoff.file_wait(row.tries)
             said = f"{reconcile.ids_of(finding)} may be this file, but cannot be read now: {reason}"
-            return {"due": now + wait, "wait": wait, "reason": said}
+            told = outcome.told([a.id for a in finding.candidates])
+            return {"reason": said} | outcome.unusable(row, said, now, runtime.doubts) | told
         case Unclear(several):
             return outcome.ask_a_person(row, [a.id for a in several], now)
         case _:
             assert_never(finding)
 
 
+#: Why a file waits that was in doubt, or is large, and whose issue cannot be read.
+_UNREAD = "attachd must look at the issue before it sends the file, and cannot read it now"
+
+
 def _cannot_look(runtime: Runtime, client: Client, row: Row, answer: Exchange | reconcile.Unsure) -> None:
+    """Let a file wait that must not be sent without a look. A person is asked if no look succeeds for too long."""
     now = runtime.clock.now()
     if isinstance(answer, reconcile.Unsure):
-        values = {"due": now + outcome.SOON_SECONDS, "wait": outcome.SOON_SECONDS, "reason": answer.reason}
-        with runtime.journal.transaction() as connection:
-            rows.change_if_same(connection, row, values)
-        return
-    fate = blame.unseen(answer)
-    if fate is not None:
-        with runtime.journal.transaction() as connection:
-            rows.change_if_same(connection, row, outcome.after(row, fate, now, runtime.doubts))
-        return
-    wait = backoff.file_wait(row.tries)
-    reason = "attachd must look at the issue before it sends the file, and cannot read it now"
+        _wait(
+            runtime,
+            row,
+            {"reason": answer.reason} | outcome.unusable(row, answer.reason, now, runtime.doubts, soon=True),
+        )
+    elif fate := blame.unseen(answer):
+        _wait(runtime, row, outcome.after(row, fate, now, runtime.doubts))
+    else:
+        reason, fault = blame.of_listing(runtime, client, row.issue, answer)
+        _wait(
+            runtime, row, {"reason": _UNREAD} | outcome.unusable(row, reason, now, runtime.doubts, world=fault), fault
+        )
+
+
+def _wait(runtime: Runtime, row: Row, values: outcome.Values, fault: Fault | None = None) -> None:
     with runtime.journal.transaction() as connection:
-        rows.change_if_same(connection, row, {"due": now + wait, "wait": wait, "reason": reason})
-    _, fault = blame.of_listing(runtime, client, answer)
+        rows.change_if_same(connection, row, values)
+        written = rows.one(connection, row.id)
+    if written.state is State.REFUSED:
+        record.tell([written])
     if fault is not None:
         pause.pause(runtime, fault)

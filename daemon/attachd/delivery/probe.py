@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -36,9 +37,15 @@ def known(runtime: Runtime, issue: str = "") -> list[str]:
 
 
 def chosen(issues: Sequence[str], issue: str) -> list[str]:
-    """The first few, those of the own project last. Pure."""
-    own = pauses.project(issue)
-    return sorted(issues, key=lambda witness: pauses.project(witness) == own)[:WITNESSES]
+    """A few of as many projects as there are, those of the own project last: one project may have been deleted. Pure."""
+    turns: Counter[str] = Counter()
+    by_turn = []
+    for witness in issues:
+        project = pauses.project(witness)
+        by_turn.append((turns[project], witness))
+        turns[project] += 1
+    few = [witness for _, witness in sorted(by_turn, key=lambda each: each[0])[:WITNESSES]]
+    return sorted(few, key=lambda witness: pauses.project(witness) == pauses.project(issue))
 
 
 def ask(runtime: Runtime, client: Client, issue: str) -> Exchange:

@@ -38,7 +38,7 @@ LATE_SECONDS = 86_400.0
 #: Bytes of a content that a slow network brings in a second. From it follows how long the watchdog waits.
 _SLOW_BYTES = 1_000_000
 #: If a listing leaves out at most so many attachments, attachd asks Jira whether they were deleted. If it leaves out more, and
-#: nothing shows that it is new, attachd believes it after so many seconds.
+#: nothing shows that it is new, attachd believes it once such listings have come for so many seconds.
 _ASKED_ABOUT, _OLD_SECONDS = 3, 600.0
 
 
@@ -109,10 +109,10 @@ def _is_old(runtime: Runtime, client: Client, issue: str, shown: attachments.Lis
     for attachment in missing[:_ASKED_ABOUT]:
         number = attachment
         answer = runtime.site.hear(runtime.ask(lambda: client.attachment(runtime.site.version, number)))  # noqa: B023
-        if isinstance(answer, Reply) and answer.status in (403, 404):
+        if blame.unseen(answer) is not None:
             runtime.site.deleted.add(attachment)
         else:
-            return boot - runtime.site.old_since.setdefault(issue, boot) < _OLD_SECONDS
+            return boot - runtime.site.old(issue, boot, _OLD_SECONDS) < _OLD_SECONDS
     runtime.site.old_since.pop(issue, None)
     return False
 
@@ -123,9 +123,10 @@ def find(runtime: Runtime, client: Client, issue: str, seen: Seen) -> dict[int, 
         doubted = doubt.may_own(connection, issue, runtime.clock.now() - LATE_SECONDS, runtime.site.url)
         ids = [a.id for a in seen.listing.attachments]
         credited = doubt.credited(connection, runtime.site.url, ids)
+        reused = doubt.given_again(connection, runtime.site.url, {a.id: a.size for a in seen.listing.attachments})
         before = doubt.listed_before(connection, issue)
         doubt.remember_listing(connection, issue, ids, seen.attempt)
-    view = View(seen.listing.attachments, credited, before, runtime.site.author)
+    view = View(seen.listing.attachments, credited, before, runtime.site.author, reused)
     findings = reconcile(doubted, view, _contents(runtime, client, candidates(doubted, view)))
     return {row.id: _checked(runtime, client, row, findings[row.id]) for row in doubted}
 
@@ -237,7 +238,7 @@ def _after(
             if row.missing >= 2 and outcome.is_last_look(row, runtime.doubts, fresh=fresh):
                 reason = "the file was not attached, and is no longer in the inbox"
                 return {"state": State.WITHDRAWN, "since": now, "finished_at": now, "reason": reason}
-            others = queue.accepted_since(connection, row.doubt_attempt or 0, row.id)
+            others = queue.accepted_since(connection, row.attempt or 0, row.id)
             return outcome.not_found(row, now, runtime.doubts, others_accepted=others, longest=longest, fresh=fresh)
 
 
@@ -255,7 +256,11 @@ def _unusable(runtime: Runtime, client: Client, doubted: Sequence[Row], answer: 
     unseen = blame.unseen(answer)
     # Whose fault that is will be asked for these together: they are known not to have been stored.
     declined = {row.id for row in doubted if unseen and outcome.settled_doubt(row)}
-    reason, fault = ("", None) if len(declined) == len(doubted) else blame.of_listing(runtime, client, answer)
+    reason, fault = (
+        ("", None)
+        if len(declined) == len(doubted)
+        else blame.of_listing(runtime, client, doubted[0].issue if doubted else "", answer)
+    )
     changed: list[Row] = []
     with runtime.journal.transaction() as connection:
         for row in (rows.one(connection, each.id) for each in doubted):
@@ -265,7 +270,7 @@ def _unusable(runtime: Runtime, client: Client, doubted: Sequence[Row], answer: 
                 asked_at_once = {"due": 0, "wait": 0}
                 values = outcome.after(row, unseen, now, runtime.doubts) | outcome.settled_doubt(row) | asked_at_once
             else:
-                values = outcome.unusable(row, reason, now, runtime.doubts, world=fault is not None)
+                values = outcome.unusable(row, reason, now, runtime.doubts, world=fault)
             record.apply(connection, [row], {row.id: values}, now)
             if values.get("state") is State.REFUSED:
                 changed.append(rows.one(connection, row.id))

@@ -38,9 +38,8 @@ def record(
         for row, fate in zip(sent, fates, strict=True):
             believed = _credible(row, fate, owners)
             values = outcome.after(row, believed, now, runtime.doubts, alone=len(batch) == 1)
-            if fault is not None and fault.scope is Scope.SITE and values["state"] is State.READY:
-                others = queue.accepted_since(connection, row.fault_attempt or row.attempt or 0, row.id)
-                values |= outcome.behind_others(row, fault, now, others_accepted=others)
+            if fault is not None and values["state"] is State.READY:
+                values |= _behind(connection, row, fault, now, files=len(batch))
             changes[row.id] = values
         written = apply(connection, sent, changes, now)
         if any(isinstance(fate, Misstored) for fate in fates):
@@ -54,6 +53,19 @@ def record(
     if fault is not None:
         pause.pause(runtime, fault)
     return written
+
+
+def _behind(connection: sqlite3.Connection, row: Row, fault: Fault, now: float, *, files: int) -> outcome.Values:
+    """What the fault that a request met says of one of its *files*: it may be the cause."""
+    if fault.scope not in (Scope.SITE, Scope.ENDPOINT) or (
+        fault.scope is Scope.ENDPOINT and fault.kind == "rate-limit"
+    ):
+        return {}
+    if files > 1 and fault.kind in ("proxy", "network"):
+        # Which of them is declined is found out in halves, as with those that Jira declines.
+        return {"share": files // 2}
+    others = queue.accepted_since(connection, row.fault_attempt or row.attempt or 0, row.id)
+    return outcome.behind_others(row, fault, now, others_accepted=others)
 
 
 #: So much has to be new about a proxy's clock to be written down, in seconds.

@@ -54,7 +54,8 @@ class Site:
         self.time = ServerTime(skew)
         self.digests: OrderedDict[str, bytes] = OrderedDict()
         self.deleted: set[str] = set()
-        self.old_since: dict[str, float] = {}
+        #: When listings of an issue began to be old, and when the last such one came.
+        self.old_since: dict[str, tuple[float, float]] = {}
         self._closed: tuple[int, float] | None = None
         self._issues: dict[str, SeenIssue] = {}
         self._seeing = threading.Lock()
@@ -110,6 +111,13 @@ class Site:
             self.author = None
             self.introduced = self._signature == author and self.introduced
         self._signature = author
+
+    def old(self, issue: str, boot: float, apart: float) -> float:
+        """An old listing of an issue came. Return since when they are; one *apart* seconds after the last begins anew."""
+        since, last = self.old_since.get(issue, (boot, boot))
+        since = boot if boot - last >= apart else since
+        self.old_since[issue] = since, boot
+        return since
 
     def forget_signature(self) -> None:
         """The credentials are others now, and may be those of another account."""

@@ -72,7 +72,7 @@ class Verifier:
             answer = self._ask(lambda: self._asker.attachment(self._version, row.attachment or ""))
             if isinstance(answer, Broken):
                 return Compared(row, Result.UNKNOWN, f"Jira did not answer: {answer.error}")
-            if answer.status == 404:
+            if answer.status == 404 and answer.is_jira:
                 return Compared(row, Result.DELETED, f"attachment {row.attachment} is no longer there")
             # Data Center leaves the id out of this answer; the address that was asked names it.
             told = answer.json if answer.status == 200 else None

@@ -239,19 +239,20 @@ def _signed(headers: Mapping[str, str], authorization: str | None) -> Mapping[st
 
 
 def _unsigned(fault: Fault) -> Broken:
-    """Return the outcome without an access token: nothing was sent, or only a request that a 401 refused."""
+    """Return the outcome without an access token: nothing was sent, or only a request that was not accepted."""
     return Broken(Stage.CONNECTING, fault.reason, fault=fault)
 
 
 def _unaccepted(outcome: Exchange, body: multipart.Body | None) -> bool:
     """Return True if Jira did not accept the credentials and stored nothing, so that the request may be repeated.
 
-    Jira tells an anonymous caller that an issue does not exist, so such a question is repeated too. An upload is not:
-    only a 401 proves that nothing was stored.
+    Jira tells an anonymous caller that an issue does not exist, so what it declines then is repeated too. Of an upload only a
+    4xx proves that nothing was stored.
     """
     if not isinstance(outcome, Reply) or verdict.denied_login(outcome):
         return False
-    return outcome.status == 401 or (body is None and verdict.failed_login(outcome))
+    declined = body is None or 400 <= outcome.status < 500
+    return outcome.status == 401 or (declined and verdict.failed_login(outcome))
 
 
 def _marked(body: multipart.Body, deadline: transport.Deadline, reply_seconds: float) -> Iterator[bytes]:

@@ -70,7 +70,7 @@ def _reply(reply: Reply, files: Sequence[Sent], issue: str, largest: int | None)
         return _all(fate, files, throttled(reply, issue))
     if status == 408 or not 400 <= status < 500:
         return _unknown(reply, files)
-    if status == 401 or denied_login(reply):
+    if status == 401 or denied_login(reply) or failed_login(reply):
         return _all(NotDelivered(f"Jira rejected the account or its token ({status})"), files, account(reply))
     return _declined(reply, files, largest)
 

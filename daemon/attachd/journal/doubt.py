@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from attachd.journal import rows
 
@@ -76,14 +76,25 @@ def in_doubt_elsewhere(connection: sqlite3.Connection, row: rows.Row) -> list[st
 
 def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
     """Which of these attachment ids of a site the journal credits to a row, and to which."""
-    found: dict[str, int] = {}
+    return {attachment: owner for attachment, owner, _ in _owners(connection, site, attachments)}
+
+
+def _owners(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Yield attachments, each with the id and the size of the row to which it is credited."""
     for start in range(0, len(attachments), 250):
         some = rows.filled(attachments[start : start + 250])
-        owners = connection.execute(
-            f"SELECT attachment, id FROM file WHERE attachment IN ({rows.marks(some)}) AND site = ?", [*some, site]
-        )
-        found |= dict(owners.fetchall())
-    return found
+        yield from connection.execute(
+            f"SELECT attachment, id, size FROM file WHERE attachment IN ({rows.marks(some)}) AND site = ?",
+            [*some, site],
+        ).fetchall()
+
+
+def given_again(connection: sqlite3.Connection, site: str, sizes: Mapping[str, int]) -> set[str]:
+    """Which of these attachments, by the *sizes* that they have now, cannot be those that the journal credits to a file.
+
+    A Jira that was restored from a backup gives ids out again.
+    """
+    return {attachment for attachment, _, size in _owners(connection, site, list(sizes)) if size != sizes[attachment]}
 
 
 def listed_before(connection: sqlite3.Connection, issue: str) -> dict[str, int]:

@@ -42,22 +42,26 @@ def waits(connection: sqlite3.Connection) -> bool:
 def sendable(connection: sqlite3.Connection, issue: str, now: float, epoch: int, limit: int) -> list[rows.Row]:
     """The first files of *issue* that may be sent now, in the order in which they were seen.
 
-    None while an answer of this issue is contested, and none whose stored name and size are those of a file in doubt:
-    a listing could not tell the two apart. Rows of an earlier epoch wait for the scan to find their file again.
+    Those whose uploads met a fault that may be their own come when no other is left. None while an answer of this issue is
+    contested, and none whose stored name and size are those of a file in doubt: a listing could not tell the two apart. Rows of
+    an earlier epoch wait for the scan to find their file again.
     """
     if connection.execute(
         "SELECT 1 FROM file WHERE state = 'READY' AND contested IS NOT NULL AND issue = ?", (issue,)
     ).fetchone():
         return []
-    found = connection.execute(
-        rows.SELECT
-        + "AS f WHERE state = 'READY' AND issue = ? AND due <= ? AND epoch = ? AND generation = 0 AND blocked IS NULL"
+    ready = (
+        "AS f WHERE state = 'READY' AND issue = ? AND due <= ? AND epoch = ? AND generation = 0 AND blocked IS NULL"
         " AND NOT EXISTS"
         " (SELECT 1 FROM file AS d WHERE d.state = 'DOUBTFUL' AND d.issue = f.issue AND d.name = f.name AND d.size = f.size)"
-        " ORDER BY id LIMIT ?",
-        (issue, now, epoch, limit),
     )
-    return [rows.from_sql(record) for record in found]
+    for which in (" AND site_faults = 0", ""):
+        found = connection.execute(
+            f"{rows.SELECT}{ready}{which} ORDER BY id LIMIT ?", (issue, now, epoch, limit)
+        ).fetchall()
+        if found:
+            return [rows.from_sql(record) for record in found]
+    return []
 
 
 #: What ``limits.issue_files_per_hour`` counts over, in seconds.
