@@ -310,6 +310,26 @@ def test_to_another_device(tmp_path: Path) -> None:
             assert [path for path in failed.rglob("*") if path.is_file()] == []
 
 
+def test_a_failed_file_is_found_however_long_its_path_is(w: World) -> None:
+    """One call takes paths of at most 4,096 bytes (PATH_MAX), a walk from folder to folder any."""
+    parts = ["TEST-1", *["d" * 200] * 21]
+    folder = os.open(w.inbox, os.O_RDONLY)
+    for part in parts:
+        os.mkdir(part, dir_fd=folder)
+        above, folder = folder, os.open(part, os.O_RDONLY, dir_fd=folder)
+        os.close(above)
+    file = os.open("report.pdf", os.O_WRONLY | os.O_CREAT, dir_fd=folder)
+    os.write(file, b"too large")
+    os.close(file)
+    os.close(folder)
+    w.deliver()
+    assert w.states() == ["FAILED"]
+
+    assert [row.path for row in filing_retry.of_issue(w.runtime.config, w.runtime.journal, "TEST-1")] == [
+        w.rows()[0].path
+    ]
+
+
 # --- And then ---------------------------------------------------------------------------------------------------
 
 

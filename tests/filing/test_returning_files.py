@@ -291,3 +291,15 @@ def test_another_file_of_the_same_content_is_nobodys_decision(dc: World) -> None
     assert contents(dc) == [b"ecno"]
     assert dc.row("TEST-1/again.pdf").may_be_attached
     assert os.path.exists(dc.failed / PATH)
+
+
+def test_nor_while_nobody_can_know_whether_the_failed_one_still_lies_there(dc: World) -> None:
+    """As while the file system of failed is away."""
+    fail_beside_a_namesake(dc)
+    dc.failed.rename(dc.home / "away")
+
+    dc.drop("TEST-1/again.pdf", CONTENT)
+    dc.settle(hours=2)
+
+    assert contents(dc) == [b"ecno"]
+    assert dc.row("TEST-1/again.pdf").may_be_attached

@@ -71,8 +71,8 @@ def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[R
     elif path is not None and root == "inbox":
         row = lookup.last_at_path(journal, path)
     if row is None or row.state is not State.FAILED or row.target is None:
-        lies_there = path and root == "failed" and recognition.is_taken(os.path.join(bytes(roots["failed"]), path))
-        return [Left(given, _NOT_IN_JOURNAL if lies_there else "attachd knows no failed file of this name")]
+        there = path and root == "failed" and recognition.lies(config.folders.failed, path)
+        return [Left(given, _NOT_IN_JOURNAL if there else "attachd knows no failed file of this name")]
     return [row]
 
 
@@ -101,9 +101,9 @@ def _listed(folder: Path) -> list[bytes]:
 
 
 def lying_there(config: Config, found: Iterable[Row]) -> Iterator[Row]:
-    """Return those that still lie in failed."""
-    root = bytes(config.folders.failed)
-    return (row for row in found if row.target is not None and recognition.is_taken(os.path.join(root, row.target)))
+    """Return those that still lie in failed; also where that cannot be known, which is said of each."""
+    failed = config.folders.failed
+    return (row for row in found if row.target is not None and recognition.lies(failed, row.target) is not False)
 
 
 # --- Back into the inbox ----------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def _free(
         if name in promised:
             continue  # Another file of this group goes there.
         found = recognition.look(inbox, name, replace(identity, inode=None))
-        if found is recognition.Found.NOTHING and not recognition.is_taken(os.path.join(bytes(inbox), name)):
+        if found is recognition.Found.NOTHING and recognition.lies(inbox, name) is False:
             return name
         if found is recognition.Found.OURS and _reads_alike(config, source, name):
             return name

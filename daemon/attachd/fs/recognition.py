@@ -103,10 +103,14 @@ def _reads_the_same(folder: int, name: bytes, identity: Identity, pin: Pin) -> b
     return digest_of(folder, name, pin) == identity.sha256
 
 
-@heartbeat.on_share()
-def is_taken(path: bytes) -> bool:
-    """Return True if anything has this name, even a link that leads nowhere."""
-    return os.path.lexists(path)
+def lies(root: Path, path: bytes) -> bool | None:
+    """Whether anything lies at a path below the root, even a link, however long the path is; None where nobody can know."""
+    above, name = folders.divide(path)
+    try:
+        with folders.folder_if_there(root, above) as folder:
+            return folder is not None and status_of(folder, name) is not None
+    except OSError:
+        return None
 
 
 @heartbeat.on_share()

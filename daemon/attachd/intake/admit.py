@@ -5,7 +5,6 @@ What is decided is in ``gating``; here it is asked, file by file, and written do
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,8 +69,7 @@ class Admission:
         """Whether it came back from failed: a move keeps size and time, and it does not lie there any more."""
         with self._context.journal.transaction_for_reading() as connection:
             targets = identity.failed_alike(connection, row)
-        failed = bytes(self._context.config.folders.failed)
-        return any(not recognition.is_taken(os.path.join(failed, target)) for target in targets)
+        return any(recognition.lies(self._context.config.folders.failed, target) is False for target in targets)
 
     def _hold(self, held: Sequence[tuple[Row, Wait | Blocked]], seen: Seen) -> None:
         """Remember when to look again, and write down what is new about what holds these files."""
@@ -214,8 +212,8 @@ class Admission:
         return claim(doubt, sha256, keys, self._has_left)
 
     def _has_left(self, failed: Row) -> bool:
-        root = bytes(self._context.config.folders.failed)
-        return failed.target is not None and not recognition.is_taken(os.path.join(root, failed.target))
+        root = self._context.config.folders.failed
+        return failed.target is not None and recognition.lies(root, failed.target) is False
 
 
 def _said(row: Row, verdict: Wait | Blocked, moment: Moment) -> admission.Hold:

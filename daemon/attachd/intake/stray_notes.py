@@ -7,7 +7,6 @@ along is left alone. Everything else is a file like any other.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -118,7 +117,7 @@ class Dragged:
         return fate
 
     def _came_back(self, described: Row, note: Entry, entries: Sequence[Entry], rivals: Sequence[Row]) -> bool:
-        if described.target is None or recognition.is_taken(os.path.join(bytes(self._failed), described.target)):
+        if described.target is None or recognition.lies(self._failed, described.target) is not False:
             return False
         if any(_alike(described, row.mtime_ns, row.sha256) for row in rivals):
             return True
@@ -145,7 +144,7 @@ class Dragged:
         """Whether a file of the name that the note was written for lies, or has lain, in its folder."""
         folder, _, name = path.rpartition(b"/")
         stem = folder + b"/" + _END.sub(b"", name)
-        if recognition.is_taken(os.path.join(bytes(self._inbox), stem)):
+        if recognition.lies(self._inbox, stem) is not False:
             return True
         filed = self._key.encode() + b"/" + stem.partition(b"/")[2]
         with self._journal.transaction_for_reading() as connection:
