@@ -189,6 +189,23 @@ def test_a_file_that_a_firewall_declines_is_found_out_among_those_of_its_request
     assert w.row("TEST-1/evil.txt").state is (State.FAILED if others else State.READY)
 
 
+def test_who_met_a_fault_is_not_behind_others_for_ever(w: World) -> None:
+    """Once another file was accepted it has its turn again, however many come after it."""
+    w.drop("TEST-1/first.bin", LARGE)
+    w.jira.faults.append(Fault(status=502, body=b"<html>", early=True))
+    w.deliver()
+    assert w.row("TEST-1/first.bin").site_faults == 1
+    for number in range(500):
+        w.drop(f"TEST-1/{number}.txt", b"%d" % number)
+    w.scan()
+    w.clock.advance(60.0)
+
+    while "first.bin" not in w.jira.names("TEST-1"):
+        assert w.step()
+
+    assert len(w.jira.names("TEST-1")) < 400
+
+
 def test_a_large_file_that_draws_an_error_before_its_end_holds_up_nothing(w: World) -> None:
     real = w.jira._upload
 

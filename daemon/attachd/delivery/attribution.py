@@ -88,7 +88,7 @@ class Fit(Enum):
     RENAMED = auto()  #: stored after our attempt by us, and under another name: Jira may have changed that
     EARLIER = (
         auto()
-    )  #: by its time older than our attempt. Clocks are put right, so its content decides, and nothing else does
+    )  #: by its time older than our attempt: only its content speaks for it, because clocks are put right
 
 
 def fit(row: Row, attachment: Attachment, view: View) -> Fit | None:
@@ -175,11 +175,9 @@ def reconcile(rows: Sequence[Row], view: View, contents: Mapping[str, Content]) 
 
 def _once(finding: Finding, view: View) -> Finding:
     """An id is credited once for ever. Of one that Jira has given out again only a person can say what it is."""
-    return (
-        Unclear((finding.attachment,))
-        if isinstance(finding, Arrived) and finding.attachment.id in view.reused
-        else finding
-    )
+    if isinstance(finding, Arrived) and finding.attachment.id in view.reused:
+        return Unclear((finding.attachment,))
+    return finding
 
 
 def _matched(

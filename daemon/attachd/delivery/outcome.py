@@ -197,7 +197,7 @@ def unusable(
     that Jira asks for is kept. *soon*: a second answer is wanted.
     """
     if world is not None:
-        wait = max(SOON_SECONDS, world.wait or 0.0)
+        wait = max(SOON_SECONDS, world.wait or 0.0) if world.kind == "rate-limit" else SOON_SECONDS
         return {"blind_since": None, "due": now + wait, "wait": wait}
     blind = row.blind_since if row.blind_since is not None else now
     if now - blind >= doubts.give_up_seconds:

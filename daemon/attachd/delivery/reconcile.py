@@ -256,11 +256,9 @@ def _unusable(runtime: Runtime, client: Client, doubted: Sequence[Row], answer: 
     unseen = blame.unseen(answer)
     # Whose fault that is will be asked for these together: they are known not to have been stored.
     declined = {row.id for row in doubted if unseen and outcome.settled_doubt(row)}
-    reason, fault = (
-        ("", None)
-        if len(declined) == len(doubted)
-        else blame.of_listing(runtime, client, doubted[0].issue if doubted else "", answer)
-    )
+    reason, fault = "", None
+    if len(declined) < len(doubted):
+        reason, fault = blame.of_listing(runtime, client, doubted[0].issue, answer)
     changed: list[Row] = []
     with runtime.journal.transaction() as connection:
         for row in (rows.one(connection, each.id) for each in doubted):

@@ -57,9 +57,7 @@ def record(
 
 def _behind(connection: sqlite3.Connection, row: Row, fault: Fault, now: float, *, files: int) -> outcome.Values:
     """What the fault that a request met says of one of its *files*: it may be the cause."""
-    if fault.scope not in (Scope.SITE, Scope.ENDPOINT) or (
-        fault.scope is Scope.ENDPOINT and fault.kind == "rate-limit"
-    ):
+    if fault.scope is not Scope.SITE and (fault.scope, fault.kind) != (Scope.ENDPOINT, "server-error"):
         return {}
     if files > 1 and fault.kind in ("proxy", "network"):
         # Which of them is declined is found out in halves, as with those that Jira declines.

@@ -79,12 +79,15 @@ def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[st
     return {attachment: owner for attachment, owner, _ in _owners(connection, site, attachments)}
 
 
-def _owners(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield attachments, each with the id and the size of the row to which it is credited."""
+def _owners(
+    connection: sqlite3.Connection, site: str, attachments: Sequence[str]
+) -> Iterator[tuple[str, int, int | None]]:
+    """Yield attachments, each with the id of the row to which it is credited, and its size; None if it was stored in another."""
     for start in range(0, len(attachments), 250):
         some = rows.filled(attachments[start : start + 250])
         yield from connection.execute(
-            f"SELECT attachment, id, size FROM file WHERE attachment IN ({rows.marks(some)}) AND site = ?",
+            "SELECT attachment, id, CASE WHEN state IN ('ATTACHED', 'DONE') THEN size END FROM file"
+            f" WHERE attachment IN ({rows.marks(some)}) AND site = ?",
             [*some, site],
         ).fetchall()
 
@@ -94,7 +97,8 @@ def given_again(connection: sqlite3.Connection, site: str, sizes: Mapping[str, i
 
     A Jira that was restored from a backup gives ids out again.
     """
-    return {attachment for attachment, _, size in _owners(connection, site, list(sizes)) if size != sizes[attachment]}
+    owners = _owners(connection, site, list(sizes))
+    return {attachment for attachment, _, size in owners if size not in (None, sizes[attachment])}
 
 
 def listed_before(connection: sqlite3.Connection, issue: str) -> dict[str, int]:

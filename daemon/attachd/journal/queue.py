@@ -42,9 +42,9 @@ def waits(connection: sqlite3.Connection) -> bool:
 def sendable(connection: sqlite3.Connection, issue: str, now: float, epoch: int, limit: int) -> list[rows.Row]:
     """The first files of *issue* that may be sent now, in the order in which they were seen.
 
-    Those whose uploads met a fault that may be their own come when no other is left. None while an answer of this issue is
-    contested, and none whose stored name and size are those of a file in doubt: a listing could not tell the two apart. Rows of
-    an earlier epoch wait for the scan to find their file again.
+    Those whose uploads met a fault that may be their own come after the others, until one of these is accepted. None while an
+    answer of this issue is contested, and none whose stored name and size are those of a file in doubt: a listing could not tell
+    the two apart. Rows of an earlier epoch wait for the scan to find their file again.
     """
     if connection.execute(
         "SELECT 1 FROM file WHERE state = 'READY' AND contested IS NOT NULL AND issue = ?", (issue,)
@@ -55,7 +55,8 @@ def sendable(connection: sqlite3.Connection, issue: str, now: float, epoch: int,
         " AND NOT EXISTS"
         " (SELECT 1 FROM file AS d WHERE d.state = 'DOUBTFUL' AND d.issue = f.issue AND d.name = f.name AND d.size = f.size)"
     )
-    for which in (" AND site_faults = 0", ""):
+    accepted_since = "SELECT 1 FROM file AS a WHERE a.attachment IS NOT NULL AND a.attempt > f.fault_attempt"
+    for which in (f" AND (site_faults = 0 OR EXISTS ({accepted_since}))", ""):
         found = connection.execute(
             f"{rows.SELECT}{ready}{which} ORDER BY id LIMIT ?", (issue, now, epoch, limit)
         ).fetchall()
