@@ -237,6 +237,37 @@ def test_a_login_that_fails_for_a_moment_fails_no_file(w: World, status: int) ->
     assert w.jira.names("TEST-1") == ["a.txt"]
 
 
+def storage_is_full(body: bytes) -> httpx.Response:
+    return httpx.Response(400, json=_error("Your site has run out of storage."))
+
+
+def test_a_refusal_of_everything_fails_two_files_and_not_all(w: World) -> None:
+    full = True
+    between(w, lambda body: storage_is_full(body) if full else None)
+    for number in range(20):
+        w.drop(f"TEST-{number // 2 + 1}/{number}.txt", b"%d" % number)
+    w.settle(hours=5.0)
+
+    assert sorted(w.states()) == ["FAILED"] * 2 + ["READY"] * 18
+    assert w.pauses() == {"endpoint:refused-alike"}
+    full = False
+    w.clock.advance(900.0)
+    w.settle(hours=1.0)
+    assert sorted(w.states()) == ["DONE"] * 18 + ["FAILED"] * 2
+
+
+def test_files_that_are_refused_alike_for_what_they_are_hold_up_no_other(w: World) -> None:
+    between(w, lambda body: httpx.Response(400, json=_error("Not this type.")) if b"MZ" in body else None)
+    for number in range(6):
+        w.drop(f"TEST-{number + 1}/bad.exe", b"MZ %d" % number)
+    w.scan()
+    w.work()
+    while_others_come(w, 30, seconds=300.0)
+    w.settle(hours=30.0)
+
+    assert sorted(w.states()) == ["DONE"] * 30 + ["FAILED"] * 6
+
+
 def test_a_project_that_was_deleted_is_no_witness_against_the_account(w: World) -> None:
     accept(w, "TEST-1/a.txt", "TEST-2/a.txt", "OPS-1/a.txt", "OPS-2/a.txt", "OPS-3/a.txt")
     w.jira.missing |= {"OPS-1", "OPS-2", "OPS-3", "TEST-999"}

@@ -10,12 +10,12 @@ from typing import Any
 from attachd.delivery import batch_size, outcome, pause
 from attachd.delivery.runtime import Runtime
 from attachd.delivery.server_clock import Kept
-from attachd.jira.reply import Exchange
+from attachd.jira.reply import Exchange, Reply
 from attachd.journal import database, doubt, queue, rows
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
 from attachd.logger import get_logger
-from attachd.model import Fate, Fault, InDoubt, Misstored, Scope, State, Stored, printable
+from attachd.model import Fate, Fault, InDoubt, Misstored, NotDelivered, Refused, Scope, State, Stored, printable
 
 log = get_logger()
 
@@ -37,6 +37,8 @@ def record(
         changes: dict[int, dict[str, Any]] = {}
         for row, fate in zip(sent, fates, strict=True):
             believed = _credible(row, fate, owners)
+            if isinstance(believed, Refused) and (alike := _alike(connection, row, believed, answer)):
+                believed, fault = NotDelivered(believed.reason), alike
             values = outcome.after(row, believed, now, runtime.doubts, alone=len(batch) == 1)
             if fault is not None and values["state"] is State.READY:
                 values |= _behind(connection, row, fault, now, files=len(batch))
@@ -57,13 +59,33 @@ def record(
 
 def _behind(connection: sqlite3.Connection, row: Row, fault: Fault, now: float, *, files: int) -> outcome.Values:
     """What the fault that a request met says of one of its *files*: it may be the cause."""
-    if fault.scope is not Scope.SITE and (fault.scope, fault.kind) != (Scope.ENDPOINT, "server-error"):
+    if fault.scope is not Scope.SITE and fault.kind not in ("server-error", REFUSED_ALIKE):
         return {}
     if files > 1 and fault.kind in ("proxy", "network"):
         # Which of them is declined is found out in halves, as with those that Jira declines.
         return {"share": files // 2}
     others = queue.accepted_since(connection, row.fault_attempt or row.attempt or 0, row.id)
     return outcome.behind_others(row, fault, now, others_accepted=others)
+
+
+#: The kind of the pause while Jira refuses files of several issues in the same words.
+REFUSED_ALIKE = "refused-alike"
+#: So many issues had a file refused in the same words, with nothing accepted since, until a further one is not believed.
+_ISSUES_ALIKE = 2
+
+
+def _alike(connection: sqlite3.Connection, row: Row, refused: Refused, answer: Exchange) -> Fault | None:
+    """One file is refused for what it is. Of several issues in a row, in the same words, none of them is the cause: a full
+    storage, an expired licence, an API that is no more.
+
+    A file that is too large is too large, however many are.
+    """
+    if not isinstance(answer, Reply) or not answer.is_jira or answer.status == 413:
+        return None
+    if doubt.issues_refused_alike(connection, row.site or "", refused.reason) < _ISSUES_ALIKE:
+        return None
+    reason = f"Jira refuses files of several issues in the same words, so they are not the cause: {refused.reason}"
+    return Fault(Scope.ENDPOINT, REFUSED_ALIKE, reason)
 
 
 #: So much has to be new about a proxy's clock to be written down, in seconds.

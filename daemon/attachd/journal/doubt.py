@@ -101,6 +101,20 @@ def given_again(connection: sqlite3.Connection, site: str, sizes: Mapping[str, i
     return {attachment for attachment, _, size in owners if size not in (None, sizes[attachment])}
 
 
+#: Of so many files that failed last it is asked why.
+_LAST_FAILED = 20
+
+
+def issues_refused_alike(connection: sqlite3.Connection, site: str, reason: str) -> int:
+    """How many issues had a file refused for the same *reason* lately, with no file accepted since."""
+    accepted = connection.execute("SELECT max(attempt) FROM file WHERE attachment IS NOT NULL").fetchone()[0] or 0
+    last = connection.execute(
+        "SELECT issue, reason, attempt, site FROM file WHERE state IN ('REFUSED', 'FAILED') ORDER BY id DESC LIMIT ?",
+        (_LAST_FAILED,),
+    )
+    return len({issue for issue, why, at, where in last if (why, where) == (reason, site) and (at or 0) > accepted})
+
+
 def listed_before(connection: sqlite3.Connection, issue: str) -> dict[str, int]:
     """Ids that listings of this issue have shown, each with the number of the last attempt before the first of these."""
     found = connection.execute("SELECT attachment, attempt FROM listed WHERE issue = ?", (issue,))
