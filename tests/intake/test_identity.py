@@ -15,7 +15,7 @@ import pytest
 
 from attachd.filing import file_away
 from attachd.fs import leases, move
-from attachd.intake import evidence, gates, identity, matching, missing_files
+from attachd.intake import evidence, examine, files, gates, identity, matching, missing_files
 from attachd.intake.identity import Another, Its, Look, Rival, Unclear, Where
 from attachd.journal import rows
 from attachd.journal.admission import Moment
@@ -572,6 +572,68 @@ def test_a_file_with_a_verdict_that_was_deleted_is_closed(w: World) -> None:
 
 
 # --- What is no file any more -------------------------------------------------------------------------------------------
+
+
+def lived(w: World, seconds: int) -> None:
+    """So many seconds pass, and a worker looks for work in each."""
+    for _ in range(seconds):
+        w.clock.advance(1.0)
+        w.work()
+
+
+def scan_until_done(w: World) -> None:
+    for _ in range(20):
+        w.scan()
+        lived(w, 30)
+        if not w.unfinished():
+            return
+
+
+@pytest.mark.parametrize("seconds", [0, 20])
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_verdict_whose_file_is_gone_is_closed_however_long_a_scan_takes(
+    w: World, monkeypatch: pytest.MonkeyPatch, seconds: int, *, replaced: bool
+) -> None:
+    def everything(inbox: Path, checkpoint: Callable[[], None]) -> Iterator[files.Entry]:
+        lived(w, seconds)
+        return really(inbox, checkpoint)
+
+    really = files.everything
+    w.drop(PATH, SMALL)
+    with nothing_is_filed():
+        w.deliver()
+        if replaced:
+            w.drop(PATH, b"another content")
+        else:
+            (w.inbox / PATH).unlink()
+    monkeypatch.setattr(files, "everything", everything)
+    scan_until_done(w)
+
+    assert w.unfinished() == []
+    assert len(w.jira.stored) == 1 + replaced
+
+
+@pytest.mark.parametrize("seconds", [0, 20])
+@pytest.mark.parametrize("change", ["touched", "its folder got a text"])
+def test_a_file_that_looks_different_after_its_verdict_is_known_again_however_long_it_is_read(
+    w: World, monkeypatch: pytest.MonkeyPatch, change: str, seconds: int
+) -> None:
+    def sha256(self: examine.OpenFile) -> bytes | None:
+        reads.append(w.clock.boot())
+        lived(w, seconds)
+        return really(self)
+
+    reads, really = list[float](), examine.OpenFile.sha256
+    w.drop(PATH, LARGE)
+    with nothing_is_filed():
+        w.deliver()
+        CHANGES[change](w, LARGE)
+    monkeypatch.setattr(examine.OpenFile, "sha256", sha256)
+    scan_until_done(w)
+
+    assert w.unfinished() == []
+    assert [s.content for s in w.jira.stored] == [LARGE]
+    assert len(reads) <= 2
 
 
 def of_kind(kind: str, path: Path) -> None:

@@ -148,7 +148,7 @@ class Admission:
 
         Where that row has changed meanwhile, the next look knows more.
         """
-        if rows.find(connection, former.id) != former:
+        if not rows.is_unchanged(rows.find(connection, former.id), former):
             return
         log.info(
             "file.moved", id=former.ident, issue=self._folder.key, file=printable(row.path), was=printable(former.path)

@@ -13,7 +13,7 @@ from attachd.intake.context import Context
 from attachd.intake.examine import status_at
 from attachd.intake.files import Entry, fingerprint
 from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, where
-from attachd.journal import identity, moved_issues
+from attachd.journal import identity, moved_issues, rows
 from attachd.journal.rows import Row
 from attachd.share.inbox_marker import Guard
 
@@ -39,7 +39,7 @@ def gather(context: Context, key: str, found: Sequence[Candidate]) -> Evidence:
     with context.journal.transaction_for_reading() as connection:
         evidence.keys = moved_issues.keys_of(connection, key)
         wanted = _candidates(connection, evidence.keys, [each.entry for each in found], context.guard.epoch)
-    suspects = {row.id: row for rows in wanted.values() for row in rows}
+    suspects = {row.id: row for some in wanted.values() for row in some}
     evidence.lost = {row.id: row for row in suspects.values() if _is_away(context, row)}
     for each in found:
         sent = any(row.id in evidence.lost and is_sent(row) for row in wanted.get(each.entry.path, ()))
@@ -72,8 +72,8 @@ def _candidates(
         return {}
     found: dict[bytes, list[Row]] = {}
     for entry in entries:
-        rows = [*renamed.get(identity.content(entry.print), ()), *sent.get(entry.print.size, ())]
-        found[entry.path] = [row for row in dict.fromkeys(rows) if row.path != entry.path or not row.at_path]
+        either = [*renamed.get(identity.content(entry.print), ()), *sent.get(entry.print.size, ())]
+        found[entry.path] = [row for row in dict.fromkeys(either) if row.path != entry.path or not row.at_path]
     return found
 
 
@@ -124,7 +124,7 @@ def former(connection: sqlite3.Connection, entry: Entry, epoch: int, evidence: E
     if not evidence.lost:
         return []
     candidates = _candidates(connection, evidence.keys, [entry], epoch).get(entry.path, [])
-    found = [row for row in candidates if evidence.lost.get(row.id) == row]
+    found = [row for row in candidates if rows.is_unchanged(row, evidence.lost.get(row.id))]
     sha256 = evidence.sums.get(entry.path)
     found = [row for row in found if not is_sent(row) or (sha256 is not None and row.sha256 == sha256)]
     return sorted(found, key=lambda row: row.folder_key not in evidence.keys)[:1]

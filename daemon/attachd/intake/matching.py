@@ -111,7 +111,7 @@ class Matcher:
             new = [
                 found.entry
                 for found in open_
-                if current.get(found.entry.path) == found.row
+                if rows.is_unchanged(current.get(found.entry.path), found.row)
                 and self._is_new(connection, _as_it_is_now(connection, found), evidence, moment)
             ]
             seen.new += len(new)
@@ -202,7 +202,7 @@ class Matcher:
 def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:
     """Without its row, if that has gone to another name with its file meanwhile: an earlier file of the same listing."""
     row = found.row and rows.find(connection, found.row.id)
-    return found if row == found.row else Found(found.entry, None)
+    return found if rows.is_unchanged(row, found.row) else Found(found.entry, None)
 
 
 def _detach(
@@ -211,5 +211,5 @@ def _detach(
     """Let a row lose its path. A later file of the same listing may still be its own: it is known as it is now."""
     admission.detach(connection, row, moment, why)
     fresh = rows.find(connection, row.id)
-    if fresh is not None and evidence.lost.get(row.id) == row:
+    if fresh is not None and rows.is_unchanged(row, evidence.lost.get(row.id)):
         evidence.lost[row.id] = fresh

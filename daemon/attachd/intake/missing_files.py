@@ -81,9 +81,9 @@ class _Search:
 
 def still_missing(context: Context, missing: Sequence[Row], moment: admission.Moment) -> list[Row]:
     """Of rows that were missing before a scan began, those whose file that scan has not recognised."""
-    apart = context.config.settle.rescan_seconds
+    apart, known = context.config.settle.rescan_seconds, {row.id: row for row in missing}
     with context.journal.transaction_for_reading() as connection:
-        current = [row for row in rows.many(connection, [row.id for row in missing]) if row in missing]
+        current = [row for row in rows.many(connection, known) if rows.is_unchanged(row, known[row.id])]
         unsettled = identity.unsettled_sizes(connection) if current else set()
         return [
             row

@@ -153,7 +153,9 @@ class Scanner:
             self._end_of_all(set(folders), fully=fully, listed=listed, complete=not report.troubles)
             with self._context.journal.transaction_for_reading() as connection:
                 left = identity.missing(connection)
-            report.missing = any(not row.at_path and row.missing < 2 for row in left if row not in missing)
+            before = {row.id: row for row in missing}
+            fresh = [row for row in left if not rows.is_unchanged(row, before.get(row.id))]
+            report.missing = any(not row.at_path and row.missing < 2 for row in fresh)
         return only
 
     def _beyond_files(self, inbox: int, paths: Collection[bytes], report: Report) -> set[bytes]:
@@ -187,7 +189,7 @@ class Scanner:
             for row in gone:
                 if row.id in sighted or blind & moved_issues.keys_of(connection, row.folder_key):
                     continue
-                if rows.find(connection, row.id) == row:
+                if rows.is_unchanged(rows.find(connection, row.id), row):
                     admission.confirm_missing(connection, row, moment)
 
     def _begin(self, inbox: int, *, fully: bool) -> None:

@@ -245,6 +245,17 @@ def _update(names: Sequence[str], changes: Mapping[int, Mapping[str, Any]]) -> t
     return f"UPDATE file SET {', '.join(sets)} WHERE id IN ({marks(ids)})", [*bound, *ids]
 
 
+#: When something is tried again, and what stands in its way: filing writes these every few seconds while it cannot move a file.
+_NEXT_TRY = {"due": 0.0, "wait": 0.0, "blocked": None}
+
+
+def is_unchanged(now: Row | None, known: Row | None) -> bool:
+    """Whether a row is what it was when it was read, but for its next try; also where there was none, and is none."""
+    if now is None or known is None:
+        return now is known
+    return now == known or changed(now, _NEXT_TRY) == changed(known, _NEXT_TRY)
+
+
 def change_if_same(connection: sqlite3.Connection, row: Row, values: Mapping[str, Any]) -> bool:
     """Change a row if it is the same as when it was read. Return False, and write nothing, if it is not."""
     if find(connection, row.id) != row:
