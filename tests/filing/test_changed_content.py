@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -376,3 +377,82 @@ def test_a_file_that_somebody_has_open_for_writing_is_not_moved_away_under_their
 
     assert sorted(s.content for s in w.jira.stored) == sorted([SENT, SENT, b"more, and later"])
     assert w.files(w.done) == {"TEST-1/a.txt": b"more, and later", "TEST-1/b.txt": SENT}
+
+
+@pytest.fixture
+def late(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BinaryIO]]:
+    """Give the program that opens the file for writing once its copy on another device is durable."""
+    programs: list[BinaryIO] = []
+    really = removal.remove
+
+    def remove(*arguments: object) -> None:
+        if not programs:
+            programs.append((w.inbox / "TEST-1/a.txt").open("ab"))
+        really(*arguments)  # type: ignore[arg-type]
+
+    put_across(w, monkeypatch)
+    monkeypatch.setattr(removal, "remove", remove)
+    yield programs
+    for program in programs:
+        program.close()
+
+
+def is_said_to_be_open(w: World) -> None:
+    assert w.files(w.inbox) == {"TEST-1/a.txt": SENT}
+    assert "open for writing" in (w.row("TEST-1/a.txt").blocked or "")
+
+
+def test_what_is_opened_after_it_was_copied_keeps_its_name_and_goes_once_it_is_closed(
+    w: World, late: list[BinaryIO]
+) -> None:
+    sent(w, "TEST-1/a.txt")
+    w.work()
+    for _ in range(3):
+        is_said_to_be_open(w)
+        w.clock.advance(31)
+        w.scan()
+        w.work()
+    late[0].close()
+    w.settle(hours=1)
+
+    assert w.states() == ["DONE"]
+    assert [s.content for s in w.jira.stored] == [SENT]
+    assert w.files(w.done) == {"TEST-1/a.txt": SENT}
+    assert w.files(w.inbox) == {}
+
+
+def test_a_file_that_is_saved_in_place_of_one_that_was_opened_after_it_was_copied_is_the_only_new_one(
+    w: World, late: list[BinaryIO]
+) -> None:
+    sent(w, "TEST-1/a.txt")
+    w.work()
+    is_said_to_be_open(w)
+    w.drop("TEST-1/a.txt", LATER + b", elsewhere")
+    w.clock.advance(1)
+    w.deliver()
+    late[0].close()
+    w.settle(hours=1)
+
+    assert [s.content for s in w.jira.stored] == [SENT, LATER + b", elsewhere"]
+    assert sorted(w.files(w.done).values()) == [SENT, LATER + b", elsewhere"]
+    assert w.files(w.inbox) == {}
+
+
+def test_what_is_saved_to_a_copied_file_in_a_folder_that_was_renamed_meanwhile_is_attached(
+    w: World, late: list[BinaryIO]
+) -> None:
+    sent(w, "TEST-1/a.txt")
+    w.work()
+    is_said_to_be_open(w)
+    (w.inbox / "TEST-1").rename(w.inbox / "TEST-1 Printer")
+    for _ in range(3):
+        w.scan()
+        w.work()
+        w.clock.advance(31)
+    late[0].write(LATER)
+    late[0].close()
+    w.settle(hours=1)
+
+    assert [s.content for s in w.jira.stored] == [SENT, SENT + LATER]
+    assert sorted(w.files(w.done).values()) == [SENT, SENT + LATER]
+    assert w.files(w.inbox) == {}

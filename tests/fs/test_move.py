@@ -431,6 +431,7 @@ def test_a_program_that_opens_it_at_the_last_moment_loses_nothing(
         assert isinstance(stuck, Stuck)
         assert stuck.passes
         assert "open for writing" in stuck.reason
+        assert folders.waiting == {SOURCE: CONTENT}
 
     late[0].write(more)
     late[0].close()

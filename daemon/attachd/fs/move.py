@@ -283,12 +283,14 @@ def _carry_across(job: Job, source: _Thing, held: Source, there: int, name: byte
     return Outcome.MOVED
 
 
-def _finish(job: Job, here: int | None, source: _Thing | None, target: _Thing) -> Outcome:
+def _finish(job: Job, here: int | None, source: _Thing | None, target: _Thing) -> Outcome | Stuck:
     """Remove what is left under the source's name, once it is proven that the target holds the same."""
     if not source or not source.ours:
         _touch(job, here)
         return Outcome.MOVED
     assert source.held is not None
+    if source.held.is_open_for_writing():
+        return Stuck(OPEN, passes=True)
     digest = source.held.digest()
     if source.pin.inode != target.pin.inode and digest != recognition.digest_of(target.folder, target.name, target.pin):
         return Outcome.TAKEN

@@ -16,7 +16,7 @@ _PURPOSE = b"gone"
 
 
 class InUse(Exception):
-    """A program has our file open for writing: what it writes after the removal would be nowhere. It lies aside meanwhile."""
+    """A program has our file open for writing: what it writes after the removal would be nowhere. The file keeps its name."""
 
 
 def put_back(folder: int, name: bytes, inbox: Path, source: bytes, dirty: Dirty) -> bytes:
@@ -47,7 +47,7 @@ def remove(
     There is no unlink by inode. So the file is renamed aside first, and examined before it is lost: a file that a person put
     there a moment ago goes back, and so does ours if a program wrote to it since it was copied. To find that out it is read,
     unless it is the *held* file and undisturbed. Raises ``InUse`` if a program opened it before it was renamed aside, and may
-    still write to it: ``settle`` deals with it later.
+    still write to it: then it has its name again.
     """
     name = folders.divide(source)[1]
     aside = free_names.hidden(_PURPOSE, name)
@@ -71,19 +71,20 @@ def _is(folder: int, name: bytes, held: Source) -> bool:
 def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed: bool, dirty: Dirty) -> None:
     """Deal with what ``remove`` set aside, perhaps before a crash: delete our file if it is *filed*, put back anything else.
 
-    Raises OSError, and ``InUse`` where our file stays aside.
+    Our file is put back too, and ``InUse`` raised, if a program has it open for writing. Aside it would be in the way of the
+    next one of its name, and nobody would find it once its folder is renamed. Raises OSError.
     """
     aside = free_names.hidden(_PURPOSE, folders.divide(source)[1])
     # Nobody opens a hidden name: whoever does not write to it now never will, and what was written shows in its content.
     used = filed and _is_open_for_writing(folder, aside)
     found, _ = recognition.examine(folder, aside, identity, copied=True)
-    if found is Found.OURS and filed:
-        if used:
-            raise InUse
+    if found is Found.OURS and filed and not used:
         os.unlink(aside, dir_fd=folder)
         dirty.touch(folder)
     elif found is not Found.NOTHING:
         put_back(folder, aside, inbox, source, dirty)
+        if found is Found.OURS and filed:
+            raise InUse
 
 
 def _is_open_for_writing(folder: int, name: bytes) -> bool:
@@ -108,7 +109,6 @@ def clear(root: Path, target: bytes, identity: Identity) -> Found:
             if found is Found.OURS:
                 remove(folder, root, target, identity, dirty)
         except InUse:
-            put_back(folder, free_names.hidden(_PURPOSE, name), root, target, dirty)
             found = Found.CHANGED
         dirty.sync()
         return found
