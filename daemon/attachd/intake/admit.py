@@ -88,8 +88,7 @@ class Admission:
 
     def _admit(self, ripe: Sequence[Found], seen: Seen) -> None:
         doubted = doubts(self._context.journal, ripe, self._context.moment().now)
-        sizes = {found.entry.print.size for found in ripe}
-        rivals = evidence.rivals(self._context, self._folder.key, sizes)
+        rivals = evidence.rivals(self._context, self._folder.key, ripe)
         with folders.Held() as held:
             results = [(f, self._compare(f, held, f.entry.path in doubted, rivals)) for f in ripe]
         later = self._admit_all(ripe, results, doubted, rivals)

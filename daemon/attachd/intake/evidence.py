@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from attachd.fs import folders
@@ -12,7 +13,7 @@ from attachd.intake import examine
 from attachd.intake.context import Context
 from attachd.intake.examine import status_at
 from attachd.intake.files import Entry, fingerprint
-from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, where
+from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, spelling, where
 from attachd.journal import identity, moved_issues, rows
 from attachd.journal.rows import Row
 from attachd.share.inbox_marker import Guard
@@ -40,7 +41,8 @@ def gather(context: Context, key: str, found: Sequence[Candidate]) -> Evidence:
         evidence.keys = moved_issues.keys_of(connection, key)
         wanted = _candidates(connection, evidence.keys, [each.entry for each in found], context.guard.epoch)
     suspects = {row.id: row for some in wanted.values() for row in some}
-    evidence.lost = {row.id: row for row in suspects.values() if _is_away(context, row)}
+    spelt = _by_spelling(found) if suspects else {}
+    evidence.lost = {row.id: row for row in suspects.values() if _is_away(context, row, spelt)}
     for each in found:
         sent = any(row.id in evidence.lost and is_sent(row) for row in wanted.get(each.entry.path, ()))
         if sent and each.entry.path not in evidence.sums:
@@ -48,15 +50,35 @@ def gather(context: Context, key: str, found: Sequence[Candidate]) -> Evidence:
     return evidence
 
 
-def rivals(context: Context, key: str, sizes: Collection[int]) -> dict[int, list[Rival]]:
-    """Find the rows that were sent to this issue and whose own file may be a new one of these *sizes*, by size."""
+def rivals(context: Context, key: str, new: Sequence[Candidate]) -> dict[int, list[Rival]]:
+    """Find the rows that were sent to this issue and whose own file may be one of these *new* ones, by size."""
+    sizes = {each.entry.print.size for each in new}
     with context.journal.transaction_for_reading() as connection:
         sent = identity.sent(connection, moved_issues.keys_of(connection, key), sizes)
-    found: dict[int, list[Rival]] = {}
+    spelt, found = _by_spelling(new) if sent else {}, dict[int, list[Rival]]()
     for row in sent:
-        if (place := whereabouts(context, row)) is not Where.HERE:
+        if (place := whereabouts(context, row, spelt)) is not Where.HERE:
             found.setdefault(row.size, []).append(Rival(row, place))
     return found
+
+
+#: Files of a listing by what their spellings have in common.
+_Spelt = Mapping[str, Entry]
+
+
+def _by_spelling(files: Sequence[Candidate]) -> _Spelt:
+    return {spelling(each.entry.path): each.entry for each in files}
+
+
+def _is_another_spelling(path: bytes, status: os.stat_result, spelt: _Spelt) -> bool:
+    """Whether a path leads to a listed file only because the file system takes no heed of case, say: that was renamed.
+
+    A second link to it may be spelt alike too, where case counts.
+    """
+    listed, now = spelt.get(spelling(path)), fingerprint(status)
+    if listed is None or listed.path == path or status.st_nlink != 1:
+        return False
+    return (listed.print.dev, listed.print.ino) == (now.dev, now.ino)
 
 
 def _candidates(
@@ -77,33 +99,34 @@ def _candidates(
     return found
 
 
-def _is_away(context: Context, row: Row) -> bool:
+def _is_away(context: Context, row: Row, spelt: _Spelt) -> bool:
     if is_sent(row):
-        return whereabouts(context, row) is Where.AWAY
-    return not row.at_path or not _holds(context.guard, row)
+        return whereabouts(context, row, spelt) is Where.AWAY
+    return not row.at_path or not _holds(context.guard, row, spelt)
 
 
-def _holds(guard: Guard, row: Row) -> bool:
+def _holds(guard: Guard, row: Row, spelt: _Spelt) -> bool:
     """Whether the file of a row that was never sent still lies at its path; also where that cannot be known."""
     try:
         status = status_at(guard.inbox, row.path)
     except OSError as error:
         return error.errno not in folders.NOWHERE
     now = fingerprint(status)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or _is_another_spelling(row.path, status, spelt):
         return False
     if row.epoch == guard.epoch:
         return (now.dev, now.ino) == (row.dev, row.ino)
     return (now.size, now.mtime_ns) == (row.size, row.mtime_ns)
 
 
-def whereabouts(context: Context, row: Row) -> Where:
+def whereabouts(context: Context, row: Row, spelt: _Spelt) -> Where:
     """Find out where the file of a row is that was sent. What cannot be looked at is away: should it come back, it is a file
     more, and of two equal files each is sent once.
     """
     try:
         status = status_at(context.guard.inbox, row.path)
-        now = fingerprint(status) if stat.S_ISREG(status.st_mode) else None
+        its_own = stat.S_ISREG(status.st_mode) and not _is_another_spelling(row.path, status, spelt)
+        now = fingerprint(status) if its_own else None
     except OSError:
         now = None
     return where(row, now, context.guard.epoch, lambda: checksum(context, Entry(row.path, now)) if now else None)

@@ -7,6 +7,7 @@ about it differs, because files are touched, copied over themselves and carried 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -69,6 +70,11 @@ def _judge_sent(row: Row, now: Fingerprint, sums: Mapping[bytes, bytes | None]) 
     if sums[row.path] is None:
         return Look.NOTHING
     return Look.ADOPT if sums[row.path] == row.sha256 else Look.REPLACED
+
+
+def spelling(path: bytes) -> str:
+    """Return what all spellings of a path have in common that a file system may take for one: case, composed letters."""
+    return unicodedata.normalize("NFC", path.decode("utf-8", "surrogateescape").casefold())
 
 
 # --- A new file beside rows that were sent ------------------------------------------------------------------------------
