@@ -133,6 +133,36 @@ def test_a_restart_makes_unsettled_files_settle_anew(slow: World) -> None:
     assert slow.states() == ["SEEN"]
 
 
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_file_that_is_written_to_while_its_folder_gets_another_issue_settles_anew(
+    slow: World, *, ready: bool
+) -> None:
+    """A scanner writes it in pieces, and the administrator corrects the alias."""
+    aliased(slow, "TEST-1")
+    path = slow.drop("Printer/a.txt", b"half")
+    slow.scan()
+    slow.clock.advance(100.0)
+    if ready:
+        slow.scan()
+    slow.end()
+    with path.open("ab") as file:
+        file.write(b" and")
+    aliased(slow, "OPS-7")
+    for _ in range(2):
+        slow.deliver()
+        slow.clock.advance(1.0)
+    with path.open("ab") as file:
+        file.write(b" the rest")
+    slow.settle(hours=1)
+
+    assert [(s.issue, s.content) for s in slow.jira.stored] == [("OPS-7", b"half and the rest")]
+
+
+def aliased(w: World, key: str) -> None:
+    w.tables = w.tables | {"aliases": {"Printer": key}}
+    w.restart()
+
+
 def test_a_file_that_was_only_seen_leaves_no_trace(slow: World) -> None:
     slow.drop("TEST-1/a.txt", b"a").unlink() if slow.scan().there else None
     slow.drop("TEST-1/b.txt", b"b")

@@ -234,6 +234,23 @@ def test_it_can_be_asked_for_in_single_folders(tmp_path: Path) -> None:
         assert sorted(w.jira.names("TEST-1")) == ["a.txt", "b.txt.ok"]
 
 
+@pytest.mark.parametrize("to", ["OPS-7", "TEST-1 Printer"])
+def test_a_file_that_is_moved_into_a_folder_that_asks_for_one_needs_it_there(tmp_path: Path, to: str) -> None:
+    with world(tmp_path, folder=[{"match": to, "ready_suffix": ".ok"}]) as w:
+        w.drop("TEST-1/a.txt")
+        w.scan()
+        assert w.states() == ["READY"]
+        (w.inbox / to).mkdir()
+        (w.inbox / "TEST-1/a.txt").rename(w.inbox / to / "a.txt")
+        w.settle(hours=0.1)
+        assert w.states() == ["SEEN"]
+        w.drop(f"{to}/a.txt.ok", b"")
+        w.settle(hours=0.1)
+
+        assert [s.issue for s in w.jira.stored] == [to.partition(" ")[0]]
+        assert w.states() == ["DONE"]
+
+
 def test_where_a_marker_cannot_be_seen_there_is_none(tmp_path: Path) -> None:
     assert not ready_markers.lies_beside(tmp_path, b"nowhere/a.txt", ".ready")
     assert not ready_markers.lies_beside(tmp_path, b"x" * 250, ".ready.ready")

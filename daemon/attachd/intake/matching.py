@@ -152,7 +152,7 @@ class Matcher:
     ) -> bool:
         """Its folder means another issue now (an alias was corrected): as if it had been moved there."""
         if not intake_identity.is_sent(row):
-            admission.follow(connection, row, self._place(entry), entry.print, moment)
+            self._go_along(connection, row, entry, moment)
             return False
         _detach(connection, row, moment, "its folder means another issue now", evidence)
         return self._is_nobodys(connection, entry, evidence, moment)
@@ -193,10 +193,19 @@ class Matcher:
                     file=printable(entry.path),
                     was=printable(row.path),
                 )
-                admission.follow(connection, row, self._place(entry), entry.print, moment)
+                self._go_along(connection, row, entry, moment)
                 return True
             admission.detach(connection, row, moment, "it was moved to another issue's folder")
         return False
+
+    def _go_along(self, connection: sqlite3.Connection, row: Row, entry: Entry, moment: Moment) -> None:
+        """Let a row follow its file. An unsent one settles anew where the rules may be others: in another folder of the inbox,
+        or in one that means another issue now.
+        """
+        ruled_alike = (row.path.partition(b"/")[0], row.folder_key) == (entry.path.partition(b"/")[0], self._folder.key)
+        admission.follow(connection, row, self._place(entry), entry.print, moment)
+        if not ruled_alike and not intake_identity.is_sent(row):
+            admission.settle_anew(connection, row, entry.print, moment, suspect=self._folder.suspect)
 
 
 def _as_it_is_now(connection: sqlite3.Connection, found: Found) -> Found:
