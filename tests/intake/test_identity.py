@@ -313,6 +313,51 @@ def test_two_files_of_equal_content_are_attached_once_each(tmp_path: Path, stand
         assert w.files(w.inbox) == {}
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+@pytest.mark.parametrize("other", ["TEST-1/b.txt", "TEST-1 Printer/b.txt"])
+def test_an_empty_file_is_none_that_was_sent_because_both_hold_nothing(w: World, other: str, *, dies: bool) -> None:
+    w.drop(PATH, b"", mtime_ns=10**18)
+    with nothing_is_filed():
+        w.deliver()
+        (w.inbox / PATH).rename(w.home / "taken")
+        w.drop(other, b"", mtime_ns=10**18 + dies)
+        if dies:
+            w.restart()
+        w.scan()
+    w.settle(hours=1)
+
+    assert sorted(w.jira.names("TEST-1")) == ["a.txt", "b.txt"]
+    assert list(w.files(w.done)) == ["TEST-1/b.txt"]
+    assert w.unfinished() == []
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_an_empty_file_that_was_sent_and_renamed_is_known_by_its_time(w: World, *, dies: bool) -> None:
+    w.drop(PATH, b"")
+    with nothing_is_filed():
+        w.deliver()
+        folder_renamed("TEST-1 Printer")(w, b"")
+        if dies:
+            w.restart()
+        w.scan()
+    w.settle(hours=1)
+
+    assert w.jira.names("TEST-1") == ["a.txt"]
+    assert w.unfinished() == []
+
+
+def test_an_empty_file_that_lies_elsewhere_keeps_no_verdict_open(w: World) -> None:
+    w.drop("nobody's/.gitkeep", b"", mtime_ns=10**18)
+    w.drop(PATH, b"", mtime_ns=10**18)
+    with nothing_is_filed():
+        w.deliver()
+        (w.inbox / PATH).unlink()
+        w.scan()
+    w.settle(hours=0.5)
+
+    assert w.unfinished() == []
+
+
 def test_each_hard_link_is_a_file_of_its_own(w: World) -> None:
     def link() -> None:
         os.link(w.inbox / PATH, w.inbox / "TEST-1/b.txt")

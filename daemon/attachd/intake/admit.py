@@ -125,7 +125,7 @@ class Admission:
                 row = found.row
                 if row is None or current.get(found.entry.path) != row:
                     continue
-                match self._whose(result, rivals.get(row.size, ())):
+                match self._whose(result, row, rivals.get(row.size, ())):
                     case intake_identity.Its(former):
                         self._follow(connection, former, row)
                     case intake_identity.Unclear():
@@ -136,11 +136,13 @@ class Admission:
         return later
 
     def _whose(
-        self, result: Verdict, rivals: Sequence[Rival]
+        self, result: Verdict, row: Row, rivals: Sequence[Rival]
     ) -> intake_identity.Its | intake_identity.Unclear | intake_identity.Another:
         if not isinstance(result, Ready) or result.sha256 is None:
             return intake_identity.Another()
-        return intake_identity.whose(result.sha256, rivals)
+        epoch = self._context.guard.epoch
+        told = [rival for rival in rivals if intake_identity.content_tells(rival.row, row.fingerprint, epoch)]
+        return intake_identity.whose(result.sha256, told)
 
     def _follow(self, connection: sqlite3.Connection, former: Row, row: Row) -> None:
         """The file that was taken for a new one is one that was sent: its row goes with it, and the new one is forgotten.

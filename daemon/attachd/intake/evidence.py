@@ -13,7 +13,7 @@ from attachd.intake import examine
 from attachd.intake.context import Context
 from attachd.intake.examine import status_at
 from attachd.intake.files import Entry, fingerprint
-from attachd.intake.identity import Evidence, Look, Rival, Where, is_sent, judge, spelling, where
+from attachd.intake.identity import Evidence, Look, Rival, Where, content_tells, is_sent, judge, spelling, where
 from attachd.journal import identity, moved_issues, rows
 from attachd.journal.rows import Row
 from attachd.share.inbox_marker import Guard
@@ -95,7 +95,8 @@ def _candidates(
     found: dict[bytes, list[Row]] = {}
     for entry in entries:
         either = [*renamed.get(identity.content(entry.print), ()), *sent.get(entry.print.size, ())]
-        found[entry.path] = [row for row in dict.fromkeys(either) if row.path != entry.path or not row.at_path]
+        others = [row for row in dict.fromkeys(either) if row.path != entry.path or not row.at_path]
+        found[entry.path] = [row for row in others if content_tells(row, entry.print, epoch)]
     return found
 
 

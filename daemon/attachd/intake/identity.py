@@ -115,6 +115,14 @@ class Another:
     """It is a file of its own, be its content the same: both lie there."""
 
 
+def content_tells(row: Row, now: Fingerprint, epoch: int) -> bool:
+    """Whether equal content makes a file at another path a row's. All empty files have one content: only what a rename keeps
+    shows whose one is.
+    """
+    renamed = row.epoch != epoch or (row.dev, row.ino) == (now.dev, now.ino)
+    return row.size > 0 or (renamed and row.mtime_ns == now.mtime_ns)
+
+
 def is_unknown(row: Row) -> bool:
     """Whether the content of a sent row will be known only when what is under way ends."""
     return row.sha256 is None and row.state is State.SENDING

@@ -9,6 +9,7 @@ from attachd.intake import evidence, files
 from attachd.intake.context import Context
 from attachd.intake.examine import lies_there
 from attachd.intake.files import Entry
+from attachd.intake.identity import content_tells
 from attachd.journal import admission, identity, moved_issues, rows
 from attachd.journal.rows import Row
 
@@ -63,6 +64,7 @@ class _Search:
             wanted = [
                 each for each in missing
                 if each.id not in found and each.size == entry.print.size and each.sha256 and each.folder_key != compared
+                and content_tells(each, entry.print, self.context.guard.epoch)
             ]  # fmt: skip
             if wanted:
                 sha256 = self._sum(entry)
