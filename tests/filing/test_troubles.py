@@ -20,6 +20,7 @@ from attachd.fs import rename as fs_rename
 from attachd.model import State
 from fs.test_swapped_names import put_across
 from intake.test_gates import told
+from intake.test_identity import nothing_is_filed
 from memory_jira import World, world
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
@@ -357,6 +358,79 @@ def test_a_folder_that_takes_no_file_pauses_everything_and_is_named(
 
     assert not w.unfinished()
     assert len(w.jira.stored) == (2 if verdict == "done" else 1), "b.txt is small enough"
+
+
+@pytest.mark.parametrize("verdict", ["done", "failed"])
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_a_folder_that_takes_no_file_holds_up_no_file_that_goes_to_the_other(
+    w: World, monkeypatch: pytest.MonkeyPatch, verdict: str, synchronised: bool
+) -> None:
+    w.jira.limit = 5
+    full, other = (w.done, w.failed) if verdict == "done" else (w.failed, w.done)
+    w.drop("TEST-1/a.txt", b"too large", mtime_ns=10**18)
+    w.drop("TEST-2/b.txt", b"fine", mtime_ns=10**18 + 1)
+    w.drop("TEST-3/c.txt", b"also too large", mtime_ns=10**18 + 2)
+    with nothing_is_filed():
+        w.deliver()
+    really = folders.Dirty.sync
+
+    def failing(dirty: folders.Dirty) -> None:
+        really(dirty)
+        if not synchronised:
+            monkeypatch.setattr(folders.Dirty, "sync", really)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        refuse(patch, full, lambda _name: errno.ENOSPC)
+        monkeypatch.setattr(folders.Dirty, "sync", failing)
+        w.work()
+
+        held = {"TEST-2/b.txt"} if verdict == "done" else {"TEST-1/a.txt", "TEST-3/c.txt"}
+        assert {os.fsdecode(row.path) for row in w.unfinished()} == held
+        assert {name for name in w.files(other) if not name.endswith(".why.txt")} == {
+            "TEST-1/a.txt",
+            "TEST-2/b.txt",
+            "TEST-3/c.txt",
+        } - held
+        assert w.pauses() == {"site:disk"}
+        assert all(row.blocked is None and row.due > w.clock.now() for row in w.unfinished())
+    w.settle(hours=1)
+
+    assert not w.unfinished()
+
+
+def test_where_neither_folder_takes_a_file_each_waits_for_its_own(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    w.jira.limit = 5
+    w.drop("TEST-1/a.txt", b"too large")
+    w.drop("TEST-2/b.txt", b"fine")
+    with nothing_is_filed():
+        w.deliver()
+    with monkeypatch.context() as patch:
+        refuse(patch, w.home, lambda _name: errno.ENOSPC)
+        w.work()
+
+        for path, root in (("TEST-1/a.txt", w.failed), ("TEST-2/b.txt", w.done)):
+            assert f"cannot be moved to {root}: its disk is full" in told(w, path).sentence
+    w.settle(hours=1)
+
+    assert not w.unfinished()
+
+
+def test_a_file_that_waits_for_something_else_is_not_said_to_wait_for_the_other_folders_disk(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w.jira.limit = 5
+    w.drop("TEST-1/a.txt", b"too large")
+    w.drop("TEST-2/b.txt", b"fine")
+    with nothing_is_filed():
+        w.deliver()
+    (w.inbox / "TEST-2/b.txt").unlink()
+    with monkeypatch.context() as patch:
+        refuse(patch, w.failed, lambda _name: errno.ENOSPC)
+        w.work()
+
+        assert "disk is full" in told(w, "TEST-1/a.txt").sentence
+        assert "disk is full" not in told(w, "TEST-2/b.txt").sentence
 
 
 def _pattern(text: str) -> str:

@@ -51,6 +51,7 @@ class Postponed:
     away: bool = False  #: because the file system of its folder does not answer
     passes: bool = False  #: by itself, and soon
     expected: bool = False  #: nothing to tell people of
+    folder_broken: bool = False  #: done, or failed, takes no file at all: a pause says so, once for all of them
 
 
 class Broken(Exception):
@@ -61,20 +62,34 @@ class Broken(Exception):
         self.reason = reason
 
 
-class Trials:
-    """Finds out if done and failed take any file at all: once for a group, and only when a move has failed."""
+#: Why ``done`` or ``failed`` takes no file at all, by its name.
+Reasons = dict[str, str]
 
-    def __init__(self) -> None:
+
+class Trials:
+    """Finds out if done and failed take any file at all: once for a group, and only when a move has failed.
+
+    *broken* remembers for many groups which of them does not.
+    """
+
+    def __init__(self, broken: Reasons) -> None:
         self._tried: dict[Path, OSError | None] = {}
+        self._broken = broken
+
+    def spares(self, row: Row) -> Postponed | None:
+        """Return what becomes of a file if its folder is known to take none; the other folder may take its files."""
+        reason = self._broken.get(targets.root_name(row))
+        return Postponed(reason, folder_broken=True) if reason else None
 
     def demand(self, root: Path, name: str) -> None:
-        """Raise ``Broken`` if this folder takes no file: then the trouble is everybody's, and no single file's."""
+        """Raise ``Broken`` if this folder takes no file: then the trouble is that of all its files, and no single file's."""
         if root not in self._tried:
             self._tried[root] = trial.fails(root)
         error = self._tried[root]
         if error is not None and error.errno not in permissions.PERSONAL:
             what = "Attached files" if name == "done" else "Failed files"
-            raise Broken(permissions.explain_folder(error, root, what))
+            self._broken[name] = permissions.explain_folder(error, root, what)
+            raise Broken(self._broken[name])
 
 
 #: A row as it is after its move was tried, and what came of that.
@@ -85,38 +100,41 @@ def carry(runtime: Runtime, row_ids: Sequence[int]) -> int:
     """Move the files of these rows; one transaction for all names, one sync for all moves. Returns how many were closed."""
     with runtime.filed_by_us(row_ids) as ours:
         runtime.guard.look()
-        try:
-            results = _carry_durably(runtime, ours)
-        except Broken as broken:
-            _disk_trouble(runtime, ours, broken.reason)
-            return 0
-        return _write(runtime, results)
+        broken: Reasons = {}
+        results = _carry_durably(runtime, ours, broken)
+        if broken:
+            _disk_trouble(runtime, [row.id for row, result in results if _is_everybodys(result)], broken)
+        return _write(runtime, [carried for carried in results if not _is_everybodys(carried[1])])
 
 
-def _carry_durably(runtime: Runtime, row_ids: Collection[int]) -> list[Carried]:
+def _is_everybodys(result: Closed | Postponed) -> bool:
+    return isinstance(result, Postponed) and result.folder_broken
+
+
+def _carry_durably(runtime: Runtime, row_ids: Collection[int], broken: Reasons) -> list[Carried]:
     """Move them as a group. If the group cannot be synchronised, each is moved alone: then it is one file's trouble."""
     try:
         # Its folders are closed before the journal is written: a person who sees a file in done may unmount where it came from.
         with move.Group() as group:
-            results = _carry_all(runtime, row_ids, group)
+            results = _carry_all(runtime, row_ids, group, Trials(broken))
             group.sync()
             return results
     except OSError as error:
         if len(row_ids) > 1:
-            return [each for row_id in sorted(row_ids) for each in _carry_durably(runtime, [row_id])]
+            return [each for row_id in sorted(row_ids) for each in _carry_durably(runtime, [row_id], broken)]
         with runtime.journal.transaction_for_reading() as connection:
             found = rows.many(connection, row_ids)
-        return [(row, _postponed(runtime, row, error, Trials())) for row in found]
+        return [(row, _postponed(runtime, row, error, Trials(broken))) for row in found]
 
 
-def _carry_all(runtime: Runtime, row_ids: Collection[int], group: move.Group) -> list[Carried]:
+def _carry_all(runtime: Runtime, row_ids: Collection[int], group: move.Group, trials: Trials) -> list[Carried]:
     results: list[Carried] = []
     away: dict[bytes, Postponed] = {}
-    trials = Trials()
     for row in targets.aimed(runtime, row_ids, group):
         runtime.beats.beat()
         top = row.path.partition(b"/")[0]
-        carried = (row, away[top]) if top in away else _carry_or_explain(runtime, row, group, trials)
+        spared = away.get(top) or trials.spares(row)
+        carried = (row, spared) if spared else _carry_or_explain(runtime, row, group, trials)
         if isinstance(carried[1], Postponed) and carried[1].away:
             away[top] = carried[1]
         results.append(carried)
@@ -164,11 +182,11 @@ def _tell(about: Any, row: Row, result: Closed | Postponed) -> None:
 DISK = errors.DISK
 
 
-def _disk_trouble(runtime: Runtime, row_ids: Iterable[int], reason: str) -> None:
+def _disk_trouble(runtime: Runtime, row_ids: Iterable[int], broken: Reasons) -> None:
     """The disk of done or failed is full or broken: nothing is sent that could not be filed, and a move is tried again before
     the pause is over.
     """
-    pause.pause(runtime, Fault(Scope.SITE, DISK, reason))
+    pause.pause(runtime, Fault(Scope.SITE, DISK, " ".join(broken.values())))
     now, wait = runtime.clock.now(), max(1.0, pause.left(runtime, Scope.SITE) - 1.0)
     with runtime.journal.transaction() as connection:
         for row_id in row_ids:
@@ -176,9 +194,11 @@ def _disk_trouble(runtime: Runtime, row_ids: Iterable[int], reason: str) -> None
 
 
 def _carry_or_explain(runtime: Runtime, row: Row, group: move.Group, trials: Trials) -> Carried:
-    """Move one file. Raises ``Broken`` where none can be moved; every other trouble is this file's, or its folder's."""
+    """Move one file. Where none can be moved, the trouble is that of all; every other one is this file's, or its folder's."""
     try:
         return _carry(runtime, row, group, trials)
+    except Broken as broken:
+        return row, Postponed(broken.reason, folder_broken=True)
     except OSError as error:
         return row, _postponed(runtime, row, error, trials)
 
@@ -187,7 +207,10 @@ def _postponed(runtime: Runtime, row: Row, error: OSError, trials: Trials) -> Po
     """Say why one file waits. A share that is away is asked once for all files of its folder."""
     root = targets.root(runtime, row)
     if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
-        trials.demand(root, targets.root_name(row))
+        try:
+            trials.demand(root, targets.root_name(row))
+        except Broken as broken:
+            return Postponed(broken.reason, folder_broken=True)
     reason = permissions.explain(error, runtime.guard.inbox, row.path, root, row.target or targets.wanted(row))
     return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 

@@ -299,7 +299,8 @@ def _unmoved(row: Row, world: Circumstances) -> _Cause:
     if obstacle := world.absent or (world.stopped[0] if world.stopped else ""):
         return _Cause(said, f"{not_yet}: {clause(obstacle)}")
     if row.blocked or row.due > world.now:
-        disk = next((p.reason for p in world.pauses if p.kind == errors.DISK and p.holds(world.now)), None)
+        full = (each.reason for each in world.pauses if each.kind == errors.DISK and each.holds(world.now))
+        disk = next((reason for reason in full if f" {root}: " in reason), None)
         why = f": {clause(row.blocked or disk)}" if row.blocked or disk else ""
         at = f". attachd tries again at {clock(row.due, world.now)}" if row.due > world.now else ""
         return _Cause(said, f"{not_yet}{why}{at}", row.due)
