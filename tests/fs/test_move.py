@@ -607,6 +607,39 @@ def test_a_copy_is_proven_by_its_checksum_where_the_kernel_watches_nothing(
     assert apart.waiting == {}
 
 
+def test_without_a_checksum_a_second_reading_proves_a_copy_where_the_kernel_watches_nothing(
+    apart: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tripwire, "stretched", lambda _file: nullcontext())
+
+    assert apart.move(replace(apart.drop(), sha256=None)) is Outcome.MOVED
+    assert apart.filed == {SOURCE: CONTENT}
+    assert apart.waiting == {}
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_what_is_written_there_while_it_is_copied_is_not_left_behind(
+    apart: Folders, monkeypatch: pytest.MonkeyPatch, touched: bool
+) -> None:
+    monkeypatch.setattr(tripwire, "stretched", lambda _file: nullcontext())
+    identity = replace(apart.drop(), sha256=None)
+    path, write = apart.inbox / "TEST-1/report.pdf", os.write
+
+    def overwritten(file: int, data: memoryview) -> int:
+        monkeypatch.setattr(os, "write", write)
+        path.write_bytes(CONTENT[::-1])
+        os.utime(path, ns=(identity.mtime_ns, identity.mtime_ns + touched))
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", overwritten)
+
+    moved = apart.move(identity)
+
+    assert moved is (Outcome.GONE if touched else Outcome.MOVED)
+    assert (apart.waiting or apart.filed) == {SOURCE: CONTENT[::-1]}
+    assert not (apart.waiting and apart.filed)
+
+
 def test_what_somebody_else_put_at_the_target_on_another_device_stays_there(apart: Folders) -> None:
     identity = replace(apart.drop(), inode=None)
     copied(apart, b"other")

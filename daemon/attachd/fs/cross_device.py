@@ -35,7 +35,7 @@ def copy(source: Source, to_folder: int, new: bytes, sha256: bytes | None, reser
     """
     with _temporary(to_folder, new) as (name, written):
         digest = _pour(source.descriptor, written)
-        if digest != sha256 if sha256 is not None else not source.is_undisturbed():
+        if digest != sha256 if sha256 is not None else not _still_holds(source, digest):
             return None
         _dress(written, source.descriptor)
         _durable(written)
@@ -104,6 +104,11 @@ def _pour(source: int, written: int) -> bytes:
 def _read(source: int) -> bytes:
     with sides.on(Side.SOURCE):
         return os.read(source, recognition.CHUNK)
+
+
+def _still_holds(source: Source, digest: bytes) -> bool:
+    with sides.on(Side.SOURCE):
+        return source.still_holds(digest)
 
 
 @heartbeat.on_share()

@@ -75,12 +75,27 @@ class Source:
             raise Disturbed
         return digest
 
-    @heartbeat.on_share()
     def is_undisturbed(self) -> bool:
         """Return True if nobody has changed its content or its times since the first look, or since it was read."""
-        if not Pin.of(os.fstat(self.descriptor)).has_content_of(self.pin):
+        if not self._looks_the_same():
             return False
         return not self.readable or (self.wire is not None and not self.wire.tripped)
+
+    def still_holds(self, digest: bytes) -> bool:
+        """Return True if it holds what was read of it since the first look. Raises OSError.
+
+        Where the kernel grants no watch, nothing tells of writes: then size and time, and a second reading, have to agree.
+        """
+        if self.wire is not None:
+            return self.is_undisturbed()
+        try:
+            return self.digest() == digest and self._looks_the_same()
+        except Disturbed:
+            return False
+
+    @heartbeat.on_share()
+    def _looks_the_same(self) -> bool:
+        return Pin.of(os.fstat(self.descriptor)).has_content_of(self.pin)
 
     def is_open_for_writing(self) -> bool:
         """Return True if the kernel says that a program has it open for writing, or mapped so; False where that is not known."""
