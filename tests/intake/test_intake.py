@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -330,6 +333,74 @@ def test_a_file_that_cannot_be_read_is_blocked_with_owner_and_mode(w: World) -> 
     with as_nobody(w):
         w.deliver()
     assert w.states() == ["DONE"]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Lets another program hold a file by a lease, as Samba and this machine's NFS server do for their clients."""
+    held: list[int] = []
+
+    def hold(path: Path) -> None:
+        held.append(os.open(path, os.O_RDWR))
+        fcntl.fcntl(held[-1], fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+    yield hold
+    for descriptor in held:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("admitted", [False, True])
+def test_a_file_that_another_program_holds_is_said_to_be_that(
+    w: World, held: Callable[[Path], None], admitted: bool
+) -> None:
+    path = w.drop("TEST-1/a.txt", b"x")
+    if admitted:
+        w.scan()
+    held(path)
+
+    w.deliver()
+
+    assert (w.row("TEST-1/a.txt").blocked or "") == (
+        "another program holds the file (a lease or a Windows client's lock) and does not let it be read; close it in that "
+        "program"
+    )
+    assert w.jira.stored == []
+
+
+@needs_root
+def test_a_file_of_a_folder_that_is_mounted_read_only_is_said_to_be_that(w: World) -> None:
+    folder = w.drop("TEST-1/a.txt", b"x").parent
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        w.restart()
+        w.deliver()
+
+        assert (w.row("TEST-1/a.txt").blocked or "") == (
+            f"the folder {folder} is read-only, so it could not be moved away afterwards; mount it for writing"
+        )
+        subprocess.run(["mount", "-o", "remount,rw,bind", folder], check=True)
+        w.deliver()
+
+        assert w.states() == ["DONE"]
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_an_error_of_reading_that_no_permission_mends_names_none(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    w.drop("TEST-1/a.txt", b"x")
+    really = os.open
+
+    def open_(path: object, flags: int, *more: int, dir_fd: int | None = None) -> int:
+        if path == b"a.txt":
+            raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
+        return really(path, flags, *more, dir_fd=dir_fd)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_)
+        w.deliver()
+
+    assert w.row("TEST-1/a.txt").blocked == "it cannot be read: Value too large for defined data type"
 
 
 @needs_root

@@ -15,7 +15,7 @@ from attachd.delivery import blame, outcome, pause, probe, reconcile, record
 from attachd.delivery.attribution import Absent, Arrived, Pending, Unclear, in_words
 from attachd.delivery.runtime import Runtime
 from attachd.fs import folders as fs_folders
-from attachd.fs import leases, recognition
+from attachd.fs import leases, permissions, recognition
 from attachd.fs.leases import Writer
 from attachd.jira import multipart
 from attachd.jira.client import Client
@@ -74,7 +74,8 @@ def open_same(
             return NotThere()
         if error.errno == errno.ELOOP:
             return NotTheSame()
-        return Unreadable(f"attachd cannot read the file: {error.strerror}")
+        held = error.errno == errno.EAGAIN
+        return Unreadable(permissions.HELD if held else f"attachd cannot read the file: {error.strerror}")
     status = os.fstat(descriptor)
     if not _same(status, row, epoch):
         os.close(descriptor)

@@ -18,6 +18,9 @@ from attachd.model import printable
 #: Errors that concern one file or its folders, whatever else is tried.
 PERSONAL = frozenset(code for code, reach in errors.MOVES.items() if reach is Reach.FILE) | {errno.ENAMETOOLONG}
 
+#: Opening it answers EAGAIN: Samba, an NFS server or another program of this machine has a lease on it (fcntl(2), F_SETLEASE).
+HELD = "another program holds the file (a lease or a Windows client's lock) and does not let it be read; close it in that program"
+
 
 def explain(error: OSError, inbox: Path, source: bytes, root: Path, target: bytes) -> str:
     """Say why one file cannot be moved, and what to do: which side failed, and where."""
@@ -51,7 +54,7 @@ def _said_of_target(code: int, root: Path, target: bytes) -> str | None:
 def _said_of_file(code: int) -> str | None:
     match code:
         case errno.EAGAIN:
-            return "another program holds the file (a lease or a Windows client's lock) and does not let it be read"
+            return HELD
         case errno.EMFILE | errno.ENFILE:
             return "attachd has too many files open; raise LimitNOFILE= in its unit"
         case errno.ENOMEM:

@@ -5,6 +5,7 @@ A settled file must be readable now and movable afterwards; else it is blocked, 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import replace
@@ -130,6 +131,19 @@ def opened_once(inbox: Path, entry: Entry) -> Entry:
 def _why_unreadable(inbox: Path, path: bytes, error: OSError) -> str:
     if passing := errors.passing(error):
         return f"it cannot be read now: {passing}"
+    match error.errno:
+        case errno.EROFS:
+            folder = permissions.shown(inbox, folders.divide(path)[0])
+            return f"the folder {folder} is read-only, so it could not be moved away afterwards; mount it for writing"
+        case errno.EAGAIN:
+            return permissions.HELD
+        case errno.EACCES | errno.EPERM:
+            return _for_want_of_permission(inbox, path, error)
+        case _:
+            return f"it cannot be read: {error.strerror}"
+
+
+def _for_want_of_permission(inbox: Path, path: bytes, error: OSError) -> str:
     try:
         status = status_at(inbox, path)
     except OSError:
