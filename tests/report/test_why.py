@@ -483,6 +483,16 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
             "not mounted."
         ),
     ),
+    "attached, and carried away": (
+        Waiting(row(ATTACHED, attachment="10001", verdict_at=NOW - 9, due=NOW + 15), gone=True),
+        {},
+        Word.ATTACHED,
+        (
+            f"was attached to TEST-1 at {at(-9)}, as attachment 10001. It is no longer at /inbox/TEST-1/a.txt, so it cannot be "
+            "moved to /done. attachd waits for as long as it, or a copy of it, lies anywhere else in the inbox, because "
+            "somebody may put it back."
+        ),
+    ),
     "refused": (
         Waiting(row(REFUSED, reason="it is too large", verdict_at=NOW - 9)),
         {},

@@ -27,6 +27,7 @@ from attachd.report.why import (
     Unknown,
     Unseen,
 )
+from intake.test_identity import nothing_is_filed
 from memory_jira import Fault, World, world
 
 
@@ -252,6 +253,58 @@ def test_an_attached_file_is_found_under_its_old_and_its_new_name(w: World) -> N
         assert (found.row.state, found.there) == (State.DONE, True)
     (w.done / "TEST-1/a.txt").unlink()
     assert "It is no longer in" in told(w, "done/TEST-1/a.txt")
+
+
+@pytest.mark.parametrize("to", ["old/a.txt", "TEST-1/a.txt~", "TEST-1/old/a.txt"])
+def test_an_attached_file_that_was_carried_away_is_told_under_both_names(tmp_path: Path, to: str) -> None:
+    with world(tmp_path, folders={"nested": "ignore"}) as w:
+        path = w.drop("TEST-1/a.txt")
+        with nothing_is_filed():
+            w.deliver()
+        (w.inbox / to).parent.mkdir(exist_ok=True)
+        path.rename(w.inbox / to)
+        w.settle(hours=0.2)
+
+        for name in (path, w.inbox / to):
+            assert "it was attached to TEST-1 at" in told(w, name)
+            assert f"It is no longer at {path}, so it cannot be moved to {w.done}" in told(w, name)
+
+
+def test_a_copy_that_keeps_an_attached_file_from_its_end_is_told(w: World) -> None:
+    copy, path = w.drop("templates/form.txt"), w.drop("TEST-1/a.txt")
+    with nothing_is_filed():
+        w.deliver()
+    path.unlink()
+    w.settle(hours=1)
+
+    assert w.row("TEST-1/a.txt").state is State.ATTACHED
+    assert "or a copy of it" in told(w, path)
+    assert isinstance(one(w, copy), NoIssue)
+
+
+def test_a_hard_link_of_an_attached_file_is_no_attached_file(w: World) -> None:
+    path, link = w.drop("TEST-1/a.txt"), w.inbox / "old/a.txt"
+    link.parent.mkdir()
+    link.hardlink_to(path)
+    with nothing_is_filed():
+        w.deliver()
+
+    assert isinstance(one(w, link), NoIssue)
+
+
+def test_what_kept_a_file_from_being_moved_is_not_told_when_the_file_is_gone(w: World) -> None:
+    path = w.drop("TEST-1/a.txt")
+    w.scan()
+    w.step()
+    with path.open("ab"):
+        w.work()
+        assert "open for writing" in told(w, path)
+    (w.inbox / "old").mkdir()
+    path.rename(w.inbox / "old/a.txt")
+    w.settle(hours=0.2)
+
+    assert w.row("TEST-1/a.txt").blocked is None
+    assert "open for writing" not in told(w, path)
 
 
 def test_a_failed_file_is_found_by_its_note_too(w: World) -> None:

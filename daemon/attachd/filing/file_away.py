@@ -150,7 +150,8 @@ def _write(runtime: Runtime, results: Sequence[Carried]) -> int:
         else:
             lasting = result.blocked and not (result.away or result.passes)
             wait = backoff.move_wait(row.wait) if lasting else backoff.file_wait(1)
-            blocked = result.reason if result.blocked else row.blocked
+            # What blocked it before does so no more: it may have been taken away since.
+            blocked = result.reason if result.blocked else None
             changes[row.id] = {"due": now + wait, "wait": wait, "blocked": blocked}
     # Lost, it is found out again: an attached file that lies at its target is closed at the next start (``close_moved``).
     durable = not all(isinstance(result, Closed) and row.root == "done" for row, result in results)

@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attachd.journal import contested, database, moved_issues, pauses, rows
+from attachd.journal import contested, database, identity, moved_issues, pauses, rows
 from attachd.journal.database import Journal
 from attachd.journal.pauses import Pause
 from attachd.journal.rows import Row
-from attachd.model import WORDS, State, Word
+from attachd.model import WORDS, Fingerprint, State, Word
 
 #: Each half has an index of its own; asked together, neither would be used.
 FILED = (
@@ -30,6 +30,12 @@ def at_path(journal: Journal, path: bytes) -> Row | None:
 def last_at_path(journal: Journal, path: bytes) -> Row | None:
     """Return the newest row of anything that ever lay at a path below the inbox."""
     return _first(journal, "INDEXED BY file_path WHERE path = ? ORDER BY id DESC LIMIT 1", path)
+
+
+def of_inode(journal: Journal, print_: Fingerprint) -> list[Row]:
+    """Return the unfinished rows whose file had this inode, size and time when it was last observed."""
+    found = select(journal, "WHERE ino = ? AND dev = ? AND finished_at IS NULL ORDER BY id", (print_.ino, print_.dev))
+    return [row for row in found if identity.content(row.fingerprint) == identity.content(print_)]
 
 
 def filed(journal: Journal, root: str, target: bytes) -> Row | None:

@@ -15,6 +15,7 @@ from attachd.config import Config, Rulebook
 from attachd.errors import Mistake, Problem
 from attachd.fs import folders, recognition
 from attachd.intake import examine, files, ignore, ignore_patterns, router
+from attachd.intake import identity as intake_identity
 from attachd.journal import counts, lookup, retries, terms
 from attachd.journal.database import Journal
 from attachd.journal.rows import Row
@@ -147,10 +148,20 @@ class Locator:
             return status
         barred = self._barred(path, status)
         if barred is not None:
-            return barred
+            return self._carried_here(status) or barred
         if coming := self._coming_back("inbox", path):
             return coming
         return self._waiting(row) if row else self._unseen(path, status.st_size)
+
+    def _carried_here(self, status: os.stat_result) -> Waiting | None:
+        """Return the row of a file that was sent from another path, and carried here before it could be moved out."""
+        for row in lookup.of_inode(self._journal, files.fingerprint(status)) if stat.S_ISREG(status.st_mode) else ():
+            own = self._status("inbox", row.path)
+            # Both may be hard links of one file: then its own name is there, too, and this one was never dropped.
+            linked = isinstance(own, os.stat_result) and os.path.samestat(own, status)
+            if intake_identity.is_sent(row) and not linked:
+                return self._waiting(row, gone=True)
+        return None
 
     def _coming_back(self, root: str, path: bytes) -> report_why.ComingBack | None:
         """Return the unfinished ``retry`` of this path: intake skips the copy until the original is gone."""

@@ -80,7 +80,7 @@ def _cause(found: Waiting, world: Circumstances) -> _Cause:
         case State.DOUBTFUL:
             return _in_doubt(found.row, world)
         case State.ATTACHED | State.REFUSED:
-            return _unmoved(found.row, world)
+            return _unmoved(found, world)
         case State.SEEN:
             return _before_sending(found, world) or _settling(found.row, found.rules, world)
         case State.READY:
@@ -289,7 +289,8 @@ def _in_doubt(row: Row, world: Circumstances) -> _Cause:
 _CANNOT_LOOK = "attachd must look at the issue first, and cannot"
 
 
-def _unmoved(row: Row, world: Circumstances) -> _Cause:
+def _unmoved(found: Waiting, world: Circumstances) -> _Cause:
+    row = found.row
     when = clock(row.verdict_at or row.since, world.now)
     if row.state is State.ATTACHED:
         said, root = f"was attached to {issue(row)} at {when}, as attachment {row.attachment}", world.done
@@ -298,6 +299,10 @@ def _unmoved(row: Row, world: Circumstances) -> _Cause:
     not_yet = f"It cannot be moved to {root} yet"
     if obstacle := world.absent or (world.stopped[0] if world.stopped else ""):
         return _Cause(said, f"{not_yet}: {clause(obstacle)}")
+    if row.target is None and (found.gone or not row.at_path):
+        where = f"It is no longer at {world.inbox}/{printable(row.path)}, so it cannot be moved to {root}"
+        then = "attachd waits for as long as it, or a copy of it, lies anywhere else in the inbox, because somebody may put it back"
+        return _Cause(said, f"{where}. {then}", row.due)
     if row.blocked or row.due > world.now:
         full = (each.reason for each in world.pauses if each.kind == errors.DISK and each.holds(world.now))
         disk = next((reason for reason in full if f" {root}: " in reason), None)
