@@ -152,6 +152,28 @@ def test_a_name_that_failed_twice_is_one_file(w: World) -> None:
 # --- Back under their own names ---------------------------------------------------------------------------------
 
 
+def test_an_id_names_no_other_file_that_failed_under_the_same_name(w: World) -> None:
+    first = fail(w)
+    w.go_back("TEST-1/report.pdf")
+    second = fail(w, content=b"too large, too")
+
+    named = filing_retry.named(w.runtime.config, w.runtime.journal, [first, second], bytes(w.home))
+
+    assert [each.id for each in named if isinstance(each, Row)] == [second.id]
+    (left,) = [each for each in named if isinstance(each, Left)]
+    assert in_words(left) == ("F1: not moved: it was taken back, and another file has failed under its name since.")
+
+
+def test_an_id_of_a_file_that_was_attached_is_left(w: World) -> None:
+    w.drop("TEST-1/a.txt", b"ok")
+    w.deliver()
+
+    (left,) = filing_retry.named(w.runtime.config, w.runtime.journal, w.rows(), bytes(w.home))
+
+    assert isinstance(left, Left)
+    assert in_words(left) == "F1: not moved: it is no failed file."
+
+
 def test_a_file_that_failed_numbered_goes_back_under_its_own_name(w: World) -> None:
     fail(w, content=b"first one")
     (w.failed / "TEST-1/report.pdf").rename(w.home / "kept")

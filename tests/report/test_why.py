@@ -489,8 +489,8 @@ SENT: dict[str, tuple[Waiting, dict[str, Any], Word, str]] = {
         Word.ATTACHED,
         (
             f"was attached to TEST-1 at {at(-9)}, as attachment 10001. It is no longer at /inbox/TEST-1/a.txt, so it cannot be "
-            "moved to /done. attachd waits for as long as it, or a copy of it, lies anywhere else in the inbox, because "
-            "somebody may put it back."
+            "moved to /done. attachd waits while it, or a copy of it, lies anywhere else in the inbox, because somebody may put "
+            "it back."
         ),
     ),
     "refused": (

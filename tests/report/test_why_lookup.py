@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from attachd.errors import Mistake
 from attachd.journal import by_hand, counts, lookup
 from attachd.model import State
 from attachd.report import why, why_lookup
@@ -331,6 +332,61 @@ def test_a_foreign_file_in_done_is_foreign(w: World) -> None:
     (w.done / "mine.txt").touch()
 
     assert one(w, "done/mine.txt") == Unknown(there=True)
+
+
+# --- By its id --------------------------------------------------------------------------------------------------
+
+
+def of_id(w: World, ident: str) -> str:
+    circumstances = why_lookup.circumstances(w.runtime.config, w.home / "state", w.runtime.journal, w.clock)
+    locator = why_lookup.Locator(w.runtime.config, w.runtime.journal)
+    ((_, found),) = locator.about(why_lookup.meant(w.runtime.journal, ident), bytes(w.home))
+    return why.explain("it", found, circumstances).sentence
+
+
+def test_an_id_names_its_own_file_also_if_its_path_holds_another_one(w: World) -> None:
+    path = w.drop("TEST-1/a.txt", b"first")
+    with nothing_is_filed():
+        w.deliver()
+        w.drop("TEST-1/a.txt", b"second one")
+        assert "as attachment 10001" in of_id(w, "F1")
+        w.scan()
+        w.work()
+        assert "as attachment 10001" in of_id(w, "F1")
+        assert "as attachment 10002" in of_id(w, "f2")
+    w.settle()
+    w.drop("TEST-1/a.txt", b"the third one")
+
+    assert "as attachment 10001" in of_id(w, "F1")
+    assert f"It is now in {w.done}/TEST-1/a.txt" in of_id(w, "F2")
+    assert told(w, path).startswith("attachd has not seen it yet")
+
+
+def test_an_id_names_its_own_file_also_if_another_one_failed_under_its_name(w: World) -> None:
+    w.jira.limit = 3
+    w.drop("TEST-1/a.txt", b"too large")
+    w.settle()
+    w.go_back("TEST-1/a.txt")
+    w.settle()
+
+    assert "It is no longer in" in of_id(w, "F1")
+    assert "To try again" in of_id(w, "f2")
+
+
+def test_an_id_whose_path_is_a_folder_by_now_names_a_file_that_is_gone(w: World) -> None:
+    path = w.drop("TEST-1/a.txt")
+    w.scan()
+    path.unlink()
+    path.mkdir()
+    w.drop("TEST-1/a.txt/another.txt")
+
+    assert "it is no longer where it was dropped" in of_id(w, "F1")
+
+
+def test_an_id_of_which_nothing_is_known_is_a_mistake(w: World) -> None:
+    with pytest.raises(Mistake, match="no file has the id F1"):
+        why_lookup.meant(w.runtime.journal, "f1")
+    assert why_lookup.meant(w.runtime.journal, "TEST-1/F1") == b"TEST-1/F1"
 
 
 # --- Folders ----------------------------------------------------------------------------------------------------

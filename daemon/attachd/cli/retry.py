@@ -90,7 +90,7 @@ def _inbox_is_there(settings: Config, state: Path, journal: Journal) -> None:
 
 def _chosen(settings: Config, journal: Journal, paths: Sequence[str], key: str) -> Sequence[Row | Left]:
     if paths:
-        named = [why_lookup.path_of(settings, journal, path) for path in paths]
+        named = [why_lookup.meant(journal, path) for path in paths]
         return filing_retry.named(settings, journal, named, share_paths.here())
     return filing_retry.of_issue(settings, journal, key)
 

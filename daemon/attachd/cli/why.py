@@ -34,8 +34,7 @@ def why(
     with common.session(config, instance) as session, session.reading() as journal:
         settings = session.config
         world = why_lookup.circumstances(settings, session.state, journal, Clock())
-        named = why_lookup.path_of(settings, journal, path)
-        found = why_lookup.Locator(settings, journal).about(named, paths.here())
+        found = why_lookup.Locator(settings, journal).about(why_lookup.meant(journal, path), paths.here())
         some = list(itertools.islice(found, MOST + 1))
     answers = [(name, report_why.explain(printable(name), situation, world)) for name, situation in some[:MOST]]
     if as_json:

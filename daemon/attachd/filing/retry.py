@@ -47,16 +47,29 @@ _NOT_IN_JOURNAL = "the journal does not know this file. Move it back into its is
 # --- Which files ------------------------------------------------------------------------------------------------
 
 
-def named(config: Config, journal: Journal, given: Sequence[bytes], cwd: bytes) -> list[Row | Left]:
+def named(config: Config, journal: Journal, given: Sequence[bytes | Row], cwd: bytes) -> list[Row | Left]:
     """Return the failed files that these paths name: a file, its note, a folder, or the path that a file had in the inbox.
+
+    A row names its own file alone, whatever lies at its path by now.
 
     Each file is returned once, although a shell's pattern names both notes and files.
     """
-    found = itertools.chain.from_iterable(_named(config, journal, path, cwd) for path in given)
+    found = itertools.chain.from_iterable(
+        [_itself(journal, each)] if isinstance(each, Row) else _named(config, journal, each, cwd) for each in given
+    )
     seen: dict[int | bytes, Row | Left] = {}
     for each in found:
         seen.setdefault(each.id if isinstance(each, Row) else each.name, each)
     return list(seen.values())
+
+
+def _itself(journal: Journal, row: Row) -> Row | Left:
+    if row.state is not State.FAILED or row.target is None:
+        return Left(row.ident.encode(), "it is no failed file")
+    last = lookup.filed(journal, "failed", row.target)
+    if last is None or last.id != row.id:
+        return Left(row.ident.encode(), "it was taken back, and another file has failed under its name since")
+    return row
 
 
 def _named(config: Config, journal: Journal, given: bytes, cwd: bytes) -> list[Row | Left]:

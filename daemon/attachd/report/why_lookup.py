@@ -56,8 +56,8 @@ def circumstances(config: Config, state: Path, journal: Journal, clock: Clock) -
     )
 
 
-def path_of(config: Config, journal: Journal, given: str) -> bytes:
-    """Return the path that is *given*, or the last path of the file with that id.
+def meant(journal: Journal, given: str) -> bytes | Row:
+    """Return the path that is *given*, or the row with that id: at its path another file may lie by now.
 
     A file here of that name comes first. Raises ``errors.Mistake`` (1) if no file has the id.
     """
@@ -67,9 +67,7 @@ def path_of(config: Config, journal: Journal, given: str) -> bytes:
     if row is None:
         what = f"no file has the id {given.upper()}, or its history was deleted."
         raise Mistake(Problem("", what, "`attachd history` lists all files."), exit_code=1)
-    roots = paths.roots(config)
-    below = (row.root, row.target) if row.root is not None and row.target is not None else ("inbox", row.path)
-    return os.path.join(bytes(roots[below[0]]), below[1])
+    return row
 
 
 class Locator:
@@ -83,8 +81,14 @@ class Locator:
         self._visited = b""
         self._hiding = ignore.Hiding(config, self._rulebook, self._router)
 
-    def about(self, given: bytes, cwd: bytes) -> Iterator[Found]:
-        """Yield what lies at a path; for a folder, everything in it, or what is wrong with the folder itself."""
+    def about(self, given: bytes | Row, cwd: bytes) -> Iterator[Found]:
+        """Yield what lies at a path; for a folder, everything in it, or what is wrong with the folder itself.
+
+        Of a row yield what became of its own file.
+        """
+        if isinstance(given, Row):
+            yield self._of(given)
+            return
         placed = self._place(given, cwd)
         if placed is None:
             yield given, report_why.Elsewhere()
@@ -97,6 +101,18 @@ class Locator:
             yield self._named(root, path), self._in_inbox(path, status)
         else:
             yield self._named(root, path), self._filed(root, path, status)
+
+    def _of(self, row: Row) -> Found:
+        if row.root is None or row.target is None:
+            root, path, last = "inbox", row.path, lookup.at_path(self._journal, row.path)
+        else:
+            root, path, last = row.root, row.target, lookup.filed(self._journal, row.root, row.target)
+        named, status = self._named(root, path), self._status(root, path)
+        if last is None or last.id != row.id:  # Whatever lies there is another row's, or nobody's yet.
+            return named, report_why.Finished(row, there=False) if row.state in FINISHED else self._waiting(row)
+        if isinstance(status, os.stat_result) and stat.S_ISDIR(status.st_mode):
+            status = None
+        return named, self._in_inbox(path, status) if root == "inbox" else self._filed(root, path, status)
 
     # --- Where it is --------------------------------------------------------------------------------------------
 

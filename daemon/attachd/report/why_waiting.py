@@ -301,7 +301,9 @@ def _unmoved(found: Waiting, world: Circumstances) -> _Cause:
         return _Cause(said, f"{not_yet}: {clause(obstacle)}")
     if row.target is None and (found.gone or not row.at_path):
         where = f"It is no longer at {world.inbox}/{printable(row.path)}, so it cannot be moved to {root}"
-        then = "attachd waits for as long as it, or a copy of it, lies anywhere else in the inbox, because somebody may put it back"
+        then = (
+            "attachd waits while it, or a copy of it, lies anywhere else in the inbox, because somebody may put it back"
+        )
         return _Cause(said, f"{where}. {then}", row.due)
     if row.blocked or row.due > world.now:
         full = (each.reason for each in world.pauses if each.kind == errors.DISK and each.holds(world.now))
