@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from attachd.filing import retry
+from attachd.filing.take_back import Left
+from attachd.fs import rename
 from attachd.journal import backup, rows
 from memory_jira import Fault, Stored, World, world
 
@@ -216,6 +219,37 @@ def test_after_retry_alone_nobody_has_said_anything(dc: World) -> None:
 
     assert contents(dc) == [b"ecno"]
     assert dc.row(PATH).may_be_attached
+
+
+def full(patch: pytest.MonkeyPatch) -> None:
+    def rename_noreplace(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(rename, "rename_noreplace", rename_noreplace)
+
+
+@pytest.mark.parametrize("hindrance", ["open", "full", "died"])
+def test_moved_by_hand_after_a_retry_that_left_it_where_it_was(
+    dc: World, monkeypatch: pytest.MonkeyPatch, hindrance: str
+) -> None:
+    fail_beside_a_namesake(dc)
+    with (dc.failed / PATH).open("ab") as program, monkeypatch.context() as patch:
+        if hindrance == "full":
+            program.close()
+            full(patch)
+        if hindrance == "died":
+            patch.setattr(retry, "_conclude", lambda *_: None)
+        (left,) = retry.retry(dc.runtime.config, dc.home / "state", [dc.row(PATH)])
+        assert isinstance(left, Left)
+    if hindrance == "died":
+        with (dc.failed / PATH).open("ab"):
+            dc.scan()
+    dc.clock.advance(60)
+
+    by_hand(dc)
+    dc.settle(hours=2)
+
+    assert contents(dc) == sorted([b"ecno", CONTENT])
 
 
 @pytest.mark.parametrize("decide", [by_hand, not_attached])

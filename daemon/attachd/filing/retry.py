@@ -309,11 +309,11 @@ def _carry_out(config: Config, state: Path, begun: Sequence[tuple[Row, retries.I
 def _conclude(
     config: Config, state: Path, begun: Sequence[tuple[Row, retries.Intent]], results: Sequence[Returned | Left]
 ) -> None:
-    """Remove the notes of files that are durably back, and end the intents.
+    """Remove the notes of files that are durably back, and end the intents. Of a file that was left nothing was taken back.
 
     The service removes a note that cannot be removed now. The next run completes an intent whose original is set aside.
     """
-    gone, over = [], []
+    gone, over, left = [], [], []
     for (row, intent), result in zip(begun, results, strict=True):
         if isinstance(result, Returned):
             try:
@@ -325,10 +325,13 @@ def _conclude(
             over.append(row.id)
         elif not _is_half_done(config, intent):
             over.append(row.id)
+            if not result.replaced:
+                left.append(row.id)
     with database.changing(state) as connection:
         if connection is not None:
             retries.end(connection, over)
             retries.forget_notes(connection, gone)
+            retries.left_there(connection, left)
 
 
 def _is_half_done(config: Config, intent: retries.Intent) -> bool:

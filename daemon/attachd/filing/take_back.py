@@ -34,6 +34,7 @@ class Left:
 
     name: bytes
     reason: str
+    replaced: bool = False  #: during the move: a copy of ours may lie in the inbox all the same
 
 
 def wanted(row: Row, router: intake_router.Router) -> bytes | intake_router.Unrouted:
@@ -97,7 +98,7 @@ class TakeBack:
             case move.Outcome.GONE:
                 return Left(intent.source, "it is no longer there")
             case _:
-                return Left(intent.source, "it was replaced during the move; try again")
+                return Left(intent.source, "it was replaced during the move; try again", replaced=True)
 
     def _promised(self, target: bytes) -> bool:
         with database.changing(self._state) as connection:

@@ -100,6 +100,11 @@ def taken_back(connection: sqlite3.Connection, row_ids: Sequence[int], judged_at
         connection.executemany("UPDATE file SET judged = ?, judged_at = ? WHERE id = ?", judged)
 
 
+def left_there(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
+    """Record that ``retry`` left these files in failed: if one comes back later, a person has moved it, and means that."""
+    connection.executemany("UPDATE file SET returned = NULL WHERE id = ?", [(row_id,) for row_id in row_ids])
+
+
 def doubt(connection: sqlite3.Connection, row_id: int) -> None:
     """Record that a failed file may be attached: attachd looks for it before it sends it again."""
     connection.execute("UPDATE file SET may_be_attached = 1 WHERE id = ? AND sha256 IS NOT NULL", (row_id,))
