@@ -198,6 +198,18 @@ def test_a_name_of_which_no_form_is_taken_waits_alone_and_less_and_less_often(
     assert len(w.jira.stored) == 9
 
 
+def test_a_file_of_which_each_name_is_taken_says_so(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    w.drop("TEST-1/bad.txt", b"bad")
+    with monkeypatch.context() as patch:
+        refuse(patch, w.done, lambda name: errno.EEXIST if name.startswith(b"bad") else None)
+        w.deliver()
+
+        assert "other programs take each name at its target" in told(w, "TEST-1/bad.txt").sentence
+    w.settle(hours=1)
+
+    assert w.states() == ["DONE"]
+
+
 @pytest.mark.parametrize("name", [b"a.txt", b"x" * 255, b"\xff\xfe:", "ü:".encode() * 80, b"...", b"con", b":" * 255])
 def test_every_form_of_a_name_is_one(name: bytes) -> None:
     forms = list(free_names.fitting(b"TEST-1/" + name, "F7"))

@@ -234,7 +234,7 @@ def _carry(runtime: Runtime, row: Row, group: move.Group, trials: Trials) -> Car
             path = fitting
         elif moved is not move.Outcome.TAKEN:
             return _after_move(runtime, row, moved)
-    return row, Postponed("other programs take each name at its target; attachd tries again")
+    return row, Postponed("other programs take each name at its target; attachd tries again", blocked=True)
 
 
 def _aim_and_move(
