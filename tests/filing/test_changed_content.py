@@ -337,6 +337,61 @@ def test_the_same_content_is_filed_and_not_sent_again(
     assert w.files(w.done) == {"TEST-1/a.txt": SENT}
 
 
+def during_each_reading(w: World, patch: pytest.MonkeyPatch, act: Rewrite, times: int = 1000) -> None:
+    """Do something to the file in the inbox at the end of each reading of a file, so many *times*."""
+    really, left = recognition.digest_from, [times]
+
+    def digest_from(file: int) -> bytes:
+        digest = really(file)
+        for path in (w.inbox / "TEST-1").iterdir():
+            if left[0] > 0:
+                left[0] -= 1
+                act(path)
+        return digest
+
+    patch.setattr(recognition, "digest_from", digest_from)
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_file_whose_mode_is_set_again_and_again_while_it_is_read_is_filed(
+    w: World, monkeypatch: pytest.MonkeyPatch, across: bool, watched: bool
+) -> None:
+    """A job sets the modes of the inbox each minute, and reading the file takes longer."""
+    if across:
+        put_across(w, monkeypatch)
+    if not watched:
+        monkeypatch.setattr(tripwire._wires, "add", lambda _file: None)
+    sent(w, "TEST-1/a.txt")
+    another_mode(w, w.inbox / "TEST-1/a.txt")
+    during_each_reading(w, monkeypatch, lambda path: path.chmod(0o664))
+
+    w.settle(hours=0.5)
+
+    assert w.states() == ["DONE"]
+    assert [s.content for s in w.jira.stored] == [SENT]
+    assert w.files(w.done) == {"TEST-1/a.txt": SENT}
+    assert w.files(w.inbox) == {}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_written_while_it_is_read_is_a_new_file(
+    w: World, monkeypatch: pytest.MonkeyPatch, way: str, watched: bool, times: int
+) -> None:
+    if not watched:
+        monkeypatch.setattr(tripwire._wires, "add", lambda _file: None)
+    sent(w, "TEST-1/a.txt")
+    another_mode(w, w.inbox / "TEST-1/a.txt")
+    acts = iter([lambda path: path.chmod(0o664), WAYS[way]][2 - times :])
+    during_each_reading(w, monkeypatch, lambda path: next(acts)(path), times)
+
+    w.settle()
+
+    both_arrived(w)
+
+
 @pytest.mark.parametrize("files", [1, 3])
 def test_an_ordinary_file_is_not_read_to_be_moved(w: World, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     sent(w, *(f"TEST-1/{number}.txt" for number in range(files)))

@@ -37,7 +37,7 @@ def fake_file_system(fs: FakeFilesystem, monkeypatch: pytest.MonkeyPatch) -> Fak
     monkeypatch.setattr(fake_os.FakeOsModule, "_path_with_dir_fd", decoded)
     monkeypatch.setattr(fs_rename, "rename_noreplace", rename_noreplace)
     # Under the number of a fake descriptor the kernel would watch whatever real file has it.
-    quiet = SimpleNamespace(tripped=False, rearm=lambda: None)
+    quiet = SimpleNamespace(tripped=False, written=False, rearm=lambda: None)
     monkeypatch.setattr(tripwire, "stretched", lambda _descriptor: nullcontext(quiet))
     return fs
 

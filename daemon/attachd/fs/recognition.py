@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -132,12 +133,29 @@ def digest_of(folder: int, name: bytes, pin: Pin) -> bytes | None:
             return None
         raise
     try:
-        if Pin.of(os.fstat(file)) != pin:
-            return None
-        digest = digest_from(file)
-        return digest if Pin.of(os.fstat(file)) == pin else None
+        return steady_digest(file) if Pin.of(os.fstat(file)).has_content_of(pin) else None
     finally:
         os.close(file)
+
+
+@heartbeat.on_share()
+def steady_digest(file: int, touched: Callable[[], bool] = lambda: False) -> bytes | None:
+    """Return the SHA-256 of all of an open file, or None if it changes while it is read.
+
+    A new mode or owner sets ctime, too, and a job may set those of a whole inbox more often than a large file is read. So if
+    nothing but ctime changed, or *touched* says that something was done to the file, a second reading has to agree.
+    """
+    before = Pin.of(os.fstat(file))
+    os.lseek(file, 0, os.SEEK_SET)
+    digest = digest_from(file)
+    now = Pin.of(os.fstat(file))
+    if now == before and not touched():
+        return digest
+    if not now.has_content_of(before):
+        return None
+    os.lseek(file, 0, os.SEEK_SET)
+    same = digest_from(file) == digest
+    return digest if same and Pin.of(os.fstat(file)).has_content_of(before) else None
 
 
 @heartbeat.on_share()

@@ -68,12 +68,19 @@ class Source:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if self.wire:
             self.wire.rearm()
-        before = Pin.of(os.fstat(self.descriptor))
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        digest = recognition.digest_from(self.descriptor)
-        if Pin.of(os.fstat(self.descriptor)) != before or (self.wire and self.wire.tripped):
+        digest = recognition.steady_digest(self.descriptor, self._is_touched)
+        if digest is None:
             raise Disturbed
+        self._is_touched()
         return digest
+
+    def _is_touched(self) -> bool:
+        """Return True if something was done to it since it was last read. Raises ``Disturbed`` if that was a write."""
+        if self.wire is None:
+            return False
+        if self.wire.written:
+            raise Disturbed
+        return self.wire.tripped
 
     def is_undisturbed(self) -> bool:
         """Return True if nobody has changed its content or its times since the first look, or since it was read."""
@@ -84,11 +91,13 @@ class Source:
     def still_holds(self, digest: bytes) -> bool:
         """Return True if it holds what was read of it since the first look. Raises OSError.
 
-        Where the kernel grants no watch, nothing tells of writes: then size and time, and a second reading, have to agree.
+        Where the kernel grants no watch, nothing tells of writes; and a new mode may be all that was noticed. Then size and time,
+        and a second reading, have to agree.
         """
-        if self.wire is not None:
-            return self.is_undisturbed()
+        if self.is_undisturbed():
+            return True
         try:
+            self._is_touched()
             return self.digest() == digest and self._looks_the_same()
         except Disturbed:
             return False

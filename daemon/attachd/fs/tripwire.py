@@ -25,6 +25,8 @@ _read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 _read.restype = ctypes.c_ssize_t
 _IN_MODIFY, _IN_ATTRIB, _IN_CLOSE_WRITE = 0x2, 0x4, 0x8
 _IN_Q_OVERFLOW = 0x4000
+#: What may have been a write; of what is lost in an overflow nothing is known.
+_WRITES = _IN_MODIFY | _IN_CLOSE_WRITE | _IN_Q_OVERFLOW
 #: One file is watched by one wire alone: a second one would share its number, and take it along when it goes.
 _IN_MASK_CREATE = 0x10000000
 _EVENT = struct.Struct("iIII")
@@ -40,7 +42,12 @@ class Wire:
     @property
     def tripped(self) -> bool:
         """Return True if the file was written to, or its times or mode were set, since the wire was made or armed again."""
-        return self._wires.has_tripped(self._number)
+        return bool(self._wires.seen(self._number))
+
+    @property
+    def written(self) -> bool:
+        """Return True if it was written to since then, as far as the kernel noticed. A new mode or time alone is no write."""
+        return bool(self._wires.seen(self._number) & _WRITES)
 
     def rearm(self) -> None:
         """Forget what happened so far, because the file is about to be read."""
@@ -53,7 +60,8 @@ class _Wires:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._instance: int | None = None
-        self._tripped: dict[int, bool] = {}
+        #: What happened to each file, as a mask.
+        self._tripped: dict[int, int] = {}
         self._buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
 
     @heartbeat.on_share()
@@ -69,7 +77,7 @@ class _Wires:
             number = int(_add_watch(self._instance, path, mask))
             if number < 0 or number in self._tripped:
                 return None
-            self._tripped[number] = False
+            self._tripped[number] = 0
             return number
 
     @heartbeat.on_share()
@@ -79,7 +87,7 @@ class _Wires:
             _remove_watch(self._instance or 0, number)
 
     @heartbeat.on_share()
-    def has_tripped(self, number: int) -> bool:
+    def seen(self, number: int) -> int:
         with self._lock:
             self._read()
             return self._tripped[number]
@@ -88,7 +96,7 @@ class _Wires:
     def rearm(self, number: int) -> None:
         with self._lock:
             self._read()
-            self._tripped[number] = False
+            self._tripped[number] = 0
 
     def _read(self) -> None:
         while (read := _read(self._instance or 0, self._buffer, _BUFFER_BYTES)) > 0:
@@ -98,7 +106,7 @@ class _Wires:
                 position += _EVENT.size + length
                 for concerned in list(self._tripped) if mask & _IN_Q_OVERFLOW else [number]:
                     if concerned in self._tripped:
-                        self._tripped[concerned] = True
+                        self._tripped[concerned] |= mask
 
 
 _wires = _Wires()
