@@ -25,6 +25,25 @@ def w(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+def test_what_a_person_files_by_hand_is_theirs(w: World) -> None:
+    """A program has the file open, so it cannot be moved yet. They move it themselves, and write their remarks into it."""
+    w.drop("TEST-1/a.txt", SENT)
+    w.scan()
+    w.step()
+    with (w.inbox / "TEST-1/a.txt").open("ab"):
+        w.work()
+        assert w.row("TEST-1/a.txt").target is not None
+    (w.done / "TEST-1").mkdir(exist_ok=True)
+    (w.inbox / "TEST-1/a.txt").rename(w.done / "TEST-1/a.txt")
+    (w.done / "TEST-1/a.txt").write_bytes(b"with remarks")
+
+    w.settle(hours=1.0)
+
+    assert [stored.content for stored in w.jira.stored] == [SENT]
+    assert w.files(w.done) == {"TEST-1/a.txt": b"with remarks"}
+    assert w.unfinished() == []
+
+
 # --- How content changes, and its time does not ------------------------------------------------------------------
 
 

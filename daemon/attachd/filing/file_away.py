@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -300,6 +300,13 @@ def identity(runtime: Runtime, row: Row) -> recognition.Identity:
     return recognition.Identity(row.size, row.mtime_ns, inode, row.sha256, ctime_ns)
 
 
+@dataclass(slots=True)
+class _Stuck:
+    """Rows whose last move by this process found a program at their file, and left nothing of another one at their target."""
+
+    targets: dict[int, bytes] = field(default_factory=dict)
+
+
 def _move(runtime: Runtime, row: Row, group: move.Group) -> move.Outcome | move.Stuck:
     assert row.target is not None
     ends = runtime.guard.inbox, row.path, targets.root(runtime, row), row.target, identity(runtime, row)
@@ -310,7 +317,13 @@ def _move(runtime: Runtime, row: Row, group: move.Group) -> move.Outcome | move.
     reservation = (
         (row.reserved_dev, row.reserved_ino) if row.reserved_dev is not None and row.reserved_ino is not None else None
     )
-    return move.move(*ends, group, fresh=row.id in group.fresh, reserved=reserved, reservation=reservation)
+    stuck = runtime.memory(_Stuck).targets
+    resumed = stuck.pop(row.id, None) != row.target
+    fresh = row.id in group.fresh
+    moved = move.move(*ends, group, fresh=fresh, reserved=reserved, reservation=reservation, resumed=resumed)
+    if isinstance(moved, move.Stuck) and moved.passes:
+        stuck[row.id] = row.target
+    return moved
 
 
 def _after_move(runtime: Runtime, row: Row, moved: move.Outcome | move.Stuck) -> Carried:

@@ -51,6 +51,7 @@ class Job:
     identity: Identity
     dirty: Dirty
     reserving: rename.Reserving = field(default_factory=rename.Reserving)
+    resumed: bool = True
 
 
 #: Why a file stays that a program still writes to: what is written after the move would be in no issue.
@@ -102,15 +103,17 @@ def move(
     fresh: bool = False,
     reserved: Callable[[int, int], None] | None = None,
     reservation: tuple[int, int] | None = None,
+    resumed: bool = True,
 ) -> Outcome | Stuck:
     """Move the file without replacing anything. Repeat it after a crash with the same target: it goes on from there.
 
     Both paths are relative to their roots. MOVED is durable when the *group* was synchronised. *fresh*: no earlier run has
-    tried this target. Where renames cannot refuse to replace, the target is first reserved by an empty file; *reserved* gets
-    its (device, inode), for the journal, and *reservation* is what an earlier run got. Raises errors of the disk (ENOSPC, EDQUOT,
-    EROFS, EIO).
+    tried this target; not *resumed*: the last try ended in order, so what lies there was put there by a person.
+
+    Where renames cannot refuse to replace, the target is first reserved by an empty file; *reserved* gets its (device, inode),
+    for the journal, and *reservation* is what an earlier run got. Raises errors of the disk (ENOSPC, EDQUOT, EROFS, EIO).
     """
-    job = Job(inbox, source, root, target, identity, group.dirty, rename.Reserving(reserved, reservation))
+    job = Job(inbox, source, root, target, identity, group.dirty, rename.Reserving(reserved, reservation), resumed)
     if fresh and (moved := _move_plainly(job, group)):
         return moved
     try:
@@ -187,7 +190,7 @@ def _act(
         return Outcome.CHANGED
     if source and source.ours:
         return Outcome.TAKEN if target else _carry(job, source, there)
-    return _give_back(job, target) if target else Outcome.GONE
+    return _give_back(job, target) if target and job.resumed else Outcome.GONE
 
 
 def _is_reserved(job: Job, target: _Thing) -> bool:
