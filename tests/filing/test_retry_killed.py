@@ -22,11 +22,12 @@ from attachd.fs import free_names, rename
 from attachd.journal import database, retries
 from attachd.report import why_lookup
 from attachd.report.why import ComingBack
+from fs.test_move import unable
 from memory_jira import World, world
 
 SECOND_DEVICE = Path("/dev/shm")
 KILLED = 9
-STEPS = ("rename", "unlink", "mkdir", "fsync", "fchmod")
+STEPS = ("rename", "link", "unlink", "mkdir", "fsync", "fchmod")
 
 
 @contextmanager
@@ -148,6 +149,32 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
         step += 1
     assert step > 3
     assert [p for root in (w.inbox, w.failed) for p in root.rglob(".attachd-*")] == []
+
+
+def test_where_renames_always_replace_no_reservation_is_attached_whenever_it_is_killed(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The empty file that holds the name in the inbox is known before the journal knows it."""
+    monkeypatch.setattr(rename, "rename_noreplace", unable)
+    step, dies = 0, True
+    while dies:
+        path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
+        w.jira.limit = 3
+        w.clock.advance(61.0)
+        w.drop(path, whole)
+        w.deliver()
+        dies = killed(step, lambda: take_back(w, path))  # noqa: B023
+        w.jira.limit = 100
+        w.clock.advance(61.0)
+        w.settle(hours=1)
+        take_back(w, path) if content(w, w.failed, path) else None
+        w.settle(hours=1)
+
+        assert [s.content for s in w.jira.on("TEST-1")[step:]] == [whole], f"step {step}"
+        assert content(w, w.done, path) == [whole]
+        step += 1
+    assert step > 3
+    assert list(w.inbox.rglob(".attachd-name-*")) == []
 
 
 @pytest.mark.parametrize("first", ["the verb", "the service"])

@@ -113,6 +113,7 @@ class TakeBack:
             return move.Outcome.TAKEN  # Something that is no folder bars the way to the name.
 
     def _move_or_raise(self, intent: retries.Intent) -> move.Outcome | move.Stuck:
+        self._discard_reservation(intent.target)
         identity = recognition.Identity(intent.size, intent.mtime_ns, None, intent.sha256)
         set_aside = relocation.begun(self._failed, intent.source)
         lies = recognition.look(self._failed, intent.source, identity)
@@ -128,8 +129,18 @@ class TakeBack:
             self._write(intent._replace(reserved_dev=device, reserved_ino=inode))
 
         return move.move(
-            *ends, self._inode(intent, identity), self._group, reserved=reserved, reservation=intent.reservation
+            *(*ends, self._inode(intent, identity), self._group),
+            reserved=reserved,
+            reservation=intent.reservation,
+            provable=True,
         )
+
+    def _discard_reservation(self, target: bytes) -> None:
+        """Remove the empty file by which an earlier run reserved the name, if it died before it could write that down."""
+        above, name = folders.divide(target)
+        with folders.folder_if_there(self._inbox, above) as there:
+            if there is not None:
+                rename.discard(there, name)
 
     def _inode(self, intent: retries.Intent, identity: recognition.Identity) -> recognition.Identity:
         """As it is now: between the look and the rename it is known by its inode."""
@@ -173,7 +184,7 @@ class TakeBack:
             relocation.Job(
                 *(self._failed, intent.source, self._inbox, intent.target, intent.sha256, read),
                 lambda: self._arrived(current),
-                rename.Reserving(reserved, intent.reservation),
+                rename.Reserving(reserved, intent.reservation, provable=True),
             )
         )
         match outcome:

@@ -104,6 +104,7 @@ def move(
     reserved: Callable[[int, int], None] | None = None,
     reservation: tuple[int, int] | None = None,
     resumed: bool = True,
+    provable: bool = False,
 ) -> Outcome | Stuck:
     """Move the file without replacing anything. Repeat it after a crash with the same target: it goes on from there.
 
@@ -111,9 +112,11 @@ def move(
     tried this target; not *resumed*: the last try ended in order, so what lies there was put there by a person.
 
     Where renames cannot refuse to replace, the target is first reserved by an empty file; *reserved* gets its (device, inode),
-    for the journal, and *reservation* is what an earlier run got. Raises errors of the disk (ENOSPC, EDQUOT, EROFS, EIO).
+    for the journal, and *reservation* is what an earlier run got; *provable* as ``Reserving`` says. Raises errors of the disk
+    (ENOSPC, EDQUOT, EROFS, EIO).
     """
-    job = Job(inbox, source, root, target, identity, group.dirty, rename.Reserving(reserved, reservation), resumed)
+    reserving = rename.Reserving(reserved, reservation, provable)
+    job = Job(inbox, source, root, target, identity, group.dirty, reserving, resumed)
     if fresh and (moved := _move_plainly(job, group)):
         return moved
     try:
