@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -202,6 +203,35 @@ def test_a_success_files_what_the_fuse_held(w: World) -> None:
     accepted(w, "OPS-1")
 
     assert sorted(w.states()) == ["DONE", "FAILED", "FAILED", "FAILED"]
+
+
+def test_a_refusal_is_believed_also_where_a_job_sets_the_modes_of_the_inbox_each_minute(w: World) -> None:
+    w.jira.missing.add("TEST-1")
+    path = w.drop("TEST-1/a.txt", b"a")
+    for minute in range(60):
+        path.chmod(0o664 if minute % 2 else 0o644)
+        wait(w, 60.0, step=30.0)
+        if not w.unfinished():
+            break
+
+    assert w.states() == ["FAILED"]
+    assert len(w.jira.uploads) == 1
+
+
+def test_other_content_of_a_refused_file_is_sent_for_itself_also_under_the_same_size_and_time(w: World) -> None:
+    w.jira.missing.add("TEST-1")
+    path = w.drop("TEST-1/a.txt", b"a")
+    w.deliver()
+    assert w.row("TEST-1/a.txt").contested == 404
+    before = path.stat()
+    path.write_bytes(b"b")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    w.jira.missing.clear()
+    w.clock.advance(5)
+    w.deliver()
+
+    assert [stored.content for stored in w.jira.stored] == [b"b"]
+    assert w.states() == ["DONE"]
 
 
 def test_files_of_other_issues_go_on_while_refusals_are_held(w: World) -> None:

@@ -873,3 +873,31 @@ def test_what_lies_at_the_path_of_an_unsent_row(
     known = row(state, missing=missing, epoch=1, **HERE._asdict())
 
     assert identity.judge(known, now, epoch, {}) is expected
+
+
+@pytest.mark.parametrize(
+    ("size", "epoch", "contested", "sha256", "sums", "expected"),
+    [
+        (0, 1, None, None, {}, Look.ADOPT),
+        (0, 2, None, None, {}, Look.SETTLE_ANEW),
+        (5, 1, None, OURS, {b"TEST-1/a.txt": OURS}, Look.SETTLE_ANEW),
+        (5, 1, 404, OURS, {}, Look.READ),
+        (5, 1, 404, OURS, {b"TEST-1/a.txt": OURS}, Look.ADOPT),
+        (5, 1, 404, OURS, {b"TEST-1/a.txt": OTHERS}, Look.SETTLE_ANEW),
+        (5, 1, 404, OURS, {b"TEST-1/a.txt": None}, Look.SETTLE_ANEW),
+        (5, 1, 404, None, {}, Look.SETTLE_ANEW),
+        (5, 2, 404, OURS, {b"TEST-1/a.txt": OURS}, Look.SETTLE_ANEW),
+    ],
+)
+def test_what_another_ctime_alone_means_for_an_unsent_row(
+    size: int,
+    epoch: int,
+    contested: int | None,
+    sha256: bytes | None,
+    sums: dict[bytes, bytes | None],
+    expected: Look,
+) -> None:
+    was = HERE._replace(size=size)
+    known = row(State.READY, missing=0, epoch=1, contested=contested, sha256=sha256, **was._asdict())
+
+    assert identity.judge(known, was._replace(ctime_ns=60), epoch, sums) is expected

@@ -115,6 +115,20 @@ def test_an_empty_file_that_stays_empty_is_attached(slow: World) -> None:
     assert [(s.name, s.content) for s in slow.jira.stored] == [("empty.txt", b"")]
 
 
+def test_an_empty_file_whose_mode_is_set_again_and_again_is_attached(slow: World) -> None:
+    """A job sets the modes of the whole inbox; an empty file is as empty as before."""
+    path = slow.drop("TEST-1/empty.txt", b"")
+    for number in range(5):
+        slow.deliver()
+        assert slow.jira.stored == []
+        slow.clock.advance(12.0)
+        path.chmod(0o664 if number % 2 else 0o644)
+    slow.deliver()
+
+    assert slow.states() == ["DONE"]
+    assert slow.jira.names("TEST-1") == ["empty.txt"]
+
+
 def test_settling_is_not_shortened_by_a_clock_that_jumps(slow: World) -> None:
     slow.drop("TEST-1/a.txt", b"a")
     slow.scan()
@@ -332,6 +346,21 @@ def test_a_file_that_cannot_be_read_is_blocked_with_owner_and_mode(w: World) -> 
     path.chmod(0o644)
     with as_nobody(w):
         w.deliver()
+    assert w.states() == ["DONE"]
+
+
+@needs_root
+def test_an_empty_file_that_may_be_read_at_last_is_attached(w: World) -> None:
+    path = w.drop("TEST-1/empty.txt", b"")
+    path.chmod(0o600)
+    path.parent.chmod(0o777)
+    with as_nobody(w):
+        w.deliver()
+        assert "cannot be read" in (w.row("TEST-1/empty.txt").blocked or "")
+    path.chmod(0o644)
+    with as_nobody(w):
+        w.deliver()
+
     assert w.states() == ["DONE"]
 
 
