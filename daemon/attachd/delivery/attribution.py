@@ -86,9 +86,7 @@ class Fit(Enum):
     NAMED = auto()  #: in everything
     OBJECTED = auto()  #: under its name; its time or its author speaks against it, or is not told
     RENAMED = auto()  #: stored after our attempt by us, and under another name: Jira may have changed that
-    EARLIER = (
-        auto()
-    )  #: by its time older than our attempt: only its content speaks for it, because clocks are put right
+    EARLIER = auto()  #: by its time older than our attempt: clocks are put right, so only its content speaks for it
 
 
 def fit(row: Row, attachment: Attachment, view: View) -> Fit | None:

@@ -135,7 +135,7 @@ SEEDS = (
         "a name given by Jira is not looked for",
         (Edit(
             "whether an attachment fits a file",
-            "return Fit.RENAMED if attempt and (after or attachment.created is None) else None", "return None",
+            "return Fit.RENAMED if after or attachment.created is None else Fit.EARLIER", "return None",
         ),),
         "renamed", "never",
     ),
@@ -195,7 +195,7 @@ SEEDS = (
     Seed(
         "looked for by name alone",
         (
-            Edit("whether an attachment fits a file", "    if attachment.size != row.size or ", "    if "),
+            Edit("whether an attachment fits a file", "    if attachment.size != row.size:", "    if False:"),
             Edit(
                 "whether an attachment's content fits a file",
                 "(content, Digest) and content.sha256 == row.sha256:", "(content, Digest):",
