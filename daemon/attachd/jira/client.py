@@ -247,11 +247,11 @@ def _unaccepted(outcome: Exchange, body: multipart.Body | None) -> bool:
     """Return True if Jira did not accept the credentials and stored nothing, so that the request may be repeated.
 
     Jira tells an anonymous caller that an issue does not exist, so what it declines then is repeated too. Of an upload only a
-    4xx proves that nothing was stored.
+    complete 4xx to a single file proves that nothing was stored.
     """
     if not isinstance(outcome, Reply) or verdict.denied_login(outcome):
         return False
-    declined = body is None or 400 <= outcome.status < 500
+    declined = body is None or (400 <= outcome.status < 500 and len(body.parts) == 1 and not outcome.is_cut)
     return outcome.status == 401 or (declined and verdict.failed_login(outcome))
 
 

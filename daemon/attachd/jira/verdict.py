@@ -70,9 +70,16 @@ def _reply(reply: Reply, files: Sequence[Sent], issue: str, largest: int | None)
         return _all(fate, files, throttled(reply, issue))
     if status == 408 or not 400 <= status < 500:
         return _unknown(reply, files)
-    if status == 401 or denied_login(reply) or failed_login(reply):
+    if status == 401 or denied_login(reply):
         return _all(NotDelivered(f"Jira rejected the account or its token ({status})"), files, account(reply))
-    return _declined(reply, files, largest)
+    declined = _declined(reply, files, largest)
+    return _of_nobody(declined, reply) if failed_login(reply) else declined
+
+
+def _of_nobody(declined: Judgement, reply: Reply) -> Judgement:
+    """The login failed: what Jira declines of nobody in particular says nothing of a file. What may be stored stays in doubt."""
+    back = NotDelivered(f"Jira rejected the account or its token ({reply.status})")
+    return Judgement(tuple(fate if isinstance(fate, InDoubt) else back for fate in declined.fates), account(reply))
 
 
 def _success(reply: Reply, files: Sequence[Sent]) -> Judgement:
