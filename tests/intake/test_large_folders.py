@@ -46,7 +46,7 @@ def intake(w: World) -> Iterator[IntakeLoop]:
 
 @contextmanager
 def looped(w: World) -> Iterator[IntakeLoop]:
-    """Its files are ready, and everything that the kernel had to tell of them was told."""
+    """Its files are ready, and the kernel has told everything about them."""
     made = IntakeLoop(w.runtime)
     try:
         for _ in range(2):

@@ -113,7 +113,7 @@ class Site:
         self._signature = author
 
     def old(self, issue: str, boot: float, apart: float) -> float:
-        """An old listing of an issue came. Return since when they are; one *apart* seconds after the last begins anew."""
+        """An old listing of an issue came. Return since when they are; one *apart* seconds after the last is the first again."""
         since, last = self.old_since.get(issue, (boot, boot))
         since = boot if boot - last >= apart else since
         self.old_since[issue] = since, boot

@@ -75,7 +75,7 @@ def settle(folder: int, inbox: Path, source: bytes, identity: Identity, *, filed
     next one of its name, and nobody would find it once its folder is renamed. Raises OSError.
     """
     aside = free_names.hidden(_PURPOSE, folders.divide(source)[1])
-    # Nobody opens a hidden name: whoever does not write to it now never will, and what was written shows in its content.
+    # Nobody opens a hidden name: a program that does not write to it now never will, and its content shows what was written.
     used = filed and _is_open_for_writing(folder, aside)
     found, _ = recognition.examine(folder, aside, identity, copied=True)
     if found is Found.OURS and filed and not used:

@@ -199,7 +199,7 @@ class Matcher:
         return False
 
     def _go_along(self, connection: sqlite3.Connection, row: Row, entry: Entry, moment: Moment) -> None:
-        """Let a row follow its file. An unsent one settles anew where the rules may be others: in another folder of the inbox,
+        """Let a row follow its file. An unsent one settles again where the rules may be others: in another folder of the inbox,
         or in one that means another issue now.
         """
         ruled_alike = (row.path.partition(b"/")[0], row.folder_key) == (entry.path.partition(b"/")[0], self._folder.key)
