@@ -89,6 +89,17 @@ class Fit(Enum):
     EARLIER = auto()  #: by its time older than our attempt: clocks are put right, so only its content speaks for it
 
 
+#: How an attachment fits that has the row's name.
+_UNDER_ITS_NAME = frozenset({Fit.NAMED, Fit.OBJECTED})
+
+
+def given_again(attachments: Sequence[Attachment], sizes: Mapping[str, int | None]) -> set[str]:
+    """Which ids Jira has given out again, as one that was restored from a backup does: they are credited to rows of other
+    *sizes*. A size of None proves nothing, because that row was stored in another one.
+    """
+    return {a.id for a in attachments if sizes.get(a.id) not in (None, a.size)}
+
+
 def fit(row: Row, attachment: Attachment, view: View) -> Fit | None:
     """Say how an attachment fits a row; None where it cannot be the row's."""
     if attachment.size != row.size:
@@ -229,15 +240,15 @@ def _unread(
 
     *others*: what fits the rows besides it.
     """
-    named = [i for i, kind in left.items() if kind is not Fit.RENAMED]
+    named = [i for i, kind in left.items() if kind in _UNDER_ITS_NAME]
     if not named:
         # Under another name it is only a candidate; one that fits another row by name is that row's.
-        theirs = {i for found in others for i, kind in found.items() if kind in (Fit.NAMED, Fit.OBJECTED)}
+        theirs = {i for found in others for i, kind in found.items() if kind in _UNDER_ITS_NAME}
         renamed = tuple(by_id[i] for i in left if i not in theirs)
         return Unclear(renamed) if renamed else Absent()
     (only, *more) = named
     if more or left[only] is not Fit.NAMED or only not in closed:
         return Unclear(tuple(by_id[i] for i in named))
-    if any(found.get(only) in (Fit.NAMED, Fit.OBJECTED) for found in others):
+    if any(found.get(only) in _UNDER_ITS_NAME for found in others):
         return Unclear(tuple(by_id[i] for i in named))
     return Arrived(by_id[only], BY_METADATA)

@@ -219,18 +219,16 @@ def _sees_again(runtime: Runtime, row: Row) -> bool:
 
 def is_visible(runtime: Runtime, client: Client, row: Row) -> bool:
     """See whether the issue is there before a large file, so that gigabytes are not pushed at a 404."""
-    seen, now = reconcile.ask(runtime, client, row.issue), runtime.clock.now()
+    seen = reconcile.ask(runtime, client, row.issue)
     if isinstance(seen, reconcile.Seen | reconcile.Unsure):
         return True
-    if fate := blame.unseen(seen):
-        _wait(runtime, row, outcome.after(row, fate, now, runtime.doubts))
+    if blame.unseen(seen):
+        _cannot_look(runtime, client, row, seen)
         return False
     # A listing that cannot be read says nothing against its issue, unless Jira answers nothing else either.
     reason, fault = blame.of_listing(runtime, client, row.issue, seen)
     if fault is not None:
-        _wait(
-            runtime, row, {"reason": _UNREAD} | outcome.unusable(row, reason, now, runtime.doubts, world=fault), fault
-        )
+        _wait_for_a_listing(runtime, row, reason, fault)
     return fault is None
 
 
@@ -257,25 +255,24 @@ def _cannot_look(runtime: Runtime, client: Client, row: Row, answer: Exchange | 
     """Let a file wait that must not be sent without a look. A person is asked if no look succeeds for too long."""
     now = runtime.clock.now()
     if isinstance(answer, reconcile.Unsure):
-        _wait(
-            runtime,
-            row,
-            {"reason": answer.reason} | outcome.unusable(row, answer.reason, now, runtime.doubts, soon=True),
-        )
+        values = outcome.unusable(row, answer.reason, now, runtime.doubts, soon=True)
+        _wait(runtime, row, {"reason": answer.reason} | values)
     elif fate := blame.unseen(answer):
         _wait(runtime, row, outcome.after(row, fate, now, runtime.doubts))
     else:
-        reason, fault = blame.of_listing(runtime, client, row.issue, answer)
-        _wait(
-            runtime, row, {"reason": _UNREAD} | outcome.unusable(row, reason, now, runtime.doubts, world=fault), fault
-        )
+        _wait_for_a_listing(runtime, row, *blame.of_listing(runtime, client, row.issue, answer))
 
 
-def _wait(runtime: Runtime, row: Row, values: outcome.Values, fault: Fault | None = None) -> None:
+def _wait_for_a_listing(runtime: Runtime, row: Row, reason: str, fault: Fault | None) -> None:
+    values = outcome.unusable(row, reason, runtime.clock.now(), runtime.doubts, world=fault)
+    _wait(runtime, row, {"reason": _UNREAD} | values)
+    if fault is not None:
+        pause.pause(runtime, fault)
+
+
+def _wait(runtime: Runtime, row: Row, values: outcome.Values) -> None:
     with runtime.journal.transaction() as connection:
         rows.change_if_same(connection, row, values)
         written = rows.one(connection, row.id)
     if written.state is State.REFUSED:
         record.tell([written])
-    if fault is not None:
-        pause.pause(runtime, fault)

@@ -16,6 +16,7 @@ from attachd.delivery.attribution import (
     Unclear,
     View,
     candidates,
+    given_again,
     in_words,
     reconcile,
 )
@@ -122,10 +123,11 @@ def find(runtime: Runtime, client: Client, issue: str, seen: Seen) -> dict[int, 
     with runtime.journal.transaction() as connection:
         doubted = doubt.may_own(connection, issue, runtime.clock.now() - LATE_SECONDS, runtime.site.url)
         ids = [a.id for a in seen.listing.attachments]
-        credited = doubt.credited(connection, runtime.site.url, ids)
-        reused = doubt.given_again(connection, runtime.site.url, {a.id: a.size for a in seen.listing.attachments})
+        owners = doubt.owners(connection, runtime.site.url, ids)
         before = doubt.listed_before(connection, issue)
         doubt.remember_listing(connection, issue, ids, seen.attempt)
+    credited = {attachment: owner.id for attachment, owner in owners.items()}
+    reused = given_again(seen.listing.attachments, {attachment: owner.size for attachment, owner in owners.items()})
     view = View(seen.listing.attachments, credited, before, runtime.site.author, reused)
     findings = reconcile(doubted, view, _contents(runtime, client, candidates(doubted, view)))
     return {row.id: _checked(runtime, client, row, findings[row.id]) for row in doubted}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from attachd.journal import rows
 
@@ -76,29 +77,28 @@ def in_doubt_elsewhere(connection: sqlite3.Connection, row: rows.Row) -> list[st
 
 def credited(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, int]:
     """Which of these attachment ids of a site the journal credits to a row, and to which."""
-    return {attachment: owner for attachment, owner, _ in _owners(connection, site, attachments)}
+    return {attachment: owner.id for attachment, owner in owners(connection, site, attachments).items()}
 
 
-def _owners(
-    connection: sqlite3.Connection, site: str, attachments: Sequence[str]
-) -> Iterator[tuple[str, int, int | None]]:
-    """Yield attachments, each with the id of the row to which it is credited, and its size; None if it was stored in another."""
+class Owner(NamedTuple):
+    """The row to which an attachment is credited, and its size: None if the attachment was stored in another one."""
+
+    id: int
+    size: int | None
+
+
+def owners(connection: sqlite3.Connection, site: str, attachments: Sequence[str]) -> dict[str, Owner]:
+    """Return the rows to which the journal credits these attachment ids of a site."""
+    found: dict[str, Owner] = {}
     for start in range(0, len(attachments), 250):
         some = rows.filled(attachments[start : start + 250])
-        yield from connection.execute(
+        credit = connection.execute(
             "SELECT attachment, id, CASE WHEN state IN ('ATTACHED', 'DONE') THEN size END FROM file"
             f" WHERE attachment IN ({rows.marks(some)}) AND site = ?",
             [*some, site],
-        ).fetchall()
-
-
-def given_again(connection: sqlite3.Connection, site: str, sizes: Mapping[str, int]) -> set[str]:
-    """Which of these attachments, by the *sizes* that they have now, cannot be those that the journal credits to a file.
-
-    A Jira that was restored from a backup gives ids out again.
-    """
-    owners = _owners(connection, site, list(sizes))
-    return {attachment for attachment, _, size in owners if size not in (None, sizes[attachment])}
+        )
+        found |= {attachment: Owner(row_id, size) for attachment, row_id, size in credit}
+    return found
 
 
 #: Of so many files that failed last it is asked why.
