@@ -54,14 +54,6 @@ class Postponed:
     folder_broken: bool = False  #: done, or failed, takes no file at all: a pause says so, once for all of them
 
 
-class Broken(Exception):
-    """No file at all can be moved to *root*: that was tried. The sentence says why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 #: Why ``done`` or ``failed`` takes no file at all, by its name.
 Reasons = dict[str, str]
 
@@ -76,20 +68,20 @@ class Trials:
         self._tried: dict[Path, OSError | None] = {}
         self._broken = broken
 
-    def spares(self, row: Row) -> Postponed | None:
+    def known(self, row: Row) -> Postponed | None:
         """Return what becomes of a file if its folder is known to take none; the other folder may take its files."""
         reason = self._broken.get(targets.root_name(row))
         return Postponed(reason, folder_broken=True) if reason else None
 
-    def demand(self, root: Path, name: str) -> None:
-        """Raise ``Broken`` if this folder takes no file: then the trouble is that of all its files, and no single file's."""
+    def find_out(self, root: Path, row: Row) -> Postponed | None:
+        """As ``known``, after a trial: then the trouble is that of all files of this folder, and no single file's."""
         if root not in self._tried:
             self._tried[root] = trial.fails(root)
-        error = self._tried[root]
+        error, name = self._tried[root], targets.root_name(row)
         if error is not None and error.errno not in permissions.PERSONAL:
             what = "Attached files" if name == "done" else "Failed files"
             self._broken[name] = permissions.explain_folder(error, root, what)
-            raise Broken(self._broken[name])
+        return self.known(row)
 
 
 #: A row as it is after its move was tried, and what came of that.
@@ -133,8 +125,8 @@ def _carry_all(runtime: Runtime, row_ids: Collection[int], group: move.Group, tr
     for row in targets.aimed(runtime, row_ids, group):
         runtime.beats.beat()
         top = row.path.partition(b"/")[0]
-        spared = away.get(top) or trials.spares(row)
-        carried = (row, spared) if spared else _carry_or_explain(runtime, row, group, trials)
+        known = away.get(top) or trials.known(row)
+        carried = (row, known) if known else _carry_or_explain(runtime, row, group, trials)
         if isinstance(carried[1], Postponed) and carried[1].away:
             away[top] = carried[1]
         results.append(carried)
@@ -198,8 +190,6 @@ def _carry_or_explain(runtime: Runtime, row: Row, group: move.Group, trials: Tri
     """Move one file. Where none can be moved, the trouble is that of all; every other one is this file's, or its folder's."""
     try:
         return _carry(runtime, row, group, trials)
-    except Broken as broken:
-        return row, Postponed(broken.reason, folder_broken=True)
     except OSError as error:
         return row, _postponed(runtime, row, error, trials)
 
@@ -208,10 +198,9 @@ def _postponed(runtime: Runtime, row: Row, error: OSError, trials: Trials) -> Po
     """Say why one file waits. A share that is away is asked once for all files of its folder."""
     root = targets.root(runtime, row)
     if sides.of(error) is not Side.SOURCE and errors.reach(error) is not Reach.FILE:
-        try:
-            trials.demand(root, targets.root_name(row))
-        except Broken as broken:
-            return Postponed(broken.reason, folder_broken=True)
+        everybodys = trials.find_out(root, row)
+        if everybodys:
+            return everybodys
     reason = permissions.explain(error, runtime.guard.inbox, row.path, root, row.target or targets.wanted(row))
     return Postponed(reason, blocked=True, away=error.errno in errors.AWAY)
 
@@ -249,10 +238,9 @@ def _aim_and_move(
         _drop_marker(runtime, row, group)
         return row, _move(runtime, row, group)
     except OSError as error:
-        if errors.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE:
-            raise
         root = targets.root(runtime, row)
-        trials.demand(root, targets.root_name(row))
+        if errors.reach(error) is not Reach.NAME or sides.of(error) is Side.SOURCE or trials.find_out(root, row):
+            raise
         target = row.target or path or targets.wanted(row)
         return row, move.Stuck(
             permissions.explain(error, runtime.guard.inbox, row.path, root, target), refuses_name=True
