@@ -88,6 +88,17 @@ def take_back(w: World, path: str) -> list[filing_take_back.Returned | filing_ta
     return list(retry.retry(w.runtime.config, w.home / "state", [w.row(path)]))
 
 
+def killed_at(step: int, w: World) -> tuple[str, bytes, bool]:
+    """A file fails, and the verb that takes it back dies at this step. Its path, its content, and whether there was one."""
+    path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
+    w.jira.limit = 3
+    w.clock.advance(61.0)
+    w.drop(path, whole)
+    w.deliver()
+    assert w.row(path).state == "FAILED"
+    return path, whole, killed(step, lambda: take_back(w, path))
+
+
 def content(w: World, root: Path, path: str) -> list[bytes]:
     """What lies at a path and under the names that would be chosen beside it."""
     stem = Path(path).stem
@@ -116,13 +127,7 @@ def test_whenever_it_is_killed_the_next_ends_what_it_began(w: World) -> None:
     """Another process comes next at each step."""
     step, dies = 0, True
     while dies:
-        path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
-        w.jira.limit = 3
-        w.clock.advance(61.0)
-        w.drop(path, whole)
-        w.deliver()
-        assert w.row(path).state == "FAILED"
-        dies = killed(step, lambda: take_back(w, path))  # noqa: B023
+        path, whole, dies = killed_at(step, w)
         seen = content(w, w.inbox, path) + content(w, w.failed, path)
         assert len(seen) <= 1, f"step {step}: people see it at both ends"
         w.jira.limit = 100
@@ -158,12 +163,7 @@ def test_where_renames_always_replace_no_reservation_is_attached_whenever_it_is_
     monkeypatch.setattr(rename, "rename_noreplace", unable)
     step, dies = 0, True
     while dies:
-        path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
-        w.jira.limit = 3
-        w.clock.advance(61.0)
-        w.drop(path, whole)
-        w.deliver()
-        dies = killed(step, lambda: take_back(w, path))  # noqa: B023
+        path, whole, dies = killed_at(step, w)
         w.jira.limit = 100
         w.clock.advance(61.0)
         w.settle(hours=1)
@@ -182,12 +182,7 @@ def test_a_copy_that_is_moved_on_meanwhile_is_still_the_file(w: World, first: st
     """The verb dies, and a person finds the file in the inbox and moves it: the next process attaches it once."""
     step, dies = 0, True
     while dies:
-        path, whole = f"TEST-1/{step}-report.pdf", b"too large: %d" % step
-        w.jira.limit = 3
-        w.clock.advance(61.0)
-        w.drop(path, whole)
-        w.deliver()
-        dies = killed(step, lambda: take_back(w, path))  # noqa: B023
+        path, whole, dies = killed_at(step, w)
         w.jira.limit = 100
         w.clock.advance(61.0)
         if (w.inbox / path).exists():

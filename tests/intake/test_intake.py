@@ -331,11 +331,17 @@ def as_nobody(w: World) -> Iterator[None]:
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play several users")
 
 
-@needs_root
-def test_a_file_that_cannot_be_read_is_blocked_with_owner_and_mode(w: World) -> None:
-    path = w.drop("TEST-1/a.txt", b"x")
+def of_root_alone(w: World, content: bytes) -> Path:
+    """A file that only root may read, in a folder from which anybody may take it."""
+    path = w.drop("TEST-1/a.txt", content)
     path.chmod(0o600)
     path.parent.chmod(0o777)
+    return path
+
+
+@needs_root
+def test_a_file_that_cannot_be_read_is_blocked_with_owner_and_mode(w: World) -> None:
+    path = of_root_alone(w, b"x")
     with as_nobody(w):
         w.deliver()
         (row,) = w.rows()
@@ -351,12 +357,10 @@ def test_a_file_that_cannot_be_read_is_blocked_with_owner_and_mode(w: World) -> 
 
 @needs_root
 def test_an_empty_file_that_may_be_read_at_last_is_attached(w: World) -> None:
-    path = w.drop("TEST-1/empty.txt", b"")
-    path.chmod(0o600)
-    path.parent.chmod(0o777)
+    path = of_root_alone(w, b"")
     with as_nobody(w):
         w.deliver()
-        assert "cannot be read" in (w.row("TEST-1/empty.txt").blocked or "")
+        assert "cannot be read" in (w.row("TEST-1/a.txt").blocked or "")
     path.chmod(0o644)
     with as_nobody(w):
         w.deliver()

@@ -190,6 +190,17 @@ def folder_if_there(root: Path, relative: bytes) -> Iterator[int | None]:
             yield here
 
 
+@contextmanager
+def subfolder(above: int, name: bytes) -> Iterator[int]:
+    """Give the folder of this name in an open one; never through a link. Raises OSError."""
+    with heartbeat.on_share():
+        here = os.open(name, SUBFOLDER, dir_fd=above)
+    try:
+        yield here
+    finally:
+        close(here)
+
+
 @heartbeat.on_share()
 def is_folder(path: Path) -> bool:
     """Return True if a folder lies at the path, through links too."""

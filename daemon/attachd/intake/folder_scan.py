@@ -165,23 +165,17 @@ class FolderScan:
         self._context.checkpoint()
         began = self._context.clock.wall()
         try:
-            with heartbeat.on_share():
-                folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
-        except OSError:
-            return None
-        try:
-            status = examine.status_of(folder)
-            if status.st_dev != self._device:
-                return None
-            if self._coverage:
-                self._coverage.enter(folder, status, name)
-            with heartbeat.on_share(), os.scandir(folder) as listing:
-                if next(iter(listing), None) is not None:
+            with folders.subfolder(inbox, name) as folder:
+                status = examine.status_of(folder)
+                if status.st_dev != self._device:
                     return None
+                if self._coverage:
+                    self._coverage.enter(folder, status, name)
+                with heartbeat.on_share(), os.scandir(folder) as listing:
+                    if next(iter(listing), None) is not None:
+                        return None
         except OSError:
             return None
-        finally:
-            folders.close(folder)
         found = Listing(began, (listing_cache.Folder.of(name, status),), 0)
         self.listings.put(name, found)
         return found
@@ -229,9 +223,9 @@ class FolderScan:
 
     def _settle(self, inbox: int, name: bytes, key: str, walk: intake_files.Walk, report: Report) -> tuple[int, int]:
         """Bring what lies in an issue's folder into the journal. Returns how many files there are, and have a row."""
-        files = known = single = 0
+        matcher, files, known, single = self._matcher(name, key), 0, 0, 0
         for entries in _chunks(self.effort.each(walk.below(inbox, name))):
-            seen = self._take(name, key, entries, report)
+            seen = self._take(name, matcher, entries, report)
             files += seen.known
             known += seen.rows - seen.undecided
             single += len(seen.settles)
@@ -248,12 +242,13 @@ class FolderScan:
         elif settles:
             report.again(name, min(settles.values()))
 
-    def _take(self, name: bytes, key: str, entries: Sequence[Entry], report: Report) -> Seen:
+    def _matcher(self, name: bytes, key: str) -> Matcher:
+        folder = IssueFolder(key, self.hiding.rules(name), suspect=self._lost)
+        return Matcher(self._context, folder, self._left_alone)
+
+    def _take(self, name: bytes, matcher: Matcher, entries: Sequence[Entry], report: Report) -> Seen:
         """Bring some files of an issue's folder into the journal."""
         self._context.checkpoint()
-        matcher = Matcher(
-            self._context, IssueFolder(key, self.hiding.rules(name), suspect=self._lost), self._left_alone
-        )
         seen = matcher.settle(matcher.recognise(entries))
         report.new += seen.new
         if seen.new:
@@ -267,44 +262,42 @@ class FolderScan:
 
         What went from there is found by the next listing, as ever.
         """
-        coverage, routed = self._coverage, self._router.route(name)
-        alone = (
-            *(name in self._large, coverage is not None and not coverage.blind(name)),
-            *(isinstance(routed, router.Routed), len(paths) <= CHUNK, not self.hiding.rules(name).ready_suffix),
-        )
-        if not all(alone) or self._nested.absent(inbox, name) is not None:
+        routed = self._router.route(name)
+        if not isinstance(routed, router.Routed) or not self._told_singly(name) or len(paths) > CHUNK:
             return False
-        assert isinstance(routed, router.Routed)
+        if self._nested.absent(inbox, name) is not None:
+            return False
         entries = self._entries(inbox, name, paths)
         if entries is None:
             return False
         self.listings.drop(name)
-        self._again(name, self._take(name, routed.key, entries, report).settles, report, single=True)
+        seen = self._take(name, self._matcher(name, routed.key), entries, report)
+        self._again(name, seen.settles, report, single=True)
         return True
+
+    def _told_singly(self, name: bytes) -> bool:
+        """Whether an event of one file says all that is new in this folder, and to list it instead would take long."""
+        told = self._coverage is not None and not self._coverage.blind(name)
+        return told and name in self._large and not self.hiding.rules(name).ready_suffix
 
     def _entries(self, inbox: int, name: bytes, paths: Collection[bytes]) -> list[Entry] | None:
         """Those of the files that lie there; None where another folder does, or what only a listing can judge."""
+        found = list[Entry]()
         try:
-            with heartbeat.on_share():
-                folder = os.open(name, folders.SUBFOLDER, dir_fd=inbox)
-        except OSError:
-            return None
-        try:
-            status, found = examine.status_of(folder), list[Entry]()
-            if (status.st_dev, status.st_ino) != self._large[name] or self.hiding.enter(folder, name):
-                return None
-            for path in paths:
-                there = recognition.status_of(folder, path.partition(b"/")[2])
-                if there is None or self.hiding.why(path, False):
-                    continue
-                if not stat.S_ISREG(there.st_mode):
+            with folders.subfolder(inbox, name) as folder:
+                status = examine.status_of(folder)
+                if (status.st_dev, status.st_ino) != self._large[name] or self.hiding.enter(folder, name):
                     return None
-                found.append(Entry(path, intake_files.fingerprint(there)))
-            return sorted(found, key=_age)
+                for path in paths:
+                    there = recognition.status_of(folder, path.partition(b"/")[2])
+                    if there is None or self.hiding.why(path, False):
+                        continue
+                    if not stat.S_ISREG(there.st_mode):
+                        return None
+                    found.append(Entry(path, intake_files.fingerprint(there)))
         except OSError:
             return None
-        finally:
-            folders.close(folder)
+        return sorted(found, key=_age)
 
     def _poll(self, name: bytes, spent: float, report: Report) -> None:
         """Where events do not tell, look again soon; where that holds for the whole inbox, full scans are as frequent.

@@ -225,7 +225,7 @@ class Scanner:
         if len(unsettled) >= _MOST_UNSETTLED:
             self._listings.clear()
         for path in unsettled:
-            self._listings.drop(path.partition(b"/")[0])
+            self._listings.drop(folder_of(path))
 
     # --- All of them --------------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class Scanner:
         if only is not None:
             if self._unrouted is None:
                 return
-            kept = {name: each for name, each in self._unrouted.items() if name.partition(b"/")[0] not in only}
+            kept = {name: each for name, each in self._unrouted.items() if folder_of(name) not in only}
             unrouted = kept | unrouted
         if unrouted == self._unrouted:
             return
@@ -308,7 +308,7 @@ class Scanner:
         found = dict(report.troubles)
         for path in found.keys() - self._troubled.keys():
             log.warning("folder.not_listed", folder=printable(path) or ".", reason=found[path])
-        looked_at = self._troubled if only is None else [p for p in self._troubled if p.partition(b"/")[0] in only]
+        looked_at = self._troubled if only is None else [p for p in self._troubled if folder_of(p) in only]
         troubled = {path: self._troubled[path] for path in self._troubled.keys() - set(looked_at)} | found
         for path in self._troubled.keys() - troubled.keys():
             log.info("folder.listed_again", folder=printable(path) or ".")
